@@ -1,0 +1,95 @@
+"""The command-line client: `data-collector`, or `python -m cli`.
+
+| exit code | meaning |
+|---|---|
+| 0 | success; with --wait: the task completed and none of its units failed |
+| 1 | with --wait: the task ended failed or cancelled |
+| 2 | wrong usage, or the API rejected the request (4xx); each of its errors is printed |
+| 3 | with --wait: the task completed, but some of its units failed |
+| 4 | the API cannot be reached, answers 5xx, or is not this API |
+| 130 | Ctrl-C; a task that was waited for keeps running |
+| 141 | the reader of the output went away (a closed pipe, as in `| head`) |
+
+With --json, stdout holds one JSON document whatever happens: the answer, or an RFC 9457 problem.
+"""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import click
+import httpx
+
+from cli.commands import cli
+from cli.problems import ApiError, Expired
+from cli.session import INTERRUPTED, Session
+from cli.values import plain
+
+REJECTED, CLOSED_PIPE = 2, 141
+
+
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    transport: httpx.BaseTransport | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
+    """Runs one command and returns its exit code. `sleep` takes seconds."""
+    args = sys.argv[1:] if argv is None else list(argv)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show "–" gets "?", not a traceback.
+        stream.reconfigure(errors="replace")
+    session = Session(transport=transport, sleep=sleep)
+    try:
+        code = _run(args, session)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Python flushes stdout once more at its end, which must not fail again.
+        with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        return CLOSED_PIPE
+    finally:
+        session.close()
+
+
+def _run(args: list[str], session: Session) -> int:
+    try:
+        code = cli.main(args, prog_name="data-collector", standalone_mode=False, obj=session)
+        return code or 0
+    except click.ClickException as error:
+        error.show()
+        if session.json or "--json" in args:
+            session.print_json(
+                {
+                    "type": "about:blank",
+                    "title": "Wrong usage",
+                    "detail": error.format_message(),
+                    "reason": "USAGE",
+                }
+            )
+        return REJECTED
+    except ApiError as error:
+        _report(error)
+        if session.json:
+            session.print_json(error.problem)
+        return error.exit_code
+    except click.Abort:
+        click.echo("Interrupted. What was accepted keeps running: data-collector tasks", err=True)
+        if session.json:
+            session.print_json({"title": "Interrupted", "reason": "INTERRUPTED"})
+        return INTERRUPTED
+
+
+def _report(error: ApiError) -> None:
+    expired = "The task has expired. " if isinstance(error, Expired) else ""
+    click.echo(f"{expired}{plain(error)}", err=True)
+    for entry in error.errors:
+        pointer = f"{plain(entry['pointer'])}: " if "pointer" in entry else ""
+        click.echo(f"  {pointer}{plain(entry['detail'])}", err=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

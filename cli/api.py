@@ -1,0 +1,204 @@
+"""The HTTP client: one method per route, no retry that could do work twice.
+
+Every method returns the answer's JSON object as it came and raises the errors of `cli.problems`.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import httpx
+
+from cli import problems
+from cli.locate import UnusableUrl, is_loopback, with_prefix
+from cli.problems import ApiError, Expired, NotThisApi, Rejected, Unreachable
+
+__all__ = ["ENDED", "Api", "ApiError", "Expired", "NotThisApi", "Rejected", "Unreachable"]
+
+ENDED = frozenset({"completed", "failed", "cancelled"})
+
+# Seconds. The read timeout is just above API Gateway's own limit of 29 s.
+TIMEOUT = httpx.Timeout(30, connect=5)
+BACKOFF = (0.2, 0.5)
+LEAST_POLL, USUAL_POLL, LONGEST_POLL = 0.3, 1.0, 3600.0
+# Polls that may fail in a row before waiting is given up: about 25 s, enough for a restart.
+PATIENCE = 8
+
+
+class Answer(NamedTuple):
+    body: dict[str, Any]
+    retry_after: float | None  # seconds
+
+
+class Api:
+    """A client for the API at `url`, with or without its prefix.
+
+    Raises UnusableUrl for a URL that cannot be one. Usable as a context manager.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ):
+        self._base = with_prefix(url)
+        self._sleep = sleep
+        try:
+            parsed = httpx.URL(self._base)
+        except httpx.InvalidURL as error:
+            raise UnusableUrl(f"{url!r} is not an http(s) URL.") from error
+        # What is shown to people never holds a password.
+        self.url = str(parsed.copy_with(userinfo=b""))
+        self._client = httpx.Client(
+            transport=transport,
+            timeout=TIMEOUT,
+            trust_env=not is_loopback(parsed.host),
+            headers={"Accept": "application/json, application/problem+json"},
+        )
+
+    def __enter__(self) -> "Api":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._client.close()
+
+    def start(self, body: dict[str, Any], idempotency_key: str | None = None) -> dict[str, Any]:
+        """Submits a collection. With a key it is sent again after a lost connection."""
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        return self._call("POST", "/start", json=body, headers=headers).body
+
+    def refresh_symbols(self) -> dict[str, Any]:
+        return self._call("POST", "/refresh-symbols").body
+
+    def task(self, task_id: str) -> dict[str, Any]:
+        """Raises Expired for a task whose record is gone, Rejected (404) for an unknown one."""
+        return self._task(task_id).body
+
+    def tasks(
+        self,
+        task_type: str | None = None,
+        status: str | None = None,
+        page_size: int | None = None,
+        page_token: str | None = None,
+    ) -> dict[str, Any]:
+        """One page, newest first; `next_page_token` is None on the last."""
+        filters = {
+            "task_type": task_type,
+            "status": status,
+            "page_size": page_size,
+            "page_token": page_token,
+        }
+        return self._call("GET", "/tasks", params={k: v for k, v in filters.items() if v}).body
+
+    def all_tasks(self, page_token: str | None = None, **filters: Any) -> dict[str, Any]:
+        """Every page from `page_token` on, as one; each page token is followed once."""
+        tasks: list[Any] = []
+        followed: set[str] = set()
+        while True:
+            page = self.tasks(page_token=page_token, **filters)
+            tasks += page.get("tasks") or []
+            page_token = page.get("next_page_token")
+            if not page_token or page_token in followed:
+                return {"tasks": tasks, "next_page_token": None}
+            followed.add(page_token)
+
+    def active(self) -> dict[str, Any]:
+        return self._call("GET", "/tasks/active").body
+
+    def stats(self) -> dict[str, Any]:
+        return self._call("GET", "/tasks/stats").body
+
+    def cancel(self, task_id: str) -> dict[str, Any]:
+        return self._call("POST", f"/task/{quote(task_id, safe='')}/cancel").body
+
+    def retry(self, task_id: str) -> dict[str, Any]:
+        return self._call("POST", f"/task/{quote(task_id, safe='')}/retry").body
+
+    def status(self) -> dict[str, Any]:
+        return self._call("GET", "/status").body
+
+    def latest_prices(self, symbols: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:
+        """Prices of `symbols`; of every symbol the collector knows when there are none."""
+        params = {"symbols": ",".join(symbols)} if symbols else {}
+        return self._call("GET", "/latest-prices", params=params).body
+
+    def watch(self, task_id: str) -> Iterator[dict[str, Any]]:
+        """The task now and after every poll, until it has ended.
+
+        Waits as long as Retry-After asks, at least 0.3 s. Once the task has been seen, up to
+        `PATIENCE` polls in a row may go unanswered or meet a 5xx or 429.
+        """
+        missed = PATIENCE  # a task that was never seen may not exist: fail at once
+        while True:
+            try:
+                answer = self._task(task_id)
+            except ApiError as error:
+                if missed >= PATIENCE or not error.passing:
+                    raise
+                missed += 1
+                pause = max(error.retry_after or 0, min(0.2 * 2**missed, 5))
+                self._sleep(min(pause, LONGEST_POLL))
+                continue
+            missed = 0
+            yield answer.body
+            if answer.body["status"] in ENDED:
+                return
+            asked = USUAL_POLL if answer.retry_after is None else answer.retry_after
+            self._sleep(min(max(asked, LEAST_POLL), LONGEST_POLL))
+
+    def _task(self, task_id: str) -> Answer:
+        answer = self._call("GET", f"/task/{quote(task_id, safe='')}")
+        if not isinstance(answer.body.get("status"), str):
+            raise problems.not_this_api(self.url, "a task without a status")
+        return answer
+
+    def _call(self, method: str, path: str, **request: Any) -> Answer:
+        response = self._send(method, self._base + path, **request)
+        retry_after = _seconds(response.headers.get("Retry-After"))
+        if response.is_error:
+            raise problems.of_answer(self.url, response, retry_after)
+        if not response.is_success:
+            raise problems.not_this_api(self.url, f"it answered {response.status_code}")
+        try:
+            body = problems.parse(response.content)
+        except ValueError as error:
+            raise problems.not_this_api(self.url, "the answer is not JSON") from error
+        if not isinstance(body, dict):
+            raise problems.not_this_api(self.url, "the answer is not a JSON object")
+        return Answer(body, retry_after)
+
+    def _send(self, method: str, url: str, **request: Any) -> httpx.Response:
+        # A connection can be lost after the server acted, so only what may happen twice is resent.
+        repeatable = method == "GET" or "Idempotency-Key" in request.get("headers", {})
+        for pause in BACKOFF if repeatable else ():
+            try:
+                return self._client.request(method, url, **request)
+            except httpx.TransportError:
+                self._sleep(pause)
+        try:
+            return self._client.request(method, url, **request)
+        except httpx.RequestError as error:
+            raise problems.no_answer(self.url, error) from error
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Seconds from a Retry-After header, which may also be a date; None when unreadable."""
+    if retry_after is None:
+        return None
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", retry_after.strip(), re.ASCII):
+        return float(retry_after)
+    try:
+        until = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    until = until if until.tzinfo else until.replace(tzinfo=UTC)
+    return max((until - datetime.now(UTC)).total_seconds(), 0.0)

@@ -1,0 +1,197 @@
+"""The commands: each makes one call, shows its answer and returns the exit code (None: 0)."""
+
+import fnmatch
+from typing import Any
+
+import click
+
+from cli import tables
+from cli.api import ENDED
+from cli.options import HeaderText, Time, everywhere, listed, wait
+from cli.problems import not_this_api
+from cli.session import Session
+
+EPILOG = """\b
+Exit codes:
+  0    success (with --wait: completed, no unit failed)
+  1    --wait: the task ended failed or cancelled
+  2    wrong usage, or the API rejected the request (4xx)
+  3    --wait: completed, but units failed
+  4    the API cannot be reached, or answers 5xx
+  130  Ctrl-C; a task that was waited for keeps running
+  141  the reader of the output went away (a closed pipe)
+"""
+
+
+@click.group(
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@everywhere
+def cli() -> None:
+    """Collect market candles: submit tasks, follow them, read prices."""
+
+
+@cli.command()
+@click.argument("symbols", nargs=-1)
+@click.option("--symbol", "-s", "more_symbols", multiple=True, metavar="A,B", help="Repeatable.")
+@click.option("--timeframe", "-t", "timeframes", multiple=True, metavar="1m,1h", help="Repeatable.")
+@click.option("--start", type=Time(), help="ISO date or time (UTC), or epoch ms.")
+@click.option("--end", type=Time(), help="The same; exclusive, and a date means its 00:00.")
+@click.option("--priority", type=click.Choice(["high", "normal"]))
+@click.option(
+    "--tolerated-failure-percentage",
+    "tolerated",
+    type=click.FloatRange(0, 100),
+    metavar="0-100",
+    help="The task fails when more than this share of its units does.",
+)
+@click.option(
+    "--idempotency-key",
+    type=HeaderText(),
+    help="Sending the same key again returns the first task instead of starting another.",
+)
+@wait
+@everywhere
+@click.pass_obj
+def start(
+    session: Session,
+    symbols: tuple[str, ...],
+    more_symbols: tuple[str, ...],
+    timeframes: tuple[str, ...],
+    start: str | None,
+    end: str | None,
+    priority: str | None,
+    tolerated: float | None,
+    idempotency_key: str | None,
+    wait: bool,
+) -> int | None:
+    """Collect candles of SYMBOLS (none: all known ones)."""
+    if tolerated is not None and tolerated.is_integer():
+        tolerated = int(tolerated)
+    body = {
+        "symbols": [name.upper() for name in listed((*symbols, *more_symbols), "symbols")],
+        "timeframes": listed(timeframes, "timeframes"),
+        "start": start,
+        "end": end,
+        "priority": priority,
+        "tolerated_failure_percentage": tolerated,
+    }
+    body = {name: value for name, value in body.items() if value not in (None, [])}
+    return _submitted(session, session.api.start(body, idempotency_key), wait)
+
+
+@cli.command("refresh-symbols")
+@wait
+@everywhere
+@click.pass_obj
+def refresh_symbols(session: Session, wait: bool) -> int | None:
+    """Read the exchange's list of symbols again."""
+    return _submitted(session, session.api.refresh_symbols(), wait)
+
+
+@cli.command()
+@click.argument("task_id", metavar="ID")
+@wait
+@everywhere
+@click.pass_obj
+def retry(session: Session, task_id: str, wait: bool) -> int | None:
+    """Run a task's failed and unfinished units again."""
+    return _submitted(session, {"task_id": task_id, **session.api.retry(task_id)}, wait)
+
+
+@cli.command()
+@click.argument("task_id", metavar="ID")
+@everywhere
+@click.pass_obj
+def cancel(session: Session, task_id: str) -> None:
+    """Cancel a task; what it has collected stays."""
+    answer = session.api.cancel(task_id)
+    said = answer.get("message") or f"Task {task_id} {answer.get('status') or 'cancelled'}"
+    session.show(answer, tables.say, tables.plain(said))
+
+
+@cli.command()
+@click.argument("task_id", metavar="ID")
+@wait
+@everywhere
+@click.pass_obj
+def task(session: Session, task_id: str, wait: bool) -> int | None:
+    """Show one task."""
+    if wait:
+        return session.wait(task_id)
+    session.show(session.api.task(task_id), tables.task_details)
+    return None
+
+
+@cli.command()
+@click.option("--type", "task_type", type=click.Choice(["data_collection", "symbol_refresh"]))
+@click.option("--status", type=click.Choice(["pending", "running", *sorted(ENDED)]))
+@click.option("--page-size", type=click.IntRange(min=1))
+@click.option("--page-token", help="From the page before.")
+@click.option("--all", "every_page", is_flag=True, help="Follow the pages to the last.")
+@click.option("--active", is_flag=True, help="Only tasks that have not ended; no other filter.")
+@everywhere
+@click.pass_obj
+def tasks(session: Session, every_page: bool, active: bool, **filters: Any) -> None:
+    """List tasks, newest first."""
+    given = {name: value for name, value in filters.items() if value is not None}
+    if active and given:
+        raise click.UsageError("--active takes no other filter.")
+    if active:
+        answer = session.api.active()
+    else:
+        answer = session.api.all_tasks(**given) if every_page else session.api.tasks(**given)
+    session.show(answer, tables.tasks)
+    if token := answer.get("next_page_token"):
+        session.note(f"There are more: add --page-token {tables.plain(token)}, or --all")
+
+
+@cli.command()
+@everywhere
+@click.pass_obj
+def stats(session: Session) -> None:
+    """Count tasks, symbols and timeframes."""
+    session.show(session.api.stats(), tables.stats)
+
+
+@cli.command()
+@everywhere
+@click.pass_obj
+def status(session: Session) -> None:
+    """Show what the collector is doing: queues, rate budget, breaker."""
+    session.show(session.api.status(), tables.status)
+
+
+@cli.command()
+@click.argument("symbols", nargs=-1)
+@everywhere
+@click.pass_obj
+def prices(session: Session, symbols: tuple[str, ...]) -> None:
+    """Show the latest prices of SYMBOLS (none: all known ones)."""
+    names = [name.upper() for name in listed(symbols, "symbols")]
+    session.show(session.api.latest_prices(names), tables.prices)
+
+
+@cli.command()
+@click.argument("pattern", default="")
+@everywhere
+@click.pass_obj
+def symbols(session: Session, pattern: str) -> None:
+    """List the symbols that can be collected: all, those holding PATTERN, or matching 'BTC*'."""
+    known = tables.record(session.api.stats().get("data_collector_status"))
+    glob = pattern.upper() if set(pattern) & set("*?[") else f"*{pattern.upper()}*"
+    names = tables.texts(known.get("available_symbols"))
+    found = [name for name in names if fnmatch.fnmatchcase(name.upper(), glob)]
+    session.show({"symbols": found, "count": len(found)}, tables.symbols, found)
+
+
+def _submitted(session: Session, answer: dict[str, Any], wait: bool) -> int | None:
+    if not wait:
+        session.show(answer, tables.submitted)
+        return None
+    task_id = answer.get("task_id")
+    if not isinstance(task_id, str) or not task_id:
+        raise not_this_api(session.api.url, "it accepted the task but gave no task_id")
+    session.note(f"Task {tables.plain(task_id)}")
+    return session.wait(task_id)

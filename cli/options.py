@@ -1,0 +1,98 @@
+"""Options that several commands share, and the reading of times and lists."""
+
+import re
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+
+from cli.locate import VARIABLE
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def everywhere(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--json and --api-url, taken before the command's name as well as after it."""
+    command = click.option(
+        "--json",
+        is_flag=True,
+        expose_value=False,
+        callback=_keep("json"),
+        help="Print one JSON document and nothing else on stdout.",
+    )(command)
+    return click.option(
+        "--api-url",
+        metavar="URL",
+        expose_value=False,
+        callback=_keep("api_url"),
+        help=f"Where the API is, with or without its prefix. Else ${VARIABLE}, else api_url in "
+        ".local/endpoints.json here or above, else http://127.0.0.1:8000.",
+    )(command)
+
+
+def _keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def callback(context: click.Context, _: click.Parameter, value: Any) -> None:
+        if value:
+            setattr(context.obj, name, value)
+
+    return callback
+
+
+def wait(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--wait", "-w", is_flag=True, help="Stay until the task has ended, showing its progress."
+    )(command)
+
+
+class Time(click.ParamType):
+    """An ISO 8601 date or time (UTC unless it says otherwise) or epoch milliseconds, as the
+    API's form: ISO 8601 UTC, with milliseconds only where there are some."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value).strip()
+        try:
+            # Eight digits are an ISO date (20240131); ten are the classic mistake, seconds.
+            if re.fullmatch(r"\d{9,11}", text, re.ASCII):
+                self.fail(f"{text!r} looks like seconds; give milliseconds or a date.", param, ctx)
+            if re.fullmatch(r"\d{12,}", text, re.ASCII):
+                moment = EPOCH + timedelta(milliseconds=int(text))
+            else:
+                moment = datetime.fromisoformat(text)
+                moment = moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+        except (ValueError, OverflowError):
+            self.fail(
+                f"{text!r} is neither a date like 2024-01-31 or 2024-01-31T12:00 "
+                "nor epoch milliseconds.",
+                param,
+                ctx,
+            )
+        precision = "milliseconds" if moment.microsecond else "seconds"
+        return moment.isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+class HeaderText(click.ParamType):
+    """Text that fits into an HTTP header: visible ASCII characters."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch(r"[\x21-\x7e]+", value):
+            self.fail("use visible ASCII characters, without spaces.", param, ctx)
+        return value
+
+
+def listed(values: Iterable[str], what: str) -> list[str]:
+    """`A,B` and `C` as A, B, C, each once, in the order given.
+
+    Raises click.UsageError when values were given and none is left: an unset shell variable must
+    not turn "these symbols" into "all symbols".
+    """
+    given = list(values)
+    names = [name.strip() for value in given for name in value.split(",")]
+    found = list(dict.fromkeys(name for name in names if name))
+    if given and not found:
+        raise click.UsageError(f"The list of {what} is empty; leave it out to mean all of them.")
+    return found

@@ -1,0 +1,92 @@
+"""One run of the client: where it prints, in which form, and the API it talks to."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import httpx
+from rich.console import Console
+
+from cli.api import Api
+from cli.locate import UnusableUrl, find_url
+from cli.render import counted, wait_for_task
+from cli.tables import summary
+
+# No table is this wide: in a pipe nothing is cut.
+UNLIMITED = 10_000
+
+ALL_DONE, ENDED_BADLY, UNITS_FAILED, INTERRUPTED = 0, 1, 3, 130
+
+
+class Screen(Console):
+    """A console that lets a closed pipe end the program the way `cli.__main__` documents."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+@dataclass
+class Session:
+    """`transport` and `sleep` replace the network and the clock in tests."""
+
+    transport: httpx.BaseTransport | None = None
+    sleep: Callable[[float], None] = time.sleep
+    json: bool = False
+    api_url: str | None = None
+    _api: Api | None = field(default=None, init=False)
+
+    @property
+    def api(self) -> Api:
+        """Found and opened at its first use; raises click.UsageError for an unusable URL."""
+        if self._api is None:
+            try:
+                url = find_url(self.api_url, os.environ, Path.cwd())
+                self._api = Api(url, transport=self.transport, sleep=self.sleep)
+            except UnusableUrl as error:
+                raise click.UsageError(str(error)) from error
+        return self._api
+
+    def close(self) -> None:
+        if self._api is not None:
+            self._api.close()
+
+    def show(self, answer: dict[str, Any], render: Callable[..., None], *args: Any) -> None:
+        """`answer` as one JSON document, or `render(console, …)`: by default of the answer."""
+        if self.json:
+            self.print_json(answer)
+        else:
+            wide = None if sys.stdout.isatty() else UNLIMITED
+            render(Screen(file=sys.stdout, width=wide, highlight=False), *(args or (answer,)))
+
+    def print_json(self, document: dict[str, Any]) -> None:
+        # ASCII, because an answer may hold half a surrogate pair, which no encoding can write.
+        click.echo(json.dumps(document, indent=2, allow_nan=False))
+
+    def note(self, text: str) -> None:
+        """A line for the person, beside the output."""
+        if not self.json or sys.stderr.isatty():
+            click.echo(text, err=True)
+
+    def wait(self, task_id: str) -> int:
+        """Waits for the task, shows how it ended, and returns the exit code that says so."""
+        quiet = self.json and not sys.stderr.isatty()
+        console = Screen(file=sys.stderr, quiet=quiet, highlight=False)
+        try:
+            task = wait_for_task(self.api, task_id, console)
+        except KeyboardInterrupt:
+            again = f"data-collector task {task_id} --wait"
+            click.echo(f"\nThe task keeps running. Come back to it with:\n  {again}", err=True)
+            if self.json:
+                detail = f"The task keeps running; come back to it with `{again}`."
+                self.print_json({"task_id": task_id, "reason": "INTERRUPTED", "detail": detail})
+            return INTERRUPTED
+        self.show(task, summary)
+        if task["status"] != "completed":
+            return ENDED_BADLY
+        return UNITS_FAILED if counted(task)[2] else ALL_DONE

@@ -1,0 +1,233 @@
+"""What each command prints for a person: aligned columns, nothing wrapped.
+
+On a terminal long texts end in "…"; in a pipe every value is whole.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.columns import Columns
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cli.render import COLOURS, counted, percent
+from cli.values import (
+    amount,
+    count,
+    number,
+    plain,
+    price,
+    record,
+    records,
+    seconds_between,
+    span,
+    texts,
+    when,
+)
+
+MOST_FAILURES = 10
+GAP = 2
+# From this width on there is room for the task's type and its full date.
+ROOMY = 110
+STATES = ("pending", "running", "completed", "failed", "cancelled")
+
+
+def say(console: Console, text: str = "", style: str = "") -> None:
+    """One line as it is: no markup, and no line break inside a command to be copied."""
+    console.print(Text(text, style=style), soft_wrap=True)
+
+
+def show_columns(
+    console: Console, headers: Sequence[str], rows: Sequence[Sequence[Text]], right: str = ""
+) -> None:
+    """Aligned columns, those named in `right` (A|B) to the right; only the last is cut short."""
+    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
+    for header in headers:
+        justify = "right" if header in right.split("|") else "left"
+        table.add_column(header, no_wrap=True, justify=justify)
+    # rich would shorten every column in proportion, ids and symbols too.
+    widest = [max(len(name), *(row[n].cell_len for row in rows)) for n, name in enumerate(headers)]
+    room = console.width - sum(width + GAP for width in widest[:-1])
+    for row in rows:
+        row[-1].truncate(max(room, len(headers[-1])), overflow="ellipsis")
+        table.add_row(*row)
+    console.print(table)
+
+
+def pairs(console: Console, rows: dict[str, str]) -> None:
+    width = max(len(name) for name in rows) + 2
+    for name, value in rows.items():
+        line = Text(f"{name:<{width}}", style="bold") + Text(value, style="not bold")
+        if console.is_terminal:
+            line.truncate(console.width, overflow="ellipsis")
+        console.print(line, soft_wrap=True)
+
+
+def submitted(console: Console, answer: dict[str, Any]) -> None:
+    task_id = plain(answer.get("task_id"))
+    said = f": {plain(answer['message'])}" if answer.get("message") else ""
+    say(console, f"Task {task_id} {plain(answer.get('status') or 'submitted')}{said}")
+    say(console, f"Follow it: data-collector task {task_id} --wait", "dim")
+
+
+def summary(console: Console, task: dict[str, Any]) -> None:
+    """How a task ended, and what can be done about what failed."""
+    done, total, failed = counted(task)
+    status = plain(task.get("status"))
+    candles = count(task, "candles")
+    seconds = seconds_between(task.get("started_at"), task.get("completed_at"))
+    facts = [f"{amount(done - failed)} of {amount(total)} units"] if total else []
+    facts += [f"{amount(candles)} candles"] if candles is not None else []
+    facts += [f"{amount(failed)} failed"] if failed else []
+    facts += [span(seconds)] if seconds is not None else []
+    colour = "yellow" if failed and status == "completed" else COLOURS.get(status, "")
+    say(console, ": ".join(filter(None, (status.capitalize(), ", ".join(facts)))), colour)
+    if task.get("error"):
+        say(console, f"Error: {error_text(task['error'])}")
+    elif task.get("message") and (status != "completed" or not total):
+        say(console, plain(task["message"]))
+    failures(console, task)
+    if failed or status in ("failed", "cancelled"):
+        say(console, f"Run the rest: data-collector retry {plain(task.get('task_id'))} -w")
+
+
+def task_details(console: Console, task: dict[str, Any]) -> None:
+    done, total, failed = counted(task)
+    progress = f"{percent(task)}%"
+    progress += f", {amount(done)}/{amount(total)} units" if total else ""
+    progress += f", {amount(failed)} failed" if failed else ""
+    attempt = count(task, "attempt") or 1
+    rows = {
+        "Task": plain(task.get("task_id")),
+        "Type": plain(task.get("task_type")),
+        "Status": plain(task.get("status")) + (f" (attempt {attempt})" if attempt > 1 else ""),
+        "Progress": progress,
+        "Candles": amount(task.get("candles")),
+        "Message": plain(task.get("message")),
+        "Created": when(task.get("created_at")),
+        "Started": when(task.get("started_at")),
+        "Completed": when(task.get("completed_at")),
+    }
+    if (left := number(task.get("eta_seconds"))) is not None:
+        rows["Time left"] = span(left)
+    if task.get("error"):
+        rows["Error"] = error_text(task["error"])
+    pairs(console, rows)
+    failures(console, task)
+
+
+def failures(console: Console, task: dict[str, Any]) -> None:
+    failed = records(task.get("failures"))
+    if not failed:
+        return
+    names = ("symbol", "timeframe", "reason", "detail")
+    rows = [cells(entry, *names) for entry in failed[:MOST_FAILURES]]
+    console.print()
+    show_columns(console, ["FAILED", "TIMEFRAME", "REASON", "DETAIL"], rows)
+    if len(failed) > MOST_FAILURES:
+        say(console, f"… and {len(failed) - MOST_FAILURES:,} more (--json shows all)")
+
+
+def tasks(console: Console, answer: dict[str, Any]) -> None:
+    rows = []
+    roomy = console.width >= ROOMY
+    for task in records(answer.get("tasks")):
+        status = plain(task.get("status"))
+        created = when(task.get("created_at"), "%Y-%m-%d %H:%M:%S" if roomy else "%H:%M:%S")
+        rows.append(
+            [
+                *cells(task, "task_id", *(["task_type"] if roomy else [])),
+                Text(status, style=COLOURS.get(status, "")),
+                Text(f"{percent(task)}%"),
+                Text(created),
+                *cells(task, "message"),
+            ]
+        )
+    names = ["TASK", *(["TYPE"] if roomy else []), "STATUS", "DONE", "CREATED", "MESSAGE"]
+    if rows:
+        show_columns(console, names, rows, right="DONE")
+    else:
+        say(console, "No tasks.")
+
+
+def stats(console: Console, answer: dict[str, Any]) -> None:
+    known = record(answer.get("data_collector_status"))
+    pairs(
+        console,
+        {
+            **task_counts(answer),
+            "Active": amount(answer.get("active_tasks_count")),
+            "Symbols": amount(known.get("symbols_count")),
+            "Timeframes": ", ".join(texts(known.get("timeframes"))) or plain(None),
+        },
+    )
+
+
+def status(console: Console, answer: dict[str, Any]) -> None:
+    budget, breaker = record(answer.get("rate_budget")), record(answer.get("breaker"))
+    closed = "closed, the exchange is being asked"
+    opened = f"open until {when(breaker.get('until'))}: {plain(breaker.get('reason'))}"
+    rows = {
+        "Collector": plain(answer.get("status")),
+        "Rate budget": f"{amount(budget.get('left'))} of {amount(budget.get('limit'))} left, "
+        f"resets {when(budget.get('resets_at'), '%H:%M:%S UTC')}",
+        "Breaker": opened if breaker.get("open") else closed if breaker else plain(None),
+        **task_counts(answer),
+    }
+    pairs(console, rows)
+    figures = ("visible", "in_flight", "delayed")
+    queues = [
+        [Text(plain(name)), *(Text(amount(record(depth).get(key))) for key in figures)]
+        for name, depth in record(answer.get("queues")).items()
+    ]
+    if queues:
+        console.print()
+        names = ["QUEUE", "VISIBLE", "IN FLIGHT", "DELAYED"]
+        show_columns(console, names, queues, right="VISIBLE|IN FLIGHT|DELAYED")
+
+
+def task_counts(answer: dict[str, Any]) -> dict[str, str]:
+    counts = record(answer.get("task_counts"))
+    names = [*STATES, *(name for name in counts if name not in STATES)]
+    return {f"Tasks {plain(name)}": amount(counts[name]) for name in names if name in counts}
+
+
+def prices(console: Console, answer: dict[str, Any]) -> None:
+    rows = []
+    for symbol, entry in record(answer.get("prices")).items():
+        at = record(entry).get("time")
+        age = seconds_between(at, answer.get("as_of"))
+        value = price(record(entry).get("price"))
+        shown = (symbol, value, None if age is None else span(age), when(at))
+        rows.append([Text(plain(cell)) for cell in shown])
+    missing = texts(answer.get("unreachable"))
+    if rows:
+        show_columns(console, ["SYMBOL", "PRICE", "AGE", "TIME"], rows, right="PRICE|AGE")
+    if missing:
+        say(console, f"No price for {', '.join(missing)}")
+    if not rows and not missing:
+        say(console, "No prices yet.")
+
+
+def symbols(console: Console, names: list[str]) -> None:
+    """Side by side on a terminal; one a line in a pipe, ready for grep and xargs."""
+    if not console.is_terminal:
+        for name in names:
+            say(console, name)
+        return
+    if names:
+        console.print(Columns([Text(plain(name)) for name in names], padding=(0, 2), equal=True))
+    say(console, f"{len(names):,} symbol{'' if len(names) == 1 else 's'}", "dim")
+
+
+def cells(entry: dict[str, Any], *names: str) -> list[Text]:
+    # Text, not str: a message may hold [brackets], which a str would have read as markup.
+    return [Text(plain(entry.get(name))) for name in names]
+
+
+def error_text(error: Any) -> str:
+    if isinstance(error, dict):
+        said = error.get("detail") or error.get("message") or error.get("reason")
+        return plain(said or error)
+    return plain(error)

@@ -1,0 +1,206 @@
+"""A collector's API that answers from a script: in tests as an httpx transport, and by hand as a
+server to look at the client with (`python -m tests.cli.fake_api`, then `data-collector …`)."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+
+PREFIX = "/api/v1/data-collector"
+TASK_ID = "0197c2f4-5b1e-7cc0-9d6e-2f1f3c8a7b10"
+AT = "2026-11-23T12:00:00Z"
+
+STATS = {
+    "task_counts": {"pending": 0, "running": 1, "completed": 12, "failed": 1, "cancelled": 0},
+    "active_tasks_count": 1,
+    "data_collector_status": {
+        "symbols_count": 4,
+        "timeframes": ["1m", "5m", "15m", "1h", "4h", "1d"],
+        "available_symbols": ["BTCUSDT", "ETHUSDT", "ETHBTC", "SOLUSDT"],
+    },
+}
+STATUS = {
+    "status": "collecting",
+    "task_counts": {"running": 1, "completed": 12},
+    "queues": {
+        "plan": {"visible": 0, "in_flight": 1, "delayed": 0},
+        "work-urgent": {"visible": 0, "in_flight": 0, "delayed": 0},
+        "work-normal": {"visible": 1234, "in_flight": 30, "delayed": 5},
+    },
+    "rate_budget": {"limit": 6000, "used": 1800, "left": 4200, "resets_at": "2026-11-23T12:01:00Z"},
+    "breaker": {"open": False, "until": None, "reason": None},
+}
+PRICES = {
+    "prices": {
+        "BTCUSDT": {"price": 91234.5, "time": "2026-11-23T11:59:48Z"},
+        "SHIBUSDT": {"price": 1.234e-05, "time": "2026-11-23T11:58:00Z"},
+    },
+    "unreachable": ["NOPEUSDT"],
+    "as_of": AT,
+}
+SUBMITTED = {"task_id": TASK_ID, "status": "submitted", "message": "18 units will be collected"}
+
+
+def task(
+    status: str = "completed",
+    done: int = 18,
+    failed: int = 0,
+    total: int = 18,
+    message: str = "",
+    **more: Any,
+) -> dict[str, Any]:
+    """A collection task of `total` units, `done` of them counted."""
+    ended = status in ("completed", "failed", "cancelled")
+    pairs = [(s, t) for s in ("NOPEUSDT", "GONEUSDT", "DELISTEDUSDT") for t in ("1m", "5m", "1h")]
+    failures = [
+        {
+            "symbol": pairs[n % 9][0],
+            "timeframe": pairs[n % 9][1],
+            "start": AT,
+            "end": AT,
+            "reason": "UNKNOWN_SYMBOL",
+            "detail": "The exchange says: Invalid symbol. It may have been delisted (code -1121).",
+        }
+        for n in range(failed)
+    ]
+    return {
+        "task_id": TASK_ID,
+        "task_type": "data_collection",
+        "status": status,
+        "progress": 100 if status == "completed" else min(99, done * 100 // total),
+        "message": message or f"Collected data for ETHUSDT 5m ({done}/{total})",
+        "created_at": AT,
+        "started_at": AT,
+        "completed_at": "2026-11-23T12:01:12Z" if ended else None,
+        "error": None,
+        "result": {"units": total, "succeeded": done - failed, "failed": failed} if ended else None,
+        "units": {
+            "total": total,
+            "succeeded": done - failed,
+            "failed": failed,
+            "remaining": total - done,
+        },
+        "candles": (done - failed) * 1000,
+        "eta_seconds": None if ended else (total - done) // 2,
+        "attempt": 1,
+        "failures": failures,
+        **more,
+    }
+
+
+def problem(status: int, title: str, detail: str, reason: str, **more: Any) -> httpx.Response:
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    return httpx.Response(
+        status,
+        json={**body, "instance": "/", "reason": reason, **more},
+        headers={"Content-Type": "application/problem+json"},
+    )
+
+
+Reply = httpx.Response | dict[str, Any] | BaseException
+
+
+class FakeApi(httpx.BaseTransport):
+    """Answers every route; `script` replaces a route's answers, one call after the other.
+
+    A route is "GET /task" or "POST /task/cancel": the task's id is left out. The last answer of
+    a script is repeated. An exception in a script is raised, as a transport would.
+    """
+
+    def __init__(self, script: dict[str, Iterable[Reply]] | None = None):
+        self.requests: list[httpx.Request] = []
+        self.script = {route: list(replies) for route, replies in (script or {}).items()}
+        self.usual: dict[str, tuple[int, dict[str, Any]]] = {
+            "POST /start": (202, SUBMITTED),
+            "POST /refresh-symbols": (202, SUBMITTED),
+            "GET /task": (200, task()),
+            "POST /task/cancel": (202, {"task_id": TASK_ID, "status": "cancelled"}),
+            "POST /task/retry": (202, SUBMITTED),
+            "GET /tasks": (200, {"tasks": [task(), task("running", 9)], "next_page_token": None}),
+            "GET /tasks/active": (200, {"tasks": [task("running", 9)], "count": 1}),
+            "GET /tasks/stats": (200, STATS),
+            "GET /status": (200, STATUS),
+            "GET /latest-prices": (200, PRICES),
+        }
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        request.read()
+        self.requests.append(request)
+        assert request.url.path.startswith(PREFIX), request.url
+        parts = request.url.path.removeprefix(PREFIX).strip("/").split("/")
+        if parts[0] == "task" and len(parts) > 1:
+            del parts[1]
+        route = f"{request.method} /{'/'.join(parts)}"
+        replies = self.script.get(route)
+        if not replies:
+            status, body = self.usual.get(route, (404, {"message": "Not Found"}))
+            return httpx.Response(status, json=body)
+        reply = replies.pop(0) if len(replies) > 1 else replies[0]
+        if isinstance(reply, BaseException):
+            raise reply
+        if isinstance(reply, dict):
+            return httpx.Response(202 if request.method == "POST" else 200, json=reply)
+        # Each call needs its own: a response is used up by being read.
+        return httpx.Response(reply.status_code, headers=reply.headers, content=reply.content)
+
+    def sent(self) -> list[str]:
+        return [f"{request.method} {request.url.path}" for request in self.requests]
+
+
+class RunningApi(FakeApi):
+    """The same, with a task that advances with the clock: 18,000 units, then as asked."""
+
+    def __init__(self, seconds: float, total: int, failed: int):
+        super().__init__()
+        self.seconds, self.total, self.failed = seconds, total, failed
+        self.began = time.monotonic()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            self.began = time.monotonic()
+        if request.method == "GET" and "/task/" in request.url.path:
+            share = min((time.monotonic() - self.began) / self.seconds, 1)
+            done = int(share * self.total)
+            state = "completed" if share == 1 else "running"
+            body = task(state, done, int(share * self.failed), self.total)
+            return httpx.Response(200, json=body, headers={"Retry-After": "1"})
+        return super().handle_request(request)
+
+
+def serve(api: FakeApi, port: int) -> ThreadingHTTPServer:
+    """A server on 127.0.0.1:`port` (0: any free one); the caller runs and closes it."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            url = f"http://127.0.0.1{self.path}"
+            content = self.rfile.read(length)
+            response = api.handle_request(httpx.Request(self.command, url, content=content))
+            self.send_response(response.status_code)
+            for name in ("Content-Type", "Retry-After"):
+                if name in response.headers:
+                    self.send_header(name, response.headers[name])
+            self.send_header("Content-Length", str(len(response.content)))
+            self.end_headers()
+            self.wfile.write(response.content)
+
+        do_GET: Callable[..., None] = answer
+        do_POST: Callable[..., None] = answer
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    return ThreadingHTTPServer(("127.0.0.1", port), Handler)
+
+
+if __name__ == "__main__":
+    given = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
+    scenario = {"seconds": 20, "total": 18_000, "failed": 25, **given}
+    port = scenario.pop("port", 8000)
+    with serve(RunningApi(**scenario), port) as server:
+        print(f"http://127.0.0.1:{port}", flush=True)
+        server.serve_forever()
