@@ -1,0 +1,1 @@
+"""What the collector talks to: AWS, the exchange, the sockets of its users."""

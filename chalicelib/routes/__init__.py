@@ -1,0 +1,5 @@
+"""HTTP routes."""
+
+
+def register(app):
+    pass

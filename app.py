@@ -1,0 +1,71 @@
+"""Every trigger of the collector: parse, one call, format.
+
+HTTP routes are registered from chalicelib/routes; event triggers live here and never on a
+blueprint, because Chalice would then load the blueprint's module instead of this one and lose the
+middleware. Queue, stream and schedule wiring (sources, batch sizes, partial-batch responses) is in
+infra/template.py, where the queues and tables themselves are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalice import Chalice, WebsocketDisconnectedError  # noqa: F401
+from chalice.app import WebsocketEvent
+
+from chalicelib import events
+from chalicelib.routes import register
+
+app = Chalice(app_name="market-data-collector")
+app.experimental_feature_flags.update(["BLUEPRINTS", "WEBSOCKETS"])
+register(app)
+
+
+@app.lambda_function(name="plan")
+def plan(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    return events.plan(event, context)
+
+
+@app.lambda_function(name="collect")
+def collect(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    return events.collect(event, context)
+
+
+@app.lambda_function(name="bury")
+def bury(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    return events.bury(event, context)
+
+
+@app.lambda_function(name="sweep")
+def sweep(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    return events.sweep(event, context)
+
+
+@app.lambda_function(name="refresh_prices")
+def refresh_prices(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    return events.refresh_prices(event, context)
+
+
+@app.lambda_function(name="run_schedule")
+def run_schedule(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    return events.run_schedule(event, context)
+
+
+@app.lambda_function(name="on_task_change")
+def on_task_change(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    return events.on_task_change(event, context)
+
+
+@app.on_ws_connect(name="ws_connect")
+def ws_connect(event: WebsocketEvent) -> None:
+    events.ws_connect(event)
+
+
+@app.on_ws_message(name="ws_message")
+def ws_message(event: WebsocketEvent) -> None:
+    events.ws_message(event)
+
+
+@app.on_ws_disconnect(name="ws_disconnect")
+def ws_disconnect(event: WebsocketEvent) -> None:
+    events.ws_disconnect(event)

@@ -1,0 +1,134 @@
+"""AWS calls, as one awaitable function, so that a use case is the same code in three places.
+
+`call(service, operation, **parameters)` returns the service's answer as botocore shapes it and
+raises errors.CallFailed (ConditionFailed for a refused conditional write). Three implementations:
+
+* `sync_calls`: botocore, blocking. For the API and the small event functions, which make a few
+  calls one after another and must start quickly: aiobotocore would double their cold start.
+* `async_calls`: aiobotocore. For the functions that plan and collect.
+* the tests' simulated AWS, which crashes and reorders at exactly these calls.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from chalicelib.errors import CallFailed, ConditionFailed
+
+Call = Callable[..., Awaitable[dict[str, Any]]]
+Result = TypeVar("Result")
+
+#: Short timeouts and few retries: our callers are retried by queues, and an API caller waits.
+_TIMEOUTS: dict[str, Any] = {
+    "connect_timeout": 3,
+    "read_timeout": 10,
+    "retries": {"mode": "standard", "max_attempts": 4},
+    "parameter_validation": False,
+    "user_agent_extra": "market-data-collector",
+}
+
+
+def run(work: Coroutine[Any, Any, Result]) -> Result:
+    """Drive a coroutine over `sync_calls`, which never suspends, without an event loop.
+
+    Importing asyncio costs the API's cold start more than all of our own code.
+    """
+    try:
+        work.send(None)
+    except StopIteration as finished:
+        result: Result = finished.value
+        return result
+    work.close()
+    raise RuntimeError("a coroutine over blocking calls must not suspend")
+
+
+def sync_calls() -> Call:
+    """Blocking calls over botocore; clients are made when first used and kept."""
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+    from botocore.session import get_session
+
+    session = get_session()
+    clients: dict[str, Any] = {}
+
+    async def call(service: str, operation: str, **parameters: Any) -> dict[str, Any]:
+        client = clients.get(service)
+        if client is None:
+            client = clients[service] = session.create_client(
+                service, config=Config(**_TIMEOUTS), **_region()
+            )
+        try:
+            answer: dict[str, Any] = getattr(client, method_name(operation))(**parameters)
+            if service == "s3" and operation == "GetObject":
+                answer["Body"] = answer["Body"].read()
+        except ClientError as error:
+            raise failure(service, operation, error) from error
+        except (BotoCoreError, HTTPClientError) as error:
+            raise CallFailed(service, operation, "ConnectionError", str(error)) from error
+        return answer
+
+    return call
+
+
+def async_calls() -> Call:
+    """Calls over aiobotocore; clients are made when first used and kept for the container.
+
+    All calls must run on one event loop: aiobotocore's clients belong to the loop they were made
+    on.
+    """
+    import asyncio
+
+    from aiobotocore.config import AioConfig
+    from aiobotocore.session import get_session
+    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+
+    session = get_session()
+    clients: dict[str, Any] = {}
+    making = asyncio.Lock()
+
+    async def client_for(service: str) -> Any:
+        async with making:
+            if service not in clients:
+                config = AioConfig(**_TIMEOUTS, max_pool_connections=32)
+                context = session.create_client(service, config=config, **_region())
+                clients[service] = await context.__aenter__()
+        return clients[service]
+
+    async def call(service: str, operation: str, **parameters: Any) -> dict[str, Any]:
+        client = clients.get(service) or await client_for(service)
+        try:
+            answer: dict[str, Any] = await getattr(client, method_name(operation))(**parameters)
+            if service == "s3" and operation == "GetObject":
+                async with answer["Body"] as stream:
+                    answer["Body"] = await stream.read()
+        except ClientError as error:
+            raise failure(service, operation, error) from error
+        except (BotoCoreError, HTTPClientError, OSError) as error:
+            raise CallFailed(service, operation, "ConnectionError", str(error)) from error
+        return answer
+
+    return call
+
+
+def method_name(operation: str) -> str:
+    """botocore's method for an operation: PutItem -> put_item."""
+    return "".join(
+        f"_{letter.lower()}" if letter.isupper() and at else letter.lower()
+        for at, letter in enumerate(operation)
+    )
+
+
+def failure(service: str, operation: str, error: Any) -> CallFailed:
+    """The CallFailed of a botocore ClientError."""
+    answer = error.response
+    code = str(answer.get("Error", {}).get("Code", "Unknown"))
+    if code == "ConditionalCheckFailedException":
+        return ConditionFailed(operation, answer.get("Item"))
+    return CallFailed(service, operation, code, answer.get("Error", {}).get("Message", ""))
+
+
+def _region() -> dict[str, str]:
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return {"region_name": region} if region else {}

@@ -1,0 +1,138 @@
+"""Timeframes: their lengths, their grid, and the storage object each candle belongs to.
+
+Times are epoch milliseconds UTC everywhere; windows are half open, [start, end).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
+
+#: Nominal length in ms of each timeframe of Binance's spot API (names are case-sensitive).
+#: A month is counted as 30 days where a length is needed; its grid is the calendar's.
+LENGTH_MS: dict[str, int] = {
+    "1s": SECOND,
+    "1m": MINUTE,
+    "3m": 3 * MINUTE,
+    "5m": 5 * MINUTE,
+    "15m": 15 * MINUTE,
+    "30m": 30 * MINUTE,
+    "1h": HOUR,
+    "2h": 2 * HOUR,
+    "4h": 4 * HOUR,
+    "6h": 6 * HOUR,
+    "8h": 8 * HOUR,
+    "12h": 12 * HOUR,
+    "1d": DAY,
+    "3d": 3 * DAY,
+    "1w": 7 * DAY,
+    "1M": 30 * DAY,
+}
+
+#: Which stretch of time one Parquet object holds: roughly 1k to 10k rows each.
+_OBJECT_SPAN: dict[str, str] = {
+    "1s": "hour",
+    **dict.fromkeys(("1m", "3m"), "day"),
+    **dict.fromkeys(("5m", "15m", "30m"), "month"),
+    **dict.fromkeys(("1h", "2h", "4h", "6h", "8h", "12h"), "year"),
+    **dict.fromkeys(("1d", "3d", "1w", "1M"), "all"),
+}
+_OBJECT_NAME = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m", "year": "%Y"}
+
+#: Binance opens weekly candles on Monday; epoch day 0 was a Thursday.
+_WEEK_SHIFT = 4 * DAY
+FOREVER_MS = 253_402_300_800_000  # 10000-01-01T00:00:00Z: above every candle
+
+
+def floor(timeframe: str, at_ms: int) -> int:
+    """Open time of the candle of `timeframe` that is running at `at_ms`."""
+    if timeframe == "1M":
+        moment = _utc(at_ms)
+        return _ms(datetime(moment.year, moment.month, 1, tzinfo=UTC))
+    shift = _WEEK_SHIFT if timeframe == "1w" else 0
+    length = LENGTH_MS[timeframe]
+    return (at_ms - shift) // length * length + shift
+
+
+def back(timeframe: str, from_ms: int, candles: int) -> int:
+    """Open time `candles` candles before the one running at `from_ms`, never below 0."""
+    if timeframe == "1M":
+        moment = _utc(floor("1M", from_ms))
+        months = max(0, (moment.year - 1970) * 12 + moment.month - 1 - candles)
+        return _ms(datetime(1970 + months // 12, months % 12 + 1, 1, tzinfo=UTC))
+    return max(0, floor(timeframe, from_ms) - candles * LENGTH_MS[timeframe])
+
+
+def candles_between(timeframe: str, start_ms: int, end_ms: int) -> int:
+    """At most how many candles open in [start, end): an upper bound, used to size windows."""
+    shortest = 28 * DAY if timeframe == "1M" else LENGTH_MS[timeframe]
+    return max(0, -(-(end_ms - start_ms) // shortest))
+
+
+def object_name(timeframe: str, open_ms: int) -> str:
+    """File name, without ending, of the object that holds the candle opening at `open_ms`."""
+    span = _OBJECT_SPAN[timeframe]
+    return "all" if span == "all" else _utc(open_ms).strftime(_OBJECT_NAME[span])
+
+
+def object_bounds(timeframe: str, open_ms: int) -> tuple[int, int]:
+    """[start, end) of the object that holds the candle opening at `open_ms`."""
+    span = _OBJECT_SPAN[timeframe]
+    if span == "all":
+        return 0, FOREVER_MS
+    moment = _utc(open_ms)
+    if span == "hour":
+        start = moment.replace(minute=0, second=0, microsecond=0)
+        return _ms(start), _ms(start + timedelta(hours=1))
+    start = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
+    if span == "day":
+        return _ms(start), _ms(start + timedelta(days=1))
+    if span == "month":
+        start = start.replace(day=1)
+        return _ms(start), _ms((start + timedelta(days=32)).replace(day=1))
+    return _ms(start.replace(month=1, day=1)), _ms(datetime(moment.year + 1, 1, 1, tzinfo=UTC))
+
+
+def object_cuts(timeframe: str, start_ms: int, end_ms: int) -> Iterator[tuple[int, int]]:
+    """Cut [start, end) along object bounds, in order."""
+    while start_ms < end_ms:
+        cut = min(object_bounds(timeframe, start_ms)[1], end_ms)
+        yield start_ms, cut
+        start_ms = cut
+
+
+def iso(at_ms: int | None) -> str | None:
+    """ISO 8601 in UTC, to the millisecond; None stays None."""
+    if at_ms is None:
+        return None
+    return _utc(at_ms).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at_ms % 1000:03d}Z"
+
+
+def parse_time(value: object) -> int:
+    """Epoch ms of an ISO 8601 date or date-time (UTC where no offset stands) or an integer.
+
+    Raises ValueError where it is neither, or lies outside 1970 to 9999.
+    """
+    if isinstance(value, bool):
+        raise ValueError("not a time")
+    if isinstance(value, int):
+        at_ms = value
+    elif isinstance(value, str):
+        moment = datetime.fromisoformat(value)
+        at_ms = _ms(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    else:
+        raise ValueError("not a time")
+    if not 0 <= at_ms < FOREVER_MS:
+        raise ValueError("outside 1970 to 9999")
+    return at_ms
+
+
+def _utc(at_ms: int) -> datetime:
+    # Through timedelta, not fromtimestamp: exact for every ms, and independent of the platform.
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at_ms)
+
+
+def _ms(moment: datetime) -> int:
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
