@@ -46,7 +46,8 @@ def main(
         code = _run(args, session)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):
+        # click and rich both turn a closed pipe into SystemExit, and nothing else.
         # Python flushes stdout once more at its end, which must not fail again.
         with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -105,9 +105,10 @@ class Api:
         followed: set[str] = set()
         while True:
             page = self.tasks(page_token=page_token, **filters)
-            tasks += page.get("tasks") or []
+            listed = page.get("tasks")
+            tasks += listed if isinstance(listed, list) else []
             page_token = page.get("next_page_token")
-            if not page_token or page_token in followed:
+            if not isinstance(page_token, str) or page_token in followed | {""}:
                 return {"tasks": tasks, "next_page_token": None}
             followed.add(page_token)
 

@@ -70,7 +70,7 @@ def start(
     if tolerated is not None and tolerated.is_integer():
         tolerated = int(tolerated)
     body = {
-        "symbols": [name.upper() for name in listed((*symbols, *more_symbols), "symbols")],
+        "symbols": listed([name.upper() for name in (*symbols, *more_symbols)], "symbols"),
         "timeframes": listed(timeframes, "timeframes"),
         "start": start,
         "end": end,
@@ -169,7 +169,7 @@ def status(session: Session) -> None:
 @click.pass_obj
 def prices(session: Session, symbols: tuple[str, ...]) -> None:
     """Show the latest prices of SYMBOLS (none: all known ones)."""
-    names = [name.upper() for name in listed(symbols, "symbols")]
+    names = listed([name.upper() for name in symbols], "symbols")
     session.show(session.api.latest_prices(names), tables.prices)
 
 

@@ -54,7 +54,12 @@ def _wait_in_lines(api: Api, task_id: str, console: Console) -> dict[str, Any]:
 def counted(task: dict[str, Any]) -> tuple[int, int, int]:
     """Units that are done (succeeded or failed), in total (0: not known) and failed."""
     units = record(task.get("units"))
-    failed = count(units, "failed") or 0
+    listed = task.get("failures")
+    failed = (
+        count(units, "failed")
+        or count(task.get("result"), "failed")
+        or (len(listed) if isinstance(listed, list) else 0)
+    )
     return (count(units, "succeeded") or 0) + failed, count(units, "total") or 0, failed
 
 

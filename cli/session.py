@@ -24,13 +24,6 @@ UNLIMITED = 10_000
 ALL_DONE, ENDED_BADLY, UNITS_FAILED, INTERRUPTED = 0, 1, 3, 130
 
 
-class Screen(Console):
-    """A console that lets a closed pipe end the program the way `cli.__main__` documents."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
-
-
 @dataclass
 class Session:
     """`transport` and `sleep` replace the network and the clock in tests."""
@@ -62,7 +55,7 @@ class Session:
             self.print_json(answer)
         else:
             wide = None if sys.stdout.isatty() else UNLIMITED
-            render(Screen(file=sys.stdout, width=wide, highlight=False), *(args or (answer,)))
+            render(Console(file=sys.stdout, width=wide, highlight=False), *(args or (answer,)))
 
     def print_json(self, document: dict[str, Any]) -> None:
         # ASCII, because an answer may hold half a surrogate pair, which no encoding can write.
@@ -76,7 +69,7 @@ class Session:
     def wait(self, task_id: str) -> int:
         """Waits for the task, shows how it ended, and returns the exit code that says so."""
         quiet = self.json and not sys.stderr.isatty()
-        console = Screen(file=sys.stderr, quiet=quiet, highlight=False)
+        console = Console(file=sys.stderr, quiet=quiet, highlight=False)
         try:
             task = wait_for_task(self.api, task_id, console)
         except KeyboardInterrupt:

@@ -130,8 +130,9 @@ class FakeApi(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         request.read()
         self.requests.append(request)
-        assert request.url.path.startswith(PREFIX), request.url
-        parts = request.url.path.removeprefix(PREFIX).strip("/").split("/")
+        _, prefix, path = request.url.path.partition(PREFIX)
+        assert prefix, request.url
+        parts = path.strip("/").split("/")
         if parts[0] == "task" and len(parts) > 1:
             del parts[1]
         route = f"{request.method} /{'/'.join(parts)}"

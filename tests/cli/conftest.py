@@ -1,0 +1,13 @@
+"""Every test runs in an empty folder, without the caller's environment."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _clean_surroundings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("DATA_COLLECTOR_URL", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "25")

@@ -1,0 +1,210 @@
+import re
+
+import httpx
+import pytest
+
+from tests.cli.fake_api import PREFIX, PRICES, STATS, STATUS, SUBMITTED, TASK_ID, FakeApi, task
+from tests.cli.running import run
+
+COMMANDS = [
+    (["start", "BTCUSDT"], SUBMITTED, f"Task {TASK_ID} submitted"),
+    (["refresh-symbols"], SUBMITTED, f"data-collector task {TASK_ID} --wait"),
+    (["retry", TASK_ID], SUBMITTED, f"Task {TASK_ID} submitted"),
+    (["cancel", TASK_ID], {"task_id": TASK_ID, "status": "cancelled"}, "cancelled"),
+    (["task", TASK_ID], task(), "Progress   100%, 18/18 units\n"),
+    (
+        ["tasks"],
+        {"tasks": [task(), task("running", 9)], "next_page_token": None},
+        "running     50%",
+    ),
+    (["tasks", "--active"], {"tasks": [task("running", 9)], "count": 1}, "data_collection"),
+    (["stats"], STATS, "Timeframes       1m, 5m, 15m"),
+    (["status"], STATUS, "4,200 of 6,000 left"),
+    (["prices"], PRICES, "91,234.5"),
+    (["symbols"], {"symbols": ["BTCUSDT", "ETHUSDT", "ETHBTC", "SOLUSDT"], "count": 4}, "ETHBTC\n"),
+    (["task", TASK_ID, "--wait"], task(), "Completed: 18 of 18 units, 18,000 candles, 1:12"),
+    (["start", "-w"], task(), "Completed"),
+    (["retry", TASK_ID, "-w"], task(), "Completed"),
+    (["refresh-symbols", "-w"], task(), "Completed"),
+]
+NAMES = [" ".join(args) for args, _, _ in COMMANDS]
+
+
+@pytest.mark.parametrize(("args", "_", "shown"), COMMANDS, ids=NAMES)
+def test_command_tells_a_person(args, _, shown):
+    ran = run(*args)
+    assert ran.code == 0
+    assert shown in ran.out
+    assert "\x1b" not in ran.out + ran.err
+
+
+@pytest.mark.parametrize(("args", "document", "_"), COMMANDS, ids=NAMES)
+@pytest.mark.parametrize("placed", ["before", "after"])
+def test_command_prints_the_answer_as_json_wherever_the_option_stands(args, document, _, placed):
+    ran = run("--json", *args) if placed == "before" else run(*args, "--json")
+    assert ran.code == 0
+    assert ran.json == document
+    assert ran.err == ""
+
+
+@pytest.mark.parametrize("args", [args for args, _, _ in COMMANDS], ids=NAMES)
+def test_command_on_a_terminal_keeps_within_its_80_columns(args):
+    ran = run(*args, out_tty=True)
+    copied = ("data-collector", "Task 0197")
+    lines = [line for line in ran.out.splitlines() if not any(text in line for text in copied)]
+    assert max(map(len, map(visible, lines)), default=0) <= 80
+
+
+@pytest.mark.parametrize("args", [args for args, _, _ in COMMANDS], ids=NAMES)
+def test_command_survives_an_answer_of_which_almost_nothing_is_left(args):
+    routes = FakeApi().usual
+    bare = {route: [{"task_id": TASK_ID, "status": "completed"}] for route in routes}
+    assert run(*args, api=FakeApi(bare)).code == 0
+
+
+def test_start_sends_every_option_and_nothing_that_was_not_given():
+    ran = run(
+        *("start", "btcusdt", "-s", "ETHUSDT, solusdt", "--symbol=BTCUSDT", "-t", "1m,5m", "-t1M"),
+        *("--start", "2024-01-31", "--end", "1706745600123", "--priority", "high"),
+        *("--tolerated-failure-percentage", "5", "--idempotency-key", "mine-1"),
+    )
+    assert ran.api.sent() == [f"POST {PREFIX}/start"]
+    assert ran.api.requests[0].headers["Idempotency-Key"] == "mine-1"
+    assert ran.body() == {
+        "symbols": ["BTCUSDT", "ETHUSDT", "SOLUSDT"],
+        "timeframes": ["1m", "5m", "1M"],
+        "start": "2024-01-31T00:00:00Z",
+        "end": "2024-02-01T00:00:00.123Z",
+        "priority": "high",
+        "tolerated_failure_percentage": 5,
+    }
+    ran = run("start")
+    assert ran.body() == {}
+    assert "Idempotency-Key" not in ran.api.requests[0].headers
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["start", ""], "list of symbols is empty"),
+        (["start", "-s", " , "], "list of symbols is empty"),
+        (["start", "-t", ""], "list of timeframes is empty"),
+        (["prices", ""], "list of symbols is empty"),
+        (["start", "--start", "1706745600"], "looks like seconds"),
+        (["start", "--start", "yesterday"], "neither a date"),
+        (["start", "--end", "9" * 40], "neither a date"),
+        (["start", "--idempotency-key", "two words"], "visible ASCII"),
+        (["start", "--tolerated-failure-percentage", "101"], "0<=x<=100"),
+        (["start", "--priority", "urgent"], "'high', 'normal'"),
+        (["tasks", "--active", "--status", "running"], "--active takes no other filter"),
+        (["task"], "Missing argument 'ID'"),
+        (["nonsense"], "No such command"),
+        (["--api-url", "ftp://x", "status"], "not an http(s) URL"),
+    ],
+)
+def test_wrong_usage_is_refused_before_anything_is_sent(args, says):
+    ran = run(*args)
+    assert (ran.code, ran.out) == (2, "")
+    assert says in ran.err
+    assert ran.api.requests == []
+    refused = run(*args, "--json")
+    assert refused.code == 2
+    assert refused.json["reason"] == "USAGE"
+
+
+def test_a_time_with_an_offset_is_sent_as_utc_and_a_compact_date_is_a_date():
+    ran = run("start", "--start", "2024-01-31T02:00+02:00", "--end", "20240201")
+    assert ran.body() == {"start": "2024-01-31T00:00:00Z", "end": "2024-02-01T00:00:00Z"}
+
+
+def test_tasks_passes_its_filters_and_says_how_to_see_more():
+    api = FakeApi({"GET /tasks": [{"tasks": [task()], "next_page_token": "abc"}]})
+    args = ["tasks", "--type", "data_collection", "--status", "failed"]
+    ran = run(*args, "--page-size", "5", "--page-token", "t&1", api=api)
+    assert dict(api.requests[0].url.params) == {
+        "task_type": "data_collection",
+        "status": "failed",
+        "page_size": "5",
+        "page_token": "t&1",
+    }
+    assert "--page-token abc" in ran.err
+    assert "abc" not in ran.out
+
+
+def test_tasks_all_follows_every_page_and_ends_when_a_token_comes_back():
+    pages = [
+        {"tasks": [{"task_id": str(n)}], "next_page_token": token}
+        for n, token in enumerate(["a", "b", "a"])
+    ]
+    api = FakeApi({"GET /tasks": pages})
+    ran = run("tasks", "--all", "--status", "failed", "--json", api=api)
+    assert ran.json == {"tasks": [{"task_id": n} for n in "012"], "next_page_token": None}
+    assert [r.url.params.get("page_token") for r in api.requests] == [None, "a", "b"]
+    assert all(r.url.params["status"] == "failed" for r in api.requests)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("eth", ["ETHUSDT", "ETHBTC"]),
+        ("*btc", ["ETHBTC"]),
+        ("[BS]*", ["BTCUSDT", "SOLUSDT"]),
+        ("x", []),
+    ],
+)
+def test_symbols_are_filtered_by_a_part_or_a_pattern(pattern, found):
+    assert run("symbols", pattern).out.split() == found
+    assert run("symbols", pattern, "--json").json == {"symbols": found, "count": len(found)}
+
+
+def test_symbols_stand_side_by_side_on_a_terminal():
+    out = run("symbols", out_tty=True).out
+    assert "BTCUSDT  ETHUSDT" in out
+    assert "4 symbols" in out
+
+
+def test_prices_name_what_has_none_and_never_use_exponents():
+    ran = run("prices", "btcusdt,shibusdt", "NOPEUSDT")
+    assert ran.api.requests[0].url.params["symbols"] == "BTCUSDT,SHIBUSDT,NOPEUSDT"
+    assert "0.00001234" in ran.out
+    assert "No price for NOPEUSDT" in ran.out
+
+
+def test_an_open_breaker_is_told_with_its_reason_and_end():
+    breaker = {"open": True, "until": "2026-11-23T12:05:00Z", "reason": "429 from the exchange"}
+    ran = run("status", api=FakeApi({"GET /status": [{**STATUS, "breaker": breaker}]}))
+    assert "open until 2026-11-23 12:05:00 UTC: 429 from the exchange" in ran.out
+
+
+def test_failures_are_listed_up_to_a_cap_and_all_of_them_in_json():
+    api = FakeApi({"GET /task": [task(failed=25, total=30, done=30)]})
+    out = run("task", TASK_ID, api=api).out
+    assert out.count("UNKNOWN_SYMBOL") == 10
+    assert "… and 15 more (--json shows all)" in out
+    assert len(run("task", TASK_ID, "--json", api=api).json["failures"]) == 25
+
+
+def test_nothing_is_cut_in_a_pipe():
+    api = FakeApi({"GET /task": [task(failed=1)]})
+    assert "may have been delisted (code -1121)." in run("task", TASK_ID, api=api).out
+    assert "(code -1121)" not in run("task", TASK_ID, api=api, out_tty=True).out
+
+
+def test_an_answer_can_neither_steer_the_terminal_nor_be_read_as_markup():
+    api = FakeApi({"GET /task": [task(message="[red]a\x1b[2J\r\nb[/red]")]})
+    out = run("task", TASK_ID, api=api).out
+    assert "[red]a\N{REPLACEMENT CHARACTER}[2J b[/red]" in out
+
+
+def test_a_task_id_stays_one_part_of_the_path():
+    ran = run("task", "a/../b?c", api=FakeApi({"GET /task": [httpx.Response(404)]}))
+    assert ran.api.requests[0].url.raw_path.decode() == f"{PREFIX}/task/a%2F..%2Fb%3Fc"
+
+
+def test_help_documents_every_exit_code():
+    out = run("--help").out
+    assert all(f"\n    {code} " in out for code in ("0", "1", "2", "3", "4", "130", "141"))
+
+
+def visible(line):
+    return re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", line)

@@ -1,0 +1,109 @@
+import json
+
+import httpx
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.cli.fake_api import FakeApi
+from tests.cli.running import run
+
+# Half of a surrogate pair included: JSON can carry it, no encoding can.
+text = st.text(st.characters(), max_size=20)
+scalar = st.none() | st.booleans() | st.integers() | text
+scalar |= st.floats(allow_nan=False, allow_infinity=False)
+anything = st.recursive(
+    scalar, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3)
+)
+natural = st.none() | st.integers(0, 10**12)
+ended = st.sampled_from(["completed", "failed", "cancelled"])
+
+
+def shaped(required=None, **fields):
+    """Objects with these fields, of which any may be missing, odd or joined by others."""
+    usual = {name: values | anything for name, values in fields.items()}
+    return st.builds(
+        lambda extra, known: {**extra, **known},
+        st.dictionaries(text, anything, max_size=2),
+        st.fixed_dictionaries(required or {}, optional=usual),
+    )
+
+
+failure = shaped(symbol=text, timeframe=text, start=text, end=text, reason=text, detail=text)
+units = shaped(total=natural, succeeded=natural, failed=natural, remaining=natural)
+times = {name: text | st.datetimes().map(str) for name in ("created_at", "started_at")}
+task = shaped(
+    {"task_id": text.filter(len), "status": ended},
+    task_type=st.sampled_from(["data_collection", "symbol_refresh"]),
+    progress=st.integers(0, 100),
+    message=text,
+    completed_at=text | st.datetimes().map(str),
+    error=text,
+    result=units,
+    units=units,
+    candles=natural,
+    eta_seconds=natural,
+    attempt=natural,
+    failures=st.lists(failure, max_size=3),
+    **times,
+)
+counts = st.dictionaries(text, natural, max_size=3)
+page = shaped(tasks=st.lists(task, max_size=3), next_page_token=st.none() | text, count=natural)
+known = shaped(
+    symbols_count=natural, timeframes=st.lists(text), available_symbols=st.lists(text | anything)
+)
+prices = shaped(
+    prices=st.dictionaries(text, shaped(price=st.floats(allow_nan=False) | text, time=text)),
+    unreachable=st.lists(text, max_size=3),
+    as_of=text,
+)
+status = shaped(
+    status=text,
+    task_counts=counts,
+    queues=st.dictionaries(text, shaped(visible=natural, in_flight=natural), max_size=2),
+    rate_budget=shaped(limit=natural, used=natural, left=natural, resets_at=text),
+    breaker=shaped(open=st.booleans(), until=text, reason=text),
+)
+problem = shaped(
+    type=text,
+    title=text,
+    status=natural,
+    detail=text,
+    errors=st.lists(shaped(detail=text, pointer=text) | anything, max_size=3),
+)
+submitted = shaped({"task_id": text.filter(len)}, status=text, message=text)
+
+COMMANDS = {
+    ("start",): ("POST /start", submitted),
+    ("cancel", "x"): ("POST /task/cancel", submitted),
+    ("retry", "x"): ("POST /task/retry", submitted),
+    ("refresh-symbols",): ("POST /refresh-symbols", submitted),
+    ("task", "x"): ("GET /task", task),
+    ("task", "x", "--wait"): ("GET /task", task),
+    ("start", "--wait"): ("GET /task", task),
+    ("tasks",): ("GET /tasks", page),
+    ("tasks", "--all"): ("GET /tasks", page),
+    ("tasks", "--active"): ("GET /tasks/active", page),
+    ("stats",): ("GET /tasks/stats", shaped(task_counts=counts, data_collector_status=known)),
+    ("symbols", "A"): ("GET /tasks/stats", shaped(data_collector_status=known)),
+    ("prices",): ("GET /latest-prices", prices),
+    ("status",): ("GET /status", status),
+}
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_json_is_one_document_and_a_person_is_answered_whatever_comes_back(data):
+    args = data.draw(st.sampled_from(list(COMMANDS)))
+    route, bodies = COMMANDS[args]
+    rejected = data.draw(st.integers(0, 4)) == 0
+    code = data.draw(st.sampled_from([400, 404, 409, 410, 422, 500, 503])) if rejected else 200
+    content = json.dumps(data.draw(problem if rejected else bodies))
+    script = {route: [httpx.Response(code, content=content)]}
+
+    ran = run(*args, "--json", api=FakeApi(script))
+    assert isinstance(ran.json, dict)
+    assert "NaN" not in ran.out.replace('"NaN', "")
+    for tty in (False, True):
+        person = run(*args, api=FakeApi(script), out_tty=tty, err_tty=tty)
+        assert person.code == ran.code
+        assert tty or "\x1b" not in person.out + person.err
