@@ -100,8 +100,8 @@ def test_no_answer_is_4_in_one_sentence_with_url_and_remedy():
     [
         httpx.Response(200, text="<html>"),
         httpx.Response(200, json=["a list"]),
-        httpx.Response(200, text='{"status": NaN}'),
-        httpx.Response(200, text='{"status": 1e999}'),
+        httpx.Response(200, text='{"status": "completed", "candles": NaN}'),
+        httpx.Response(200, text='{"status": "completed", "candles": 1e999}'),
         httpx.Response(200, text="[" * 100_000),
         httpx.Response(200, content=b"\xff"),
         httpx.Response(302, headers={"Location": "/login"}),
