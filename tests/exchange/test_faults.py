@@ -1,0 +1,168 @@
+"""Every fault that can be switched on."""
+
+import http.client
+import json
+
+import pytest
+
+from local.exchange.timeframes import HOUR, utc_ms
+
+from .conftest import NOW, Server
+
+T0 = utc_ms("2024-05-01")
+KLINES = {"symbol": "BTCUSDT", "interval": "1h", "startTime": T0, "limit": 3}
+
+
+def ask(server: Server, **changes):
+    return server.get("/api/v3/klines", **(KLINES | changes))
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(500, -1000), (503, -1008), (429, -1003), (418, -1003), (451, 0)]
+)
+def test_status_answers_an_error_with_its_code(server: Server, status, code):
+    server.fault(kind="status", status=status, retry_after=7)
+    reply = ask(server)
+    assert (reply.status, reply.json["code"]) == (status, code)
+    assert reply.headers["Retry-After"] == "7"
+    assert "X-MBX-USED-WEIGHT-1M" in reply.headers
+
+
+def test_status_418_says_until_when(server: Server):
+    server.fault(kind="status", status=418, retry_after=60)
+    assert f"banned until {NOW + 60_000}." in ask(server).json["msg"]
+
+
+def test_code_and_message_can_be_chosen(server: Server):
+    server.fault(kind="status", status=400, code=-1127, msg="Too long.")
+    assert ask(server).json == {"code": -1127, "msg": "Too long."}
+
+
+def test_a_rule_strikes_only_what_it_matches(server: Server):
+    match = {"path": "/api/v3/kl*", "symbol": "BTCUSDT", "interval": "1h"}
+    server.fault(kind="status", match=match)
+    assert ask(server).status == 500
+    assert ask(server, symbol="ETHUSDT").status == 200
+    assert ask(server, interval="1m").status == 200
+    assert server.get("/api/v3/ping").status == 200
+
+
+def test_a_rule_with_a_count_ends(server: Server):
+    server.fault(kind="status", remaining=2)
+    assert [ask(server).status for _ in range(4)] == [500, 500, 200, 200]
+    assert server.get("/_local/faults").json["faults"][0]["struck"] == 2
+
+
+def test_a_rule_of_some_probability_strikes_some(server: Server):
+    server.fault(kind="status", probability=0.5)
+    statuses = {server.get("/api/v3/ping").status for _ in range(60)}
+    assert statuses == {200, 500}
+
+
+def test_latency_delays_and_other_rules_still_apply(server: Server):
+    server.fault(kind="latency", delay_ms=1)
+    server.fault(kind="status", status=503)
+    assert ask(server).status == 503
+    assert [rule["struck"] for rule in server.get("/_local/faults").json["faults"]] == [1, 1]
+
+
+def test_an_outage_closes_the_connection_without_an_answer(server: Server):
+    server.fault(kind="outage")
+    with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
+        ask(server)
+    assert server.get("/_local/stats").json["by_path"]["/api/v3/klines"] == {"0": 1}
+
+
+def test_an_outage_can_answer_503(server: Server):
+    server.fault(kind="outage", mode="503")
+    assert ask(server).status == 503
+
+
+def test_html403_is_the_firewalls_page(server: Server):
+    server.fault(kind="html403")
+    reply = ask(server)
+    assert reply.status == 403
+    assert reply.headers["Content-Type"].startswith("text/html")
+    assert b"<HTML>" in reply.body
+
+
+def test_truncated_json_cannot_be_parsed(server: Server):
+    server.fault(kind="truncated_json")
+    reply = ask(server)
+    assert reply.status == 200
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(reply.body)
+
+
+def test_wrong_types_swaps_strings_and_numbers(server: Server):
+    server.fault(kind="wrong_types")
+    row = ask(server).json[0]
+    assert row[0] == str(T0)
+    assert isinstance(row[1], float)
+
+
+def test_a_revised_candle_differs_from_now_on_and_is_valid(server: Server):
+    before = ask(server).json
+    match = {"symbol": "BTCUSDT", "interval": "1h"}
+    rule = server.fault(kind="revised_candle", match=match, open_time=T0 + HOUR)
+    after = ask(server).json
+    assert [a == b for a, b in zip(after, before, strict=True)] == [True, False, True]
+    assert ask(server).json == after
+    row = [float(value) for value in after[1][1:5]]
+    assert row[2] <= min(row[0], row[3]) <= max(row[0], row[3]) <= row[1]
+    assert ask(server, startTime=T0 + HOUR, limit=1).json == [after[1]]
+    server.send("DELETE", f"/_local/faults/{rule}")
+    assert ask(server).json == before
+
+
+def test_an_invalid_candle_has_its_high_below_its_low(server: Server):
+    server.fault(kind="invalid_candle", match={"symbol": "BTCUSDT"})
+    first, second, _ = ask(server).json
+    assert float(first[2]) < float(first[3])
+    assert float(second[2]) >= float(second[3])
+
+
+def test_a_delisted_symbol_is_invalid_and_leaves_the_catalogue(server: Server):
+    server.fault(kind="delisted", match={"symbol": "ETHUSDT"})
+    assert ask(server, symbol="ETHUSDT").json["code"] == -1121
+    listed = [row["symbol"] for row in server.get("/api/v3/exchangeInfo").json["symbols"]]
+    assert "ETHUSDT" not in listed
+    priced = [row["symbol"] for row in server.get("/api/v3/ticker/price").json]
+    assert "ETHUSDT" in priced
+    assert ask(server).status == 200
+
+
+def test_a_symbol_can_be_broken_off_instead(server: Server):
+    server.fault(kind="delisted", match={"symbol": "ETHUSDT"}, mode="break")
+    row = server.get("/api/v3/exchangeInfo", symbol="ETHUSDT").json["symbols"][0]
+    assert row["status"] == "BREAK"
+    assert ask(server, symbol="ETHUSDT").status == 200
+
+
+def test_deleting_the_rules_ends_every_fault(server: Server):
+    server.fault(kind="status")
+    server.fault(kind="html403")
+    assert server.send("DELETE", "/_local/faults").json == {"removed": 2}
+    assert ask(server).status == 200
+    assert server.send("DELETE", "/_local/faults/99").status == 404
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {},
+        {"kind": "flood"},
+        {"kind": "status", "color": "red"},
+        {"kind": "status", "id": 7},
+        {"kind": "status", "probability": "often"},
+        {"kind": "status", "match": {"host": "x"}},
+        {"kind": "delisted"},
+        {"kind": "revised_candle", "match": {"symbol": "BTCUSDT"}},
+        [{"kind": "status"}, {"kind": "flood"}],
+    ],
+)
+def test_a_malformed_rule_is_refused_and_changes_nothing(server: Server, rule):
+    reply = server.send("POST", "/_local/faults", rule)
+    assert reply.status == 400
+    assert reply.json["error"]
+    assert server.get("/_local/faults").json == {"faults": []}
