@@ -54,7 +54,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         description="A deterministic stand-in for the exchange's market data API, faults included.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--port", type=int, required=True, help="0 takes a free one")
+    parser.add_argument("--port", type=_port, required=True, help="0 takes a free one")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
     parser.add_argument("--symbols", type=_symbols, default=500, help="how many are listed")
     parser.add_argument("--weight-limit", type=int, default=6000, help="weight of a minute per IP")
@@ -71,6 +71,13 @@ def _symbols(text: str) -> int:
     if not 20 <= count <= 5000:
         raise argparse.ArgumentTypeError("from 20 to 5000")
     return count
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65_535:
+        raise argparse.ArgumentTypeError("from 0 to 65535")
+    return port
 
 
 def _moment(text: str) -> int:
