@@ -1,0 +1,55 @@
+"""Settings of a stage: settings.toml, then the environment, checked before anything is built."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from chalicelib.errors import SettingsInvalid
+from chalicelib.settings import as_text, from_environ, user_settings
+
+ROOT = Path(__file__).resolve().parent.parent
+#: Lambda allows 4 KB of environment; queue URLs, names and keys need about 1.3 KB of it.
+LARGEST_ENVIRONMENT = 2700
+
+
+def environment(stage: str, environ: Mapping[str, str], file: Path | None = None) -> dict[str, str]:
+    """Environment variables of the functions of `stage`, all settings written out.
+
+    Raises SettingsInvalid with one sentence that says what to change.
+    """
+    given = {**_from_file(file or ROOT / "settings.toml", stage), **_from_environ(environ)}
+    settings = from_environ(given)
+    variables = {name: as_text(getattr(settings, name.lower())) for name, _, _ in user_settings()}
+    size = sum(len(name) + len(value.encode()) for name, value in variables.items())
+    if size > LARGEST_ENVIRONMENT:
+        longest = max(variables, key=lambda name: len(variables[name]))
+        raise SettingsInvalid(
+            f"the settings take {size} bytes, and Lambda's environment has room for "
+            f"{LARGEST_ENVIRONMENT}: shorten {longest}"
+        )
+    return variables
+
+
+def _from_file(file: Path, stage: str) -> dict[str, str]:
+    try:
+        sections = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SettingsInvalid(f"{file.name} cannot be read: {error}") from error
+    if stage not in sections:
+        raise SettingsInvalid(
+            f"the stage {stage!r} has no section in {file.name}; there are "
+            + ", ".join(sorted(set(sections) - {"default"}))
+        )
+    known = {name.lower() for name, _, _ in user_settings()}
+    merged = {**sections.get("default", {}), **sections[stage]}
+    unknown = sorted(set(merged) - known)
+    if unknown:
+        raise SettingsInvalid(f"{file.name} sets {unknown[0]!r}, which is no setting")
+    return {name.upper(): as_text(value) for name, value in merged.items()}
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    # Resource names are the template's business, whatever the shell has.
+    return {name: environ[name] for name, _, _ in user_settings() if name in environ}

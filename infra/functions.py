@@ -1,0 +1,138 @@
+"""What each function is told (environment) and what wakes it up (event sources).
+
+Chalice makes the functions from app.py; timeouts and memory are in .chalice/config.json. Keys here
+are Chalice's resource names: the handler's name in CamelCase.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from chalicelib.settings import Settings
+from infra.configuration import ROOT
+
+Resource = dict[str, Any]
+
+#: Chalice's name of a handler in config.json -> resource in the template.
+FUNCTIONS = {
+    "api_handler": "APIHandler",
+    "plan": "Plan",
+    "collect": "Collect",
+    "bury": "Bury",
+    "sweep": "Sweep",
+    "refresh_prices": "RefreshPrices",
+    "run_schedule": "RunSchedule",
+    "on_task_change": "OnTaskChange",
+    "websocket_connect": "WebsocketConnect",
+    "websocket_message": "WebsocketMessage",
+    "websocket_disconnect": "WebsocketDisconnect",
+}
+
+#: The settings that name resources, as CloudFormation resolves them.
+RESOURCE_VARIABLES: dict[str, Resource] = {
+    "TASKS_TABLE": {"Ref": "TasksTable"},
+    "MARKET_TABLE": {"Ref": "MarketTable"},
+    "CONNECTIONS_TABLE": {"Ref": "ConnectionsTable"},
+    "AUDIT_TABLE": {"Ref": "AuditTable"},
+    "CANDLES_BUCKET": {"Ref": "CandlesBucket"},
+    "PLAN_QUEUE_URL": {"Ref": "PlanQueue"},
+    "URGENT_QUEUE_URL": {"Ref": "UrgentQueue"},
+    "WORK_QUEUE_URL": {"Ref": "WorkQueue"},
+    "DEAD_LETTER_QUEUE_URL": {"Ref": "DeadLetterQueue"},
+    "WS_ENDPOINT": {
+        "Fn::Sub": "https://${WebsocketAPI}.execute-api.${AWS::Region}.${AWS::URLSuffix}/api"
+    },
+}
+
+
+def timeouts(settings: Settings, file: Path = ROOT / ".chalice" / "config.json") -> dict[str, int]:
+    """Seconds per function; `collect` follows its setting."""
+    config = json.loads(file.read_text(encoding="utf-8"))
+    own = config["lambda_functions"]
+    found = {name: own[name].get("lambda_timeout", config["lambda_timeout"]) for name in FUNCTIONS}
+    return {**found, "collect": settings.collect_timeout_seconds}
+
+
+def functions(settings: Settings, variables: dict[str, str]) -> dict[str, Resource]:
+    """The parts of the functions that Chalice does not write."""
+    merged: dict[str, Resource] = {}
+    events = _events(settings)
+    for name, resource in FUNCTIONS.items():
+        properties: Resource = {"Environment": {"Variables": {**variables, **RESOURCE_VARIABLES}}}
+        if name in events:
+            properties["Events"] = events[name]
+        merged[resource] = {"Properties": properties}
+    merged["Collect"]["Properties"]["Timeout"] = settings.collect_timeout_seconds
+    # Chalice names the log group after a resource that it then calls APIHandler.
+    merged["ApiHandlerLogGroup"] = {
+        "Properties": {"LogGroupName": {"Fn::Sub": "/aws/lambda/${APIHandler}"}}
+    }
+    return merged
+
+
+def role(resource: str) -> str:
+    """Chalice's name of the role of a function's resource."""
+    return "ApiHandlerRole" if resource == "APIHandler" else f"{resource}Role"
+
+
+def _events(settings: Settings) -> dict[str, Resource]:
+    return {
+        "plan": {"Planned": _queue("PlanQueue", batch=1, at_once=2)},
+        # Two mappings whose MaximumConcurrency adds up to the reserved concurrency: urgent work
+        # always has two workers, and no poller ever receives a message that it cannot run, which
+        # would push good messages towards the dead letters.
+        "collect": {
+            "Urgent": _queue("UrgentQueue", batch=5, at_once=2),
+            "Normal": _queue("WorkQueue", batch=5, at_once=3),
+        },
+        "bury": {"Dead": _queue("DeadLetterQueue", batch=10, at_once=2)},
+        "on_task_change": {"Changed": _task_stream()},
+        "sweep": {"EveryMinute": _schedule("rate(1 minute)")},
+        "refresh_prices": {"EveryMinute": _schedule("rate(1 minute)")},
+        "run_schedule": {
+            "Scheduled": _schedule(settings.schedule_expression, settings.schedule_enabled)
+        },
+    }
+
+
+def _queue(queue: str, batch: int, at_once: int) -> Resource:
+    return {
+        "Type": "SQS",
+        "Properties": {
+            "Queue": {"Fn::GetAtt": [queue, "Arn"]},
+            "BatchSize": batch,
+            "ScalingConfig": {"MaximumConcurrency": at_once},
+            "FunctionResponseTypes": ["ReportBatchItemFailures"],
+        },
+    }
+
+
+def _task_stream() -> Resource:
+    # Only what a person can see: the task and its counters, not units or idempotency keys.
+    pattern = {"dynamodb": {"Keys": {"sk": {"S": ["META", {"prefix": "PROG#"}]}}}}
+    return {
+        "Type": "DynamoDB",
+        "Properties": {
+            "Stream": {"Fn::GetAtt": ["TasksTable", "StreamArn"]},
+            "StartingPosition": "TRIM_HORIZON",
+            "BatchSize": 100,
+            "MaximumBatchingWindowInSeconds": 0,
+            # One record that always fails must not hold back the tasks behind it for a day.
+            "BisectBatchOnFunctionError": True,
+            "MaximumRetryAttempts": 10,
+            "FunctionResponseTypes": ["ReportBatchItemFailures"],
+            "DestinationConfig": {
+                "OnFailure": {
+                    "Type": "SQS",
+                    "Destination": {"Fn::GetAtt": ["StreamFailureQueue", "Arn"]},
+                }
+            },
+            "FilterCriteria": {"Filters": [{"Pattern": json.dumps(pattern)}]},
+        },
+    }
+
+
+def _schedule(expression: str, enabled: bool = True) -> Resource:
+    return {"Type": "Schedule", "Properties": {"Schedule": expression, "Enabled": enabled}}

@@ -1,0 +1,161 @@
+"""Packaging: `python -m infra.package --stage dev --out build/package`.
+
+Chalice writes the template and packages the application alone, in a folder of its own with empty
+requirements; the requirements come from a zip that is built once per set of pins. So only the first
+packaging takes longer than a second or two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from chalicelib.errors import SettingsInvalid
+from infra import archive, configuration, layer, template
+
+ROOT = configuration.ROOT
+#: Lambda's limit is 250; this is our own budget.
+LARGEST_MB = 60
+Report = Callable[[str], None]
+
+
+class PackagingFailed(Exception):
+    """The message says why in one sentence."""
+
+
+@dataclass(frozen=True)
+class Package:
+    folder: Path
+
+    @property
+    def template(self) -> Path:
+        return self.folder / "sam.json"
+
+    @property
+    def archive(self) -> Path:
+        return self.folder / "deployment.zip"
+
+
+def package(
+    stage: str,
+    out: Path,
+    environ: Mapping[str, str],
+    report: Report = lambda line: None,
+    cache: Path = ROOT / "build" / "cache",
+) -> Package:
+    """Build the template and the zip of `stage` into `out`.
+
+    The stage `local` is built for this machine; the others for Lambda's Linux.
+    Raises SettingsInvalid, layer.LayerFailed or PackagingFailed.
+    """
+    with _timed("settings", report):
+        variables = configuration.environment(stage, environ)
+        architecture = _architecture(stage)
+    with _timed("requirements", report):
+        base = layer.build(
+            ROOT / "requirements.txt", cache, None if stage == "local" else architecture
+        )
+    staging = out.parent / f"{out.name}.staging"
+    with _timed("template", report):
+        _stage_project(staging, stage, architecture, variables)
+        _run_chalice(staging, stage, environ)
+    with _timed("zip", report):
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        built = Package(out)
+        shutil.copyfile(staging / "out" / "sam.json", built.template)
+        code = staging / "code"
+        with zipfile.ZipFile(staging / "out" / "deployment.zip") as application:
+            application.extractall(code)
+        archive.compile_folder(code)
+        archive.write(code, built.archive, base)
+        shutil.rmtree(staging)
+    size_mb = archive.unzipped_bytes(built.archive) / 1e6
+    report(f"{built.archive.stat().st_size / 1e6:.1f} MB, {size_mb:.1f} MB unzipped")
+    if size_mb > LARGEST_MB:
+        raise PackagingFailed(f"the package is {size_mb:.1f} MB unzipped, above {LARGEST_MB} MB")
+    return built
+
+
+def _architecture(stage: str) -> str:
+    config = json.loads((ROOT / ".chalice" / "config.json").read_text(encoding="utf-8"))
+    # Chalice takes an unknown stage silently, without any of its settings.
+    if stage not in config["stages"]:
+        raise PackagingFailed(f"the stage {stage!r} is not in .chalice/config.json")
+    chosen = config["stages"][stage].get("lambda_architecture", layer.this_machine())
+    if chosen not in ("x86_64", "arm64"):
+        raise PackagingFailed(f"lambda_architecture is {chosen!r}; it must be x86_64 or arm64")
+    return str(chosen)
+
+
+def _stage_project(staging: Path, stage: str, architecture: str, variables: dict[str, str]) -> None:
+    """A copy of what Chalice reads, with no requirements and the merge template."""
+    shutil.rmtree(staging, ignore_errors=True)
+    (staging / ".chalice").mkdir(parents=True)
+    config = json.loads((ROOT / ".chalice" / "config.json").read_text(encoding="utf-8"))
+    config["stages"][stage]["lambda_architecture"] = architecture
+    _write_json(staging / ".chalice" / "config.json", config)
+    shutil.copy(ROOT / ".chalice" / config["iam_policy_file"], staging / ".chalice")
+    shutil.copy(ROOT / "app.py", staging)
+    shutil.copytree(
+        ROOT / "chalicelib",
+        staging / "chalicelib",
+        ignore=shutil.ignore_patterns("__pycache__", "*.pyc"),
+    )
+    (staging / "requirements.txt").touch()
+    _write_json(staging / "merge.json", template.build(variables))
+
+
+def _run_chalice(staging: Path, stage: str, environ: Mapping[str, str]) -> None:
+    # Chalice wants a region for the names of service principals; packaging calls nothing.
+    region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    code = "from chalice.cli import main; main()"
+    command = [sys.executable, "-c", code, "package", "--stage", stage]
+    done = subprocess.run(
+        [*command, "--merge-template", "merge.json", "out"],
+        cwd=staging,
+        env={**environ, "AWS_DEFAULT_REGION": region},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise PackagingFailed("chalice package failed:\n" + (done.stderr or done.stdout).strip())
+
+
+@contextmanager
+def _timed(what: str, report: Report) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    report(f"{what}: {time.monotonic() - started:.1f} s")
+
+
+def _write_json(file: Path, content: object) -> None:
+    file.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Build the template and the deployment zip.")
+    parser.add_argument("--stage", default="dev")
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "package")
+    given = parser.parse_args()
+    try:
+        package(given.stage, given.out, os.environ, report=print)
+    except (SettingsInvalid, PackagingFailed, layer.LayerFailed) as error:
+        print(f"Packaging failed: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

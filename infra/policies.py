@@ -1,0 +1,148 @@
+"""What each function may do: one role each, nothing that its code does not call.
+
+Chalice wants a policy file; .chalice/policy-base.json denies everything, and these replace it in
+the built template, so a function that is missing here can do nothing at all.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from infra.functions import FUNCTIONS, role
+
+Statement = dict[str, Any]
+
+READ = ("GetItem", "BatchGetItem", "Query")
+WRITE = ("PutItem", "UpdateItem", "BatchWriteItem")
+EVERYTHING = (*READ, *WRITE, "DeleteItem")
+
+
+def roles() -> dict[str, dict[str, Any]]:
+    """Chalice's role resources with the policies of their functions."""
+    return {
+        role(resource): {
+            "Properties": {
+                "Policies": [
+                    {
+                        "PolicyName": f"{role(resource)}Policy",
+                        "PolicyDocument": {
+                            "Version": "2012-10-17",
+                            "Statement": [_logs(), *_statements()[name]],
+                        },
+                    }
+                ]
+            }
+        }
+        for name, resource in FUNCTIONS.items()
+    }
+
+
+def _statements() -> dict[str, list[Statement]]:
+    all_queues = ("PlanQueue", "UrgentQueue", "WorkQueue", "DeadLetterQueue", "StreamFailureQueue")
+    submit = [
+        _table("TasksTable", *READ, *WRITE, indexes=True),
+        _send("PlanQueue"),
+    ]
+    # sweep sends again what plan did not get to send, so both need the same.
+    fan_out = [
+        _table("TasksTable", *READ, *WRITE, indexes=True),
+        _table("MarketTable", *READ, *WRITE),
+        _send("PlanQueue", "UrgentQueue", "WorkQueue"),
+    ]
+    return {
+        "api_handler": [
+            *submit,
+            _table("MarketTable", *READ, *WRITE),
+            _table("AuditTable", *READ, *WRITE, indexes=True),
+            _allow(("sqs:GetQueueAttributes",), *(_arn(queue) for queue in all_queues)),
+        ],
+        "plan": [_receive("PlanQueue"), *fan_out],
+        "collect": [
+            _receive("UrgentQueue", "WorkQueue"),
+            _send("UrgentQueue", "WorkQueue"),
+            _table("TasksTable", *READ, *WRITE),
+            _table("MarketTable", *READ, *WRITE),
+            _allow(
+                ("s3:GetObject", "s3:PutObject"),
+                {"Fn::Sub": "${CandlesBucket.Arn}/candles/*"},
+            ),
+            # Without it S3 answers 403 instead of 404 for an object that is not there yet. A
+            # condition on the prefix would not hold for GetObject, which has none.
+            _allow(("s3:ListBucket",), _arn("CandlesBucket")),
+        ],
+        "bury": [_receive("DeadLetterQueue"), _table("TasksTable", *READ, *WRITE)],
+        "sweep": fan_out,
+        "refresh_prices": [_table("MarketTable", *READ, *WRITE)],
+        "run_schedule": [*submit, _table("MarketTable", *READ)],
+        "on_task_change": [
+            _allow(
+                ("dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:DescribeStream"),
+                {"Fn::GetAtt": ["TasksTable", "StreamArn"]},
+            ),
+            # ListStreams takes no stream, only a table.
+            _allow(("dynamodb:ListStreams",), {"Fn::Sub": "${TasksTable.Arn}/stream/*"}),
+            _send("StreamFailureQueue"),
+            _table("TasksTable", *READ),
+            _table("AuditTable", *WRITE),
+            _table("ConnectionsTable", *EVERYTHING),
+            _push(),
+        ],
+        "websocket_connect": [_table("ConnectionsTable", *EVERYTHING), _push()],
+        "websocket_message": [
+            _table("ConnectionsTable", *EVERYTHING),
+            _table("TasksTable", *READ),
+            _push(),
+        ],
+        "websocket_disconnect": [_table("ConnectionsTable", *EVERYTHING), _push()],
+    }
+
+
+def _allow(actions: tuple[str, ...], *resources: Any) -> Statement:
+    return {"Effect": "Allow", "Action": list(actions), "Resource": list(resources)}
+
+
+def _arn(resource: str) -> dict[str, Any]:
+    return {"Fn::GetAtt": [resource, "Arn"]}
+
+
+def _logs() -> Statement:
+    # Not the function's own log group: the function refers to this role, so that would be a circle.
+    # CreateLogGroup is left out, because the template makes the groups, with their retention.
+    return _allow(
+        ("logs:CreateLogStream", "logs:PutLogEvents"),
+        {
+            "Fn::Sub": "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:"
+            "/aws/lambda/${AWS::StackName}-*:*"
+        },
+    )
+
+
+def _table(table: str, *actions: str, indexes: bool = False) -> Statement:
+    resources = [_arn(table)] + ([{"Fn::Sub": f"${{{table}.Arn}}/index/*"}] if indexes else [])
+    return _allow(tuple(f"dynamodb:{action}" for action in actions), *resources)
+
+
+def _send(*queues: str) -> Statement:
+    return _allow(("sqs:SendMessage",), *(_arn(queue) for queue in queues))
+
+
+def _receive(*queues: str) -> Statement:
+    return _allow(
+        (
+            "sqs:ReceiveMessage",
+            "sqs:DeleteMessage",
+            "sqs:GetQueueAttributes",
+            "sqs:ChangeMessageVisibility",
+        ),
+        *(_arn(queue) for queue in queues),
+    )
+
+
+def _push() -> Statement:
+    return _allow(
+        ("execute-api:ManageConnections",),
+        {
+            "Fn::Sub": "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:"
+            "${WebsocketAPI}/api/*"
+        },
+    )

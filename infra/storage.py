@@ -1,0 +1,157 @@
+"""Tables, queues and the bucket: what holds state. No names are given, so that CloudFormation
+can replace a resource and several stacks fit into one account."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Resource = dict[str, Any]
+
+DAY_S = 86_400
+#: A message is tried this often before it goes to the dead letters; AWS asks for at least five,
+#: because a throttled receive counts too.
+MAX_RECEIVES = 5
+#: AWS's rule for a queue that feeds a function: less, and a slow batch is delivered twice.
+VISIBILITY_FACTOR = 6
+
+#: What lists of tasks show, so that a list reads its index and nothing else.
+_LISTED = [
+    "task_id",
+    "task_type",
+    "state",
+    "attempt",
+    "created_at",
+    "started_at",
+    "completed_at",
+    "message",
+    "error",
+    "result",
+    "total_units",
+    "progs_total",
+    "ttl",
+    "priority",
+]
+#: What sweep and the active list need of a task.
+_LOOKED_AFTER = ["task_id", "task_type", "state", "attempt", "created_at", "ttl"]
+
+
+def tables() -> dict[str, Resource]:
+    tasks = _table(
+        _index("by_owner", "owner", "created_key", _LISTED),
+        _index("active", "active", "created_key", _LOOKED_AFTER),
+    )
+    tasks["Properties"]["StreamSpecification"] = {"StreamViewType": "NEW_AND_OLD_IMAGES"}
+    # The audit trail outlives the stack that wrote it.
+    audit = {**_table(_index("by_day", "day", "sk_time", None)), **_kept()}
+    connections = _table()
+    # Connections last two hours at most: there is nothing to restore.
+    del connections["Properties"]["PointInTimeRecoverySpecification"]
+    return {
+        "TasksTable": tasks,
+        "MarketTable": _table(),
+        "ConnectionsTable": connections,
+        "AuditTable": audit,
+    }
+
+
+def queues(timeouts: dict[str, int]) -> dict[str, Resource]:
+    """`timeouts`: seconds, of the functions that consume (plan, collect, bury)."""
+    return {
+        "PlanQueue": _work_queue(timeouts["plan"]),
+        "UrgentQueue": _work_queue(timeouts["collect"]),
+        "WorkQueue": _work_queue(timeouts["collect"]),
+        "DeadLetterQueue": _queue(14, timeouts["bury"] * VISIBILITY_FACTOR),
+        # Stream records that could not be pushed. A person reads these; no function does.
+        "StreamFailureQueue": _queue(14, 60),
+    }
+
+
+def bucket() -> dict[str, Resource]:
+    return {
+        "CandlesBucket": {
+            "Type": "AWS::S3::Bucket",
+            **_kept(),
+            "Properties": {
+                "PublicAccessBlockConfiguration": {
+                    "BlockPublicAcls": True,
+                    "BlockPublicPolicy": True,
+                    "IgnorePublicAcls": True,
+                    "RestrictPublicBuckets": True,
+                },
+                "BucketEncryption": {
+                    "ServerSideEncryptionConfiguration": [
+                        {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+                    ]
+                },
+                "LifecycleConfiguration": {
+                    "Rules": [
+                        {
+                            "Id": "AbortIncompleteUploads",
+                            "Status": "Enabled",
+                            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+                        }
+                    ]
+                },
+            },
+        }
+    }
+
+
+def _table(*indexes: Resource) -> Resource:
+    keys = ["pk", "sk"]
+    keys += [key["AttributeName"] for index in indexes for key in index["KeySchema"]]
+    properties: Resource = {
+        "BillingMode": "PAY_PER_REQUEST",
+        "KeySchema": _schema("pk", "sk"),
+        "AttributeDefinitions": [
+            {"AttributeName": name, "AttributeType": "S"} for name in dict.fromkeys(keys)
+        ],
+        "TimeToLiveSpecification": {"AttributeName": "ttl", "Enabled": True},
+        "PointInTimeRecoverySpecification": {"PointInTimeRecoveryEnabled": True},
+    }
+    if indexes:
+        properties["GlobalSecondaryIndexes"] = list(indexes)
+    return {"Type": "AWS::DynamoDB::Table", "Properties": properties}
+
+
+def _index(name: str, hash_key: str, range_key: str, include: list[str] | None) -> Resource:
+    """An index that holds `include`; everything where that is None."""
+    projection: Resource = {"ProjectionType": "ALL"}
+    if include is not None:
+        projection = {"ProjectionType": "INCLUDE", "NonKeyAttributes": include}
+    return {
+        "IndexName": name,
+        "KeySchema": _schema(hash_key, range_key),
+        "Projection": projection,
+    }
+
+
+def _schema(hash_key: str, range_key: str) -> list[Resource]:
+    return [
+        {"AttributeName": hash_key, "KeyType": "HASH"},
+        {"AttributeName": range_key, "KeyType": "RANGE"},
+    ]
+
+
+def _work_queue(consumer_timeout_s: int) -> Resource:
+    queue = _queue(4, consumer_timeout_s * VISIBILITY_FACTOR)
+    queue["Properties"]["RedrivePolicy"] = {
+        "deadLetterTargetArn": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]},
+        "maxReceiveCount": MAX_RECEIVES,
+    }
+    return queue
+
+
+def _queue(retention_days: int, visibility_s: int) -> Resource:
+    return {
+        "Type": "AWS::SQS::Queue",
+        "Properties": {
+            "MessageRetentionPeriod": retention_days * DAY_S,
+            "VisibilityTimeout": visibility_s,
+            "SqsManagedSseEnabled": True,
+        },
+    }
+
+
+def _kept() -> Resource:
+    return {"DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain"}

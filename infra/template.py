@@ -1,0 +1,45 @@
+"""The merge template: everything that Chalice does not create, laid over what it does.
+
+`chalice package --merge-template` merges dictionaries deeply and lets lists and scalars of this
+one win. Python rather than JSON, so that it can say why, and four queues are not written four times.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalicelib.settings import from_environ
+from infra import functions, policies, storage
+
+_NAMED = ("TasksTable", "MarketTable", "ConnectionsTable", "AuditTable", "CandlesBucket")
+_QUEUES = ("PlanQueue", "UrgentQueue", "WorkQueue", "DeadLetterQueue", "StreamFailureQueue")
+
+
+def build(variables: dict[str, str]) -> dict[str, Any]:
+    """The merge template of a stage; `variables` as `configuration.environment` returns them."""
+    settings = from_environ(variables)
+    return {
+        "Resources": {
+            **storage.tables(),
+            **storage.queues(functions.timeouts(settings)),
+            **storage.bucket(),
+            **functions.functions(settings, variables),
+            **policies.roles(),
+        },
+        "Outputs": _outputs(),
+    }
+
+
+def _outputs() -> dict[str, Any]:
+    outputs: dict[str, Any] = {name: {"Value": {"Ref": name}} for name in (*_NAMED, *_QUEUES)}
+    outputs |= {f"{name}Arn": {"Value": {"Fn::GetAtt": [name, "Arn"]}} for name in _QUEUES}
+    host = "execute-api.${AWS::Region}.${AWS::URLSuffix}"
+    outputs["ApiURL"] = {
+        "Description": "Root of the HTTP API",
+        "Value": {"Fn::Sub": f"https://${{RestAPI}}.{host}/api/v1/data-collector"},
+    }
+    outputs["WebSocketURL"] = {
+        "Description": "Task updates as they happen",
+        "Value": {"Fn::Sub": f"wss://${{WebsocketAPI}}.{host}/api"},
+    }
+    return outputs
