@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalice import Chalice, WebsocketDisconnectedError  # noqa: F401
+from chalice import Chalice
 from chalice.app import WebsocketEvent
 
 from chalicelib import events

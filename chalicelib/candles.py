@@ -120,13 +120,13 @@ def is_valid(row: Row) -> bool:
         and 0 < low <= open_ <= high
         and low <= close <= high
         and isfinite(high)
-        and 0 <= volume
+        and volume >= 0
         and isfinite(volume)
-        and 0 <= quote
+        and quote >= 0
         and isfinite(quote)
-        and 0 <= taker
+        and taker >= 0
         and isfinite(taker)
-        and 0 <= taker_quote
+        and taker_quote >= 0
         and isfinite(taker_quote)
         and trades >= 0
     )

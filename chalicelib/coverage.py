@@ -15,7 +15,6 @@ from typing import Any
 #: An item must stay far below DynamoDB's 400 KB; a gap takes about 40 bytes.
 MOST_GAPS = 400
 
-NOT_LISTED = "BEFORE_LISTING"
 NO_CANDLE = "NO_CANDLE_ON_EXCHANGE"
 INVALID = "INVALID_CANDLE"
 

@@ -2,9 +2,9 @@
 
 plan:    {"v": 1, "kind": "plan", "task": id, "attempt": n}
 collect: {"v": 1, "kind": "collect", "task": id, "attempt": n, "prog": p, "priority": "normal",
-          "symbol": "BTCUSDT", "units": [[index, "1m", start_ms, end_ms], ...]}
+          "symbol": "BTCUSDT", "units": [[number, "1m", start_ms, end_ms], ...]}
 
-`index` is the unit's number inside its PROG item; windows are half open.
+`number` is the unit's number inside its PROG item; windows are half open.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ VERSION = 1
 
 
 class Unit(NamedTuple):
-    index: int
+    number: int
     timeframe: str
     start_ms: int
     end_ms: int
@@ -76,10 +76,10 @@ def decode(body: str) -> PlanMessage | CollectMessage:
 
 def _collect(fields: dict[str, Any]) -> CollectMessage:
     units = tuple(
-        Unit(_count(index, 0), _text(timeframe), _count(start_ms, 0), _count(end_ms, 0))
-        for index, timeframe, start_ms, end_ms in fields["units"]
+        Unit(_count(number, 0), _text(timeframe), _count(start_ms, 0), _count(end_ms, 0))
+        for number, timeframe, start_ms, end_ms in fields["units"]
     )
-    if not units or len({unit.index for unit in units}) != len(units):
+    if not units or len({unit.number for unit in units}) != len(units):
         raise PoisonMessage("units must be there, each once")
     if any(unit.timeframe not in LENGTH_MS or unit.start_ms >= unit.end_ms for unit in units):
         raise PoisonMessage("a unit needs a known timeframe and a window")

@@ -5,14 +5,14 @@ raises errors.CallFailed (ConditionFailed for a refused conditional write). Thre
 
 * `sync_calls`: botocore, blocking. For the API and the small event functions, which make a few
   calls one after another and must start quickly: aiobotocore would double their cold start.
-* `async_calls`: aiobotocore. For the functions that plan and collect.
+* `AsyncCalls`: aiobotocore. For the functions that plan and collect.
 * the tests' simulated AWS, which crashes and reorders at exactly these calls.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from chalicelib.errors import CallFailed, ConditionFailed
@@ -44,8 +44,11 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
     raise RuntimeError("a coroutine over blocking calls must not suspend")
 
 
-def sync_calls() -> Call:
-    """Blocking calls over botocore; clients are made when first used and kept."""
+def sync_calls(endpoints: Mapping[str, str] | None = None) -> Call:
+    """Blocking calls over botocore; clients are made when first used and kept.
+
+    `endpoints`: service -> URL, for services without a regional endpoint of their own.
+    """
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
     from botocore.session import get_session
@@ -57,7 +60,10 @@ def sync_calls() -> Call:
         client = clients.get(service)
         if client is None:
             client = clients[service] = session.create_client(
-                service, config=Config(**_TIMEOUTS), **_region()
+                service,
+                config=Config(**_TIMEOUTS),
+                endpoint_url=(endpoints or {}).get(service),
+                **_region(),
             )
         try:
             answer: dict[str, Any] = getattr(client, method_name(operation))(**parameters)
@@ -72,32 +78,22 @@ def sync_calls() -> Call:
     return call
 
 
-def async_calls() -> Call:
+class AsyncCalls:
     """Calls over aiobotocore; clients are made when first used and kept for the container.
 
     All calls must run on one event loop: aiobotocore's clients belong to the loop they were made
     on.
     """
-    import asyncio
 
-    from aiobotocore.config import AioConfig
-    from aiobotocore.session import get_session
-    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+    def __init__(self) -> None:
+        self._clients: dict[str, Any] = {}
+        self._making: Any = None
+        self._session: Any = None
 
-    session = get_session()
-    clients: dict[str, Any] = {}
-    making = asyncio.Lock()
+    async def __call__(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
+        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
-    async def client_for(service: str) -> Any:
-        async with making:
-            if service not in clients:
-                config = AioConfig(**_TIMEOUTS, max_pool_connections=32)
-                context = session.create_client(service, config=config, **_region())
-                clients[service] = await context.__aenter__()
-        return clients[service]
-
-    async def call(service: str, operation: str, **parameters: Any) -> dict[str, Any]:
-        client = clients.get(service) or await client_for(service)
+        client = self._clients.get(service) or await self._client(service)
         try:
             answer: dict[str, Any] = await getattr(client, method_name(operation))(**parameters)
             if service == "s3" and operation == "GetObject":
@@ -109,7 +105,25 @@ def async_calls() -> Call:
             raise CallFailed(service, operation, "ConnectionError", str(error)) from error
         return answer
 
-    return call
+    async def _client(self, service: str) -> Any:
+        import asyncio
+
+        from aiobotocore.config import AioConfig
+        from aiobotocore.session import get_session
+
+        if self._making is None:
+            self._making, self._session = asyncio.Lock(), get_session()
+        async with self._making:
+            if service not in self._clients:
+                config = AioConfig(**_TIMEOUTS, max_pool_connections=32)
+                context = self._session.create_client(service, config=config, **_region())
+                self._clients[service] = await context.__aenter__()
+        return self._clients[service]
+
+    async def aclose(self) -> None:
+        for client in self._clients.values():
+            await client.__aexit__(None, None, None)
+        self._clients.clear()
 
 
 def method_name(operation: str) -> str:

@@ -3,8 +3,8 @@
     pk            sk               holds
     TASK#<id>     META             type, state, attempt, request, priority, owner, totals,
                                    progs_done (NS), times, message, error, result, ttl
-    TASK#<id>     PROG#<nnn>       state (RUNNING | CLOSED), attempt, unit_count, done (NS), ok, candles,
-                                   rejected, f_<REASON> (NS per reason), d_<REASON> (last detail),
+    TASK#<id>     PROG#<nnn>       state (RUNNING | CLOSED), attempt, unit_count, done (NS),
+                                   candles, rejected, f_<REASON> (NS per reason), d_<REASON> (last detail),
                                    last_label, last_at, sent_at, rev
     TASK#<id>     UNITS#<plan>#<nnn>  units: zlib JSON [[symbol, timeframe, start, end], ...]
 
@@ -117,7 +117,9 @@ class TaskTable:
             ExpressionAttributeValues=bound,
         )
 
-    async def note(self, task_id: str, attempt: int, values: Item, remove: Iterable[str] = ()) -> Item:
+    async def note(
+        self, task_id: str, attempt: int, values: Item, remove: Iterable[str] = ()
+    ) -> Item:
         """Set values on META without moving it, at this attempt only. Raises ConditionFailed."""
         names = {f"#{name}": name for name in (*values, *remove, "attempt")}
         expression = "SET " + ", ".join(f"#{name} = :{name}" for name in values) if values else ""
@@ -172,7 +174,7 @@ class TaskTable:
             return await self._update(
                 _key(task_id, prog_key(prog)),
                 UpdateExpression="SET attempt = :attempt, #state = :open, unit_count = :size, "
-                "ok = :zero, candles = :zero, rejected = :zero, rev = :zero, #ttl = :ttl",
+                "candles = :zero, rejected = :zero, rev = :zero, #ttl = :ttl",
                 ConditionExpression="attribute_not_exists(pk)",
                 ExpressionAttributeNames={"#state": "state", "#ttl": "ttl"},
                 ExpressionAttributeValues={
@@ -237,7 +239,7 @@ class TaskTable:
             return await self._update(
                 _key(task_id, prog_key(prog)),
                 UpdateExpression="SET #state = :closed, attempt = :attempt, #ttl = :ttl, "
-                "unit_count = if_not_exists(unit_count, :zero), ok = if_not_exists(ok, :zero), "
+                "unit_count = if_not_exists(unit_count, :zero), "
                 "candles = if_not_exists(candles, :zero), "
                 "rejected = if_not_exists(rejected, :zero) ADD rev :one",
                 ConditionExpression="attribute_not_exists(pk) OR attempt <= :attempt",
@@ -316,7 +318,6 @@ class TaskTable:
         names = {"#state": "state"}
         values = {
             ":units": to_wire(set(units)),
-            ":ok": to_wire(len(ok)),
             ":candles": to_wire(sum(stored for stored, _ in ok.values())),
             ":rejected": to_wire(sum(rejected for _, rejected in ok.values())),
             ":one": to_wire(1),
@@ -325,7 +326,7 @@ class TaskTable:
             ":label": to_wire(label),
             ":now": to_wire(now_ms),
         }
-        adds = ["done :units", "ok :ok", "candles :candles", "rejected :rejected", "rev :one"]
+        adds = ["done :units", "candles :candles", "rejected :rejected", "rev :one"]
         sets = ["last_label = :label", "last_at = :now"]
         for at, reason in enumerate(sorted({reason for reason, _ in bad.values()})):
             names[f"#f{at}"], names[f"#d{at}"] = f"f_{reason}", f"d_{reason}"
@@ -432,7 +433,9 @@ class TaskTable:
         )
         page = found[:limit]
         more = len(found) > limit
-        return [_meta_item(item, now_ms) for item in page], page[-1]["created_key"] if more else None
+        return [_meta_item(item, now_ms) for item in page], page[-1][
+            "created_key"
+        ] if more else None
 
     async def active(self, now_ms: int) -> list[Item]:
         """Every task that someone has to look after, oldest first (id, state, times)."""

@@ -1,0 +1,62 @@
+"""Cancelling: once it is acknowledged, nothing more is counted and nothing more is asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalicelib import tasks
+from chalicelib.errors import ConditionFailed, Conflict
+from chalicelib.finishing import close_progs, totals
+from chalicelib.gateways.task_table import old_meta
+from chalicelib.viewing import find_task
+from chalicelib.wiring import Desk
+
+
+async def cancel_task(desk: Desk, task_id: str) -> tuple[bool, dict[str, Any]]:
+    """Cancel a task; returns (whether this call did it, the cancel's receipt).
+
+    The receipt names when no further exchange request could be authorised, and how many units had
+    landed by then. Raises TaskNotFound, TaskExpired, or Conflict where the task has ended.
+    """
+    meta = await find_task(desk, task_id)
+    did = False
+    if meta["state"] in tasks.ACTIVE:
+        now_ms = desk.now_ms()
+        try:
+            meta = await desk.tasks.move(
+                task_id,
+                meta["attempt"],
+                tasks.CANCELLED,
+                {
+                    "completed_at": now_ms,
+                    "message": "Cancelled",
+                    "ttl": now_ms // 1000 + desk.settings.retention_seconds,
+                },
+            )
+            did = True
+        except ConditionFailed as failed:
+            raced = old_meta(failed)
+            if raced is None:
+                await find_task(desk, task_id)  # expired meanwhile: say so
+            meta = raced or meta
+    if meta["state"] != tasks.CANCELLED:
+        raise Conflict(f"task {task_id} is {meta['state']} already", reason="TASK_ENDED")
+    if "result" not in meta:
+        meta = await shut(desk, meta)
+    return did, {"stopped_at": meta["stopped_at"], **meta["result"]}
+
+
+async def shut(desk: Desk, meta: dict[str, Any]) -> dict[str, Any]:
+    """Shut a cancelled task's PROG items, then write down what had landed. Repeatable."""
+    progs = await close_progs(desk, meta)
+    result = totals(meta, progs)
+    message = f"Cancelled after {result['succeeded'] + result['failed']} of {result['units']} units"
+    try:
+        return await desk.tasks.note(
+            meta["task_id"],
+            meta["attempt"],
+            {"stopped_at": desk.now_ms(), "result": result, "message": message},
+            remove=("active",),
+        )
+    except ConditionFailed:  # retried by someone in this moment; the old attempt is shut
+        return {**meta, "stopped_at": desk.now_ms(), "result": result}

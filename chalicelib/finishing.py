@@ -1,0 +1,108 @@
+"""How a task ends: the last PROG item, a failure, a cancel. Each step may be repeated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalicelib import tasks
+from chalicelib.errors import ConditionFailed
+from chalicelib.gateways.task_table import CHILD_TTL_SECONDS, failed_units
+from chalicelib.requests import CollectionRequest
+from chalicelib.wiring import Desk
+
+Item = dict[str, Any]
+
+
+def is_full(prog: Item) -> bool:
+    """Whether every unit of a PROG item has been counted."""
+    return bool(len(prog.get("done", ())) >= prog["unit_count"] > 0)
+
+
+def totals(meta: Item, progs: list[Item]) -> dict[str, int]:
+    """What has been counted so far: units, succeeded, failed, candles, rejected_candles."""
+    failed = sum(len(failed_units(prog)) for prog in progs)
+    counted = sum(len(prog.get("done", ())) for prog in progs)
+    return {
+        "units": meta.get("total_units", 0),
+        "succeeded": counted - failed,
+        "failed": failed,
+        "candles": sum(prog["candles"] for prog in progs),
+        "rejected_candles": sum(prog["rejected"] for prog in progs),
+    }
+
+
+async def finish_prog(desk: Desk, task_id: str, attempt: int, number: int, prog: Item) -> None:
+    """Where PROG item `number` is full, tell META; who completes the set ends the task."""
+    if not is_full(prog) or prog["attempt"] != attempt:
+        return
+    try:
+        meta = await desk.tasks.add_finished_prog(task_id, attempt, number)
+    except ConditionFailed:
+        return  # the task has ended, or was retried
+    if len(meta["progs_done"]) == meta["progs_total"]:
+        _, progs = await desk.tasks.read_with_progs(task_id, desk.now_ms())
+        await finish_task(desk, meta, progs)
+
+
+async def finish_task(desk: Desk, meta: Item, progs: list[Item]) -> None:
+    """Move a task whose units are all counted to completed or failed."""
+    result = totals(meta, progs)
+    tolerated = CollectionRequest.unpack(meta["request"]).tolerated_failure_percentage
+    state = tasks.end_state(result["units"], result["failed"], tolerated)
+    message = (
+        f"Collected {result['succeeded']} of {result['units']} units, {result['candles']} candles"
+    )
+    error = None
+    if result["failed"]:
+        message += f"; {result['failed']} units failed"
+    if state == tasks.FAILED:
+        error = f"{result['failed']} of {result['units']} units failed ({_reasons(progs)})"
+    await _end(desk, meta, state, result, message, error)
+
+
+async def fail_task(desk: Desk, meta: Item, reason: str, detail: str) -> None:
+    """End a task that cannot go on, with what landed; then shut its PROG items."""
+    _, progs = await desk.tasks.read_with_progs(meta["task_id"], desk.now_ms())
+    error = f"{reason}: {detail}"
+    if await _end(desk, meta, tasks.FAILED, totals(meta, progs), "Failed", error):
+        await close_progs(desk, meta)
+
+
+async def close_progs(desk: Desk, meta: Item) -> list[Item]:
+    """Shut every PROG item of the task; returns them as they stand then."""
+    ttl = desk.now_ms() // 1000 + CHILD_TTL_SECONDS
+    closed = []
+    for number in range(meta.get("progs_total", 0)):
+        prog = await desk.tasks.close_prog(meta["task_id"], meta["attempt"], number, ttl)
+        if prog is not None:
+            closed.append(prog)
+    return closed
+
+
+async def _end(
+    desk: Desk, meta: Item, state: str, result: dict[str, int], message: str, error: str | None
+) -> bool:
+    now_ms = desk.now_ms()
+    values: Item = {
+        "completed_at": now_ms,
+        "message": message,
+        "result": result,
+        "ttl": now_ms // 1000 + desk.settings.retention_seconds,
+    }
+    if error:
+        values["error"] = error
+    try:
+        await desk.tasks.move(meta["task_id"], meta["attempt"], state, values, remove=("active",))
+    except ConditionFailed:
+        return False  # it ended another way, or was retried
+    return True
+
+
+def _reasons(progs: list[Item]) -> str:
+    counts: dict[str, int] = {}
+    for prog in progs:
+        for name, units in prog.items():
+            if name.startswith("f_"):
+                counts[name[2:]] = counts.get(name[2:], 0) + len(units)
+    ordered = sorted(counts.items(), key=lambda entry: -entry[1])
+    return ", ".join(f"{reason}: {count}" for reason, count in ordered)

@@ -1,0 +1,196 @@
+"""From a stored request to units, PROG items and messages; safe to run twice, or half.
+
+The order is what makes it safe:
+1. the units are stored under this plan's own id, so two plans at once never mix;
+2. META moves to running with that id: one plan wins, the others go on with the winner's;
+3. PROG items are opened, which a cancel or a newer attempt refuses;
+4. META is read again: a cancel before this is seen here, one after it finds every PROG item;
+5. messages are sent, and each PROG item whose messages all left is marked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Any
+
+from chalicelib import tasks
+from chalicelib.errors import CollectorError, ConditionFailed, ExchangeError, PlanTooLarge
+from chalicelib.finishing import fail_task, finish_prog, finish_task
+from chalicelib.gateways.task_table import CHILD_TTL_SECONDS, OPEN
+from chalicelib.logs import log
+from chalicelib.messages import PlanMessage
+from chalicelib.planning_rules import PlannedUnit, bounds, messages_for, packs, windows
+from chalicelib.refreshing import refresh_catalogue
+from chalicelib.requests import CollectionRequest, too_large
+from chalicelib.wiring import Bench, Desk
+
+_AT_ONCE = 10
+
+
+class NoSymbols(CollectorError):
+    reason = "NO_SYMBOLS"
+
+
+async def plan_task(bench: Bench, message: PlanMessage) -> None:
+    """Plan one task, or go on with a plan that crashed."""
+    meta = await bench.tasks.read(message.task_id, bench.now_ms())
+    if meta is None or meta["attempt"] != message.attempt:
+        log("plan_outdated", task_id=message.task_id, attempt=message.attempt)
+        return
+    if meta["state"] not in tasks.ACTIVE:
+        return
+    try:
+        if meta["task_type"] == tasks.SYMBOL_REFRESH:
+            await _refresh(bench, meta)
+            return
+        if meta["state"] == tasks.PENDING:
+            started = await _start(bench, meta)
+            if started is None:
+                return
+            meta = started
+        await _send(bench, meta)
+    except (PlanTooLarge, NoSymbols) as error:
+        await fail_task(bench, meta, error.reason, error.detail)
+
+
+async def _start(bench: Bench, meta: dict[str, Any]) -> dict[str, Any] | None:
+    """Move the task to running with a plan; META as it stands then, None where it is over."""
+    task_id, attempt, now_ms = meta["task_id"], meta["attempt"], bench.now_ms()
+    values: dict[str, Any] = {"started_at": now_ms, "message": "Planned"}
+    if "plan_id" not in meta:  # a retry keeps its plan
+        progs = packs(await _units(bench, CollectionRequest.unpack(meta["request"]), now_ms))
+        plan_id = uuid.uuid4().hex[:12]
+        await bench.tasks.write_units(
+            task_id, plan_id, dict(enumerate(progs)), now_ms // 1000 + CHILD_TTL_SECONDS
+        )
+        values |= {
+            "plan_id": plan_id,
+            "progs_total": len(progs),
+            "total_units": sum(map(len, progs)),
+            "kept_units": 0,
+        }
+    try:
+        return await bench.tasks.move(task_id, attempt, tasks.RUNNING, values)
+    except ConditionFailed:
+        now = await bench.tasks.read(task_id, now_ms)
+        if now and now["attempt"] == attempt and now["state"] == tasks.RUNNING:
+            return now  # another delivery won; go on with its plan
+        return None
+
+
+async def _units(bench: Bench, request: CollectionRequest, now_ms: int) -> list[PlannedUnit]:
+    symbols = request.symbols
+    if symbols is None:
+        catalogue = await bench.market.read_catalogue()
+        known = catalogue["symbols"] if catalogue else (await refresh_catalogue(bench)).symbols
+        symbols = tuple(sorted(name for name, status in known.items() if status == "TRADING"))
+        if not symbols:
+            raise NoSymbols("the exchange lists no symbol that trades")
+    stored = {}
+    if request.start_ms is None:
+        stored = await bench.market.coverage_of(list(symbols))
+    units: list[PlannedUnit] = []
+    for symbol in symbols:
+        for timeframe in request.timeframes:
+            last = stored.get(symbol, {}).get(timeframe, {}).get("last")
+            start, end = bounds(
+                timeframe,
+                now_ms,
+                request.start_ms,
+                request.end_ms,
+                last,
+                bench.settings.backfill_candles,
+            )
+            # A range inside the running candle still makes a unit: it is asked for and counted.
+            cuts = windows(timeframe, start, max(end, start + 1))
+            units += (PlannedUnit(symbol, timeframe, *cut) for cut in cuts)
+        if len(units) > bench.settings.max_units:
+            raise too_large(len(units), bench.settings)
+    return units
+
+
+async def _send(bench: Bench, meta: dict[str, Any]) -> None:
+    task_id, attempt, total = meta["task_id"], meta["attempt"], meta["progs_total"]
+    ttl = bench.now_ms() // 1000 + CHILD_TTL_SECONDS
+    limit = asyncio.Semaphore(_AT_ONCE)
+
+    async def opened(number: int) -> tuple[list[PlannedUnit], dict[str, Any] | None]:
+        async with limit:
+            units = await bench.tasks.read_units(task_id, meta["plan_id"], number)
+            prog = await bench.tasks.open_prog(task_id, attempt, number, len(units), ttl)
+            return units, prog
+
+    async def sent(number: int, units: list[PlannedUnit], prog: dict[str, Any]) -> None:
+        async with limit:
+            if prog["state"] != OPEN or "sent_at" in prog:
+                return
+            remaining = set(range(len(units))) - prog.get("done", set())
+            unsent = await bench.queue.send_collect(
+                messages_for(task_id, attempt, number, meta["priority"], units, remaining)
+            )
+            if unsent:  # not marked as sent: sweep has the plan run again
+                log("messages_not_queued", level="warning", task_id=task_id, count=len(unsent))
+                return
+            await bench.tasks.mark_sent(task_id, attempt, number, bench.now_ms())
+
+    progs = await asyncio.gather(*map(opened, range(total)))
+    current = await bench.tasks.read(task_id, bench.now_ms())
+    if not current or current["state"] != tasks.RUNNING or current["attempt"] != attempt:
+        return  # cancelled meanwhile; whoever did it shuts the PROG items
+    if attempt > 1 and "kept_units" not in current:
+        kept = sum(len(prog.get("done", ())) for _, prog in progs if prog)
+        await bench.tasks.note(task_id, attempt, {"kept_units": kept})
+    await asyncio.gather(
+        *(sent(number, units, prog) for number, (units, prog) in enumerate(progs) if prog)
+    )
+    for number, (_, prog) in enumerate(progs):
+        if prog is not None:
+            await finish_prog(bench, task_id, attempt, number, prog)
+    if not total:
+        await finish_task(bench, current, [])
+
+
+async def _refresh(bench: Bench, meta: dict[str, Any]) -> None:
+    """The whole of a symbol_refresh task: one request, one write."""
+    task_id, attempt = meta["task_id"], meta["attempt"]
+    if meta["state"] == tasks.PENDING:
+        try:
+            await bench.tasks.move(
+                task_id,
+                attempt,
+                tasks.RUNNING,
+                {
+                    "started_at": bench.now_ms(),
+                    "total_units": 1,
+                    "progs_total": 0,
+                    "message": "Asking the exchange for its symbols",
+                },
+            )
+        except ConditionFailed:
+            return
+    try:
+        catalogue = await refresh_catalogue(bench)
+    except ExchangeError as error:
+        await fail_task(bench, meta, error.reason, error.detail)
+        return
+    await _complete_refresh(bench, task_id, attempt, len(catalogue.symbols), catalogue.added)
+
+
+async def _complete_refresh(desk: Desk, task_id: str, attempt: int, count: int, added: int) -> None:
+    now_ms = desk.now_ms()
+    try:
+        await desk.tasks.move(
+            task_id,
+            attempt,
+            tasks.COMPLETED,
+            {
+                "completed_at": now_ms,
+                "message": f"{count} symbols known, {added} of them new",
+                "result": {"units": 1, "succeeded": 1, "failed": 0, "symbols": count, "new": added},
+                "ttl": now_ms // 1000 + desk.settings.retention_seconds,
+            },
+            remove=("active",),
+        )
+    except ConditionFailed:
+        log("refresh_not_completed", task_id=task_id)

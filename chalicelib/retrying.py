@@ -1,0 +1,47 @@
+"""Retrying: another attempt at what failed or never ran; what is done stays done."""
+
+from __future__ import annotations
+
+from chalicelib import tasks
+from chalicelib.cancelling import shut
+from chalicelib.errors import ConditionFailed, Conflict
+from chalicelib.submitting import queue_planning
+from chalicelib.viewing import find_task
+from chalicelib.wiring import Desk
+
+
+async def retry_task(desk: Desk, task_id: str) -> int:
+    """Put an ended task back to pending; returns the new attempt's number.
+
+    Raises TaskNotFound, TaskExpired, or Conflict where it runs or nothing is left to do.
+    """
+    meta = await find_task(desk, task_id)
+    if meta["state"] in tasks.ACTIVE:
+        raise Conflict(f"task {task_id} is {meta['state']}", reason="TASK_ACTIVE")
+    if meta["state"] == tasks.COMPLETED and not meta.get("result", {}).get("failed"):
+        raise Conflict(f"task {task_id} has no failed unit", reason="NOTHING_TO_RETRY")
+    if meta["state"] == tasks.CANCELLED and "result" not in meta:
+        meta = await shut(desk, meta)  # its cancel died half way
+    attempt, now_ms = int(meta["attempt"]) + 1, desk.now_ms()
+    remove = ["completed_at", "error", "result", "ttl", "progs_done", "stopped_at", "kept_units"]
+    try:
+        await desk.tasks.move(
+            task_id,
+            meta["attempt"],
+            tasks.PENDING,
+            {
+                "attempt": attempt,
+                "plan_sent_at": now_ms,
+                "deadline_at": now_ms + desk.settings.task_timeout_seconds * 1000,
+                "message": "Waiting to be planned again",
+                "active": "1",
+            },
+            remove=remove,
+        )
+    except ConditionFailed:
+        await find_task(desk, task_id)
+        raise Conflict(
+            f"task {task_id} was retried by someone else just now", reason="TASK_ACTIVE"
+        ) from None
+    await queue_planning(desk, task_id, attempt)
+    return attempt

@@ -1,0 +1,199 @@
+"""The collector's HTTP API: parse, one call, format."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from chalice.app import Blueprint, Response
+
+from chalicelib import tasks, wiring
+from chalicelib.cancelling import cancel_task
+from chalicelib.errors import InvalidRequest, UnsupportedMediaType
+from chalicelib.gateways.aws import run
+from chalicelib.pricing import latest_prices
+from chalicelib.reporting import collector_status, task_stats
+from chalicelib.requests import invalid
+from chalicelib.retrying import retry_task
+from chalicelib.submitting import submit_collection, submit_symbol_refresh
+from chalicelib.timeframes import iso
+from chalicelib.viewing import list_active, list_tasks, view_task
+
+PREFIX = "/api/v1/data-collector"
+#: Seconds after which asking again makes sense.
+POLL_SECONDS = "1"
+
+routes = Blueprint(__name__)
+#: Every content type reaches the route: Chalice's own 415 is no problem document.
+_ANY_BODY = ["application/json"]
+
+
+@routes.route(f"{PREFIX}/start", methods=["POST"], content_types=_ANY_BODY)
+def start() -> Response:
+    desk = wiring.desk()
+    task_id = run(submit_collection(desk, _json_body(), _owner(), _request_id()))
+    return _accepted(task_id, "submitted", "Collection submitted")
+
+
+@routes.route(f"{PREFIX}/refresh-symbols", methods=["POST"], content_types=_ANY_BODY)
+def refresh_symbols() -> Response:
+    _no_fields()
+    task_id = run(submit_symbol_refresh(wiring.desk(), _owner(), _request_id()))
+    return _accepted(task_id, "submitted", "Symbol refresh submitted")
+
+
+@routes.route(f"{PREFIX}/task/{{task_id}}", methods=["GET"])
+def get_task(task_id: str) -> Response:
+    view = run(view_task(wiring.desk(), task_id))
+    headers = {} if view["status"] in tasks.TERMINAL else {"Retry-After": POLL_SECONDS}
+    return _json(200, view, headers)
+
+
+@routes.route(f"{PREFIX}/tasks", methods=["GET"])
+def get_tasks() -> Response:
+    desk = wiring.desk()
+    query = _query("task_type", "status", "page_size", "page_token")
+    settings = desk.settings
+    page_size = _page_size(query, settings.default_page_size, settings.max_page_size)
+    errors = [
+        {"detail": f"must be one of {', '.join(allowed)}", "pointer": f"/{name}"}
+        for name, allowed in (("task_type", tasks.TASK_TYPES), ("status", tasks.STATES))
+        if name in query and query[name] not in allowed
+    ]
+    if errors:
+        raise invalid(errors)
+    found, following = run(
+        list_tasks(
+            desk,
+            _owner(),
+            page_size,
+            query.get("page_token"),
+            query.get("task_type"),
+            query.get("status"),
+        )
+    )
+    return _json(200, {"tasks": found, "next_page_token": following})
+
+
+@routes.route(f"{PREFIX}/tasks/active", methods=["GET"])
+def get_active_tasks() -> Response:
+    found = run(list_active(wiring.desk()))
+    return _json(200, {"tasks": found, "count": len(found)})
+
+
+@routes.route(f"{PREFIX}/tasks/stats", methods=["GET"])
+def get_task_stats() -> Response:
+    return _json(200, run(task_stats(wiring.desk(), _owner())))
+
+
+@routes.route(f"{PREFIX}/task/{{task_id}}/cancel", methods=["POST"], content_types=_ANY_BODY)
+def cancel(task_id: str) -> Response:
+    _no_fields()
+    did, receipt = run(cancel_task(wiring.desk(), task_id))
+    body = {
+        "task_id": task_id,
+        "status": tasks.CANCELLED,
+        "message": "Cancelled" if did else "Already cancelled",
+        **receipt,
+        "stopped_at": iso(receipt["stopped_at"]),
+    }
+    return _json(202 if did else 200, body)
+
+
+@routes.route(f"{PREFIX}/task/{{task_id}}/retry", methods=["POST"], content_types=_ANY_BODY)
+def retry(task_id: str) -> Response:
+    _no_fields()
+    attempt = run(retry_task(wiring.desk(), task_id))
+    return _accepted(task_id, "submitted", f"Attempt {attempt} submitted", attempt=attempt)
+
+
+@routes.route(f"{PREFIX}/status", methods=["GET"])
+def get_status() -> Response:
+    return _json(200, run(collector_status(wiring.desk(), _owner())))
+
+
+@routes.route(f"{PREFIX}/latest-prices", methods=["GET"])
+def get_latest_prices() -> Response:
+    symbols = _query("symbols").get("symbols")
+    wanted = None if symbols is None else [part for part in symbols.split(",") if part]
+    return _json(200, run(latest_prices(wiring.desk(), wanted)))
+
+
+def _request() -> Any:
+    return routes.current_request
+
+
+def _owner() -> str:
+    """Whoever API Gateway says is calling; one shared owner where nothing authenticates."""
+    context = _request().context
+    identity = context.get("identity") or {}
+    claims = (context.get("authorizer") or {}).get("principalId")
+    return claims or identity.get("userArn") or identity.get("apiKeyId") or "anonymous"
+
+
+def _request_id() -> str:
+    return str(_request().context.get("requestId", ""))
+
+
+def _json_body() -> object:
+    """The parsed JSON body; an empty one is an empty object."""
+    request = _request()
+    kind = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
+    if kind != "application/json" and request.raw_body:
+        raise UnsupportedMediaType(f"send application/json, not {kind[:100] or 'nothing'}")
+    if not request.raw_body.strip():
+        return {}
+    try:
+        return json.loads(request.raw_body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(
+            f"the body is no JSON: {error}",
+            [{"detail": str(error), "pointer": ""}],
+            reason="INVALID_JSON",
+        ) from None
+
+
+def _no_fields() -> None:
+    body = _json_body()
+    if body != {}:
+        raise InvalidRequest(
+            "this request takes no body", [{"detail": "must be empty or {}", "pointer": ""}]
+        )
+
+
+def _query(*allowed: str) -> dict[str, str]:
+    given = _request().query_params or {}
+    errors = []
+    for name in given:
+        if name not in allowed:
+            errors.append(
+                {
+                    "detail": f"unknown parameter; allowed are {', '.join(allowed)}",
+                    "pointer": f"/{name[:100]}",
+                }
+            )
+    if errors:
+        raise invalid(errors)
+    return dict(given)
+
+
+def _page_size(query: dict[str, str], default: int, most: int) -> int:
+    text = query.get("page_size")
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= most):
+        raise invalid([{"detail": f"must be an integer from 1 to {most}", "pointer": "/page_size"}])
+    return int(text)
+
+
+def _accepted(task_id: str, status: str, message: str, **more: Any) -> Response:
+    body = {"task_id": task_id, "status": status, "message": message, **more}
+    return _json(202, body, {"Location": f"{PREFIX}/task/{task_id}", "Retry-After": POLL_SECONDS})
+
+
+def _json(status: int, body: object, headers: dict[str, str] | None = None) -> Response:
+    return Response(
+        json.dumps(body, ensure_ascii=False),
+        {"Content-Type": "application/json", **(headers or {})},
+        status,
+    )

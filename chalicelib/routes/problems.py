@@ -1,0 +1,60 @@
+"""Errors as RFC 9457 problem documents."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from chalice.app import Response
+
+from chalicelib.errors import CollectorError, InvalidRequest, TaskExpired
+from chalicelib.logs import log
+
+TYPE_ROOT = "https://market-data-collector.dev/problems/"
+
+
+def problem(
+    status: int, title: str, reason: str, detail: str, instance: str, **more: Any
+) -> Response:
+    body = {
+        "type": TYPE_ROOT + reason.lower().replace("_", "-"),
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": instance,
+        "reason": reason,
+        **more,
+    }
+    headers: dict[str, str | list[str]] = {"Content-Type": "application/problem+json"}
+    if status == 503:
+        headers["Retry-After"] = "5"
+    return Response(json.dumps(body, ensure_ascii=False), headers, status)
+
+
+def guard(event: Any, get_response: Callable[[Any], Response]) -> Response:
+    """Chalice middleware: an error raised by a route becomes a problem document."""
+    path = event.context.get("path") or event.path
+    try:
+        response = get_response(event)
+    except CollectorError as error:
+        more: dict[str, Any] = {}
+        if isinstance(error, InvalidRequest) and error.errors:
+            more["errors"] = error.errors
+        if isinstance(error, TaskExpired):
+            task_id = (event.uri_params or {}).get("task_id", "")
+            more["audit"] = f"/api/v1/data-collector/audit?task_id={task_id}"
+        if error.status >= 500:
+            log("request_failed", level="error", path=path, error=error.detail)
+        return problem(error.status, error.title, error.reason, error.detail, path, **more)
+    except Exception as error:  # noqa: BLE001 - the edge: the caller gets a document, the log gets the rest
+        log(
+            "request_crashed",
+            level="error",
+            path=path,
+            error=repr(error),
+            trace=traceback.format_exc(),
+        )
+        return problem(500, "Internal error", "INTERNAL", "something broke; the log has it", path)
+    return response

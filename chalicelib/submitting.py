@@ -1,0 +1,68 @@
+"""Taking a request on: a fixed, small number of AWS calls however much it asks for."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from chalicelib import tasks
+from chalicelib.errors import CallFailed
+from chalicelib.logs import log
+from chalicelib.messages import PlanMessage
+from chalicelib.requests import CollectionRequest, parse_start
+from chalicelib.wiring import Desk
+
+
+async def submit_collection(desk: Desk, body: object, owner: str, request_id: str) -> str:
+    """Check a POST /start body against the catalogue, store the task, queue its planning.
+
+    Returns the task id. Raises InvalidRequest or PlanTooLarge with nothing stored. Three AWS
+    calls, for one symbol and for thousands.
+    """
+    catalogue = await desk.market.read_catalogue()
+    known = catalogue["symbols"] if catalogue else None
+    request = parse_start(body, known, desk.settings, desk.now_ms())
+    return await submit(desk, tasks.DATA_COLLECTION, request, owner, request_id)
+
+
+async def submit_symbol_refresh(desk: Desk, owner: str, request_id: str) -> str:
+    request = CollectionRequest(symbols=None, timeframes=())
+    return await submit(desk, tasks.SYMBOL_REFRESH, request, owner, request_id)
+
+
+async def submit(
+    desk: Desk,
+    task_type: str,
+    request: CollectionRequest,
+    owner: str,
+    request_id: str,
+    task_id: str | None = None,
+) -> str:
+    """Store a pending task and queue its planning; a task id given twice makes one task."""
+    now_ms = desk.now_ms()
+    task_id = task_id or str(uuid.uuid4())
+    meta: dict[str, Any] = {
+        "task_id": task_id,
+        "task_type": task_type,
+        "state": tasks.PENDING,
+        "attempt": 1,
+        "request": request.pack(),
+        "priority": request.priority,
+        "owner": owner,
+        "request_id": request_id,
+        "created_at": now_ms,
+        "plan_sent_at": now_ms,
+        "deadline_at": now_ms + desk.settings.task_timeout_seconds * 1000,
+        "message": "Waiting to be planned",
+    }
+    if await desk.tasks.create(meta):
+        await queue_planning(desk, task_id, 1)
+    return task_id
+
+
+async def queue_planning(desk: Desk, task_id: str, attempt: int) -> None:
+    """Send the plan message; where that fails, sweep sends it within 90 seconds."""
+    try:
+        await desk.queue.send_plan(PlanMessage(task_id, attempt))
+    except CallFailed as failed:
+        log("plan_not_queued", level="warning", task_id=task_id, error=failed.detail)

@@ -1,0 +1,178 @@
+"""What a task looks like to the people who asked for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalicelib import tasks
+from chalicelib.errors import TaskExpired, TaskNotFound
+from chalicelib.finishing import totals
+from chalicelib.timeframes import iso
+from chalicelib.wiring import Desk
+
+#: Failures listed with a task; `units.failed` is the true number.
+MOST_FAILURES = 100
+Item = dict[str, Any]
+
+
+async def find_task(desk: Desk, task_id: str) -> Item:
+    """META of a live task. Raises TaskNotFound or TaskExpired."""
+    meta = await desk.tasks.read(task_id, desk.now_ms())
+    return await _live(desk, task_id, meta)
+
+
+async def view_task(desk: Desk, task_id: str) -> Item:
+    """The whole answer of GET /task/{id}. Raises TaskNotFound or TaskExpired."""
+    meta, progs = await desk.tasks.read_with_progs(task_id, desk.now_ms())
+    meta = await _live(desk, task_id, meta)
+    pause = None
+    if meta["state"] in tasks.ACTIVE:
+        pause = await desk.market.read_limit()
+    view = summary(meta, progs, desk.now_ms(), pause)
+    return {**view, "failures": await _failures(desk, meta, progs)}
+
+
+async def list_tasks(
+    desk: Desk,
+    owner: str,
+    limit: int,
+    before: str | None,
+    task_type: str | None,
+    state: str | None,
+) -> tuple[list[Item], str | None]:
+    """One page of an owner's tasks, newest first, and where the next one starts."""
+    metas, following = await desk.tasks.page_of_owner(
+        owner, desk.now_ms(), limit, before, task_type, state
+    )
+    return [await _summary_of(desk, meta) for meta in metas], following
+
+
+async def list_active(desk: Desk) -> list[Item]:
+    """Every pending or running task, oldest first."""
+    views = []
+    for row in await desk.tasks.active(desk.now_ms()):
+        if row["state"] not in tasks.ACTIVE or row["expired"]:
+            continue
+        meta, progs = await desk.tasks.read_with_progs(row["task_id"], desk.now_ms())
+        if meta and meta["state"] in tasks.ACTIVE:  # the index may lag behind
+            views.append(summary(meta, progs, desk.now_ms()))
+    return views
+
+
+async def count_tasks(desk: Desk, owner: str) -> dict[str, int]:
+    """Live tasks of an owner by state, every state named."""
+    counts = dict.fromkeys(tasks.STATES, 0)
+    before: str | None = None
+    while True:
+        metas, before = await desk.tasks.page_of_owner(
+            owner, desk.now_ms(), 1000, before, None, None
+        )
+        for meta in metas:
+            counts[meta["state"]] += 1
+        if before is None:
+            return counts
+
+
+async def _summary_of(desk: Desk, meta: Item) -> Item:
+    if meta["state"] != tasks.RUNNING:
+        return summary(meta, [], desk.now_ms())
+    current, progs = await desk.tasks.read_with_progs(meta["task_id"], desk.now_ms())
+    return summary(current or meta, progs, desk.now_ms())
+
+
+def summary(meta: Item, progs: list[Item], now_ms: int, pause: Item | None = None) -> Item:
+    """A task's public fields. An ended task shows the counts that it ended with."""
+    counts = meta.get("result") or totals(meta, progs)
+    total = counts.get("units", 0)
+    counted = counts.get("succeeded", 0) + counts.get("failed", 0)
+    state = meta["state"]
+    return {
+        "task_id": meta["task_id"],
+        "task_type": meta["task_type"],
+        "status": state,
+        "progress": tasks.progress(state, total, counted),
+        "message": _message(meta, progs, total, counted, now_ms, pause),
+        "created_at": iso(meta["created_at"]),
+        "started_at": iso(meta.get("started_at")),
+        "completed_at": iso(meta.get("completed_at")),
+        "error": meta.get("error"),
+        "result": meta.get("result"),
+        "units": {
+            "total": total,
+            "succeeded": counts.get("succeeded", 0),
+            "failed": counts.get("failed", 0),
+            "remaining": total - counted,
+        },
+        "candles": counts.get("candles", 0),
+        "eta_seconds": _eta(meta, total, counted, now_ms),
+        "attempt": meta["attempt"],
+        "priority": meta.get("priority"),
+        "stopped_at": iso(meta.get("stopped_at")),
+    }
+
+
+def _message(
+    meta: Item, progs: list[Item], total: int, counted: int, now_ms: int, pause: Item | None
+) -> str:
+    if meta["state"] in tasks.ACTIVE and pause and pause["paused_until"] > now_ms:
+        return f"Waiting for the exchange until {iso(pause['paused_until'])}"
+    latest = max(
+        (prog for prog in progs if "last_at" in prog),
+        key=lambda prog: prog["last_at"],
+        default=None,
+    )
+    if meta["state"] == tasks.RUNNING and latest:
+        return f"Collected data for {latest['last_label']} ({counted}/{total})"
+    return str(meta.get("message", ""))
+
+
+def _eta(meta: Item, total: int, counted: int, now_ms: int) -> int | None:
+    """Whole seconds to the end at the attempt's rate so far; None before there is a rate."""
+    fresh = counted - meta.get("kept_units", 0)
+    if meta["state"] != tasks.RUNNING or fresh <= 0:
+        return None
+    return int(-(-(now_ms - meta["started_at"]) * (total - counted) // (fresh * 1000)))
+
+
+async def _failures(desk: Desk, meta: Item, progs: list[Item]) -> list[Item]:
+    """Up to MOST_FAILURES failed units with their reasons."""
+    failures: list[Item] = []
+    for prog in progs:
+        reasons = {
+            unit: name[2:]
+            for name, failed in prog.items()
+            if name.startswith("f_")
+            for unit in failed
+        }
+        if not reasons or len(failures) >= MOST_FAILURES:
+            continue
+        units = await desk.tasks.read_units(meta["task_id"], meta["plan_id"], prog["number"])
+        for index in sorted(reasons):
+            symbol, timeframe, start_ms, end_ms = units[index]
+            failures.append(
+                {
+                    "symbol": symbol,
+                    "timeframe": timeframe,
+                    "start": iso(start_ms),
+                    "end": iso(end_ms),
+                    "reason": reasons[index],
+                    "detail": prog.get(f"d_{reasons[index]}", ""),
+                }
+            )
+    return failures[:MOST_FAILURES]
+
+
+async def _live(desk: Desk, task_id: str, meta: Item | None) -> Item:
+    if meta is None:
+        if await desk.audit.knows(task_id):
+            raise _expired(task_id)
+        raise TaskNotFound(f"there is no task {task_id}")
+    if meta["expired"]:
+        raise _expired(task_id)
+    return meta
+
+
+def _expired(task_id: str) -> TaskExpired:
+    return TaskExpired(
+        f"task {task_id} has expired; its audit trail is at /audit?task_id={task_id}"
+    )

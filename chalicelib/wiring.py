@@ -1,0 +1,117 @@
+"""What a use case works with, and how a container puts it together.
+
+Nothing is read or connected at import: the packaging command imports app.py without the
+functions' environment.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from chalicelib.gateways.audit_table import AuditTable
+from chalicelib.gateways.aws import AsyncCalls, Call, sync_calls
+from chalicelib.gateways.connection_table import ConnectionTable
+from chalicelib.gateways.market_table import MarketTable
+from chalicelib.gateways.task_table import TaskTable
+from chalicelib.gateways.work_queue import QueueUrls, WorkQueue
+from chalicelib.settings import Settings, from_environ
+
+if TYPE_CHECKING:
+    from chalicelib.gateways.binance import Binance
+    from chalicelib.gateways.candle_store import CandleStore
+
+Clock = Callable[[], int]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The gateways that every function has: tables and queues, settings, a clock in epoch ms."""
+
+    settings: Settings
+    tasks: TaskTable
+    market: MarketTable
+    queue: WorkQueue
+    audit: AuditTable
+    connections: ConnectionTable
+    now_ms: Clock
+
+
+@dataclass(frozen=True)
+class Bench(Desk):
+    """What the workers have besides: the exchange and the candles bucket."""
+
+    exchange: Binance
+    candles: CandleStore
+
+
+def wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def desk_over(call: Call, settings: Settings, now_ms: Clock) -> Desk:
+    return Desk(
+        settings=settings,
+        tasks=TaskTable(call, settings.tasks_table),
+        market=MarketTable(call, settings.market_table, settings.exchange),
+        queue=WorkQueue(
+            call,
+            QueueUrls(
+                settings.plan_queue_url,
+                settings.urgent_queue_url,
+                settings.work_queue_url,
+                settings.dead_letter_queue_url,
+            ),
+        ),
+        audit=AuditTable(call, settings.audit_table),
+        connections=ConnectionTable(call, settings.connections_table),
+        now_ms=now_ms,
+    )
+
+
+def bench_over(call: Call, settings: Settings, now_ms: Clock, exchange: Binance) -> Bench:
+    from chalicelib.gateways.candle_store import CandleStore
+
+    desk = desk_over(call, settings, now_ms)
+    return Bench(
+        **vars(desk),
+        exchange=exchange,
+        candles=CandleStore(call, settings.candles_bucket, settings.exchange),
+    )
+
+
+@lru_cache(maxsize=1)
+def desk() -> Desk:
+    """The container's desk over blocking calls, for functions that must start quickly."""
+    settings = from_environ(os.environ)
+    call = sync_calls({"apigatewaymanagementapi": settings.ws_endpoint})
+    return desk_over(call, settings, wall_clock_ms)
+
+
+@lru_cache(maxsize=1)
+def bench() -> Bench:
+    """The container's bench over aiobotocore; make and use it on one event loop."""
+    from chalicelib.gateways.binance import Binance
+
+    settings = from_environ(os.environ)
+    return bench_over(AsyncCalls(), settings, wall_clock_ms, Binance(settings.exchange_url))
+
+
+@asynccontextmanager
+async def fresh_bench() -> AsyncIterator[Bench]:
+    """A bench of one's own, closed at the end: for callers that own their event loop's life."""
+    from chalicelib.gateways.binance import Binance
+
+    settings = from_environ(os.environ)
+    exchange = Binance(settings.exchange_url)
+    calls = AsyncCalls()
+    try:
+        yield bench_over(calls, settings, wall_clock_ms, exchange)
+    finally:
+        await exchange.aclose()
+        await calls.aclose()
