@@ -1,7 +1,8 @@
 """The merge template: everything that Chalice does not create, laid over what it does.
 
 `chalice package --merge-template` merges dictionaries deeply and lets lists and scalars of this
-one win. Python rather than JSON, so that it can say why, and four queues are not written four times.
+one win. Python rather than JSON, so that it can say why, and four queues are not written out four
+times.
 """
 
 from __future__ import annotations

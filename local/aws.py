@@ -1,0 +1,53 @@
+"""One way to AWS clients, for the embedded cloud, LocalStack and AWS itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+REGION = "us-east-1"
+#: An embedded cloud takes any credentials. These are given explicitly, so that nobody's real
+#: profile is ever sent to it, or used in its place.
+DUMMY_CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": REGION,
+}
+
+
+@dataclass(frozen=True)
+class Account:
+    """Where clients go: `endpoint_url` None is AWS, with the credentials of the environment."""
+
+    endpoint_url: str | None = None
+    region: str | None = None
+
+    @property
+    def embedded(self) -> bool:
+        return self.endpoint_url is not None
+
+    def client(self, service: str) -> Any:
+        if not self.embedded:
+            return boto3.Session(region_name=self.region).client(service)
+        session = boto3.Session(
+            aws_access_key_id=DUMMY_CREDENTIALS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=DUMMY_CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+            region_name=self.region or REGION,
+        )
+        return session.client(
+            service,
+            endpoint_url=self.endpoint_url,
+            # No proxy of the environment is asked for this machine, and buckets are in the path,
+            # because bucket names do not resolve as host names here.
+            config=Config(s3={"addressing_style": "path"}, proxies={}, read_timeout=120),
+        )
+
+
+def account(environ: Mapping[str, str]) -> Account:
+    """The account of `environ`: AWS_ENDPOINT_URL names an embedded cloud."""
+    region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
+    return Account(environ.get("AWS_ENDPOINT_URL") or None, region)

@@ -1,0 +1,225 @@
+"""Deploying a package with CloudFormation: to the embedded cloud, LocalStack or AWS.
+
+`python -m local.deploy --stage prod` deploys build/package to the account of the environment
+(AWS_ENDPOINT_URL names an embedded cloud). What an embedded cloud cannot take is changed in one
+place, `adapt_for_embedded`; what it forgets is repaired in one place, `finish_embedded`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError, WaiterError
+
+from local.aws import REGION, Account, account
+
+APP = "market-data-collector"
+ROOT = Path(__file__).resolve().parent.parent
+Template = dict[str, Any]
+Report = Callable[[str], None]
+
+
+class DeployFailed(Exception):
+    """The message says why in one sentence."""
+
+
+def stack_name(stage: str) -> str:
+    return f"{APP}-{stage}"
+
+
+def deploy(
+    to: Account, package: Path, stack: str, report: Report = lambda line: None
+) -> dict[str, str]:
+    """Deploy the package folder as `stack` and return the stack's outputs.
+
+    Raises DeployFailed.
+    """
+    try:
+        bucket = _artifact_bucket(to)
+        code = _upload(to, bucket, (package / "deployment.zip").read_bytes(), "zip")
+        report(f"code: s3://{bucket}/{code}")
+        template = json.loads((package / "sam.json").read_text(encoding="utf-8"))
+        for resource in template["Resources"].values():
+            if resource["Type"] == "AWS::Serverless::Function":
+                resource["Properties"]["CodeUri"] = f"s3://{bucket}/{code}"
+        if to.embedded:
+            adapt_for_embedded(template, str(to.endpoint_url))
+        outputs = _create_or_update(to, bucket, stack, template, report)
+        if to.embedded:
+            finish_embedded(to, stack, template)
+    except ClientError as error:
+        raise DeployFailed(f"{stack} was not deployed: {error}") from error
+    except BotoCoreError as error:
+        raise DeployFailed(f"{stack} was not deployed: {error}") from error
+    return outputs
+
+
+def adapt_for_embedded(template: Template, endpoint_url: str) -> None:
+    """Change, in place, what an embedded cloud cannot take. The one place for it."""
+    resources = template["Resources"]
+    # MiniStack has no AWS::ApiGatewayV2::Deployment: let the WebSocket stage deploy itself.
+    deployments = [
+        name
+        for name, resource in resources.items()
+        if resource["Type"] == "AWS::ApiGatewayV2::Deployment"
+    ]
+    for name in deployments:
+        del resources[name]
+    for resource in resources.values():
+        if resource["Type"] == "AWS::ApiGatewayV2::Stage":
+            resource["Properties"].pop("DeploymentId", None)
+            resource["Properties"]["AutoDeploy"] = True
+        if resource["Type"] == "AWS::Serverless::Function":
+            # execute-api host names do not resolve on a laptop; the path form does.
+            variables = resource["Properties"]["Environment"]["Variables"]
+            variables["WS_ENDPOINT"] = {
+                "Fn::Sub": f"{endpoint_url}/_aws/execute-api/${{WebsocketAPI}}/api"
+            }
+
+
+def finish_embedded(to: Account, stack: str, template: Template) -> None:
+    """Set what MiniStack's CloudFormation leaves out: reserved concurrency and TTL."""
+    resources = to.client("cloudformation").describe_stack_resources(StackName=stack)
+    names = {
+        found["LogicalResourceId"]: found["PhysicalResourceId"]
+        for found in resources["StackResources"]
+    }
+    functions, tables = to.client("lambda"), to.client("dynamodb")
+    for logical, resource in template["Resources"].items():
+        properties = resource.get("Properties", {})
+        reserved = properties.get("ReservedConcurrentExecutions")
+        if reserved is not None:
+            functions.put_function_concurrency(
+                FunctionName=names[logical], ReservedConcurrentExecutions=reserved
+            )
+        wanted = properties.get("TimeToLiveSpecification")
+        if wanted is not None:
+            table = names[logical]
+            shown = tables.describe_time_to_live(TableName=table)["TimeToLiveDescription"]
+            if shown.get("TimeToLiveStatus") not in ("ENABLED", "ENABLING"):
+                tables.update_time_to_live(TableName=table, TimeToLiveSpecification=wanted)
+
+
+def embedded_urls(endpoint_url: str, to: Account, stack: str) -> tuple[str, str]:
+    """(HTTP, WebSocket) addresses of the stack's APIs on an embedded cloud.
+
+    The HTTP one ends where the API's own path, /api/v1/..., begins.
+    """
+    resources = to.client("cloudformation").describe_stack_resources(StackName=stack)
+    ids = {
+        found["ResourceType"]: found["PhysicalResourceId"] for found in resources["StackResources"]
+    }
+    base = f"{endpoint_url}/_aws/execute-api"
+    sockets = f"{base}/{ids['AWS::ApiGatewayV2::Api']}/api"
+    # The stage is called "api", which is the first part of the API's path.
+    return f"{base}/{ids['AWS::ApiGateway::RestApi']}", re.sub("^http", "ws", sockets)
+
+
+def _artifact_bucket(to: Account) -> str:
+    identity = to.client("sts").get_caller_identity()
+    region = to.region or REGION
+    bucket = f"{APP}-artifacts-{identity['Account']}-{region}"
+    storage = to.client("s3")
+    where = {} if region == "us-east-1" else {"LocationConstraint": region}
+    try:
+        storage.create_bucket(
+            Bucket=bucket, **({"CreateBucketConfiguration": where} if where else {})
+        )
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "BucketAlreadyOwnedByYou":
+            raise
+    return bucket
+
+
+def _upload(to: Account, bucket: str, content: bytes, ending: str) -> str:
+    """Store `content` under its own hash, and return the key."""
+    key = f"{hashlib.sha256(content).hexdigest()}.{ending}"
+    to.client("s3").put_object(Bucket=bucket, Key=key, Body=content)
+    return key
+
+
+def _create_or_update(
+    to: Account, bucket: str, stack: str, template: Template, report: Report
+) -> dict[str, str]:
+    formation = to.client("cloudformation")
+    # By URL: the template is larger than what fits into the request.
+    key = _upload(to, bucket, json.dumps(template).encode(), "json")
+    url = (
+        to.client("s3")
+        .generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": key})
+        .split("?")[0]
+    )
+    request = {
+        "StackName": stack,
+        "TemplateURL": url,
+        "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+    }
+    if _exists(formation, stack):
+        report(f"updating {stack}")
+        try:
+            formation.update_stack(**request)
+        except ClientError as error:
+            if "No updates are to be performed" not in str(error):
+                raise
+        else:
+            _wait(to, "stack_update_complete", stack)
+    else:
+        report(f"creating {stack}")
+        formation.create_stack(**request)
+        _wait(to, "stack_create_complete", stack)
+    found = formation.describe_stacks(StackName=stack)["Stacks"][0]
+    return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
+
+
+def _exists(formation: Any, stack: str) -> bool:
+    try:
+        found = formation.describe_stacks(StackName=stack)["Stacks"]
+    except ClientError as error:
+        if "does not exist" in str(error):
+            return False
+        raise
+    return bool(found) and found[0]["StackStatus"] != "DELETE_COMPLETE"
+
+
+def _wait(to: Account, state: str, stack: str) -> None:
+    formation = to.client("cloudformation")
+    delay = 1 if to.embedded else 5
+    try:
+        formation.get_waiter(state).wait(
+            StackName=stack, WaiterConfig={"Delay": delay, "MaxAttempts": 900 // delay}
+        )
+    except WaiterError as error:
+        events = formation.describe_stack_events(StackName=stack)["StackEvents"]
+        failed = [event for event in events if event["ResourceStatus"].endswith("_FAILED")]
+        why = failed[-1] if failed else {}
+        raise DeployFailed(
+            f"{stack} was not deployed: {why.get('LogicalResourceId', state)}: "
+            f"{why.get('ResourceStatusReason', error)}"
+        ) from error
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Deploy build/package with CloudFormation.")
+    parser.add_argument("--stage", default="dev")
+    parser.add_argument("--package", type=Path, default=ROOT / "build" / "package")
+    given = parser.parse_args()
+    try:
+        outputs = deploy(account(os.environ), given.package, stack_name(given.stage), print)
+    except DeployFailed as error:
+        print(error, file=sys.stderr)
+        return 1
+    for name, value in sorted(outputs.items()):
+        print(f"{name}: {value}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
