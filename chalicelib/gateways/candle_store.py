@@ -48,18 +48,18 @@ class CandleStore:
 
     async def merge(
         self, symbol: str, timeframe: str, candles: Candles, task_id: str, now_ms: int
-    ) -> int:
+    ) -> bool:
         """Merge candles of one object into it; the newer revision of a candle wins.
 
-        Returns the number of candles that were new or changed. An object that already holds
-        exactly these candles is not written again.
+        Returns whether anything was new: an object that already holds exactly these candles is
+        not written again.
         """
         key = self.key(symbol, timeframe, candles.open_times[0])
         for _ in range(_RACES):
             stored, etag = await self._read(key)
             merged = stored.merged_with(candles)
             if merged == stored:
-                return 0
+                return False
             condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
             try:
                 await self._call(
@@ -76,7 +76,7 @@ class CandleStore:
                 if failed.code in (*_LOST_RACE, *_MISSING, "ConnectionError"):
                     continue
                 raise
-            return _changed(stored, candles)
+            return True
         raise CallFailed("s3", "PutObject", "Contention", key)
 
     async def read(self, symbol: str, timeframe: str, open_ms: int) -> Candles:
@@ -127,10 +127,3 @@ def decode(parquet: bytes) -> Candles:
         for chunk in column.chunks:
             columns[name].extend(chunk.to_pylist())
     return Candles(columns)
-
-
-def _changed(stored: Candles, newer: Candles) -> int:
-    """How many of `newer` were not stored as they are."""
-    old = stored.between(newer.open_times[0], newer.open_times[-1] + 1)
-    rows = set(zip(*old.columns.values(), strict=True))
-    return sum(row not in rows for row in zip(*newer.columns.values(), strict=True))

@@ -4,8 +4,8 @@
     TASK#<id>     META             type, state, attempt, request, priority, owner, totals,
                                    progs_done (NS), times, message, error, result, ttl
     TASK#<id>     PROG#<nnn>       state (RUNNING | CLOSED), attempt, unit_count, done (NS),
-                                   candles, rejected, f_<REASON> (NS per reason), d_<REASON> (last detail),
-                                   last_label, last_at, sent_at, rev
+                                   candles, rejected, f_<REASON> (NS per reason), d_<REASON> (last
+                                   detail), last_label, last_at, sent_at, rev
     TASK#<id>     UNITS#<plan>#<nnn>  units: zlib JSON [[symbol, timeframe, start, end], ...]
 
 Index by_owner: owner, created_key (time and id): lists, newest first.
