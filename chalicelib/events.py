@@ -6,16 +6,18 @@ that record alone.
 
 from __future__ import annotations
 
-import asyncio
 import traceback
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chalicelib import wiring
 from chalicelib.errors import ExchangeError, PoisonMessage
 from chalicelib.gateways.aws import run
 from chalicelib.logs import log
+
+if TYPE_CHECKING:
+    import asyncio
 
 Event = dict[str, Any]
 #: Back off before a failed message returns: 5, 10, 20, 40 ... seconds by delivery.
@@ -25,6 +27,8 @@ _BACKOFF_SECONDS = 5
 @lru_cache(maxsize=1)
 def _loop() -> asyncio.Runner:
     """One event loop per container: clients cached across loops fail once theirs is closed."""
+    import asyncio  # here, not above: the API's cold start would pay for it
+
     return asyncio.Runner()
 
 
@@ -139,6 +143,8 @@ def _budget() -> Any:
 
 async def _each(event: Event, one: Callable[[Event], Awaitable[bool]]) -> Event:
     """Run `one` on every record at once; the answer names the records that failed."""
+
+    import asyncio
 
     async def guarded(record: Event) -> str | None:
         try:

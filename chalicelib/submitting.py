@@ -55,8 +55,10 @@ async def submit(
         "deadline_at": now_ms + desk.settings.task_timeout_seconds * 1000,
         "message": "Waiting to be planned",
     }
-    if await desk.tasks.create(meta):
-        await queue_planning(desk, task_id, 1)
+    await desk.tasks.create(meta)
+    # Sent even where the task was there already: it may be this very call, whose first answer was
+    # lost, and a plan message too many changes nothing.
+    await queue_planning(desk, task_id, 1)
     return task_id
 
 

@@ -15,9 +15,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from chalicelib.gateways.audit_table import AuditTable
-from chalicelib.gateways.aws import AsyncCalls, Call, sync_calls
+from chalicelib.gateways.aws import AsyncCalls, Call
 from chalicelib.gateways.connection_table import ConnectionTable
 from chalicelib.gateways.market_table import MarketTable
+from chalicelib.gateways.signed_calls import SignedCalls
 from chalicelib.gateways.task_table import TaskTable
 from chalicelib.gateways.work_queue import QueueUrls, WorkQueue
 from chalicelib.settings import Settings, from_environ
@@ -89,7 +90,7 @@ def bench_over(call: Call, settings: Settings, now_ms: Clock, exchange: Binance)
 def desk() -> Desk:
     """The container's desk over blocking calls, for functions that must start quickly."""
     settings = from_environ(os.environ)
-    call = sync_calls({"apigatewaymanagementapi": settings.ws_endpoint})
+    call = SignedCalls({"apigatewaymanagementapi": settings.ws_endpoint})
     return desk_over(call, settings, wall_clock_ms)
 
 

@@ -3,8 +3,8 @@
 `call(service, operation, **parameters)` returns the service's answer as botocore shapes it and
 raises errors.CallFailed (ConditionFailed for a refused conditional write). Three implementations:
 
-* `sync_calls`: botocore, blocking. For the API and the small event functions, which make a few
-  calls one after another and must start quickly: aiobotocore would double their cold start.
+* `signed_calls.SignedCalls`: blocking, without an SDK. For the API and the small event functions,
+  which make a few calls one after another and must start quickly.
 * `AsyncCalls`: aiobotocore. For the functions that plan and collect.
 * the tests' simulated AWS, which crashes and reorders at exactly these calls.
 """
@@ -12,7 +12,7 @@ raises errors.CallFailed (ConditionFailed for a refused conditional write). Thre
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from chalicelib.errors import CallFailed, ConditionFailed
@@ -31,7 +31,7 @@ _TIMEOUTS: dict[str, Any] = {
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Drive a coroutine over `sync_calls`, which never suspends, without an event loop.
+    """Drive a coroutine over `SignedCalls`, which never suspends, without an event loop.
 
     Importing asyncio costs the API's cold start more than all of our own code.
     """
@@ -42,40 +42,6 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
         return result
     work.close()
     raise RuntimeError("a coroutine over blocking calls must not suspend")
-
-
-def sync_calls(endpoints: Mapping[str, str] | None = None) -> Call:
-    """Blocking calls over botocore; clients are made when first used and kept.
-
-    `endpoints`: service -> URL, for services without a regional endpoint of their own.
-    """
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-    from botocore.session import get_session
-
-    session = get_session()
-    clients: dict[str, Any] = {}
-
-    async def call(service: str, operation: str, **parameters: Any) -> dict[str, Any]:
-        client = clients.get(service)
-        if client is None:
-            client = clients[service] = session.create_client(
-                service,
-                config=Config(**_TIMEOUTS),
-                endpoint_url=(endpoints or {}).get(service),
-                **_region(),
-            )
-        try:
-            answer: dict[str, Any] = getattr(client, method_name(operation))(**parameters)
-            if service == "s3" and operation == "GetObject":
-                answer["Body"] = answer["Body"].read()
-        except ClientError as error:
-            raise failure(service, operation, error) from error
-        except (BotoCoreError, HTTPClientError) as error:
-            raise CallFailed(service, operation, "ConnectionError", str(error)) from error
-        return answer
-
-    return call
 
 
 class AsyncCalls:

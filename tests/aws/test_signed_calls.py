@@ -1,0 +1,177 @@
+"""The SDK-free calls: their signature against botocore's, their answers against a real server."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.errors import CallFailed, ConditionFailed
+from chalicelib.gateways.aws import run
+from chalicelib.gateways.signed_calls import SignedCalls, sign
+
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+    "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+}
+
+
+@given(
+    body=st.binary(max_size=300),
+    service=st.sampled_from(["dynamodb", "sqs", "execute-api"]),
+    token=st.sampled_from([None, "session/token=="]),
+    path=st.sampled_from(["/", "/api/@connections/abc%3D", "/a%20b/c"]),
+    second=st.integers(0, 4_000_000_000),
+)
+def test_signature_is_the_one_botocore_makes(
+    body: bytes, service: str, token: str | None, path: str, second: int
+) -> None:
+    url = f"https://host.example.com{path}"
+    moment = time.gmtime(second)
+    headers = {"content-type": "application/x-amz-json-1.0", "x-amz-target": "T.Op"}
+    credentials = {**CREDENTIALS, **({"AWS_SESSION_TOKEN": token} if token else {})}
+    ours = sign("POST", url, headers, body, service, "eu-west-1", credentials, moment)
+
+    theirs = AWSRequest("POST", url, headers, body)
+    signer = SigV4Auth(
+        Credentials(CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"], token),
+        service,
+        "eu-west-1",
+    )
+    theirs.context["timestamp"] = time.strftime("%Y%m%dT%H%M%SZ", moment)
+    theirs.headers["X-Amz-Date"] = theirs.context["timestamp"]
+    if token:
+        theirs.headers["X-Amz-Security-Token"] = token
+    signature = signer.signature(
+        signer.string_to_sign(theirs, signer.canonical_request(theirs)), theirs
+    )
+    assert ours["authorization"].rpartition("Signature=")[2] == signature
+    assert ours["x-amz-date"] == theirs.context["timestamp"]
+    assert ours["host"] == "host.example.com"
+
+
+class Script(http.server.BaseHTTPRequestHandler):
+    """Answers from a list of (status, body), or drops the connection for None."""
+
+    answers: list[tuple[int, dict[str, object]] | None]
+    seen: list[tuple[str, dict[str, str], bytes]]
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.seen.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+        answer = self.answers.pop(0)
+        if answer is None:
+            self.close_connection = True
+            self.connection.close()
+            return
+        content = json.dumps(answer[1]).encode()
+        self.send_response(answer[0])
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Script]]:
+    handler = type("Handler", (Script,), {"answers": [], "seen": []})
+    listening = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=listening.serve_forever)
+    thread.start()
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{listening.server_port}")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    yield handler
+    listening.shutdown()
+    thread.join()
+    listening.server_close()
+
+
+@pytest.fixture
+def calls() -> Iterator[SignedCalls]:
+    calls = SignedCalls()
+    yield calls
+    for connection in calls._connections.values():
+        connection.close()
+
+
+def test_binary_values_travel_as_base64(server: type[Script], calls: SignedCalls) -> None:
+    server.answers = [(200, {"Item": {"data": {"B": "AAEC"}, "B": {"S": "a name like a type"}}})]
+    answer = run(calls("dynamodb", "GetItem", Key={"pk": {"B": b"\x00\xff"}}))
+    assert answer["Item"] == {"data": {"B": b"\x00\x01\x02"}, "B": {"S": "a name like a type"}}
+    assert json.loads(server.seen[0][2]) == {"Key": {"pk": {"B": "AP8="}}}
+    assert server.seen[0][1]["x-amz-target"] == "DynamoDB_20120810.GetItem"
+
+
+def test_refused_condition_carries_the_old_item(server: type[Script], calls: SignedCalls) -> None:
+    server.answers = [
+        (
+            400,
+            {
+                "__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException",
+                "Item": {"a": {"N": "1"}},
+            },
+        )
+    ]
+    with pytest.raises(ConditionFailed) as failed:
+        run(calls("dynamodb", "UpdateItem"))
+    assert failed.value.item == {"a": {"N": "1"}}
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        (500, {"__type": "InternalServerError"}),
+        (503, {}),
+        (400, {"__type": "x#ThrottlingException", "message": "slow down"}),
+        (400, {"__type": "x#ProvisionedThroughputExceededException"}),
+        None,
+    ],
+)
+def test_passing_trouble_is_tried_again(
+    server: type[Script], calls: SignedCalls, trouble: tuple[int, dict[str, object]] | None
+) -> None:
+    server.answers = [trouble, (200, {"MessageId": "m"})]
+    assert run(calls("sqs", "SendMessage"))["MessageId"] == "m"
+    assert len(server.seen) == 2
+
+
+def test_lasting_trouble_is_raised_after_four_tries(
+    server: type[Script], calls: SignedCalls
+) -> None:
+    server.answers = [None, None, None, None]
+    with pytest.raises(CallFailed) as failed:
+        run(calls("sqs", "SendMessage"))
+    assert failed.value.code == "ConnectionError"
+    assert len(server.seen) == 4
+
+
+def test_refused_access_is_not_tried_again(server: type[Script], calls: SignedCalls) -> None:
+    server.answers = [(400, {"__type": "x#AccessDeniedException", "Message": "no"})]
+    with pytest.raises(CallFailed) as failed:
+        run(calls("dynamodb", "GetItem"))
+    assert failed.value.code == "AccessDeniedException"
+    assert len(server.seen) == 1
+
+
+def test_gone_connection_is_named_so(server: type[Script], calls: SignedCalls) -> None:
+    server.answers = [(410, {}), (200, {})]
+    with pytest.raises(CallFailed) as failed:
+        run(calls("apigatewaymanagementapi", "PostToConnection", ConnectionId="a=", Data=b"x"))
+    assert failed.value.code == "GoneException"
+    run(calls("apigatewaymanagementapi", "PostToConnection", ConnectionId="a=", Data=b"x"))
+    assert server.seen[1][0] == "/@connections/a%3D"
+    assert server.seen[1][2] == b"x"
