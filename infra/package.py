@@ -51,11 +51,13 @@ def package(
     out: Path,
     environ: Mapping[str, str],
     report: Report = lambda line: None,
+    for_this_machine: bool = False,
     cache: Path = ROOT / "build" / "cache",
 ) -> Package:
     """Build the template and the zip of `stage` into `out`.
 
-    The stage `local` is built for this machine; the others for Lambda's Linux.
+    `for_this_machine`: the embedded cloud runs functions as processes of this machine, whatever its
+    operating system; otherwise the zip is for Lambda's Linux.
     Raises SettingsInvalid, layer.LayerFailed or PackagingFailed.
     """
     with _timed("settings", report):
@@ -63,7 +65,7 @@ def package(
         architecture = _architecture(stage)
     with _timed("requirements", report):
         base = layer.build(
-            ROOT / "requirements.txt", cache, None if stage == "local" else architecture
+            ROOT / "requirements.txt", cache, None if for_this_machine else architecture
         )
     staging = out.parent / f"{out.name}.staging"
     with _timed("template", report):
@@ -148,9 +150,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Build the template and the deployment zip.")
     parser.add_argument("--stage", default="dev")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "package")
+    parser.add_argument("--for-this-machine", action="store_true", help="for the embedded cloud")
     given = parser.parse_args()
+    native = given.for_this_machine
     try:
-        package(given.stage, given.out, os.environ, report=print)
+        package(given.stage, given.out, os.environ, report=print, for_this_machine=native)
     except (SettingsInvalid, PackagingFailed, layer.LayerFailed) as error:
         print(f"Packaging failed: {error}", file=sys.stderr)
         return 2

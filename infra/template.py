@@ -35,10 +35,6 @@ def _outputs() -> dict[str, Any]:
     outputs: dict[str, Any] = {name: {"Value": {"Ref": name}} for name in (*_NAMED, *_QUEUES)}
     outputs |= {f"{name}Arn": {"Value": {"Fn::GetAtt": [name, "Arn"]}} for name in _QUEUES}
     host = "execute-api.${AWS::Region}.${AWS::URLSuffix}"
-    outputs["ApiURL"] = {
-        "Description": "Root of the HTTP API",
-        "Value": {"Fn::Sub": f"https://${{RestAPI}}.{host}/api/v1/data-collector"},
-    }
     outputs["WebSocketURL"] = {
         "Description": "Task updates as they happen",
         "Value": {"Fn::Sub": f"wss://${{WebsocketAPI}}.{host}/api"},

@@ -30,13 +30,17 @@ class Account:
     def embedded(self) -> bool:
         return self.endpoint_url is not None
 
+    @property
+    def region_name(self) -> str:
+        return self.region or REGION
+
     def client(self, service: str) -> Any:
         if not self.embedded:
             return boto3.Session(region_name=self.region).client(service)
         session = boto3.Session(
             aws_access_key_id=DUMMY_CREDENTIALS["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=DUMMY_CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-            region_name=self.region or REGION,
+            region_name=self.region_name,
         )
         return session.client(
             service,

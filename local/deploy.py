@@ -19,7 +19,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
-from local.aws import REGION, Account, account
+from local.aws import Account, account
 
 APP = "market-data-collector"
 ROOT = Path(__file__).resolve().parent.parent
@@ -111,7 +111,7 @@ def finish_embedded(to: Account, stack: str, template: Template) -> None:
 def embedded_urls(endpoint_url: str, to: Account, stack: str) -> tuple[str, str]:
     """(HTTP, WebSocket) addresses of the stack's APIs on an embedded cloud.
 
-    The HTTP one ends where the API's own path, /api/v1/..., begins.
+    The HTTP one is its stage's, after which the API's own path, /api/v1/..., follows.
     """
     resources = to.client("cloudformation").describe_stack_resources(StackName=stack)
     ids = {
@@ -119,13 +119,23 @@ def embedded_urls(endpoint_url: str, to: Account, stack: str) -> tuple[str, str]
     }
     base = f"{endpoint_url}/_aws/execute-api"
     sockets = f"{base}/{ids['AWS::ApiGatewayV2::Api']}/api"
-    # The stage is called "api", which is the first part of the API's path.
-    return f"{base}/{ids['AWS::ApiGateway::RestApi']}", re.sub("^http", "ws", sockets)
+    return f"{base}/{ids['AWS::ApiGateway::RestApi']}/api", re.sub("^http", "ws", sockets)
+
+
+def stack_is_up(to: Account, stack: str) -> bool:
+    """Whether the stack exists and its last change succeeded."""
+    try:
+        found = to.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+    except ClientError as error:
+        if "does not exist" in str(error):
+            return False
+        raise
+    return bool(found) and found[0]["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE")
 
 
 def _artifact_bucket(to: Account) -> str:
     identity = to.client("sts").get_caller_identity()
-    region = to.region or REGION
+    region = to.region_name
     bucket = f"{APP}-artifacts-{identity['Account']}-{region}"
     storage = to.client("s3")
     where = {} if region == "us-east-1" else {"LocationConstraint": region}

@@ -61,6 +61,8 @@ async def _forward(request: web.Request) -> web.StreamResponse:
             request.method,
             request.app[_API] + request.raw_path,
             headers=_passed_on(request.headers),
+            # What the caller did not say is not said for it: a content type above all.
+            skip_auto_headers=("Content-Type", "User-Agent", "Accept", "Accept-Encoding"),
             data=request.content if request.can_read_body else None,
             allow_redirects=False,
         ) as answer:

@@ -24,14 +24,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def remembered(file: Path, name: str) -> int:
-    """The port that `name` had before, if it is free; else another one, which is remembered."""
+def remembered(file: Path, name: str, in_use: bool = False) -> int:
+    """The port that `name` had before, if it is free; else another one, which is remembered.
+
+    `in_use`: `name` runs, so its port is taken by itself.
+    """
     try:
         ports = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         ports = {}
     port = ports.get(name)
-    if not isinstance(port, int) or not is_free(port):
+    if not isinstance(port, int) or not (in_use or is_free(port)):
         port = free_port()
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps({**ports, name: port}, indent=2), encoding="utf-8")

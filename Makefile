@@ -1,0 +1,46 @@
+# Everything goes through make: it finds a Python, keeps .venv current, and needs neither Docker nor
+# any other tool. Paths are relative throughout, so a folder with spaces in its name works.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+STAGE ?= dev
+VENV := .venv
+PY := $(VENV)/bin/python
+
+.PHONY: help run down test check package deploy clean venv
+
+help: ## This list
+	@echo "make <target>; the targets:"
+	@sed -n 's/^\([a-z]*\):.*## /  \1|/p' Makefile | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+
+run: venv ## Start everything on this machine and collect candles (PORT, RUN_SYMBOLS, EXCHANGE=live, EXCHANGE_URL, CLOUD=localstack)
+	@$(PY) -m local.run
+
+down: ## End what `make run` started; data stay in .local/
+	@if [ -x $(PY) ]; then $(PY) -m local.down; else echo "Nothing was running."; fi
+
+test: venv ## Run all tests
+	@$(PY) -m pytest
+
+check: venv ## Format, lint, types, tests and the built template: what CI runs
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(PY) -m pytest
+	$(PY) -m infra.package --stage $(STAGE) --for-this-machine --out build/check
+	$(VENV)/bin/cfn-lint build/check/sam.json
+
+package: venv ## Build the template and the zip of STAGE (default dev) into build/package
+	@$(PY) -m infra.package --stage $(STAGE)
+
+deploy: venv ## Deploy STAGE to the AWS account of the environment
+	@$(PY) -m local.preflight
+	@$(PY) -m infra.package --stage $(STAGE)
+	@$(PY) -m local.deploy --stage $(STAGE)
+
+clean: down ## Delete what was built, installed and collected here
+	rm -rf build .local $(VENV) .venv-cloud .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+venv:
+	@sh local/bootstrap.sh "$(PYTHON)"

@@ -1,0 +1,25 @@
+"""`make down`: end what `make run` started, and nothing else. Data and state stay in .local/."""
+
+from __future__ import annotations
+
+import sys
+
+from local.layout import ENDING_ORDER, PROCESSES
+from local.processes import Registry, stop
+
+
+def main() -> int:
+    registry = Registry(PROCESSES)
+    ended = []
+    for name in ENDING_ORDER:
+        process = registry.get(name)
+        if process is not None:
+            stop(process)
+            ended.append(name)
+        registry.remove(name)
+    print(f"Ended: {', '.join(ended)}." if ended else "Nothing was running.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

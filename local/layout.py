@@ -1,0 +1,18 @@
+"""Where the local stack keeps things: everything is below .local/, which git ignores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HOME = ROOT / ".local"
+PROCESSES = HOME / "processes.json"
+PORTS = HOME / "ports.json"
+ENDPOINTS = HOME / "endpoints.json"
+#: What is deployed: the hash of its sources and where it went.
+DEPLOYED = HOME / "deployed.json"
+PACKAGE = ROOT / "build" / "local"
+
+CLOUD, EXCHANGE, GATEWAY = "cloud", "exchange", "gateway"
+#: The order of ending: who forwards first, who holds state last.
+ENDING_ORDER = (GATEWAY, EXCHANGE, CLOUD)

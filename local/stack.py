@@ -1,0 +1,225 @@
+"""The parts of the local stack, each brought up when it is not running or not current."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from chalicelib.errors import SettingsInvalid
+from infra.layer import LayerFailed
+from infra.package import Package, PackagingFailed, Report, package
+from local import cloud, ports
+from local.aws import Account
+from local.deploy import DeployFailed, deploy, embedded_urls, stack_is_up, stack_name
+from local.failures import StartFailed
+from local.layout import (
+    CLOUD,
+    DEPLOYED,
+    ENDPOINTS,
+    EXCHANGE,
+    GATEWAY,
+    HOME,
+    PACKAGE,
+    PORTS,
+    PROCESSES,
+    ROOT,
+)
+from local.options import Options
+from local.processes import Process, Registry, start, stop
+
+STAGE = "local"
+LEAST_FREE_BYTES = 1_000_000_000
+#: What a package is made of; a change in any of it makes a new one.
+_SOURCES = ("app.py", "settings.toml", "requirements.txt", "chalicelib", "infra", ".chalice")
+_UP_WITHIN_S = 30
+
+
+class Stack:
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._registry = Registry(PROCESSES)
+
+    def check_machine(self) -> None:
+        """Refuse what cannot work, before anything is started."""
+        if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+            raise StartFailed(
+                "Python 3.11, 3.12 or 3.13 is needed; `make run PYTHON=...` names one."
+            )
+        free = shutil.disk_usage(ROOT).free
+        if free < LEAST_FREE_BYTES:
+            raise StartFailed(f"Only {free / 1e9:.1f} GB of disk are free here; 1 GB is needed.")
+        port = self._options.port
+        if self._registry.get(GATEWAY) is None and not ports.is_free(port):
+            raise StartFailed(
+                f"Port {port} is taken by another program: end that, "
+                f"or choose another port with `make run PORT={port + 1}`."
+            )
+
+    def bring_up_cloud(self, report: Report) -> Account:
+        if self._options.localstack_url is not None:
+            if not cloud.is_localstack(self._options.localstack_url):
+                raise StartFailed(
+                    f"No LocalStack answers at {self._options.localstack_url}: start it, "
+                    "or set AWS_ENDPOINT_URL to where it listens."
+                )
+            return Account(self._options.localstack_url)
+        python = cloud.ensure_environment(report)
+        running = self._registry.get(CLOUD)
+        port = ports.remembered(PORTS, CLOUD, running is not None)
+        if running is None or not cloud.is_ready(cloud.endpoint_url(port)):
+            self._end(CLOUD)
+            port = ports.remembered(PORTS, CLOUD)
+            self._registry.put(CLOUD, cloud.launch(HOME, port, python, self._options.environ))
+        return Account(cloud.endpoint_url(port))
+
+    def bring_up_exchange(self) -> str:
+        """URL of the exchange; the local one is started only where no other was named."""
+        if self._options.exchange_url is not None:
+            self._end(EXCHANGE)
+            return self._options.exchange_url
+        running = self._registry.get(EXCHANGE) is not None
+        port = ports.remembered(PORTS, EXCHANGE, running)
+        url = f"http://127.0.0.1:{port}"
+        if not running or not _answers(f"{url}/api/v3/ping"):
+            self._end(EXCHANGE)
+            port = ports.remembered(PORTS, EXCHANGE)
+            url = f"http://127.0.0.1:{port}"
+            self._start(EXCHANGE, ["-m", "local.exchange", "--port", str(port)])
+            self._wait(EXCHANGE, f"{url}/api/v3/ping")
+        return url
+
+    def bring_up_package(self, exchange_url: str, report: Report) -> tuple[Package, str]:
+        """The package and the hash of what it was made from."""
+        environ = {**self._options.environ, "EXCHANGE_URL": exchange_url}
+        built = Package(PACKAGE)
+        made_from, stamp = _hash_of_sources(environ), PACKAGE.with_suffix(".made-from")
+        current = stamp.exists() and stamp.read_text(encoding="utf-8") == made_from
+        if current and built.archive.exists() and built.template.exists():
+            return built, made_from
+        stamp.unlink(missing_ok=True)
+        native = self._options.localstack_url is None
+        try:
+            built = package(STAGE, PACKAGE, environ, report, for_this_machine=native)
+        except (SettingsInvalid, PackagingFailed, LayerFailed) as error:
+            raise StartFailed(f"Packaging failed: {error}") from error
+        stamp.write_text(made_from, encoding="utf-8")
+        return built, made_from
+
+    def bring_up_deployment(
+        self, to: Account, built: Package, made_from: str, report: Report
+    ) -> dict[str, str]:
+        """The stack's outputs, of a stack that is current."""
+        name = stack_name(STAGE)
+        wanted = {"made_from": made_from, "endpoint_url": to.endpoint_url}
+        known = _read_json(DEPLOYED)
+        try:
+            if {**known, **wanted} == known and stack_is_up(to, name):
+                return dict(known["outputs"])
+            DEPLOYED.unlink(missing_ok=True)
+            outputs = deploy(to, built.folder, name, report)
+        except DeployFailed as error:
+            raise StartFailed(str(error)) from error
+        _write_json(DEPLOYED, {**wanted, "outputs": outputs})
+        return outputs
+
+    def bring_up_gateway(self, to: Account) -> tuple[str, str]:
+        """The stable (HTTP, WebSocket) addresses."""
+        api, sockets = embedded_urls(str(to.endpoint_url), to, stack_name(STAGE))
+        port = self._options.port
+        arguments = ["-m", "local.gateway", "--port", str(port), "--api", api, "--sockets", sockets]
+        running = self._registry.get(GATEWAY)
+        if running is None or running.command[1:] != arguments:
+            self._end(GATEWAY)
+            if not ports.is_free(port):
+                raise StartFailed(
+                    f"Port {port} is taken by another program: end that, "
+                    f"or choose another port with `make run PORT={port + 1}`."
+                )
+            self._start(GATEWAY, arguments)
+            self._wait(GATEWAY, f"http://127.0.0.1:{port}/")
+        return f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}/ws"
+
+    def write_endpoints(
+        self, to: Account, outputs: dict[str, str], exchange_url: str, urls: tuple[str, str]
+    ) -> Path:
+        """Write .local/endpoints.json; the folder in which the candles lie as files."""
+        bucket = outputs["CandlesBucket"]
+        candles = cloud.candles_dir(HOME, bucket)
+        endpoints = {
+            "api_url": urls[0],
+            "ws_url": urls[1],
+            "exchange_url": exchange_url,
+            "aws_endpoint_url": to.endpoint_url,
+            "region": to.region_name,
+            "candles_bucket": bucket,
+            "stack_name": stack_name(STAGE),
+        }
+        if self._options.localstack_url is None:
+            endpoints["candles_dir"] = str(candles)
+        _write_json(ENDPOINTS, endpoints)
+        return candles
+
+    def _start(self, name: str, arguments: list[str]) -> None:
+        environ = {**self._options.environ, "PYTHONUNBUFFERED": "1"}
+        log = HOME / f"{name}.log"
+        self._registry.put(name, start([sys.executable, *arguments], environ, ROOT, log))
+
+    def _wait(self, name: str, url: str) -> None:
+        deadline = time.monotonic() + _UP_WITHIN_S
+        while not _answers(url):
+            if self._registry.get(name) is None or time.monotonic() > deadline:
+                log = cloud.tail(HOME / f"{name}.log")
+                raise StartFailed(f"The {name} did not start; its log ends:\n{log}")
+            time.sleep(0.05)
+
+    def _end(self, name: str) -> None:
+        running: Process | None = self._registry.get(name)
+        if running is not None:
+            stop(running)
+        self._registry.remove(name)
+
+
+def _answers(url: str) -> bool:
+    """Whether an HTTP server answers there, whatever its answer."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        opener.open(url, timeout=2).close()
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _hash_of_sources(environ: dict[str, str]) -> str:
+    from chalicelib.settings import user_settings
+
+    digest = hashlib.sha256(sys.version.encode())
+    for name, _, _ in user_settings():
+        digest.update(f"{name}={environ.get(name)}\0".encode())
+    for source in _SOURCES:
+        path = ROOT / source
+        files = [path] if path.is_file() else sorted(path.rglob("*"))
+        for file in files:
+            if file.is_file() and file.suffix != ".pyc":
+                digest.update(os.fsencode(file.relative_to(ROOT)) + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _read_json(file: Path) -> dict[str, object]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _write_json(file: Path, content: object) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
