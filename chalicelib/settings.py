@@ -16,7 +16,7 @@ from typing import Any
 from chalicelib.errors import SettingsInvalid
 from chalicelib.timeframes import LENGTH_MS
 
-SYMBOL_PATTERN = re.compile(r"[^\s/,&?#\"'<>\x00-\x1f]{2,40}")
+SYMBOL_PATTERN = re.compile(r"[^\s/,&?#\"'<>\x00-\x1f\ud800-\udfff]{2,40}")
 
 
 def _setting(default: Any, about: str, low: int | None = None, high: int | None = None) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from typing import Any
 
 from chalice.app import Blueprint, Response
@@ -15,6 +17,7 @@ from chalicelib.pricing import latest_prices
 from chalicelib.reporting import collector_status, task_stats
 from chalicelib.requests import invalid
 from chalicelib.retrying import retry_task
+from chalicelib.routes.problems import guarded
 from chalicelib.submitting import submit_collection, submit_symbol_refresh
 from chalicelib.timeframes import iso
 from chalicelib.viewing import list_active, list_tasks, view_task
@@ -22,34 +25,49 @@ from chalicelib.viewing import list_active, list_tasks, view_task
 PREFIX = "/api/v1/data-collector"
 #: Seconds after which asking again makes sense.
 POLL_SECONDS = "1"
+_PAGE_TOKEN = re.compile(r"\d{13}#[0-9a-f-]{36}")
 
 routes = Blueprint(__name__)
-#: Every content type reaches the route: Chalice's own 415 is no problem document.
-_ANY_BODY = ["application/json"]
+
+View = Callable[..., Response]
 
 
-@routes.route(f"{PREFIX}/start", methods=["POST"], content_types=_ANY_BODY)
+def _route(method: str, path: str) -> Callable[[View], View]:
+    """Register a view whose errors become problem documents.
+
+    No content types are declared: Chalice's own 415 is no problem document.
+    """
+
+    def register(view: View) -> View:
+        answer = guarded(view, lambda: str(_request().context.get("path") or path))
+        registered: View = routes.route(PREFIX + path, methods=[method], content_types=[])(answer)
+        return registered
+
+    return register
+
+
+@_route("POST", "/start")
 def start() -> Response:
     desk = wiring.desk()
     task_id = run(submit_collection(desk, _json_body(), _owner(), _request_id()))
     return _accepted(task_id, "submitted", "Collection submitted")
 
 
-@routes.route(f"{PREFIX}/refresh-symbols", methods=["POST"], content_types=_ANY_BODY)
+@_route("POST", "/refresh-symbols")
 def refresh_symbols() -> Response:
     _no_fields()
     task_id = run(submit_symbol_refresh(wiring.desk(), _owner(), _request_id()))
     return _accepted(task_id, "submitted", "Symbol refresh submitted")
 
 
-@routes.route(f"{PREFIX}/task/{{task_id}}", methods=["GET"])
+@_route("GET", "/task/{task_id}")
 def get_task(task_id: str) -> Response:
     view = run(view_task(wiring.desk(), task_id))
     headers = {} if view["status"] in tasks.TERMINAL else {"Retry-After": POLL_SECONDS}
     return _json(200, view, headers)
 
 
-@routes.route(f"{PREFIX}/tasks", methods=["GET"])
+@_route("GET", "/tasks")
 def get_tasks() -> Response:
     desk = wiring.desk()
     query = _query("task_type", "status", "page_size", "page_token")
@@ -60,6 +78,8 @@ def get_tasks() -> Response:
         for name, allowed in (("task_type", tasks.TASK_TYPES), ("status", tasks.STATES))
         if name in query and query[name] not in allowed
     ]
+    if "page_token" in query and not _PAGE_TOKEN.fullmatch(query["page_token"]):
+        errors.append({"detail": "must be a next_page_token", "pointer": "/page_token"})
     if errors:
         raise invalid(errors)
     found, following = run(
@@ -75,18 +95,18 @@ def get_tasks() -> Response:
     return _json(200, {"tasks": found, "next_page_token": following})
 
 
-@routes.route(f"{PREFIX}/tasks/active", methods=["GET"])
+@_route("GET", "/tasks/active")
 def get_active_tasks() -> Response:
     found = run(list_active(wiring.desk()))
     return _json(200, {"tasks": found, "count": len(found)})
 
 
-@routes.route(f"{PREFIX}/tasks/stats", methods=["GET"])
+@_route("GET", "/tasks/stats")
 def get_task_stats() -> Response:
     return _json(200, run(task_stats(wiring.desk(), _owner())))
 
 
-@routes.route(f"{PREFIX}/task/{{task_id}}/cancel", methods=["POST"], content_types=_ANY_BODY)
+@_route("POST", "/task/{task_id}/cancel")
 def cancel(task_id: str) -> Response:
     _no_fields()
     did, receipt = run(cancel_task(wiring.desk(), task_id))
@@ -94,25 +114,30 @@ def cancel(task_id: str) -> Response:
         "task_id": task_id,
         "status": tasks.CANCELLED,
         "message": "Cancelled" if did else "Already cancelled",
-        **receipt,
         "stopped_at": iso(receipt["stopped_at"]),
+        "units": {
+            "total": receipt["units"],
+            "succeeded": receipt["succeeded"],
+            "failed": receipt["failed"],
+        },
+        "candles": receipt["candles"],
     }
     return _json(202 if did else 200, body)
 
 
-@routes.route(f"{PREFIX}/task/{{task_id}}/retry", methods=["POST"], content_types=_ANY_BODY)
+@_route("POST", "/task/{task_id}/retry")
 def retry(task_id: str) -> Response:
     _no_fields()
     attempt = run(retry_task(wiring.desk(), task_id))
     return _accepted(task_id, "submitted", f"Attempt {attempt} submitted", attempt=attempt)
 
 
-@routes.route(f"{PREFIX}/status", methods=["GET"])
+@_route("GET", "/status")
 def get_status() -> Response:
     return _json(200, run(collector_status(wiring.desk(), _owner())))
 
 
-@routes.route(f"{PREFIX}/latest-prices", methods=["GET"])
+@_route("GET", "/latest-prices")
 def get_latest_prices() -> Response:
     symbols = _query("symbols").get("symbols")
     wanted = None if symbols is None else [part for part in symbols.split(",") if part]
@@ -193,7 +218,7 @@ def _accepted(task_id: str, status: str, message: str, **more: Any) -> Response:
 
 def _json(status: int, body: object, headers: dict[str, str] | None = None) -> Response:
     return Response(
-        json.dumps(body, ensure_ascii=False),
+        json.dumps(body),
         {"Content-Type": "application/json", **(headers or {})},
         status,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from chalice.app import Response
@@ -12,7 +13,7 @@ from chalice.app import Response
 from chalicelib.errors import CollectorError, InvalidRequest, TaskExpired
 from chalicelib.logs import log
 
-TYPE_ROOT = "https://market-data-collector.dev/problems/"
+TYPE_ROOT = "urn:problem:data-collector:"
 
 
 def problem(
@@ -30,31 +31,33 @@ def problem(
     headers: dict[str, str | list[str]] = {"Content-Type": "application/problem+json"}
     if status == 503:
         headers["Retry-After"] = "5"
-    return Response(json.dumps(body, ensure_ascii=False), headers, status)
+    return Response(json.dumps(body), headers, status)
 
 
-def guard(event: Any, get_response: Callable[[Any], Response]) -> Response:
-    """Chalice middleware: an error raised by a route becomes a problem document."""
-    path = event.context.get("path") or event.path
-    try:
-        response = get_response(event)
-    except CollectorError as error:
-        more: dict[str, Any] = {}
-        if isinstance(error, InvalidRequest) and error.errors:
-            more["errors"] = error.errors
-        if isinstance(error, TaskExpired):
-            task_id = (event.uri_params or {}).get("task_id", "")
-            more["audit"] = f"/api/v1/data-collector/audit?task_id={task_id}"
-        if error.status >= 500:
-            log("request_failed", level="error", path=path, error=error.detail)
-        return problem(error.status, error.title, error.reason, error.detail, path, **more)
-    except Exception as error:  # noqa: BLE001 - the edge: the caller gets a document, the log gets the rest
-        log(
-            "request_crashed",
-            level="error",
-            path=path,
-            error=repr(error),
-            trace=traceback.format_exc(),
-        )
-        return problem(500, "Internal error", "INTERNAL", "something broke; the log has it", path)
-    return response
+def guarded(view: Callable[..., Response], path: Callable[[], str]) -> Callable[..., Response]:
+    """`view`, with every error it raises turned into a problem document.
+
+    A wrapper and no middleware: Chalice answers for a failing view before its middleware hears of
+    it. `path` gives the request's path.
+    """
+
+    @wraps(view)
+    def answer(**arguments: str) -> Response:
+        try:
+            return view(**arguments)
+        except CollectorError as error:
+            more: dict[str, Any] = {}
+            if isinstance(error, InvalidRequest) and error.errors:
+                more["errors"] = error.errors
+            if isinstance(error, TaskExpired):
+                more["audit"] = f"/api/v1/data-collector/audit?task_id={arguments['task_id']}"
+            if error.status >= 500:
+                log("request_failed", level="error", path=path(), error=error.detail)
+            return problem(error.status, error.title, error.reason, error.detail, path(), **more)
+        except Exception as error:  # noqa: BLE001 - the edge: the caller gets a document
+            log("request_crashed", level="error", error=repr(error), trace=traceback.format_exc())
+            return problem(
+                500, "Internal error", "INTERNAL", "something broke; the log has it", path()
+            )
+
+    return answer
