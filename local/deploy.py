@@ -36,11 +36,16 @@ def stack_name(stage: str) -> str:
 
 
 def deploy(
-    to: Account, package: Path, stack: str, report: Report = lambda line: None
+    to: Account,
+    package: Path,
+    stack: str,
+    report: Report = lambda line: None,
+    made_from: str | None = None,
 ) -> dict[str, str]:
     """Deploy the package folder as `stack` and return the stack's outputs.
 
-    Raises DeployFailed.
+    `made_from` becomes the output MadeFrom, by which a later run recognises a stack that is
+    current. Raises DeployFailed.
     """
     try:
         bucket = _artifact_bucket(to)
@@ -50,6 +55,8 @@ def deploy(
         for resource in template["Resources"].values():
             if resource["Type"] == "AWS::Serverless::Function":
                 resource["Properties"]["CodeUri"] = f"s3://{bucket}/{code}"
+        if made_from is not None:
+            template["Outputs"]["MadeFrom"] = {"Value": made_from}
         if to.embedded:
             adapt_for_embedded(template, str(to.endpoint_url))
         outputs = _create_or_update(to, bucket, stack, template, report)
@@ -122,15 +129,17 @@ def embedded_urls(endpoint_url: str, to: Account, stack: str) -> tuple[str, str]
     return f"{base}/{ids['AWS::ApiGateway::RestApi']}/api", re.sub("^http", "ws", sockets)
 
 
-def stack_is_up(to: Account, stack: str) -> bool:
-    """Whether the stack exists and its last change succeeded."""
+def outputs_of(to: Account, stack: str) -> dict[str, str] | None:
+    """Outputs of a stack whose last change succeeded; None of any other."""
     try:
         found = to.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
     except ClientError as error:
         if "does not exist" in str(error):
-            return False
+            return None
         raise
-    return bool(found) and found[0]["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE")
+    if not found or found[0]["StackStatus"] not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+        return None
+    return {output["OutputKey"]: output["OutputValue"] for output in found[0].get("Outputs", [])}
 
 
 def _artifact_bucket(to: Account) -> str:
@@ -185,8 +194,7 @@ def _create_or_update(
         report(f"creating {stack}")
         formation.create_stack(**request)
         _wait(to, "stack_create_complete", stack)
-    found = formation.describe_stacks(StackName=stack)["Stacks"][0]
-    return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
+    return outputs_of(to, stack) or {}
 
 
 def _exists(formation: Any, stack: str) -> bool:

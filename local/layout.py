@@ -9,8 +9,6 @@ HOME = ROOT / ".local"
 PROCESSES = HOME / "processes.json"
 PORTS = HOME / "ports.json"
 ENDPOINTS = HOME / "endpoints.json"
-#: What is deployed: the hash of its sources and where it went.
-DEPLOYED = HOME / "deployed.json"
 PACKAGE = ROOT / "build" / "local"
 
 CLOUD, EXCHANGE, GATEWAY = "cloud", "exchange", "gateway"

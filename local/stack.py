@@ -11,16 +11,18 @@ import time
 import urllib.request
 from pathlib import Path
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from chalicelib.errors import SettingsInvalid
+from chalicelib.settings import user_settings
 from infra.layer import LayerFailed
 from infra.package import Package, PackagingFailed, Report, package
 from local import cloud, ports
 from local.aws import Account
-from local.deploy import DeployFailed, deploy, embedded_urls, stack_is_up, stack_name
+from local.deploy import DeployFailed, deploy, embedded_urls, outputs_of, stack_name
 from local.failures import StartFailed
 from local.layout import (
     CLOUD,
-    DEPLOYED,
     ENDPOINTS,
     EXCHANGE,
     GATEWAY,
@@ -114,19 +116,17 @@ class Stack:
     def bring_up_deployment(
         self, to: Account, built: Package, made_from: str, report: Report
     ) -> dict[str, str]:
-        """The stack's outputs, of a stack that is current."""
-        name = stack_name(STAGE)
-        wanted = {"made_from": made_from, "endpoint_url": to.endpoint_url}
-        known = _read_json(DEPLOYED)
+        """The outputs of the stack, which is current afterwards."""
+        # The endpoint is part of the deployed environment. The stack itself says what it was made
+        # from: after a crash the embedded cloud comes back with what it last saved, not the newest.
+        wanted = f"{made_from[:40]}@{to.endpoint_url}"
         try:
-            if {**known, **wanted} == known and stack_is_up(to, name):
-                return dict(known["outputs"])
-            DEPLOYED.unlink(missing_ok=True)
-            outputs = deploy(to, built.folder, name, report)
-        except DeployFailed as error:
+            outputs = outputs_of(to, stack_name(STAGE)) or {}
+            if outputs.get("MadeFrom") == wanted:
+                return outputs
+            return deploy(to, built.folder, stack_name(STAGE), report, wanted)
+        except (DeployFailed, BotoCoreError, ClientError) as error:
             raise StartFailed(str(error)) from error
-        _write_json(DEPLOYED, {**wanted, "outputs": outputs})
-        return outputs
 
     def bring_up_gateway(self, to: Account) -> tuple[str, str]:
         """The stable (HTTP, WebSocket) addresses."""
@@ -198,8 +198,6 @@ def _answers(url: str) -> bool:
 
 
 def _hash_of_sources(environ: dict[str, str]) -> str:
-    from chalicelib.settings import user_settings
-
     digest = hashlib.sha256(sys.version.encode())
     for name, _, _ in user_settings():
         digest.update(f"{name}={environ.get(name)}\0".encode())
@@ -210,14 +208,6 @@ def _hash_of_sources(environ: dict[str, str]) -> str:
             if file.is_file() and file.suffix != ".pyc":
                 digest.update(os.fsencode(file.relative_to(ROOT)) + b"\0" + file.read_bytes())
     return digest.hexdigest()
-
-
-def _read_json(file: Path) -> dict[str, object]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _write_json(file: Path, content: object) -> None:
