@@ -1,4 +1,4 @@
-"""A whole stack of its own for the end-to-end tests: embedded cloud, exchange, packaged application.
+"""A whole stack for the end-to-end tests: embedded cloud, exchange, packaged application.
 
 Nothing is skipped: what is missing is installed or built, and what fails, fails the tests.
 """

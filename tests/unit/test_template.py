@@ -1,0 +1,373 @@
+"""The built template: what CloudFormation will be given, after Chalice and the merge."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import app as application
+from chalicelib.settings import Settings, user_settings
+from infra.functions import FUNCTIONS, role
+from infra.package import ROOT, package
+
+CONFIG = json.loads((ROOT / ".chalice" / "config.json").read_text(encoding="utf-8"))
+#: Settings that the template sets itself, because they name resources.
+RESOURCE_SETTINGS = [setting.name.upper() for setting in fields(Settings) if not setting.metadata]
+CHOSEN = {"COLLECT_TIMEOUT_SECONDS": "45", "SCHEDULE_EXPRESSION": "cron(0 6 * * ? *)"}
+PATH = {"PATH": os.environ["PATH"]}
+
+
+@pytest.fixture(scope="session")
+def template_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("template") / "package"
+    return package("dev", out, CHOSEN | PATH, for_this_machine=True).template
+
+
+@pytest.fixture(scope="session")
+def template(template_file: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(template_file.read_text(encoding="utf-8"))
+    return content
+
+
+@pytest.fixture(scope="session")
+def resources(template: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = template["Resources"]
+    return found
+
+
+def _functions(resources: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: resource["Properties"]
+        for name, resource in resources.items()
+        if resource["Type"] == "AWS::Serverless::Function"
+    }
+
+
+def _events(resources: dict[str, Any], kind: str) -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (function, event["Properties"])
+        for function, properties in _functions(resources).items()
+        for event in properties.get("Events", {}).values()
+        if event["Type"] == kind
+    ]
+
+
+def _statements(resources: dict[str, Any], function: str) -> list[dict[str, Any]]:
+    [policy] = resources[role(function)]["Properties"]["Policies"]
+    found: list[dict[str, Any]] = policy["PolicyDocument"]["Statement"]
+    return found
+
+
+def _actions(resources: dict[str, Any], function: str) -> set[str]:
+    return {act for statement in _statements(resources, function) for act in statement["Action"]}
+
+
+# --- the template as a whole ------------------------------------------------------------------
+
+
+def test_the_linter_finds_nothing_wrong_with_the_built_template(template_file: Path) -> None:
+    linter = Path(sys.executable).parent / "cfn-lint"
+    done = subprocess.run(
+        [str(linter), "--regions", "us-east-1", "--", str(template_file)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_resource_has_a_type_so_nothing_was_merged_into_a_name_chalice_does_not_use(
+    resources: dict[str, Any],
+) -> None:
+    assert [name for name, resource in resources.items() if "Type" not in resource] == []
+
+
+def test_outputs_name_what_tests_and_tools_look_for(template: dict[str, Any]) -> None:
+    assert {
+        *("EndpointURL", "WebSocketURL", "TasksTable", "MarketTable", "ConnectionsTable"),
+        *("AuditTable", "CandlesBucket", "PlanQueue", "UrgentQueue", "WorkQueue"),
+        *("DeadLetterQueue", "StreamFailureQueue", "PlanQueueArn", "UrgentQueueArn"),
+        *("WorkQueueArn", "DeadLetterQueueArn", "StreamFailureQueueArn"),
+    } <= set(template["Outputs"])
+
+
+# --- functions --------------------------------------------------------------------------------
+
+
+def test_configured_functions_are_exactly_the_handlers_of_the_application() -> None:
+    handlers = {handler.name for handler in application.app.pure_lambda_functions}
+    handlers |= {handler.name for handler in application.app.event_sources}
+    sockets = {key.replace("$", "").replace("default", "message") for key in _socket_routes()}
+    handlers |= {f"websocket_{route}" for route in sockets} | {"api_handler"}
+    assert set(CONFIG["lambda_functions"]) == handlers == set(FUNCTIONS)
+
+
+def _socket_routes() -> list[str]:
+    return list(application.app.websocket_handlers)
+
+
+def test_every_function_of_the_template_is_wired_here(resources: dict[str, Any]) -> None:
+    assert set(_functions(resources)) == set(FUNCTIONS.values())
+
+
+def test_api_has_memory_for_a_quick_start_and_the_gateways_time_limit(
+    resources: dict[str, Any],
+) -> None:
+    functions = _functions(resources)
+    assert (functions["APIHandler"]["MemorySize"], functions["APIHandler"]["Timeout"]) == (512, 29)
+    assert functions["Collect"]["MemorySize"] == functions["Plan"]["MemorySize"] == 1024
+    others = set(FUNCTIONS.values()) - {"APIHandler", "Collect", "Plan"}
+    assert {functions[name]["MemorySize"] for name in others} == {256}
+
+
+def test_functions_run_the_interpreter_that_packaged_them(resources: dict[str, Any]) -> None:
+    runtime = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    assert {properties["Runtime"] for properties in _functions(resources).values()} == {runtime}
+
+
+@pytest.mark.parametrize("name", RESOURCE_SETTINGS)
+def test_every_resource_name_reaches_every_function(resources: dict[str, Any], name: str) -> None:
+    for properties in _functions(resources).values():
+        value = properties["Environment"]["Variables"][name]
+        assert {"Ref", "Fn::Sub"} & set(value)
+
+
+def test_settings_reach_the_environment_of_every_function(resources: dict[str, Any]) -> None:
+    for properties in _functions(resources).values():
+        variables = properties["Environment"]["Variables"]
+        assert {name for name, _, _ in user_settings()} <= set(variables)
+        assert CHOSEN.items() <= variables.items()
+
+
+def test_the_collect_timeout_is_its_setting(resources: dict[str, Any]) -> None:
+    assert _functions(resources)["Collect"]["Timeout"] == 45
+
+
+def test_every_function_keeps_its_logs_for_two_weeks(resources: dict[str, Any]) -> None:
+    groups = [
+        resource["Properties"]
+        for resource in resources.values()
+        if resource["Type"] == "AWS::Logs::LogGroup"
+    ]
+    assert {group["LogGroupName"]["Fn::Sub"] for group in groups} == {
+        f"/aws/lambda/${{{name}}}" for name in FUNCTIONS.values()
+    }
+    assert {group["RetentionInDays"] for group in groups} == {14}
+
+
+# --- event sources ----------------------------------------------------------------------------
+
+
+def test_each_queue_wakes_its_function(resources: dict[str, Any]) -> None:
+    wired = {
+        event["Queue"]["Fn::GetAtt"][0]: (
+            function,
+            event["BatchSize"],
+            event["ScalingConfig"]["MaximumConcurrency"],
+        )
+        for function, event in _events(resources, "SQS")
+    }
+    assert wired == {
+        "PlanQueue": ("Plan", 1, 2),
+        "UrgentQueue": ("Collect", 5, 2),
+        "WorkQueue": ("Collect", 5, 3),
+        "DeadLetterQueue": ("Bury", 10, 2),
+    }
+
+
+def test_one_bad_message_never_fails_its_whole_batch(resources: dict[str, Any]) -> None:
+    for _, event in _events(resources, "SQS") + _events(resources, "DynamoDB"):
+        assert event["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+
+def test_pollers_together_receive_no_more_than_the_five_collectors_can_run(
+    resources: dict[str, Any],
+) -> None:
+    pollers = [
+        event["ScalingConfig"]["MaximumConcurrency"]
+        for function, event in _events(resources, "SQS")
+        if function == "Collect"
+    ]
+    reserved = _functions(resources)["Collect"]["ReservedConcurrentExecutions"]
+    assert sum(pollers) == reserved == 5
+
+
+def test_the_stream_tells_of_tasks_and_their_counters_only(resources: dict[str, Any]) -> None:
+    [(function, event)] = _events(resources, "DynamoDB")
+    assert function == "OnTaskChange"
+    assert event["Stream"] == {"Fn::GetAtt": ["TasksTable", "StreamArn"]}
+    assert (event["BatchSize"], event["StartingPosition"]) == (100, "TRIM_HORIZON")
+    assert (event["BisectBatchOnFunctionError"], event["MaximumRetryAttempts"]) == (True, 10)
+    assert event["MaximumBatchingWindowInSeconds"] == 0
+    [pattern] = event["FilterCriteria"]["Filters"]
+    assert json.loads(pattern["Pattern"]) == {
+        "dynamodb": {"Keys": {"sk": {"S": ["META", {"prefix": "PROG#"}]}}}
+    }
+    destination = event["DestinationConfig"]["OnFailure"]["Destination"]
+    assert destination == {"Fn::GetAtt": ["StreamFailureQueue", "Arn"]}
+
+
+def test_schedules_run_as_configured(resources: dict[str, Any]) -> None:
+    schedules = {
+        function: (event["Schedule"], event["Enabled"])
+        for function, event in _events(resources, "Schedule")
+    }
+    assert schedules == {
+        "Sweep": ("rate(1 minute)", True),
+        "RefreshPrices": ("rate(1 minute)", True),
+        "RunSchedule": ("cron(0 6 * * ? *)", False),
+    }
+
+
+# --- queues -----------------------------------------------------------------------------------
+
+
+def test_a_message_stays_hidden_for_six_times_its_functions_time_limit(
+    resources: dict[str, Any],
+) -> None:
+    functions = _functions(resources)
+    for function, event in _events(resources, "SQS"):
+        queue = resources[event["Queue"]["Fn::GetAtt"][0]]["Properties"]
+        assert queue["VisibilityTimeout"] >= 6 * functions[function]["Timeout"]
+
+
+def test_a_message_that_fails_five_times_goes_to_the_dead_letters(
+    resources: dict[str, Any],
+) -> None:
+    for name in ("PlanQueue", "UrgentQueue", "WorkQueue"):
+        assert resources[name]["Properties"]["RedrivePolicy"] == {
+            "deadLetterTargetArn": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]},
+            "maxReceiveCount": 5,
+        }
+        assert resources[name]["Properties"]["MessageRetentionPeriod"] == 4 * 86_400
+    for name in ("DeadLetterQueue", "StreamFailureQueue"):
+        assert resources[name]["Properties"]["MessageRetentionPeriod"] == 14 * 86_400
+
+
+def test_every_queue_is_encrypted(resources: dict[str, Any]) -> None:
+    queues = [found for found in resources.values() if found["Type"] == "AWS::SQS::Queue"]
+    assert len(queues) == 5
+    assert all(queue["Properties"]["SqsManagedSseEnabled"] for queue in queues)
+
+
+# --- tables and bucket ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["TasksTable", "MarketTable", "ConnectionsTable", "AuditTable"])
+def test_every_table_is_on_demand_and_forgets_by_ttl(resources: dict[str, Any], name: str) -> None:
+    table = resources[name]["Properties"]
+    assert table["BillingMode"] == "PAY_PER_REQUEST"
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "ttl", "Enabled": True}
+    assert [key["AttributeName"] for key in table["KeySchema"]] == ["pk", "sk"]
+
+
+def test_what_cannot_be_made_again_can_be_restored_to_a_point_in_time(
+    resources: dict[str, Any],
+) -> None:
+    restorable = [
+        name
+        for name, resource in resources.items()
+        if resource["Properties"].get("PointInTimeRecoverySpecification")
+        == {"PointInTimeRecoveryEnabled": True}
+    ]
+    assert restorable == ["TasksTable", "MarketTable", "AuditTable"]
+
+
+def test_the_tasks_table_streams_both_images_and_has_its_two_indexes(
+    resources: dict[str, Any],
+) -> None:
+    table = resources["TasksTable"]["Properties"]
+    assert table["StreamSpecification"] == {"StreamViewType": "NEW_AND_OLD_IMAGES"}
+    indexes = {index["IndexName"]: index for index in table["GlobalSecondaryIndexes"]}
+    assert _keys(indexes["by_owner"]) == ["owner", "created_key"]
+    assert _keys(indexes["active"]) == ["active", "created_key"]
+    listed = {"task_id", "task_type", "state", "attempt", "created_at", "started_at", "result"}
+    assert listed < set(indexes["by_owner"]["Projection"]["NonKeyAttributes"])
+    assert set(indexes["active"]["Projection"]["NonKeyAttributes"]) == {
+        *("task_id", "task_type", "state", "attempt", "created_at", "ttl")
+    }
+
+
+def _keys(index: dict[str, Any]) -> list[str]:
+    return [key["AttributeName"] for key in index["KeySchema"]]
+
+
+def test_audit_trail_and_candles_outlive_the_stack(resources: dict[str, Any]) -> None:
+    kept = {name for name, found in resources.items() if found.get("DeletionPolicy") == "Retain"}
+    assert kept == {"AuditTable", "CandlesBucket"}
+    [by_day] = resources["AuditTable"]["Properties"]["GlobalSecondaryIndexes"]
+    assert _keys(by_day) == ["day", "sk_time"]
+    assert by_day["Projection"] == {"ProjectionType": "ALL"}
+
+
+def test_the_bucket_is_private_and_drops_uploads_that_were_never_finished(
+    resources: dict[str, Any],
+) -> None:
+    bucket = resources["CandlesBucket"]["Properties"]
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    [rule] = bucket["LifecycleConfiguration"]["Rules"]
+    assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
+
+
+# --- permissions ------------------------------------------------------------------------------
+
+
+def test_no_function_keeps_chalices_placeholder_or_gets_a_wildcard(
+    resources: dict[str, Any],
+) -> None:
+    for function in FUNCTIONS.values():
+        for statement in _statements(resources, function):
+            assert statement["Effect"] == "Allow"
+            assert not [action for action in statement["Action"] if "*" in action]
+            assert "*" not in statement["Resource"]
+
+
+def test_every_function_may_write_its_logs(resources: dict[str, Any]) -> None:
+    for function in FUNCTIONS.values():
+        assert {"logs:CreateLogStream", "logs:PutLogEvents"} <= _actions(resources, function)
+
+
+def test_consumers_may_receive_from_exactly_the_queues_that_wake_them(
+    resources: dict[str, Any],
+) -> None:
+    for function in FUNCTIONS.values():
+        woken_by = [
+            event["Queue"]["Fn::GetAtt"][0]
+            for name, event in _events(resources, "SQS")
+            if name == function
+        ]
+        received = [
+            arn["Fn::GetAtt"][0]
+            for statement in _statements(resources, function)
+            if "sqs:ReceiveMessage" in statement["Action"]
+            for arn in statement["Resource"]
+        ]
+        assert sorted(received) == sorted(woken_by)
+
+
+def test_only_the_collector_touches_the_bucket(resources: dict[str, Any]) -> None:
+    using = {
+        function
+        for function in FUNCTIONS.values()
+        if any(action.startswith("s3:") for action in _actions(resources, function))
+    }
+    assert using == {"Collect"}
+
+
+def test_the_push_path_may_reach_connections_and_nothing_else_may(
+    resources: dict[str, Any],
+) -> None:
+    using = {
+        function
+        for function in FUNCTIONS.values()
+        if "execute-api:ManageConnections" in _actions(resources, function)
+    }
+    sockets = {"WebsocketConnect", "WebsocketMessage", "WebsocketDisconnect"}
+    assert using == {"OnTaskChange", *sockets}
