@@ -205,7 +205,7 @@ async def _fetch(
 ) -> None:
     unit, start_ms, end_ms = page
     found: list[Row] = []
-    at_ms = start_ms
+    at_ms, length = start_ms, timeframes.LENGTH_MS[unit.timeframe]
     try:
         while True:
             if group.throttled:  # another request of this batch was throttled: ask nothing more
@@ -213,7 +213,7 @@ async def _fetch(
             answer = await bench.exchange.klines(symbol, unit.timeframe, at_ms, end_ms)
             await budget.observe(answer.used_weight)
             found += answer.rows
-            if len(answer.rows) < PAGE_LIMIT or answer.rows[-1][0] + 1 >= end_ms:
+            if len(answer.rows) < PAGE_LIMIT or answer.rows[-1][0] + length >= end_ms:
                 break
             # More candles than the grid has places (off-grid ones): go on behind the last.
             at_ms = answer.rows[-1][0] + 1

@@ -21,7 +21,7 @@ from chalicelib.gateways.task_table import CHILD_TTL_SECONDS, OPEN
 from chalicelib.logs import log
 from chalicelib.messages import PlanMessage
 from chalicelib.planning_rules import PlannedUnit, bounds, messages_for, packs, windows
-from chalicelib.refreshing import refresh_catalogue
+from chalicelib.refreshing import refresh_catalogue, refresh_prices
 from chalicelib.requests import CollectionRequest, too_large
 from chalicelib.wiring import Bench, Desk
 
@@ -152,7 +152,7 @@ async def _send(bench: Bench, meta: dict[str, Any]) -> None:
 
 
 async def _refresh(bench: Bench, meta: dict[str, Any]) -> None:
-    """The whole of a symbol_refresh task: one request, one write."""
+    """The whole of a symbol_refresh task: the catalogue, then the prices."""
     task_id, attempt = meta["task_id"], meta["attempt"]
     if meta["state"] == tasks.PENDING:
         try:
@@ -171,6 +171,8 @@ async def _refresh(bench: Bench, meta: dict[str, Any]) -> None:
             return
     try:
         catalogue = await refresh_catalogue(bench)
+        # Prices come along, so that a stack just deployed has some before its first full minute.
+        await refresh_prices(bench)
     except ExchangeError as error:
         await fail_task(bench, meta, error.reason, error.detail)
         return
