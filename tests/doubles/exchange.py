@@ -1,0 +1,161 @@
+"""An exchange in memory, with the methods of gateways.binance.Binance.
+
+Candles are a function of symbol, timeframe, open time and revision, so that a test can say what
+must have been stored. Faults are switched on by setting fields.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from chalicelib import timeframes
+from chalicelib.errors import ExchangeRefused, ExchangeThrottled, ExchangeUnavailable
+from chalicelib.gateways.binance import (
+    ALL_PRICES_WEIGHT,
+    EXCHANGE_INFO_WEIGHT,
+    KLINES_WEIGHT,
+    PAGE_LIMIT,
+    Listing,
+    Page,
+)
+from tests.doubles.clock import Clock
+
+Row = tuple[Any, ...]
+Asked = tuple[str, str, int, int]
+
+
+@dataclass
+class Exchange:
+    """The fields below are the switches; `asked` lists (symbol, timeframe, start, end)."""
+
+    clock: Clock
+    symbols: dict[str, str] = field(
+        default_factory=lambda: {"BTCUSDT": "TRADING", "ETHUSDT": "TRADING", "OLDUSDT": "BREAK"}
+    )
+    weight_limit: int | None = 6000
+    #: No candle opens before this (epoch ms).
+    listed_ms: int = 0
+    #: Grid open times at which the exchange has no candle.
+    outage: set[int] = field(default_factory=set)
+    #: Open times of candles whose prices contradict each other.
+    broken: set[int] = field(default_factory=set)
+    #: symbol or (symbol, timeframe) -> reason of a permanent refusal.
+    refused: dict[Any, str] = field(default_factory=dict)
+    #: symbol or (symbol, timeframe) of which requests get no answer, or a malformed one.
+    unavailable: set[Any] = field(default_factory=set)
+    malformed: set[Any] = field(default_factory=set)
+    #: Epoch ms until which every request is throttled, as 429 with Retry-After.
+    throttled_until: int = 0
+    #: Nothing answers, not even a ping.
+    down: bool = False
+    #: Raising it revises every candle.
+    revision: int = 0
+    #: Whether the page's last row may be the running candle, as on Binance.
+    shows_running: bool = True
+    #: Awaited at the start of every request: for races, crashes and lost time.
+    on_request: Callable[[Asked], Awaitable[None]] | None = None
+    asked: list[Asked] = field(default_factory=list)
+    weight_by_minute: Counter[int] = field(default_factory=Counter)
+
+    async def klines(self, symbol: str, timeframe: str, start_ms: int, end_ms: int) -> Page:
+        asked = (symbol, timeframe, start_ms, end_ms)
+        self.asked.append(asked)
+        if self.on_request is not None:
+            await self.on_request(asked)
+        self._answer(KLINES_WEIGHT, symbol, timeframe)
+        if symbol not in self.symbols:
+            raise ExchangeRefused("Invalid symbol.", reason="INVALID_SYMBOL")
+        rows = self.rows(symbol, timeframe, start_ms, end_ms)
+        # The Date header, from which the server's clock is read, has whole seconds.
+        server_ms = self.clock() // 1000 * 1000
+        return Page(rows, server_ms, self.weight_by_minute[self.clock() // timeframes.MINUTE])  # type: ignore[arg-type]
+
+    async def listing(self) -> Listing:
+        self._answer(EXCHANGE_INFO_WEIGHT)
+        return Listing(dict(self.symbols), self.weight_limit)
+
+    async def prices(self) -> tuple[dict[str, str], int]:
+        self._answer(ALL_PRICES_WEIGHT)
+        prices = {symbol: f"{_noise(symbol) % 90_000 + 1}.50" for symbol in self.symbols}
+        return prices, self.clock() // 1000 * 1000
+
+    async def is_up(self) -> bool:
+        return not self.down
+
+    async def aclose(self) -> None:
+        return
+
+    def rows(self, symbol: str, timeframe: str, start_ms: int, end_ms: int) -> list[Row]:
+        """What klines answers for [start, end): at most PAGE_LIMIT rows, the running one last."""
+        rows: list[Row] = []
+        at_ms = timeframes.floor(timeframe, max(start_ms, self.listed_ms))
+        last = timeframes.floor(timeframe, self.clock())
+        if not self.shows_running:
+            last -= 1
+        while at_ms < end_ms and at_ms <= last and len(rows) < PAGE_LIMIT:
+            after = next_open(timeframe, at_ms)
+            if at_ms >= max(start_ms, self.listed_ms) and at_ms not in self.outage:
+                rows.append(self._row(symbol, timeframe, at_ms, after))
+            at_ms = after
+        return rows
+
+    def closed_opens(self, timeframe: str, start_ms: int, end_ms: int) -> list[int]:
+        """Open times of the valid candles in [start, end) that have closed by now."""
+        opens = []
+        at_ms = timeframes.floor(timeframe, max(start_ms, self.listed_ms))
+        while at_ms < end_ms:
+            after = next_open(timeframe, at_ms)
+            if after > self.clock() // 1000 * 1000:
+                break
+            if at_ms >= start_ms and at_ms not in self.outage | self.broken:
+                opens.append(at_ms)
+            at_ms = after
+        return opens
+
+    def _row(self, symbol: str, timeframe: str, open_ms: int, after_ms: int) -> Row:
+        noise = _noise(symbol, timeframe, open_ms, self.revision)
+        low = 100 + noise % 1000 / 8
+        high = low + noise % 97 / 4
+        if open_ms in self.broken:
+            low, high = high + 1, low
+        return (
+            open_ms,
+            low,
+            high,
+            low,
+            high,
+            float(noise % 5000),
+            after_ms - 1,
+            float(noise % 70_000),
+            noise % 300,
+            float(noise % 2500),
+            float(noise % 35_000),
+            b"0",
+        )
+
+    def _answer(self, weight: int, symbol: str = "", timeframe: str = "") -> None:
+        """Count the request and raise the fault that stands for it."""
+        keys = {symbol, (symbol, timeframe)}
+        if self.down or keys & self.unavailable:
+            raise ExchangeUnavailable("no answer from the exchange", reason="EXCHANGE_NO_ANSWER")
+        self.weight_by_minute[self.clock() // timeframes.MINUTE] += weight
+        if self.throttled_until > self.clock():
+            raise ExchangeThrottled("HTTP 429: Too many requests", self.throttled_until)
+        if keys & self.malformed:
+            raise ExchangeUnavailable("malformed answer", reason="EXCHANGE_MALFORMED_ANSWER")
+        for key in keys & self.refused.keys():
+            raise ExchangeRefused("refused", reason=self.refused[key])
+
+
+def next_open(timeframe: str, open_ms: int) -> int:
+    """Open time of the grid's next candle."""
+    step = 32 * timeframes.DAY if timeframe == "1M" else timeframes.LENGTH_MS[timeframe]
+    return timeframes.floor(timeframe, open_ms + step)
+
+
+def _noise(*parts: object) -> int:
+    return zlib.crc32(repr(parts).encode())

@@ -1,0 +1,96 @@
+"""The functions behind the queues, as Lambda and events.py run them, one delivery at a time.
+
+What the use case raises fails the delivery; the message comes back, or ends in the dead letters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from chalicelib.budget import Budget
+from chalicelib.burying import bury_message
+from chalicelib.collecting import Outcome, collect_message
+from chalicelib.errors import CollectorError
+from chalicelib.messages import CollectMessage, PlanMessage, decode
+from chalicelib.planning import plan_task
+from chalicelib.sweeping import sweep
+from chalicelib.wiring import Bench
+from tests.doubles.aws import Aws
+
+_AGES = 5_000
+
+
+class Crash(BaseException):
+    """The process dies here: no handler of ours may catch it."""
+
+
+class Fleet:
+    def __init__(self, aws: Aws, bench: Bench) -> None:
+        self.bench = bench
+        self.budget = Budget(bench)
+        self.remaining_ms: Callable[[], int] = lambda: 60_000
+        self._aws = aws
+
+    async def plan(self) -> int:
+        """Deliver what the plan queue holds; returns how many deliveries that were."""
+        return await self._deliver(self.bench.settings.plan_queue_url, self._plan)
+
+    async def collect(self, most: int = 10) -> int:
+        settings, count = self.bench.settings, 0
+        for url in (settings.urgent_queue_url, settings.work_queue_url):
+            count += await self._deliver(url, self._collect, most)
+        return count
+
+    async def bury(self) -> int:
+        return await self._deliver(self.bench.settings.dead_letter_queue_url, self._bury)
+
+    async def settle(self) -> None:
+        """Let everything happen, waits included, until every queue is empty."""
+        for _ in range(_AGES):
+            if not await self.plan() + await self.collect() + await self.bury():
+                at_ms = self._aws.sqs.next_visible_at()
+                if at_ms is None:
+                    return
+                self._aws.clock.advance_to(at_ms)
+        raise AssertionError("the queues never emptied")
+
+    async def settle_and_sweep(self, minutes: int) -> None:
+        """`settle` with the sweep of every minute between, for so many minutes."""
+        for _ in range(minutes):
+            await self.settle()
+            self._aws.clock.advance(60_000)
+            await sweep(self.bench)
+        await self.settle()
+
+    async def _deliver(self, url: str, one: Callable[[Any], Any], most: int = 10) -> int:
+        records = self._aws.sqs.receive(url, most)
+        for record in records:
+            try:
+                done = await one(record)
+            except (CollectorError, Crash):
+                continue
+            if done:
+                self._aws.sqs.delete(url, record["receiptHandle"])
+        return len(records)
+
+    async def _plan(self, record: dict[str, Any]) -> bool:
+        message = decode(record["body"])
+        assert isinstance(message, PlanMessage)
+        await plan_task(self.bench, message)
+        return True
+
+    async def _collect(self, record: dict[str, Any]) -> bool:
+        message = decode(record["body"])
+        assert isinstance(message, CollectMessage)
+        deliveries = int(record["attributes"]["ApproximateReceiveCount"])
+        outcome = await collect_message(
+            self.bench, self.budget, message, deliveries, self.remaining_ms
+        )
+        if outcome is Outcome.RETRY:
+            await self.bench.queue.retry_later(message.priority, record["receiptHandle"], 5)
+        return outcome is Outcome.DONE
+
+    async def _bury(self, record: dict[str, Any]) -> bool:
+        await bury_message(self.bench, record["body"])
+        return True

@@ -1,0 +1,69 @@
+"""S3 in memory: whole objects with conditional writes (If-Match, If-None-Match)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from chalicelib.errors import CallFailed
+
+
+@dataclass
+class Bucket:
+    """`objects`: key -> body; `writes`: key -> how often it was written."""
+
+    objects: dict[str, bytes] = field(default_factory=dict)
+    writes: dict[str, int] = field(default_factory=dict)
+
+
+class S3:
+    def __init__(self, buckets: dict[str, Bucket]) -> None:
+        self.buckets = buckets
+
+    def apply(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        answer: dict[str, Any] = getattr(self, f"_{operation}")(**parameters)
+        return answer
+
+    def _GetObject(self, Bucket: str, Key: str) -> dict[str, Any]:
+        body = self._bucket("GetObject", Bucket).objects.get(Key)
+        if body is None:
+            raise CallFailed("s3", "GetObject", "NoSuchKey", "The specified key does not exist.")
+        return {"Body": body, "ETag": _etag(body), "ContentLength": len(body)}
+
+    def _PutObject(
+        self,
+        Bucket: str,
+        Key: str,
+        Body: bytes,
+        ContentType: str = "binary/octet-stream",
+        IfMatch: str | None = None,
+        IfNoneMatch: str | None = None,
+    ) -> dict[str, Any]:
+        bucket = self._bucket("PutObject", Bucket)
+        stored = bucket.objects.get(Key)
+        if len(Key.encode()) > 1024:
+            raise CallFailed("s3", "PutObject", "KeyTooLongError", "Your key is too long")
+        if IfNoneMatch is not None and IfNoneMatch != "*":
+            raise CallFailed("s3", "PutObject", "NotImplemented", "If-None-Match takes *")
+        if IfMatch is not None and stored is None:
+            raise CallFailed("s3", "PutObject", "NoSuchKey", "The specified key does not exist.")
+        late = (IfNoneMatch is not None and stored is not None) or (
+            IfMatch is not None and stored is not None and IfMatch != _etag(stored)
+        )
+        if late:
+            raise CallFailed(
+                "s3", "PutObject", "PreconditionFailed", "At least one precondition did not hold"
+            )
+        bucket.objects[Key] = bytes(Body)
+        bucket.writes[Key] = bucket.writes.get(Key, 0) + 1
+        return {"ETag": _etag(Body)}
+
+    def _bucket(self, operation: str, name: str) -> Bucket:
+        if name not in self.buckets:
+            raise CallFailed("s3", operation, "NoSuchBucket", name)
+        return self.buckets[name]
+
+
+def _etag(body: bytes) -> str:
+    return f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
