@@ -59,7 +59,7 @@ async def _audit(
         "attempt": item["attempt"],
         "before": old.get("state"),
         "after": new.get("state"),
-        "by": item["owner"] if action in ("task.submitted", "task.retried") else "system",
+        "by": _actor(action, item),
         "request_id": item.get("request_id"),
         "detail": item.get("error") or item.get("message", ""),
     }
@@ -70,6 +70,14 @@ async def _audit(
         desk.settings.audit_retention_days,
         event,
     )
+
+
+def _actor(action: str, item: dict[str, Any]) -> str:
+    """Who did it: the clock, the task's owner (only owners cancel and retry), or the system."""
+    if action == "task.submitted" and item.get("source") == tasks.BY_SCHEDULE:
+        return tasks.BY_SCHEDULE
+    by_owner = ("task.submitted", "task.retried", "task.cancelled")
+    return str(item["owner"]) if action in by_owner else "system"
 
 
 def _action(record: dict[str, Any], old: dict[str, Any], new: dict[str, Any]) -> str | None:

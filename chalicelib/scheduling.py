@@ -9,7 +9,6 @@ from chalicelib.requests import CollectionRequest
 from chalicelib.submitting import submit
 from chalicelib.wiring import Desk
 
-OWNER = "schedule"
 _NAMESPACE = uuid.UUID("6f0c51a4-7f0f-4b73-9c0a-0d5f6d3b4a51")
 
 
@@ -26,4 +25,12 @@ async def run_schedule(desk: Desk, fired_at: str, request_id: str) -> str:
         priority=tasks.NORMAL,
     )
     task_id = str(uuid.uuid5(_NAMESPACE, f"default#{fired_at}"))
-    return await submit(desk, tasks.DATA_COLLECTION, request, OWNER, request_id, task_id)
+    return await submit(
+        desk,
+        tasks.DATA_COLLECTION,
+        request,
+        tasks.SHARED_OWNER,
+        request_id,
+        task_id=task_id,
+        source=tasks.BY_SCHEDULE,
+    )

@@ -37,6 +37,7 @@ async def submit(
     owner: str,
     request_id: str,
     task_id: str | None = None,
+    source: str = tasks.BY_REQUEST,
 ) -> str:
     """Store a pending task and queue its planning; a task id given twice makes one task."""
     now_ms = desk.now_ms()
@@ -49,6 +50,7 @@ async def submit(
         "request": request.pack(),
         "priority": request.priority,
         "owner": owner,
+        "source": source,
         "request_id": request_id,
         "created_at": now_ms,
         "plan_sent_at": now_ms,

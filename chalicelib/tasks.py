@@ -22,6 +22,11 @@ TERMINAL = (COMPLETED, FAILED, CANCELLED)
 DATA_COLLECTION, SYMBOL_REFRESH = "data_collection", "symbol_refresh"
 TASK_TYPES = (DATA_COLLECTION, SYMBOL_REFRESH)
 
+#: Whose a task is where nothing authenticates, and whose scheduled tasks are.
+SHARED_OWNER = "anonymous"
+#: What made a task: a request, or the clock.
+BY_REQUEST, BY_SCHEDULE = "request", "schedule"
+
 HIGH, NORMAL = "high", "normal"
 PRIORITIES = (HIGH, NORMAL)
 

@@ -153,7 +153,7 @@ def _owner() -> str:
     context = _request().context
     identity = context.get("identity") or {}
     claims = (context.get("authorizer") or {}).get("principalId")
-    return claims or identity.get("userArn") or identity.get("apiKeyId") or "anonymous"
+    return claims or identity.get("userArn") or identity.get("apiKeyId") or tasks.SHARED_OWNER
 
 
 def _request_id() -> str:
