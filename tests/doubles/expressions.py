@@ -173,8 +173,11 @@ class _Reader:
         if self._skip("NOT"):
             return Node("not", (self._negated(),))
         if self._skip("("):
+            opened = self._at
             tree = self.either()
             self._expect(")")
+            if self._tokens[opened][1] == "(" and self._closes(opened) == self._at - 2:
+                raise Invalid("The expression has redundant parentheses")
             return tree
         return self._simple()
 
@@ -197,6 +200,15 @@ class _Reader:
         if kind != "mark" or text not in _COMPARATORS:
             raise Invalid(f"Syntax error; expected a comparison, found {text!r}")
         return Node(text, (left, self._operand()))
+
+    def _closes(self, opened: int) -> int:
+        """Where the parenthesis that opens at token `opened` closes."""
+        depth = 0
+        for at in range(opened, len(self._tokens)):
+            depth += {"(": 1, ")": -1}.get(self._tokens[at][1], 0)
+            if not depth:
+                return at
+        return -1
 
     def _is_call(self) -> bool:
         following = self._tokens[self._at + 1 : self._at + 2]
