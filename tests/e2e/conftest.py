@@ -94,7 +94,12 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
 
 def _settings(exchange_url: str) -> dict[str, str]:
     # A finished task stays readable for as long as a slow test session needs it.
-    return {"EXCHANGE_URL": exchange_url, "RETENTION_SECONDS": "3600"}
+    return {
+        "EXCHANGE_URL": exchange_url,
+        "RETENTION_SECONDS": "3600",
+        "SCHEDULE_SYMBOLS": "BTCUSDT,ETHUSDT",
+        "SCHEDULE_TIMEFRAMES": "1h",
+    }
 
 
 def _exchange(home: Path, environ: dict[str, str]) -> tuple[str, Process]:

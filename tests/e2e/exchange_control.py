@@ -1,0 +1,56 @@
+"""Faults and statistics of the local exchange, over its control routes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+
+class ExchangeControl:
+    def __init__(self, url: str) -> None:
+        self._http = httpx.Client(base_url=url, timeout=10, trust_env=False)
+
+    def close(self) -> None:
+        self._http.close()
+
+    @contextmanager
+    def fault(self, **rule: Any) -> Iterator[None]:
+        """One fault rule, gone at the end."""
+        answer = self._http.post("/_local/faults", json=rule)
+        answer.raise_for_status()
+        try:
+            yield
+        finally:
+            self._http.delete("/_local/faults").raise_for_status()
+
+    def requests(self) -> int:
+        """How many requests it has answered or dropped so far."""
+        stats = self._http.get("/_local/stats").raise_for_status().json()
+        return int(stats["requests"])
+
+    def reset(self) -> None:
+        self._http.post("/_local/reset").raise_for_status()
+
+    def klines(self, symbol: str, timeframe: str, start_ms: int, end_ms: int) -> list[list[Any]]:
+        """Every candle that opens in [start, end), paged by hand."""
+        rows: list[list[Any]] = []
+        while start_ms < end_ms:
+            answer = self._http.get(
+                "/api/v3/klines",
+                params={
+                    "symbol": symbol,
+                    "interval": timeframe,
+                    "startTime": start_ms,
+                    "endTime": end_ms - 1,
+                    "limit": 1000,
+                },
+            )
+            page = answer.raise_for_status().json()
+            if not page:
+                break
+            rows += page
+            start_ms = page[-1][0] + 1
+        return rows
