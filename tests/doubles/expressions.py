@@ -124,7 +124,7 @@ class _Reader:
     # --- tokens ---------------------------------------------------------------------------
 
     def at_end(self) -> bool:
-        return self._at == len(self._tokens)
+        return self._at >= len(self._tokens)
 
     def end(self) -> None:
         if not self.at_end():

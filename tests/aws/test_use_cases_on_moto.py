@@ -1,0 +1,199 @@
+"""Whole use cases on the simulated AWS and on moto at once, every answer compared.
+
+So every expression, batch and conditional write that our gateways send is one that an AWS of
+others understands as the double does, through both implementations of the calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from chalicelib import wiring
+from chalicelib.budget import Budget
+from chalicelib.burying import bury_message
+from chalicelib.cancelling import cancel_task
+from chalicelib.collecting import Outcome, collect_message
+from chalicelib.connecting import connect, disconnect, receive
+from chalicelib.errors import CallFailed, ConditionFailed
+from chalicelib.messages import CollectMessage, PlanMessage, decode
+from chalicelib.notifying import record_changes
+from chalicelib.planning import plan_task
+from chalicelib.pricing import latest_prices
+from chalicelib.refreshing import refresh_catalogue, refresh_prices
+from chalicelib.reporting import collector_status, task_stats
+from chalicelib.retrying import retry_task
+from chalicelib.settings import Settings
+from chalicelib.submitting import submit_collection, submit_symbol_refresh
+from chalicelib.sweeping import sweep
+from chalicelib.viewing import list_active, list_tasks, view_task
+from chalicelib.wiring import Bench
+from tests.aws.conftest import Moto
+from tests.doubles.aws import Aws
+from tests.doubles.clock import Clock
+from tests.doubles.exchange import Exchange
+from tests.doubles.values import ordinal
+
+
+class Both:
+    """`call` that asks the double and moto, compares, and answers as the double does."""
+
+    def __init__(self, double: Aws, settings: Settings, moto: Moto, signed: bool) -> None:
+        self.double = double
+        self.bench = wiring.bench_over(self, settings, double.clock, Exchange(double.clock))  # type: ignore[arg-type]
+        self._moto = moto
+        self._signed = signed
+        self._turn = asyncio.Lock()
+
+    async def __call__(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
+        if service == "apigatewaymanagementapi":  # moto does not speak it
+            return await self.double(service, operation, **parameters)
+        async with self._turn:  # both must see concurrent calls in one order
+            signed = self._signed and service != "s3"
+            real = self._moto.signed if signed else self._moto.pooled
+            theirs = await _outcome(real(service, operation, **parameters))
+            ours = await _outcome(self.double(service, operation, **parameters))
+        assert _comparable(ours) == _comparable(theirs), (operation, parameters)
+        if isinstance(ours, CallFailed):
+            raise ours
+        return ours
+
+
+async def _outcome(call: Any) -> Any:
+    try:
+        return await call
+    except CallFailed as failed:
+        return failed
+
+
+def _comparable(outcome: Any) -> Any:
+    if isinstance(outcome, ConditionFailed):
+        return "condition", outcome.item and ordinal({"M": outcome.item})
+    if isinstance(outcome, CallFailed):
+        return outcome.code
+    found: dict[str, Any] = {}
+    for name in ("Item", "LastEvaluatedKey"):
+        if name in outcome:
+            found[name] = ordinal({"M": outcome[name]})
+    if "Items" in outcome:
+        found["Items"] = [ordinal({"M": item}) for item in outcome["Items"]]
+    if "Attributes" in outcome and all(isinstance(v, dict) for v in outcome["Attributes"].values()):
+        found["Attributes"] = ordinal({"M": outcome["Attributes"]})
+    for table, items in outcome.get("Responses", {}).items():
+        found[f"of {table}"] = sorted(str(ordinal({"M": item})) for item in items)
+    found["failed entries"] = len(outcome.get("Failed", ()))
+    found["body"] = outcome.get("Body"), outcome.get("ETag")
+    return found
+
+
+@pytest.fixture(params=["signed", "pooled"])
+def both(request: pytest.FixtureRequest, moto: Moto, settings: Settings, clock: Clock) -> Both:
+    tables = {
+        "tasks_table": moto.new_table("TasksTable"),
+        "market_table": moto.new_table("MarketTable"),
+        "connections_table": moto.new_table("ConnectionsTable"),
+        "audit_table": moto.new_table("AuditTable"),
+    }
+    queues = ("plan_queue_url", "urgent_queue_url", "work_queue_url", "dead_letter_queue_url")
+    settings = replace(
+        settings,
+        candles_bucket=moto.new_bucket(),
+        **tables,  # type: ignore[arg-type]
+        **{name: moto.new_queue() for name in queues},  # type: ignore[arg-type]
+    )
+    return Both(Aws.for_settings(clock, settings), settings, moto, request.param == "signed")
+
+
+async def _work_off(both: Both, bench: Bench, budget: Budget) -> None:
+    """Deliver what the double's queues hold, as the functions would."""
+    settings, sqs = bench.settings, both.double.sqs
+    for record in sqs.receive(settings.plan_queue_url):
+        plan = decode(record["body"])
+        assert isinstance(plan, PlanMessage)
+        await plan_task(bench, plan)
+        sqs.delete(settings.plan_queue_url, record["receiptHandle"])
+    for url in (settings.urgent_queue_url, settings.work_queue_url):
+        for record in sqs.receive(url):
+            message = decode(record["body"])
+            assert isinstance(message, CollectMessage)
+            done = await collect_message(bench, budget, message, 1, lambda: 60_000)
+            if done is Outcome.DONE:
+                sqs.delete(url, record["receiptHandle"])
+
+
+async def _live_through(both: Both, bench: Bench, clock: Clock) -> None:
+    budget, exchange = Budget(bench), bench.exchange
+    tables, sqs = both.double.dynamodb.tables, both.double.sqs
+    await refresh_catalogue(bench)
+    await refresh_prices(bench)
+    await latest_prices(bench, ["BTCUSDT", "NOPE"])
+
+    exchange.refused[("ETHUSDT", "1h")] = "INVALID_SYMBOL"  # type: ignore[attr-defined]
+    body = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1m", "1h"], "priority": "high"}
+    first = await submit_collection(bench, body, "me", "request-1")
+    await connect(bench, "socket-1")
+    for action in ("subscribe", "unsubscribe", "subscribe"):
+        text = f'{{"action": "{action}", "topics": ["task:{first}", "tasks"]}}'
+        await receive(bench, "socket-1", text)
+    await _work_off(both, bench, budget)
+    assert (await view_task(bench, first))["result"]["failed"] == 1
+
+    clock.advance(60_000)
+    exchange.refused.clear()  # type: ignore[attr-defined]
+    await retry_task(bench, first)
+    await _work_off(both, bench, budget)
+    view = await view_task(bench, first)
+    assert (view["status"], view["result"]["failed"]) == ("completed", 0)
+
+    second = await submit_collection(bench, {"timeframes": ["1d"]}, "me", "request-2")
+    for record in sqs.receive(bench.settings.plan_queue_url):
+        await plan_task(bench, decode(record["body"]))  # type: ignore[arg-type]
+    await cancel_task(bench, second)
+    await cancel_task(bench, second)
+    await _work_off(both, bench, budget)
+    await retry_task(bench, second)
+    await list_active(bench)
+    clock.advance(61_000)
+    await sweep(bench)
+    await _work_off(both, bench, budget)
+
+    third = await submit_collection(bench, {"timeframes": ["4h"]}, "me", "request-3")
+    await plan_task(bench, PlanMessage(third, 1))
+    for text in sqs.bodies(bench.settings.work_queue_url):
+        if third in text:
+            await bury_message(bench, text)
+    await submit_symbol_refresh(bench, "me", "request-4")
+    await _work_off(both, bench, budget)
+    await bench.market.pause(clock() + 1000, "HTTP 429")
+    await collector_status(bench, "me")
+    await task_stats(bench, "me")
+    page, following = await list_tasks(bench, "me", 2, None, "data_collection", None)
+    assert len(page) == 2
+    await list_tasks(bench, "me", 2, following, None, "completed")
+
+    stream = tables[bench.settings.tasks_table].stream
+    await record_changes(bench, stream)
+    await record_changes(bench, stream)
+    await disconnect(bench, "socket-1")
+    for condition in ({"IfNoneMatch": "*"}, {"IfNoneMatch": "*"}, {"IfMatch": '"other"'}, {}):
+        await _outcome(
+            both(
+                "s3",
+                "PutObject",
+                Bucket=bench.settings.candles_bucket,
+                Key="raced",
+                Body=b"",
+                **condition,
+            )
+        )
+
+
+def test_a_life_of_tasks_reads_the_same_on_the_double_and_on_moto(
+    moto: Moto, both: Both, clock: Clock
+) -> None:
+    moto.runner.run(_live_through(both, both.bench, clock))
+    for operation in ("dynamodb.UpdateItem", "dynamodb.Query", "dynamodb.BatchWriteItem"):
+        assert both.double.counts[operation]
