@@ -6,7 +6,9 @@
     │   ├── UnsupportedMediaType    415
     │   ├── TaskNotFound            404
     │   ├── TaskExpired             410  it was there; its audit trail still is
-    │   └── Conflict                409  the task's state does not allow it
+    │   ├── Conflict                409  the task's state does not allow it
+    │   ├── KeyReused               422  an Idempotency-Key came with another request
+    │   └── PlanTooLarge            400  the request needs more units than a task may have
     ├── NotReady                    503  something the request needs is not there yet
     ├── CallFailed                  503  an AWS call failed (code, operation)
     │   └── ConditionFailed         a conditional write found another state; carries the old item
@@ -15,8 +17,7 @@
     │   ├── ExchangeThrottled       429/418: stop the whole fleet until `until_ms`
     │   └── ExchangeUnavailable     transient: 5xx, timeouts, dropped or malformed answers
     ├── PoisonMessage               a queue message that no code of ours wrote
-    ├── SettingsInvalid             settings that cannot work, found at packaging or at start
-    └── PlanTooLarge                the request needs more units than a task may have
+    └── SettingsInvalid             settings that cannot work, found at packaging or at start
 
 Errors that reach HTTP carry `status`, `title` and `reason` (UPPER_SNAKE); RFC 9457 bodies are made
 of them in `routes/problems.py`.
@@ -80,6 +81,12 @@ class Conflict(RequestRejected):
     status = 409
     title = "Conflict"
     reason = "CONFLICT"
+
+
+class KeyReused(RequestRejected):
+    status = 422
+    title = "Idempotency key reused"
+    reason = "IDEMPOTENCY_KEY_REUSED"
 
 
 class NotReady(CollectorError):

@@ -24,7 +24,10 @@ _FIELDS = (
     "end",
     "priority",
     "tolerated_failure_percentage",
+    "timeout_seconds",
 )
+#: Bounds of `timeout_seconds`: a minute, and a week.
+_TIMEOUTS = (60, 604_800)
 _MOST_ERRORS = 50
 
 Errors = list[dict[str, str]]
@@ -40,6 +43,7 @@ class CollectionRequest:
     end_ms: int | None = None
     priority: str = tasks.NORMAL
     tolerated_failure_percentage: float = 100
+    timeout_seconds: int | None = None
 
     def pack(self) -> bytes:
         """Compressed, because 3,000 symbols would make every write of the task cost more."""
@@ -88,9 +92,17 @@ def parse_start(
         or not 0 <= tolerated <= 100
     ):
         errors.append(_error("must be a number from 0 to 100", "/tolerated_failure_percentage"))
+    timeout = body.get("timeout_seconds", settings.task_timeout_seconds)
+    if (
+        isinstance(timeout, bool)
+        or not isinstance(timeout, int)
+        or not _TIMEOUTS[0] <= timeout <= _TIMEOUTS[1]
+    ):
+        detail = f"must be an integer from {_TIMEOUTS[0]} to {_TIMEOUTS[1]} (seconds)"
+        errors.append(_error(detail, "/timeout_seconds"))
     if errors:
         raise invalid(errors)
-    request = CollectionRequest(symbols, frames, start, end, priority, tolerated)
+    request = CollectionRequest(symbols, frames, start, end, priority, tolerated, timeout)
     _check_size(request, known, settings, now_ms)
     return request
 

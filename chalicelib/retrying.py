@@ -5,17 +5,24 @@ from __future__ import annotations
 from chalicelib import tasks
 from chalicelib.cancelling import shut
 from chalicelib.errors import ConditionFailed, Conflict
-from chalicelib.submitting import queue_planning
+from chalicelib.requests import CollectionRequest
+from chalicelib.submitting import deadline, queue_planning
 from chalicelib.viewing import find_task
 from chalicelib.wiring import Desk
 
 
-async def retry_task(desk: Desk, task_id: str) -> int:
+async def retry_task(desk: Desk, task_id: str, again: bool = False) -> int:
     """Put an ended task back to pending; returns the new attempt's number.
+
+    `again`: an earlier try of this very request broke off and may have done it already; a task
+    that is active is then its success.
 
     Raises TaskNotFound, TaskExpired, or Conflict where it runs or nothing is left to do.
     """
     meta = await find_task(desk, task_id)
+    if meta["state"] in tasks.ACTIVE and again:
+        await queue_planning(desk, task_id, meta["attempt"])
+        return int(meta["attempt"])
     if meta["state"] in tasks.ACTIVE:
         raise Conflict(f"task {task_id} is {meta['state']}", reason="TASK_ACTIVE")
     if meta["state"] == tasks.COMPLETED and not meta.get("result", {}).get("failed"):
@@ -32,7 +39,7 @@ async def retry_task(desk: Desk, task_id: str) -> int:
             {
                 "attempt": attempt,
                 "plan_sent_at": now_ms,
-                "deadline_at": now_ms + desk.settings.task_timeout_seconds * 1000,
+                "deadline_at": deadline(desk, CollectionRequest.unpack(meta["request"])),
                 "message": "Waiting to be planned again",
                 "active": "1",
             },

@@ -42,7 +42,13 @@ class Settings:
         300, "how long a finished task can be read, in seconds", 1, 604_800
     )
     task_timeout_seconds: int = _setting(
-        86_400, "a task that has not ended by then is failed with what landed", 60, 604_800
+        86_400,
+        "a task without `timeout_seconds` that has not ended by then is failed with what landed",
+        60,
+        604_800,
+    )
+    idempotency_ttl_seconds: int = _setting(
+        86_400, "how long an Idempotency-Key keeps its first answer, in seconds", 60, 604_800
     )
     default_page_size: int = _setting(20, "tasks per page of a list", 1, 100)
     max_page_size: int = _setting(100, "largest page_size accepted", 1, 1000)

@@ -13,7 +13,9 @@ from chalicelib.requests import CollectionRequest, parse_start
 from chalicelib.wiring import Desk
 
 
-async def submit_collection(desk: Desk, body: object, owner: str, request_id: str) -> str:
+async def submit_collection(
+    desk: Desk, body: object, owner: str, request_id: str, task_id: str | None = None
+) -> str:
     """Check a POST /start body against the catalogue, store the task, queue its planning.
 
     Returns the task id. Raises InvalidRequest or PlanTooLarge with nothing stored. Three AWS
@@ -22,12 +24,20 @@ async def submit_collection(desk: Desk, body: object, owner: str, request_id: st
     catalogue = await desk.market.read_catalogue()
     known = catalogue["symbols"] if catalogue else None
     request = parse_start(body, known, desk.settings, desk.now_ms())
-    return await submit(desk, tasks.DATA_COLLECTION, request, owner, request_id)
+    return await submit(desk, tasks.DATA_COLLECTION, request, owner, request_id, task_id)
 
 
-async def submit_symbol_refresh(desk: Desk, owner: str, request_id: str) -> str:
+async def submit_symbol_refresh(
+    desk: Desk, owner: str, request_id: str, task_id: str | None = None
+) -> str:
     request = CollectionRequest(symbols=None, timeframes=())
-    return await submit(desk, tasks.SYMBOL_REFRESH, request, owner, request_id)
+    return await submit(desk, tasks.SYMBOL_REFRESH, request, owner, request_id, task_id)
+
+
+def deadline(desk: Desk, request: CollectionRequest) -> int:
+    """Epoch ms by which an attempt that starts now must have ended."""
+    seconds = request.timeout_seconds or desk.settings.task_timeout_seconds
+    return desk.now_ms() + seconds * 1000
 
 
 async def submit(
@@ -54,7 +64,7 @@ async def submit(
         "request_id": request_id,
         "created_at": now_ms,
         "plan_sent_at": now_ms,
-        "deadline_at": now_ms + desk.settings.task_timeout_seconds * 1000,
+        "deadline_at": deadline(desk, request),
         "message": "Waiting to be planned",
     }
     await desk.tasks.create(meta)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from chalicelib.gateways.audit_table import AuditTable
 from chalicelib.gateways.aws import AsyncCalls, Call
 from chalicelib.gateways.connection_table import ConnectionTable
+from chalicelib.gateways.idempotency_table import IdempotencyTable
 from chalicelib.gateways.market_table import MarketTable
 from chalicelib.gateways.signed_calls import SignedCalls
 from chalicelib.gateways.task_table import TaskTable
@@ -36,6 +37,7 @@ class Desk:
 
     settings: Settings
     tasks: TaskTable
+    keys: IdempotencyTable
     market: MarketTable
     queue: WorkQueue
     audit: AuditTable
@@ -59,6 +61,7 @@ def desk_over(call: Call, settings: Settings, now_ms: Clock) -> Desk:
     return Desk(
         settings=settings,
         tasks=TaskTable(call, settings.tasks_table),
+        keys=IdempotencyTable(call, settings.tasks_table),
         market=MarketTable(call, settings.market_table, settings.exchange),
         queue=WorkQueue(
             call,

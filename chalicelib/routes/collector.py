@@ -14,6 +14,7 @@ from chalicelib.cancelling import cancel_task
 from chalicelib.errors import InvalidRequest, UnsupportedMediaType
 from chalicelib.gateways.aws import run
 from chalicelib.pricing import latest_prices
+from chalicelib.repeating import Body, Work, answer_once
 from chalicelib.reporting import collector_status, task_stats
 from chalicelib.requests import invalid
 from chalicelib.retrying import retry_task
@@ -21,6 +22,7 @@ from chalicelib.routes.problems import guarded
 from chalicelib.submitting import submit_collection, submit_symbol_refresh
 from chalicelib.timeframes import iso
 from chalicelib.viewing import list_active, list_tasks, view_task
+from chalicelib.wiring import Desk
 
 PREFIX = "/api/v1/data-collector"
 #: Seconds after which asking again makes sense.
@@ -48,16 +50,24 @@ def _route(method: str, path: str) -> Callable[[View], View]:
 
 @_route("POST", "/start")
 def start() -> Response:
-    desk = wiring.desk()
-    task_id = run(submit_collection(desk, _json_body(), _owner(), _request_id()))
-    return _accepted(task_id, "submitted", "Collection submitted")
+    desk, body = wiring.desk(), _json_body()
+
+    async def work(task_id: str, _: bool) -> tuple[int, Body]:
+        await submit_collection(desk, body, _owner(), _request_id(), task_id)
+        return _submitted(task_id, "Collection submitted")
+
+    return _once(desk, body, work)
 
 
 @_route("POST", "/refresh-symbols")
 def refresh_symbols() -> Response:
-    _no_fields()
-    task_id = run(submit_symbol_refresh(wiring.desk(), _owner(), _request_id()))
-    return _accepted(task_id, "submitted", "Symbol refresh submitted")
+    desk, body = wiring.desk(), _no_fields()
+
+    async def work(task_id: str, _: bool) -> tuple[int, Body]:
+        await submit_symbol_refresh(desk, _owner(), _request_id(), task_id)
+        return _submitted(task_id, "Symbol refresh submitted")
+
+    return _once(desk, body, work)
 
 
 @_route("GET", "/task/{task_id}")
@@ -108,28 +118,36 @@ def get_task_stats() -> Response:
 
 @_route("POST", "/task/{task_id}/cancel")
 def cancel(task_id: str) -> Response:
-    _no_fields()
-    did, receipt = run(cancel_task(wiring.desk(), task_id))
-    body = {
-        "task_id": task_id,
-        "status": tasks.CANCELLED,
-        "message": "Cancelled" if did else "Already cancelled",
-        "stopped_at": iso(receipt["stopped_at"]),
-        "units": {
-            "total": receipt["units"],
-            "succeeded": receipt["succeeded"],
-            "failed": receipt["failed"],
-        },
-        "candles": receipt["candles"],
-    }
-    return _json(202 if did else 200, body)
+    desk, body = wiring.desk(), _no_fields()
+
+    async def work(_: str, taken_over: bool) -> tuple[int, Body]:
+        did, receipt = await cancel_task(desk, task_id)
+        did = did or taken_over
+        return (202 if did else 200), {
+            "task_id": task_id,
+            "status": tasks.CANCELLED,
+            "message": "Cancelled" if did else "Already cancelled",
+            "stopped_at": iso(receipt["stopped_at"]),
+            "units": {
+                "total": receipt["units"],
+                "succeeded": receipt["succeeded"],
+                "failed": receipt["failed"],
+            },
+            "candles": receipt["candles"],
+        }
+
+    return _once(desk, body, work)
 
 
 @_route("POST", "/task/{task_id}/retry")
 def retry(task_id: str) -> Response:
-    _no_fields()
-    attempt = run(retry_task(wiring.desk(), task_id))
-    return _accepted(task_id, "submitted", f"Attempt {attempt} submitted", attempt=attempt)
+    desk, body = wiring.desk(), _no_fields()
+
+    async def work(_: str, taken_over: bool) -> tuple[int, Body]:
+        attempt = await retry_task(desk, task_id, taken_over)
+        return _submitted(task_id, f"Attempt {attempt} submitted", attempt=attempt)
+
+    return _once(desk, body, work)
 
 
 @_route("GET", "/status")
@@ -178,12 +196,13 @@ def _json_body() -> object:
         ) from None
 
 
-def _no_fields() -> None:
+def _no_fields() -> object:
     body = _json_body()
     if body != {}:
         raise InvalidRequest(
             "this request takes no body", [{"detail": "must be empty or {}", "pointer": ""}]
         )
+    return body
 
 
 def _query(*allowed: str) -> dict[str, str]:
@@ -211,9 +230,23 @@ def _page_size(query: dict[str, str], default: int, most: int) -> int:
     return int(text)
 
 
-def _accepted(task_id: str, status: str, message: str, **more: Any) -> Response:
-    body = {"task_id": task_id, "status": status, "message": message, **more}
-    return _json(202, body, {"Location": f"{PREFIX}/task/{task_id}", "Retry-After": POLL_SECONDS})
+def _submitted(task_id: str, message: str, **more: Any) -> tuple[int, Body]:
+    return 202, {"task_id": task_id, "status": "submitted", "message": message, **more}
+
+
+def _once(desk: Desk, body: object, work: Work) -> Response:
+    """Answer a POST, at most once per Idempotency-Key."""
+    key = _request().headers.get("idempotency-key")
+    path = str(_request().context.get("path"))
+    answer = run(answer_once(desk, _owner(), key, (path, body), work))
+    headers = {}
+    if answer.body.get("status") == "submitted":
+        headers["Location"] = f"{PREFIX}/task/{answer.body['task_id']}"
+        headers["Retry-After"] = POLL_SECONDS
+    if answer.expires_ms is not None:
+        headers["Idempotency-Key-Expires"] = iso(answer.expires_ms) or ""
+        headers["Idempotency-Replayed"] = "true" if answer.replayed else "false"
+    return _json(answer.status, answer.body, headers)
 
 
 def _json(status: int, body: object, headers: dict[str, str] | None = None) -> Response:

@@ -1,0 +1,314 @@
+"""The HTTP edge: codes, headers, problem documents. What happens behind it is tested elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chalicelib.gateways.aws import run
+from chalicelib.wiring import Desk
+from tests.doubles.aws import Aws
+from tests.doubles.clock import Clock
+from tests.doubles.fleet import Fleet
+from tests.handlers.conftest import Http
+
+START = {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}
+
+
+def problem(answer: Any, status: int, reason: str) -> dict[str, Any]:
+    assert answer.status_code == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    body: dict[str, Any] = json.loads(answer.body)
+    assert body["reason"] == reason
+    assert body["status"] == status
+    assert set(body) >= {"type", "title", "status", "detail", "instance", "reason"}
+    return body
+
+
+def test_start_answers_202_with_the_task_and_where_to_look(http: Http) -> None:
+    answer = http("POST", "/start", START)
+    assert answer.status_code == 202
+    task_id = answer.json_body["task_id"]
+    assert answer.json_body == {
+        "task_id": task_id,
+        "status": "submitted",
+        "message": "Collection submitted",
+    }
+    assert answer.headers["Location"] == f"/api/v1/data-collector/task/{task_id}"
+    assert answer.headers["Retry-After"] == "1"
+
+
+def test_an_empty_body_starts_everything(http: Http) -> None:
+    assert http("POST", "/start").status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"symbols": ["NOPE"]}, "/symbols/0"),
+        ({"symbols": ["BTCUSDT", "a b"]}, "/symbols/1"),
+        ({"symbols": []}, "/symbols"),
+        ({"symbols": "BTCUSDT"}, "/symbols"),
+        ({"symbols": None}, "/symbols"),
+        ({"symbols": ["BTCUSDT"] * 5001}, "/symbols"),
+        ({"timeframes": ["7m"]}, "/timeframes/0"),
+        ({"timeframes": ["1H"]}, "/timeframes/0"),
+        ({"start": "yesterday"}, "/start"),
+        ({"start": "2026-01-02", "end": "2026-01-01"}, "/start"),
+        ({"start": "2999-01-01"}, "/start"),
+        ({"end": -1}, "/end"),
+        ({"priority": "urgent"}, "/priority"),
+        ({"tolerated_failure_percentage": 101}, "/tolerated_failure_percentage"),
+        ({"timeout_seconds": 1.5}, "/timeout_seconds"),
+        ({"symbolz": ["BTCUSDT"]}, "/symbolz"),
+        ({"a/b~c": 1}, "/a~1b~0c"),
+        ([], ""),
+    ],
+)
+def test_each_invalid_field_is_named_and_nothing_is_stored(
+    http: Http, aws: Aws, body: object, pointer: str
+) -> None:
+    before = len(aws.items("tasks"))
+    errors = problem(http("POST", "/start", body), 400, "INVALID_REQUEST")["errors"]
+    assert pointer in [error["pointer"] for error in errors]
+    assert len(aws.items("tasks")) == before
+    assert aws.counts["sqs.SendMessage"] == 0
+
+
+def test_bad_json_and_a_wrong_content_type_are_told_apart(http: Http) -> None:
+    problem(http("POST", "/start", b"{"), 400, "INVALID_JSON")
+    problem(http("POST", "/start", b"\xff"), 400, "INVALID_JSON")
+    xml = http("POST", "/start", b"<a/>", {"Content-Type": "text/xml"})
+    problem(xml, 415, "UNSUPPORTED_MEDIA_TYPE")
+
+
+def test_too_many_units_are_refused_before_anything_is_stored(http: Http, aws: Aws) -> None:
+    body = {"timeframes": ["1s"], "start": "1990-01-01", "symbols": ["BTCUSDT", "ETHUSDT"]}
+    answer = problem(http("POST", "/start", body), 400, "TOO_MANY_UNITS")
+    assert "20000" in answer["detail"]
+    assert not aws.items("tasks")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    body=st.one_of(
+        st.binary(max_size=40),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(
+                    st.sampled_from(["symbols", "timeframes", "start", "end", "priority"])
+                    | st.text(max_size=3),
+                    inner,
+                    max_size=4,
+                )
+            ),
+            max_leaves=8,
+        ),
+    )
+)
+def test_whatever_is_sent_is_accepted_or_rejected_but_never_breaks(
+    http: Http, body: object
+) -> None:
+    for path in ("/start", "/refresh-symbols", "/task/none/cancel", "/task/none/retry"):
+        answer = http("POST", path, body)
+        assert answer.status_code in (202, 400, 404)
+        if answer.status_code != 202:
+            assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_unknown_task_is_404_and_expired_task_is_410_with_its_trail(
+    http: Http, clock: Clock, fleet: Fleet, run: Callable[..., Any]
+) -> None:
+    problem(http("GET", "/task/none"), 404, "TASK_NOT_FOUND")
+    task_id = http("POST", "/start", START).json_body["task_id"]
+    run(fleet.settle())
+    assert http("GET", f"/task/{task_id}").json_body["status"] == "completed"
+    clock.advance(301_000)
+    body = problem(http("GET", f"/task/{task_id}"), 410, "TASK_EXPIRED")
+    assert body["audit"] == f"/api/v1/data-collector/audit?task_id={task_id}"
+    assert http("GET", "/tasks").json_body["tasks"] == []
+
+
+def test_task_has_the_published_fields(http: Http, fleet: Fleet, run: Callable[..., Any]) -> None:
+    task_id = http("POST", "/start", START).json_body["task_id"]
+    pending = http("GET", f"/task/{task_id}")
+    assert pending.headers["Retry-After"] == "1"
+    assert pending.json_body["progress"] == 0
+    run(fleet.settle())
+    ended = http("GET", f"/task/{task_id}")
+    assert "Retry-After" not in ended.headers
+    task = ended.json_body
+    names = "task_id task_type status progress message created_at started_at completed_at error"
+    assert set(names.split()) | {"result", "units", "eta_seconds", "attempt"} <= set(task)
+    assert task["progress"] == 100
+    assert task["created_at"].endswith("Z")
+
+
+def test_lists_page_through_every_task_newest_first(http: Http, clock: Clock) -> None:
+    made = []
+    for _ in range(5):
+        made.append(http("POST", "/start", START).json_body["task_id"])
+        clock.advance(10)
+    seen: list[str] = []
+    token = ""
+    while True:
+        page = http("GET", f"/tasks?page_size=2{token}").json_body
+        seen += [task["task_id"] for task in page["tasks"]]
+        if page["next_page_token"] is None:
+            break
+        token = "&page_token=" + page["next_page_token"].replace("#", "%23")
+    assert seen == made[::-1]
+    assert http("GET", "/tasks?status=running").json_body["tasks"] == []
+    assert len(http("GET", "/tasks?task_type=data_collection").json_body["tasks"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [
+        ("page_size=0", "/page_size"),
+        ("page_size=101", "/page_size"),
+        ("page_size=x", "/page_size"),
+        ("status=done", "/status"),
+        ("task_type=x", "/task_type"),
+        ("page_token=x", "/page_token"),
+        ("pagesize=3", "/pagesize"),
+    ],
+)
+def test_each_invalid_query_parameter_is_named(http: Http, query: str, pointer: str) -> None:
+    body = problem(http("GET", f"/tasks?{query}"), 400, "INVALID_REQUEST")
+    assert [error["pointer"] for error in body["errors"]] == [pointer]
+
+
+def test_stats_and_active_count_what_is_there(http: Http) -> None:
+    http("POST", "/start", START)
+    http("POST", "/refresh-symbols")
+    stats = http("GET", "/tasks/stats").json_body
+    assert stats["task_counts"]["pending"] == stats["active_tasks_count"] == 2
+    status = stats["data_collector_status"]
+    assert status["symbols_count"] == 2
+    assert status["available_symbols"] == ["BTCUSDT", "ETHUSDT"]
+    assert status["timeframes"] == ["1m", "5m", "15m", "1h", "4h", "1d"]
+    active = http("GET", "/tasks/active").json_body
+    assert active["count"] == len(active["tasks"]) == 2
+
+
+def test_status_names_queues_budget_and_breaker(http: Http, desk: Desk) -> None:
+    run(desk.market.pause(desk.now_ms() + 5000, "HTTP 429: too much"))
+    http("POST", "/start", START)
+    status = http("GET", "/status").json_body
+    assert status["status"] == "waiting"
+    assert status["queues"]["plan"]["visible"] == 1
+    assert status["rate_budget"]["limit"] == 4800
+    assert status["breaker"]["open"] is True
+    assert status["breaker"]["reason"] == "HTTP 429: too much"
+
+
+def test_prices_come_with_their_time_and_unknown_symbols_are_unreachable(
+    http: Http, desk: Desk
+) -> None:
+    problem(http("GET", "/latest-prices"), 503, "NO_PRICES_YET")
+    run(desk.market.write_prices({"BTCUSDT": "62000.10"}, 1_772_600_767_000))
+    body = http("GET", "/latest-prices?symbols=BTCUSDT,NOPE").json_body
+    assert body["prices"] == {"BTCUSDT": {"price": 62000.1, "time": "2026-03-04T05:06:07.000Z"}}
+    assert body["unreachable"] == ["NOPE"]
+
+
+def test_cancel_is_accepted_once_then_confirmed_then_too_late(
+    http: Http, fleet: Fleet, run: Callable[..., Any]
+) -> None:
+    task_id = http("POST", "/start", START).json_body["task_id"]
+    first = http("POST", f"/task/{task_id}/cancel")
+    again = http("POST", f"/task/{task_id}/cancel")
+    assert (first.status_code, again.status_code) == (202, 200)
+    assert first.json_body["stopped_at"] == again.json_body["stopped_at"]
+    done = http("POST", "/start", START).json_body["task_id"]
+    run(fleet.settle())
+    problem(http("POST", f"/task/{done}/cancel"), 409, "TASK_ENDED")
+    problem(http("POST", f"/task/{done}/retry"), 409, "NOTHING_TO_RETRY")
+    assert http("POST", f"/task/{task_id}/retry").status_code == 202
+    problem(http("POST", f"/task/{task_id}/retry"), 409, "TASK_ACTIVE")
+
+
+def test_the_same_key_and_request_give_the_first_answer_again(http: Http, aws: Aws) -> None:
+    key = {"Idempotency-Key": "k-1"}
+    first = http("POST", "/start", START, key)
+    again = http("POST", "/start", dict(reversed(START.items())), key)
+    assert first.status_code == again.status_code == 202
+    assert first.json_body == again.json_body
+    assert first.headers["Idempotency-Replayed"] == "false"
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert again.headers["Location"] == first.headers["Location"]
+    assert again.headers["Idempotency-Key-Expires"] == "2026-03-05T05:06:07.000Z"
+    assert len([item for item in aws.items("tasks") if item["sk"]["S"] == "META"]) == 1
+
+
+def test_a_key_used_for_another_request_is_refused(http: Http) -> None:
+    key = {"Idempotency-Key": "k-1"}
+    http("POST", "/start", START, key)
+    other = {**START, "timeframes": ["1d"]}
+    problem(http("POST", "/start", other, key), 422, "IDEMPOTENCY_KEY_REUSED")
+    problem(http("POST", "/refresh-symbols", None, key), 422, "IDEMPOTENCY_KEY_REUSED")
+
+
+def test_a_rejected_request_frees_its_key(http: Http) -> None:
+    key = {"Idempotency-Key": "k-1"}
+    problem(http("POST", "/start", {"symbols": ["NOPE"]}, key), 400, "INVALID_REQUEST")
+    assert http("POST", "/start", START, key).status_code == 202
+
+
+def test_a_key_in_flight_is_409_until_its_request_counts_as_abandoned(
+    http: Http, desk: Desk, clock: Clock
+) -> None:
+    key = {"Idempotency-Key": "k-1"}
+    answer = http("POST", "/start", START, key).json_body
+    stuck = run(
+        desk.keys._update(
+            "anonymous",
+            "k-1",
+            "SET #state = :state",
+            {":state": "in_flight"},
+            "attribute_exists(pk)",
+        )
+    )
+    assert stuck["task_id"] == answer["task_id"]
+    problem(http("POST", "/start", START, key), 409, "IDEMPOTENCY_KEY_IN_FLIGHT")
+    clock.advance(31_000)
+    again = http("POST", "/start", START, key)
+    assert again.status_code == 202
+    assert again.json_body["task_id"] == answer["task_id"]
+
+
+@pytest.mark.parametrize("key", ["x" * 256, "tab\there", "ümlaut"])
+def test_a_malformed_key_is_refused(http: Http, key: str) -> None:
+    headers = {"Idempotency-Key": key}
+    problem(http("POST", "/start", START, headers), 400, "INVALID_IDEMPOTENCY_KEY")
+
+
+def test_a_key_can_be_used_anew_after_it_expired(http: Http, clock: Clock) -> None:
+    key = {"Idempotency-Key": "k-1"}
+    first = http("POST", "/start", START, key).json_body["task_id"]
+    clock.advance(86_401_000)
+    assert http("POST", "/start", START, key).json_body["task_id"] != first
+
+
+def test_cancel_and_retry_replay_under_their_keys(
+    http: Http, fleet: Fleet, run: Callable[..., Any]
+) -> None:
+    task_id = http("POST", "/start", START).json_body["task_id"]
+    cancels = [
+        http("POST", f"/task/{task_id}/cancel", None, {"Idempotency-Key": "c"}) for _ in range(2)
+    ]
+    assert [answer.status_code for answer in cancels] == [202, 202]
+    retries = [
+        http("POST", f"/task/{task_id}/retry", None, {"Idempotency-Key": "r"}) for _ in range(2)
+    ]
+    assert [answer.json_body["attempt"] for answer in retries] == [2, 2]
+    run(fleet.settle())
+    assert http("GET", f"/task/{task_id}").json_body["status"] == "completed"
