@@ -69,7 +69,7 @@ def decode(body: str) -> PlanMessage | CollectMessage:
             return PlanMessage(_text(fields["task"]), _count(fields["attempt"], 1))
         if fields["kind"] == "collect":
             return _collect(fields)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise PoisonMessage(f"unreadable message: {error!r}") from error
     raise PoisonMessage(f"message kind {fields['kind']!r} is not known")
 
