@@ -6,7 +6,6 @@ Every problem is found, not only the first, and named by its JSON pointer.
 from __future__ import annotations
 
 import json
-import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -88,7 +87,6 @@ def parse_start(
     if (
         isinstance(tolerated, bool)
         or not isinstance(tolerated, (int, float))
-        or not math.isfinite(tolerated)
         or not 0 <= tolerated <= 100
     ):
         errors.append(_error("must be a number from 0 to 100", "/tolerated_failure_percentage"))
