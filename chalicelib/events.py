@@ -1,18 +1,12 @@
-"""The edge of every event function: decode, one call, and per-record failures.
-
-This is the one place that catches everything: what goes wrong with one record is logged and fails
-that record alone.
-"""
+"""Where every event function enters: a container's loop and gateways, and one call."""
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from chalicelib import wiring
-from chalicelib.errors import ExchangeError, PoisonMessage
+from chalicelib.errors import ExchangeError
 from chalicelib.gateways.aws import run
 from chalicelib.logs import log
 
@@ -20,8 +14,6 @@ if TYPE_CHECKING:
     import asyncio
 
 Event = dict[str, Any]
-#: Back off before a failed message returns: 5, 10, 20, 40 ... seconds by delivery.
-_BACKOFF_SECONDS = 5
 
 
 @lru_cache(maxsize=1)
@@ -33,52 +25,28 @@ def _loop() -> asyncio.Runner:
 
 
 def plan(event: Event, context: Any) -> Event:
-    from chalicelib.messages import PlanMessage, decode
-    from chalicelib.planning import plan_task
+    from chalicelib.batches import plan_batch
 
-    async def one(record: Event) -> bool:
-        message = decode(record["body"])
-        if not isinstance(message, PlanMessage):
-            raise PoisonMessage("the plan queue holds plan messages only")
-        await plan_task(wiring.bench(), message)
-        return True
+    async def work() -> Event:
+        return await plan_batch(wiring.bench(), event)
 
-    return _loop().run(_each(event, one))
+    return _loop().run(work())
 
 
 def collect(event: Event, context: Any) -> Event:
-    from chalicelib.collecting import Outcome, collect_message
-    from chalicelib.messages import CollectMessage, decode
+    from chalicelib.batches import collect_batch
 
-    async def one(record: Event) -> bool:
-        bench = wiring.bench()
-        message = decode(record["body"])
-        if not isinstance(message, CollectMessage):
-            raise PoisonMessage("the work queues hold collect messages only")
-        deliveries = int(record["attributes"]["ApproximateReceiveCount"])
-        outcome = await collect_message(
-            bench, _budget(), message, deliveries, context.get_remaining_time_in_millis
-        )
-        if outcome is Outcome.DONE:
-            return True
-        await bench.queue.retry_later(
-            message.priority,
-            record["receiptHandle"],
-            _BACKOFF_SECONDS * 2 ** min(deliveries - 1, 6),
-        )
-        return False
+    async def work() -> Event:
+        remaining_ms = context.get_remaining_time_in_millis
+        return await collect_batch(wiring.bench(), _budget(), event, remaining_ms)
 
-    return _loop().run(_each(event, one))
+    return _loop().run(work())
 
 
 def bury(event: Event, context: Any) -> Event:
-    from chalicelib.burying import bury_message
+    from chalicelib.batches import bury_batch
 
-    async def one(record: Event) -> bool:
-        await bury_message(wiring.desk(), record["body"])
-        return True
-
-    return _loop().run(_each(event, one))
+    return _loop().run(bury_batch(wiring.desk(), event))
 
 
 def sweep(event: Event, context: Any) -> Event:
@@ -139,25 +107,3 @@ def _budget() -> Any:
     from chalicelib.budget import Budget
 
     return Budget(wiring.bench())
-
-
-async def _each(event: Event, one: Callable[[Event], Awaitable[bool]]) -> Event:
-    """Run `one` on every record at once; the answer names the records that failed."""
-
-    import asyncio
-
-    async def guarded(record: Event) -> str | None:
-        try:
-            return None if await one(record) else record["messageId"]
-        except Exception as error:  # noqa: BLE001 - the edge: one record's failure is its own
-            log(
-                "record_failed",
-                level="error",
-                message_id=record.get("messageId"),
-                error=repr(error),
-                trace=traceback.format_exc(),
-            )
-            return str(record["messageId"])
-
-    failed = await asyncio.gather(*map(guarded, event["Records"]))
-    return {"batchItemFailures": [{"itemIdentifier": entry} for entry in failed if entry]}
