@@ -84,12 +84,23 @@ def adapt_for_embedded(template: Template, endpoint_url: str) -> None:
         if resource["Type"] == "AWS::ApiGatewayV2::Stage":
             resource["Properties"].pop("DeploymentId", None)
             resource["Properties"]["AutoDeploy"] = True
+        if resource["Type"] == "AWS::IAM::Role":
+            _allow_batches(resource["Properties"].get("Policies", []))
         if resource["Type"] == "AWS::Serverless::Function":
             # execute-api host names do not resolve on a laptop; the path form does.
             variables = resource["Properties"]["Environment"]["Variables"]
             variables["WS_ENDPOINT"] = {
                 "Fn::Sub": f"{endpoint_url}/_aws/execute-api/${{WebsocketAPI}}/api"
             }
+
+
+def _allow_batches(policies: list[dict[str, Any]]) -> None:
+    # AWS checks sqs:SendMessage for a batch too; MiniStack, when told to enforce policies, wants an
+    # action of that name.
+    for policy in policies:
+        for statement in policy["PolicyDocument"]["Statement"]:
+            if "sqs:SendMessage" in statement["Action"]:
+                statement["Action"].append("sqs:SendMessageBatch")
 
 
 def finish_embedded(to: Account, stack: str, template: Template) -> None:

@@ -16,6 +16,7 @@ from rich.markup import escape
 from cli.api import Api
 from cli.problems import ApiError
 from cli.render import wait_for_task
+from local.aws import Account
 from local.failures import StartFailed
 from local.options import Options, options
 from local.stack import Stack
@@ -60,7 +61,7 @@ def run(chosen: Options, console: Console) -> int:
             task = _task(api, api.start({"symbols": chosen.symbols}), console)
         _must_complete(task)
         _summary(console, task, time.monotonic() - started)
-    _where(console, urls, exchange_url, str(to.endpoint_url), candles)
+    _where(console, urls, exchange_url, to, candles)
     return 0
 
 
@@ -90,27 +91,34 @@ def _summary(console: Console, task: dict[str, Any], seconds: float) -> None:
 
 
 def _where(
-    console: Console, urls: tuple[str, str], exchange_url: str, endpoint_url: str, candles: Path
+    console: Console, urls: tuple[str, str], exchange_url: str, to: Account, candles: Path | None
 ) -> None:
-    files = f"{candles}/candles/**/*.parquet"
-    query = (
-        "SELECT symbol, timeframe, count(*) AS candles, max(open_time) AS newest "
-        f"FROM read_parquet('{files}', hive_partitioning=true) GROUP BY ALL ORDER BY ALL"
-    )
-    lines = [
-        "",
-        f"Candles    {candles}/candles",
-        f'Read them  .venv/bin/python -c "import duckdb; print(duckdb.sql(\\"{query}\\"))"',
+    lines = ["", *_candles(candles)]
+    lines += [
         f"API        {urls[0]}/api/v1/data-collector/status",
         f"WebSocket  {urls[1]}",
         f"Exchange   {exchange_url}",
-        f"AWS        {endpoint_url}",
+        f"AWS        {to.endpoint_url}",
         "Client     .venv/bin/data-collector --help",
         "",
         "All of it keeps running; `make down` ends it.",
     ]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _candles(folder: Path | None) -> list[str]:
+    if folder is None:
+        return ["Candles    in the bucket that .local/endpoints.json names"]
+    query = (
+        "SELECT symbol, timeframe, count(*) AS candles, max(open_time) AS newest "
+        f"FROM read_parquet('{folder}/candles/**/*.parquet', hive_partitioning=true) "
+        "GROUP BY ALL ORDER BY ALL"
+    )
+    return [
+        f"Candles    {folder}/candles",
+        f'Read them  .venv/bin/python -c "import duckdb; print(duckdb.sql(\\"{query}\\"))"',
+    ]
 
 
 def main() -> int:

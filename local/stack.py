@@ -147,10 +147,11 @@ class Stack:
 
     def write_endpoints(
         self, to: Account, outputs: dict[str, str], exchange_url: str, urls: tuple[str, str]
-    ) -> Path:
-        """Write .local/endpoints.json; the folder in which the candles lie as files."""
+    ) -> Path | None:
+        """Write .local/endpoints.json; the folder in which the candles lie as files, if they do."""
         bucket = outputs["CandlesBucket"]
-        candles = cloud.candles_dir(HOME, bucket)
+        native = self._options.localstack_url is None
+        candles = cloud.candles_dir(HOME, bucket) if native else None
         endpoints = {
             "api_url": urls[0],
             "ws_url": urls[1],
@@ -160,7 +161,7 @@ class Stack:
             "candles_bucket": bucket,
             "stack_name": stack_name(STAGE),
         }
-        if self._options.localstack_url is None:
+        if candles is not None:
             endpoints["candles_dir"] = str(candles)
         _write_json(ENDPOINTS, endpoints)
         return candles
