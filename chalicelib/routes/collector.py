@@ -11,7 +11,7 @@ from chalice.app import Blueprint, Response
 
 from chalicelib import tasks, wiring
 from chalicelib.cancelling import cancel_task
-from chalicelib.errors import InvalidRequest, UnsupportedMediaType
+from chalicelib.errors import InvalidRequest, TaskNotFound, UnsupportedMediaType
 from chalicelib.gateways.aws import run
 from chalicelib.pricing import latest_prices
 from chalicelib.repeating import Body, Work, answer_once
@@ -27,6 +27,7 @@ from chalicelib.wiring import Desk
 PREFIX = "/api/v1/data-collector"
 #: Seconds after which asking again makes sense.
 POLL_SECONDS = "1"
+_LONGEST_ID = 100
 _PAGE_TOKEN = re.compile(r"\d{13}#[0-9a-f-]{36}")
 
 routes = Blueprint(__name__)
@@ -72,7 +73,7 @@ def refresh_symbols() -> Response:
 
 @_route("GET", "/task/{task_id}")
 def get_task(task_id: str) -> Response:
-    view = run(view_task(wiring.desk(), task_id))
+    view = run(view_task(wiring.desk(), _possible(task_id)))
     headers = {} if view["status"] in tasks.TERMINAL else {"Retry-After": POLL_SECONDS}
     return _json(200, view, headers)
 
@@ -121,7 +122,7 @@ def cancel(task_id: str) -> Response:
     desk, body = wiring.desk(), _no_fields()
 
     async def work(_: str, taken_over: bool) -> tuple[int, Body]:
-        did, receipt = await cancel_task(desk, task_id)
+        did, receipt = await cancel_task(desk, _possible(task_id))
         did = did or taken_over
         return (202 if did else 200), {
             "task_id": task_id,
@@ -144,7 +145,7 @@ def retry(task_id: str) -> Response:
     desk, body = wiring.desk(), _no_fields()
 
     async def work(_: str, taken_over: bool) -> tuple[int, Body]:
-        attempt = await retry_task(desk, task_id, taken_over)
+        attempt = await retry_task(desk, _possible(task_id), taken_over)
         return _submitted(task_id, f"Attempt {attempt} submitted", attempt=attempt)
 
     return _once(desk, body, work)
@@ -176,6 +177,13 @@ def _owner() -> str:
 
 def _request_id() -> str:
     return str(_request().context.get("requestId", ""))
+
+
+def _possible(task_id: str) -> str:
+    """The id, where a task may have it: DynamoDB refuses a key above 2,048 bytes as an error."""
+    if len(task_id) > _LONGEST_ID:
+        raise TaskNotFound("there is no task with so long an id")
+    return task_id
 
 
 def _json_body() -> object:

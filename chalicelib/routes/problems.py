@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
+from urllib.parse import quote, unquote
 
 from chalice.app import Response
 
@@ -24,7 +25,7 @@ def problem(
         "title": title,
         "status": status,
         "detail": detail,
-        "instance": instance,
+        "instance": _uri(instance),
         "reason": reason,
         **more,
     }
@@ -61,3 +62,8 @@ def guarded(view: Callable[..., Response], path: Callable[[], str]) -> Callable[
             )
 
     return answer
+
+
+def _uri(path: str) -> str:
+    """A path as a URI reference, which `instance` must be, whether it comes decoded or not."""
+    return quote(unquote(path), safe="/:@!$&'()*+,;=", errors="replace")
