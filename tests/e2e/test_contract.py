@@ -1,0 +1,150 @@
+"""docs/openapi.json is what the deployed application does, for good requests and for bad ones."""
+
+from __future__ import annotations
+
+import copy
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.schemas import BaseSchema
+from schemathesis.specs.openapi.checks import unsupported_method
+
+from app import app
+from cli.api import Api
+from infra.package import ROOT
+from tests.e2e.conftest import Cloud
+from tests.e2e.waiting import until
+
+PREFIX = "/api/v1/data-collector"
+START, TASK = f"{PREFIX}/start", f"{PREFIX}/task/{{task_id}}"
+ENDED = ("completed", "failed", "cancelled")
+SPEC: dict[str, Any] = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))
+#: API Gateway answers 403 for a method that no route has; the application never hears of it.
+NOT_OURS = [unsupported_method]
+
+#: The same requests in every run.
+bounded = settings(
+    max_examples=15,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def _schema(spec: dict[str, Any], mode: str) -> BaseSchema:
+    config = {
+        "generation": {"mode": mode, "deterministic": True, "no-shrink": True},
+        # A schema cannot say that a task has expired, or that a key was used before; and a
+        # negative run also sends what fits.
+        "checks": {
+            "positive_data_acceptance": {
+                "enabled": mode == "positive",
+                "expected-statuses": ["2xx", "404", "409", "410", "422"],
+            }
+        },
+    }
+    return schemathesis.openapi.from_dict(spec, config=schemathesis.Config.from_dict(config))
+
+
+def _small_requests() -> dict[str, Any]:
+    """The contract, narrowed to collections of a month at most that the catalogue allows."""
+    spec = copy.deepcopy(SPEC)
+    body = spec["components"]["schemas"]["StartRequest"]
+    body["required"] = ["symbols", "start", "end"]
+    body["properties"]["symbols"]["items"] = {"enum": ["BTCUSDT", "ETHUSDT", "ADAUSDT"]}
+    body["properties"]["start"] = {"enum": ["2024-01-01", "2024-01-01T12:00:00Z", 1704067200000]}
+    body["properties"]["end"] = {"enum": ["2024-01-02", "2024-02-01T00:00:00+02:00", 1704200000000]}
+    # JSON Schema takes 60.0 for an integer, and the application does not.
+    body["properties"]["timeout_seconds"] = {"enum": [60, 604800]}
+    del spec["paths"][START]["post"]["requestBody"]["content"]["application/json"]["examples"]
+    return spec
+
+
+fitting = _schema(_small_requests(), "positive")
+#: Three routes take nothing that could be wrong.
+unfitting = _schema(SPEC, "negative").exclude(path_regex="/(active|stats|status)$")
+whole = _schema(SPEC, "positive")
+
+
+@pytest.fixture(scope="module")
+def api(cloud: Cloud) -> Iterator[Api]:
+    """A client of a stack that knows its symbols and prices; what is left running is cancelled."""
+    with Api(cloud.api_url) as api:
+        _ended(api, api.refresh_symbols()["task_id"])
+        yield api
+        for task in api.active()["tasks"]:
+            api.cancel(task["task_id"])
+
+
+def _call(case: schemathesis.Case, cloud: Cloud, api: Api) -> None:
+    answer = case.call_and_validate(cloud.api_url, excluded_checks=NOT_OURS)
+    if case.path == START and answer.status_code == 202:  # for all symbols, perhaps
+        api.cancel(answer.json()["task_id"])
+
+
+def _ended(api: Api, task_id: str) -> dict[str, Any]:
+    return until(lambda: api.task(task_id), lambda task: task["status"] in ENDED)
+
+
+@fitting.parametrize()
+@bounded
+def test_requests_that_fit_the_contract_are_taken(
+    case: schemathesis.Case, cloud: Cloud, api: Api
+) -> None:
+    _call(case, cloud, api)
+
+
+@unfitting.parametrize()
+@bounded
+def test_requests_that_do_not_fit_the_contract_are_refused_as_it_says(
+    case: schemathesis.Case, cloud: Cloud, api: Api
+) -> None:
+    _call(case, cloud, api)
+
+
+def test_every_answer_in_the_life_of_a_task_is_the_contracts(cloud: Cloud, api: Api) -> None:
+    def ask(path: str, method: str, expected: int, **parts: Any) -> Any:
+        case = whole[path][method].Case(**parts)
+        answer = case.call_and_validate(cloud.api_url, excluded_checks=NOT_OURS)
+        assert answer.status_code == expected
+        return answer.json()
+
+    month = {"symbols": ["BTCUSDT", "ETHUSDT"], "start": "2024-01-01", "end": "2024-02-01"}
+    keyed = {"body": month, "headers": {"Idempotency-Key": str(uuid.uuid4())}}
+    task_id = ask(START, "POST", 202, **keyed)["task_id"]
+    assert ask(START, "POST", 202, **keyed)["task_id"] == task_id
+    ask(START, "POST", 422, **(keyed | {"body": {**month, "priority": "high"}}))
+    this = {"path_parameters": {"task_id": task_id}}
+    ask(TASK, "GET", 200, **this)
+    ask(f"{PREFIX}/tasks/active", "GET", 200)
+    ask(f"{TASK}/cancel", "POST", 202, **this)
+    ask(f"{TASK}/cancel", "POST", 200, **this)
+    ask(f"{TASK}/retry", "POST", 202, **this)
+    _ended(api, task_id)
+    ask(TASK, "GET", 200, **this)
+    ask(f"{TASK}/cancel", "POST", 409, **this)
+    ask(f"{TASK}/retry", "POST", 409, **this)
+    ask(f"{PREFIX}/tasks", "GET", 200, query={"page_size": 1, "status": "completed"})
+    cloud.client("dynamodb").update_item(
+        TableName=cloud.outputs["TasksTable"],
+        Key={"pk": {"S": f"TASK#{task_id}"}, "sk": {"S": "META"}},
+        UpdateExpression="SET #ttl = :past",
+        ExpressionAttributeNames={"#ttl": "ttl"},
+        ExpressionAttributeValues={":past": {"N": "1"}},
+    )
+    for path, method in ((TASK, "GET"), (f"{TASK}/cancel", "POST"), (f"{TASK}/retry", "POST")):
+        ask(path, method, 410, **this)
+
+
+def test_the_contract_names_every_route_of_the_application_and_no_other() -> None:
+    documented = {
+        (path, method.upper()) for path, methods in SPEC["paths"].items() for method in methods
+    }
+    routed = {(path, method) for path, methods in app.routes.items() for method in methods}
+    assert documented == routed
