@@ -1,0 +1,78 @@
+"""Hooks for the simulated AWS: die at a call, lose an answer, let something happen in between."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from chalicelib.errors import CallFailed
+from tests.doubles.aws import Called, Hook
+from tests.doubles.fleet import Crash
+
+
+class CrashAfter(Hook):
+    """The process dies right after its `number`th call (from 1), whose effect stays."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    async def after(self, called: Called) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise Crash(called.name)
+
+
+class LoseAnswer(Hook):
+    """The answer of the `number`th call of `name` is lost, though the call was applied."""
+
+    def __init__(self, name: str, number: int = 1) -> None:
+        self.name = name
+        self.left = number
+
+    async def after(self, called: Called) -> None:
+        if called.name == self.name:
+            self.left -= 1
+            if self.left == 0:
+                raise CallFailed(called.service, called.operation, "ConnectionError", "no answer")
+
+
+class Refuse(Hook):
+    """The next `times` calls of `name` fail without being applied."""
+
+    def __init__(self, name: str, times: int = 1) -> None:
+        self.name = name
+        self.times = times
+
+    async def before(self, called: Called) -> None:
+        if called.name == self.name and self.times:
+            self.times -= 1
+            raise CallFailed(called.service, called.operation, "InternalServerError", "refused")
+
+
+class Meanwhile(Hook):
+    """Before the `number`th call for which `chosen` is true, someone else does `action`."""
+
+    def __init__(
+        self,
+        chosen: Callable[[Called], bool],
+        action: Callable[[], Awaitable[object]],
+        number: int = 1,
+    ) -> None:
+        self.chosen = chosen
+        self.action = action
+        self.left = number
+
+    async def before(self, called: Called) -> None:
+        if self.left and self.chosen(called):
+            self.left -= 1
+            if self.left == 0:
+                await self.action()
+
+
+def is_update_of(sort_key: str) -> Callable[[Called], bool]:
+    """Whether a call updates an item whose sort key starts so."""
+
+    def chosen(called: Called) -> bool:
+        key = called.parameters.get("Key", {}).get("sk", {}).get("S", "")
+        return called.operation == "UpdateItem" and bool(key.startswith(sort_key))
+
+    return chosen
