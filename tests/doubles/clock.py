@@ -39,6 +39,9 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
     def __init__(self, clock: Clock) -> None:
         self._simulated = clock
         super().__init__(_JumpingSelector(clock))
+        # asyncio adds this to `time()` to find what is due. Its own nanosecond is lost in a float
+        # of epoch seconds, and a timer that is due exactly now would never fire.
+        self._clock_resolution = 0.0005
 
     def time(self) -> float:
         return self._simulated() / 1000
