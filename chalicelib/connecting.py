@@ -61,7 +61,7 @@ async def _subscribe(desk: Desk, connection_id: str, topics: list[str]) -> None:
 def _parse(body: str) -> tuple[str, list[str]]:
     try:
         message = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InvalidRequest("the message is no JSON") from None
     if not isinstance(message, dict) or message.get("action") not in _ACTIONS.split(", "):
         raise InvalidRequest(f"action must be one of {_ACTIONS}", reason="UNKNOWN_ACTION")
