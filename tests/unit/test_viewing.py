@@ -116,7 +116,7 @@ def test_a_task_that_dynamodb_deleted_is_still_known_to_have_expired(
         run(view_task(desk, task_id))
 
 
-@pytest.mark.parametrize("task_id", ["unknown", "x" * 3000, "é", "META"])
+@pytest.mark.parametrize("task_id", ["unknown", "é", "META"])
 def test_a_task_that_never_was_is_not_found(run, desk, task_id) -> None:
     with pytest.raises(TaskNotFound):
         run(view_task(desk, task_id))
