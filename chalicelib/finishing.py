@@ -19,13 +19,16 @@ def is_full(prog: Item) -> bool:
 
 
 def totals(meta: Item, progs: list[Item]) -> dict[str, int]:
-    """What has been counted so far: units, succeeded, failed, candles, rejected_candles."""
-    failed = sum(len(failed_units(prog)) for prog in progs)
-    counted = sum(len(prog.get("done", ())) for prog in progs)
+    """What has been counted so far: units, succeeded, failed, candles, rejected_candles.
+
+    What failed in an older attempt no longer counts, opened again yet or not: else progress
+    would fall when its PROG item is.
+    """
+    current = [prog for prog in progs if prog["attempt"] == meta["attempt"]]
     return {
         "units": meta.get("total_units", 0),
-        "succeeded": counted - failed,
-        "failed": failed,
+        "succeeded": sum(len(prog.get("done", set()) - failed_units(prog)) for prog in progs),
+        "failed": sum(len(failed_units(prog)) for prog in current),
         "candles": sum(prog["candles"] for prog in progs),
         "rejected_candles": sum(prog["rejected"] for prog in progs),
     }

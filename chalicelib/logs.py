@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "off": 100}
 
 
 def log(event: str, level: str = "info", **fields: object) -> None:

@@ -6,7 +6,6 @@ shape comes from the same CloudFormation properties that are deployed.
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from chalicelib.errors import CallFailed, ConditionFailed
@@ -14,7 +13,7 @@ from tests.doubles import evaluation, expressions
 from tests.doubles.clock import Clock
 from tests.doubles.expressions import Node, Path, Placeholders
 from tests.doubles.tables import Index, Table
-from tests.doubles.values import Invalid, Item, checked_key, ordinal, size
+from tests.doubles.values import Invalid, Item, checked_key, copied, ordinal, size
 
 _PAGE_BYTES = 1024 * 1024
 _TTL_IDENTITY = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
@@ -31,10 +30,10 @@ class DynamoDB:
     def apply(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
         """Run one operation. Raises CallFailed as gateways.aws does."""
         try:
-            answer: dict[str, Any] = getattr(self, f"_{operation}")(**copy.deepcopy(parameters))
+            answer: dict[str, Any] = getattr(self, f"_{operation}")(**copied(parameters))
         except Invalid as error:
             raise CallFailed("dynamodb", operation, "ValidationException", str(error)) from error
-        return copy.deepcopy(answer)
+        return copied(answer)
 
     def expire(self, table: str) -> int:
         """Delete what DynamoDB's TTL process would delete by now; returns how many items."""
@@ -110,7 +109,7 @@ class DynamoDB:
         placeholders.check_all_used()
         if tree is not None and not evaluation.holds(tree, old or {}):
             shown = old if ReturnValuesOnConditionCheckFailure == "ALL_OLD" else None
-            raise ConditionFailed(operation, copy.deepcopy(shown))
+            raise ConditionFailed(operation, copied(shown))
         return clauses
 
     # --- batches --------------------------------------------------------------------------

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import base64
-import copy
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.doubles.values import Invalid, Item, checked_item, checked_key, ordinal
+from tests.doubles.values import Invalid, Item, checked_item, checked_key, copied, ordinal
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Table:
         if item is None:
             del self.items[key]
         else:
-            self.items[key] = copy.deepcopy(item)
+            self.items[key] = copied(item)
         whole = item or old or {}
         number = len(self.stream) + 1
         change: dict[str, Any] = {
@@ -100,7 +99,7 @@ def _schema(properties: dict[str, Any]) -> tuple[str, str]:
 
 def _image(item: Item) -> Item:
     """An item as Lambda's event carries it: binary as base64 text."""
-    return {name: _event_value(value) for name, value in copy.deepcopy(item).items()}
+    return {name: _event_value(value) for name, value in copied(item).items()}
 
 
 def _event_value(value: dict[str, Any]) -> dict[str, Any]:

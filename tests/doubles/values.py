@@ -77,6 +77,15 @@ def checked_key(name: str, role: str, value: Value | None) -> Value:
     return value
 
 
+def copied(value: Any) -> Any:
+    """A copy of a request, an answer or an item: what one side changes the other never sees."""
+    if isinstance(value, dict):
+        return {name: copied(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [copied(part) for part in value]
+    return value  # texts, bytes and booleans cannot be changed
+
+
 def number(value: Value) -> Decimal:
     try:
         amount = Decimal(value["N"])

@@ -1,0 +1,279 @@
+"""The invariants, held against the whole history of a simulated schedule."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from chalicelib import tasks
+from chalicelib.attributes import item_from_wire
+from chalicelib.candles import Candles
+from chalicelib.gateways.candle_store import CandleStore, decode
+from chalicelib.requests import CollectionRequest
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+Item = dict[str, Any]
+
+
+class Violation(AssertionError):
+    """An invariant is broken: which, and how."""
+
+    def __init__(self, invariant: str, detail: str) -> None:
+        super().__init__(f"{invariant}: {detail}")
+        self.invariant = invariant
+
+
+def check_history(world: World) -> None:
+    """Raise Violation for the first broken invariant."""
+    changes = [_images(record) for record in world.records()]
+    units = _units(world)
+    metas: dict[str, list[tuple[Item, Item]]] = {}
+    for old, new in changes:
+        if (new or old)["sk"] == "META":
+            metas.setdefault((new or old)["pk"], []).append((old, new))
+    for pk, history in metas.items():
+        _check_moves(pk, history)
+        _check_audit(world, pk, history)
+    _check_progs(world, changes, units)
+    _check_results(world, changes, units)
+    _check_receipts(world, changes)
+    _check_keys(world, metas)
+    _check_candles(world, changes, units)
+
+
+def _check_moves(pk: str, history: list[tuple[Item, Item]]) -> None:
+    """States move along the table, attempts rise by retry alone, results of ended tasks stay."""
+    for old, new in history:
+        if not new:
+            continue
+        if not old:
+            if new["state"] != tasks.PENDING:
+                raise Violation("states", f"{pk} began as {new['state']}")
+            continue
+        before, after = old["state"], new["state"]
+        if before != after and before not in tasks.MOVES[after]:
+            raise Violation("states", f"{pk} went from {before} to {after}")
+        retried = before in tasks.TERMINAL and after == tasks.PENDING
+        if new["attempt"] != old["attempt"] + retried:
+            raise Violation("attempt", f"{pk}: {old['attempt']} to {new['attempt']} in {after}")
+        if before == after and before in tasks.TERMINAL and "result" in old:
+            if (old["result"], old.get("error")) != (new.get("result"), new.get("error")):
+                raise Violation("terminal", f"{pk}: the result of an ended task changed")
+    last = history[-1][1] or history[-1][0]
+    if last["state"] in tasks.ACTIVE:
+        raise Violation("liveness", f"{pk} never ended: {last['state']}")
+    if "result" not in last:
+        raise Violation("liveness", f"{pk} is {last['state']} without a result")
+
+
+def _check_progs(world: World, changes: list[tuple[Item, Item]], units: dict[str, Any]) -> None:
+    """Within an attempt units are only added, and candles grow by just what was added."""
+    for old, new in changes:
+        if not new or not new["sk"].startswith("PROG#") or not old:
+            continue
+        if old["attempt"] > new["attempt"]:
+            raise Violation("attempt", f"{new['sk']} went back")
+        before, after = old.get("done", set()), new.get("done", set())
+        if old["attempt"] != new["attempt"]:
+            kept = before - _failed(old)
+            # Closed for a newer attempt by its cancel, an item keeps everything it had.
+            if after not in (kept, before):
+                raise Violation("retry", f"{new['sk']} kept {after} of {before}")
+            continue
+        if not before <= after:
+            raise Violation("counting", f"{new['sk']} lost {before - after}")
+        if old["state"] == "CLOSED" and after != before:
+            raise Violation("fence", f"{new['sk']} counted after it was closed")
+        fresh = after - before
+        good = fresh - (_failed(new) - _failed(old))
+        expected = sum(_expected(world, units, new, unit) for unit in good)
+        if new["candles"] - old["candles"] != expected:
+            raise Violation(
+                "counting",
+                f"{new['sk']} counted {new['candles'] - old['candles']} candles for {good}, "
+                f"not {expected}",
+            )
+
+
+def _check_results(world: World, changes: list[tuple[Item, Item]], units: dict[str, Any]) -> None:
+    """A task that ended by itself has counted each unit once, and says what its items say."""
+    progs: dict[str, dict[str, Item]] = {}
+    for old, new in changes:
+        if new and new["sk"].startswith("PROG#"):
+            progs.setdefault(new["pk"], {})[new["sk"]] = new
+        if not new or new["sk"] != "META" or not old or old["state"] == new["state"]:
+            continue
+        if new["state"] == tasks.COMPLETED or (
+            new["state"] == tasks.FAILED and "units failed" in new.get("error", "")
+        ):
+            mine = progs.get(new["pk"], {}).values()
+            counted = sum(len(prog.get("done", ())) for prog in mine)
+            failed = sum(len(_failed(prog)) for prog in mine)
+            result = new["result"]
+            if not counted == result["units"] == new["total_units"]:
+                raise Violation("counting", f"{new['pk']}: {counted} counted, {result}")
+            if (result["failed"], result["succeeded"]) != (failed, counted - failed):
+                raise Violation("counting", f"{new['pk']}: {failed} failed, {result}")
+            for prog in mine:
+                _check_reasons(world, units, prog)
+
+
+def _check_reasons(world: World, units: dict[str, Any], prog: Item) -> None:
+    """A refused symbol fails with its reason; others fail only through trouble of their own."""
+    for name, numbers in prog.items():
+        if not name.startswith("f_"):
+            continue
+        for number in numbers:
+            symbol = units[prog["pk"], prog["sk"]][number][0]
+            refused = symbol in world.exchange.refused
+            if (name == "f_INVALID_SYMBOL") != refused and name not in (
+                "f_WORKER_GAVE_UP",
+                "f_EXCHANGE_UNAVAILABLE",
+            ):
+                raise Violation("isolation", f"{symbol} failed with {name}")
+
+
+def _check_receipts(world: World, changes: list[tuple[Item, Item]]) -> None:
+    """After a cancel's receipt nothing is counted for its attempt, and it told the truth."""
+    for task_id, at, succeeded, failed in world.receipts:
+        attempt = None
+        counted: dict[str, set[int]] = {}
+        for number, (old, new) in enumerate(changes):
+            item = new or old
+            if item["pk"] != f"TASK#{task_id}":
+                continue
+            if number < at:
+                if item["sk"] == "META":
+                    attempt = item["attempt"]
+                elif item["sk"].startswith("PROG#"):
+                    counted[item["sk"]] = item.get("done", set())
+            elif new and item["sk"].startswith("PROG#") and new["attempt"] == attempt:
+                if new.get("done", set()) != counted.get(item["sk"], set()):
+                    raise Violation("cancel", f"{item['sk']} counted after the receipt")
+        if sum(map(len, counted.values())) != succeeded + failed:
+            raise Violation("cancel", f"the receipt named {succeeded}+{failed}: {counted}")
+
+
+def _check_keys(world: World, metas: dict[str, Any]) -> None:
+    """One task per idempotency key; one for a schedule that fired twice."""
+    for person in world.people:
+        if not person.has_key:
+            continue
+        mine = [pk for pk in metas if _requested_symbols(world, pk) == set(person.symbols)]
+        if len(mine) > 1:
+            raise Violation("idempotency", f"one key made {len(mine)} tasks")
+    scheduled = [pk for pk, history in metas.items() if history[0][1].get("source") == "schedule"]
+    if len(scheduled) > 1:
+        raise Violation("idempotency", f"one firing made {len(scheduled)} tasks")
+
+
+def _check_audit(world: World, pk: str, history: list[tuple[Item, Item]]) -> None:
+    """Each change of state stands in the trail exactly once, in order."""
+    moves = [
+        (old.get("state"), new.get("state"))
+        for old, new in history
+        if not new or old.get("state") != new["state"]
+    ]
+    trail = sorted(
+        (item["sk"]["S"], item_from_wire(item))
+        for item in world.aws.items("audit")
+        if item["pk"]["S"] == pk
+    )
+    written = [(event["before"], event["after"]) for _, event in trail]
+    if written != moves:
+        raise Violation("audit", f"{pk}: {written} for {moves}")
+
+
+def _check_candles(world: World, changes: list[tuple[Item, Item]], units: dict[str, Any]) -> None:
+    """Every counted unit's candles are stored once, as sent, and nothing else is."""
+    stored: dict[tuple[str, str], Candles] = {}
+    for key, content in world.aws.s3.buckets["candles"].objects.items():
+        parts = dict(part.split("=") for part in key.split("/")[1:-1])
+        symbol, timeframe = parts["symbol"], parts["timeframe"]
+        candles = decode(content)
+        expected_key = CandleStore(world.aws, "candles", "binance").key(
+            symbol, timeframe, candles.open_times[0]
+        )
+        if key != expected_key:
+            raise Violation("storage", f"{key} should be {expected_key}")
+        _check_rows(world, symbol, timeframe, candles)
+        whole = stored.get((symbol, timeframe), Candles())
+        stored[symbol, timeframe] = whole.merged_with(candles)
+    last: dict[tuple[str, str], Item] = {}
+    for _, new in changes:
+        if new and new["sk"].startswith("PROG#"):
+            last[new["pk"], new["sk"]] = new
+    for prog in last.values():
+        for number in prog.get("done", set()) - _failed(prog):
+            symbol, timeframe, start, end = units[prog["pk"], prog["sk"]][number]
+            opens = world.exchange.closed_opens(timeframe, start, end)
+            have = stored.get((symbol, timeframe), Candles()).between(start, end)
+            if not set(opens) >= set(have.open_times) or len(have) < _expected(
+                world, units, prog, number
+            ):
+                raise Violation("storage", f"{symbol} {timeframe} lost candles of {start}")
+
+
+def _check_rows(world: World, symbol: str, timeframe: str, candles: Candles) -> None:
+    times = list(candles.open_times)
+    if times != sorted(set(times)):
+        raise Violation("storage", f"{symbol} {timeframe} is not sorted and unique")
+    if not times:
+        return
+    sent = Candles()
+    for row in world.exchange.rows(symbol, timeframe, times[0], times[-1] + 1):
+        if row[0] in set(times):
+            sent.append(row)
+    if sent != candles:
+        raise Violation("storage", f"{symbol} {timeframe} is not what the exchange sent")
+
+
+def _expected(world: World, units: dict[str, Any], prog: Item, number: int) -> int:
+    """Candles that a succeeded unit must have brought: its window has long closed."""
+    _, timeframe, start, end = units[prog["pk"], prog["sk"]][number]
+    return len(world.exchange.closed_opens(timeframe, start, end))
+
+
+def _images(record: Item) -> tuple[Item, Item]:
+    change = record["dynamodb"]
+    return _image(change.get("OldImage")), _image(change.get("NewImage"))
+
+
+def _image(wire: Item | None) -> Item:
+    return item_from_wire({k: v for k, v in (wire or {}).items() if "B" not in v})
+
+
+def _failed(prog: Item) -> set[int]:
+    return {unit for name, units in prog.items() if name.startswith("f_") for unit in units}
+
+
+def _units(world: World) -> dict[tuple[str, str], list[list[Any]]]:
+    """(pk, PROG key) -> units, of the plan that each task was run by."""
+    plans: dict[tuple[str, str], list[list[Any]]] = {}
+    chosen: dict[str, str] = {}
+    for record in world.records():
+        image = record["dynamodb"].get("NewImage", {})
+        sk = image.get("sk", {}).get("S", "")
+        if sk == "META" and "plan_id" in image:
+            chosen[image["pk"]["S"]] = image["plan_id"]["S"]
+        elif sk.startswith("UNITS#"):
+            packed = base64.b64decode(image["units"]["B"])
+            plans[image["pk"]["S"], sk] = json.loads(zlib.decompress(packed))
+    return {
+        (pk, f"PROG#{sk.rpartition('#')[2]}"): units
+        for (pk, sk), units in plans.items()
+        if sk.split("#")[1] == chosen.get(pk)
+    }
+
+
+def _requested_symbols(world: World, pk: str) -> set[str]:
+    for record in world.records():
+        image = record["dynamodb"].get("NewImage", {})
+        if image.get("pk", {}).get("S") == pk and image["sk"]["S"] == "META":
+            request = CollectionRequest.unpack(base64.b64decode(image["request"]["B"]))
+            return set(request.symbols or ())
+    return set()

@@ -1,0 +1,157 @@
+"""A person of the simulation: asks, looks, cancels, retries, and believes what was answered."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from chalicelib import timeframes
+from chalicelib.cancelling import cancel_task
+from chalicelib.errors import CallFailed, Conflict, RequestRejected, TaskExpired, TaskNotFound
+from chalicelib.repeating import answer_once
+from chalicelib.retrying import retry_task
+from chalicelib.submitting import submit_collection
+from chalicelib.viewing import view_task
+from tests.simulation.checks import Violation
+from tests.simulation.processes import Container, Crash
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+ENDED = ("completed", "failed", "cancelled")
+#: Windows around New Year fall into two objects of these timeframes with a handful of candles.
+NEW_YEAR_MS = timeframes.parse_time("2026-01-01")
+
+
+class Person:
+    """`task_id` once it is known; `receipt_step` is the world's step of the last cancel's receipt.
+
+    `wakes_ms` is when the person does something next.
+    """
+
+    def __init__(self, world: World, symbols: tuple[str, ...]) -> None:
+        self.world = world
+        self.symbols = symbols
+        self.task_id: str | None = None
+        self.receipt_step: int | None = None
+        self.wakes_ms = 0
+        self.done = False
+        self.has_key = world.random.random() < 0.5
+        self._key = f"key-{symbols[0]}" if self.has_key else None
+        self._seen: dict[int, int] = {}
+        self._retries = world.random.choice((0, 0, 1, 2))
+        self._cancels = world.random.choice((0, 0, 1))
+
+    async def live(self) -> None:
+        world = self.world
+        try:
+            await self._sleep(world.random.random() * 30)
+            await self._submit()
+            if self.task_id is not None:
+                await self._follow()
+        finally:
+            self.done = True
+
+    async def _sleep(self, seconds: float) -> None:
+        self.wakes_ms = self.world.clock() + int(seconds * 1000)
+        await asyncio.sleep(seconds)
+
+    def _body(self) -> dict[str, Any]:
+        random = self.world.random
+        step = 3_600_000
+        return {
+            "symbols": list(self.symbols),
+            "timeframes": random.sample(("30m", "1h", "1d"), random.choice((1, 2))),
+            "start": NEW_YEAR_MS - random.choice((1, 2)) * step,
+            "end": NEW_YEAR_MS + random.choice((1, 2)) * step,
+            "priority": random.choice(("normal", "high")),
+            "tolerated_failure_percentage": random.choice((0, 30, 100)),
+            "timeout_seconds": random.choice((900, 86_400)),
+        }
+
+    async def _submit(self) -> None:
+        body = self._body()
+        for _ in range(8):
+            container = Container(self.world)
+            desk = container.bench
+
+            async def work(task_id: str, _: bool, desk: Any = desk) -> tuple[int, dict[str, Any]]:
+                await submit_collection(desk, body, "me", "r", task_id)
+                return 202, {"task_id": task_id}
+
+            try:
+                answer = await answer_once(desk, "me", self._key, ("/start", body), work)
+            except (Crash, CallFailed, Conflict):
+                if self._key is None and self.world.random.random() < 0.5:
+                    return  # gives up; a task may be there all the same
+                await self._sleep(self.world.random.choice((2, 40)))
+                continue
+            self.task_id = answer.body["task_id"]
+            return
+
+    async def _follow(self) -> None:
+        world = self.world
+        while True:
+            await self._sleep(world.random.choice((0.5, 3, 10, 60)))
+            view = await self._look()
+            if view is None:
+                return
+            if view["status"] in ENDED:
+                if not self._retries:
+                    return
+                self._retries -= 1
+                await self._retry()
+            elif self._cancels and world.random.random() < 0.3:
+                self._cancels -= 1
+                await self._cancel()
+
+    async def _look(self) -> dict[str, Any] | None:
+        """Read the task without faults and hold it against what was seen before."""
+        assert self.task_id is not None
+        desk = self.world.honest
+        meta = await desk.tasks.read(self.task_id, desk.now_ms())
+        try:
+            view = await view_task(desk, self.task_id)
+        except (TaskExpired, TaskNotFound):
+            return None
+        if meta and "ttl" in meta and meta["ttl"] <= desk.now_ms() // 1000:
+            raise Violation("expiry", "an expired task was shown")
+        attempt, progress = view["attempt"], view["progress"]
+        if progress < self._seen.get(attempt, 0):
+            raise Violation("progress", f"went from {self._seen[attempt]} to {progress}")
+        if attempt < max(self._seen, default=0):
+            raise Violation("attempt", "went back")
+        if (progress == 100) != (view["status"] == "completed"):
+            raise Violation("progress", f"{progress} while {view['status']}")
+        self._seen[attempt] = progress
+        return view
+
+    async def _cancel(self) -> None:
+        assert self.task_id is not None
+        self.world.faults.seen["cancel"] += 1
+        for _ in range(5):
+            try:
+                _, receipt = await cancel_task(Container(self.world).bench, self.task_id)
+            except (Crash, CallFailed):
+                await self._sleep(2)
+                continue
+            except RequestRejected:
+                return
+            self.receipt_step = self.world.step
+            self.world.receipts.append(
+                (self.task_id, len(self.world.records()), receipt["succeeded"], receipt["failed"])
+            )
+            return
+
+    async def _retry(self) -> None:
+        assert self.task_id is not None
+        self.world.faults.seen["retry"] += 1
+        self.receipt_step = None
+        for _ in range(3):
+            try:
+                await retry_task(Container(self.world).bench, self.task_id)
+                return
+            except (Crash, CallFailed):
+                await self._sleep(1)
+            except RequestRejected:
+                return

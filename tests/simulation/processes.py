@@ -1,0 +1,154 @@
+"""A simulated Lambda container: its own clock, its own calls, and its death at any boundary."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from chalicelib import wiring
+from chalicelib.budget import Budget
+from chalicelib.errors import CallFailed, ExchangeThrottled, ExchangeUnavailable
+from chalicelib.gateways.binance import Listing, Page
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+#: What AWS answers before it applied anything (documented for the operations we call).
+_REFUSALS = ("ThrottlingException", "InternalServerError", "ConnectionError")
+FOREVER = 1 << 60
+
+#: (world step, container's clock in ms) of this message's last look at its PROG item, and at the
+#: ledger and breaker: what an exchange request is authorised by. Each message has its own context.
+PROG_READ: ContextVar[tuple[int, int]] = ContextVar("PROG_READ", default=(-1, 0))
+LIMIT_READ: ContextVar[tuple[int, int]] = ContextVar("LIMIT_READ", default=(-1, 0))
+
+
+class Crash(BaseException):
+    """The process is gone. No handler of ours may catch it."""
+
+
+class Container:
+    """Gateways over calls that may fail, hang, be lost or repeated, or kill the process."""
+
+    def __init__(self, world: World, skew_ms: int = 0) -> None:
+        self.world = world
+        self.skew_ms = skew_ms
+        self.dead = False
+        self.deadline_ms = FOREVER
+        self.bench = wiring.bench_over(
+            self.call,
+            world.settings,
+            self.now_ms,
+            ProcessExchange(self),  # type: ignore[arg-type]
+        )
+        self.budget = Budget(self.bench)
+
+    def now_ms(self) -> int:
+        return self.world.clock() + self.skew_ms
+
+    def remaining_ms(self) -> int:
+        return self.deadline_ms - self.world.clock()
+
+    def die(self) -> None:
+        self.dead = True
+        raise Crash
+
+    async def boundary(self) -> None:
+        """Between two steps of a process anything else may happen, its own death included."""
+        if self.dead:
+            raise Crash
+        await self.world.pause()
+        if self.dead:
+            raise Crash
+        if self.world.clock() >= self.deadline_ms:
+            self.world.faults.seen["timeout"] += 1
+            self.die()
+
+    async def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
+        world, faults = self.world, self.world.faults
+        await self.boundary()
+        if faults.hit("crash_before_call"):
+            self.die()
+        if faults.hit("call_refused"):
+            raise CallFailed(service, operation, world.random.choice(_REFUSALS), "simulated")
+        if operation == "SendMessageBatch" and faults.hit("partial_send"):
+            queue = world.aws.sqs.queues[parameters["QueueUrl"]]
+            # More than one refusal in a row, so that sending again may fail as well.
+            queue.refuse_next = world.random.choice((1, 2, 12, 60))
+        world.step += 1
+        self._note(operation, parameters)
+        failed: CallFailed | None = None
+        answer: dict[str, Any] = {}
+        times = 2 if faults.hit("call_applied_twice") else 1  # the client's own retry
+        for _ in range(times):
+            try:
+                answer, failed = await world.aws(service, operation, **parameters), None
+            except CallFailed as error:
+                failed = error
+        if operation == "SendMessageBatch":
+            world.aws.sqs.queues[parameters["QueueUrl"]].refuse_next = 0
+        if faults.hit("crash_after_call"):
+            self.die()
+        if faults.hit("lost_response"):
+            raise CallFailed(service, operation, "ConnectionError", "simulated: answer lost")
+        await self.boundary()
+        if failed is not None:
+            raise failed
+        if "IndexName" in parameters and answer["Items"] and faults.hit("index_lags"):
+            kept = [item for item in answer["Items"] if world.random.random() < 0.5]
+            answer = {**answer, "Items": kept}
+        return answer
+
+    def _note(self, operation: str, parameters: dict[str, Any]) -> None:
+        """Remember what this message looked at, and when the fleet was paused."""
+        if operation not in ("GetItem", "UpdateItem"):
+            return
+        sk, moment = parameters["Key"]["sk"]["S"], (self.world.step, self.now_ms())
+        if operation == "GetItem" and sk.startswith("PROG#"):
+            PROG_READ.set(moment)
+        elif sk == "LIMIT":
+            values = parameters.get("ExpressionAttributeValues", {})
+            if ":until" in values:
+                self.world.pauses.append((self.world.step, int(values[":until"]["N"])))
+            else:
+                LIMIT_READ.set(moment)
+
+
+class ProcessExchange:
+    """The exchange as one container sees it."""
+
+    def __init__(self, container: Container) -> None:
+        self._container = container
+
+    async def klines(self, symbol: str, timeframe: str, start_ms: int, end_ms: int) -> Page:
+        world = self._container.world
+        world.requested(symbol, PROG_READ.get()[0], LIMIT_READ.get())
+        await self._trouble()
+        page = await world.exchange.klines(symbol, timeframe, start_ms, end_ms)
+        await self._container.boundary()
+        return page
+
+    async def listing(self) -> Listing:
+        await self._trouble()
+        return await self._container.world.exchange.listing()
+
+    async def prices(self) -> tuple[dict[str, str], int]:
+        await self._trouble()
+        return await self._container.world.exchange.prices()
+
+    async def is_up(self) -> bool:
+        await self._container.boundary()
+        return True
+
+    async def _trouble(self) -> None:
+        world = self._container.world
+        await self._container.boundary()
+        if world.faults.hit("exchange_slow"):
+            await asyncio.sleep(world.random.choice((1, 5, 20, 70)))
+            await self._container.boundary()
+        if world.faults.hit("exchange_throttles"):
+            until_ms = world.clock() + world.random.choice((1_000, 30_000, 200_000))
+            raise ExchangeThrottled("HTTP 429: simulated", until_ms)
+        if world.faults.hit("exchange_fails"):
+            raise ExchangeUnavailable("HTTP 500: simulated")

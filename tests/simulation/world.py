@@ -1,0 +1,350 @@
+"""A whole simulated installation: queues and their event sources, schedules, stream, people.
+
+One seed makes one schedule: the same tasks, faults, delays and crashes every time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from chalicelib import batches, notifying, scheduling, sweeping, wiring
+from chalicelib.settings import Settings
+from tests.doubles.aws import Aws
+from tests.doubles.clock import Clock, SimulatedLoop
+from tests.doubles.exchange import Exchange
+from tests.simulation.checks import Violation, check_history
+from tests.simulation.faults import Faults
+from tests.simulation.people import Person
+from tests.simulation.processes import Container, Crash
+
+#: Faults happen for this long; then everything must come to rest on its own.
+STORM_MS = 600_000
+#: By then at the latest every task must have ended.
+PATIENCE_MS = 3 * 3_600_000
+#: Each person's own, so that a request tells whose task it serves; the last is the schedule's.
+SYMBOLS = (("AUSDT", "BUSDT"), ("CUSDT", "DUSDT"), ("EUSDT",), ("FUSDT",))
+EVERY = tuple(symbol for own in SYMBOLS for symbol in own)
+Handler = Callable[[Container, dict[str, Any]], Awaitable[dict[str, Any]]]
+
+
+@dataclass
+class Source:
+    """An SQS event source mapping: batch size, MaximumConcurrency, what is running."""
+
+    url: str
+    handler: Handler
+    batch: int
+    concurrency: int
+    timeout_ms: int
+    running: int = 0
+
+
+@dataclass
+class World:
+    seed: int
+    random: Random = field(init=False)
+    step: int = 0
+    sweeps: bool = True
+    buries: bool = True
+
+    def __post_init__(self) -> None:
+        self.random = Random(self.seed)
+        self.faults = Faults(self.random)
+        self.clock = Clock()
+        self.settings = Settings(
+            exchange_url="http://exchange.test",
+            tasks_table="tasks",
+            market_table="market",
+            connections_table="connections",
+            audit_table="audit",
+            candles_bucket="candles",
+            plan_queue_url="https://queues.test/plan",
+            urgent_queue_url="https://queues.test/urgent",
+            work_queue_url="https://queues.test/work",
+            dead_letter_queue_url="https://queues.test/dead",
+            schedule_symbols=SYMBOLS[-1],
+            schedule_timeframes=("1d",),
+            backfill_candles=3,
+            default_symbols=EVERY,
+        )
+        self.aws = Aws.for_settings(self.clock, self.settings)
+        self.exchange = Exchange(self.clock, symbols=dict.fromkeys(EVERY, "TRADING"))
+        for symbol in self.random.sample(EVERY, self.random.choice((0, 0, 1))):
+            self.exchange.refused[symbol] = "INVALID_SYMBOL"
+            self.faults.seen["refused_symbol"] += 1
+        self.started_ms = self.clock()
+        self.people: list[Person] = []
+        #: (world step, until in ms) of every pause of the fleet.
+        self.pauses: list[tuple[int, int]] = []
+        #: Found inside a worker, whose own handlers must not swallow it.
+        self.violation: Violation | None = None
+        self.broken: BaseException | None = None
+        #: (task id, stream length, succeeded, failed) of every cancel's receipt.
+        self.receipts: list[tuple[str, int, int, int]] = []
+        #: Gateways without faults, for looking.
+        self.honest = wiring.desk_over(self.aws, self.settings, self.clock)
+        self._idle: dict[str, list[Container]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._streamed = 0
+        self._streaming = False
+
+    # --- running ------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Play the schedule. Raises Violation."""
+        ids = Random(self.seed ^ 0x5EED)
+        original, level = uuid.uuid4, os.environ.get("LOG_LEVEL")
+        uuid.uuid4 = lambda: uuid.UUID(int=ids.getrandbits(128), version=4)
+        os.environ["LOG_LEVEL"] = "OFF"
+        loop = SimulatedLoop(self.clock)
+        loop.set_exception_handler(lambda *_: None)  # crashed processes leave tasks behind
+        try:
+            loop.run_until_complete(self._play())
+        finally:
+            for task in asyncio.all_tasks(loop):
+                task.cancel()
+            loop.run_until_complete(asyncio.sleep(0))
+            loop.close()
+            uuid.uuid4 = original
+            if level is None:
+                del os.environ["LOG_LEVEL"]
+            else:
+                os.environ["LOG_LEVEL"] = level
+        check_history(self)
+
+    async def _play(self) -> None:
+        s = self.settings
+        sources = [
+            Source(s.plan_queue_url, _plan, 1, 2, 120_000),
+            Source(s.urgent_queue_url, _collect, 5, 2, 60_000),
+            Source(s.work_queue_url, _collect, 5, 3, 60_000),
+        ]
+        if self.buries:
+            sources.append(Source(s.dead_letter_queue_url, _bury, 10, 2, 60_000))
+        self.people = [Person(self, own) for own in SYMBOLS[: self.random.choice((1, 1, 2, 3))]]
+        for person in self.people:
+            self._spawn(person.live())
+        next_minute = self.clock() // 60_000 * 60_000 + 60_000
+        if self.random.random() < 0.2:
+            self._fire_schedule()
+        while True:
+            now_ms = self.clock()
+            if self.faults.on and now_ms - self.started_ms > STORM_MS:
+                self.faults.on = False
+            if now_ms >= next_minute:
+                next_minute += 60_000
+                self._minute()
+            for source in sources:
+                self._poll(source)
+            self._stream()
+            if self.violation or self.broken:
+                raise self.violation or self.broken  # type: ignore[misc]
+            if self._at_rest():
+                return
+            if now_ms - self.started_ms > PATIENCE_MS:
+                raise Violation("liveness", f"still not at rest: {self._unrest()}")
+            await asyncio.sleep(self._until_next(sources, next_minute))
+
+    def _until_next(self, sources: list[Source], next_minute: int) -> float:
+        """Seconds to the next moment at which something may have to be started."""
+        if len(self._tasks) > sum(not person.done for person in self.people):
+            return self.random.choice((0.1, 0.3, 1.0))
+        ahead = [next_minute]
+        ahead += [person.wakes_ms for person in self.people if not person.done]
+        for source in sources:
+            ahead += [m.visible_at for m in self.aws.sqs.queues[source.url].messages]
+        return max(0.05, (min(ahead) - self.clock()) / 1000)
+
+    def _at_rest(self) -> bool:
+        if not all(person.done for person in self.people) or self._tasks:
+            return False
+        queues = self.aws.sqs.queues.values()
+        if any(queue.messages for queue in queues) or self._streamed < len(self.records()):
+            return False
+        return not any("active" in item for item in self.aws.items("tasks"))
+
+    def _unrest(self) -> dict[str, Any]:
+        return {
+            "people": [person.done for person in self.people],
+            "queues": {url: len(q.messages) for url, q in self.aws.sqs.queues.items()},
+            "active": [
+                (item["pk"]["S"], item["state"]["S"])
+                for item in self.aws.items("tasks")
+                if "active" in item
+            ],
+            "running": len(self._tasks),
+            "stream": (self._streamed, len(self.records())),
+        }
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.broken = task.exception()
+
+    async def pause(self) -> None:
+        """Let others run: mostly not at all, sometimes long."""
+        draw = self.random.random()
+        if draw < 0.7:
+            return
+        if draw < 0.98:
+            await asyncio.sleep(self.random.random() * 0.2)
+        else:
+            await asyncio.sleep(self.random.random() * (8 if self.faults.on else 1))
+
+    # --- queues -------------------------------------------------------------------------------
+
+    def _poll(self, source: Source) -> None:
+        while source.running < source.concurrency:
+            records = self.aws.sqs.receive(source.url, self.random.randint(1, source.batch))
+            if not records:
+                return
+            if self.faults.hit("throttled_receive"):
+                continue  # received, not invoked: hidden until the visibility timeout, one more
+            for record in records:
+                if self.faults.hit("duplicate_delivery"):
+                    self._visible_in(source.url, record, 0)
+                elif self.faults.hit("early_redelivery"):
+                    self._visible_in(source.url, record, self.random.randint(1, 20_000))
+            source.running += 1
+            self._spawn(self._invoke(source, records))
+
+    def _visible_in(self, url: str, record: dict[str, Any], ms: int) -> None:
+        for message in self.aws.sqs.queues[url].messages:
+            if message.id == record["messageId"]:
+                message.visible_at = self.clock() + ms
+
+    async def _invoke(self, source: Source, records: list[dict[str, Any]]) -> None:
+        container = self._container(source.url)
+        container.deadline_ms = self.clock() + source.timeout_ms
+        try:
+            answer = await source.handler(container, {"Records": records})
+        except Crash:
+            return
+        finally:
+            source.running -= 1
+        if container.dead:
+            return
+        self._idle.setdefault(source.url, []).append(container)
+        for record in acknowledged(answer, records):
+            self.aws.sqs.delete(source.url, record["receiptHandle"])
+
+    def _container(self, kind: str) -> Container:
+        idle = self._idle.get(kind)
+        if idle and self.random.random() < 0.8:
+            return idle.pop()
+        return Container(self, self.random.choice((0, 0, 0, -1500, 700, 4000)))
+
+    # --- the clock's triggers -----------------------------------------------------------------
+
+    def _minute(self) -> None:
+        if not self.sweeps or self.faults.hit("skipped_sweep"):
+            return
+        for _ in range(2 if self.faults.hit("double_sweep") else 1):
+            self._spawn(self._sweep())
+
+    async def _sweep(self) -> None:
+        container = Container(self, self.random.choice((0, 0, -1500, 4000)))
+        container.deadline_ms = self.clock() + 60_000
+        try:
+            await sweeping.sweep(container.bench)
+        except Crash:
+            return
+        except Exception:  # noqa: BLE001 - a failed invocation; the next minute comes
+            return
+
+    def _fire_schedule(self) -> None:
+        self.faults.seen["schedule_fired_twice"] += 1
+        for _ in range(2):
+            self._spawn(self._scheduled())
+
+    async def _scheduled(self) -> None:
+        for _ in range(3):  # EventBridge tries a failed invocation again
+            try:
+                await scheduling.run_schedule(Container(self).bench, "2026-03-04T05:06:00Z", "r")
+                return
+            except Crash:
+                await asyncio.sleep(30)
+            except Exception:  # noqa: BLE001 - as above
+                await asyncio.sleep(30)
+
+    # --- the stream ---------------------------------------------------------------------------
+
+    def records(self) -> list[dict[str, Any]]:
+        return self.aws.dynamodb.tables["tasks"].stream
+
+    def _stream(self) -> None:
+        if not self._streaming and self._streamed < len(self.records()):
+            self._streaming = True
+            self._spawn(self._consume())
+
+    async def _consume(self) -> None:
+        end = min(len(self.records()), self._streamed + self.random.randint(1, 20))
+        records = self.records()[self._streamed : end]
+        try:
+            await notifying.record_changes(Container(self).bench, records)
+            if self.faults.hit("stream_redelivery"):
+                return
+            self._streamed = end
+        except Crash:
+            return
+        except Exception:  # noqa: BLE001 - the batch comes again
+            return
+        finally:
+            self._streaming = False
+
+    # --- what is watched ----------------------------------------------------------------------
+
+    def requested(self, symbol: str, prog_read: int, limit_read: tuple[int, int]) -> None:
+        """An exchange request leaves a worker: was it still authorised when the worker looked?"""
+        for person in self.people:
+            ack = person.receipt_step
+            if ack is not None and symbol in person.symbols and prog_read > ack:
+                self.violation = Violation(
+                    "cancel", f"{symbol} was asked for after its cancel's receipt"
+                )
+        for step, until_ms in self.pauses:
+            if step < limit_read[0] and limit_read[1] < until_ms:
+                self.violation = Violation("breaker", f"{symbol} was asked for during a pause")
+
+
+def acknowledged(answer: Any, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records that SQS deletes, by Lambda's rules for partial batch responses.
+
+    No failures named: all. A malformed answer, or an id that is empty or unknown: none.
+    """
+    if answer is None or answer == {}:
+        return records
+    if not isinstance(answer, dict) or not isinstance(answer.get("batchItemFailures"), list):
+        return []
+    ids = {record["messageId"] for record in records}
+    failed = set()
+    for entry in answer["batchItemFailures"]:
+        if not isinstance(entry, dict) or entry.get("itemIdentifier") not in ids:
+            return []
+        failed.add(entry["itemIdentifier"])
+    return [record for record in records if record["messageId"] not in failed]
+
+
+async def _plan(container: Container, event: dict[str, Any]) -> dict[str, Any]:
+    return await batches.plan_batch(container.bench, event)
+
+
+async def _collect(container: Container, event: dict[str, Any]) -> dict[str, Any]:
+    return await batches.collect_batch(
+        container.bench, container.budget, event, container.remaining_ms
+    )
+
+
+async def _bury(container: Container, event: dict[str, Any]) -> dict[str, Any]:
+    return await batches.bury_batch(container.bench, event)
