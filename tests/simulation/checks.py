@@ -60,9 +60,9 @@ def _check_moves(pk: str, history: list[tuple[Item, Item]]) -> None:
         retried = before in tasks.TERMINAL and after == tasks.PENDING
         if new["attempt"] != old["attempt"] + retried:
             raise Violation("attempt", f"{pk}: {old['attempt']} to {new['attempt']} in {after}")
-        if before == after and before in tasks.TERMINAL and "result" in old:
-            if (old["result"], old.get("error")) != (new.get("result"), new.get("error")):
-                raise Violation("terminal", f"{pk}: the result of an ended task changed")
+        ended = before == after and before in tasks.TERMINAL and "result" in old
+        if ended and (old["result"], old.get("error")) != (new.get("result"), new.get("error")):
+            raise Violation("terminal", f"{pk}: the result of an ended task changed")
     last = history[-1][1] or history[-1][0]
     if last["state"] in tasks.ACTIVE:
         raise Violation("liveness", f"{pk} never ended: {last['state']}")
@@ -151,9 +151,10 @@ def _check_receipts(world: World, changes: list[tuple[Item, Item]]) -> None:
                     attempt = item["attempt"]
                 elif item["sk"].startswith("PROG#"):
                     counted[item["sk"]] = item.get("done", set())
-            elif new and item["sk"].startswith("PROG#") and new["attempt"] == attempt:
-                if new.get("done", set()) != counted.get(item["sk"], set()):
-                    raise Violation("cancel", f"{item['sk']} counted after the receipt")
+                continue
+            ours = new and item["sk"].startswith("PROG#") and new["attempt"] == attempt
+            if ours and new.get("done", set()) != counted.get(item["sk"], set()):
+                raise Violation("cancel", f"{item['sk']} counted after the receipt")
         if sum(map(len, counted.values())) != succeeded + failed:
             raise Violation("cancel", f"the receipt named {succeeded}+{failed}: {counted}")
 

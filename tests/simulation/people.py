@@ -92,7 +92,7 @@ class Person:
     async def _follow(self) -> None:
         world = self.world
         while True:
-            await self._sleep(world.random.choice((0.5, 3, 10, 60)))
+            await self._sleep(world.random.choice((1, 5, 20, 60)))
             view = await self._look()
             if view is None:
                 return

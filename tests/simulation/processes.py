@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 _REFUSALS = ("ThrottlingException", "InternalServerError", "ConnectionError")
 FOREVER = 1 << 60
 
-#: (world step, container's clock in ms) of this message's last look at its PROG item, and at the
-#: ledger and breaker: what an exchange request is authorised by. Each message has its own context.
-PROG_READ: ContextVar[tuple[int, int]] = ContextVar("PROG_READ", default=(-1, 0))
+#: What an exchange request is authorised by; each message has its own context. This message's last
+#: look at its PROG item (world step, task's pk), and at ledger and breaker (world step, its clock).
+PROG_READ: ContextVar[tuple[int, str]] = ContextVar("PROG_READ", default=(-1, ""))
 LIMIT_READ: ContextVar[tuple[int, int]] = ContextVar("LIMIT_READ", default=(-1, 0))
 
 
@@ -104,15 +104,15 @@ class Container:
         """Remember what this message looked at, and when the fleet was paused."""
         if operation not in ("GetItem", "UpdateItem"):
             return
-        sk, moment = parameters["Key"]["sk"]["S"], (self.world.step, self.now_ms())
+        pk, sk = parameters["Key"]["pk"]["S"], parameters["Key"]["sk"]["S"]
         if operation == "GetItem" and sk.startswith("PROG#"):
-            PROG_READ.set(moment)
+            PROG_READ.set((self.world.step, pk))
         elif sk == "LIMIT":
             values = parameters.get("ExpressionAttributeValues", {})
             if ":until" in values:
                 self.world.pauses.append((self.world.step, int(values[":until"]["N"])))
             else:
-                LIMIT_READ.set(moment)
+                LIMIT_READ.set((self.world.step, self.now_ms()))
 
 
 class ProcessExchange:
@@ -123,7 +123,7 @@ class ProcessExchange:
 
     async def klines(self, symbol: str, timeframe: str, start_ms: int, end_ms: int) -> Page:
         world = self._container.world
-        world.requested(symbol, PROG_READ.get()[0], LIMIT_READ.get())
+        world.requested(symbol, PROG_READ.get(), LIMIT_READ.get())
         await self._trouble()
         page = await world.exchange.klines(symbol, timeframe, start_ms, end_ms)
         await self._container.boundary()

@@ -74,6 +74,7 @@ class World:
             default_symbols=EVERY,
         )
         self.aws = Aws.for_settings(self.clock, self.settings)
+        self.aws.dynamodb.copies = False  # our gateways build what they send and only read answers
         self.exchange = Exchange(self.clock, symbols=dict.fromkeys(EVERY, "TRADING"))
         for symbol in self.random.sample(EVERY, self.random.choice((0, 0, 1))):
             self.exchange.refused[symbol] = "INVALID_SYMBOL"
@@ -248,6 +249,9 @@ class World:
     # --- the clock's triggers -----------------------------------------------------------------
 
     def _minute(self) -> None:
+        if self.random.random() < 0.3:
+            # DynamoDB deletes what has expired at once, or days later; both are seen.
+            self.faults.seen["ttl_deleted"] += self.aws.dynamodb.expire("tasks")
         if not self.sweeps or self.faults.hit("skipped_sweep"):
             return
         for _ in range(2 if self.faults.hit("double_sweep") else 1):
@@ -305,11 +309,14 @@ class World:
 
     # --- what is watched ----------------------------------------------------------------------
 
-    def requested(self, symbol: str, prog_read: int, limit_read: tuple[int, int]) -> None:
+    def requested(
+        self, symbol: str, prog_read: tuple[int, str], limit_read: tuple[int, int]
+    ) -> None:
         """An exchange request leaves a worker: was it still authorised when the worker looked?"""
         for person in self.people:
             ack = person.receipt_step
-            if ack is not None and symbol in person.symbols and prog_read > ack:
+            mine = prog_read[1] == f"TASK#{person.task_id}"
+            if ack is not None and mine and prog_read[0] > ack:
                 self.violation = Violation(
                     "cancel", f"{symbol} was asked for after its cancel's receipt"
                 )

@@ -1,0 +1,61 @@
+"""Many schedules, on every processor, with what they found."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+from tests.simulation.small import small_plans
+from tests.simulation.world import World
+
+
+@dataclass
+class Found:
+    """Of some schedules: how many, their faults by kind, calls, and seed -> what broke."""
+
+    schedules: int = 0
+    faulty: int = 0
+    calls: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    broken: dict[int, str] = field(default_factory=dict)
+
+    def add(self, other: Found) -> None:
+        self.schedules += other.schedules
+        self.faulty += other.faulty
+        self.calls += other.calls
+        self.faults += other.faults
+        self.broken |= other.broken
+
+
+def play(seeds: Iterable[int], prepare: Callable[[World], None] | None = None) -> Found:
+    """Play schedules in this process. `prepare` may change a world before it starts."""
+    found = Found()
+    with small_plans():
+        for seed in seeds:
+            world = World(seed)
+            if prepare is not None:
+                prepare(world)
+            try:
+                world.run()
+            except Exception as error:  # noqa: BLE001 - whatever breaks a schedule is a finding
+                found.broken[seed] = f"{type(error).__name__} {error}"
+            found.schedules += 1
+            found.faulty += bool(+world.faults.seen)
+            found.calls += len(world.aws.calls)
+            found.faults += world.faults.seen
+    return found
+
+
+def play_on_all(start: int, count: int, processes: int, chunk: int = 50) -> Iterator[Found]:
+    """Play `count` schedules from seed `start` on; yields what each chunk found."""
+    chunks = [
+        range(at, min(at + chunk, start + count)) for at in range(start, start + count, chunk)
+    ]
+    if processes == 1:
+        yield from map(play, chunks)
+        return
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        yield from pool.imap_unordered(partial(play), chunks)
