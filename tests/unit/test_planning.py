@@ -163,6 +163,19 @@ def test_a_cancel_while_a_plan_is_under_way_stops_it(run, bench, aws, fleet, exc
     assert exchange.asked == []
 
 
+def test_a_cancel_just_before_the_messages_leave_keeps_them_back(run, bench, aws, settings) -> None:
+    task_id = run(submit_collection(bench, BODY, "me", "r"))
+
+    def reads_meta(called: Any) -> bool:
+        key = called.parameters.get("Key", {}).get("sk", {})
+        return called.operation == "GetItem" and key == {"S": "META"}
+
+    aws.hooks.append(Meanwhile(reads_meta, lambda: cancel_task(bench, task_id), number=2))
+    run(plan_task(bench, PlanMessage(task_id, 1)))
+    assert run(view_task(bench, task_id))["status"] == "cancelled"
+    assert aws.sqs.bodies(settings.work_queue_url) == []
+
+
 def test_a_request_for_all_symbols_collects_those_that_trade(run, bench, fleet, exchange) -> None:
     task_id = run(submit_collection(bench, {"timeframes": ["1d"]}, "me", "r"))
     run(fleet.settle())

@@ -11,7 +11,7 @@ from chalicelib.planning import plan_task
 from chalicelib.retrying import retry_task
 from chalicelib.submitting import submit_collection
 from chalicelib.viewing import view_task
-from tests.doubles.faults import Refuse
+from tests.doubles.faults import Meanwhile, Refuse, is_update_of
 
 BODY = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1h", "1d"]}
 
@@ -114,6 +114,21 @@ def test_an_unknown_or_expired_task_cannot_be_retried(run, desk, clock, part_fai
     clock.advance(desk.settings.retention_seconds * 1000 + 1000)
     with pytest.raises(TaskExpired):
         run(retry_task(desk, part_failed))
+
+
+def test_a_cancel_while_units_are_opened_again_is_not_undone(
+    run, bench, aws, fleet, exchange, part_failed
+) -> None:
+    run(retry_task(bench, part_failed))
+    # The first update finds the PROG item of the attempt before, the second opens it again.
+    cancel = Meanwhile(is_update_of("PROG#"), lambda: cancel_task(bench, part_failed), number=2)
+    aws.hooks.append(cancel)
+    run(plan_task(bench, PlanMessage(part_failed, 2)))
+    assert cancel.left == 0
+    run(fleet.settle())
+    assert run(bench.tasks.read_prog(part_failed, 0))["state"] == "CLOSED"
+    assert run(view_task(bench, part_failed))["status"] == "cancelled"
+    assert exchange.asked == []
 
 
 def test_a_retry_whose_message_was_lost_is_planned_by_sweep(
