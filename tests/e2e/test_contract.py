@@ -6,6 +6,7 @@ import copy
 import json
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -23,6 +24,10 @@ from tests.e2e.waiting import until
 PREFIX = "/api/v1/data-collector"
 START, TASK = f"{PREFIX}/start", f"{PREFIX}/task/{{task_id}}"
 ENDED = ("completed", "failed", "cancelled")
+#: Collected by no other test of this stack, and only lately, so that nobody has to go on from long
+#: ago.
+SYMBOLS = ["ADABTC", "ADAETH", "ADABNB"]
+TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 SPEC: dict[str, Any] = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))
 #: API Gateway answers 403 for a method that no route has; the application never hears of it.
 NOT_OURS = [unsupported_method]
@@ -40,11 +45,9 @@ bounded = settings(
 def _schema(spec: dict[str, Any], mode: str) -> BaseSchema:
     config = {
         "generation": {"mode": mode, "deterministic": True, "no-shrink": True},
-        # A schema cannot say that a task has expired, or that a key was used before; and a
-        # negative run also sends what fits.
+        # A schema cannot say that a task has expired, or that a key was used before.
         "checks": {
             "positive_data_acceptance": {
-                "enabled": mode == "positive",
                 "expected-statuses": ["2xx", "404", "409", "410", "422"],
             }
         },
@@ -53,17 +56,25 @@ def _schema(spec: dict[str, Any], mode: str) -> BaseSchema:
 
 
 def _small_requests() -> dict[str, Any]:
-    """The contract, narrowed to collections of a month at most that the catalogue allows."""
+    """The contract, narrowed to collections of a day or two that the catalogue allows."""
+    start, end = TODAY - timedelta(days=3), TODAY - timedelta(days=1)
     spec = copy.deepcopy(SPEC)
     body = spec["components"]["schemas"]["StartRequest"]
     body["required"] = ["symbols", "start", "end"]
-    body["properties"]["symbols"]["items"] = {"enum": ["BTCUSDT", "ETHUSDT", "ADAUSDT"]}
-    body["properties"]["start"] = {"enum": ["2024-01-01", "2024-01-01T12:00:00Z", 1704067200000]}
-    body["properties"]["end"] = {"enum": ["2024-01-02", "2024-02-01T00:00:00+02:00", 1704200000000]}
+    body["properties"]["symbols"]["items"] = {"enum": SYMBOLS}
+    body["properties"]["start"] = {"enum": _spellings(start)}
+    body["properties"]["end"] = {"enum": _spellings(end)}
     # JSON Schema takes 60.0 for an integer, and the application does not.
     body["properties"]["timeout_seconds"] = {"enum": [60, 604800]}
-    del spec["paths"][START]["post"]["requestBody"]["content"]["application/json"]["examples"]
+    request = spec["paths"][START]["post"]["requestBody"]
+    request["required"] = True  # none would be a request for everything
+    del request["content"]["application/json"]["examples"]
     return spec
+
+
+def _spellings(moment: datetime) -> list[str | int]:
+    day = moment.date().isoformat()
+    return [day, f"{day}T02:00:00+02:00", f"{day}T12:00:00Z", int(moment.timestamp() * 1000)]
 
 
 fitting = _schema(_small_requests(), "positive")
@@ -82,12 +93,6 @@ def api(cloud: Cloud) -> Iterator[Api]:
             api.cancel(task["task_id"])
 
 
-def _call(case: schemathesis.Case, cloud: Cloud, api: Api) -> None:
-    answer = case.call_and_validate(cloud.api_url, excluded_checks=NOT_OURS)
-    if case.path == START and answer.status_code == 202:  # for all symbols, perhaps
-        api.cancel(answer.json()["task_id"])
-
-
 def _ended(api: Api, task_id: str) -> dict[str, Any]:
     return until(lambda: api.task(task_id), lambda task: task["status"] in ENDED)
 
@@ -97,7 +102,7 @@ def _ended(api: Api, task_id: str) -> dict[str, Any]:
 def test_requests_that_fit_the_contract_are_taken(
     case: schemathesis.Case, cloud: Cloud, api: Api
 ) -> None:
-    _call(case, cloud, api)
+    case.call_and_validate(cloud.api_url, excluded_checks=NOT_OURS)
 
 
 @unfitting.parametrize()
@@ -105,7 +110,9 @@ def test_requests_that_fit_the_contract_are_taken(
 def test_requests_that_do_not_fit_the_contract_are_refused_as_it_says(
     case: schemathesis.Case, cloud: Cloud, api: Api
 ) -> None:
-    _call(case, cloud, api)
+    if case.meta and case.meta.generation.mode.is_positive:
+        return  # the other test's; this one's schema would have it collect everything
+    case.call_and_validate(cloud.api_url, excluded_checks=NOT_OURS)
 
 
 def test_every_answer_in_the_life_of_a_task_is_the_contracts(cloud: Cloud, api: Api) -> None:
@@ -115,7 +122,7 @@ def test_every_answer_in_the_life_of_a_task_is_the_contracts(cloud: Cloud, api: 
         assert answer.status_code == expected
         return answer.json()
 
-    month = {"symbols": ["BTCUSDT", "ETHUSDT"], "start": "2024-01-01", "end": "2024-02-01"}
+    month = {"symbols": SYMBOLS, "start": (TODAY - timedelta(days=30)).date().isoformat()}
     keyed = {"body": month, "headers": {"Idempotency-Key": str(uuid.uuid4())}}
     task_id = ask(START, "POST", 202, **keyed)["task_id"]
     assert ask(START, "POST", 202, **keyed)["task_id"] == task_id
