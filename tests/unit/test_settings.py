@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chalicelib.collecting import RESERVE_MS
 from chalicelib.errors import SettingsInvalid
 from chalicelib.settings import Settings, as_text, from_environ, user_settings
 
@@ -56,11 +59,17 @@ def test_any_environment_gives_settings_or_one_sentence_that_names_the_variable(
         ("SCHEDULE_ENABLED", "yes"),
         ("LOG_LEVEL", "LOUD"),
         ("COLLECT_TIMEOUT_SECONDS", "901"),
+        ("COLLECT_TIMEOUT_SECONDS", "29"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused_by_its_name(name: str, text: str) -> None:
     with pytest.raises(SettingsInvalid, match=name):
         from_environ({name: text})
+
+
+def test_the_shortest_collect_timeout_leaves_time_to_collect_in() -> None:
+    shortest = next(one for one in fields(Settings) if one.name == "collect_timeout_seconds")
+    assert shortest.metadata["low"] * 1000 >= 2 * RESERVE_MS
 
 
 def test_a_default_page_must_fit_into_the_largest_page() -> None:
