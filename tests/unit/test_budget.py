@@ -86,6 +86,11 @@ def test_a_spent_minute_is_answered_with_the_next_one(run, bench, clock) -> None
     assert run(bench.market.take_weight(1, 100, until)) == 0
 
 
+def test_a_minute_can_be_spent_to_the_last(run, bench, clock) -> None:
+    taken = [run(bench.market.take_weight(weight, 100, clock())) for weight in (1, 60, 39)]
+    assert taken == [0, 0, 0]
+
+
 def test_the_exchanges_own_higher_count_stands_in_the_ledger(run, bench, clock) -> None:
     budget = Budget(bench)
     run(budget.take(2))

@@ -128,3 +128,13 @@ def test_a_push_that_fails_does_not_fail_the_audit(run, desk, aws, records, trai
     aws.hooks.append(Refuse("apigatewaymanagementapi.PostToConnection"))
     run(record_changes(desk, records()))
     assert trail() == ["task.submitted"]
+
+
+def test_events_sort_as_they_happened_though_sequence_numbers_grow_longer(
+    run, desk, clock, trail
+) -> None:
+    for sequence, action in (("9" * 21, "first"), ("1" + "0" * 21, "second")):
+        event = {"action": action, "attempt": 1}
+        assert run(desk.audit.append("t", sequence, clock(), 400, event)) is True
+        assert run(desk.audit.append("t", sequence, clock(), 400, event)) is False
+    assert trail() == ["first", "second"]
