@@ -60,6 +60,23 @@ def test_a_waiting_retry_shows_no_failure_of_the_attempt_before(run, desk, part_
     assert view["completed_at"] is None
 
 
+def test_a_retry_of_several_prog_items_ends_only_with_the_last_of_them(
+    run, desk, fleet, exchange
+) -> None:
+    symbols = [f"COIN{number}USDT" for number in range(120)]
+    exchange.symbols = dict.fromkeys(symbols, "TRADING")
+    exchange.refused = dict.fromkeys(symbols, "RESTRICTED_LOCATION")
+    body = {"symbols": symbols, "timeframes": ["1d", "1w"], "start": "2026-02-01"}
+    task_id = run(submit_collection(desk, body, "me", "r"))
+    run(fleet.settle())
+    assert run(desk.tasks.read(task_id, 0))["progs_total"] == 2
+    exchange.refused.clear()
+    run(retry_task(desk, task_id))
+    run(fleet.settle())
+    view = run(view_task(desk, task_id))
+    assert (view["status"], view["result"]["succeeded"]) == ("completed", 240)
+
+
 def test_a_cancelled_task_goes_on_where_it_stopped(run, bench, fleet, exchange) -> None:
     task_id = run(submit_collection(bench, BODY, "me", "r"))
     run(plan_task(bench, PlanMessage(task_id, 1)))
