@@ -7,7 +7,7 @@ STAGE ?= dev
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help run down test check package deploy clean venv
+.PHONY: help run down test chaos check package deploy clean venv
 
 help: ## This list
 	@echo "make <target>; the targets:"
@@ -21,6 +21,9 @@ down: ## End what `make run` started; data stay in .local/
 
 test: venv ## Run all tests
 	@$(PY) -m pytest
+
+chaos: venv ## Kill, duplicate, refuse and fail during one large task, and print what came of it (CHAOS='--seed 2')
+	@$(PY) -m tests.chaos $(CHAOS)
 
 check: venv ## Format, lint, types, tests and the built template: what CI runs
 	$(PY) -m ruff format --check .

@@ -5,116 +5,21 @@ Nothing is skipped: what is missing is installed or built, and what fails, fails
 
 from __future__ import annotations
 
-import os
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from infra.package import ROOT, package
-from local.aws import Account
-from local.cloud import candles_dir, endpoint_url, ensure_environment, launch, tail
-from local.deploy import deploy, embedded_urls, stack_name
-from local.ports import free_port
-from local.processes import Process, start, stop
+from tests.e2e.stack import Cloud, running_cloud
 
-UP_WITHIN_S = 30
-
-
-@dataclass(frozen=True)
-class Cloud:
-    """Where the deployed stack is, and clients to look behind it."""
-
-    #: Without the API's own path: tests call `{api_url}/api/v1/data-collector/...`.
-    api_url: str
-    ws_url: str
-    exchange_url: str
-    endpoint_url: str
-    #: The stack's outputs: TasksTable, MarketTable, ConnectionsTable, AuditTable, CandlesBucket and
-    #: the URLs of PlanQueue, UrgentQueue, WorkQueue, DeadLetterQueue, StreamFailureQueue.
-    outputs: dict[str, str]
-    #: Where the bucket's objects lie as plain files.
-    candles_dir: Path
-    cloud_process: Process
-    exchange_process: Process
-    log: Path
-
-    @property
-    def bucket(self) -> str:
-        return self.outputs["CandlesBucket"]
-
-    def client(self, service: str) -> Any:
-        return Account(self.endpoint_url).client(service)
-
-    def function(self, resource: str) -> str:
-        """Name of a deployed function by its resource: Plan, Collect, Bury, Sweep, ..."""
-        found = self.client("cloudformation").describe_stack_resource(
-            StackName=stack_name("local"), LogicalResourceId=resource
-        )
-        return str(found["StackResourceDetail"]["PhysicalResourceId"])
+#: A finished task stays readable for as long as a slow test session needs it.
+SETTINGS = {
+    "RETENTION_SECONDS": "3600",
+    "SCHEDULE_SYMBOLS": "BTCUSDT,ETHUSDT",
+    "SCHEDULE_TIMEFRAMES": "1h",
+}
 
 
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    home = tmp_path_factory.mktemp("cloud")
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    started: list[Process] = []
-    try:
-        exchange_url, exchange = _exchange(home, environ)
-        started.append(exchange)
-        port = free_port()
-        emulator = launch(home, port, ensure_environment(), environ)
-        started.append(emulator)
-        built = package(
-            "local", home / "package", {**environ, **_settings(exchange_url)}, for_this_machine=True
-        )
-        to = Account(endpoint_url(port))
-        outputs = deploy(to, built.folder, stack_name("local"))
-        api_url, ws_url = embedded_urls(endpoint_url(port), to, stack_name("local"))
-        yield Cloud(
-            api_url=api_url,
-            ws_url=ws_url,
-            exchange_url=exchange_url,
-            endpoint_url=endpoint_url(port),
-            outputs=outputs,
-            candles_dir=candles_dir(home, outputs["CandlesBucket"]),
-            cloud_process=emulator,
-            exchange_process=exchange,
-            log=home / "cloud.log",
-        )
-    finally:
-        for process in reversed(started):
-            stop(process)
-
-
-def _settings(exchange_url: str) -> dict[str, str]:
-    # A finished task stays readable for as long as a slow test session needs it.
-    return {
-        "EXCHANGE_URL": exchange_url,
-        "RETENTION_SECONDS": "3600",
-        "SCHEDULE_SYMBOLS": "BTCUSDT,ETHUSDT",
-        "SCHEDULE_TIMEFRAMES": "1h",
-    }
-
-
-def _exchange(home: Path, environ: dict[str, str]) -> tuple[str, Process]:
-    port = free_port()
-    url, log = f"http://127.0.0.1:{port}", home / "exchange.log"
-    command = [sys.executable, "-m", "local.exchange", "--port", str(port)]
-    process = start(command, environ, ROOT, log)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    deadline = time.monotonic() + UP_WITHIN_S
-    while True:
-        try:
-            opener.open(f"{url}/api/v3/ping", timeout=2).close()
-            return url, process
-        except OSError:
-            if not process.is_running() or time.monotonic() > deadline:
-                stop(process)
-                pytest.fail(f"the local exchange did not start:\n{tail(log)}")
-            time.sleep(0.05)
+    with running_cloud(tmp_path_factory.mktemp("cloud"), SETTINGS) as cloud:
+        yield cloud

@@ -1,0 +1,86 @@
+"""What a task looks like in its tables and queues, past the API."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from chalicelib.attributes import item_from_wire
+from chalicelib.gateways.aws import run
+from chalicelib.gateways.signed_calls import SignedCalls
+from chalicelib.gateways.task_table import TaskTable
+from chalicelib.gateways.work_queue import QueueUrls, WorkQueue
+from chalicelib.messages import CollectMessage, PlanMessage
+from chalicelib.planning_rules import PlannedUnit
+from tests.e2e.stack import Cloud
+
+Item = dict[str, Any]
+_COUNTS = (
+    "ApproximateNumberOfMessages",
+    "ApproximateNumberOfMessagesNotVisible",
+    "ApproximateNumberOfMessagesDelayed",
+)
+
+
+class Backstage:
+    """One per thread: its connections are not shared."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+        outputs = cloud.outputs
+        call = SignedCalls({"dynamodb": cloud.endpoint_url, "sqs": cloud.endpoint_url})
+        self._tasks = TaskTable(call, outputs["TasksTable"])
+        urls = ("PlanQueue", "UrgentQueue", "WorkQueue", "DeadLetterQueue")
+        self._queue = WorkQueue(call, QueueUrls(*(outputs[name] for name in urls)))
+
+    def task(self, task_id: str) -> tuple[Item, list[Item]]:
+        """META and the PROG items."""
+        meta, progs = run(self._tasks.read_with_progs(task_id, int(time.time() * 1000)))
+        assert meta is not None, "the task is not there"
+        return meta, progs
+
+    def plan(self, meta: Item) -> dict[int, list[PlannedUnit]]:
+        """The planned units of every PROG item; {} before there is a plan."""
+        if "plan_id" not in meta:
+            return {}
+        return {
+            number: run(self._tasks.read_units(meta["task_id"], meta["plan_id"], number))
+            for number in range(meta["progs_total"])
+        }
+
+    def send(self, messages: list[CollectMessage]) -> None:
+        unsent = run(self._queue.send_collect(messages))
+        assert not unsent, "the embedded cloud did not take a message"
+
+    def send_plan(self, message: PlanMessage) -> None:
+        run(self._queue.send_plan(message))
+
+    def waiting(self) -> dict[str, dict[str, int]]:
+        """Messages by queue: visible, hidden (received, neither deleted nor back), delayed."""
+        client = self._cloud.client("sqs")
+        found = {}
+        for name, url in self._cloud.outputs.items():
+            if not name.endswith("Queue"):
+                continue
+            counts = client.get_queue_attributes(QueueUrl=url, AttributeNames=list(_COUNTS))
+            visible, hidden, delayed = (int(counts["Attributes"][count]) for count in _COUNTS)
+            found[name] = {"visible": visible, "hidden": hidden, "delayed": delayed}
+        return found
+
+    def audit(self, task_id: str) -> list[Item]:
+        """The task's events in the order of their keys."""
+        found = self._cloud.client("dynamodb").query(
+            TableName=self._cloud.outputs["AuditTable"],
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": {"S": f"TASK#{task_id}"}},
+        )
+        return [item_from_wire(item) for item in found["Items"]]
+
+    def objects(self) -> set[str]:
+        """Keys of the candles bucket, as S3 lists them."""
+        pages = self._cloud.client("s3").get_paginator("list_objects_v2")
+        return {
+            entry["Key"]
+            for page in pages.paginate(Bucket=self._cloud.bucket)
+            for entry in page.get("Contents", ())
+        }
