@@ -19,7 +19,7 @@ from tests.chaos.watching import Broken
 
 def main() -> int:
     given = _parse()
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     if not Path("/proc/self/stat").exists():
         console.print("This needs Linux: processes are found in /proc.")
         return 2

@@ -46,7 +46,7 @@ def run(home: Path, units: int, kills: int, seed: int, console: Console) -> None
             ends, failed = _calm(cloud, api, watcher, task_id, display)
         ended = time.monotonic()
         figures = {
-            "kills": _spelled(toll.kills) + f"; {toll.killed} in all",
+            "kills": f"{_spelled(toll.kills)}; {toll.killed} in all, each at work",
             "duplicates sent": _spelled(toll.copies) + f"; {toll.copies.total()} in all",
             "exchange failures": _failures(struck),
             "endpoint refused": f"{len(endpoint.refusals)} times, {sum(endpoint.refusals):.1f} s "
@@ -85,9 +85,9 @@ def _storm(
                     f" before the storm was over: give it more --units; {task['error'] or ''}"
                 )
             display.show(task, f"{_so_far(storm.toll)}, {len(endpoint.refusals)} refusals")
-            # Kills shall strike the task from its beginning to its end, not an idle stack.
-            done = task["progress"] / 100
-            days.answer_in(SLOW_MS if done > storm.toll.killed / kills else QUICK_MS)
+            storm.task_done = task["progress"] / 100
+            ahead = storm.task_done > storm.toll.killed / kills
+            days.answer_in(SLOW_MS if ahead else QUICK_MS)
     return storm.toll
 
 

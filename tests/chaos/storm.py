@@ -19,11 +19,14 @@ from tests.chaos.endpoint import Endpoint
 from tests.chaos.workers import FUNCTIONS
 from tests.e2e.stack import Cloud
 
+#: At least; both go on for as long as workers are killed.
 COPIES = 60
-PLAN_COPIES = 10
 REFUSALS = 6
 #: A worker is at work when it has used the processor within this time.
 _LOOK_S = 0.2
+#: How far, as shares of the whole, the kills may run ahead of the task: they shall strike all of
+#: it, not leave it to the calm afterwards.
+_AHEAD = 0.2
 
 
 @dataclass
@@ -46,6 +49,8 @@ class Storm:
 
     def __init__(self, cloud: Cloud, endpoint: Endpoint, task_id: str, kills: int, seed: int):
         self.toll = Toll()
+        #: Share of the task's units that are counted; kept up to date by whoever watches it.
+        self.task_done = 0.0
         self._cloud, self._endpoint, self._task_id, self._kills = cloud, endpoint, task_id, kills
         self._seed = seed
         self._stop = threading.Event()
@@ -79,7 +84,9 @@ class Storm:
 
     def _kill_workers(self, chance: random.Random) -> None:
         pid = self._cloud.cloud_process.pid
-        while self.toll.killed < self._kills and not self._wait(chance.uniform(0.3, 1.5) - _LOOK_S):
+        while self._kills_left() and not self._wait(chance.uniform(0.3, 1.5) - _LOOK_S):
+            if self.toll.killed / self._kills > self.task_done + _AHEAD:
+                continue
             victim = None
             while victim is None and not self._stop.is_set():
                 victim = _choose(chance, pid)
@@ -88,27 +95,31 @@ class Storm:
 
     def _send_copies(self, chance: random.Random) -> None:
         backstage = Backstage(self._cloud)
-        sent = 0
-        while sent < COPIES and not self._wait(chance.uniform(1, 3)):
+        copies = self.toll.copies
+        while copies.total() < COPIES or self._kills_left():
+            if self._wait(chance.uniform(1, 5)):
+                return
             messages = _planned(backstage, self._task_id)
             if not messages:
                 continue
-            copies = chance.sample(messages, min(3, len(messages)))
+            chosen = chance.sample(messages, min(3, len(messages)))
             # Both work queues lead to one worker; a copy may come by the other one.
-            urgent = [replace(copy, priority=HIGH) for copy in copies if chance.random() < 0.5]
-            backstage.send([*copies, *urgent])
-            self.toll.copies["work queue"] += len(copies)
-            self.toll.copies["urgent queue"] += len(urgent)
-            sent += len(copies) + len(urgent)
-            if self.toll.copies["plan queue"] < PLAN_COPIES:
-                backstage.send_plan(PlanMessage(self._task_id, copies[0].attempt))
-                self.toll.copies["plan queue"] += 1
+            urgent = [replace(copy, priority=HIGH) for copy in chosen if chance.random() < 0.5]
+            backstage.send([*chosen, *urgent])
+            copies["work queue"] += len(chosen)
+            copies["urgent queue"] += len(urgent)
+            if chance.random() < 0.3:
+                backstage.send_plan(PlanMessage(self._task_id, chosen[0].attempt))
+                copies["plan queue"] += 1
 
     def _refuse(self, chance: random.Random) -> None:
-        for _ in range(REFUSALS):
+        while len(self._endpoint.refusals) < REFUSALS or self._kills_left():
             if self._wait(chance.uniform(5, 15)):
                 return
             self._endpoint.refuse(chance.uniform(1, 4))
+
+    def _kills_left(self) -> bool:
+        return self.toll.killed < self._kills
 
     def _wait(self, seconds: float) -> bool:
         """Whether it was stopped meanwhile."""

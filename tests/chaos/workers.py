@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 #: How often each is chosen among those at work. Those that work seldom are chosen when they do.
-FUNCTIONS = {"Collect": 12, "Plan": 6, "Bury": 6, "Sweep": 12, "OnTaskChange": 2}
+FUNCTIONS = {"Collect": 12, "OnTaskChange": 12, "Plan": 6, "Bury": 24, "Sweep": 24}
 #: The embedded cloud runs each worker from a folder named after its function.
 _COMMAND = re.compile(rf"-local-({'|'.join(FUNCTIONS)})-")
 
