@@ -6,7 +6,6 @@ place that catches everything: what goes wrong with one message is logged and fa
 
 from __future__ import annotations
 
-import asyncio
 import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -18,6 +17,7 @@ from chalicelib.errors import PoisonMessage
 from chalicelib.logs import log
 from chalicelib.messages import CollectMessage, PlanMessage, decode
 from chalicelib.planning import plan_task
+from chalicelib.together import together
 from chalicelib.wiring import Bench, Desk
 
 Event = dict[str, Any]
@@ -78,5 +78,5 @@ async def _each(event: Event, one: Callable[[Event], Awaitable[bool]]) -> Event:
             )
             return str(record["messageId"])
 
-    failed = await asyncio.gather(*map(guarded, event["Records"]))
+    failed = await together(*map(guarded, event["Records"]))
     return {"batchItemFailures": [{"itemIdentifier": entry} for entry in failed if entry]}

@@ -6,7 +6,7 @@ from typing import Any
 
 from chalicelib import tasks
 from chalicelib.errors import ConditionFailed, Conflict
-from chalicelib.finishing import close_progs, totals
+from chalicelib.finishing import shut
 from chalicelib.gateways.task_table import old_meta
 from chalicelib.viewing import find_task
 from chalicelib.wiring import Desk
@@ -44,19 +44,3 @@ async def cancel_task(desk: Desk, task_id: str) -> tuple[bool, dict[str, Any]]:
     if "result" not in meta:
         meta = await shut(desk, meta)
     return did, {"stopped_at": meta["stopped_at"], **meta["result"]}
-
-
-async def shut(desk: Desk, meta: dict[str, Any]) -> dict[str, Any]:
-    """Shut a cancelled task's PROG items, then write down what had landed. Repeatable."""
-    progs = await close_progs(desk, meta)
-    result = totals(meta, progs)
-    message = f"Cancelled after {result['succeeded'] + result['failed']} of {result['units']} units"
-    try:
-        return await desk.tasks.note(
-            meta["task_id"],
-            meta["attempt"],
-            {"stopped_at": desk.now_ms(), "result": result, "message": message},
-            remove=("active",),
-        )
-    except ConditionFailed:  # retried by someone in this moment; the old attempt is shut
-        return {**meta, "stopped_at": desk.now_ms(), "result": result}

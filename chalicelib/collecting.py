@@ -23,6 +23,7 @@ from chalicelib.gateways.task_table import OPEN
 from chalicelib.logs import log
 from chalicelib.messages import CollectMessage, Unit
 from chalicelib.planning_rules import PAGE_CANDLES, bounds, pages
+from chalicelib.together import together
 from chalicelib.wiring import Bench
 
 #: Pages that one authorisation covers, all in flight at once: a cancel waits for no more.
@@ -150,7 +151,7 @@ async def collect_units(
         if not await authorised():
             group.stopped = True
             return group
-        await asyncio.gather(*(_fetch(bench, budget, symbol, page, rows, group) for page in batch))
+        await together(*(_fetch(bench, budget, symbol, page, rows, group) for page in batch))
         if group.throttled:
             group.wait_until_ms = group.throttled.until_ms
             break
@@ -159,7 +160,7 @@ async def collect_units(
         for unit in units
         if len(rows[unit.number]) == len(_pages(unit)) and unit.number not in group.unavailable
     ]
-    await asyncio.gather(
+    await together(
         *(_store(bench, symbol, unit, rows[unit.number], task_id, group) for unit in whole)
     )
     if group.parts:

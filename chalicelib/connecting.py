@@ -7,6 +7,7 @@ Answers: {"type": "subscribed" | "unsubscribed", "topics"}, {"type": "snapshot",
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from chalicelib.errors import InvalidRequest, RequestRejected
@@ -15,6 +16,7 @@ from chalicelib.viewing import view_task
 from chalicelib.wiring import Desk
 
 ALL_TASKS = "tasks"
+_TASK_TOPIC = re.compile(r"task:[0-9A-Za-z-]{1,64}")
 _ACTIONS = "subscribe, unsubscribe, ping"
 
 
@@ -71,7 +73,7 @@ def _parse(body: str) -> tuple[str, list[str]]:
     if not isinstance(topics, list) or not topics or len(topics) > MOST_TOPICS:
         raise InvalidRequest(f"topics must be a list of 1 to {MOST_TOPICS} texts")
     for topic in topics:
-        named = isinstance(topic, str) and topic.startswith("task:") and len(topic) <= 100
+        named = isinstance(topic, str) and bool(_TASK_TOPIC.fullmatch(topic))
         if topic != ALL_TASKS and not named:
             raise InvalidRequest("a topic is tasks or task:<id>", reason="UNKNOWN_TOPIC")
     return message["action"], list(dict.fromkeys(topics))

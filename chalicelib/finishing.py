@@ -55,20 +55,43 @@ async def finish_task(desk: Desk, meta: Item, progs: list[Item]) -> None:
     message = (
         f"Collected {result['succeeded']} of {result['units']} units, {result['candles']} candles"
     )
-    error = None
+    values: Item = {"result": result, "message": message}
     if result["failed"]:
-        message += f"; {result['failed']} units failed"
+        values["message"] += f"; {result['failed']} units failed"
     if state == tasks.FAILED:
-        error = f"{result['failed']} of {result['units']} units failed ({_reasons(progs)})"
-    await _end(desk, meta, state, result, message, error)
+        values["error"] = (
+            f"{result['failed']} of {result['units']} units failed ({_reasons(progs)})"
+        )
+    await _end(desk, meta, state, values, "active")
 
 
 async def fail_task(desk: Desk, meta: Item, reason: str, detail: str) -> None:
-    """End a task that cannot go on, with what landed; then shut its PROG items."""
-    _, progs = await desk.tasks.read_with_progs(meta["task_id"], desk.now_ms())
+    """End a task that cannot go on, with what landed."""
     error = f"{reason}: {detail}"
-    if await _end(desk, meta, tasks.FAILED, totals(meta, progs), "Failed", error):
-        await close_progs(desk, meta)
+    moved = await _end(desk, meta, tasks.FAILED, {"message": "Failed", "error": error})
+    if moved is not None:
+        await shut(desk, moved)
+
+
+async def shut(desk: Desk, meta: Item) -> Item:
+    """Shut the PROG items of a task stopped half way, then write down what had landed.
+
+    In this order: a result read before the items are shut may miss what lands meanwhile. Until
+    the result stands, sweep looks after the task. Repeatable; returns META.
+    """
+    progs = await close_progs(desk, meta)
+    result = totals(meta, progs)
+    landed = result["succeeded"] + result["failed"]
+    word = "Cancelled" if meta["state"] == tasks.CANCELLED else "Failed"
+    values = {
+        "stopped_at": desk.now_ms(),
+        "result": result,
+        "message": f"{word} after {landed} of {result['units']} units",
+    }
+    try:
+        return await desk.tasks.note(meta["task_id"], meta["attempt"], values, remove=("active",))
+    except ConditionFailed:  # retried by someone in this moment; the old attempt is shut
+        return {**meta, **values}
 
 
 async def close_progs(desk: Desk, meta: Item) -> list[Item]:
@@ -82,23 +105,20 @@ async def close_progs(desk: Desk, meta: Item) -> list[Item]:
     return closed
 
 
-async def _end(
-    desk: Desk, meta: Item, state: str, result: dict[str, int], message: str, error: str | None
-) -> bool:
+async def _end(desk: Desk, meta: Item, state: str, values: Item, *remove: str) -> Item | None:
+    """Move a task to an end state; META then, or None where it ended another way or was retried."""
     now_ms = desk.now_ms()
-    values: Item = {
-        "completed_at": now_ms,
-        "message": message,
-        "result": result,
-        "ttl": now_ms // 1000 + desk.settings.retention_seconds,
-    }
-    if error:
-        values["error"] = error
+    ttl = now_ms // 1000 + desk.settings.retention_seconds
     try:
-        await desk.tasks.move(meta["task_id"], meta["attempt"], state, values, remove=("active",))
+        return await desk.tasks.move(
+            meta["task_id"],
+            meta["attempt"],
+            state,
+            {"completed_at": now_ms, "ttl": ttl, **values},
+            remove=remove,
+        )
     except ConditionFailed:
-        return False  # it ended another way, or was retried
-    return True
+        return None
 
 
 def _reasons(progs: list[Item]) -> str:

@@ -23,6 +23,7 @@ from chalicelib.messages import PlanMessage
 from chalicelib.planning_rules import PlannedUnit, bounds, messages_for, packs, windows
 from chalicelib.refreshing import refresh_catalogue, refresh_prices
 from chalicelib.requests import CollectionRequest, too_large
+from chalicelib.together import together
 from chalicelib.wiring import Bench, Desk
 
 _AT_ONCE = 10
@@ -134,14 +135,14 @@ async def _send(bench: Bench, meta: dict[str, Any]) -> None:
                 return
             await bench.tasks.mark_sent(task_id, attempt, number, bench.now_ms())
 
-    progs = await asyncio.gather(*map(opened, range(total)))
+    progs = await together(*map(opened, range(total)))
     current = await bench.tasks.read(task_id, bench.now_ms())
     if not current or current["state"] != tasks.RUNNING or current["attempt"] != attempt:
         return  # cancelled meanwhile; whoever did it shuts the PROG items
     if attempt > 1 and "kept_units" not in current:
         kept = sum(len(prog.get("done", ())) for _, prog in progs if prog)
         await bench.tasks.note(task_id, attempt, {"kept_units": kept})
-    await asyncio.gather(
+    await together(
         *(sent(number, units, prog) for number, (units, prog) in enumerate(progs) if prog)
     )
     for number, (_, prog) in enumerate(progs):

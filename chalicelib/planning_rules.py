@@ -66,15 +66,12 @@ def bounds(
     """
     running = timeframes.floor(timeframe, now_ms)
     end = running if end_ms is None else min(end_ms, running)
-    if start_ms is None:
-        start = (
-            timeframes.back(timeframe, end, backfill_candles)
-            if last_open_ms is None
-            else last_open_ms
-        )
-    else:
-        start = start_ms
-    return start, end
+    if start_ms is not None:
+        return start_ms, end
+    if last_open_ms is None:
+        return timeframes.back(timeframe, end, backfill_candles), end
+    # Where an end lies before what is stored, only the last candle before that end is looked at.
+    return min(last_open_ms, timeframes.back(timeframe, end, 1)), end
 
 
 def unit_count(timeframe: str, start_ms: int, end_ms: int, most: int) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from chalicelib import tasks
-from chalicelib.cancelling import shut
 from chalicelib.errors import ConditionFailed, Conflict
+from chalicelib.finishing import shut
 from chalicelib.requests import CollectionRequest
 from chalicelib.submitting import deadline, queue_planning
 from chalicelib.viewing import find_task
@@ -25,10 +25,10 @@ async def retry_task(desk: Desk, task_id: str, again: bool = False) -> int:
         return int(meta["attempt"])
     if meta["state"] in tasks.ACTIVE:
         raise Conflict(f"task {task_id} is {meta['state']}", reason="TASK_ACTIVE")
-    if meta["state"] == tasks.COMPLETED and not meta.get("result", {}).get("failed"):
+    if meta["state"] == tasks.COMPLETED and not meta["result"].get("failed"):
         raise Conflict(f"task {task_id} has no failed unit", reason="NOTHING_TO_RETRY")
-    if meta["state"] == tasks.CANCELLED and "result" not in meta:
-        meta = await shut(desk, meta)  # its cancel died half way
+    if "result" not in meta:
+        meta = await shut(desk, meta)  # what stopped it died half way
     attempt, now_ms = int(meta["attempt"]) + 1, desk.now_ms()
     remove = ["completed_at", "error", "result", "ttl", "progs_done", "stopped_at", "kept_units"]
     try:

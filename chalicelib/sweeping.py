@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib import tasks
-from chalicelib.cancelling import shut
 from chalicelib.errors import CallFailed, ConditionFailed
-from chalicelib.finishing import fail_task, finish_prog, finish_task
+from chalicelib.finishing import fail_task, finish_prog, finish_task, shut
 from chalicelib.gateways.task_table import OPEN
 from chalicelib.logs import log
 from chalicelib.planning_rules import messages_for
@@ -42,7 +41,7 @@ async def _sweep_task(desk: Desk, task_id: str, idle: bool | None) -> bool | Non
     meta, progs = await desk.tasks.read_with_progs(task_id, now_ms)
     if meta is None:
         return idle
-    if meta["state"] == tasks.CANCELLED and "result" not in meta:
+    if meta["state"] in tasks.TERMINAL and "result" not in meta:  # stopped, but not shut
         await shut(desk, meta)
     if meta["state"] not in tasks.ACTIVE:
         return idle

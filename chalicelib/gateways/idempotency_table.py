@@ -72,7 +72,12 @@ class IdempotencyTable:
                 owner,
                 key,
                 "SET #state = :state, claimed_at = :now",
-                {":state": IN_FLIGHT, ":now": now_ms, ":old": old["claimed_at"]},
+                {
+                    ":state": IN_FLIGHT,
+                    # Later than the old claim even within one millisecond: only one may win.
+                    ":now": max(now_ms, old["claimed_at"] + 1),
+                    ":old": old["claimed_at"],
+                },
                 "claimed_at = :old AND #state <> :answered",
             )
         except ConditionFailed:  # another repetition was quicker

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 Item = dict[str, Any]
+#: As it is before a mutant may change it.
+_OBJECT_KEY = CandleStore.key
 
 
 class Violation(AssertionError):
@@ -196,9 +198,8 @@ def _check_candles(world: World, changes: list[tuple[Item, Item]], units: dict[s
         parts = dict(part.split("=") for part in key.split("/")[1:-1])
         symbol, timeframe = parts["symbol"], parts["timeframe"]
         candles = decode(content)
-        expected_key = CandleStore(world.aws, "candles", "binance").key(
-            symbol, timeframe, candles.open_times[0]
-        )
+        store = CandleStore(world.aws, "candles", "binance")
+        expected_key = _OBJECT_KEY(store, symbol, timeframe, candles.open_times[0])
         if key != expected_key:
             raise Violation("storage", f"{key} should be {expected_key}")
         _check_rows(world, symbol, timeframe, candles)

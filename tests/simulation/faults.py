@@ -39,6 +39,7 @@ _OFTENER = {
     "double_sweep": 8,
     "skipped_sweep": 8,
     "index_lags": 6,
+    "exchange_slow": 2,
 }
 
 

@@ -237,13 +237,23 @@ class World:
         if container.dead:
             return
         self._idle.setdefault(source.url, []).append(container)
-        for record in acknowledged(answer, records):
+        for record in self._acknowledged(answer, records):
             self.aws.sqs.delete(source.url, record["receiptHandle"])
+
+    def _acknowledged(self, answer: Any, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        deleted = acknowledged(answer, records)
+        named = len(answer["batchItemFailures"])
+        if len(deleted) + named != len(records):
+            self.violation = Violation("batch", f"{answer} does not name messages of the batch")
+        return deleted
 
     def _container(self, kind: str) -> Container:
         idle = self._idle.get(kind)
         if idle and self.random.random() < 0.8:
-            return idle.pop()
+            container = idle.pop()
+            if container.dead:
+                self.violation = Violation("leftover", "an invocation left something running")
+            return container
         return Container(self, self.random.choice((0, 0, 0, -1500, 700, 4000)))
 
     # --- the clock's triggers -----------------------------------------------------------------
@@ -259,6 +269,7 @@ class World:
 
     async def _sweep(self) -> None:
         container = Container(self, self.random.choice((0, 0, -1500, 4000)))
+        container.sweeps = True
         container.deadline_ms = self.clock() + 60_000
         try:
             await sweeping.sweep(container.bench)

@@ -85,7 +85,7 @@ def test_a_range_never_reaches_into_the_running_candle(
     if start is not None:
         assert got[0] == start
     elif last is not None:
-        assert got[0] == last
+        assert got[0] == min(last, timeframes.back(frame, got[1], 1))
     else:
         assert got[0] == timeframes.back(frame, got[1], backfill)
 

@@ -1,0 +1,256 @@
+"""Mutants: the engine with one guard removed. Each must be killed by a simulated schedule.
+
+`python -m tests.simulation.mutants` prints each with the seed that killed it; exit code 1 where
+one survived.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from chalicelib import batches, collecting, finishing, tasks, viewing
+from chalicelib.collecting import Outcome
+from chalicelib.gateways import task_table
+from chalicelib.gateways.candle_store import CandleStore
+from chalicelib.gateways.task_table import TaskTable, failed_units
+from chalicelib.gateways.work_queue import WorkQueue
+from tests.simulation.running import play
+from tests.simulation.world import World
+
+MOST_SEEDS = 600
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`patched` removes the guard while it lasts; `prepare` changes each world instead."""
+
+    name: str
+    patched: Callable[[], AbstractContextManager[None]] | None = None
+    prepare: Callable[[World], None] | None = None
+
+    def killed_by(self, most: int = MOST_SEEDS) -> tuple[int, str] | None:
+        """The first seed whose schedule breaks, and how; None where the mutant survives."""
+        for seed in range(most):
+            with (self.patched or _unchanged)():
+                broken = play([seed], self.prepare).broken
+            # A seed that breaks the engine as it is says nothing of the mutant.
+            if broken and not play([seed]).broken:
+                return seed, broken[seed]
+        return None
+
+
+@contextmanager
+def _unchanged() -> Iterator[None]:
+    yield
+
+
+def replacing(target: Any, name: str, make: Callable[[Any], Any]) -> Callable[[], Any]:
+    """A context in which `target.name` is what `make` makes of it."""
+
+    @contextmanager
+    def patched() -> Iterator[None]:
+        original = getattr(target, name)
+        setattr(target, name, make(original))
+        try:
+            yield
+        finally:
+            setattr(target, name, original)
+
+    return patched
+
+
+def both(*patches: Callable[[], Any]) -> Callable[[], Any]:
+    @contextmanager
+    def patched() -> Iterator[None]:
+        first, *rest = patches
+        with first():
+            if rest:
+                with both(*rest)():
+                    yield
+            else:
+                yield
+
+    return patched
+
+
+def _rewriting(change: Callable[[dict[str, Any]], None]) -> Callable[[], Any]:
+    """The update that counts units, changed before it is sent."""
+
+    def make(original: Any) -> Any:
+        async def update(self: TaskTable, key: dict[str, Any], **parameters: Any) -> Any:
+            if "done :units" in parameters["UpdateExpression"]:
+                change(parameters)
+            return await original(self, key, **parameters)
+
+        return update
+
+    return replacing(TaskTable, "_update", make)
+
+
+def _drop(pattern: str, *values: str, name: str = "") -> Callable[[dict[str, Any]], None]:
+    def change(parameters: dict[str, Any]) -> None:
+        condition = re.sub(pattern, "", parameters["ConditionExpression"])
+        parameters["ConditionExpression"] = (
+            condition.removeprefix(" AND ") or "attribute_exists(pk)"
+        )
+        for value in [*parameters["ExpressionAttributeValues"]]:
+            if any(re.fullmatch(wanted, value) for wanted in values):
+                del parameters["ExpressionAttributeValues"][value]
+        if name:
+            del parameters["ExpressionAttributeNames"][name]
+
+    return change
+
+
+def _from_a_counter(parameters: dict[str, Any]) -> None:
+    count = len(parameters["ExpressionAttributeValues"][":units"]["NS"])
+    _drop(r" AND NOT contains\(done, :u\d+\)", r":u\d+")(parameters)
+    parameters["UpdateExpression"] += ", counted :counted"
+    parameters["ExpressionAttributeValues"][":counted"] = {"N": str(count)}
+
+
+def _counter_is_full(_: Any) -> Any:
+    return lambda prog: prog.get("counted", 0) >= prog["unit_count"] > 0
+
+
+def _ignoring_failed(_: Any) -> Any:
+    async def send(self: Any, url: str, batch: Any, delay_seconds: int) -> list[Any]:
+        entries = [
+            {"Id": str(at), "MessageBody": m.encode(), "MessageGroupId": m.task_id}
+            for at, m in enumerate(batch)
+        ]
+        await self._call("sqs", "SendMessageBatch", QueueUrl=url, Entries=entries)
+        return []
+
+    return send
+
+
+def _keyed_by_receipt(original: Any) -> Any:
+    async def each(event: Any, one: Any) -> Any:
+        answer = await original(event, one)
+        handles = {record["messageId"]: record["receiptHandle"] for record in event["Records"]}
+        failed = [handles[entry["itemIdentifier"]] for entry in answer["batchItemFailures"]]
+        return {"batchItemFailures": [{"itemIdentifier": handle} for handle in failed]}
+
+    return each
+
+
+def _same_attempt(original: Any) -> Any:
+    async def move(
+        self: Any, task_id: str, attempt: int, to: str, values: Any, *more: Any, **kw: Any
+    ) -> Any:
+        if to == tasks.PENDING:
+            values = {**values, "attempt": attempt}
+        return await original(self, task_id, attempt, to, values, *more, **kw)
+
+    return move
+
+
+def _random_key(original: Any) -> Any:
+    def key(self: Any, *where: Any) -> str:
+        return str(original(self, *where)).replace(".parquet", f"-{uuid.uuid4().hex}.parquet")
+
+    return key
+
+
+def _acknowledging_first(original: Any) -> Any:
+    async def collect(bench: Any, budget: Any, event: Any, remaining_ms: Any) -> Any:
+        world = bench.exchange._container.world
+        for url in (world.settings.urgent_queue_url, world.settings.work_queue_url):
+            for record in event["Records"]:
+                world.aws.sqs.delete(url, record["receiptHandle"])
+        return await original(bench, budget, event, remaining_ms)
+
+    return collect
+
+
+def _not_closing(_: Any) -> Any:
+    async def close(desk: Any, meta: Any) -> list[Any]:
+        return list((await desk.tasks.read_with_progs(meta["task_id"], desk.now_ms()))[1])
+
+    return close
+
+
+def _dropping_the_rest(_: Any) -> Any:
+    async def hand_on(*_: Any) -> Outcome:
+        return Outcome.DONE
+
+    return hand_on
+
+
+def _old_failures_too(_: Any) -> Any:
+    def totals(meta: Any, progs: Any) -> dict[str, int]:
+        failed = sum(len(failed_units(prog)) for prog in progs)
+        counted = sum(len(prog.get("done", ())) for prog in progs)
+        return {
+            "units": meta.get("total_units", 0),
+            "succeeded": counted - failed,
+            "failed": failed,
+            "candles": sum(prog["candles"] for prog in progs),
+            "rejected_candles": sum(prog["rejected"] for prog in progs),
+        }
+
+    return totals
+
+
+def _no_sweep(world: World) -> None:
+    world.sweeps = False
+
+
+def _no_bury(world: World) -> None:
+    world.buries = False
+
+
+MUTANTS = (
+    Mutant("no fence", _rewriting(_drop(r" AND NOT contains\(done, :u\d+\)", r":u\d+"))),
+    Mutant("no attempt in the condition", _rewriting(_drop(r"attempt = :attempt", ":attempt"))),
+    Mutant(
+        "no state in the condition",
+        _rewriting(_drop(r" AND #state = :open", ":open", name="#state")),
+    ),
+    Mutant(
+        "progress from a counter",
+        both(_rewriting(_from_a_counter), replacing(finishing, "is_full", _counter_is_full)),
+    ),
+    Mutant(
+        "acknowledge before progress", replacing(batches, "collect_batch", _acknowledging_first)
+    ),
+    Mutant("ignore Failed entries", replacing(WorkQueue, "_send_batch", _ignoring_failed)),
+    Mutant("a random object key", replacing(CandleStore, "key", _random_key)),
+    Mutant("no sweep", prepare=_no_sweep),
+    Mutant("no bury", prepare=_no_bury),
+    Mutant("no ttl filter", replacing(task_table, "is_expired", lambda _: lambda *_: False)),
+    Mutant("retry keeps the attempt", replacing(TaskTable, "move", _same_attempt)),
+    Mutant("batch failure keyed wrongly", replacing(batches, "_each", _keyed_by_receipt)),
+    Mutant("cancel leaves items open", replacing(finishing, "close_progs", _not_closing)),
+    Mutant("items are full at once", replacing(finishing, "is_full", lambda _: lambda prog: True)),
+    Mutant("the rest is not handed on", replacing(collecting, "_hand_on", _dropping_the_rest)),
+    Mutant(
+        "failures of older attempts count",
+        both(
+            replacing(finishing, "totals", _old_failures_too),
+            replacing(viewing, "totals", _old_failures_too),
+        ),
+    ),
+)
+
+
+def main() -> int:
+    survivors = 0
+    for mutant in MUTANTS:
+        killed = mutant.killed_by()
+        survivors += killed is None
+        verdict = "SURVIVED" if killed is None else f"killed by seed {killed[0]}: {killed[1][:100]}"
+        print(f"{mutant.name:<34} {verdict}", flush=True)
+    print(f"{len(MUTANTS) - survivors} of {len(MUTANTS)} mutants killed")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
