@@ -59,12 +59,15 @@ async def _start(bench: Bench, meta: dict[str, Any]) -> dict[str, Any] | None:
     """Move the task to running with a plan; META as it stands then, None where it is over."""
     task_id, attempt, now_ms = meta["task_id"], meta["attempt"], bench.now_ms()
     values: dict[str, Any] = {"started_at": now_ms, "message": "Planned"}
-    if "plan_id" not in meta:  # a retry keeps its plan
+    ttl = now_ms // 1000 + CHILD_TTL_SECONDS
+    if "plan_id" in meta:  # a retry keeps its plan, which must outlive it
+        for number in range(meta["progs_total"]):
+            kept = await bench.tasks.read_units(task_id, meta["plan_id"], number)
+            await bench.tasks.write_units(task_id, meta["plan_id"], {number: kept}, ttl)
+    else:
         progs = packs(await _units(bench, CollectionRequest.unpack(meta["request"]), now_ms))
         plan_id = uuid.uuid4().hex[:12]
-        await bench.tasks.write_units(
-            task_id, plan_id, dict(enumerate(progs)), now_ms // 1000 + CHILD_TTL_SECONDS
-        )
+        await bench.tasks.write_units(task_id, plan_id, dict(enumerate(progs)), ttl)
         values |= {
             "plan_id": plan_id,
             "progs_total": len(progs),
@@ -157,7 +160,7 @@ async def _refresh(bench: Bench, meta: dict[str, Any]) -> None:
     task_id, attempt = meta["task_id"], meta["attempt"]
     if meta["state"] == tasks.PENDING:
         try:
-            await bench.tasks.move(
+            meta = await bench.tasks.move(
                 task_id,
                 attempt,
                 tasks.RUNNING,

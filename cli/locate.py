@@ -40,6 +40,8 @@ def with_prefix(url: str) -> str:
     if not usable:
         raise UnusableUrl(f"{url!r} is not an http(s) URL.")
     path = parts.path.rstrip("/")
+    if path.endswith("/api"):  # API Gateway's own URL ends with its stage
+        path = path.removesuffix("/api")
     path = path if path.endswith(PREFIX) else path + PREFIX
     return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
 

@@ -40,7 +40,8 @@ def roles() -> dict[str, dict[str, Any]]:
 def _statements() -> dict[str, list[Statement]]:
     all_queues = ("PlanQueue", "UrgentQueue", "WorkQueue", "DeadLetterQueue", "StreamFailureQueue")
     submit = [
-        _table("TasksTable", *READ, *WRITE, indexes=True),
+        # Deleting frees the Idempotency-Key of a rejected request.
+        _table("TasksTable", *READ, *WRITE, "DeleteItem", indexes=True),
         _send("PlanQueue"),
     ]
     # sweep sends again what plan did not get to send, so both need the same.
@@ -71,7 +72,10 @@ def _statements() -> dict[str, list[Statement]]:
             _allow(("s3:ListBucket",), _arn("CandlesBucket")),
         ],
         "bury": [_receive("DeadLetterQueue"), _table("TasksTable", *READ, *WRITE)],
-        "sweep": fan_out,
+        "sweep": [
+            *fan_out,
+            _allow(("sqs:GetQueueAttributes",), *(_arn(queue) for queue in all_queues)),
+        ],
         "refresh_prices": [_table("MarketTable", *READ, *WRITE)],
         "run_schedule": [*submit, _table("MarketTable", *READ)],
         "on_task_change": [
@@ -91,6 +95,8 @@ def _statements() -> dict[str, list[Statement]]:
         "websocket_message": [
             _table("ConnectionsTable", *EVERYTHING),
             _table("TasksTable", *READ),
+            _table("MarketTable", *READ),
+            _table("AuditTable", *READ),
             _push(),
         ],
         "websocket_disconnect": [_table("ConnectionsTable", *EVERYTHING), _push()],

@@ -23,6 +23,7 @@ _LISTED = [
     "created_at",
     "started_at",
     "completed_at",
+    "stopped_at",
     "message",
     "error",
     "result",

@@ -129,7 +129,7 @@ def finish_embedded(to: Account, stack: str, template: Template) -> None:
 def embedded_urls(endpoint_url: str, to: Account, stack: str) -> tuple[str, str]:
     """(HTTP, WebSocket) addresses of the stack's APIs on an embedded cloud.
 
-    The HTTP one is its stage's, after which the API's own path, /api/v1/..., follows.
+    The HTTP one is without its stage, which is called api: /api/v1/... follows.
     """
     resources = to.client("cloudformation").describe_stack_resources(StackName=stack)
     ids = {
@@ -137,7 +137,7 @@ def embedded_urls(endpoint_url: str, to: Account, stack: str) -> tuple[str, str]
     }
     base = f"{endpoint_url}/_aws/execute-api"
     sockets = f"{base}/{ids['AWS::ApiGatewayV2::Api']}/api"
-    return f"{base}/{ids['AWS::ApiGateway::RestApi']}/api", re.sub("^http", "ws", sockets)
+    return f"{base}/{ids['AWS::ApiGateway::RestApi']}", re.sub("^http", "ws", sockets)
 
 
 def outputs_of(to: Account, stack: str) -> dict[str, str] | None:

@@ -83,7 +83,7 @@ def _summary(console: Console, task: dict[str, Any], seconds: float) -> None:
     candles = result.get("candles", task.get("candles", 0))
     console.print(
         f"\n{units.get('succeeded', 0)} of {units.get('total', 0)} units, "
-        f"{candles:,} new candles in {seconds:.1f} s",
+        f"{candles:,} candles in {seconds:.1f} s",
         highlight=False,
     )
     for failure in (task.get("failures") or [])[:10]:

@@ -24,7 +24,9 @@ from chalicelib.timeframes import iso
 from chalicelib.viewing import list_active, list_tasks, view_task
 from chalicelib.wiring import Desk
 
-PREFIX = "/api/v1/data-collector"
+#: The stage is called `api`; API Gateway takes it off before a path reaches us.
+_ROOT = "/v1/data-collector"
+PREFIX = "/api" + _ROOT
 #: Seconds after which asking again makes sense.
 POLL_SECONDS = "1"
 _LONGEST_ID = 100
@@ -43,7 +45,7 @@ def _route(method: str, path: str) -> Callable[[View], View]:
 
     def register(view: View) -> View:
         answer = guarded(view, lambda: str(_request().context.get("path") or path))
-        registered: View = routes.route(PREFIX + path, methods=[method], content_types=[])(answer)
+        registered: View = routes.route(_ROOT + path, methods=[method], content_types=[])(answer)
         return registered
 
     return register
@@ -108,12 +110,14 @@ def get_tasks() -> Response:
 
 @_route("GET", "/tasks/active")
 def get_active_tasks() -> Response:
+    _query()
     found = run(list_active(wiring.desk()))
     return _json(200, {"tasks": found, "count": len(found)})
 
 
 @_route("GET", "/tasks/stats")
 def get_task_stats() -> Response:
+    _query()
     return _json(200, run(task_stats(wiring.desk(), _owner())))
 
 
@@ -153,6 +157,7 @@ def retry(task_id: str) -> Response:
 
 @_route("GET", "/status")
 def get_status() -> Response:
+    _query()
     return _json(200, run(collector_status(wiring.desk(), _owner())))
 
 
@@ -220,7 +225,7 @@ def _query(*allowed: str) -> dict[str, str]:
         if name not in allowed:
             errors.append(
                 {
-                    "detail": f"unknown parameter; allowed are {', '.join(allowed)}",
+                    "detail": f"unknown parameter; allowed are: {', '.join(allowed) or 'none'}",
                     "pointer": f"/{name[:100]}",
                 }
             )

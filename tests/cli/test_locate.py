@@ -59,6 +59,7 @@ def test_the_client_uses_what_it_finds(tmp_path, monkeypatch):
         (f"http://h:1{PREFIX}/", f"http://h:1{PREFIX}"),
         (f"https://h/prod{PREFIX}?x=1#y", f"https://h/prod{PREFIX}"),
         ("https://h/prod", f"https://h/prod{PREFIX}"),
+        ("https://h/api/", f"https://h{PREFIX}"),
         ("localhost:8000", f"http://localhost:8000{PREFIX}"),
         (" http://[::1]:8 ", f"http://[::1]:8{PREFIX}"),
     ],

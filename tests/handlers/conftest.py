@@ -14,7 +14,8 @@ from chalicelib import wiring
 from chalicelib.gateways.aws import run
 from chalicelib.wiring import Desk
 
-PREFIX = "/api/v1/data-collector"
+#: As API Gateway hands it on, without the stage.
+PREFIX = "/v1/data-collector"
 
 
 @dataclass

@@ -42,7 +42,9 @@ def test_the_readme_calls_every_route_by_curl_and_no_other() -> None:
         assert path, line
         method = re.search(r"-X (\w+)", line)
         shown.add((_UUID.sub("{task_id}", path[1]), method[1] if method else "GET"))
-    assert shown == {(path, method) for path, methods in app.routes.items() for method in methods}
+    assert shown == {
+        ("/api" + path, method) for path, methods in app.routes.items() for method in methods
+    }
 
 
 @every_page
