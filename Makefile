@@ -7,7 +7,7 @@ STAGE ?= dev
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help run down test chaos check package deploy clean venv
+.PHONY: help run down test chaos bench check package deploy clean venv
 
 help: ## This list
 	@echo "make <target>; the targets:"
@@ -24,6 +24,9 @@ test: venv ## Run all tests
 
 chaos: venv ## Kill, duplicate, refuse and fail during one large task, and print what came of it (CHAOS='--seed 2')
 	@$(PY) -m tests.chaos $(CHAOS)
+
+bench: venv ## Measure what the design promises in numbers (BENCH='worker_cpu cold_start' for some)
+	@$(PY) -m benchmarks $(BENCH)
 
 check: venv ## Format, lint, types, tests and the built template: what CI runs
 	$(PY) -m ruff format --check .
