@@ -73,7 +73,7 @@ def _storm(
 ) -> Toll:
     deadline = time.monotonic() + STORM_WITHIN_S
     with Storm(cloud, endpoint, task_id, kills, seed) as storm:
-        while not storm.is_over():
+        while (done := storm.done()) < 1:
             if time.monotonic() > deadline:
                 raise Broken(f"the storm was not over within {STORM_WITHIN_S} s: {storm.toll}")
             task = watcher.poll()
@@ -86,8 +86,7 @@ def _storm(
                 )
             display.show(task, f"{_so_far(storm.toll)}, {len(endpoint.refusals)} refusals")
             storm.task_done = task["progress"] / 100
-            ahead = storm.task_done > storm.toll.killed / kills
-            days.answer_in(SLOW_MS if ahead else QUICK_MS)
+            days.answer_in(SLOW_MS if storm.task_done > done else QUICK_MS)
     return storm.toll
 
 

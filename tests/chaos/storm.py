@@ -75,15 +75,18 @@ class Storm:
         self._stop.set()
         self._pool.shutdown(wait=True)
 
-    def is_over(self) -> bool:
-        """Whether enough of everything has been done. Raises what broke in one of its threads."""
+    def done(self) -> float:
+        """How much of it has been done, 1 for enough of everything; it goes on until it is left.
+
+        Raises what broke in one of its threads.
+        """
         for part in self._parts:
             if part.done():
                 part.result()
-        return (
-            self.toll.killed >= self._kills
-            and self.toll.copies.total() >= COPIES
-            and len(self._endpoint.refusals) >= REFUSALS
+        return min(
+            self.toll.killed / self._kills,
+            self.toll.copies.total() / COPIES,
+            len(self._endpoint.refusals) / REFUSALS,
         )
 
     def _kill_workers(self, chance: random.Random) -> None:
@@ -115,7 +118,7 @@ class Storm:
                 copies["plan queue"] += 1
 
     def _refuse(self, chance: random.Random) -> None:
-        while not self._wait(chance.uniform(5, 15)):
+        while not self._wait(chance.uniform(4, 12)):
             self._endpoint.refuse(chance.uniform(1, 4))
 
     def _wait(self, seconds: float) -> bool:
