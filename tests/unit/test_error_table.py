@@ -1,0 +1,806 @@
+"""Every documented error at every place that calls AWS, one at a time.
+
+The table is generated: stories that together are a task's whole life are played on the doubles and
+every call site is recorded, by the trigger it runs under and the functions that lead to it. Then
+each story is played again and again, with one error at one site, and must come to the same end.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from chalice.test import Client
+
+from app import app
+from chalicelib import (
+    batches,
+    connecting,
+    notifying,
+    refreshing,
+    scheduling,
+    sweeping,
+    tasks,
+    wiring,
+)
+from chalicelib.attributes import item_from_wire
+from chalicelib.budget import Budget
+from chalicelib.errors import CallFailed, CollectorError
+from chalicelib.settings import Settings
+from tests.doubles.aws import Aws, Called, Hook
+from tests.doubles.clock import Clock, SimulatedLoop
+from tests.doubles.error_codes import (
+    TROUBLES,
+    Always,
+    CallSite,
+    Moment,
+    OneError,
+    Recorder,
+    Trouble,
+)
+from tests.doubles.exchange import Exchange
+from tests.doubles.faults import Meanwhile, is_update_of
+from tests.doubles.fleet import Crash
+from tests.simulation.checks import check_history
+from tests.simulation.small import small_plans
+
+#: A range around New Year, so that hourly candles fall into two objects.
+BODY: dict[str, Any] = {
+    "symbols": ["BTCUSDT", "ETHUSDT"],
+    "timeframes": ["1h", "1d"],
+    "start": "2025-12-31T22:00:00Z",
+    "end": "2026-01-01T02:00:00Z",
+}
+#: A task that has not ended by then hangs.
+PATIENCE_MS = 3 * 3_600_000
+MINUTE_MS = 60_000
+RETENTION_SECONDS = 86_400
+#: Fewer call sites or cases than this would mean that the table no longer finds them.
+LEAST_SITES, LEAST_CASES = 120, 1_700
+
+PUSH = "apigatewaymanagementapi.PostToConnection"
+#: What is kept silent on purpose: (last function, operation) -> why.
+SILENT = {
+    ("work_queue.WorkQueue.retry_later", "sqs.ChangeMessageVisibility"): (
+        "only the wait before the next delivery is lost; the visibility timeout stands instead"
+    ),
+    ("connection_table.ConnectionTable.send", PUSH): (
+        "GoneException is the documented answer for a closed connection: its rows are deleted"
+    ),
+}
+
+
+class Life:
+    """One installation: doubles, triggers that come when they are due, and people who repeat."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.settings = Settings(
+            exchange_url="http://exchange.test",
+            tasks_table="tasks",
+            market_table="market",
+            connections_table="connections",
+            audit_table="audit",
+            candles_bucket="candles",
+            plan_queue_url="https://queues.test/plan",
+            urgent_queue_url="https://queues.test/urgent",
+            work_queue_url="https://queues.test/work",
+            dead_letter_queue_url="https://queues.test/dead",
+            schedule_timeframes=("1h", "1d"),
+            backfill_candles=3,
+            retention_seconds=RETENTION_SECONDS,  # longer than any error delays a story
+        )
+        self.aws = Aws.for_settings(self.clock, self.settings)
+        self.aws.dynamodb.copies = False  # our gateways build what they send, and only read answers
+        self.exchange = Exchange(self.clock)
+        self.loop = SimulatedLoop(self.clock)
+        self.bench = wiring.bench_over(self.aws, self.settings, self.clock, self.exchange)  # type: ignore[arg-type]
+        self.budget = Budget(self.bench)
+        self.edge = "nobody"
+        self.surfaced: set[str] = set()
+        self.error: OneError | None = None
+        self.streamed = 0
+        self.next_sweep = self.clock() + MINUTE_MS
+        # For tests.simulation.checks, which hold a whole history against the invariants.
+        self.people: list[Any] = []
+        self.receipts: list[tuple[str, int, int, int]] = []
+
+    def records(self) -> list[dict[str, Any]]:
+        return self.aws.dynamodb.tables["tasks"].stream
+
+    # --- triggers -------------------------------------------------------------------------------
+
+    def invoke(self, edge: str, work: Callable[[], Any]) -> tuple[bool, Any]:
+        """One invocation; (True, its answer) or (False, what it raised), as its trigger sees it."""
+        before = self.error is None or self.error.struck is not None
+        self.edge = edge
+        log = io.StringIO()
+        outcome: tuple[bool, Any]
+        try:
+            with redirect_stderr(log):
+                outcome = True, work()
+        except (CollectorError, Crash) as error:
+            outcome = False, error
+        self.edge = "nobody"
+        if self.error is None or before or self.error.struck is None:
+            return outcome
+        if not outcome[0]:
+            self.surfaced.add("raised")
+        if log.getvalue():
+            self.surfaced.add("logged")
+        if self.error.asked_again:
+            self.surfaced.add("asked again")
+        answer = outcome[1]
+        if isinstance(answer, dict) and answer.get("batchItemFailures"):
+            self.surfaced.add("batch failure")
+        if getattr(answer, "status_code", 0) >= 500:
+            self.surfaced.add("HTTP problem")
+        return outcome
+
+    def run(self, edge: str, work: Callable[[], Awaitable[Any]]) -> tuple[bool, Any]:
+        return self.invoke(edge, lambda: self.loop.run_until_complete(work()))  # type: ignore[arg-type]
+
+    def deliver(self, name: str) -> int:
+        """Give one batch of a queue to its function; returns how many messages that were."""
+        url, most, function = {
+            "plan": (self.settings.plan_queue_url, 1, self._plan),
+            "urgent": (self.settings.urgent_queue_url, 2, self._collect),
+            "work": (self.settings.work_queue_url, 2, self._collect),
+            "bury": (self.settings.dead_letter_queue_url, 10, self._bury),
+        }[name]
+        records = self.aws.sqs.receive(url, most)
+        if not records:
+            return 0
+        edge = "collect" if name in ("urgent", "work") else name
+        fine, answer = self.run(edge, lambda: function({"Records": records}))
+        if fine:
+            failed = {entry["itemIdentifier"] for entry in answer["batchItemFailures"]}
+            for record in records:
+                if record["messageId"] not in failed:
+                    self.aws.sqs.delete(url, record["receiptHandle"])
+        return len(records)
+
+    async def _plan(self, event: dict[str, Any]) -> dict[str, Any]:
+        return await batches.plan_batch(self.bench, event)
+
+    async def _collect(self, event: dict[str, Any]) -> dict[str, Any]:
+        return await batches.collect_batch(self.bench, self.budget, event, lambda: 60_000)
+
+    async def _bury(self, event: dict[str, Any]) -> dict[str, Any]:
+        return await batches.bury_batch(self.bench, event)
+
+    def stream(self) -> None:
+        """Hand the stream's new records on; a batch that fails comes again."""
+        end = len(self.records())
+        fresh = self.records()[self.streamed : end]
+        if fresh and self.run("stream", lambda: notifying.record_changes(self.bench, fresh))[0]:
+            self.streamed = end
+
+    def sweep(self) -> None:
+        self.run("sweep", lambda: sweeping.sweep(self.bench))
+
+    def prices(self) -> None:
+        """The refresh of one minute, and of the next where that failed."""
+        for _ in range(2):
+            fine, _ = self.run("prices", lambda: refreshing.refresh_prices(self.bench))
+            if fine:
+                return
+
+    def schedule(self) -> None:
+        """EventBridge fires, twice, and tries a failed invocation again."""
+        for _ in range(2):
+            for _ in range(3):
+                fine, _ = self.run(
+                    "schedule",
+                    lambda: scheduling.run_schedule(self.bench, "2026-03-04T05:06:00Z", "r"),
+                )
+                if fine:
+                    break
+
+    def socket(self, edge: str, work: Callable[[], Awaitable[Any]]) -> None:
+        """A client that asks once more where its message was answered with an error."""
+        for _ in range(2):
+            if self.run(edge, work)[0]:
+                return
+
+    def settle(self) -> None:
+        """Let everything come that is due, until nothing is left to do. Fails where that hangs."""
+        until = self.clock() + PATIENCE_MS
+        while True:
+            self.stream()
+            if sum(self.deliver(name) for name in ("plan", "urgent", "work", "bury")):
+                continue
+            at_ms = self.aws.sqs.next_visible_at()
+            if at_ms is None and not self.active() and self.streamed == len(self.records()):
+                return
+            assert self.clock() < until, f"never came to rest: {self.active()}"
+            self.clock.advance_to(min(at_ms or self.next_sweep, self.next_sweep))
+            if self.clock() >= self.next_sweep:
+                self.next_sweep = self.clock() + MINUTE_MS
+                self.sweep()
+
+    def active(self) -> list[str]:
+        return [item["pk"]["S"] for item in self.aws.items("tasks") if "active" in item]
+
+    # --- people ---------------------------------------------------------------------------------
+
+    def ask(self, method: str, path: str, body: object = None, key: str | None = None) -> Any:
+        """One request, asked again while the answer is that something failed behind it."""
+        headers = {"Content-Type": "application/json"}
+        if key is not None:
+            headers["Idempotency-Key"] = key
+        content = b"" if body is None else json.dumps(body).encode()
+        name = f"{method} {path.partition('?')[0]}"
+        for segment in path.split("/"):
+            name = name.replace(segment, "{id}") if len(segment) == 36 else name
+        for _ in range(4):
+            _, answer = self.invoke(
+                name, lambda: CLIENT.http.request(method, PREFIX + path, headers, content)
+            )
+            problem = json.loads(answer.body) if answer.status_code >= 400 else {}
+            if problem.get("reason") not in ("BACKEND_UNAVAILABLE", "IDEMPOTENCY_KEY_IN_FLIGHT"):
+                assert answer.status_code < 500, answer.body
+                return answer
+            assert (answer.status_code, problem["status"]) in ((503, 503), (409, 409))
+            self.clock.advance(15_000)
+        raise AssertionError(f"{name} failed again and again: {answer.body}")
+
+    def start(self, key: str | None = None, **more: Any) -> str:
+        answer = self.ask("POST", "/start", {**BODY, **more}, key)
+        assert answer.status_code == 202, answer.body
+        return str(answer.json_body["task_id"])
+
+    def cancel(self, task_id: str, key: str | None = None) -> None:
+        answer = self.ask("POST", f"/task/{task_id}/cancel", key=key)
+        if answer.status_code in (200, 202):
+            units = answer.json_body["units"]
+            receipt = (task_id, len(self.records()), units["succeeded"], units["failed"])
+            self.receipts.append(receipt)
+
+    def retry(self, task_id: str, key: str | None = None) -> None:
+        answer = self.ask("POST", f"/task/{task_id}/retry", key=key)
+        # Where the first try's answer was lost, a repetition meets the attempt that it started.
+        assert answer.status_code in (202, 409), answer.body
+        assert f"TASK#{task_id}" in self.active()
+
+
+class CrashIn(Hook):
+    """The process dies at its first call under one trigger."""
+
+    def __init__(self, life: Life, edge: str) -> None:
+        self._life, self._edge = life, edge
+
+    async def before(self, called: Called) -> None:
+        if self._life.edge == self._edge:
+            raise Crash(called.name)
+
+
+# --- stories ------------------------------------------------------------------------------------
+
+
+def a_collection_with_a_key(life: Life) -> None:
+    life.prices()
+    task_id = life.start("a-key")
+    assert life.start("a-key") == task_id
+    for path in (f"/task/{task_id}", "/tasks/active", "/status"):
+        life.ask("GET", path)
+    life.deliver("plan")
+    life.deliver("work")
+    for path in (f"/task/{task_id}", "/tasks", "/tasks/active", "/tasks/stats"):
+        life.ask("GET", path)
+    life.settle()
+    for path in (f"/task/{task_id}", "/tasks?status=completed", "/latest-prices"):
+        life.ask("GET", path)
+
+
+def an_urgent_collection_without_a_key(life: Life) -> None:
+    life.start(priority="high")
+    life.settle()
+
+
+def a_collection_where_much_is_stored(life: Life) -> None:
+    life.start(start="2025-12-31T23:00:00Z", end="2026-01-01T01:00:00Z")
+    life.settle()
+    life.exchange.revision += 1
+    life.start()
+    life.settle()
+    life.start(symbols=["BTCUSDT"])
+    life.settle()
+
+
+def a_refused_symbol_and_a_retry(life: Life) -> None:
+    life.exchange.refused["ETHUSDT"] = "INVALID_SYMBOL"
+    task_id = life.start()
+    life.settle()
+    life.ask("GET", f"/task/{task_id}")
+    life.retry(task_id, "retry-key")
+    life.retry(task_id, "retry-key")
+    life.settle()
+
+
+def too_many_failures(life: Life) -> None:
+    life.exchange.refused["ETHUSDT"] = "INVALID_SYMBOL"
+    life.start(tolerated_failure_percentage=10)
+    life.settle()
+
+
+def a_cancel_and_a_retry(life: Life) -> None:
+    task_id = life.start()
+    life.deliver("plan")
+    life.deliver("work")
+    life.cancel(task_id, "cancel-key")
+    life.ask("GET", f"/task/{task_id}")
+    life.cancel(task_id)
+    life.settle()
+    life.retry(task_id)
+    life.settle()
+
+
+def a_cancel_before_the_plan(life: Life) -> None:
+    life.cancel(life.start())
+    life.settle()
+
+
+def _half_cancelled(life: Life) -> str:
+    """A cancel that died between its two halves, and whose caller gave up."""
+    task_id = life.start()
+    life.deliver("plan")
+
+    async def fail() -> None:
+        raise CallFailed("dynamodb", "UpdateItem", "InternalServerError", "part of the story")
+
+    hook = Meanwhile(is_update_of("PROG#"), fail)
+    life.aws.hooks.append(hook)
+    life.invoke("POST /task/{id}/cancel", lambda: _post(f"/task/{task_id}/cancel"))
+    life.aws.hooks.remove(hook)
+    return task_id
+
+
+def half_a_cancel_and_a_sweep(life: Life) -> None:
+    _half_cancelled(life)
+    life.settle()
+
+
+def half_a_cancel_and_a_retry(life: Life) -> None:
+    life.retry(_half_cancelled(life), "retry-key")
+    life.settle()
+
+
+def half_a_cancel_and_another(life: Life) -> None:
+    life.cancel(_half_cancelled(life))
+    life.settle()
+
+
+def a_plan_message_that_vanished(life: Life) -> None:
+    life.start()
+    life.aws.sqs.queues[life.settings.plan_queue_url].messages.clear()
+    life.settle()
+
+
+def work_messages_that_vanished(life: Life) -> None:
+    life.start()
+    life.deliver("plan")
+    life.aws.sqs.queues[life.settings.work_queue_url].messages.clear()
+    life.settle()
+
+
+def a_plan_that_died_before_it_sent(life: Life) -> None:
+    task_id = life.start()
+
+    async def die() -> None:
+        raise Crash
+
+    hook = Meanwhile(lambda called: called.operation == "SendMessageBatch", die)
+    life.aws.hooks.append(hook)
+    life.deliver("plan")
+    life.aws.hooks.remove(hook)
+    life.ask("GET", f"/task/{task_id}")
+    life.settle()
+
+
+def a_worker_that_died_before_it_told_the_task(life: Life) -> None:
+    life.start(symbols=["BTCUSDT"], timeframes=["1d"])
+    life.deliver("plan")
+
+    async def die() -> None:
+        raise Crash
+
+    hook = Meanwhile(is_update_of("META"), die)
+    life.aws.hooks.append(hook)
+    life.deliver("work")
+    life.aws.hooks.remove(hook)
+    life.settle()
+
+
+def dead_letters_and_a_retry(life: Life) -> None:
+    async def crash(asked: tuple[str, str, int, int]) -> None:
+        if asked[0] == "ETHUSDT":
+            raise Crash
+
+    life.exchange.on_request = crash
+    task_id = life.start()
+    life.settle()
+    life.ask("GET", f"/task/{task_id}")
+    life.exchange.on_request = None
+    life.retry(task_id, "retry-key")
+    life.settle()
+
+
+def a_plan_that_always_dies_and_a_retry(life: Life) -> None:
+    hook = CrashIn(life, "plan")
+    life.aws.hooks.append(hook)
+    task_id = life.start()
+    life.settle()
+    life.aws.hooks.remove(hook)
+    life.retry(task_id, "retry-key")
+    life.settle()
+
+
+def a_task_out_of_time_and_a_retry(life: Life) -> None:
+    task_id = life.start(timeout_seconds=1800)
+    life.deliver("plan")
+    life.deliver("work")
+    life.aws.sqs.queues[life.settings.work_queue_url].messages.clear()
+    life.clock.advance(1_801_000)
+    life.settle()
+    life.retry(task_id, "retry-key")
+    life.settle()
+
+
+def the_exchange_throttles_and_falls_silent(life: Life) -> None:
+    life.exchange.throttled_until = life.clock() + 30_000
+    task_id = life.start()
+    life.deliver("plan")
+    life.deliver("work")
+    life.ask("GET", f"/task/{task_id}")
+    life.ask("GET", "/status")
+    life.settle()
+    life.exchange.down = True
+    life.start()
+    life.deliver("plan")
+    life.deliver("work")
+    life.exchange.down = False
+    life.settle()
+
+
+def one_symbol_gets_no_answer_at_first(life: Life) -> None:
+    life.exchange.unavailable.add("ETHUSDT")
+    life.start()
+    life.deliver("plan")
+    for _ in range(3):
+        life.deliver("work")
+    life.exchange.unavailable.clear()
+    life.settle()
+
+
+def the_first_day(life: Life) -> None:
+    """Nothing is known yet: a schedule loads the catalogue, then a refresh does, then prices."""
+    life.aws.dynamodb.tables["market"].items.clear()
+    life.schedule()
+    life.settle()
+    life.ask("POST", "/refresh-symbols", key="refresh-key")
+    life.settle()
+    life.ask("GET", "/latest-prices?symbols=BTCUSDT")
+
+
+def nothing_trades(life: Life) -> None:
+    life.aws.dynamodb.tables["market"].items.clear()
+    life.exchange.symbols = {"OLDUSDT": "BREAK"}
+    life.schedule()
+    life.settle()
+
+
+def a_refresh_while_the_exchange_is_down(life: Life) -> None:
+    life.exchange.throttled_until = life.clock() + PATIENCE_MS
+    life.prices()
+    life.ask("POST", "/refresh-symbols")
+    life.settle()
+
+
+def sockets(life: Life) -> None:
+    desk = life.bench
+    task_id = life.start()
+    for number in ("one", "two"):
+        topics = json.dumps({"action": "subscribe", "topics": [f"task:{task_id}", "tasks"]})
+        life.socket("connect", lambda number=number: connecting.connect(desk, number))
+        life.socket(
+            "message", lambda number=number, text=topics: connecting.receive(desk, number, text)
+        )
+    for text in ('{"action": "ping"}', "no JSON", '{"action": "unsubscribe", "topics": ["tasks"]}'):
+        life.socket("message", lambda text=text: connecting.receive(desk, "one", text))
+    life.deliver("plan")
+    life.stream()
+    life.aws.sockets.gone.add("two")
+    life.settle()
+    life.socket("disconnect", lambda: connecting.disconnect(desk, "one"))
+
+
+def keys_that_are_rejected_and_taken_over(life: Life) -> None:
+    refused = life.ask("POST", "/start", {**BODY, "symbols": ["NOPE"]}, "used")
+    assert refused.status_code == 400
+    task_id = life.start("used")
+    assert life.ask("POST", "/start", {}, "used").status_code == 422
+
+    async def fail() -> None:
+        raise CallFailed("dynamodb", "PutItem", "InternalServerError", "part of the story")
+
+    hook = Meanwhile(lambda called: called.name == "dynamodb.GetItem", fail)
+    life.aws.hooks.append(hook)
+    life.invoke("POST /start", lambda: _post("/start", BODY, "broken"))
+    life.aws.hooks.remove(hook)
+    assert life.start("broken") != task_id
+    life.settle()
+
+
+def an_expired_task(life: Life) -> None:
+    task_id = life.start()
+    life.settle()
+    life.clock.advance(RETENTION_SECONDS * 1000 + PATIENCE_MS)
+    assert life.ask("GET", f"/task/{task_id}").status_code == 410
+    life.aws.dynamodb.expire("tasks")
+    life.settle()
+    assert life.ask("GET", f"/task/{task_id}").status_code == 410
+    assert life.ask("GET", "/task/unknown").status_code == 404
+
+
+STORIES = (
+    a_collection_with_a_key,
+    an_urgent_collection_without_a_key,
+    a_collection_where_much_is_stored,
+    a_refused_symbol_and_a_retry,
+    too_many_failures,
+    a_cancel_and_a_retry,
+    a_cancel_before_the_plan,
+    half_a_cancel_and_a_sweep,
+    half_a_cancel_and_a_retry,
+    half_a_cancel_and_another,
+    a_plan_message_that_vanished,
+    work_messages_that_vanished,
+    a_plan_that_died_before_it_sent,
+    a_worker_that_died_before_it_told_the_task,
+    dead_letters_and_a_retry,
+    a_plan_that_always_dies_and_a_retry,
+    a_task_out_of_time_and_a_retry,
+    the_exchange_throttles_and_falls_silent,
+    one_symbol_gets_no_answer_at_first,
+    the_first_day,
+    nothing_trades,
+    a_refresh_while_the_exchange_is_down,
+    sockets,
+    keys_that_are_rejected_and_taken_over,
+    an_expired_task,
+)
+Story = Callable[[Life], None]
+
+CLIENT = Client(app)
+PREFIX = next(path for path in app.routes if path.endswith("/start")).removesuffix("/start")
+
+
+def _post(path: str, body: object = None, key: str | None = None) -> Any:
+    headers = {"Content-Type": "application/json", **({"Idempotency-Key": key} if key else {})}
+    content = b"" if body is None else json.dumps(body).encode()
+    return CLIENT.http.request("POST", PREFIX + path, headers, content)
+
+
+@contextmanager
+def a_life() -> Iterator[Life]:
+    """A new installation whose catalogue is loaded, behind the application's routes."""
+    life = Life()
+    original = wiring.desk
+    wiring.desk = lambda: life.bench  # type: ignore[assignment,misc]
+    try:
+        with small_plans():
+            known = life.bench.market.write_catalogue(life.exchange.symbols, 6000, life.clock())
+            life.loop.run_until_complete(known)
+            yield life
+    finally:
+        wiring.desk = original  # type: ignore[misc]
+        life.loop.close()
+
+
+# --- the table ----------------------------------------------------------------------------------
+
+
+@cache
+def table() -> dict[CallSite, tuple[Story, int]]:
+    """Call site -> the story that reaches it first, and how often that does."""
+    found: dict[CallSite, tuple[Story, int]] = {}
+    for story in STORIES:
+        with a_life() as life:
+            recorder = Recorder(lambda life=life: life.edge)  # type: ignore[misc]
+            life.aws.hooks.append(recorder)
+            story(life)
+        for site, times in Counter(recorder.sites).items():
+            if site.edge != "nobody":
+                found.setdefault(site, (story, times))
+    return found
+
+
+@cache
+def ending(story: Story) -> frozenset[tuple[Any, ...]]:
+    """How the tasks of a story end where nothing goes wrong."""
+    with a_life() as life:
+        story(life)
+        return _ending(life)
+
+
+def _ending(life: Life) -> frozenset[tuple[Any, ...]]:
+    """What became of the tasks: type, state, units failed, the error's reason."""
+    ends = {}
+    for record in life.records():
+        image = record["dynamodb"].get("NewImage", {})
+        if image.get("sk") == {"S": "META"}:
+            ends[image["pk"]["S"]] = item_from_wire(
+                {name: value for name, value in image.items() if "B" not in value}
+            )
+    return frozenset(
+        (
+            meta["task_type"],
+            meta["state"],
+            meta.get("result", {}).get("failed"),
+            meta.get("error", "").split(":")[0],
+        )
+        for meta in ends.values()
+    )
+
+
+def cases(site: CallSite, times: int) -> Iterator[tuple[Trouble, int]]:
+    """(what goes wrong, at which call): each code at the first, each moment at the last too."""
+    moments = set()
+    for trouble in TROUBLES[site.name]:
+        yield trouble, 1
+        if times > 1 and trouble.moment not in moments:
+            moments.add(trouble.moment)
+            yield trouble, times
+
+
+def play(story: Story, site: CallSite, trouble: Trouble, number: int) -> None:
+    """Play a story with one error. Raises AssertionError where it does not end as it should."""
+    with a_life() as life:
+        life.error = OneError(life.aws, lambda: life.edge, site, trouble, number)
+        life.aws.hooks.append(life.error)
+        story(life)
+        life.settle()
+        assert life.error.struck is not None, "the call was never made"
+        assert _ending(life) == ending(story), f"ended as {sorted(_ending(life), key=str)}"
+        check_history(_as_world(life))
+        quiet = (site.functions[-1], site.name) in SILENT
+        seen = life.surfaced or trouble.moment is Moment.REPEATED or quiet
+        assert seen, "the error was swallowed"
+
+
+def _as_world(life: Life) -> Any:
+    """A life, as far as the simulation's checks of a history look at a world.
+
+    Those know collections only; a refresh has no units to count.
+    """
+    refreshes = {
+        record["dynamodb"]["Keys"]["pk"]["S"]
+        for record in life.records()
+        if record["dynamodb"].get("NewImage", {}).get("task_type") == {"S": tasks.SYMBOL_REFRESH}
+    }
+    collections = [
+        record
+        for record in life.records()
+        if record["dynamodb"]["Keys"]["pk"]["S"] not in refreshes
+    ]
+    return SimpleNamespace(
+        records=lambda: collections,
+        exchange=life.exchange,
+        aws=life.aws,
+        people=[],
+        receipts=life.receipts,
+        settings=life.settings,
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "site" in metafunc.fixturenames:
+        metafunc.parametrize("site", sorted(table()), ids=str)
+
+
+def test_any_one_error_at_this_call_leaves_every_unit_counted_once(site: CallSite) -> None:
+    story, times = table()[site]
+    wrong = []
+    for trouble, number in cases(site, times):
+        try:
+            play(story, site, trouble, number)
+        except AssertionError as error:
+            wrong.append(f"{story.__name__}: {trouble} at call {number}: {error}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_table_covers_every_operation_and_says_how_large_it_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sites = table()
+    count = sum(len(list(cases(site, times))) for site, (_, times) in sites.items())
+    codes = len({trouble for troubles in TROUBLES.values() for trouble in troubles})
+    with capsys.disabled():
+        print(f"\n{len(sites)} call sites × {codes} codes = {count} cases")
+    assert {site.name for site in sites} == set(TROUBLES)
+    assert len(sites) >= LEAST_SITES
+    assert count >= LEAST_CASES
+
+
+def test_what_is_kept_silent_is_still_there() -> None:
+    there = {(site.functions[-1], site.name) for site in table()}
+    assert set(SILENT) <= there
+
+
+# --- errors that stay ---------------------------------------------------------------------------
+
+
+def _named(name: str, about: str = "") -> Callable[[Called], bool]:
+    """Calls of an operation whose parameters name something."""
+    return lambda called: called.name == name and about in str(called.parameters)
+
+
+@pytest.mark.parametrize(
+    ("name", "about", "error"),
+    [
+        ("s3.PutObject", "", "WORKER_GAVE_UP"),
+        ("s3.GetObject", "", "WORKER_GAVE_UP"),
+        ("dynamodb.UpdateItem", "LIMIT#", "WORKER_GAVE_UP"),
+        ("dynamodb.GetItem", "COVER#", "WORKER_GAVE_UP"),
+        ("dynamodb.BatchWriteItem", "", "PLANNING_FAILED"),
+        ("sqs.SendMessage", "/plan", "DEADLINE_EXCEEDED"),
+        ("sqs.SendMessageBatch", "", "PLANNING_FAILED"),
+    ],
+)
+def test_a_task_ends_with_its_reason_though_access_stays_denied(
+    name: str, about: str, error: str
+) -> None:
+    with a_life() as life:
+        life.aws.hooks.append(Always(_named(name, about), "AccessDeniedException"))
+        task_id = life.start(timeout_seconds=7200)
+        life.settle()
+        view = life.ask("GET", f"/task/{task_id}").json_body
+        assert view["status"] == "failed"
+        assert error in view["error"]
+        check_history(_as_world(life))
+
+
+def test_a_task_whose_messages_vanished_ends_in_time_though_the_queues_cannot_be_looked_at() -> (
+    None
+):
+    with a_life() as life:
+        life.aws.hooks.append(Always(_named("sqs.GetQueueAttributes"), "AccessDeniedException"))
+        task_id = life.start(timeout_seconds=7200)
+        life.deliver("plan")
+        life.aws.sqs.queues[life.settings.work_queue_url].messages.clear()
+        life.settle()
+        error = life.ask("GET", f"/task/{task_id}").json_body["error"]
+        assert error.startswith("DEADLINE_EXCEEDED")
+
+
+def test_a_task_goes_on_while_its_trail_cannot_be_written_which_is_then_made_up_for() -> None:
+    with a_life() as life:
+        hook = Always(_named("dynamodb.PutItem", "'audit'"), "AccessDeniedException")
+        life.aws.hooks.append(hook)
+        task_id = life.start()
+        for queue in ("plan", "work", "work", "work", "work"):
+            life.stream()
+            life.deliver(queue)
+        assert life.ask("GET", f"/task/{task_id}").json_body["status"] == "completed"
+        assert not life.aws.items("audit")
+        life.aws.hooks.remove(hook)
+        life.settle()
+        assert life.aws.items("audit")
+        check_history(_as_world(life))
+
+
+def test_a_task_completes_though_no_update_can_be_pushed() -> None:
+    with a_life() as life:
+        life.aws.hooks.append(Always(_named(PUSH), "ForbiddenException"))
+        life.run("connect", lambda: life.bench.connections.subscribe("c", "tasks", life.clock()))
+        task_id = life.start()
+        life.settle()
+        assert life.ask("GET", f"/task/{task_id}").json_body["status"] == "completed"
