@@ -6,7 +6,6 @@ place that catches everything: what goes wrong with one message is logged and fa
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -74,7 +73,7 @@ async def _each(event: Event, one: Callable[[Event], Awaitable[bool]]) -> Event:
                 level="error",
                 message_id=record.get("messageId"),
                 error=repr(error),
-                trace=traceback.format_exc(),
+                trace=True,
             )
             return str(record["messageId"])
 

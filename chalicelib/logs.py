@@ -6,12 +6,16 @@ import json
 import os
 import sys
 import time
+import traceback
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "off": 100}
 
 
-def log(event: str, level: str = "info", **fields: object) -> None:
-    """Write one log line; fields that are no JSON are written as text."""
+def log(event: str, level: str = "info", trace: bool = False, **fields: object) -> None:
+    """Write one log line; fields that are no JSON are written as text.
+
+    `trace` adds the traceback of the exception being handled.
+    """
     wanted = _LEVELS.get(os.environ.get("LOG_LEVEL", "INFO").lower(), 20)
     if _LEVELS[level] < wanted:
         return
@@ -22,4 +26,6 @@ def log(event: str, level: str = "info", **fields: object) -> None:
         "function": os.environ.get("AWS_LAMBDA_FUNCTION_NAME", ""),
         **fields,
     }
+    if trace:
+        line["trace"] = traceback.format_exc()
     print(json.dumps(line, default=str, ensure_ascii=False), file=sys.stderr, flush=True)

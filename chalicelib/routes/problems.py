@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import traceback
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -56,7 +55,7 @@ def guarded(view: Callable[..., Response], path: Callable[[], str]) -> Callable[
                 log("request_failed", level="error", path=path(), error=error.detail)
             return problem(error.status, error.title, error.reason, error.detail, path(), **more)
         except Exception as error:  # noqa: BLE001 - the edge: the caller gets a document
-            log("request_crashed", level="error", error=repr(error), trace=traceback.format_exc())
+            log("request_crashed", level="error", trace=True, error=repr(error))
             return problem(
                 500, "Internal error", "INTERNAL", "something broke; the log has it", path()
             )

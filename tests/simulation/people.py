@@ -92,7 +92,7 @@ class Person:
     async def _follow(self) -> None:
         world = self.world
         while True:
-            await self._sleep(world.random.choice((1, 5, 20, 60)))
+            await self._sleep(world.random.choice((1, 5, 30, 120, 300)))
             view = await self._look()
             if view is None:
                 return

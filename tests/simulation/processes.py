@@ -125,7 +125,8 @@ class Container:
 
     def _hold_against_attempt(self, parameters: dict[str, Any], answer: dict[str, Any]) -> None:
         """A message counts for the attempt that it was sent for, never for a newer one."""
-        sk = parameters.get("Key", {}).get("sk", {}).get("S", "")
+        key = parameters.get("Key")
+        sk = key["sk"]["S"] if isinstance(key, dict) else ""
         item = answer.get("Item") or answer.get("Attributes")
         if not sk.startswith("PROG#") or item is None:
             return
@@ -167,7 +168,7 @@ class ProcessExchange:
         world = self._container.world
         await self._container.boundary()
         if world.faults.hit("exchange_slow"):
-            await asyncio.sleep(world.random.choice((1, 5, 20, 20, 70)))
+            await asyncio.sleep(world.random.choice((1, 5, 12, 20, 40)))
             await self._container.boundary()
         if world.faults.hit("exchange_throttles"):
             until_ms = world.clock() + world.random.choice((1_000, 30_000, 200_000))
