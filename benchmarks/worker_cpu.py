@@ -71,8 +71,8 @@ def measure() -> Report:
     report.add("peak memory, MB", *(f"{peak:.0f}" for peak in peaks), "", "", "")
     report.remarks += [
         f"{counts.pop():,} candles of one symbol in {TIMEFRAME}, over TLS and gzip from the local "
-        f"exchange in another process, into {len(CUTS)} objects; a new process per run, start and "
-        "first request not counted",
+        f"exchange in another process, into {len(CUTS)} objects; a new process per run, measured "
+        "in its second pass",
         "user and system time of the whole process",
     ]
     return report

@@ -39,9 +39,6 @@ class Ours:
 
         self.exchange = Binance(root_url)
 
-    async def warm_up(self) -> None:
-        await self.exchange.klines(SYMBOL, TIMEFRAME, START, START + PAGE_CANDLES * _LENGTH)
-
     async def aclose(self) -> None:
         await self.exchange.aclose()
 
@@ -82,9 +79,6 @@ class Naive:
             base_url=root_url, limits=limits, headers={"Accept-Encoding": "gzip"}, timeout=60
         )
         self.in_flight = asyncio.Semaphore(AT_ONCE)
-
-    async def warm_up(self) -> None:
-        await self._page(START)
 
     async def aclose(self) -> None:
         await self.client.aclose()
@@ -158,8 +152,9 @@ SIDES: dict[str, Callable[[str], Ours | Naive]] = {"ours": Ours, "naive": Naive}
 
 
 async def _measured(side: Ours | Naive) -> dict[str, Any]:
-    # Imports, the TLS context and the first handshake belong to a start, not to a page.
-    await side.warm_up()
+    # A whole pass first: imports, TLS handshakes and the memory's growth belong to a container's
+    # start, not to a page.
+    await side.collect({})
     stages: Stages = {}
     started = time.process_time()
     count = await side.collect(stages)
