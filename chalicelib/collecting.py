@@ -95,10 +95,10 @@ async def collect_message(
         current = await bench.tasks.read_prog(task_id, number)
         return bool(current and current["attempt"] == attempt and current["state"] == OPEN)
 
-    retry = False
+    troubled: list[Unit] = []  # failed in this delivery; they come back with it
     while left:
         if remaining_ms() < RESERVE_MS:
-            return await _hand_on(bench, message, left, 0)
+            return await _hand_on(bench, message, left + troubled, 0)
         units = _group(left)
         group = await collect_units(
             bench, budget, message.symbol, units, task_id, authorised, remaining_ms
@@ -112,12 +112,12 @@ async def collect_message(
         if group.wait_until_ms:
             wait_ms = max(0, group.wait_until_ms - bench.now_ms())
             if wait_ms > SHORT_WAIT_MS:
-                return await _hand_on(bench, message, left, -(-wait_ms // 1000))
+                return await _hand_on(bench, message, left + troubled, -(-wait_ms // 1000))
             await asyncio.sleep(max(wait_ms, LEAST_WAIT_MS) / 1000)
         elif group.unavailable:
-            retry = True
+            troubled += [unit for unit in left if unit.number in group.unavailable]
             left = [unit for unit in left if unit.number not in group.unavailable]
-    return Outcome.RETRY if retry else Outcome.DONE
+    return Outcome.RETRY if troubled else Outcome.DONE
 
 
 async def collect_units(

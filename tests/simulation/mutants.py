@@ -213,7 +213,11 @@ def _no_bury(world: World) -> None:
 
 MUTANTS = (
     Mutant("no fence", _rewriting(_drop(r" AND NOT contains\(done, :u\d+\)", r":u\d+"))),
-    Mutant("no attempt in the condition", _rewriting(_drop(r"attempt = :attempt", ":attempt"))),
+    Mutant(
+        "no attempt in the condition",
+        _rewriting(_drop(r"attempt = :attempt", ":attempt")),
+        killer=256,
+    ),
     Mutant(
         "no state in the condition",
         _rewriting(_drop(r" AND #state = :open", ":open", name="#state")),
