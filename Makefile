@@ -4,10 +4,11 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 STAGE ?= dev
+SEEDS ?= 20000
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help run down test chaos bench check package deploy clean venv
+.PHONY: help run down test simulate mutants chaos bench check package deploy clean venv
 
 help: ## This list
 	@echo "make <target>; the targets:"
@@ -21,6 +22,12 @@ down: ## End what `make run` started; data stay in .local/
 
 test: venv ## Run all tests
 	@$(PY) -m pytest
+
+simulate: venv ## Play SEEDS random schedules with crashes, duplicates and lost answers (SEEDS=20000)
+	@$(PY) -m tests.simulation --seeds $(SEEDS)
+
+mutants: venv ## Remove one guard of the engine at a time: a simulated schedule must catch each
+	@$(PY) -m tests.simulation.mutants
 
 chaos: venv ## Kill, duplicate, refuse and fail during one large task, and print what came of it (CHAOS='--seed 2')
 	@$(PY) -m tests.chaos $(CHAOS)

@@ -7,6 +7,7 @@ each story is played again and again, with one error at one site, and must come 
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 from collections import Counter
@@ -34,6 +35,7 @@ from chalicelib.attributes import item_from_wire
 from chalicelib.budget import Budget
 from chalicelib.errors import CallFailed, CollectorError
 from chalicelib.settings import Settings
+from infra.package import ROOT
 from tests.doubles.aws import Aws, Called, Hook
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.error_codes import (
@@ -301,6 +303,8 @@ def a_collection_with_a_key(life: Life) -> None:
 
 
 def an_urgent_collection_without_a_key(life: Life) -> None:
+    """And the exchange has counted more than the ledger knows."""
+    life.exchange.weight_by_minute[life.clock() // MINUTE_MS] = 1000
     life.start(priority="high")
     life.settle()
 
@@ -730,6 +734,20 @@ def test_the_table_covers_every_operation_and_says_how_large_it_is(
     assert count >= LEAST_CASES
 
 
+def test_every_gateway_function_that_calls_aws_is_in_the_table() -> None:
+    calling = set()
+    for file in (ROOT / "chalicelib" / "gateways").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ClassDef):
+                continue
+            for function in node.body:
+                if "self._call(" in ast.unparse(function):
+                    name = getattr(function, "name", "")
+                    calling.add(f"{file.stem}.{node.name}.{name}")
+    assert calling
+    assert calling - {site.functions[-1] for site in table()} == set()
+
+
 def test_what_is_kept_silent_is_still_there() -> None:
     there = {(site.functions[-1], site.name) for site in table()}
     assert set(SILENT) <= there
@@ -768,9 +786,7 @@ def test_a_task_ends_with_its_reason_though_access_stays_denied(
         check_history(_as_world(life))
 
 
-def test_a_task_whose_messages_vanished_ends_in_time_though_the_queues_cannot_be_looked_at() -> (
-    None
-):
+def test_a_task_whose_messages_vanished_ends_in_time_though_no_queue_can_be_looked_at() -> None:
     with a_life() as life:
         life.aws.hooks.append(Always(_named("sqs.GetQueueAttributes"), "AccessDeniedException"))
         task_id = life.start(timeout_seconds=7200)
