@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
+
 from chalicelib import tasks
 from chalicelib.errors import ConditionFailed, Conflict
 from chalicelib.finishing import shut
+from chalicelib.gateways.task_table import old_meta
 from chalicelib.requests import CollectionRequest
 from chalicelib.submitting import deadline, queue_planning
 from chalicelib.viewing import find_task
@@ -29,7 +32,7 @@ async def retry_task(desk: Desk, task_id: str, again: bool = False) -> int:
         raise Conflict(f"task {task_id} has no failed unit", reason="NOTHING_TO_RETRY")
     if "result" not in meta:
         meta = await shut(desk, meta)  # what stopped it died half way
-    attempt, now_ms = int(meta["attempt"]) + 1, desk.now_ms()
+    attempt, now_ms, retry_id = int(meta["attempt"]) + 1, desk.now_ms(), uuid.uuid4().hex
     remove = ["completed_at", "error", "result", "ttl", "progs_done", "stopped_at", "kept_units"]
     try:
         await desk.tasks.move(
@@ -38,6 +41,7 @@ async def retry_task(desk: Desk, task_id: str, again: bool = False) -> int:
             tasks.PENDING,
             {
                 "attempt": attempt,
+                "retry_id": retry_id,
                 "plan_sent_at": now_ms,
                 "deadline_at": deadline(desk, CollectionRequest.unpack(meta["request"])),
                 "message": "Waiting to be planned again",
@@ -45,10 +49,12 @@ async def retry_task(desk: Desk, task_id: str, again: bool = False) -> int:
             },
             remove=remove,
         )
-    except ConditionFailed:
-        await find_task(desk, task_id)
-        raise Conflict(
-            f"task {task_id} was retried by someone else just now", reason="TASK_ACTIVE"
-        ) from None
+    except ConditionFailed as failed:
+        # The refusal may be of our own write, sent again because its first answer was lost.
+        if (old_meta(failed) or {}).get("retry_id") != retry_id:
+            await find_task(desk, task_id)
+            raise Conflict(
+                f"task {task_id} was retried by someone else just now", reason="TASK_ACTIVE"
+            ) from None
     await queue_planning(desk, task_id, attempt)
     return attempt

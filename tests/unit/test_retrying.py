@@ -11,6 +11,7 @@ from chalicelib.planning import plan_task
 from chalicelib.retrying import retry_task
 from chalicelib.submitting import submit_collection
 from chalicelib.viewing import view_task
+from chalicelib.wiring import desk_over
 from tests.doubles.faults import Meanwhile, Refuse, is_update_of
 
 BODY = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1h", "1d"]}
@@ -162,3 +163,15 @@ def test_a_retried_task_does_not_expire_while_it_runs(run, desk, clock, part_fai
     run(retry_task(desk, part_failed))
     clock.advance(3_600_000)
     assert run(view_task(desk, part_failed))["status"] == "pending"
+
+
+def test_a_retry_that_its_own_client_sent_twice_is_no_conflict(
+    run, aws, settings, clock, fleet, part_failed
+) -> None:
+    async def twice(service, operation, **parameters):
+        if ":retry_id" in parameters.get("ExpressionAttributeValues", {}):
+            await aws(service, operation, **parameters)  # applied, and the answer lost
+        return await aws(service, operation, **parameters)
+
+    assert run(retry_task(desk_over(twice, settings, clock), part_failed)) == 2
+    run(fleet.settle())
