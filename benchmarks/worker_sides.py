@@ -44,7 +44,7 @@ class Ours:
 
     async def collect(self, stages: Stages) -> int:
         from chalicelib.candles import missing
-        from chalicelib.collecting import closed_candles
+        from chalicelib.fetching import closed_candles
         from chalicelib.gateways.candle_store import encode
 
         started = time.process_time()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from chalicelib import collecting, planning_rules
+from chalicelib import fetching, planning_rules
 
 _SIZES = {
     planning_rules: {"PROG_UNITS": 3, "MESSAGE_UNITS": 2, "UNIT_PAGES": 0},
-    collecting: {"GROUP_PAGES": 1},
+    fetching: {"GROUP_PAGES": 1},
 }
 
 

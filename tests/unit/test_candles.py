@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chalicelib import timeframes
 from chalicelib.candles import COLUMNS, Candles, is_valid, missing
-from chalicelib.collecting import closed_candles
+from chalicelib.fetching import closed_candles
 from chalicelib.timeframes import MINUTE
 
 ROW = (MINUTE, 2.0, 3.0, 1.0, 2.5, 10.0, 2 * MINUTE - 1, 25.0, 7, 4.0, 10.0)

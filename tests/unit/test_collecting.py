@@ -12,12 +12,12 @@ from chalicelib.budget import Budget
 from chalicelib.cancelling import cancel_task
 from chalicelib.collecting import (
     DOWN_PAUSE_MS,
-    GROUP_PAGES,
     MOST_DELIVERIES,
     Outcome,
     collect_market_data_async,
     collect_message,
 )
+from chalicelib.fetching import GROUP_PAGES
 from chalicelib.messages import CollectMessage, PlanMessage, Unit, decode
 from chalicelib.planning import plan_task
 from chalicelib.retrying import retry_task

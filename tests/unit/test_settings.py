@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.collecting import RESERVE_MS
 from chalicelib.errors import SettingsInvalid
+from chalicelib.fetching import RESERVE_MS
 from chalicelib.settings import Settings, as_text, from_environ, user_settings
 
 NAMES = [name for name, _, _ in user_settings()]
