@@ -15,7 +15,7 @@ from enum import Enum
 from chalicelib.budget import Budget
 from chalicelib.fetching import RESERVE_MS, SHORT_WAIT_MS, Group, Result, collect_units, next_group
 from chalicelib.finishing import finish_prog
-from chalicelib.gateways.task_table import OPEN
+from chalicelib.gateways.prog_items import OPEN
 from chalicelib.logs import log
 from chalicelib.messages import CollectMessage, Unit
 from chalicelib.planning_rules import bounds

@@ -85,7 +85,7 @@ async def collect_units(
         batch = [page for page in wanted[start : start + GROUP_PAGES] if _open(group, page[0])]
         if not batch:
             continue
-        if remaining_ms() < RESERVE_MS // 2:
+        if remaining_ms() < RESERVE_MS:
             group.wait_until_ms = bench.now_ms() + SHORT_WAIT_MS + 1000
             return group
         until_ms = await budget.take(len(batch) * KLINES_WEIGHT)

@@ -6,7 +6,8 @@ from typing import Any
 
 from chalicelib import tasks
 from chalicelib.errors import ConditionFailed
-from chalicelib.gateways.task_table import CHILD_TTL_SECONDS, failed_units
+from chalicelib.gateways.prog_items import failed_units
+from chalicelib.gateways.task_table import CHILD_TTL_SECONDS
 from chalicelib.requests import CollectionRequest
 from chalicelib.wiring import Desk
 

@@ -17,7 +17,8 @@ from typing import Any
 from chalicelib import tasks
 from chalicelib.errors import CollectorError, ConditionFailed, ExchangeError, PlanTooLarge
 from chalicelib.finishing import fail_task, finish_prog, finish_task
-from chalicelib.gateways.task_table import CHILD_TTL_SECONDS, OPEN
+from chalicelib.gateways.prog_items import OPEN
+from chalicelib.gateways.task_table import CHILD_TTL_SECONDS
 from chalicelib.logs import log
 from chalicelib.messages import PlanMessage
 from chalicelib.planning_rules import PlannedUnit, bounds, messages_for, packs, windows

@@ -15,7 +15,7 @@ from chalicelib import timeframes
 from chalicelib.messages import CollectMessage, Unit
 
 PAGE_CANDLES = 1000  # the most that one klines request returns
-UNIT_PAGES = 40
+UNIT_PAGES = 20
 PROG_UNITS = 200
 MESSAGE_UNITS = 12
 MESSAGE_PAGES = 120

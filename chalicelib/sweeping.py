@@ -11,7 +11,7 @@ from typing import Any
 from chalicelib import tasks
 from chalicelib.errors import CallFailed, ConditionFailed
 from chalicelib.finishing import fail_task, finish_prog, finish_task, shut
-from chalicelib.gateways.task_table import OPEN
+from chalicelib.gateways.prog_items import OPEN
 from chalicelib.logs import log
 from chalicelib.planning_rules import messages_for
 from chalicelib.submitting import queue_planning

@@ -11,9 +11,6 @@
 Index by_owner: owner, created_key (time and id): lists, newest first.
 Index active:   active = "1" while someone has to look after the task: sweep, active lists.
 `ttl` is in epoch seconds; every read treats an item whose ttl has passed as gone.
-
-The fence: one conditional update counts units, `ADD done :units ... IF attempt = :a AND state =
-RUNNING AND NOT contains(done, :u) ...`, so a duplicate, a late or an older message counts nothing.
 """
 
 from __future__ import annotations
@@ -26,11 +23,10 @@ from typing import Any
 from chalicelib import tasks
 from chalicelib.attributes import item_from_wire, item_to_wire, to_wire
 from chalicelib.errors import CallFailed, ConditionFailed
-from chalicelib.gateways.aws import Call
+from chalicelib.gateways.prog_items import ProgItems, item_key, task_pk
 from chalicelib.planning_rules import PlannedUnit
 
 Item = dict[str, Any]
-OPEN, CLOSED = "RUNNING", "CLOSED"
 
 #: Items below META (PROG, UNITS) outlive every attempt of their task and are never read without
 #: its META, so a ttl far enough away is all the cleaning that they need.
@@ -38,16 +34,17 @@ CHILD_TTL_SECONDS = 14 * 86_400
 _UNSENT_RETRIES = 8
 
 
-class TaskTable:
-    def __init__(self, call: Call, table: str) -> None:
-        self._call = call
-        self._table = table
+class TaskTable(ProgItems):
+    """META and UNITS items, and the lists; PROG items come from prog_items.py.
+
+    One class, because a use case needs both and both stand in one table.
+    """
 
     # --- META -----------------------------------------------------------------------------
 
     async def create(self, meta: Item) -> bool:
         """Store a new task; False where the id exists (a retried call whose answer was lost)."""
-        item = {"pk": _pk(meta["task_id"]), "sk": "META", **meta}
+        item = {"pk": task_pk(meta["task_id"]), "sk": "META", **meta}
         item["created_key"] = f"{meta['created_at']:013d}#{meta['task_id']}"
         item["active"] = "1"
         try:
@@ -68,7 +65,7 @@ class TaskTable:
             "dynamodb",
             "GetItem",
             TableName=self._table,
-            Key=_key(task_id, "META"),
+            Key=item_key(task_id, "META"),
             ConsistentRead=True,
         )
         return _meta(answer["Item"], now_ms) if "Item" in answer else None
@@ -78,7 +75,7 @@ class TaskTable:
         items = await self._query(
             KeyConditionExpression="pk = :pk AND sk BETWEEN :low AND :high",
             ExpressionAttributeValues={
-                ":pk": to_wire(_pk(task_id)),
+                ":pk": to_wire(task_pk(task_id)),
                 ":low": {"S": "META"},
                 ":high": {"S": "PROG#~"},
             },
@@ -108,7 +105,7 @@ class TaskTable:
         if remove:
             expression += " REMOVE " + ", ".join(f"#{name}" for name in remove)
         return await self._update(
-            _key(task_id, "META"),
+            item_key(task_id, "META"),
             UpdateExpression=expression,
             ConditionExpression="#attempt = :expected AND #state IN ("
             + ", ".join(f":from{at}" for at in range(len(sources)))
@@ -126,7 +123,7 @@ class TaskTable:
         if remove:
             expression += " REMOVE " + ", ".join(f"#{name}" for name in remove)
         return await self._update(
-            _key(task_id, "META"),
+            item_key(task_id, "META"),
             UpdateExpression=expression.strip(),
             ConditionExpression="#attempt = :expected",
             ExpressionAttributeNames=names,
@@ -139,7 +136,7 @@ class TaskTable:
     async def add_finished_prog(self, task_id: str, attempt: int, prog: int) -> Item:
         """Tell META that a PROG item is finished; returns META. Raises ConditionFailed."""
         return await self._update(
-            _key(task_id, "META"),
+            item_key(task_id, "META"),
             UpdateExpression="ADD progs_done :prog",
             ConditionExpression="attempt = :attempt AND #state = :running",
             ExpressionAttributeNames={"#state": "state"},
@@ -150,206 +147,6 @@ class TaskTable:
             },
         )
 
-    # --- PROG -----------------------------------------------------------------------------
-
-    async def read_prog(self, task_id: str, prog: int) -> Item | None:
-        answer = await self._call(
-            "dynamodb",
-            "GetItem",
-            TableName=self._table,
-            Key=_key(task_id, prog_key(prog)),
-            ConsistentRead=True,
-        )
-        return item_from_wire(answer["Item"]) if "Item" in answer else None
-
-    async def open_prog(
-        self, task_id: str, attempt: int, prog: int, size: int, ttl: int
-    ) -> Item | None:
-        """Make PROG item `prog` countable for `attempt`, keeping what succeeded before.
-
-        Returns the item. None where a newer attempt, or a cancel, has it: count nothing then.
-        A PROG item of this very attempt is returned as it stands.
-        """
-        try:
-            return await self._update(
-                _key(task_id, prog_key(prog)),
-                UpdateExpression="SET attempt = :attempt, #state = :open, unit_count = :size, "
-                "candles = :zero, rejected = :zero, rev = :zero, #ttl = :ttl",
-                ConditionExpression="attribute_not_exists(pk)",
-                ExpressionAttributeNames={"#state": "state", "#ttl": "ttl"},
-                ExpressionAttributeValues={
-                    ":attempt": to_wire(attempt),
-                    ":open": to_wire(OPEN),
-                    ":size": to_wire(size),
-                    ":zero": to_wire(0),
-                    ":ttl": to_wire(ttl),
-                },
-            )
-        except ConditionFailed as failed:
-            return await self._reopen_prog(task_id, attempt, prog, size, _old(failed), ttl)
-
-    async def _reopen_prog(
-        self, task_id: str, attempt: int, prog: int, size: int, old: Item, ttl: int
-    ) -> Item | None:
-        for _ in range(_UNSENT_RETRIES):
-            if old["attempt"] >= attempt:
-                same = old["attempt"] == attempt and old["state"] == OPEN
-                return old if same else None
-            failed = failed_units(old)
-            kept = old.get("done", set()) - failed
-            clear = [name for name in old if name.startswith(("f_", "d_"))]
-            clear += [] if kept else ["done"]
-            names = {"#state": "state", "#ttl": "ttl"}
-            names.update({f"#c{at}": name for at, name in enumerate(clear)})
-            values = {
-                ":attempt": to_wire(attempt),
-                ":open": to_wire(OPEN),
-                ":rev": to_wire(old["rev"]),
-                ":one": to_wire(1),
-                ":ttl": to_wire(ttl),
-                ":size": to_wire(size),
-            }
-            expression = (
-                "SET attempt = :attempt, #state = :open, rev = rev + :one, #ttl = :ttl, "
-                "unit_count = :size"
-            )
-            if kept:
-                expression += ", done = :kept"
-                values[":kept"] = to_wire(kept)
-            expression += " REMOVE sent_at" + "".join(f", #c{at}" for at in range(len(clear)))
-            try:
-                return await self._update(
-                    _key(task_id, prog_key(prog)),
-                    UpdateExpression=expression,
-                    ConditionExpression="rev = :rev",
-                    ExpressionAttributeNames=names,
-                    ExpressionAttributeValues=values,
-                )
-            except ConditionFailed as raced:
-                old = _old(raced)
-        raise CallFailed("dynamodb", "UpdateItem", "Contention", f"PROG {prog} of {task_id}")
-
-    async def close_prog(self, task_id: str, attempt: int, prog: int, ttl: int) -> Item | None:
-        """Shut PROG item `prog`: after this nothing of `attempt` or older is counted.
-
-        Made where it does not exist yet, so that a plan still under way finds it shut.
-        Returns the item as it stands; None where a newer attempt has it.
-        """
-        try:
-            return await self._update(
-                _key(task_id, prog_key(prog)),
-                UpdateExpression="SET #state = :closed, attempt = :attempt, #ttl = :ttl, "
-                "unit_count = if_not_exists(unit_count, :zero), "
-                "candles = if_not_exists(candles, :zero), "
-                "rejected = if_not_exists(rejected, :zero) ADD rev :one",
-                ConditionExpression="attribute_not_exists(pk) OR attempt <= :attempt",
-                ExpressionAttributeNames={"#state": "state", "#ttl": "ttl"},
-                ExpressionAttributeValues={
-                    ":closed": to_wire(CLOSED),
-                    ":attempt": to_wire(attempt),
-                    ":ttl": to_wire(ttl),
-                    ":zero": to_wire(0),
-                    ":one": to_wire(1),
-                },
-            )
-        except ConditionFailed:
-            return None
-
-    async def mark_sent(self, task_id: str, attempt: int, prog: int, now_ms: int) -> None:
-        """All messages of this PROG item are in the queue: sweep need not send them again."""
-        try:
-            await self._update(
-                _key(task_id, prog_key(prog)),
-                UpdateExpression="SET sent_at = :now",
-                ConditionExpression="attempt = :attempt",
-                ExpressionAttributeValues={":now": to_wire(now_ms), ":attempt": to_wire(attempt)},
-            )
-        except ConditionFailed:
-            return  # a newer attempt has it; its own plan marks it
-
-    async def count(
-        self,
-        task_id: str,
-        attempt: int,
-        prog: int,
-        ok: dict[int, tuple[int, int]],
-        bad: dict[int, tuple[str, str]],
-        label: str,
-        now_ms: int,
-    ) -> Item | None:
-        """Count units once, whatever was delivered how often.
-
-        `ok`: unit number -> (candles stored, candles rejected); `bad`: unit number -> (reason,
-        detail). Returns the PROG item after the write, or None where nothing may be counted any
-        more (cancelled, finished, or retried since). Units counted before are left out.
-        """
-        ok, bad = dict(ok), dict(bad)
-        while ok or bad:
-            try:
-                return await self._count_once(task_id, attempt, prog, ok, bad, label, now_ms)
-            except ConditionFailed as failed:
-                if failed.item is None:
-                    return None
-                old = item_from_wire(failed.item)
-                if old["attempt"] != attempt or old["state"] != OPEN:
-                    return None
-                done = old.get("done", set())
-                if done.isdisjoint(ok) and done.isdisjoint(bad):
-                    raise CallFailed(
-                        "dynamodb", "UpdateItem", "Contention", "the fence refused without cause"
-                    ) from failed
-                ok = {unit: stored for unit, stored in ok.items() if unit not in done}
-                bad = {unit: why for unit, why in bad.items() if unit not in done}
-                if not ok and not bad:
-                    return old
-        return await self.read_prog(task_id, prog)
-
-    async def _count_once(
-        self,
-        task_id: str,
-        attempt: int,
-        prog: int,
-        ok: dict[int, tuple[int, int]],
-        bad: dict[int, tuple[str, str]],
-        label: str,
-        now_ms: int,
-    ) -> Item:
-        units = sorted({*ok, *bad})
-        names = {"#state": "state"}
-        values = {
-            ":units": to_wire(set(units)),
-            ":candles": to_wire(sum(stored for stored, _ in ok.values())),
-            ":rejected": to_wire(sum(rejected for _, rejected in ok.values())),
-            ":one": to_wire(1),
-            ":attempt": to_wire(attempt),
-            ":open": to_wire(OPEN),
-            ":label": to_wire(label),
-            ":now": to_wire(now_ms),
-        }
-        adds = ["done :units", "candles :candles", "rejected :rejected", "rev :one"]
-        sets = ["last_label = :label", "last_at = :now"]
-        for at, reason in enumerate(sorted({reason for reason, _ in bad.values()})):
-            names[f"#f{at}"], names[f"#d{at}"] = f"f_{reason}", f"d_{reason}"
-            failing = {unit for unit, (why, _) in bad.items() if why == reason}
-            values[f":f{at}"] = to_wire(failing)
-            values[f":d{at}"] = to_wire(bad[max(failing)][1][:200])
-            adds.append(f"#f{at} :f{at}")
-            sets.append(f"#d{at} = :d{at}")
-        values.update({f":u{unit}": to_wire(unit) for unit in units})
-        return await self._update(
-            _key(task_id, prog_key(prog)),
-            UpdateExpression=f"SET {', '.join(sets)} ADD {', '.join(adds)}",
-            ConditionExpression=" AND ".join(
-                [
-                    "attempt = :attempt",
-                    "#state = :open",
-                    *(f"NOT contains(done, :u{unit})" for unit in units),
-                ]
-            ),
-            ExpressionAttributeNames=names,
-            ExpressionAttributeValues=values,
-        )
-
     # --- UNITS ----------------------------------------------------------------------------
 
     async def write_units(
@@ -358,7 +155,7 @@ class TaskTable:
         """Store the units of PROG items. Written again, the same plan gives the same items."""
         items = [
             {
-                "pk": _pk(task_id),
+                "pk": task_pk(task_id),
                 "sk": units_key(plan_id, number),
                 "units": zlib.compress(json.dumps(units, ensure_ascii=False).encode(), 6),
                 "ttl": ttl,
@@ -385,7 +182,7 @@ class TaskTable:
             "dynamodb",
             "GetItem",
             TableName=self._table,
-            Key=_key(task_id, units_key(plan_id, prog)),
+            Key=item_key(task_id, units_key(plan_id, prog)),
             ConsistentRead=True,
         )
         if "Item" not in answer:
@@ -460,29 +257,6 @@ class TaskTable:
                 return items
             start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
 
-    async def _update(self, key: dict[str, Any], **parameters: Any) -> Item:
-        if not parameters.get("ExpressionAttributeNames", True):
-            del parameters["ExpressionAttributeNames"]
-        answer = await self._call(
-            "dynamodb",
-            "UpdateItem",
-            TableName=self._table,
-            Key=key,
-            ReturnValues="ALL_NEW",
-            ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            **parameters,
-        )
-        return item_from_wire(answer["Attributes"])
-
-
-def failed_units(prog: Item) -> set[int]:
-    """Numbers of the units of a PROG item that failed, for whatever reason."""
-    return {unit for name, units in prog.items() if name.startswith("f_") for unit in units}
-
-
-def prog_key(prog: int) -> str:
-    return f"PROG#{prog:03d}"
-
 
 def units_key(plan_id: str, prog: int) -> str:
     return f"UNITS#{plan_id}#{prog:03d}"
@@ -496,20 +270,6 @@ def is_expired(item: Item, now_ms: int) -> bool:
 def old_meta(failed: ConditionFailed) -> Item | None:
     """META as it stood when a move was refused."""
     return None if failed.item is None else item_from_wire(failed.item)
-
-
-def _old(failed: ConditionFailed) -> Item:
-    if failed.item is None:
-        raise CallFailed("dynamodb", failed.operation, "ItemVanished", "no old item") from failed
-    return item_from_wire(failed.item)
-
-
-def _pk(task_id: str) -> str:
-    return f"TASK#{task_id}"
-
-
-def _key(task_id: str, sk: str) -> dict[str, Any]:
-    return {"pk": {"S": _pk(task_id)}, "sk": {"S": sk}}
 
 
 def _meta(wire: dict[str, Any], now_ms: int) -> Item:

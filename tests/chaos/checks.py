@@ -11,7 +11,7 @@ from urllib.parse import quote
 import duckdb
 
 from chalicelib.finishing import is_full
-from chalicelib.gateways.task_table import failed_units
+from chalicelib.gateways.prog_items import failed_units
 from chalicelib.planning_rules import PlannedUnit
 from chalicelib.timeframes import object_name
 from tests.chaos.backstage import Backstage, Item

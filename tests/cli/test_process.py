@@ -30,14 +30,20 @@ def client(url, *args, **options):
     environ = {**os.environ, "DATA_COLLECTOR_URL": url, "PYTHONPATH": str(ROOT)}
     # A proxy from the environment must not be asked for this machine.
     environ |= {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "cli", *args],
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
+    # A test run that was itself started in the background ignores Ctrl-C, and so would its
+    # children; a signal with a handler is back at its default after exec.
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "cli", *args],
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+    finally:
+        signal.signal(signal.SIGINT, ours)
 
 
 def test_a_real_server_is_asked_past_any_proxy():

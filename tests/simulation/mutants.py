@@ -18,7 +18,8 @@ from chalicelib import batches, collecting, finishing, tasks, viewing
 from chalicelib.collecting import Outcome
 from chalicelib.gateways import task_table
 from chalicelib.gateways.candle_store import CandleStore
-from chalicelib.gateways.task_table import TaskTable, failed_units
+from chalicelib.gateways.prog_items import failed_units
+from chalicelib.gateways.task_table import TaskTable
 from chalicelib.gateways.work_queue import WorkQueue
 from tests.simulation.running import play
 from tests.simulation.world import World
