@@ -18,8 +18,11 @@ async def together(*work: Coroutine[Any, Any, Result]) -> list[Result]:
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
         return await asyncio.gather(*tasks)
-    except BaseException:
+    except BaseException as error:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if not isinstance(
+            error, GeneratorExit
+        ):  # thrown away with its loop: nothing may be awaited
+            await asyncio.gather(*tasks, return_exceptions=True)
         raise

@@ -111,9 +111,7 @@ class World:
         try:
             loop.run_until_complete(self._play())
         finally:
-            for task in asyncio.all_tasks(loop):
-                task.cancel()
-            loop.run_until_complete(asyncio.sleep(0))
+            loop.run_until_complete(_cancel_all())
             loop.close()
             uuid.uuid4, batches.log = original, logged
             if level is None:
@@ -342,6 +340,14 @@ class World:
         for step, until_ms in self.pauses:
             if step < limit_read[0] and limit_read[1] < until_ms:
                 self.violation = Violation("breaker", f"{symbol} was asked for during a pause")
+
+
+async def _cancel_all() -> None:
+    """End whatever a schedule that broke off left running."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 def acknowledged(answer: Any, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
