@@ -111,9 +111,11 @@ class World:
         try:
             loop.run_until_complete(self._play())
         finally:
-            loop.run_until_complete(_cancel_all())
-            loop.close()
             uuid.uuid4, batches.log = original, logged
+            try:
+                loop.run_until_complete(_cancel_all())
+            finally:
+                loop.close()
             if level is None:
                 del os.environ["LOG_LEVEL"]
             else:
