@@ -1,5 +1,7 @@
 """Third-party clients accept the local exchange as it is."""
 
+import asyncio
+
 import pytest
 
 from local.exchange.timeframes import HOUR, MINUTE, utc_ms
@@ -35,9 +37,12 @@ def binance_client(server: Server):
     class LocalClient(Client):
         API_URL = f"{server.url}/api"
 
-    client = LocalClient(ping=False)
+    # Without a loop of ours the client makes one, which nobody ever closes.
+    loop = asyncio.new_event_loop()
+    client = LocalClient(ping=False, loop=loop)
     yield client
     client.close_connection()
+    loop.close()
 
 
 def test_ccxt_lists_the_markets(ccxt_client):
