@@ -37,11 +37,13 @@ def binance_client(server: Server):
     class LocalClient(Client):
         API_URL = f"{server.url}/api"
 
-    # Without a loop of ours the client makes one, which nobody ever closes.
+    # Without a current loop the client makes one, which nobody ever closes.
     loop = asyncio.new_event_loop()
-    client = LocalClient(ping=False, loop=loop)
+    asyncio.set_event_loop(loop)
+    client = LocalClient(ping=False)
     yield client
     client.close_connection()
+    asyncio.set_event_loop(None)
     loop.close()
 
 
