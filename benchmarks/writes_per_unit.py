@@ -13,8 +13,8 @@ from benchmarks.report import Report, verdict
 from benchmarks.simulated import new_aws, settings
 from benchmarks.write_units import WriteUnits
 from chalicelib import timeframes, wiring
-from chalicelib.notifying import record_changes
 from chalicelib.planning_rules import bounds
+from chalicelib.recording import record_task_changes
 from chalicelib.submitting import submit_collection
 from chalicelib.timeframes import DAY, HOUR
 from tests.doubles.aws import Aws
@@ -96,7 +96,7 @@ async def _run(aws: Aws, bench: wiring.Bench, counted: WriteUnits) -> dict[str, 
     body = {"symbols": SYMBOLS, "timeframes": list(TIMEFRAMES)}
     task_id = await submit_collection(bench, body, "benchmark", "benchmark")
     await Fleet(aws, bench).settle()
-    await record_changes(bench, aws.stream_event("tasks", first_change)["Records"])
+    await record_task_changes(bench, aws.stream_event("tasks", first_change)["Records"])
     meta = await bench.tasks.read(task_id, bench.now_ms())
     if meta is None or meta["state"] != "completed" or meta["result"]["succeeded"] != UNITS:
         raise RuntimeError(f"the task did not complete: {meta}")

@@ -1,7 +1,7 @@
 """WebSocket clients: `{"action": "subscribe", "topics": ["task:<id>", "tasks"]}` and the like.
 
 Answers: {"type": "subscribed" | "unsubscribed", "topics"}, {"type": "snapshot", "topic", "task"},
-{"type": "pong"}, {"type": "error", "reason", "detail"}; updates come from notifying.py.
+{"type": "pong"}, {"type": "error", "reason", "detail"}; updates come from announcing.py.
 """
 
 from __future__ import annotations

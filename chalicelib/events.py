@@ -83,9 +83,9 @@ def run_schedule(event: Event, context: Any) -> Event:
 
 
 def on_task_change(event: Event, context: Any) -> Event:
-    from chalicelib.notifying import record_changes
+    from chalicelib.recording import record_task_changes
 
-    run(record_changes(wiring.desk(), event["Records"]))
+    run(record_task_changes(wiring.desk(), event["Records"]))
     return {}
 
 

@@ -20,9 +20,9 @@ from chalicelib.collecting import Outcome, collect_message
 from chalicelib.connecting import connect, disconnect, receive
 from chalicelib.errors import CallFailed, ConditionFailed
 from chalicelib.messages import CollectMessage, PlanMessage, decode
-from chalicelib.notifying import record_changes
 from chalicelib.planning import plan_task
 from chalicelib.pricing import latest_prices
+from chalicelib.recording import record_task_changes
 from chalicelib.refreshing import refresh_catalogue, refresh_prices
 from chalicelib.reporting import collector_status, task_stats
 from chalicelib.retrying import retry_task
@@ -175,8 +175,8 @@ async def _live_through(both: Both, bench: Bench, clock: Clock) -> None:
     await list_tasks(bench, "me", 2, following, None, "completed")
 
     stream = tables[bench.settings.tasks_table].stream
-    await record_changes(bench, stream)
-    await record_changes(bench, stream)
+    await record_task_changes(bench, stream)
+    await record_task_changes(bench, stream)
     await disconnect(bench, "socket-1")
     for condition in ({"IfNoneMatch": "*"}, {"IfNoneMatch": "*"}, {"IfMatch": '"other"'}, {}):
         await _outcome(

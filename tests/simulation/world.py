@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from chalicelib import batches, notifying, scheduling, sweeping, wiring
+from chalicelib import batches, recording, scheduling, sweeping, wiring
 from chalicelib.settings import Settings
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock, SimulatedLoop
@@ -315,7 +315,7 @@ class World:
         end = min(len(self.records()), self._streamed + self.random.randint(1, 20))
         records = self.records()[self._streamed : end]
         try:
-            await notifying.record_changes(Container(self).bench, records)
+            await recording.record_task_changes(Container(self).bench, records)
             if self.faults.hit("stream_redelivery"):
                 return
             self._streamed = end

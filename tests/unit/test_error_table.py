@@ -24,7 +24,7 @@ from app import app
 from chalicelib import (
     batches,
     connecting,
-    notifying,
+    recording,
     refreshing,
     scheduling,
     sweeping,
@@ -182,7 +182,10 @@ class Life:
         """Hand the stream's new records on; a batch that fails comes again."""
         end = len(self.records())
         fresh = self.records()[self.streamed : end]
-        if fresh and self.run("stream", lambda: notifying.record_changes(self.bench, fresh))[0]:
+        if (
+            fresh
+            and self.run("stream", lambda: recording.record_task_changes(self.bench, fresh))[0]
+        ):
             self.streamed = end
 
     def sweep(self) -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from chalicelib import tasks
 from chalicelib.errors import TaskExpired, TaskNotFound
 from chalicelib.messages import PlanMessage
-from chalicelib.notifying import record_changes
 from chalicelib.planning import plan_task
+from chalicelib.recording import record_task_changes
 from chalicelib.reporting import collector_status, task_stats
 from chalicelib.submitting import submit_collection
 from chalicelib.viewing import count_tasks, list_active, list_tasks, summary, view_task
@@ -109,7 +109,7 @@ def test_a_task_that_dynamodb_deleted_is_still_known_to_have_expired(
 ) -> None:
     task_id = run(submit_collection(desk, BODY, "me", "r"))
     run(fleet.settle())
-    run(record_changes(desk, aws.stream_event(settings.tasks_table)["Records"]))
+    run(record_task_changes(desk, aws.stream_event(settings.tasks_table)["Records"]))
     clock.advance(settings.retention_seconds * 1000)
     assert aws.dynamodb.expire(settings.tasks_table) == 1
     with pytest.raises(TaskExpired):

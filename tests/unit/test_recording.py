@@ -10,7 +10,7 @@ from chalicelib.attributes import item_from_wire
 from chalicelib.cancelling import cancel_task
 from chalicelib.connecting import connect, receive
 from chalicelib.errors import CallFailed
-from chalicelib.notifying import record_changes
+from chalicelib.recording import record_task_changes
 from chalicelib.retrying import retry_task
 from chalicelib.submitting import submit_collection
 from tests.doubles.faults import Refuse
@@ -39,7 +39,7 @@ def test_a_life_of_a_task_is_audited_in_order(run, desk, fleet, records, trail) 
     run(cancel_task(desk, task_id))
     run(retry_task(desk, task_id))
     run(fleet.settle())
-    run(record_changes(desk, records()))
+    run(record_task_changes(desk, records()))
     assert trail() == [
         "task.submitted",
         "task.cancelled",
@@ -55,8 +55,8 @@ def test_a_batch_delivered_again_and_in_pieces_is_audited_once(
     run(submit_collection(desk, BODY, "me", "r"))
     run(fleet.settle())
     for start in range(len(records())):
-        run(record_changes(desk, records()[start:]))
-        run(record_changes(desk, records()[: start + 1]))
+        run(record_task_changes(desk, records()[start:]))
+        run(record_task_changes(desk, records()[: start + 1]))
     assert trail() == ["task.submitted", "task.started", "task.completed"]
 
 
@@ -66,8 +66,8 @@ def test_a_trail_that_cannot_be_written_fails_the_batch_so_that_it_comes_again(
     run(submit_collection(desk, BODY, "me", "r"))
     aws.hooks.append(Refuse("dynamodb.PutItem"))
     with pytest.raises(CallFailed):
-        run(record_changes(desk, records()))
-    run(record_changes(desk, records()))
+        run(record_task_changes(desk, records()))
+    run(record_task_changes(desk, records()))
     assert trail() == ["task.submitted"]
 
 
@@ -78,7 +78,7 @@ def test_an_expired_tasks_removal_is_audited_and_its_trail_stays(
     run(fleet.settle())
     clock.advance(settings.retention_seconds * 1000)
     aws.dynamodb.expire(settings.tasks_table)
-    run(record_changes(desk, records()))
+    run(record_task_changes(desk, records()))
     assert trail()[-1] == "task.expired"
     clock.advance(30 * 86_400_000)
     aws.dynamodb.expire(settings.audit_table)
@@ -99,7 +99,7 @@ def test_listeners_of_a_task_and_of_all_tasks_hear_of_a_change_once_each(
             run(receive(desk, connection, body))
     run(fleet.settle())
     aws.sockets.sent.clear()
-    run(record_changes(desk, records()))
+    run(record_task_changes(desk, records()))
     heard = [(to, json.loads(text)) for to, text in aws.sockets.sent]
     assert sorted(to for to, _ in heard) == ["all", "one"]
     assert {text["task"]["status"] for _, text in heard} == {"completed"}
@@ -115,7 +115,7 @@ def test_a_connection_that_is_gone_is_forgotten_and_does_not_stop_the_others(
         run(receive(desk, connection, body))
     aws.sockets.gone.add("gone")
     aws.sockets.sent.clear()
-    run(record_changes(desk, records()))
+    run(record_task_changes(desk, records()))
     assert {to for to, _ in aws.sockets.sent} == {"here"}
     left = {str(item["pk"]) + str(item["sk"]) for item in aws.items(settings.connections_table)}
     assert not any("gone" in key for key in left)
@@ -126,7 +126,7 @@ def test_a_push_that_fails_does_not_fail_the_audit(run, desk, aws, records, trai
     run(connect(desk, "one"))
     run(receive(desk, "one", '{"action": "subscribe", "topics": ["tasks"]}'))
     aws.hooks.append(Refuse("apigatewaymanagementapi.PostToConnection"))
-    run(record_changes(desk, records()))
+    run(record_task_changes(desk, records()))
     assert trail() == ["task.submitted"]
 
 
