@@ -31,6 +31,15 @@ for name in ("apigatewaymanagementapi", "dynamodb", "s3", "sqs"):
     botocore.session.get_session().create_client(
         name, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
     )
+for region, host in (
+    ("eu-central-1", "dynamodb.eu-central-1.amazonaws.com"),
+    ("cn-north-1", "dynamodb.cn-north-1.amazonaws.com.cn"),
+    ("us-gov-west-1", "dynamodb.us-gov-west-1.amazonaws.com"),
+):
+    client = botocore.session.get_session().create_client(
+        "dynamodb", region_name=region, aws_access_key_id="a", aws_secret_access_key="b"
+    )
+    assert client.meta.endpoint_url == "https://" + host, client.meta.endpoint_url
 outside = [
     name for name, module in sys.modules.items()
     if "site-packages" in (getattr(module, "__file__", None) or "")
