@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from chalice.app import Chalice
 
-from chalicelib.routes import collector
+from chalicelib.routes import collector, web
+
+#: Each puts its routes on web.routes when it is imported.
+MODULES = (collector,)
 
 
 def register(app: Chalice) -> None:
     """Put every route on the app."""
     # Every body reaches the routes as it was sent; they answer for a wrong content type.
     app.api.binary_types = []
-    app.register_blueprint(collector.routes)
+    app.register_blueprint(web.routes)
