@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from chalicelib import tasks
+from chalicelib import metrics, tasks
 from chalicelib.errors import PoisonMessage
 from chalicelib.finishing import fail_task, finish_prog
-from chalicelib.logs import log
-from chalicelib.messages import PlanMessage, decode
+from chalicelib.logs import bound, log
+from chalicelib.messages import CollectMessage, PlanMessage, decode
 from chalicelib.wiring import Desk
 
 REASON = "WORKER_GAVE_UP"
@@ -23,9 +23,23 @@ async def bury_message(desk: Desk, body: str) -> None:
     if isinstance(message, PlanMessage):
         meta = await desk.tasks.read(message.task_id, desk.now_ms())
         if meta and meta["attempt"] == message.attempt and meta["state"] in tasks.ACTIVE:
-            await fail_task(desk, meta, "PLANNING_FAILED", "planning the task failed every time")
+            with bound(task_id=message.task_id, attempt=message.attempt):
+                log("planning_buried", level="error")
+                await fail_task(
+                    desk, meta, "PLANNING_FAILED", "planning the task failed every time"
+                )
         return
-    log("units_buried", level="error", task_id=message.task_id, units=len(message.units))
+    with bound(
+        task_id=message.task_id,
+        attempt=message.attempt,
+        prog=message.prog,
+        symbol=message.symbol,
+    ):
+        await _bury_units(desk, message)
+
+
+async def _bury_units(desk: Desk, message: CollectMessage) -> None:
+    log("units_buried", level="error", units=len(message.units))
     prog = await desk.tasks.count(
         message.task_id,
         message.attempt,
@@ -35,5 +49,16 @@ async def bury_message(desk: Desk, body: str) -> None:
         f"{message.symbol} {message.units[-1].timeframe}",
         desk.now_ms(),
     )
-    if prog is not None:
-        await finish_prog(desk, message.task_id, message.attempt, message.prog, prog)
+    if prog is None:
+        return
+    for unit in message.units:
+        metrics.count("UnitsFailed", Reason=REASON)
+        log(
+            "unit_failed",
+            level="warning",
+            unit=unit.number,
+            timeframe=unit.timeframe,
+            reason=REASON,
+            detail=DETAIL,
+        )
+    await finish_prog(desk, message.task_id, message.attempt, message.prog, prog)

@@ -8,6 +8,7 @@ from chalicelib import tasks
 from chalicelib.errors import ConditionFailed, Conflict
 from chalicelib.finishing import shut
 from chalicelib.gateways.task_table import old_meta
+from chalicelib.logs import log
 from chalicelib.viewing import find_task
 from chalicelib.wiring import Desk
 
@@ -34,6 +35,7 @@ async def cancel_task(desk: Desk, task_id: str) -> tuple[bool, dict[str, Any]]:
                 },
             )
             did = True
+            log("task_cancelled", task_id=task_id, attempt=meta["attempt"])
         except ConditionFailed as failed:
             raced = old_meta(failed)
             if raced is None:

@@ -9,9 +9,11 @@ a failed one that returns after a backoff.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from enum import Enum
 
+from chalicelib import metrics
 from chalicelib.budget import Budget
 from chalicelib.fetching import RESERVE_MS, SHORT_WAIT_MS, Group, Result, collect_units, next_group
 from chalicelib.finishing import finish_prog
@@ -60,6 +62,8 @@ async def collect_message(
         current = await bench.tasks.read_prog(task_id, number)
         return bool(current and current["attempt"] == attempt and current["state"] == OPEN)
 
+    started = time.monotonic()
+    log("message_started", units=len(left))
     troubled: list[Unit] = []  # failed in this delivery; they come back with it
     while left:
         if remaining_ms() < RESERVE_MS:
@@ -70,9 +74,11 @@ async def collect_message(
         )
         await _judge_unavailable(bench, group, deliveries)
         if group.results and not await _count(bench, message, units, group):
+            log("units_not_counted", level="warning", units=len(group.results))
             return Outcome.DONE
         left = [unit for unit in left if unit.number not in group.results]
         if group.stopped:
+            log("message_stopped", units_left=len(left))
             return Outcome.DONE
         if group.wait_until_ms:
             wait_ms = max(0, group.wait_until_ms - bench.now_ms())
@@ -82,6 +88,12 @@ async def collect_message(
         elif group.unavailable:
             troubled += [unit for unit in left if unit.number in group.unavailable]
             left = [unit for unit in left if unit.number not in group.unavailable]
+    log(
+        "message_collected",
+        units=len(message.units) - len(troubled),
+        troubled=len(troubled),
+        ms=round((time.monotonic() - started) * 1000),
+    )
     return Outcome.RETRY if troubled else Outcome.DONE
 
 
@@ -92,6 +104,7 @@ async def _judge_unavailable(bench: Bench, group: Group, deliveries: int) -> Non
     if not await bench.exchange.is_up():
         until_ms = bench.now_ms() + DOWN_PAUSE_MS
         await bench.market.pause(until_ms, "the exchange does not answer")
+        log("exchange_down", level="warning", until=until_ms)
         group.wait_until_ms = until_ms
         group.unavailable.clear()
         return
@@ -127,8 +140,34 @@ async def _count(
     )
     if prog is None:
         return False
+    _tell(units, group)
     await finish_prog(bench, message.task_id, message.attempt, message.prog, prog)
     return True
+
+
+def _tell(units: Sequence[Unit], group: Group) -> None:
+    """Log and measure what has just been counted."""
+    for unit in units:
+        result = group.results.get(unit.number)
+        if result is None:
+            continue
+        if result.reason is not None:
+            metrics.count("UnitsFailed", Reason=result.reason)
+            log(
+                "unit_failed",
+                level="warning",
+                unit=unit.number,
+                timeframe=unit.timeframe,
+                reason=result.reason,
+                detail=result.detail[:500],
+            )
+            continue
+        metrics.count("UnitsSucceeded", Timeframe=unit.timeframe)
+        metrics.count("CandlesStored", result.stored, Timeframe=unit.timeframe)
+        if result.rejected:
+            metrics.count("CandlesRejected", result.rejected)
+    stored = sum(result.stored for result in group.results.values())
+    log("units_counted", units=len(group.results), candles=stored)
 
 
 async def _hand_on(
@@ -143,6 +182,7 @@ async def _hand_on(
         message.symbol,
         tuple(left),
     )
+    log("message_handed_on", units=len(left), delay_seconds=delay_seconds)
     unsent = await bench.queue.send_collect([rest], delay_seconds)
     return Outcome.RETRY if unsent else Outcome.DONE
 

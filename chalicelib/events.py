@@ -1,19 +1,46 @@
-"""Where every event function enters: a container's loop and gateways, and one call."""
+"""Where every event function enters: a container's loop and gateways, and one call.
+
+`edge` is around each of them: it binds the request id to every log line, logs what escapes, and
+writes the metrics out when the invocation ends, however it ends.
+"""
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
+from functools import lru_cache, wraps
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from chalicelib import wiring
+from chalicelib import metrics, wiring
 from chalicelib.errors import ExchangeError
 from chalicelib.gateways.aws import run
-from chalicelib.logs import log
+from chalicelib.logs import bound, log
 
 if TYPE_CHECKING:
     import asyncio
 
 Event = dict[str, Any]
+Result = TypeVar("Result")
+
+
+def edge(entry: Callable[..., Result]) -> Callable[..., Result]:
+    """An event function with its logs and metrics: `entry(event, context)`, or `entry(event)` where
+    the event carries its context (WebSockets)."""
+
+    @wraps(entry)
+    def entered(event: Any, *context: Any) -> Result:
+        told = context[0] if context else event.context
+        with bound(request_id=getattr(told, "aws_request_id", "")):
+            metrics.note_start()
+            try:
+                return entry(event, *context)
+            except Exception as error:
+                log("invocation_failed", level="error", trace=True, error=repr(error))
+                raise
+            finally:
+                metrics.flush()
+
+    return entered
 
 
 @lru_cache(maxsize=1)
@@ -29,15 +56,22 @@ def _loop() -> asyncio.Runner:
     return asyncio.Runner()
 
 
+def _worked(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run on the container's loop; a Runner alone would not see what the edge has bound."""
+    return _loop().run(work, context=copy_context())
+
+
+@edge
 def plan(event: Event, context: Any) -> Event:
     from chalicelib.batches import plan_batch
 
     async def work() -> Event:
         return await plan_batch(wiring.bench(), event)
 
-    return _loop().run(work())
+    return _worked(work())
 
 
+@edge
 def collect(event: Event, context: Any) -> Event:
     from chalicelib.batches import collect_batch
 
@@ -45,21 +79,26 @@ def collect(event: Event, context: Any) -> Event:
         remaining_ms = context.get_remaining_time_in_millis
         return await collect_batch(wiring.bench(), _budget(), event, remaining_ms)
 
-    return _loop().run(work())
+    return _worked(work())
 
 
+@edge
 def bury(event: Event, context: Any) -> Event:
     from chalicelib.batches import bury_batch
 
-    return _loop().run(bury_batch(wiring.desk(), event))
+    return _worked(bury_batch(wiring.desk(), event))
 
 
+@edge
 def sweep(event: Event, context: Any) -> Event:
-    from chalicelib import sweeping
+    from chalicelib import measuring, sweeping
 
-    return run(sweeping.sweep(wiring.desk()))
+    swept = run(sweeping.sweep(wiring.desk()))
+    run(measuring.measure_state(wiring.desk()))
+    return swept
 
 
+@edge
 def refresh_prices(event: Event, context: Any) -> Event:
     from chalicelib import refreshing
 
@@ -70,9 +109,10 @@ def refresh_prices(event: Event, context: Any) -> Event:
             log("prices_not_refreshed", level="warning", error=error.detail)
             return {"prices": 0, "error": error.detail}
 
-    return _loop().run(refresh())
+    return _worked(refresh())
 
 
+@edge
 def run_schedule(event: Event, context: Any) -> Event:
     from chalicelib import scheduling
 
@@ -82,25 +122,31 @@ def run_schedule(event: Event, context: Any) -> Event:
     return {"task_id": task_id}
 
 
+@edge
 def on_task_change(event: Event, context: Any) -> Event:
+    from chalicelib.measuring import measure_stream
     from chalicelib.recording import record_task_changes
 
+    measure_stream(event["Records"], wiring.wall_clock_ms())
     run(record_task_changes(wiring.desk(), event["Records"]))
     return {}
 
 
+@edge
 def ws_connect(event: Any) -> None:
     from chalicelib import connecting
 
     run(connecting.connect(wiring.desk(), event.connection_id))
 
 
+@edge
 def ws_message(event: Any) -> None:
     from chalicelib import connecting
 
     run(connecting.receive(wiring.desk(), event.connection_id, event.body))
 
 
+@edge
 def ws_disconnect(event: Any) -> None:
     from chalicelib import connecting
 

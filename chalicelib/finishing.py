@@ -8,6 +8,7 @@ from chalicelib import tasks
 from chalicelib.errors import ConditionFailed
 from chalicelib.gateways.prog_items import failed_units
 from chalicelib.gateways.task_table import CHILD_TTL_SECONDS
+from chalicelib.logs import log
 from chalicelib.requests import CollectionRequest
 from chalicelib.wiring import Desk
 
@@ -110,16 +111,26 @@ async def _end(desk: Desk, meta: Item, state: str, values: Item, *remove: str) -
     """Move a task to an end state; META then, or None where it ended another way or was retried."""
     now_ms = desk.now_ms()
     ttl = now_ms // 1000 + desk.settings.retention_seconds
+    task_id, attempt = meta["task_id"], meta["attempt"]
     try:
-        return await desk.tasks.move(
-            meta["task_id"],
-            meta["attempt"],
+        ended = await desk.tasks.move(
+            task_id,
+            attempt,
             state,
             {"completed_at": now_ms, "ttl": ttl, **values},
             remove=remove,
         )
     except ConditionFailed:
         return None
+    log(
+        "task_ended",
+        task_id=task_id,
+        attempt=attempt,
+        state=state,
+        error=values.get("error"),
+        **values.get("result", {}),
+    )
+    return ended
 
 
 def _reasons(progs: list[Item]) -> str:

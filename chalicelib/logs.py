@@ -1,7 +1,9 @@
 """One JSON line per event, on standard error, where Lambda collects it.
 
-Fields that belong to everything a piece of work logs (task_id, attempt, unit, request_id) are bound
-once, with `bound`; so one query by task id follows a task through all functions.
+Every line has time (UTC, milliseconds), level, event, function and request_id. Fields that belong
+to everything a piece of work logs (task_id, attempt, prog, symbol) are bound once, at the edges,
+with `bound`; so one query by task id follows a task through all functions. docs/OBSERVABILITY.md
+lists the events. Bodies, headers and credentials are never logged.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+
+from chalicelib import metrics
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "off": 100}
 _BOUND: ContextVar[dict[str, Any] | None] = ContextVar("bound", default=None)
@@ -33,19 +37,27 @@ def bound(**fields: object) -> Iterator[None]:
 def log(event: str, level: str = "info", trace: bool = False, **fields: object) -> None:
     """Write one log line; fields that are no JSON are written as text.
 
-    `trace` adds the traceback of the exception being handled.
+    `trace` adds the traceback of the exception being handled. Errors are counted, whatever level
+    is written.
     """
+    if level == "error":
+        metrics.count("ErrorsLogged", Function=metrics.function())
     wanted = _LEVELS.get(os.environ.get("LOG_LEVEL", "INFO").lower(), 20)
     if _LEVELS[level] < wanted:
         return
+    now_ms = time.time_ns() // 1_000_000
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now_ms // 1000))
     line = {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()),
+        "time": f"{stamp}.{now_ms % 1000:03d}Z",
         "level": level,
         "event": event,
-        "function": os.environ.get("AWS_LAMBDA_FUNCTION_NAME", ""),
+        "function": metrics.function(),
         **(_BOUND.get() or {}),
         **fields,
     }
     if trace:
         line["trace"] = traceback.format_exc()
-    print(json.dumps(line, default=str, ensure_ascii=False), file=sys.stderr, flush=True)
+    # One write per line: what another thread writes must not end up inside it. Text is escaped to
+    # ASCII, because a lone surrogate in it could not be written at all.
+    sys.stderr.write(json.dumps(line, default=str) + "\n")
+    sys.stderr.flush()

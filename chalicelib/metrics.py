@@ -5,7 +5,8 @@ which prints one line per set of dimensions, and CloudWatch makes metrics of the
 waiting. Every metric is declared in `METRICS`, so dimensions stay bounded, dashboards and alarms
 can be checked against it, and a name that is spelt wrong fails a test instead of vanishing.
 
-Source: Amazon CloudWatch User Guide, "Specification: Embedded metric format".
+Source: Amazon CloudWatch User Guide, "Specification: Embedded metric format": at most 100 metrics
+in a line, 100 values of one metric, 30 dimensions, and one line of at most 1 MB.
 """
 
 from __future__ import annotations
@@ -17,33 +18,75 @@ import time
 from typing import NamedTuple
 
 NAMESPACE = "MarketDataCollector"
-#: EMF takes so many values of one metric in one line.
-_MOST_VALUES = 100
+#: EMF takes so many values of one metric, and so many metrics, in one line.
+MOST_VALUES = 100
+MOST_METRICS = 100
 
 COUNT, MS, SECONDS, PERCENT = "Count", "Milliseconds", "Seconds", "Percent"
 
 
 class Metric(NamedTuple):
-    """A CloudWatch unit, the names of its dimensions beside `Stack`, and what it says."""
+    """A CloudWatch unit, the names of its dimensions beside `Stack`, and what it says.
+
+    `total`: it is also published without them, as the sum over all; for alarms.
+    """
 
     unit: str
     dimensions: tuple[str, ...]
     about: str
+    total: bool = False
 
 
 METRICS: dict[str, Metric] = {
-    "UnitsSucceeded": Metric(COUNT, ("Timeframe",), "units collected"),
-    "UnitsFailed": Metric(COUNT, ("Reason",), "units that failed, by the reason on the task"),
-    "CandlesStored": Metric(COUNT, ("Timeframe",), "candles written to the bucket"),
+    # What is collected.
+    "UnitsSucceeded": Metric(COUNT, ("Timeframe",), "units collected", True),
+    "UnitsFailed": Metric(COUNT, ("Reason",), "units that failed, by the reason on the task", True),
+    "CandlesStored": Metric(COUNT, ("Timeframe",), "candles written to the bucket", True),
     "CandlesRejected": Metric(COUNT, (), "candles that contradicted themselves"),
-    "ColdStarts": Metric(COUNT, ("Function",), "containers started"),
+    "CandleLag": Metric(
+        SECONDS, ("Timeframe",), "from a candle's close to its being stored, the newest of a unit"
+    ),
+    "FreshnessLag": Metric(
+        SECONDS, ("Timeframe",), "how far the stored candles are behind what has closed", True
+    ),
+    "FreshnessBreaches": Metric(COUNT, (), "promises of freshness that were found broken"),
+    # The exchange.
+    "ExchangeLatency": Metric(MS, (), "one request to the exchange, with its answer read"),
+    "ExchangeRequests": Metric(
+        COUNT, ("Outcome",), "requests: ok, refused, throttled, banned or unavailable", True
+    ),
+    "ExchangeWeightUsed": Metric(COUNT, (), "request weight spent in the running minute"),
+    "ExchangeBanned": Metric(COUNT, (), "answers 418: the exchange has banned our address"),
+    "BreakerOpened": Metric(COUNT, (), "times that a worker stopped the whole fleet"),
+    "BreakerOpen": Metric(COUNT, (), "1 while the fleet waits for the exchange, else 0"),
+    # Tasks, queues and repairs.
+    "TasksStarted": Metric(COUNT, (), "tasks that began to collect, or to refresh"),
+    "TasksEnded": Metric(COUNT, ("State",), "tasks that ended, by their end state", True),
+    "TaskSeconds": Metric(SECONDS, (), "from an attempt's start to its end"),
+    "TasksActive": Metric(COUNT, (), "tasks that have not ended, each minute"),
+    "OldestTaskSeconds": Metric(SECONDS, (), "age of the oldest task that has not ended"),
+    "QueueDepth": Metric(COUNT, ("Queue",), "messages in a queue: visible, in flight and delayed"),
+    "QueueWait": Metric(SECONDS, ("Queue",), "from sending a message to its delivery"),
+    "Retries": Metric(COUNT, ("Function",), "deliveries of a message after its first", True),
+    "MessagesFailed": Metric(COUNT, ("Function",), "deliveries that failed and come back", True),
+    "StreamLag": Metric(MS, ("Function",), "age of the newest stream record of a batch", True),
+    "SweepsDone": Metric(COUNT, (), "sweeps that came to their end"),
+    "SweepRepairs": Metric(COUNT, ("Repair",), "what sweep did again after a crash", True),
+    # The functions, and what they cost.
+    "ApiRequests": Metric(COUNT, ("Status",), "HTTP requests: 2xx, 4xx or 5xx", True),
+    "ColdStarts": Metric(COUNT, ("Function",), "containers started", True),
+    "ErrorsLogged": Metric(COUNT, ("Function",), "log lines of level error", True),
+    "AwsCalls": Metric(COUNT, ("Service",), "requests to AWS services", True),
+    "ConsumedReadUnits": Metric(COUNT, (), "DynamoDB read units, as its answers say"),
+    "ConsumedWriteUnits": Metric(COUNT, (), "DynamoDB write units, as its answers say"),
 }
 
 _Key = tuple[tuple[str, str], ...]
-_values: dict[_Key, dict[str, list[float]]] = {}
+_values: dict[tuple[_Key, bool], dict[str, list[float]]] = {}
+_started: list[str] = []
 
 
-def count(name: str, value: int = 1, **dimensions: str) -> None:
+def count(name: str, value: float = 1, **dimensions: str) -> None:
     """Add to a metric that is counted; counts of one invocation go out as their sum."""
     values = _of(name, dimensions)
     if values:
@@ -53,39 +96,77 @@ def count(name: str, value: int = 1, **dimensions: str) -> None:
 
 
 def measure(name: str, value: float, **dimensions: str) -> None:
-    """Note one observation of a metric; each goes out by itself."""
+    """Note one observation of a metric; each goes out by itself, however many there are."""
     values = _of(name, dimensions)
-    if len(values) < _MOST_VALUES:
-        values.append(value)
+    values.append(value)
+    if len(values) < MOST_VALUES or "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+        return
+    # In somebody's own process nobody flushes, and nobody reads: do not grow for ever.
+    values.clear()
+
+
+def function() -> str:
+    """The function that runs, by its handler's name; the template tells it."""
+    return os.environ.get("FUNCTION", "local")
+
+
+def note_start() -> None:
+    """Count the container's first invocation as its cold start."""
+    if not _started:
+        _started.append(function())
+        count("ColdStarts", Function=function())
 
 
 def flush() -> None:
     """Print what was counted since the last time, one line per set of dimensions, and forget it."""
-    collected = {key: dict(metrics) for key, metrics in _values.items()}
+    collected = list(_values.items())
     _values.clear()
-    for key, metrics in collected.items():
+    at_ms = time.time_ns() // 1_000_000
+    for (key, total), metrics in collected:
         dimensions = dict(key)
-        line = {
-            "_aws": {
-                "Timestamp": time.time_ns() // 1_000_000,
-                "CloudWatchMetrics": [
-                    {
-                        "Namespace": NAMESPACE,
-                        "Dimensions": [list(dimensions)],
-                        "Metrics": [{"Name": name, "Unit": METRICS[name].unit} for name in metrics],
-                    }
-                ],
-            },
-            **dimensions,
-            **{name: found[0] if len(found) == 1 else found for name, found in metrics.items()},
+        sets = [["Stack"], list(dimensions)] if total else [list(dimensions)]
+        for part in _parts(metrics):
+            line = {
+                "_aws": {
+                    "Timestamp": at_ms,
+                    "CloudWatchMetrics": [
+                        {
+                            "Namespace": NAMESPACE,
+                            "Dimensions": sets,
+                            "Metrics": [
+                                {"Name": name, "Unit": METRICS[name].unit} for name in part
+                            ],
+                        }
+                    ],
+                },
+                **dimensions,
+                **{name: found[0] if len(found) == 1 else found for name, found in part.items()},
+            }
+            # One write per line: what another thread writes must not end up inside it.
+            sys.stderr.write(json.dumps(line) + "\n")
+    sys.stderr.flush()
+
+
+def _parts(metrics: dict[str, list[float]]) -> list[dict[str, list[float]]]:
+    """The metrics of one set of dimensions, cut into what one line may hold each."""
+    parts: list[dict[str, list[float]]] = []
+    left = {name: values for name, values in metrics.items() if values}
+    while left:
+        part = {name: left[name][:MOST_VALUES] for name in list(left)[:MOST_METRICS]}
+        parts.append(part)
+        left = {
+            name: values[MOST_VALUES:] if name in part else values
+            for name, values in left.items()
+            if name not in part or len(values) > MOST_VALUES
         }
-        print(json.dumps(line), file=sys.stderr, flush=True)
+    return parts
 
 
 def _of(name: str, dimensions: dict[str, str]) -> list[float]:
-    declared = METRICS[name].dimensions
-    if set(dimensions) != set(declared):
+    _, declared, _, total = METRICS[name]
+    if len(dimensions) != len(declared) or any(each not in dimensions for each in declared):
         raise ValueError(f"{name} has the dimensions {declared}, not {tuple(dimensions)}")
     stack = os.environ.get("STACK", "local")
     key = (("Stack", stack), *((each, dimensions[each]) for each in declared))
-    return _values.setdefault(key, {}).setdefault(name, [])
+    # A total without dimensions of its own would be published twice.
+    return _values.setdefault((key, total and bool(declared)), {}).setdefault(name, [])

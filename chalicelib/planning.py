@@ -76,7 +76,15 @@ async def _start(bench: Bench, meta: dict[str, Any]) -> dict[str, Any] | None:
             "kept_units": 0,
         }
     try:
-        return await bench.tasks.move(task_id, attempt, tasks.RUNNING, values)
+        planned = await bench.tasks.move(task_id, attempt, tasks.RUNNING, values)
+        log(
+            "task_planned",
+            task_id=task_id,
+            attempt=attempt,
+            units=planned["total_units"],
+            progs=planned["progs_total"],
+        )
+        return planned
     except ConditionFailed:
         now = await bench.tasks.read(task_id, now_ms)
         if now and now["attempt"] == attempt and now["state"] == tasks.RUNNING:

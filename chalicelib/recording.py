@@ -7,6 +7,8 @@ from typing import Any
 from chalicelib.announcing import announce
 from chalicelib.changes import Change, change_of
 from chalicelib.happenings import Happening, of_change
+from chalicelib.logs import log
+from chalicelib.measuring import measure_changes
 from chalicelib.publishing import publish
 from chalicelib.wiring import Desk
 
@@ -22,11 +24,19 @@ async def record_task_changes(desk: Desk, records: list[dict[str, Any]]) -> None
     for change in changes:
         for happening in of_change(change):
             events.append(await _record(desk, change, happening))
+    measure_changes(changes)
     await publish(desk, events)
     await announce(desk, changes)
 
 
 async def _record(desk: Desk, change: Change, happening: Happening) -> dict[str, Any]:
+    if happening.subject.startswith("task:"):
+        log(
+            "happened",
+            task_id=happening.subject[5:],
+            attempt=happening.attempt,
+            action=happening.action,
+        )
     event = {**vars(happening)}
     subject = event.pop("subject")
     await desk.audit.append(

@@ -8,6 +8,7 @@ from chalicelib import tasks
 from chalicelib.errors import ConditionFailed, Conflict
 from chalicelib.finishing import shut
 from chalicelib.gateways.task_table import old_meta
+from chalicelib.logs import log
 from chalicelib.requests import CollectionRequest
 from chalicelib.submitting import deadline, queue_planning
 from chalicelib.viewing import find_task
@@ -56,5 +57,6 @@ async def retry_task(desk: Desk, task_id: str, again: bool = False) -> int:
             raise Conflict(
                 f"task {task_id} was retried by someone else just now", reason="TASK_ACTIVE"
             ) from None
+    log("task_retried", task_id=task_id, attempt=attempt)
     await queue_planning(desk, task_id, attempt)
     return attempt

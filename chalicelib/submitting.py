@@ -68,6 +68,14 @@ async def submit(
         "message": "Waiting to be planned",
     }
     await desk.tasks.create(meta)
+    log(
+        "task_submitted",
+        task_id=task_id,
+        attempt=1,
+        task_type=task_type,
+        priority=request.priority,
+        source=source,
+    )
     # Sent even where the task was there already: it may be this very call, whose first answer was
     # lost, and a plan message too many changes nothing.
     await queue_planning(desk, task_id, 1)

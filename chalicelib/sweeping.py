@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib import tasks
+from chalicelib import metrics, tasks
 from chalicelib.errors import CallFailed, ConditionFailed
 from chalicelib.finishing import fail_task, finish_prog, finish_task, shut
 from chalicelib.gateways.prog_items import OPEN
@@ -42,10 +42,12 @@ async def _sweep_task(desk: Desk, task_id: str, idle: bool | None) -> bool | Non
     if meta is None:
         return idle
     if meta["state"] in tasks.TERMINAL and "result" not in meta:  # stopped, but not shut
+        _repaired("shut", task_id, meta["attempt"])
         await shut(desk, meta)
     if meta["state"] not in tasks.ACTIVE:
         return idle
     if meta["deadline_at"] <= now_ms:
+        _repaired("deadline", task_id, meta["attempt"])
         await fail_task(desk, meta, "DEADLINE_EXCEEDED", "the task's time ran out")
         return idle
     if meta["state"] == tasks.PENDING or meta["task_type"] == tasks.SYMBOL_REFRESH:
@@ -73,6 +75,12 @@ async def _sweep_task(desk: Desk, task_id: str, idle: bool | None) -> bool | Non
     return idle
 
 
+def _repaired(repair: str, task_id: str, attempt: int, prog: int | None = None) -> None:
+    """Log and count what is done again: plan, messages, shut or deadline."""
+    metrics.count("SweepRepairs", Repair=repair)
+    log("swept", level="warning", repair=repair, task_id=task_id, attempt=attempt, prog=prog)
+
+
 async def _plan_again(desk: Desk, meta: Item, now_ms: int) -> None:
     if now_ms - meta["plan_sent_at"] < PLAN_PATIENCE_MS:
         return
@@ -80,7 +88,7 @@ async def _plan_again(desk: Desk, meta: Item, now_ms: int) -> None:
         await desk.tasks.note(meta["task_id"], meta["attempt"], {"plan_sent_at": now_ms})
     except ConditionFailed:
         return
-    log("plan_sent_again", task_id=meta["task_id"], attempt=meta["attempt"])
+    _repaired("plan", meta["task_id"], meta["attempt"])
     await queue_planning(desk, meta["task_id"], meta["attempt"])
 
 
@@ -105,7 +113,7 @@ async def _send_again(desk: Desk, meta: Item, progs: list[Item]) -> None:
     for prog in progs:
         units = await desk.tasks.read_units(meta["task_id"], meta["plan_id"], prog["number"])
         remaining = set(range(len(units))) - prog.get("done", set())
-        log("messages_sent_again", task_id=meta["task_id"], prog=prog["number"])
+        _repaired("messages", meta["task_id"], meta["attempt"], prog=prog["number"])
         await desk.queue.send_collect(
             messages_for(
                 meta["task_id"],

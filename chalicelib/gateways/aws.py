@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from chalicelib.errors import CallFailed, ConditionFailed
+from chalicelib.gateways.watching import incoming, outgoing
 
 Call = Callable[..., Awaitable[dict[str, Any]]]
 Result = TypeVar("Result")
@@ -60,8 +61,9 @@ class AsyncCalls:
         from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
         client = self._clients.get(service) or await self._client(service)
+        sent = outgoing(service, operation, parameters)
         try:
-            answer: dict[str, Any] = await getattr(client, method_name(operation))(**parameters)
+            answer: dict[str, Any] = await getattr(client, method_name(operation))(**sent)
             if service == "s3" and operation == "GetObject":
                 async with answer["Body"] as stream:
                     answer["Body"] = await stream.read()
@@ -69,6 +71,7 @@ class AsyncCalls:
             raise failure(service, operation, error) from error
         except (BotoCoreError, HTTPClientError, OSError) as error:
             raise CallFailed(service, operation, "ConnectionError", str(error)) from error
+        incoming(service, operation, answer)
         return answer
 
     async def _client(self, service: str) -> Any:

@@ -19,8 +19,10 @@ import httpx
 import msgspec
 from httpx_aiohttp import AiohttpTransport
 
+from chalicelib import metrics
 from chalicelib.candles import Row
 from chalicelib.errors import ExchangeRefused, ExchangeThrottled, ExchangeUnavailable
+from chalicelib.logs import log
 
 KLINES_WEIGHT = 2
 EXCHANGE_INFO_WEIGHT = 20
@@ -30,6 +32,8 @@ PAGE_LIMIT = 1000
 IN_FLIGHT = 8  # four or five saturate the weight limit at 80 ms latency
 _TRIES = 4
 _BACKOFF_SECONDS = 0.2
+#: An answer that takes longer is logged by itself.
+_SLOW_MS = 1000
 #: The firewall (HTTP 403) says nothing of how long; asking on makes it a ban.
 _FIREWALL_PAUSE_MS = 60_000
 #: Where a 429 or 418 comes without Retry-After.
@@ -177,13 +181,20 @@ class Binance:
     async def _get_once(
         self, path: str, query: dict[str, Any], decoder: msgspec.json.Decoder[Any]
     ) -> tuple[Any, httpx.Headers]:
+        started = time.monotonic()
         try:
             answer = await self._client.get(self._root + path, params=query)
         except httpx.HTTPError as error:
+            metrics.count("ExchangeRequests", Outcome="unavailable")
             raise ExchangeUnavailable(
                 f"no answer from the exchange: {type(error).__name__} {error}".strip(),
                 reason="EXCHANGE_NO_ANSWER",
             ) from error
+        took_ms = (time.monotonic() - started) * 1000
+        metrics.measure("ExchangeLatency", round(took_ms, 1))
+        metrics.count("ExchangeRequests", Outcome=_outcome(answer.status_code))
+        if took_ms > _SLOW_MS:
+            log("exchange_slow", path=path, ms=round(took_ms), **_asked(query))
         if answer.status_code != 200:
             raise _error(answer)
         try:
@@ -194,8 +205,27 @@ class Binance:
             ) from error
 
 
+def _asked(query: dict[str, Any]) -> dict[str, Any]:
+    """Of a request, what a log line names as everywhere else."""
+    named = {"symbol": query.get("symbol"), "timeframe": query.get("interval")}
+    return {name: value for name, value in named.items() if value}
+
+
+def _outcome(status: int) -> str:
+    """What kind of answer a status is, in the metric ExchangeRequests."""
+    if status == 200:
+        return "ok"
+    if status == 418:
+        return "banned"
+    if status in (403, 429):
+        return "throttled"
+    return "refused" if status < 500 else "unavailable"
+
+
 def _error(answer: httpx.Response) -> Exception:
     status = answer.status_code
+    if status == 418:
+        metrics.count("ExchangeBanned")
     try:
         body = _ERROR.decode(answer.content)
     except msgspec.DecodeError:

@@ -17,7 +17,7 @@ import json
 import zlib
 from typing import Any
 
-from chalicelib import coverage
+from chalicelib import coverage, metrics
 from chalicelib.attributes import item_from_wire, item_to_wire, to_wire
 from chalicelib.errors import CallFailed, ConditionFailed
 from chalicelib.gateways.aws import Call
@@ -210,6 +210,7 @@ class MarketTable:
                 ConditionExpression="attribute_not_exists(paused_until) OR paused_until < :until",
                 ExpressionAttributeValues={":until": to_wire(until_ms), ":reason": to_wire(reason)},
             )
+            metrics.count("BreakerOpened")
         except ConditionFailed:
             return
 

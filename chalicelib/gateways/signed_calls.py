@@ -25,6 +25,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from chalicelib.errors import CallFailed, ConditionFailed
+from chalicelib.gateways.watching import incoming, outgoing
 
 _TARGETS = {"dynamodb": "DynamoDB_20120810", "sqs": "AmazonSQS"}
 _TIMEOUT_SECONDS = 8
@@ -59,7 +60,8 @@ class SignedCalls:
         self._tls: ssl.SSLContext | None = None
 
     async def __call__(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
-        method, url, headers, body = self._request(service, operation, parameters)
+        sent = outgoing(service, operation, parameters)
+        method, url, headers, body = self._request(service, operation, sent)
         for attempt in range(1, _TRIES + 1):
             try:
                 status, answer = self._send(service, method, url, headers, body)
@@ -67,6 +69,7 @@ class SignedCalls:
                 failed = CallFailed(service, operation, "ConnectionError", repr(error))
             else:
                 if status < 300:
+                    incoming(service, operation, answer)
                     return answer
                 failed = _failure(service, operation, status, answer)
                 if status < 500 and failed.code not in _PASSING:

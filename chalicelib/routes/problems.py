@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 from urllib.parse import quote, unquote
 
 from chalice.app import Response
 
+from chalicelib import metrics
 from chalicelib.errors import CollectorError, InvalidRequest, TaskExpired
-from chalicelib.logs import log
+from chalicelib.logs import bound, log
 
 TYPE_ROOT = "urn:problem:data-collector:"
 
@@ -34,14 +36,46 @@ def problem(
     return Response(json.dumps(body), headers, status)
 
 
-def guarded(view: Callable[..., Response], path: Callable[[], str]) -> Callable[..., Response]:
-    """`view`, with every error it raises turned into a problem document.
+def guarded(
+    view: Callable[..., Response],
+    path: Callable[[], str],
+    request: Callable[[], Mapping[str, Any]] = dict,
+) -> Callable[..., Response]:
+    """`view`, with every error it raises turned into a problem document, its logs and metrics.
 
     A wrapper and no middleware: Chalice answers for a failing view before its middleware hears of
-    it. `path` gives the request's path.
+    it. `path` gives the request's path, `request` what API Gateway says of it.
     """
+    answered = _answering(view, path)
 
     @wraps(view)
+    def answer(**arguments: str) -> Response:
+        said = request()
+        subject = {name: value[:100] for name, value in arguments.items() if name == "task_id"}
+        with bound(request_id=str(said.get("requestId", "")), **subject):
+            metrics.note_start()
+            started = time.monotonic()
+            try:
+                response = answered(**arguments)
+                status, method = response.status_code, str(said.get("httpMethod", ""))
+                metrics.count("ApiRequests", Status=f"{status // 100}xx")
+                log(
+                    "request_answered",
+                    # Whoever polls a task need not fill the log.
+                    level="debug" if method == "GET" and status < 400 else "info",
+                    method=method,
+                    path=path()[:200],
+                    status=status,
+                    ms=round((time.monotonic() - started) * 1000),
+                )
+                return response
+            finally:
+                metrics.flush()
+
+    return answer
+
+
+def _answering(view: Callable[..., Response], path: Callable[[], str]) -> Callable[..., Response]:
     def answer(**arguments: str) -> Response:
         try:
             return view(**arguments)

@@ -18,6 +18,7 @@ PURE = {
     "coverage",
     "logs",
     "messages",
+    "metrics",
     "planning_rules",
     "requests",
     "settings",
