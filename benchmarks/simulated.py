@@ -19,6 +19,7 @@ def settings() -> Settings:
         urgent_queue_url="https://queues.test/urgent",
         work_queue_url="https://queues.test/work",
         dead_letter_queue_url="https://queues.test/dead-letters",
+        stream_failure_queue_url="https://queues.test/stream-failures",
         ws_endpoint="https://sockets.test",
     )
 

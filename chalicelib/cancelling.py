@@ -13,8 +13,12 @@ from chalicelib.viewing import find_task
 from chalicelib.wiring import Desk
 
 
-async def cancel_task(desk: Desk, task_id: str) -> tuple[bool, dict[str, Any]]:
+async def cancel_task(
+    desk: Desk, task_id: str, by: str | None = None, request_id: str | None = None
+) -> tuple[bool, dict[str, Any]]:
     """Cancel a task; returns (whether this call did it, the cancel's receipt).
+
+    `by` (None: the task's owner) and `request_id` say who did it, for the audit trail.
 
     The receipt names when no further exchange request could be authorised, and how many units had
     landed by then. Raises TaskNotFound, TaskExpired, or Conflict where the task has ended.
@@ -31,6 +35,8 @@ async def cancel_task(desk: Desk, task_id: str) -> tuple[bool, dict[str, Any]]:
                 {
                     "completed_at": now_ms,
                     "message": "Cancelled",
+                    "moved_by": by or meta["owner"],
+                    "moved_request_id": request_id,
                     "ttl": now_ms // 1000 + desk.settings.retention_seconds,
                 },
             )

@@ -1,25 +1,44 @@
 """What the audit trail tells of: one happening for each thing that somebody or something did. Pure.
 
-A change of an item becomes happenings by the function of its kind in `OF_KIND`; changes of other
-items, and changes that no one need know of, become none.
+A change of an item becomes happenings by the functions in `OF_KIND`; changes of other items, and
+changes that no one need know of, become none.
+
+    task.submitted   data: what is asked for         task.cancelled   the decision
+    task.planned     after: units and PROG items     task.stopped     data: the receipt, or what
+    task.started                                                      a failed task had landed
+    task.unit_failed data: the units, by name        task.retried     the attempt is the new one
+    task.completed   data: the result                task.expired     DynamoDB's TTL removed it
+    task.failed      data: the result, where one is  task.deleted     somebody else did
+    symbols.changed  data: counts and names of what the exchange added, removed, or halted
 """
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from chalicelib import tasks
 from chalicelib.changes import Change
+from chalicelib.requests import CollectionRequest
+from chalicelib.timeframes import iso
+
+SYSTEM = "system"
+#: Names that one event holds of symbols, and of failed units; the counts are of all.
+MOST_NAMES = 100
+Item = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Happening:
     """`subject`: whose trail it belongs to: task:<id>, schedule:<id> or market:<exchange>.
 
-    `action` reads like task.submitted; `by` is an owner, `schedule` or `system`; `before` and
-    `after` are what changed, as JSON values.
+    `action` reads like task.submitted; `by` is an owner, `schedule` or `system`, and `request_id`
+    the HTTP request by which they did it; `before` and `after` are what changed and `data` what
+    else is to be known, as JSON values. `owner`: who may read it; None: as the event before it in
+    its trail, or everybody.
     """
 
     subject: str
@@ -30,35 +49,8 @@ class Happening:
     before: Any = None
     after: Any = None
     detail: str = ""
-
-
-_MOVED = {
-    tasks.PENDING: "task.submitted",
-    tasks.RUNNING: "task.started",
-    tasks.COMPLETED: "task.completed",
-    tasks.FAILED: "task.failed",
-    tasks.CANCELLED: "task.cancelled",
-}
-
-
-def of_task(change: Change) -> list[Happening]:
-    """A task's META item: submitted, started, ended, retried, expired."""
-    action = _task_action(change)
-    if action is None:
-        return []
-    item = change.item
-    return [
-        Happening(
-            subject=f"task:{item['task_id']}",
-            action=action,
-            by=_actor(action, item),
-            request_id=item.get("request_id"),
-            attempt=item["attempt"],
-            before=change.old.get("state"),
-            after=change.new.get("state"),
-            detail=item.get("error") or item.get("message", ""),
-        )
-    ]
+    data: Any = None
+    owner: str | None = None
 
 
 def of_change(change: Change) -> list[Happening]:
@@ -66,26 +58,188 @@ def of_change(change: Change) -> list[Happening]:
     return [happening for kind in OF_KIND for happening in kind(change)]
 
 
-def _of_task_items(change: Change) -> list[Happening]:
-    return of_task(change) if change.pk.startswith("TASK#") and change.sk == "META" else []
+# --- tasks --------------------------------------------------------------------------------------
 
 
-OF_KIND: list[Callable[[Change], list[Happening]]] = [_of_task_items]
+def of_task(change: Change) -> list[Happening]:
+    """A task's META item: submitted, planned, started, ended, stopped, retried, expired."""
+    if not (change.pk.startswith("TASK#") and change.sk == "META"):
+        return []
+    old, new = change.old, change.new
+    if not new:
+        gone = "task.expired" if change.by_ttl or "ttl" in old else "task.deleted"
+        return [_task(change, gone, after=None)]
+    if old.get("state") == new["state"]:
+        return _stopped(change)
+    if new["state"] == tasks.PENDING:
+        return [_retried(change) if old else _submitted(change)]
+    if new["state"] == tasks.RUNNING:
+        return [*_planned(change), _task(change, "task.started")]
+    if new["state"] == tasks.CANCELLED:
+        return [_moved(change, "task.cancelled")]
+    return [_task(change, f"task.{new['state']}", data=new.get("result"))]
 
 
-def _actor(action: str, item: dict[str, Any]) -> str:
-    """Who did it: the clock, the task's owner (only owners cancel and retry), or the system."""
-    if action == "task.submitted" and item.get("source") == tasks.BY_SCHEDULE:
-        return tasks.BY_SCHEDULE
-    by_owner = ("task.submitted", "task.retried", "task.cancelled")
-    return str(item["owner"]) if action in by_owner else "system"
+def _task(change: Change, action: str, by: str = SYSTEM, **more: Any) -> Happening:
+    item = change.item
+    told = {
+        "before": change.old.get("state"),
+        "after": change.new.get("state"),
+        "detail": item.get("error") or item.get("message", ""),
+        **more,
+    }
+    return Happening(
+        subject=f"task:{item['task_id']}",
+        action=action,
+        by=by,
+        attempt=item["attempt"],
+        owner=item.get("owner"),
+        **told,
+    )
 
 
-def _task_action(change: Change) -> str | None:
-    if not change.new:
-        return "task.expired" if change.by_ttl or "ttl" in change.old else "task.deleted"
-    if change.old.get("state") == change.new["state"]:
-        return None
-    if change.old and change.new["state"] == tasks.PENDING:
-        return "task.retried"
-    return _MOVED[change.new["state"]]
+def _submitted(change: Change) -> Happening:
+    meta = change.new
+    by_schedule = meta.get("source") == tasks.BY_SCHEDULE
+    return _task(
+        change,
+        "task.submitted",
+        by=tasks.BY_SCHEDULE if by_schedule else str(meta["owner"]),
+        request_id=meta.get("request_id"),
+        data=_asked_for(meta),
+    )
+
+
+def _asked_for(meta: Item) -> Item:
+    asked: Item = {"task_type": meta["task_type"], "source": meta.get("source", tasks.BY_REQUEST)}
+    if "schedule_id" in meta:
+        asked["schedule_id"] = meta["schedule_id"]
+    if meta["task_type"] == tasks.DATA_COLLECTION:
+        request = CollectionRequest.unpack(meta["request"])
+        asked |= {
+            "symbols": None if request.symbols is None else len(request.symbols),
+            "timeframes": list(request.timeframes),
+            "start": iso(request.start_ms),
+            "end": iso(request.end_ms),
+            "priority": request.priority,
+        }
+    return asked
+
+
+def _moved(change: Change, action: str) -> Happening:
+    """Cancelled or retried: by whoever META says moved it last."""
+    meta = change.new
+    return _task(
+        change,
+        action,
+        by=str(meta.get("moved_by") or meta["owner"]),
+        request_id=meta.get("moved_request_id"),
+    )
+
+
+def _retried(change: Change) -> Happening:
+    return _moved(change, "task.retried")
+
+
+def _planned(change: Change) -> list[Happening]:
+    """The first attempt's start brings the plan; later ones keep it."""
+    meta = change.new
+    if "plan_id" not in meta or "plan_id" in change.old:
+        return []
+    plan = {"units": meta["total_units"], "progs": meta["progs_total"]}
+    return [_task(change, "task.planned", before=None, after=plan, detail="")]
+
+
+def _stopped(change: Change) -> list[Happening]:
+    """What had landed when a cancelled or failed task was shut; written once per attempt."""
+    old, new = change.old, change.new
+    if new["state"] not in tasks.TERMINAL or "stopped_at" in old or "stopped_at" not in new:
+        return []
+    receipt = {**new["result"], "stopped_at": iso(new["stopped_at"])}
+    return [_task(change, "task.stopped", data=receipt, detail=new.get("message", ""))]
+
+
+def of_units(change: Change) -> list[Happening]:
+    """A PROG item: the units that one write added to the failed ones, by number.
+
+    Their names stand in another item; recording.py reads them.
+    """
+    old, new = change.old, change.new
+    if not new or not (change.pk.startswith("TASK#") and change.sk.startswith("PROG#")):
+        return []
+    before = _failures(old) if old.get("attempt") == new["attempt"] else {}
+    after = _failures(new)
+    fresh = {unit: reason for unit, reason in after.items() if unit not in before}
+    if not fresh:
+        return []
+    units = [
+        {"number": unit, "reason": fresh[unit], "detail": new.get(f"d_{fresh[unit]}", "")}
+        for unit in sorted(fresh)
+    ]
+    reasons = ", ".join(sorted(set(fresh.values())))
+    return [
+        Happening(
+            subject=f"task:{change.pk.removeprefix('TASK#')}",
+            action="task.unit_failed",
+            by=SYSTEM,
+            attempt=new["attempt"],
+            before=len(before),
+            after=len(after),
+            detail=f"{len(fresh)} failed: {reasons}",
+            data={
+                "prog": int(change.sk.removeprefix("PROG#")),
+                "failed": len(fresh),
+                "units": units[:MOST_NAMES],
+            },
+        )
+    ]
+
+
+def _failures(prog: Item) -> dict[int, str]:
+    """Unit number -> reason."""
+    return {
+        unit: name.removeprefix("f_")
+        for name, units in sorted(prog.items())
+        if name.startswith("f_")
+        for unit in units
+    }
+
+
+# --- the market ---------------------------------------------------------------------------------
+
+
+def of_catalogue(change: Change) -> list[Happening]:
+    """The catalogue: what the exchange lists, and with which status."""
+    if not change.new or not change.pk.startswith("CATALOGUE#"):
+        return []
+    old, new = _symbols(change.old), _symbols(change.new)
+    added, removed = sorted(new.keys() - old.keys()), sorted(old.keys() - new.keys())
+    changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
+    if not (added or removed or changed):
+        return []
+    return [
+        Happening(
+            subject=f"market:{change.pk.removeprefix('CATALOGUE#')}",
+            action="symbols.changed",
+            by=SYSTEM,
+            before=len(old),
+            after=len(new),
+            detail=f"{len(added)} added, {len(removed)} removed, {len(changed)} changed status",
+            data={
+                "added": {"count": len(added), "symbols": added[:MOST_NAMES]},
+                "removed": {"count": len(removed), "symbols": removed[:MOST_NAMES]},
+                "changed": {
+                    "count": len(changed),
+                    "symbols": {name: [old[name], new[name]] for name in changed[:MOST_NAMES]},
+                },
+            },
+        )
+    ]
+
+
+def _symbols(item: Item) -> dict[str, str]:
+    symbols: dict[str, str] = json.loads(zlib.decompress(item["symbols"])) if item else {}
+    return symbols
+
+
+OF_KIND: list[Callable[[Change], list[Happening]]] = [of_task, of_units, of_catalogue]

@@ -69,7 +69,11 @@ METRICS: dict[str, Metric] = {
     "QueueWait": Metric(SECONDS, ("Queue",), "from sending a message to its delivery"),
     "Retries": Metric(COUNT, ("Function",), "deliveries of a message after its first", True),
     "MessagesFailed": Metric(COUNT, ("Function",), "deliveries that failed and come back", True),
+    "DeadLetters": Metric(COUNT, (), "messages that were given up and buried"),
     "StreamLag": Metric(MS, ("Function",), "age of the newest stream record of a batch", True),
+    "StreamRecordsFailed": Metric(
+        COUNT, ("Table",), "stream records that broke our code and were set aside", True
+    ),
     "SweepsDone": Metric(COUNT, (), "sweeps that came to their end"),
     "SweepRepairs": Metric(COUNT, ("Repair",), "what sweep did again after a crash", True),
     # The functions, and what they cost.

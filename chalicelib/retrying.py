@@ -15,11 +15,18 @@ from chalicelib.viewing import find_task
 from chalicelib.wiring import Desk
 
 
-async def retry_task(desk: Desk, task_id: str, again: bool = False) -> int:
+async def retry_task(
+    desk: Desk,
+    task_id: str,
+    again: bool = False,
+    by: str | None = None,
+    request_id: str | None = None,
+) -> int:
     """Put an ended task back to pending; returns the new attempt's number.
 
     `again`: an earlier try of this very request broke off and may have done it already; a task
-    that is active is then its success.
+    that is active is then its success. `by` (None: the task's owner) and `request_id` say who did
+    it, for the audit trail.
 
     Raises TaskNotFound, TaskExpired, or Conflict where it runs or nothing is left to do.
     """
@@ -43,6 +50,8 @@ async def retry_task(desk: Desk, task_id: str, again: bool = False) -> int:
             {
                 "attempt": attempt,
                 "retry_id": retry_id,
+                "moved_by": by or meta["owner"],
+                "moved_request_id": request_id,
                 "plan_sent_at": now_ms,
                 "deadline_at": deadline(desk, CollectionRequest.unpack(meta["request"])),
                 "message": "Waiting to be planned again",

@@ -47,6 +47,12 @@ class Settings:
         60,
         604_800,
     )
+    low_priority_patience_seconds: int = _setting(
+        3600,
+        "how long a task of low priority lets others go first; after that it counts as normal",
+        0,
+        604_800,
+    )
     idempotency_ttl_seconds: int = _setting(
         86_400, "how long an Idempotency-Key keeps its first answer, in seconds", 60, 604_800
     )
@@ -75,6 +81,9 @@ class Settings:
         60, "time limit of one collect invocation; the queues' visibility is six times it", 30, 900
     )
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
+    alarm_email: str = _setting(
+        "", "address that is mailed when an alarm begins or ends; empty: none, the topic is there"
+    )
 
     # Resource names; the template sets them.
     tasks_table: str = ""
@@ -86,6 +95,7 @@ class Settings:
     urgent_queue_url: str = ""
     work_queue_url: str = ""
     dead_letter_queue_url: str = ""
+    stream_failure_queue_url: str = ""
     ws_endpoint: str = ""
 
     def __post_init__(self) -> None:
@@ -121,6 +131,8 @@ class Settings:
             )
         if self.default_page_size > self.max_page_size:
             raise SettingsInvalid("DEFAULT_PAGE_SIZE must not be above MAX_PAGE_SIZE")
+        if self.alarm_email and not re.fullmatch(r"[^\s@]+@[^\s@]+", self.alarm_email):
+            raise SettingsInvalid(f"ALARM_EMAIL is {self.alarm_email!r}: no mail address")
         if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             raise SettingsInvalid(
                 f"LOG_LEVEL is {self.log_level!r}; it must be DEBUG, INFO, WARNING or ERROR"

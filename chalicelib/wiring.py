@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from chalicelib.gateways.audit_table import AuditTable
 from chalicelib.gateways.aws import AsyncCalls, Call
 from chalicelib.gateways.connection_table import ConnectionTable
+from chalicelib.gateways.failure_queue import FailureQueue
 from chalicelib.gateways.idempotency_table import IdempotencyTable
 from chalicelib.gateways.market_table import MarketTable
 from chalicelib.gateways.signed_calls import SignedCalls
@@ -41,6 +42,7 @@ class Desk:
     market: MarketTable
     queue: WorkQueue
     audit: AuditTable
+    failures: FailureQueue
     connections: ConnectionTable
     now_ms: Clock
 
@@ -73,6 +75,7 @@ def desk_over(call: Call, settings: Settings, now_ms: Clock) -> Desk:
             ),
         ),
         audit=AuditTable(call, settings.audit_table),
+        failures=FailureQueue(call, settings.stream_failure_queue_url),
         connections=ConnectionTable(call, settings.connections_table),
         now_ms=now_ms,
     )

@@ -41,6 +41,7 @@ RESOURCE_VARIABLES: dict[str, Resource] = {
     "URGENT_QUEUE_URL": {"Ref": "UrgentQueue"},
     "WORK_QUEUE_URL": {"Ref": "WorkQueue"},
     "DEAD_LETTER_QUEUE_URL": {"Ref": "DeadLetterQueue"},
+    "STREAM_FAILURE_QUEUE_URL": {"Ref": "StreamFailureQueue"},
     "WS_ENDPOINT": {
         "Fn::Sub": "https://${WebsocketAPI}.execute-api.${AWS::Region}.${AWS::URLSuffix}/api"
     },
@@ -58,17 +59,22 @@ def timeouts(settings: Settings, file: Path = ROOT / ".chalice" / "config.json")
 def functions(settings: Settings, variables: dict[str, str]) -> dict[str, Resource]:
     """The parts of the functions that Chalice does not write."""
     merged: dict[str, Resource] = {}
-    events = _events(settings)
+    woken_by = events(settings)
     for name, resource in FUNCTIONS.items():
-        properties: Resource = {"Environment": {"Variables": {**variables, **RESOURCE_VARIABLES}}}
-        if name in events:
-            properties["Events"] = events[name]
+        own = {"STACK": {"Ref": "AWS::StackName"}, "FUNCTION": name}
+        properties: Resource = {
+            "Environment": {"Variables": {**variables, **RESOURCE_VARIABLES, **own}}
+        }
+        if name in woken_by:
+            properties["Events"] = woken_by[name]
         merged[resource] = {"Properties": properties}
     merged["Collect"]["Properties"]["Timeout"] = settings.collect_timeout_seconds
     # Chalice names the log group after a resource that it then calls APIHandler.
     merged["ApiHandlerLogGroup"] = {
         "Properties": {"LogGroupName": {"Fn::Sub": "/aws/lambda/${APIHandler}"}}
     }
+    # Functions trace by .chalice/config.json; the stage in front of them by this.
+    merged["RestAPI"] = {"Properties": {"TracingEnabled": True}}
     return merged
 
 
@@ -77,7 +83,8 @@ def role(resource: str) -> str:
     return "ApiHandlerRole" if resource == "APIHandler" else f"{resource}Role"
 
 
-def _events(settings: Settings) -> dict[str, Resource]:
+def events(settings: Settings) -> dict[str, Resource]:
+    """Handler's name -> its event sources, by their names in the template."""
     return {
         "plan": {"Planned": _queue("PlanQueue", batch=1, at_once=2)},
         # Two mappings whose MaximumConcurrency adds up to the reserved concurrency: urgent work

@@ -1,24 +1,29 @@
 """The Audit table: what happened, to what, when; append-only, kept for audit_retention_days.
 
-    pk            sk                   holds
-    TASK#<id>     <stream sequence>    day, sk_time, at, action, attempt, before, after, by,
-                                       request_id, detail, ttl
+    pk                  sk            holds
+    TASK#<id>           <seq>         an event as chaining.FIELDS lists it (absent: None; before,
+    SCHEDULE#<id>                     after and data as JSON text), and day, sk_time, ttl
+    MARKET#<exchange>
 
-Index by_day: day (2026-11-23), sk_time (time and sequence). The stream's sequence number makes an
-event's key: written twice it is the same event, and a task's events sort as they happened.
+`seq` has twelve digits, so that events sort as they are numbered. The one conditional write, an
+event where none of its number is, makes the chain: whoever loses it reads again.
+Index by_day: day (2026-11-23) and sk_time (time, subject, seq), both of the moment at which the
+event was RECORDED, so that a day which is over never changes.
 """
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from chalicelib.attributes import item_to_wire, to_wire
-from chalicelib.errors import ConditionFailed
+from chalicelib.attributes import item_from_wire, item_to_wire, to_wire
+from chalicelib.chaining import FIELDS, Event
 from chalicelib.gateways.aws import Call
-from chalicelib.timeframes import iso
 
-#: DynamoDB's stream sequence numbers have 21 to 40 digits (DynamoDB Streams API reference).
-_SEQUENCE_DIGITS = 40
+_PREFIXES = {"task": "TASK#", "schedule": "SCHEDULE#", "market": "MARKET#"}
+_AS_JSON = ("before", "after", "data")
+_DIGITS = 12
+_LAST = "9" * _DIGITS
 
 
 class AuditTable:
@@ -26,42 +31,125 @@ class AuditTable:
         self._call = call
         self._table = table
 
-    async def append(
-        self, task_id: str, sequence: str, at_ms: int, keep_days: int, event: dict[str, Any]
-    ) -> bool:
-        """Store one event; False where it is there already."""
-        key = sequence.zfill(_SEQUENCE_DIGITS)
-        at = iso(at_ms) or ""
+    async def add(self, event: Event, ttl: int) -> None:
+        """Store a sealed event. Raises ConditionFailed where one of its number is there."""
         item = {
-            "pk": f"TASK#{task_id}",
-            "sk": key,
-            "task_id": task_id,
-            "day": at[:10],
-            "sk_time": f"{at}#{key}",
-            "at": at_ms,
-            "ttl": at_ms // 1000 + keep_days * 86_400,
-            **event,
+            name: json.dumps(value, sort_keys=True) if name in _AS_JSON else value
+            for name, value in event.items()
+            if value is not None
         }
-        try:
-            await self._call(
-                "dynamodb",
-                "PutItem",
-                TableName=self._table,
-                Item=item_to_wire(item),
-                ConditionExpression="attribute_not_exists(pk)",
-            )
-        except ConditionFailed:
-            return False
-        return True
+        item |= {
+            "pk": chain_pk(str(event["subject"])),
+            "sk": seq_key(event["seq"]),
+            "day": str(event["recorded_at"])[:10],
+            "sk_time": time_key(event),
+            "ttl": ttl,
+        }
+        await self._call(
+            "dynamodb",
+            "PutItem",
+            TableName=self._table,
+            Item=item_to_wire(item),
+            ConditionExpression="attribute_not_exists(pk)",
+        )
 
-    async def knows(self, task_id: str) -> bool:
-        """Whether anything ever happened to a task of this id."""
+    async def newest(self, subject: str, most: int, before: int | None = None) -> list[Event]:
+        """Up to `most` events of a chain, newest first: its end, or what stands before a number."""
+        if before is not None and before <= 1:
+            return []
+        last = _LAST if before is None else seq_key(before - 1)
         answer = await self._call(
             "dynamodb",
             "Query",
             TableName=self._table,
-            KeyConditionExpression="pk = :pk",
-            ExpressionAttributeValues={":pk": to_wire(f"TASK#{task_id}")},
-            Limit=1,
+            KeyConditionExpression="pk = :pk AND sk BETWEEN :first AND :last",
+            ExpressionAttributeValues={
+                ":pk": to_wire(chain_pk(subject)),
+                ":first": to_wire(seq_key(1)),
+                ":last": to_wire(last),
+            },
+            ConsistentRead=True,
+            ScanIndexForward=False,
+            Limit=most,
         )
-        return bool(answer["Items"])
+        return [_event(item) for item in answer["Items"]]
+
+    async def after(self, subject: str, seq: int, most: int) -> list[Event]:
+        """Up to `most` events of a chain after number `seq`, as they are numbered."""
+        answer = await self._call(
+            "dynamodb",
+            "Query",
+            TableName=self._table,
+            KeyConditionExpression="pk = :pk AND sk BETWEEN :first AND :last",
+            ExpressionAttributeValues={
+                ":pk": to_wire(chain_pk(subject)),
+                ":first": to_wire(seq_key(seq + 1)),
+                ":last": to_wire(_LAST),
+            },
+            ConsistentRead=True,
+            Limit=most,
+        )
+        return [_event(item) for item in answer["Items"]]
+
+    async def of_day(
+        self, day: str, after: str, until: str, most: int
+    ) -> tuple[list[Event], str | None]:
+        """Up to `most` events recorded on a day, oldest first: those with after < sk_time < until.
+
+        Also the sk_time to go on after; None where the day has no more. The index may lag behind
+        the chains by moments.
+        """
+        start = after + "\x01"  # above `after`, and below whatever of ours begins with it
+        if start > until:
+            return [], None
+        answer = await self._call(
+            "dynamodb",
+            "Query",
+            TableName=self._table,
+            IndexName="by_day",
+            KeyConditionExpression="#day = :day AND sk_time BETWEEN :after AND :until",
+            ExpressionAttributeNames={"#day": "day"},
+            ExpressionAttributeValues={
+                ":day": to_wire(day),
+                ":after": to_wire(start),
+                ":until": to_wire(until),
+            },
+            Limit=most,
+        )
+        items = answer["Items"]
+        following = items[-1]["sk_time"]["S"] if "LastEvaluatedKey" in answer and items else None
+        return [_event(item) for item in items], following
+
+    async def knows(self, task_id: str) -> bool:
+        """Whether anything ever happened to a task of this id."""
+        return bool(await self.newest(f"task:{task_id}", 1))
+
+
+def chain_pk(subject: str) -> str:
+    kind, _, name = subject.partition(":")
+    return _PREFIXES[kind] + name
+
+
+def seq_key(seq: int) -> str:
+    return f"{seq:0{_DIGITS}d}"
+
+
+def time_key(event: Event) -> str:
+    """The sk_time under which an event stands in the index."""
+    return f"{event['recorded_at']}#{event['subject']}#{seq_key(event['seq'])}"
+
+
+def _event(wire: dict[str, Any]) -> Event:
+    item = item_from_wire(wire)
+    event = {name: item.get(name) for name in FIELDS}
+    for name in _AS_JSON:
+        event[name] = _parsed(event[name])
+    return event
+
+
+def _parsed(text: Any) -> Any:
+    """Whoever reads an altered event shall see it, and its hash tell, rather than fail here."""
+    try:
+        return None if text is None else json.loads(text)
+    except (TypeError, ValueError):
+        return text

@@ -98,7 +98,7 @@ def cancel(task_id: str) -> Response:
     desk, body = wiring.desk(), web.no_fields()
 
     async def work(_: str, taken_over: bool) -> tuple[int, Body]:
-        did, receipt = await cancel_task(desk, _possible(task_id))
+        did, receipt = await cancel_task(desk, _possible(task_id), *_caller())
         did = did or taken_over
         return (202 if did else 200), {
             "task_id": task_id,
@@ -121,7 +121,7 @@ def retry(task_id: str) -> Response:
     desk, body = wiring.desk(), web.no_fields()
 
     async def work(_: str, taken_over: bool) -> tuple[int, Body]:
-        attempt = await retry_task(desk, _possible(task_id), taken_over)
+        attempt = await retry_task(desk, _possible(task_id), taken_over, *_caller())
         return web.submitted(task_id, f"Attempt {attempt} submitted", attempt=attempt)
 
     return web.once(desk, body, work)
@@ -138,6 +138,11 @@ def get_latest_prices() -> Response:
     symbols = web.query("symbols").get("symbols")
     wanted = None if symbols is None else [part for part in symbols.split(",") if part]
     return web.answer(200, run(latest_prices(wiring.desk(), wanted)))
+
+
+def _caller() -> tuple[str, str]:
+    """Who asks, and by which request: for the audit trail."""
+    return web.owner(), web.request_id()
 
 
 def _possible(task_id: str) -> str:

@@ -108,6 +108,7 @@ class Aws:
             {
                 **{url: Queue(hidden, storage.MAX_RECEIVES, dead) for url in work},
                 dead: Queue(hidden),
+                settings.stream_failure_queue_url: Queue(60),
             },
             {settings.candles_bucket: Bucket()},
         )

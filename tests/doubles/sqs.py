@@ -115,6 +115,20 @@ class Sqs:
         }
         return {"Attributes": {name: str(counts[name]) for name in AttributeNames}}
 
+    def _ReceiveMessage(self, QueueUrl: str, MaxNumberOfMessages: int = 1) -> dict[str, Any]:
+        self._queue("ReceiveMessage", QueueUrl)
+        if not 1 <= MaxNumberOfMessages <= 10:
+            raise _failed("ReceiveMessage", "InvalidParameterValue", "1 to 10 messages")
+        records = self.receive(QueueUrl, MaxNumberOfMessages)
+        shown = {"MessageId": "messageId", "ReceiptHandle": "receiptHandle", "Body": "body"}
+        messages = [{name: record[at] for name, at in shown.items()} for record in records]
+        return {"Messages": messages} if messages else {}
+
+    def _DeleteMessage(self, QueueUrl: str, ReceiptHandle: str) -> dict[str, Any]:
+        self._queue("DeleteMessage", QueueUrl)
+        self.delete(QueueUrl, ReceiptHandle)
+        return {}
+
     # --- what Lambda's event source mapping does ----------------------------------------------
 
     def receive(self, url: str, most: int = 10) -> list[dict[str, Any]]:

@@ -68,6 +68,7 @@ class World:
             urgent_queue_url="https://queues.test/urgent",
             work_queue_url="https://queues.test/work",
             dead_letter_queue_url="https://queues.test/dead",
+            stream_failure_queue_url="https://queues.test/stream-failures",
             schedule_symbols=SYMBOLS[-1],
             schedule_timeframes=("1d",),
             backfill_candles=3,

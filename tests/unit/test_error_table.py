@@ -95,6 +95,7 @@ class Life:
             urgent_queue_url="https://queues.test/urgent",
             work_queue_url="https://queues.test/work",
             dead_letter_queue_url="https://queues.test/dead",
+            stream_failure_queue_url="https://queues.test/stream-failures",
             schedule_timeframes=("1h", "1d"),
             backfill_candles=3,
             retention_seconds=RETENTION_SECONDS,  # longer than any error delays a story

@@ -1,0 +1,180 @@
+"""The audit trail's chains: what is hashed, how events follow each other, what is wrong. Pure.
+
+A subject's events are numbered 1, 2, 3 ... without holes. Each holds the hash of the one before it
+(`previous_hash`; 64 zeros in the first) and its own: SHA-256 over the canonical JSON of everything
+in it but `hash`. So an event cannot be altered, removed, inserted or moved without every hash
+after it being made anew, and heads exported elsewhere tell even that.
+
+Canonical JSON: keys sorted, no blanks, ASCII with \\u escapes, no NaN, UTF-8.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+Event = dict[str, Any]
+
+#: What the first event of a chain names as the hash before it.
+GENESIS = "0" * 64
+#: All that an event holds. `subject`: task:<id>, schedule:<id> or market:<exchange>; `id`:
+#: <subject>:<seq>; `stream`: <sequence number>:<place within its record>, by which a change that is
+#: delivered twice is known; `late`: recorded after something newer of the same chain.
+FIELDS = (
+    "id",
+    "subject",
+    "seq",
+    "action",
+    "at",
+    "recorded_at",
+    "owner",
+    "by",
+    "request_id",
+    "attempt",
+    "before",
+    "after",
+    "detail",
+    "data",
+    "stream",
+    "late",
+    "previous_hash",
+    "hash",
+)
+
+ALTERED, MISSING, REORDERED, TRUNCATED = "altered", "missing", "reordered", "truncated"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a chain: at which event (0: with all of it), of what kind, and how."""
+
+    subject: str
+    seq: int
+    kind: str
+    detail: str
+
+
+def canonical(event: Mapping[str, Any]) -> bytes:
+    """What is hashed of an event. Raises ValueError or TypeError for what is no JSON."""
+    content = {name: value for name, value in event.items() if name != "hash"}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode()
+
+
+def digest(event: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical(event)).hexdigest()
+
+
+def sealed(event: Event, previous: Event | None) -> Event:
+    """`event` as the one after `previous` (None: as the first): numbered, linked, hashed."""
+    seq = previous["seq"] + 1 if previous else 1
+    linked = {
+        **event,
+        "id": f"{event['subject']}:{seq}",
+        "seq": seq,
+        "previous_hash": previous["hash"] if previous else GENESIS,
+    }
+    whole = {name: linked.get(name) for name in FIELDS if name != "hash"}
+    return {**whole, "hash": digest(whole)}
+
+
+def verify(
+    subject: str, events: Sequence[Event], exported: Mapping[int, str] | None = None
+) -> list[Fault]:
+    """Everything that is wrong with the chain of `subject`, whose events came in this order.
+
+    `exported`: seq -> hash of events that an export vouches for. A chain whose beginning is past
+    its retention is whole where the export knows the event that its first one follows.
+    """
+    known = exported or {}
+    faults = [*_out_of_order(subject, events)]
+    by_seq = {event["seq"]: event for event in events if _is_number(event.get("seq"))}
+    faults += (
+        Fault(subject, 0, ALTERED, f"an event has {event.get('seq')!r} for its number")
+        for event in events
+        if not _is_number(event.get("seq"))
+    )
+    if not events and not known:
+        return [Fault(subject, 0, MISSING, "there is no event at all")]
+    ordered = [by_seq[seq] for seq in sorted(by_seq)]
+    for event in ordered:
+        faults += _altered(subject, event, known)
+    faults += _broken_links(subject, ordered)
+    faults += _missing(subject, ordered, known)
+    last = max(by_seq, default=0)
+    beyond = sorted(seq for seq in known if seq > last)
+    if beyond:
+        detail = f"the export knows events up to {beyond[-1]}, but the chain ends with {last}"
+        faults.append(Fault(subject, last + 1, TRUNCATED, detail))
+    return sorted(faults, key=lambda fault: fault.seq)
+
+
+def _is_number(seq: object) -> bool:
+    return isinstance(seq, int) and not isinstance(seq, bool) and seq > 0
+
+
+def _out_of_order(subject: str, events: Iterable[Event]) -> list[Fault]:
+    numbers = [event["seq"] for event in events if _is_number(event.get("seq"))]
+    faults = []
+    for before, seq in pairwise(numbers):
+        if seq == before:
+            faults.append(Fault(subject, seq, REORDERED, f"event {seq} stands there twice"))
+        elif seq < before:
+            detail = f"event {seq} stands behind event {before}"
+            faults.append(Fault(subject, seq, REORDERED, detail))
+    return faults
+
+
+def _altered(subject: str, event: Event, known: Mapping[int, str]) -> list[Fault]:
+    seq = event["seq"]
+    if event.get("subject") != subject or event.get("id") != f"{subject}:{seq}":
+        detail = f"event {seq} says that it is {event.get('id')!r} of {event.get('subject')!r}"
+        return [Fault(subject, seq, ALTERED, detail)]
+    found = digest(event)
+    if found != event.get("hash"):
+        detail = (
+            f"event {seq} ({event.get('action')}) was altered: its content gives the hash "
+            f"{found[:12]}..., and it holds {str(event.get('hash'))[:12]}..."
+        )
+        return [Fault(subject, seq, ALTERED, detail)]
+    if seq in known and known[seq] != event["hash"]:
+        detail = (
+            f"event {seq} ({event.get('action')}) was rewritten: it has the hash "
+            f"{found[:12]}..., and the export {known[seq][:12]}..."
+        )
+        return [Fault(subject, seq, ALTERED, detail)]
+    return []
+
+
+def _broken_links(subject: str, ordered: Sequence[Event]) -> list[Fault]:
+    faults = []
+    first = ordered[0] if ordered else None
+    if first and first["seq"] == 1 and first.get("previous_hash") != GENESIS:
+        faults.append(Fault(subject, 1, ALTERED, "event 1 follows something, as no first one does"))
+    for before, event in pairwise(ordered):
+        if event["seq"] != before["seq"] + 1 or event.get("previous_hash") == before.get("hash"):
+            continue
+        detail = (
+            f"event {before['seq']} is not the one that event {event['seq']} followed: "
+            "one of them was replaced"
+        )
+        faults.append(Fault(subject, before["seq"], ALTERED, detail))
+    return faults
+
+
+def _missing(subject: str, ordered: Sequence[Event], known: Mapping[int, str]) -> list[Fault]:
+    faults, expected = [], 1
+    for event in ordered:
+        seq = event["seq"]
+        forgotten = expected == 1 and known.get(seq - 1) == event.get("previous_hash")
+        if seq > expected and not forgotten:
+            which = f"event {expected} is" if seq - 1 == expected else ""
+            which = which or f"events {expected} to {seq - 1} are"
+            detail = f"{which} missing before event {seq} ({event.get('action')})"
+            faults.append(Fault(subject, expected, MISSING, detail))
+        expected = seq + 1
+    return faults
