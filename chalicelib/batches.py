@@ -15,6 +15,7 @@ from chalicelib import metrics
 from chalicelib.budget import Budget
 from chalicelib.burying import bury_message
 from chalicelib.collecting import Outcome, collect_message
+from chalicelib.delivering import Sender, deliver
 from chalicelib.errors import PoisonMessage
 from chalicelib.logs import bound, log
 from chalicelib.messages import CollectMessage, PlanMessage, decode
@@ -31,6 +32,7 @@ _QUEUES = {
     "urgent": "UrgentQueue",
     "work": "WorkQueue",
     "dead_letters": "DeadLetterQueue",
+    "webhooks": "WebhookQueue",
 }
 
 
@@ -74,7 +76,15 @@ async def collect_batch(
 async def bury_batch(desk: Desk, event: Event) -> Event:
     async def one(record: Event) -> bool:
         await bury_message(desk, record["body"])
+        metrics.count("DeadLetters")
         return True
+
+    return await _each(event, one)
+
+
+async def deliver_batch(desk: Desk, sender: Sender, event: Event) -> Event:
+    async def one(record: Event) -> bool:
+        return await deliver(desk, sender, record)
 
     return await _each(event, one)
 

@@ -27,7 +27,7 @@ def roles() -> dict[str, dict[str, Any]]:
                         "PolicyName": f"{role(resource)}Policy",
                         "PolicyDocument": {
                             "Version": "2012-10-17",
-                            "Statement": [_logs(), *_statements()[name]],
+                            "Statement": [_logs(), _traces(), *_statements()[name]],
                         },
                     }
                 ]
@@ -39,6 +39,7 @@ def roles() -> dict[str, dict[str, Any]]:
 
 def _statements() -> dict[str, list[Statement]]:
     all_queues = ("PlanQueue", "UrgentQueue", "WorkQueue", "DeadLetterQueue", "StreamFailureQueue")
+    all_queues += ("WebhookQueue", "WebhookDeadLetterQueue")
     submit = [
         # Deleting frees the Idempotency-Key of a rejected request.
         _table("TasksTable", *READ, *WRITE, "DeleteItem", indexes=True),
@@ -50,6 +51,13 @@ def _statements() -> dict[str, list[Statement]]:
         _table("MarketTable", *READ, *WRITE),
         _send("PlanQueue", "UrgentQueue", "WorkQueue"),
     ]
+    # Telling outside what happened: the bus, webhooks (noted in Tasks, then queued), totals.
+    publish = [
+        _allow(("events:PutEvents",), _arn("EventBus")),
+        _send("WebhookQueue"),
+        _table("TasksTable", "BatchGetItem", "PutItem"),
+        _table("MarketTable", "GetItem", "PutItem", "UpdateItem"),
+    ]
     return {
         "api_handler": [
             *submit,
@@ -60,7 +68,8 @@ def _statements() -> dict[str, list[Statement]]:
         "plan": [_receive("PlanQueue"), *fan_out],
         "collect": [
             _receive("UrgentQueue", "WorkQueue"),
-            _send("UrgentQueue", "WorkQueue"),
+            # The plan queue: asking for the task's next messages.
+            _send("UrgentQueue", "WorkQueue", "PlanQueue"),
             _table("TasksTable", *READ, *WRITE),
             _table("MarketTable", *READ, *WRITE),
             _allow(
@@ -71,7 +80,11 @@ def _statements() -> dict[str, list[Statement]]:
             # condition on the prefix would not hold for GetObject, which has none.
             _allow(("s3:ListBucket",), _arn("CandlesBucket")),
         ],
-        "bury": [_receive("DeadLetterQueue"), _table("TasksTable", *READ, *WRITE)],
+        "bury": [
+            _receive("DeadLetterQueue"),
+            _table("TasksTable", *READ, *WRITE),
+            _send("PlanQueue"),
+        ],
         "sweep": [
             *fan_out,
             _allow(("sqs:GetQueueAttributes",), *(_arn(queue) for queue in all_queues)),
@@ -86,10 +99,16 @@ def _statements() -> dict[str, list[Statement]]:
             # ListStreams takes no stream, only a table.
             _allow(("dynamodb:ListStreams",), {"Fn::Sub": "${TasksTable.Arn}/stream/*"}),
             _send("StreamFailureQueue"),
+            *publish,
             _table("TasksTable", *READ),
             _table("AuditTable", *WRITE),
             _table("ConnectionsTable", *EVERYTHING),
             _push(),
+        ],
+        "deliver_webhook": [
+            _receive("WebhookQueue"),
+            _send("WebhookDeadLetterQueue"),
+            _table("TasksTable", *READ, "UpdateItem"),
         ],
         "websocket_connect": [_table("ConnectionsTable", *EVERYTHING), _push()],
         "websocket_message": [
@@ -121,6 +140,11 @@ def _logs() -> Statement:
             "/aws/lambda/${AWS::StackName}-*:*"
         },
     )
+
+
+def _traces() -> Statement:
+    # X-Ray knows no resources.
+    return _allow(("xray:PutTraceSegments", "xray:PutTelemetryRecords"), "*")
 
 
 def _table(table: str, *actions: str, indexes: bool = False) -> Statement:

@@ -10,22 +10,36 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib.settings import from_environ
-from infra import functions, policies, storage
+from infra import alarms, dashboard, functions, policies, storage
 
-_NAMED = ("TasksTable", "MarketTable", "ConnectionsTable", "AuditTable", "CandlesBucket")
-_QUEUES = ("PlanQueue", "UrgentQueue", "WorkQueue", "DeadLetterQueue", "StreamFailureQueue")
+_NAMED = (
+    "TasksTable",
+    "MarketTable",
+    "ConnectionsTable",
+    "AuditTable",
+    "CandlesBucket",
+    "EventBus",
+)
+_QUEUES = (
+    *("PlanQueue", "UrgentQueue", "WorkQueue", "DeadLetterQueue", "StreamFailureQueue"),
+    *("WebhookQueue", "WebhookDeadLetterQueue"),
+)
 
 
 def build(variables: dict[str, str]) -> dict[str, Any]:
     """The merge template of a stage; `variables` as `configuration.environment` returns them."""
     settings = from_environ(variables)
+    tables, queues = storage.tables(), storage.queues(functions.timeouts(settings))
     return {
         "Resources": {
-            **storage.tables(),
-            **storage.queues(functions.timeouts(settings)),
+            **tables,
+            **queues,
             **storage.bucket(),
+            **storage.bus(),
             **functions.functions(settings, variables),
             **policies.roles(),
+            **alarms.resources(settings, queues),
+            **dashboard.resources(settings, queues, tables),
         },
         "Outputs": _outputs(),
     }
@@ -35,6 +49,8 @@ def _outputs() -> dict[str, Any]:
     outputs: dict[str, Any] = {name: {"Value": {"Ref": name}} for name in (*_NAMED, *_QUEUES)}
     outputs |= {f"{name}Arn": {"Value": {"Fn::GetAtt": [name, "Arn"]}} for name in _QUEUES}
     host = "execute-api.${AWS::Region}.${AWS::URLSuffix}"
+    outputs["AlarmTopic"] = {"Value": {"Ref": "AlarmTopic"}}
+    outputs["Dashboard"] = {"Value": {"Ref": "Dashboard"}}
     outputs["WebSocketURL"] = {
         "Description": "Task updates as they happen",
         "Value": {"Fn::Sub": f"wss://${{WebsocketAPI}}.{host}/api"},
