@@ -56,9 +56,19 @@ def on_task_change(event: dict[str, Any], context: Any) -> dict[str, Any]:
     return events.on_task_change(event, context)
 
 
+@app.lambda_function(name="deliver_webhook")
+def deliver_webhook(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    return events.deliver_webhook(event, context)
+
+
+@app.lambda_function(name="push_updates")
+def push_updates(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    return events.push_updates(event, context)
+
+
 @app.on_ws_connect(name="ws_connect")
-def ws_connect(event: WebsocketEvent) -> None:
-    events.ws_connect(event)
+def ws_connect(event: WebsocketEvent) -> dict[str, Any]:
+    return events.ws_connect(event)
 
 
 @app.on_ws_message(name="ws_message")

@@ -12,7 +12,7 @@ from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from chalicelib import metrics, wiring
-from chalicelib.errors import ExchangeError
+from chalicelib.errors import ExchangeError, TicketRefused
 from chalicelib.gateways.aws import run
 from chalicelib.logs import bound, log
 
@@ -133,17 +133,38 @@ def on_task_change(event: Event, context: Any) -> Event:
 
 
 @edge
-def ws_connect(event: Any) -> None:
+def deliver_webhook(event: Event, context: Any) -> Event:
+    from chalicelib.batches import deliver_batch
+
+    return _worked(deliver_batch(wiring.desk(), _sender(), event))
+
+
+@edge
+def push_updates(event: Event, context: Any) -> Event:
+    from chalicelib.pushing import push_batch
+
+    return run(push_batch(wiring.desk(), _means(), event))
+
+
+@edge
+def ws_connect(event: Any) -> Event:
     from chalicelib import connecting
 
-    run(connecting.connect(wiring.desk(), event.connection_id))
+    query = event.to_dict().get("queryStringParameters") or {}
+    try:
+        run(connecting.connect(wiring.desk(), event.connection_id, query.get("ticket")))
+    except TicketRefused as refused:
+        log("connection_refused", level="warning", error=refused.detail)
+        return {"statusCode": refused.status}
+    return {"statusCode": 200}
 
 
 @edge
 def ws_message(event: Any) -> None:
     from chalicelib import connecting
 
-    run(connecting.receive(wiring.desk(), event.connection_id, event.body))
+    candles = wiring.candle_reader()
+    run(connecting.receive(wiring.desk(), candles, event.connection_id, event.body))
 
 
 @edge
@@ -154,7 +175,24 @@ def ws_disconnect(event: Any) -> None:
 
 
 @lru_cache(maxsize=1)
+def _sender() -> Any:
+    from chalicelib.gateways.webhook_sender import WebhookSender
+
+    return WebhookSender(wiring.desk().settings.webhook_allowed_hosts)
+
+
+@lru_cache(maxsize=1)
 def _budget() -> Any:
     from chalicelib.budget import Budget
 
     return Budget(wiring.bench())
+
+
+@lru_cache(maxsize=1)
+def _means() -> Any:
+    from chalicelib.gateways.thread_pool import ThreadPool
+    from chalicelib.pushing import Means
+
+    # As many requests to API Gateway at once, and a few for the streams that wait for them.
+    threads = ThreadPool(most=64)
+    return Means(threads.together, threads.sleep, wiring.candle_reader())

@@ -74,8 +74,18 @@ METRICS: dict[str, Metric] = {
     "StreamRecordsFailed": Metric(
         COUNT, ("Table",), "stream records that broke our code and were set aside", True
     ),
+    "WebhookDeliveries": Metric(
+        COUNT, ("Outcome",), "tries of webhooks: delivered, retried or failed for good"
+    ),
     "SweepsDone": Metric(COUNT, (), "sweeps that came to their end"),
     "SweepRepairs": Metric(COUNT, ("Repair",), "what sweep did again after a crash", True),
+    # WebSockets.
+    "UpdatesPushed": Metric(COUNT, ("Kind",), "updates pushed to a topic's listeners", True),
+    "PushDelay": Metric(MS, ("Kind",), "from a change to its having reached its last listener"),
+    "MessagesSent": Metric(COUNT, (), "messages of updates sent to single connections"),
+    "SendsFailed": Metric(COUNT, (), "messages that a connection did not get, and is to notice"),
+    "ConnectionsGone": Metric(COUNT, (), "connections found to be gone when sending to them"),
+    "UpdatesNotAnnounced": Metric(COUNT, (), "updates that could not be queued"),
     # The functions, and what they cost.
     "ApiRequests": Metric(COUNT, ("Status",), "HTTP requests: 2xx, 4xx or 5xx", True),
     "ColdStarts": Metric(COUNT, ("Function",), "containers started", True),

@@ -44,7 +44,7 @@ async def collector_status(desk: Desk, owner: str) -> dict[str, Any]:
         "status": "waiting" if paused and busy else "collecting" if busy else "idle",
         "exchange": desk.settings.exchange,
         "task_counts": counts,
-        "queues": await desk.queue.depths(),
+        "queues": {**await desk.queue.depths(), **await desk.webhook_queue.depths()},
         "rate_budget": {
             "limit": budget,
             "used": used,

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from chalicelib import tasks, timeframes
+from chalicelib import tasks, timeframes, webhooks
 from chalicelib.errors import InvalidRequest, PlanTooLarge
 from chalicelib.planning_rules import bounds, unit_count
 from chalicelib.settings import SYMBOL_PATTERN, Settings
+from chalicelib.webhooks import Webhook
 
 _FIELDS = (
     "symbols",
@@ -24,6 +25,7 @@ _FIELDS = (
     "priority",
     "tolerated_failure_percentage",
     "timeout_seconds",
+    "webhook",
 )
 #: Bounds of `timeout_seconds`: a minute, and a week.
 _TIMEOUTS = (60, 604_800)
@@ -43,6 +45,7 @@ class CollectionRequest:
     priority: str = tasks.NORMAL
     tolerated_failure_percentage: float = 100
     timeout_seconds: int | None = None
+    webhook: Webhook | None = None
 
     def pack(self) -> bytes:
         """Compressed, because 3,000 symbols would make every write of the task cost more."""
@@ -51,10 +54,11 @@ class CollectionRequest:
     @classmethod
     def unpack(cls, packed: bytes) -> CollectionRequest:
         fields = json.loads(zlib.decompress(packed))
-        symbols = fields.pop("symbols")
+        symbols, webhook = fields.pop("symbols"), fields.pop("webhook", None)
         return cls(
             symbols=None if symbols is None else tuple(symbols),
             timeframes=tuple(fields.pop("timeframes")),
+            webhook=None if webhook is None else Webhook.of(webhook),
             **fields,
         )
 
@@ -98,9 +102,13 @@ def parse_start(
     ):
         detail = f"must be an integer from {_TIMEOUTS[0]} to {_TIMEOUTS[1]} (seconds)"
         errors.append(_error(detail, "/timeout_seconds"))
+    webhook = None
+    if "webhook" in body:
+        webhook, problems = webhooks.parse(body["webhook"], settings.webhook_allowed_hosts)
+        errors += [_error(detail, f"/webhook{pointer}") for detail, pointer in problems]
     if errors:
         raise invalid(errors)
-    request = CollectionRequest(symbols, frames, start, end, priority, tolerated, timeout)
+    request = CollectionRequest(symbols, frames, start, end, priority, tolerated, timeout, webhook)
     _check_size(request, known, settings, now_ms)
     return request
 

@@ -80,7 +80,15 @@ class Settings:
     collect_timeout_seconds: int = _setting(
         60, "time limit of one collect invocation; the queues' visibility is six times it", 30, 900
     )
+    authentication: str = _setting(
+        "none", "iam: every request must be signed with AWS credentials; none: nobody is asked"
+    )
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
+    webhook_allowed_hosts: tuple[str, ...] = _setting(
+        (),
+        "host:port pairs that webhooks may reach over http and at any address, for developing on "
+        "one's own machine; each opens that address to every caller: leave it empty elsewhere",
+    )
     alarm_email: str = _setting(
         "", "address that is mailed when an alarm begins or ends; empty: none, the topic is there"
     )
@@ -96,7 +104,11 @@ class Settings:
     work_queue_url: str = ""
     dead_letter_queue_url: str = ""
     stream_failure_queue_url: str = ""
+    push_queue_url: str = ""
     ws_endpoint: str = ""
+    event_bus: str = ""
+    webhook_queue_url: str = ""
+    webhook_dead_letter_queue_url: str = ""
 
     def __post_init__(self) -> None:
         for setting in fields(self):
@@ -133,6 +145,15 @@ class Settings:
             raise SettingsInvalid("DEFAULT_PAGE_SIZE must not be above MAX_PAGE_SIZE")
         if self.alarm_email and not re.fullmatch(r"[^\s@]+@[^\s@]+", self.alarm_email):
             raise SettingsInvalid(f"ALARM_EMAIL is {self.alarm_email!r}: no mail address")
+        for pair in self.webhook_allowed_hosts:
+            if not re.fullmatch(r"[a-z0-9.-]+:[0-9]{1,5}", pair):
+                raise SettingsInvalid(
+                    f"WEBHOOK_ALLOWED_HOSTS names {pair!r}; it must read host:port"
+                )
+        if self.authentication not in ("none", "iam"):
+            raise SettingsInvalid(
+                f"AUTHENTICATION is {self.authentication!r}; it must be none or iam"
+            )
         if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             raise SettingsInvalid(
                 f"LOG_LEVEL is {self.log_level!r}; it must be DEBUG, INFO, WARNING or ERROR"

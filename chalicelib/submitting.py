@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import Any
 
 from chalicelib import tasks
@@ -19,7 +20,7 @@ async def submit_collection(
     """Check a POST /start body against the catalogue, store the task, queue its planning.
 
     Returns the task id. Raises InvalidRequest or PlanTooLarge with nothing stored. Three AWS
-    calls, for one symbol and for thousands.
+    calls, for one symbol and for thousands; one more with a webhook.
     """
     catalogue = await desk.market.read_catalogue()
     known = catalogue["symbols"] if catalogue else None
@@ -57,7 +58,8 @@ async def submit(
         "task_type": task_type,
         "state": tasks.PENDING,
         "attempt": 1,
-        "request": request.pack(),
+        # Without the webhook, whose secret stands in an item of its own.
+        "request": replace(request, webhook=None).pack(),
         "priority": request.priority,
         "owner": owner,
         "source": source,
@@ -67,6 +69,9 @@ async def submit(
         "deadline_at": deadline(desk, request),
         "message": "Waiting to be planned",
     }
+    if request.webhook is not None:
+        meta["webhook_host"] = request.webhook.host
+        await desk.hooks.write(task_id, request.webhook, now_ms)
     await desk.tasks.create(meta)
     log(
         "task_submitted",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib import tasks
+from chalicelib.delivering import webhook_view
+from chalicelib.dispatch_rules import TURN_LOST_MS
 from chalicelib.errors import TaskExpired, TaskNotFound
 from chalicelib.finishing import totals
 from chalicelib.timeframes import iso
@@ -29,7 +31,11 @@ async def view_task(desk: Desk, task_id: str) -> Item:
     if meta["state"] in tasks.ACTIVE:
         pause = await desk.market.read_limit()
     view = summary(meta, progs, desk.now_ms(), pause)
-    return {**view, "failures": await _failures(desk, meta, progs)}
+    return {
+        **view,
+        "failures": await _failures(desk, meta, progs),
+        "webhook": await webhook_view(desk, meta),
+    }
 
 
 async def list_tasks(
@@ -47,13 +53,15 @@ async def list_tasks(
     return [await _summary_of(desk, meta) for meta in metas], following
 
 
-async def list_active(desk: Desk) -> list[Item]:
-    """Every pending or running task, oldest first."""
+async def list_active(desk: Desk, owner: str | None = None) -> list[Item]:
+    """Every pending or running task, of `owner` where one is named, oldest first."""
     views = []
     for row in await desk.tasks.active(desk.now_ms()):
         if row["state"] not in tasks.ACTIVE or row["expired"]:
             continue
         meta, progs = await desk.tasks.read_with_progs(row["task_id"], desk.now_ms())
+        if owner is not None and meta and meta["owner"] != owner:
+            continue
         if meta and meta["state"] in tasks.ACTIVE:  # the index may lag behind
             views.append(summary(meta, progs, desk.now_ms()))
     return views
@@ -121,6 +129,8 @@ def _message(
         key=lambda prog: prog["last_at"],
         default=None,
     )
+    if meta["state"] == tasks.RUNNING and now_ms - meta.get("yielded_at", 0) < TURN_LOST_MS:
+        return f"Waiting for tasks of higher priority ({counted}/{total})"
     if meta["state"] == tasks.RUNNING and latest:
         return f"Collected data for {latest['last_label']} ({counted}/{total})"
     return str(meta.get("message", ""))

@@ -17,16 +17,22 @@ from typing import TYPE_CHECKING
 from chalicelib.gateways.audit_table import AuditTable
 from chalicelib.gateways.aws import AsyncCalls, Call
 from chalicelib.gateways.connection_table import ConnectionTable
+from chalicelib.gateways.event_bus import EventBus
 from chalicelib.gateways.failure_queue import FailureQueue
+from chalicelib.gateways.hook_items import HookItems
 from chalicelib.gateways.idempotency_table import IdempotencyTable
 from chalicelib.gateways.market_table import MarketTable
+from chalicelib.gateways.push_queue import PushQueue
 from chalicelib.gateways.signed_calls import SignedCalls
 from chalicelib.gateways.task_table import TaskTable
+from chalicelib.gateways.totals import Totals
+from chalicelib.gateways.webhook_queue import WebhookQueue
 from chalicelib.gateways.work_queue import QueueUrls, WorkQueue
 from chalicelib.settings import Settings, from_environ
 
 if TYPE_CHECKING:
     from chalicelib.gateways.binance import Binance
+    from chalicelib.gateways.blocking_candles import BlockingCandles
     from chalicelib.gateways.candle_store import CandleStore
 
 Clock = Callable[[], int]
@@ -44,6 +50,11 @@ class Desk:
     audit: AuditTable
     failures: FailureQueue
     connections: ConnectionTable
+    pushes: PushQueue
+    bus: EventBus
+    hooks: HookItems
+    webhook_queue: WebhookQueue
+    totals: Totals
     now_ms: Clock
 
 
@@ -77,6 +88,13 @@ def desk_over(call: Call, settings: Settings, now_ms: Clock) -> Desk:
         audit=AuditTable(call, settings.audit_table),
         failures=FailureQueue(call, settings.stream_failure_queue_url),
         connections=ConnectionTable(call, settings.connections_table),
+        pushes=PushQueue(call, settings.push_queue_url),
+        bus=EventBus(call, settings.event_bus),
+        hooks=HookItems(call, settings.tasks_table),
+        webhook_queue=WebhookQueue(
+            call, settings.webhook_queue_url, settings.webhook_dead_letter_queue_url
+        ),
+        totals=Totals(call, settings.market_table, settings.exchange),
         now_ms=now_ms,
     )
 
@@ -98,6 +116,21 @@ def desk() -> Desk:
     settings = from_environ(os.environ)
     call = SignedCalls({"apigatewaymanagementapi": settings.ws_endpoint})
     return desk_over(call, settings, wall_clock_ms)
+
+
+@lru_cache(maxsize=1)
+def candle_reader() -> BlockingCandles:
+    """The container's way to stored candles where there is no event loop."""
+    from chalicelib.gateways.blocking_candles import BlockingCandles
+
+    return BlockingCandles(_candle_store)
+
+
+def _candle_store() -> CandleStore:
+    from chalicelib.gateways.candle_store import CandleStore
+
+    settings = from_environ(os.environ)
+    return CandleStore(AsyncCalls(), settings.candles_bucket, settings.exchange)
 
 
 @lru_cache(maxsize=1)

@@ -25,6 +25,8 @@ FUNCTIONS = {
     "refresh_prices": "RefreshPrices",
     "run_schedule": "RunSchedule",
     "on_task_change": "OnTaskChange",
+    "deliver_webhook": "DeliverWebhook",
+    "push_updates": "PushUpdates",
     "websocket_connect": "WebsocketConnect",
     "websocket_message": "WebsocketMessage",
     "websocket_disconnect": "WebsocketDisconnect",
@@ -42,6 +44,10 @@ RESOURCE_VARIABLES: dict[str, Resource] = {
     "WORK_QUEUE_URL": {"Ref": "WorkQueue"},
     "DEAD_LETTER_QUEUE_URL": {"Ref": "DeadLetterQueue"},
     "STREAM_FAILURE_QUEUE_URL": {"Ref": "StreamFailureQueue"},
+    "EVENT_BUS": {"Ref": "EventBus"},
+    "WEBHOOK_QUEUE_URL": {"Ref": "WebhookQueue"},
+    "WEBHOOK_DEAD_LETTER_QUEUE_URL": {"Ref": "WebhookDeadLetterQueue"},
+    "PUSH_QUEUE_URL": {"Ref": "PushQueue"},
     "WS_ENDPOINT": {
         "Fn::Sub": "https://${WebsocketAPI}.execute-api.${AWS::Region}.${AWS::URLSuffix}/api"
     },
@@ -96,6 +102,8 @@ def events(settings: Settings) -> dict[str, Resource]:
         },
         "bury": {"Dead": _queue("DeadLetterQueue", batch=10, at_once=2)},
         "on_task_change": {"Changed": _task_stream()},
+        # Its own few workers: receivers that hang hold up each other, and nothing else.
+        "deliver_webhook": {"Queued": _queue("WebhookQueue", batch=10, at_once=2)},
         "sweep": {"EveryMinute": _schedule("rate(1 minute)")},
         "refresh_prices": {"EveryMinute": _schedule("rate(1 minute)")},
         "run_schedule": {
@@ -117,8 +125,10 @@ def _queue(queue: str, batch: int, at_once: int) -> Resource:
 
 
 def _task_stream() -> Resource:
-    # Only what a person can see: the task and its counters, not units or idempotency keys.
-    pattern = {"dynamodb": {"Keys": {"sk": {"S": ["META", {"prefix": "PROG#"}]}}}}
+    # Only what a person can see: the task, its counters and what became of its webhook's
+    # deliveries; not units, idempotency keys, or the webhook with its secret.
+    kinds = ["META", {"prefix": "PROG#"}, {"prefix": "HOOK#"}]
+    pattern = {"dynamodb": {"Keys": {"sk": {"S": kinds}}}}
     return {
         "Type": "DynamoDB",
         "Properties": {

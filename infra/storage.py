@@ -11,6 +11,8 @@ DAY_S = 86_400
 #: A message is tried this often before it goes to the dead letters; AWS asks for at least five,
 #: because a throttled receive counts too.
 MAX_RECEIVES = 5
+#: A webhook is tried six times by its own count; more receives than these are crashes.
+WEBHOOK_RECEIVES = 12
 #: AWS's rule for a queue that feeds a function: less, and a slow batch is delivered twice.
 VISIBILITY_FACTOR = 6
 
@@ -32,8 +34,8 @@ _LISTED = [
     "ttl",
     "priority",
 ]
-#: What sweep and the active list need of a task.
-_LOOKED_AFTER = ["task_id", "task_type", "state", "attempt", "created_at", "ttl"]
+#: What sweep, the active list and tasks that give way to others need of a task.
+_LOOKED_AFTER = ["task_id", "task_type", "state", "attempt", "created_at", "ttl", "priority"]
 
 
 def tables() -> dict[str, Resource]:
@@ -64,6 +66,13 @@ def queues(timeouts: dict[str, int]) -> dict[str, Resource]:
         "DeadLetterQueue": _queue(14, timeouts["bury"] * VISIBILITY_FACTOR),
         # Stream records that could not be pushed. A person reads these; no function does.
         "StreamFailureQueue": _queue(14, 60),
+        "WebhookQueue": _redriven(
+            _queue(4, timeouts["deliver_webhook"] * VISIBILITY_FACTOR),
+            "WebhookDeadLetterQueue",
+            WEBHOOK_RECEIVES,
+        ),
+        # What no receiver took. A person reads these, and puts them back once it would.
+        "WebhookDeadLetterQueue": _queue(14, 60),
     }
 
 
@@ -136,11 +145,25 @@ def _schema(hash_key: str, range_key: str) -> list[Resource]:
 
 def _work_queue(consumer_timeout_s: int) -> Resource:
     queue = _queue(4, consumer_timeout_s * VISIBILITY_FACTOR)
+    return _redriven(queue, "DeadLetterQueue", MAX_RECEIVES)
+
+
+def _redriven(queue: Resource, dead_letters: str, receives: int) -> Resource:
     queue["Properties"]["RedrivePolicy"] = {
-        "deadLetterTargetArn": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]},
-        "maxReceiveCount": MAX_RECEIVES,
+        "deadLetterTargetArn": {"Fn::GetAtt": [dead_letters, "Arn"]},
+        "maxReceiveCount": receives,
     }
     return queue
+
+
+def bus() -> dict[str, Resource]:
+    """The bus on which events go out. Unlike most, it needs a name: the stack's own."""
+    return {
+        "EventBus": {
+            "Type": "AWS::Events::EventBus",
+            "Properties": {"Name": {"Ref": "AWS::StackName"}},
+        }
+    }
 
 
 def _queue(retention_days: int, visibility_s: int) -> Resource:

@@ -19,6 +19,7 @@ import json
 import os
 import random
 import ssl
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +28,9 @@ from urllib.parse import quote, urlsplit
 from chalicelib.errors import CallFailed, ConditionFailed
 from chalicelib.gateways.watching import incoming, outgoing
 
-_TARGETS = {"dynamodb": "DynamoDB_20120810", "sqs": "AmazonSQS"}
+_TARGETS = {"dynamodb": "DynamoDB_20120810", "sqs": "AmazonSQS", "events": "AWSEvents"}
+#: Of AWS JSON, where it is not 1.0.
+_VERSIONS = {"events": "1.1"}
 _TIMEOUT_SECONDS = 8
 _TRIES = 4
 _BACKOFF_SECONDS = 0.05
@@ -56,7 +59,8 @@ class SignedCalls:
 
     def __init__(self, endpoints: Mapping[str, str] | None = None) -> None:
         self._endpoints = dict(endpoints or {})
-        self._connections: dict[str, http.client.HTTPConnection] = {}
+        #: Each thread's own connections: pushing calls from many at once.
+        self._kept = threading.local()
         self._tls: ssl.SSLContext | None = None
 
     async def __call__(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
@@ -88,7 +92,7 @@ class SignedCalls:
             path = f"/@connections/{quote(parameters['ConnectionId'], safe='')}"
             return "POST", root + path, {}, parameters["Data"]
         headers = {
-            "content-type": "application/x-amz-json-1.0",
+            "content-type": f"application/x-amz-json-{_VERSIONS.get(service, '1.0')}",
             "x-amz-target": f"{_TARGETS[service]}.{operation}",
         }
         return "POST", root + "/", headers, json.dumps(parameters, default=_text).encode()
@@ -122,19 +126,18 @@ class SignedCalls:
             return answer.status, {"__type": f"HTTP{answer.status}", "message": repr(content[:200])}
 
     def _connection(self, scheme: str, netloc: str) -> http.client.HTTPConnection:
-        if netloc not in self._connections:
+        connections: dict[str, http.client.HTTPConnection] = vars(self._kept)
+        if netloc not in connections:
             if scheme == "https":
                 self._tls = self._tls or ssl.create_default_context(
                     cafile=os.environ.get("AWS_CA_BUNDLE")
                 )
-                self._connections[netloc] = http.client.HTTPSConnection(
+                connections[netloc] = http.client.HTTPSConnection(
                     netloc, timeout=_TIMEOUT_SECONDS, context=self._tls
                 )
             else:
-                self._connections[netloc] = http.client.HTTPConnection(
-                    netloc, timeout=_TIMEOUT_SECONDS
-                )
-        return self._connections[netloc]
+                connections[netloc] = http.client.HTTPConnection(netloc, timeout=_TIMEOUT_SECONDS)
+        return connections[netloc]
 
 
 def sign(

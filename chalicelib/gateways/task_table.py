@@ -2,10 +2,12 @@
 
     pk            sk               holds
     TASK#<id>     META             type, state, attempt, request, priority, owner, totals,
-                                   progs_done (NS), times, message, error, result, ttl
+                                   progs_done (NS), times, message, error, result, ttl,
+                                   moved_by, moved_request_id (the last cancel's or retry's)
     TASK#<id>     PROG#<nnn>       state (RUNNING | CLOSED), attempt, unit_count, done (NS),
                                    candles, rejected, f_<REASON> (NS per reason), d_<REASON> (last
-                                   detail), last_label, last_at, sent_at, rev
+                                   detail), last_label, last_at, rev; whose messages to send:
+                                   claim, claimed_at, sent_at, refill_at (dispatch_rules.py)
     TASK#<id>     UNITS#<plan>#<nnn>  units: zlib JSON [[symbol, timeframe, start, end], ...]
 
 Index by_owner: owner, created_key (time and id): lists, newest first.
@@ -23,7 +25,7 @@ from typing import Any
 from chalicelib import tasks
 from chalicelib.attributes import item_from_wire, item_to_wire, to_wire
 from chalicelib.errors import CallFailed, ConditionFailed
-from chalicelib.gateways.prog_items import ProgItems, item_key, task_pk
+from chalicelib.gateways.prog_items import ProgItems, item_key, prog_key, task_pk
 from chalicelib.planning_rules import PlannedUnit
 
 Item = dict[str, Any]
@@ -72,20 +74,24 @@ class TaskTable(ProgItems):
 
     async def read_with_progs(self, task_id: str, now_ms: int) -> tuple[Item | None, list[Item]]:
         """META and all PROG items, consistently: counts read this way never go back."""
-        items = await self._query(
+        items = await self._children(task_id, "META")
+        metas = [_meta_item(item, now_ms) for item in items if item["sk"] == "META"]
+        return (metas[0] if metas else None), _numbered(items)
+
+    async def read_progs(self, task_id: str, first: int) -> list[Item]:
+        """The PROG items from number `first` on, consistently, in order."""
+        return _numbered(await self._children(task_id, prog_key(first)))
+
+    async def _children(self, task_id: str, low: str) -> list[Item]:
+        return await self._query(
             KeyConditionExpression="pk = :pk AND sk BETWEEN :low AND :high",
             ExpressionAttributeValues={
                 ":pk": to_wire(task_pk(task_id)),
-                ":low": {"S": "META"},
+                ":low": {"S": low},
                 ":high": {"S": "PROG#~"},
             },
             ConsistentRead=True,
         )
-        metas = [_meta_item(item, now_ms) for item in items if item["sk"] == "META"]
-        progs = [item for item in items if item["sk"].startswith("PROG#")]
-        for prog in progs:
-            prog["number"] = int(prog["sk"][5:])
-        return (metas[0] if metas else None), progs
 
     async def move(
         self, task_id: str, attempt: int, to: str, values: Item, remove: Iterable[str] = ()
@@ -146,6 +152,34 @@ class TaskTable(ProgItems):
                 ":running": to_wire(tasks.RUNNING),
             },
         )
+
+    async def give_way(
+        self, task_id: str, attempt: int, turn: int, stale_ms: int, now_ms: int
+    ) -> bool:
+        """Note that the task let others go first at `now_ms`; whether it is ours to come back.
+
+        One message at a time comes back: the one of the last turn, or any where that is older
+        than `stale_ms`.
+        """
+        try:
+            await self._update(
+                item_key(task_id, "META"),
+                UpdateExpression="SET yielded_at = :now",
+                ConditionExpression="attempt = :attempt AND #state = :running AND "
+                "(attribute_not_exists(yielded_at) OR yielded_at = :turn OR yielded_at < :stale)",
+                ExpressionAttributeNames={"#state": "state"},
+                ExpressionAttributeValues={
+                    ":now": to_wire(now_ms),
+                    ":attempt": to_wire(attempt),
+                    ":running": to_wire(tasks.RUNNING),
+                    ":turn": to_wire(turn),
+                    ":stale": to_wire(stale_ms),
+                },
+            )
+        except ConditionFailed as failed:
+            # Our own write, sent twice because its first answer was lost, is ours all the same.
+            return (old_meta(failed) or {}).get("yielded_at") == now_ms
+        return True
 
     # --- UNITS ----------------------------------------------------------------------------
 
@@ -235,13 +269,27 @@ class TaskTable(ProgItems):
         ] if more else None
 
     async def active(self, now_ms: int) -> list[Item]:
-        """Every task that someone has to look after, oldest first (id, state, times)."""
+        """Every task that someone has to look after, oldest first (id, state, priority, times)."""
         items = await self._query(
             IndexName="active",
             KeyConditionExpression="active = :one",
             ExpressionAttributeValues={":one": {"S": "1"}},
         )
         return [_meta_item(item, now_ms) for item in items]
+
+    async def first_active(self, now_ms: int) -> tuple[list[Item], bool]:
+        """`active` in one call: what fits into its first page (1 MB, some thousands of tasks), and
+        whether that is all."""
+        answer = await self._call(
+            "dynamodb",
+            "Query",
+            TableName=self._table,
+            IndexName="active",
+            KeyConditionExpression="active = :one",
+            ExpressionAttributeValues={":one": {"S": "1"}},
+        )
+        rows = [_meta_item(item_from_wire(item), now_ms) for item in answer["Items"]]
+        return rows, "LastEvaluatedKey" not in answer
 
     async def _query(self, most: int | None = None, **parameters: Any) -> list[Item]:
         items: list[Item] = []
@@ -260,6 +308,14 @@ class TaskTable(ProgItems):
 
 def units_key(plan_id: str, prog: int) -> str:
     return f"UNITS#{plan_id}#{prog:03d}"
+
+
+def _numbered(items: list[Item]) -> list[Item]:
+    """The PROG items among `items`, each with its `number`."""
+    progs = [item for item in items if item["sk"].startswith("PROG#")]
+    for prog in progs:
+        prog["number"] = int(prog["sk"][5:])
+    return progs
 
 
 def is_expired(item: Item, now_ms: int) -> bool:

@@ -16,6 +16,7 @@ from chalicelib.settings import Settings
 from infra import storage
 from tests.doubles.clock import Clock
 from tests.doubles.dynamodb import DynamoDB
+from tests.doubles.events import Events
 from tests.doubles.s3 import S3, Bucket
 from tests.doubles.sqs import Queue, Sqs
 from tests.doubles.tables import Table
@@ -85,6 +86,7 @@ class Aws:
         self.sqs = Sqs(clock, queues or {})
         self.s3 = S3(buckets or {})
         self.sockets = Sockets()
+        self.events = Events()
         self.hooks: list[Hook] = []
         self.calls: list[Called] = []
         self.counts: Counter[str] = Counter()
@@ -109,6 +111,10 @@ class Aws:
                 **{url: Queue(hidden, storage.MAX_RECEIVES, dead) for url in work},
                 dead: Queue(hidden),
                 settings.stream_failure_queue_url: Queue(60),
+                settings.webhook_queue_url: Queue(
+                    hidden, storage.WEBHOOK_RECEIVES, settings.webhook_dead_letter_queue_url
+                ),
+                settings.webhook_dead_letter_queue_url: Queue(60),
             },
             {settings.candles_bucket: Bucket()},
         )
@@ -144,4 +150,5 @@ class Aws:
             "sqs": self.sqs,
             "s3": self.s3,
             "apigatewaymanagementapi": self.sockets,
+            "events": self.events,
         }[name]

@@ -155,6 +155,37 @@ class DynamoDB:
             unprocessed.setdefault(name, []).append(request)
         return {"UnprocessedItems": unprocessed}
 
+    def _TransactWriteItems(self, TransactItems: list[dict[str, Any]]) -> dict[str, Any]:
+        """Puts and updates of different items, all or none."""
+        asked = [next(iter(entry.items())) for entry in TransactItems]
+        keys = []
+        for kind, part in asked:
+            table = self._table(part["TableName"])
+            key = part["Item"] if kind == "Put" else part["Key"]
+            keys.append((part["TableName"], table.key_of(key, exactly=kind != "Put")))
+        self._check_batch(keys, 100)
+        reasons = []
+        for (kind, part), (name, key) in zip(asked, keys, strict=True):
+            if kind not in ("Put", "Update"):
+                raise NotImplementedError(kind)
+            given = {field: part[field] for field in part if "Expression" in field}
+            update = given.pop("UpdateExpression", None)
+            try:
+                self._guard(kind, self._table(name).items.get(key), update=update, **given)
+                reasons.append("None")
+            except ConditionFailed:
+                reasons.append("ConditionalCheckFailed")
+        if set(reasons) != {"None"}:
+            raise CallFailed(
+                "dynamodb",
+                "TransactWriteItems",
+                "TransactionCanceledException",
+                f"Transaction cancelled [{', '.join(reasons)}]",
+            )
+        for kind, part in asked:
+            getattr(self, f"_{kind}Item")(**part)
+        return {}
+
     def _check_batch(self, keys: list[Any], most: int) -> None:
         if not 1 <= len(keys) <= most:
             raise Invalid(f"a batch holds 1 to {most} entries, not {len(keys)}")

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from chalicelib import batches, recording, scheduling, sweeping, wiring
+from chalicelib import batches, recording, scheduling, sweeping, tasks, wiring
 from chalicelib.settings import Settings
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange
-from tests.simulation.checks import Violation, check_history
+from tests.simulation.checks import Violation, check_history, check_outstanding
 from tests.simulation.faults import Faults
 from tests.simulation.people import Person
 from tests.simulation.processes import Container, Crash
@@ -69,10 +69,14 @@ class World:
             work_queue_url="https://queues.test/work",
             dead_letter_queue_url="https://queues.test/dead",
             stream_failure_queue_url="https://queues.test/stream-failures",
+            event_bus="bus",
+            webhook_queue_url="https://queues.test/webhooks",
+            webhook_dead_letter_queue_url="https://queues.test/webhook-dead-letters",
             schedule_symbols=SYMBOLS[-1],
             schedule_timeframes=("1d",),
             backfill_candles=3,
             collect_timeout_seconds=30,
+            low_priority_patience_seconds=self.random.choice((60, 3600)),
             default_symbols=EVERY,
         )
         self.aws = Aws.for_settings(self.clock, self.settings)
@@ -236,6 +240,7 @@ class World:
 
     async def _invoke(self, source: Source, records: list[dict[str, Any]]) -> None:
         container = self._container(source.url)
+        container.queue = source.url
         container.deadline_ms = self.clock() + source.timeout_ms
         try:
             answer = await source.handler(container, {"Records": records})
@@ -328,6 +333,17 @@ class World:
             self._streaming = False
 
     # --- what is watched ----------------------------------------------------------------------
+
+    def dispatched(self, task_id: str, others_seen: bool | None) -> None:
+        """A plan has put messages of a task into a queue, after its last look at the others."""
+        self.violation = check_outstanding(self, task_id) or self.violation
+        meta = self.aws.dynamodb.tables["tasks"].items[f"TASK#{task_id}", "META"]
+        patience_ms = self.settings.low_priority_patience_seconds * 1000
+        # A clock of ours may be some seconds ahead of all others.
+        young = self.clock() + 10_000 - int(meta["started_at"]["N"]) < patience_ms
+        if meta["priority"]["S"] == tasks.LOW and young and others_seen is not False:
+            seen = "without a look at them" if others_seen is None else "though it saw them"
+            self.violation = Violation("yielding", f"{task_id} went before others, {seen}")
 
     def requested(
         self, symbol: str, prog_read: tuple[int, str], limit_read: tuple[int, int]

@@ -96,6 +96,9 @@ class Life:
             work_queue_url="https://queues.test/work",
             dead_letter_queue_url="https://queues.test/dead",
             stream_failure_queue_url="https://queues.test/stream-failures",
+            event_bus="bus",
+            webhook_queue_url="https://queues.test/webhooks",
+            webhook_dead_letter_queue_url="https://queues.test/webhook-dead-letters",
             schedule_timeframes=("1h", "1d"),
             backfill_candles=3,
             retention_seconds=RETENTION_SECONDS,  # longer than any error delays a story

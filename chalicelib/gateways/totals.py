@@ -1,0 +1,77 @@
+"""Totals that only grow: how often each thing happened since the stack was made.
+
+    table    pk                   sk                     holds
+    Market   TOTALS#<exchange>    TOTALS                 one number per action
+    Market   COUNTED#<event id>   COUNTED                ttl: counted already, for as long as the
+                                                         event may come again
+
+An event's mark and its count are one transaction, so an event that comes twice is counted once, and
+a crash between the two cannot be.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalicelib.attributes import item_from_wire, to_wire
+from chalicelib.errors import CallFailed
+from chalicelib.gateways.aws import Call
+
+#: The streams keep a record for a day, so none comes again after two.
+_MARK_SECONDS = 2 * 86_400
+
+
+class Totals:
+    def __init__(self, call: Call, market_table: str, exchange: str) -> None:
+        self._call = call
+        self._table = market_table
+        self._exchange = exchange
+
+    async def read(self) -> dict[str, int]:
+        """action -> how often; {} before the first."""
+        answer = await self._call(
+            "dynamodb", "GetItem", TableName=self._table, Key=self._totals, ConsistentRead=True
+        )
+        item = item_from_wire(answer["Item"]) if "Item" in answer else {}
+        return {name: count for name, count in item.items() if name not in ("pk", "sk")}
+
+    async def count(self, event_id: str, action: str, now_ms: int) -> None:
+        """Count an event once. Raises CallFailed where that is not sure."""
+        mark = {"pk": {"S": f"COUNTED#{event_id}"}, "sk": {"S": "COUNTED"}}
+        try:
+            await self._call(
+                "dynamodb",
+                "TransactWriteItems",
+                TransactItems=[
+                    {
+                        "Put": {
+                            "TableName": self._table,
+                            "Item": {**mark, "ttl": to_wire(now_ms // 1000 + _MARK_SECONDS)},
+                            "ConditionExpression": "attribute_not_exists(pk)",
+                        }
+                    },
+                    {
+                        "Update": {
+                            "TableName": self._table,
+                            "Key": self._totals,
+                            "UpdateExpression": "ADD #action :one",
+                            "ExpressionAttributeNames": {"#action": action},
+                            "ExpressionAttributeValues": {":one": to_wire(1)},
+                        }
+                    },
+                ],
+            )
+        except CallFailed as failed:
+            # Cancelled by the mark, or by another count at the same moment: only the mark tells.
+            if failed.code != "TransactionCanceledException" or not await self._is_marked(mark):
+                raise
+
+    async def _is_marked(self, mark: dict[str, Any]) -> bool:
+        answer = await self._call(
+            "dynamodb", "GetItem", TableName=self._table, Key=mark, ConsistentRead=True
+        )
+        return "Item" in answer
+
+    @property
+    def _totals(self) -> dict[str, Any]:
+        return {"pk": {"S": f"TOTALS#{self._exchange}"}, "sk": {"S": "TOTALS"}}
