@@ -56,6 +56,21 @@ def on_task_change(event: dict[str, Any], context: Any) -> dict[str, Any]:
     return events.on_task_change(event, context)
 
 
+@app.lambda_function(name="on_market_change")
+def on_market_change(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    return events.on_market_change(event, context)
+
+
+@app.lambda_function(name="export_audit")
+def export_audit(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    return events.export_audit(event, context)
+
+
+@app.lambda_function(name="replay_changes")
+def replay_changes(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    return events.replay_changes(event, context)
+
+
 @app.lambda_function(name="deliver_webhook")
 def deliver_webhook(event: dict[str, Any], context: Any) -> dict[str, Any]:
     return events.deliver_webhook(event, context)

@@ -133,6 +133,34 @@ def on_task_change(event: Event, context: Any) -> Event:
 
 
 @edge
+def on_market_change(event: Event, context: Any) -> Event:
+    from chalicelib.measuring import measure_stream
+    from chalicelib.recording import record_market_changes
+
+    measure_stream(event["Records"], wiring.wall_clock_ms())
+    run(record_market_changes(wiring.desk(), event["Records"]))
+    return {}
+
+
+@edge
+def export_audit(event: Event, context: Any) -> Event:
+    """Export yesterday and what was missed before; or up to the day of {"day": "2026-11-23"}."""
+    from chalicelib.exporting import export_audit as export
+
+    async def work() -> Event:
+        return {"exported": await export(wiring.bench(), event.get("day"))}
+
+    return _worked(work())
+
+
+@edge
+def replay_changes(event: Event, context: Any) -> Event:
+    from chalicelib.replaying import replay
+
+    return run(replay(wiring.desk(), context.get_remaining_time_in_millis))
+
+
+@edge
 def deliver_webhook(event: Event, context: Any) -> Event:
     from chalicelib.batches import deliver_batch
 

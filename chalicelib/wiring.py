@@ -23,6 +23,8 @@ from chalicelib.gateways.hook_items import HookItems
 from chalicelib.gateways.idempotency_table import IdempotencyTable
 from chalicelib.gateways.market_table import MarketTable
 from chalicelib.gateways.push_queue import PushQueue
+from chalicelib.gateways.schedule_table import ScheduleTable
+from chalicelib.gateways.scheduler import Scheduler, Target
 from chalicelib.gateways.signed_calls import SignedCalls
 from chalicelib.gateways.task_table import TaskTable
 from chalicelib.gateways.totals import Totals
@@ -31,6 +33,7 @@ from chalicelib.gateways.work_queue import QueueUrls, WorkQueue
 from chalicelib.settings import Settings, from_environ
 
 if TYPE_CHECKING:
+    from chalicelib.gateways.audit_exports import AuditExports
     from chalicelib.gateways.binance import Binance
     from chalicelib.gateways.blocking_candles import BlockingCandles
     from chalicelib.gateways.candle_store import CandleStore
@@ -55,6 +58,8 @@ class Desk:
     hooks: HookItems
     webhook_queue: WebhookQueue
     totals: Totals
+    schedules: ScheduleTable
+    scheduler: Scheduler
     now_ms: Clock
 
 
@@ -64,6 +69,7 @@ class Bench(Desk):
 
     exchange: Binance
     candles: CandleStore
+    exports: AuditExports
 
 
 def wall_clock_ms() -> int:
@@ -95,11 +101,22 @@ def desk_over(call: Call, settings: Settings, now_ms: Clock) -> Desk:
             call, settings.webhook_queue_url, settings.webhook_dead_letter_queue_url
         ),
         totals=Totals(call, settings.market_table, settings.exchange),
+        schedules=ScheduleTable(call, settings.tasks_table),
+        scheduler=Scheduler(
+            call,
+            Target(
+                settings.schedule_group,
+                settings.schedule_function_arn,
+                settings.schedule_role_arn,
+                settings.schedule_dead_letter_arn,
+            ),
+        ),
         now_ms=now_ms,
     )
 
 
 def bench_over(call: Call, settings: Settings, now_ms: Clock, exchange: Binance) -> Bench:
+    from chalicelib.gateways.audit_exports import AuditExports
     from chalicelib.gateways.candle_store import CandleStore
 
     desk = desk_over(call, settings, now_ms)
@@ -107,6 +124,7 @@ def bench_over(call: Call, settings: Settings, now_ms: Clock, exchange: Binance)
         **vars(desk),
         exchange=exchange,
         candles=CandleStore(call, settings.candles_bucket, settings.exchange),
+        exports=AuditExports(call, settings.candles_bucket),
     )
 
 

@@ -25,6 +25,9 @@ FUNCTIONS = {
     "refresh_prices": "RefreshPrices",
     "run_schedule": "RunSchedule",
     "on_task_change": "OnTaskChange",
+    "on_market_change": "OnMarketChange",
+    "export_audit": "ExportAudit",
+    "replay_changes": "ReplayChanges",
     "deliver_webhook": "DeliverWebhook",
     "push_updates": "PushUpdates",
     "websocket_connect": "WebsocketConnect",
@@ -102,8 +105,12 @@ def events(settings: Settings) -> dict[str, Resource]:
         },
         "bury": {"Dead": _queue("DeadLetterQueue", batch=10, at_once=2)},
         "on_task_change": {"Changed": _task_stream()},
+        "on_market_change": {"Changed": _market_stream()},
+        # Past midnight (UTC) by more than any event of the day before takes to be recorded.
+        "export_audit": {"EveryDay": _schedule("cron(20 0 * * ? *)")},
         # Its own few workers: receivers that hang hold up each other, and nothing else.
         "deliver_webhook": {"Queued": _queue("WebhookQueue", batch=10, at_once=2)},
+        "push_updates": {"Queued": _fifo_queue("PushQueue", batch=10)},
         "sweep": {"EveryMinute": _schedule("rate(1 minute)")},
         "refresh_prices": {"EveryMinute": _schedule("rate(1 minute)")},
         "run_schedule": {
@@ -124,21 +131,38 @@ def _queue(queue: str, batch: int, at_once: int) -> Resource:
     }
 
 
+def _fifo_queue(queue: str, batch: int) -> Resource:
+    # Without a limit of its own: a message group is worked on by one invocation at a time anyway.
+    event = _queue(queue, batch, at_once=2)
+    del event["Properties"]["ScalingConfig"]
+    return event
+
+
 def _task_stream() -> Resource:
-    # Only what a person can see: the task, its counters and what became of its webhook's
+    # Only what a person can see: the task, its counters, schedules, and what became of a webhook's
     # deliveries; not units, idempotency keys, or the webhook with its secret.
-    kinds = ["META", {"prefix": "PROG#"}, {"prefix": "HOOK#"}]
-    pattern = {"dynamodb": {"Keys": {"sk": {"S": kinds}}}}
+    kinds = ["META", {"prefix": "PROG#"}, {"prefix": "SCHED#"}, {"prefix": "HOOK#"}]
+    return _stream("TasksTable", {"sk": {"S": kinds}})
+
+
+def _market_stream() -> Resource:
+    # Not the ledger and breaker, which every worker writes all the time.
+    kinds = [{"prefix": "CATALOGUE#"}, {"prefix": "PRICES#"}, {"prefix": "COVER#"}]
+    return _stream("MarketTable", {"pk": {"S": kinds}})
+
+
+def _stream(table: str, keys: Resource) -> Resource:
     return {
         "Type": "DynamoDB",
         "Properties": {
-            "Stream": {"Fn::GetAtt": ["TasksTable", "StreamArn"]},
+            "Stream": {"Fn::GetAtt": [table, "StreamArn"]},
             "StartingPosition": "TRIM_HORIZON",
             "BatchSize": 100,
             "MaximumBatchingWindowInSeconds": 0,
-            # One record that always fails must not hold back the tasks behind it for a day.
+            # Nothing is given up while the stream still holds it: what fails is AWS, which passes.
+            # What breaks our own code is set aside by the function, and holds back nothing.
             "BisectBatchOnFunctionError": True,
-            "MaximumRetryAttempts": 10,
+            "MaximumRetryAttempts": -1,
             "FunctionResponseTypes": ["ReportBatchItemFailures"],
             "DestinationConfig": {
                 "OnFailure": {
@@ -146,7 +170,7 @@ def _task_stream() -> Resource:
                     "Destination": {"Fn::GetAtt": ["StreamFailureQueue", "Arn"]},
                 }
             },
-            "FilterCriteria": {"Filters": [{"Pattern": json.dumps(pattern)}]},
+            "FilterCriteria": {"Filters": [{"Pattern": json.dumps({"dynamodb": {"Keys": keys}})}]},
         },
     }
 

@@ -58,9 +58,23 @@ def _statements() -> dict[str, list[Statement]]:
         _table("TasksTable", "BatchGetItem", "PutItem"),
         _table("MarketTable", "GetItem", "PutItem", "UpdateItem"),
     ]
+    # The trail, then the bus and webhooks; names of failed units come from the task.
+    record = [
+        _table("AuditTable", "Query", "PutItem"),
+        _table("TasksTable", *READ),
+        _send("StreamFailureQueue"),
+        *publish,
+    ]
+    # Telling WebSocket clients: who listens, then the queue of what is pushed to them.
+    announce = [_table("ConnectionsTable", "Query"), _send("PushQueue")]
+    read_candles = [
+        _allow(("s3:GetObject",), {"Fn::Sub": "${CandlesBucket.Arn}/candles/*"}),
+        _allow(("s3:ListBucket",), _arn("CandlesBucket")),
+    ]
     return {
         "api_handler": [
             *submit,
+            _table("ConnectionsTable", "PutItem"),
             _table("MarketTable", *READ, *WRITE),
             _table("AuditTable", *READ, *WRITE, indexes=True),
             _allow(("sqs:GetQueueAttributes",), *(_arn(queue) for queue in all_queues)),
@@ -91,34 +105,39 @@ def _statements() -> dict[str, list[Statement]]:
         ],
         "refresh_prices": [_table("MarketTable", *READ, *WRITE)],
         "run_schedule": [*submit, _table("MarketTable", *READ)],
-        "on_task_change": [
-            _allow(
-                ("dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:DescribeStream"),
-                {"Fn::GetAtt": ["TasksTable", "StreamArn"]},
-            ),
-            # ListStreams takes no stream, only a table.
-            _allow(("dynamodb:ListStreams",), {"Fn::Sub": "${TasksTable.Arn}/stream/*"}),
-            _send("StreamFailureQueue"),
-            *publish,
-            _table("TasksTable", *READ),
-            _table("AuditTable", *WRITE),
-            _table("ConnectionsTable", *EVERYTHING),
-            _push(),
+        "on_task_change": [*_stream("TasksTable"), *record, *announce],
+        "on_market_change": [*_stream("MarketTable"), *record, *announce],
+        "replay_changes": [_receive("StreamFailureQueue"), *record],
+        "export_audit": [
+            _table("AuditTable", "Query", indexes=True),
+            _allow(("s3:GetObject", "s3:PutObject"), {"Fn::Sub": "${CandlesBucket.Arn}/audit/*"}),
+            _allow(("s3:ListBucket",), _arn("CandlesBucket")),
         ],
         "deliver_webhook": [
             _receive("WebhookQueue"),
             _send("WebhookDeadLetterQueue"),
             _table("TasksTable", *READ, "UpdateItem"),
         ],
-        "websocket_connect": [_table("ConnectionsTable", *EVERYTHING), _push()],
+        "push_updates": [
+            _receive("PushQueue"),
+            _table("ConnectionsTable", *EVERYTHING),
+            _table("TasksTable", "Query"),
+            _table("MarketTable", "BatchGetItem"),
+            *read_candles,
+            _push(),
+        ],
+        "websocket_connect": [_table("ConnectionsTable", "PutItem", "DeleteItem")],
         "websocket_message": [
             _table("ConnectionsTable", *EVERYTHING),
             _table("TasksTable", *READ),
             _table("MarketTable", *READ),
             _table("AuditTable", *READ),
+            *read_candles,
             _push(),
         ],
-        "websocket_disconnect": [_table("ConnectionsTable", *EVERYTHING), _push()],
+        "websocket_disconnect": [
+            _table("ConnectionsTable", "GetItem", "BatchWriteItem", "DeleteItem")
+        ],
     }
 
 
@@ -150,6 +169,17 @@ def _traces() -> Statement:
 def _table(table: str, *actions: str, indexes: bool = False) -> Statement:
     resources = [_arn(table)] + ([{"Fn::Sub": f"${{{table}.Arn}}/index/*"}] if indexes else [])
     return _allow(tuple(f"dynamodb:{action}" for action in actions), *resources)
+
+
+def _stream(table: str) -> list[Statement]:
+    return [
+        _allow(
+            ("dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:DescribeStream"),
+            {"Fn::GetAtt": [table, "StreamArn"]},
+        ),
+        # ListStreams takes no stream, only a table.
+        _allow(("dynamodb:ListStreams",), {"Fn::Sub": f"${{{table}.Arn}}/stream/*"}),
+    ]
 
 
 def _send(*queues: str) -> Statement:

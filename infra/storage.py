@@ -33,6 +33,7 @@ _LISTED = [
     "progs_total",
     "ttl",
     "priority",
+    "schedule_id",
 ]
 #: What sweep, the active list and tasks that give way to others need of a task.
 _LOOKED_AFTER = ["task_id", "task_type", "state", "attempt", "created_at", "ttl", "priority"]
@@ -44,6 +45,8 @@ def tables() -> dict[str, Resource]:
         _index("active", "active", "created_key", _LOOKED_AFTER),
     )
     tasks["Properties"]["StreamSpecification"] = {"StreamViewType": "NEW_AND_OLD_IMAGES"}
+    market = _table()
+    market["Properties"]["StreamSpecification"] = {"StreamViewType": "NEW_AND_OLD_IMAGES"}
     # The audit trail outlives the stack that wrote it.
     audit = {**_table(_index("by_day", "day", "sk_time", None)), **_kept()}
     connections = _table()
@@ -51,7 +54,7 @@ def tables() -> dict[str, Resource]:
     del connections["Properties"]["PointInTimeRecoverySpecification"]
     return {
         "TasksTable": tasks,
-        "MarketTable": _table(),
+        "MarketTable": market,
         "ConnectionsTable": connections,
         "AuditTable": audit,
     }
@@ -64,8 +67,9 @@ def queues(timeouts: dict[str, int]) -> dict[str, Resource]:
         "UrgentQueue": _work_queue(timeouts["collect"]),
         "WorkQueue": _work_queue(timeouts["collect"]),
         "DeadLetterQueue": _queue(14, timeouts["bury"] * VISIBILITY_FACTOR),
-        # Stream records that could not be pushed. A person reads these; no function does.
+        # Stream records that broke our code. replay_changes takes them, when a person starts it.
         "StreamFailureQueue": _queue(14, 60),
+        "PushQueue": _push_queue(timeouts["push_updates"]),
         "WebhookQueue": _redriven(
             _queue(4, timeouts["deliver_webhook"] * VISIBILITY_FACTOR),
             "WebhookDeadLetterQueue",
@@ -152,6 +156,20 @@ def _redriven(queue: Resource, dead_letters: str, receives: int) -> Resource:
     queue["Properties"]["RedrivePolicy"] = {
         "deadLetterTargetArn": {"Fn::GetAtt": [dead_letters, "Arn"]},
         "maxReceiveCount": receives,
+    }
+    return queue
+
+
+def _push_queue(consumer_timeout_s: int) -> Resource:
+    queue = _queue(1, consumer_timeout_s * VISIBILITY_FACTOR)
+    queue["Properties"] |= {
+        "FifoQueue": True,
+        # Without these two, all topics together are held to 300 messages a second.
+        "DeduplicationScope": "messageGroup",
+        "FifoThroughputLimit": "perMessageGroupId",
+        # No dead letters: an update that could not be pushed for five minutes is worth nothing, and
+        # until it goes, its topic's next ones wait behind it.
+        "MessageRetentionPeriod": 300,
     }
     return queue
 

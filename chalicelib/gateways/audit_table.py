@@ -14,9 +14,10 @@ event was RECORDED, so that a day which is over never changes.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
-from chalicelib.attributes import item_from_wire, item_to_wire, to_wire
+from chalicelib.attributes import item_to_wire, to_wire
 from chalicelib.chaining import FIELDS, Event
 from chalicelib.gateways.aws import Call
 
@@ -42,7 +43,7 @@ class AuditTable:
             "pk": chain_pk(str(event["subject"])),
             "sk": seq_key(event["seq"]),
             "day": str(event["recorded_at"])[:10],
-            "sk_time": time_key(event),
+            "sk_time": _time_key(event),
             "ttl": ttl,
         }
         await self._call(
@@ -72,10 +73,13 @@ class AuditTable:
             ScanIndexForward=False,
             Limit=most,
         )
-        return [_event(item) for item in answer["Items"]]
+        return [{**_event(item), "seq": _seq(item)} for item in answer["Items"]]
 
-    async def after(self, subject: str, seq: int, most: int) -> list[Event]:
-        """Up to `most` events of a chain after number `seq`, as they are numbered."""
+    async def after(self, subject: str, seq: int, most: int) -> list[tuple[int, Event]]:
+        """Up to `most` events of a chain behind number `seq`, in order, each with its number.
+
+        The number is the key's: an event that was altered may claim another.
+        """
         answer = await self._call(
             "dynamodb",
             "Query",
@@ -89,15 +93,15 @@ class AuditTable:
             ConsistentRead=True,
             Limit=most,
         )
-        return [_event(item) for item in answer["Items"]]
+        return [(_seq(item), _event(item)) for item in answer["Items"]]
 
     async def of_day(
         self, day: str, after: str, until: str, most: int
-    ) -> tuple[list[Event], str | None]:
+    ) -> tuple[list[tuple[str, Event]], str | None]:
         """Up to `most` events recorded on a day, oldest first: those with after < sk_time < until.
 
-        Also the sk_time to go on after; None where the day has no more. The index may lag behind
-        the chains by moments.
+        Each comes with its sk_time. Also the sk_time to go on after; None where the day has no
+        more. The index may lag behind the chains by moments.
         """
         start = after + "\x01"  # above `after`, and below whatever of ours begins with it
         if start > until:
@@ -118,7 +122,7 @@ class AuditTable:
         )
         items = answer["Items"]
         following = items[-1]["sk_time"]["S"] if "LastEvaluatedKey" in answer and items else None
-        return [_event(item) for item in items], following
+        return [(item["sk_time"]["S"], _event(item)) for item in items], following
 
     async def knows(self, task_id: str) -> bool:
         """Whether anything ever happened to a task of this id."""
@@ -134,22 +138,34 @@ def seq_key(seq: int) -> str:
     return f"{seq:0{_DIGITS}d}"
 
 
-def time_key(event: Event) -> str:
-    """The sk_time under which an event stands in the index."""
+def _time_key(event: Event) -> str:
     return f"{event['recorded_at']}#{event['subject']}#{seq_key(event['seq'])}"
 
 
+def _seq(wire: dict[str, Any]) -> int:
+    return int(wire["sk"]["S"])
+
+
 def _event(wire: dict[str, Any]) -> Event:
-    item = item_from_wire(wire)
-    event = {name: item.get(name) for name in FIELDS}
+    event = {name: _told(wire[name]) if name in wire else None for name in FIELDS}
     for name in _AS_JSON:
         event[name] = _parsed(event[name])
     return event
 
 
+def _told(wire: dict[str, Any]) -> Any:
+    """A text, an integer or a truth value; anything else, which no code of ours wrote, as text.
+
+    Whoever reads an altered event shall see it, and its hash tell, rather than fail here.
+    """
+    ((kind, value),) = wire.items()
+    if kind == "N" and re.fullmatch(r"-?\d+", value):
+        return int(value)
+    return value if kind in ("S", "BOOL") else repr(wire)
+
+
 def _parsed(text: Any) -> Any:
-    """Whoever reads an altered event shall see it, and its hash tell, rather than fail here."""
     try:
         return None if text is None else json.loads(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return text

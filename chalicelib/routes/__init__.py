@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from chalice.app import Chalice
 
-from chalicelib.routes import collector, web
+from chalicelib.routes import audit, collector, live, metrics, web
 
 #: Each puts its routes on web.routes when it is imported.
-MODULES = (collector,)
+MODULES = (audit, collector, live, metrics)
 
 
 def register(app: Chalice) -> None:

@@ -1,0 +1,128 @@
+"""The daily export of the audit trail: a copy that the table's owner cannot change unnoticed.
+
+A day is exported once, when it is over. Its manifest is written last and names the hash of the
+manifest before it, so the exports are a chain as well; keep the newest manifest's hash anywhere
+else and everything before it is fixed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from chalicelib.chaining import Event
+from chalicelib.errors import CollectorError
+from chalicelib.gateways.audit_exports import (
+    EVENTS,
+    HEADS,
+    MANIFEST,
+    encode_events,
+    encode_heads,
+)
+from chalicelib.logs import log
+from chalicelib.timeframes import DAY, MINUTE, iso, parse_time
+from chalicelib.wiring import Bench
+
+VERSION = 1
+#: No invocation that records an event of a day lasts longer than this into the next one.
+PATIENCE_MS = 10 * MINUTE
+#: Chains whose heads a manifest holds itself.
+MOST_HEADS = 500
+_PAGE = 500
+
+
+class DayNotOver(CollectorError):
+    """An export of a day that can still change was asked for."""
+
+    reason = "DAY_NOT_OVER"
+
+
+async def export_audit(bench: Bench, day: str | None = None) -> list[str]:
+    """Export every day up to `day` (None: yesterday) that is not exported; returns which.
+
+    Safe to repeat: what is exported is left as it is. Raises DayNotOver, ValueError for what is
+    no date, or CallFailed.
+    """
+    today = bench.now_ms() // DAY * DAY
+    target = today - DAY if day is None else parse_time(day)
+    if target % DAY:
+        raise ValueError(f"{day!r} is no date like 2026-11-23")
+    if target + DAY + PATIENCE_MS > bench.now_ms():
+        raise DayNotOver(f"{_date(target)} is not over yet")
+    days, before = await _missing(bench, target)
+    for each in days:
+        before = (_date(each), await _export(bench, _date(each), before))
+    return [_date(each) for each in days]
+
+
+async def _missing(bench: Bench, target: int) -> tuple[Sequence[int], tuple[str, bytes] | None]:
+    """Days up to `target` (epoch ms) without an export, in order, and the manifest before them.
+
+    Where nothing was exported yet, from the first day of which the table knows anything.
+    """
+    oldest = target - bench.settings.audit_retention_days * DAY
+    for day in range(target, oldest, -DAY):
+        manifest = await bench.exports.read(_date(day), MANIFEST)
+        if manifest is not None:
+            return range(day + DAY, target + DAY, DAY), (_date(day), manifest)
+    first = oldest
+    while first < target and not (await bench.audit.of_day(_date(first), "", "~", 1))[0]:
+        first += DAY
+    return range(first, target + DAY, DAY), None
+
+
+async def _export(bench: Bench, day: str, before: tuple[str, bytes] | None) -> bytes:
+    """Write one day; returns the manifest that stands then."""
+    events = await _events(bench, day)
+    parquet = encode_events(events)
+    await bench.exports.write(day, EVENTS, parquet)
+    heads = heads_of(events)
+    manifest: dict[str, Any] = {
+        "v": VERSION,
+        "day": day,
+        "events": len(events),
+        "events_sha256": _sha256(parquet),
+        "previous_day": before[0] if before else None,
+        "previous_manifest_sha256": _sha256(before[1]) if before else None,
+        "chains": len(heads),
+    }
+    if len(heads) <= MOST_HEADS:
+        manifest["heads"] = heads
+    else:
+        content = encode_heads(heads)
+        await bench.exports.write(day, HEADS, content)
+        manifest["heads_sha256"] = _sha256(content)
+    text = json.dumps(manifest, indent=1, sort_keys=True).encode()
+    standing = await bench.exports.write_manifest(day, text)
+    log("audit_exported", day=day, events=len(events), chains=len(heads))
+    return standing
+
+
+async def _events(bench: Bench, day: str) -> list[Event]:
+    """Everything recorded on a day, in order."""
+    events: list[Event] = []
+    after: str | None = ""
+    while after is not None:
+        page, after = await bench.audit.of_day(day, after, "~", _PAGE)
+        events += (event for _, event in page)
+    return events
+
+
+def heads_of(events: list[Event]) -> dict[str, dict[str, Any]]:
+    """subject -> seq and hash of its last event among these."""
+    heads: dict[str, dict[str, Any]] = {}
+    for event in events:
+        known = heads.get(event["subject"])
+        if known is None or known["seq"] < event["seq"]:
+            heads[event["subject"]] = {"seq": event["seq"], "hash": event["hash"]}
+    return heads
+
+
+def _date(at_ms: int) -> str:
+    return str(iso(at_ms))[:10]
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
