@@ -51,6 +51,11 @@ def run_schedule(event: dict[str, Any], context: Any) -> dict[str, Any]:
     return events.run_schedule(event, context)
 
 
+@app.lambda_function(name="watch_schedules")
+def watch_schedules(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    return events.watch_schedules(event, context)
+
+
 @app.lambda_function(name="on_task_change")
 def on_task_change(event: dict[str, Any], context: Any) -> dict[str, Any]:
     return events.on_task_change(event, context)

@@ -1,83 +1,105 @@
 """WebSocket clients: `{"action": "subscribe", "topics": ["task:<id>", "tasks"]}` and the like.
 
-Answers: {"type": "subscribed" | "unsubscribed", "topics"}, {"type": "snapshot", "topic", "task"},
-{"type": "pong"}, {"type": "error", "reason", "detail"}; updates come from announcing.py.
+Answers: {"type": "subscribed" | "unsubscribed", "topics"}, {"type": "snapshot", "topic",
+"sequence", "at", ...}, {"type": "pong"}, {"type": "error", "reason", "detail"}; updates come from
+pushing.py. The protocol is in docs/WEBSOCKET.md.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
-from chalicelib.errors import InvalidRequest, RequestRejected
-from chalicelib.gateways.connection_table import MOST_TOPICS
-from chalicelib.viewing import view_task
+from chalicelib import ticketing
+from chalicelib.errors import CallFailed, InvalidRequest, RequestRejected
+from chalicelib.gateways.connection_table import (
+    MOST_MESSAGES,
+    MOST_TOPICS,
+    RATE_SECONDS,
+    Connection,
+)
+from chalicelib.logs import log
+from chalicelib.subscribing import CandleReader, snapshot, subscribe, unsubscribe
+from chalicelib.topics import Topic, parse
 from chalicelib.wiring import Desk
 
-ALL_TASKS = "tasks"
-_TASK_TOPIC = re.compile(r"task:[0-9A-Za-z-]{1,64}")
-_ACTIONS = "subscribe, unsubscribe, ping"
+ACTIONS = ("subscribe", "unsubscribe", "snapshot", "ping")
+MOST_BYTES = 16 * 1024
 
 
-async def connect(desk: Desk, connection_id: str) -> None:
-    await desk.connections.open(connection_id, desk.now_ms())
+async def connect(desk: Desk, connection_id: str, ticket: str | None = None) -> None:
+    """Raises TicketRefused where this client may not connect."""
+    owner = await ticketing.owner_of(desk, ticket)
+    await desk.connections.open(connection_id, owner, desk.now_ms())
 
 
 async def disconnect(desk: Desk, connection_id: str) -> None:
     await desk.connections.close(connection_id)
 
 
-async def receive(desk: Desk, connection_id: str, body: str) -> None:
+async def receive(desk: Desk, candles: CandleReader, connection_id: str, body: str) -> None:
     """Answer one message of a client; what is wrong with it is told to the client."""
     try:
-        action, topics = _parse(body)
-        if action == "ping":
-            await _send(desk, connection_id, {"type": "pong"})
-        elif action == "subscribe":
-            await _subscribe(desk, connection_id, topics)
-        else:
-            for topic in topics:
-                await desk.connections.unsubscribe(connection_id, topic)
-            await _send(desk, connection_id, {"type": "unsubscribed", "topics": topics})
+        connection = await desk.connections.count_message(connection_id, desk.now_ms())
+        if connection.messages > MOST_MESSAGES:
+            if connection.messages > MOST_MESSAGES + 1:
+                return  # told once: to answer a flood would be another one
+            raise RequestRejected(
+                f"more than {MOST_MESSAGES} messages in {RATE_SECONDS} s; what you send in the "
+                "rest of them is not answered",
+                reason="RATE_LIMITED",
+            )
+        await _answer(desk, candles, connection, body)
     except RequestRejected as error:
-        await _send(
-            desk, connection_id, {"type": "error", "reason": error.reason, "detail": error.detail}
-        )
+        await _send_error(desk, connection_id, error.reason, error.detail)
+    except CallFailed as error:
+        log("message_not_answered", level="error", error=error.detail)
+        await _send_error(desk, connection_id, error.reason, "try again in a few seconds")
 
 
-async def _subscribe(desk: Desk, connection_id: str, topics: list[str]) -> None:
-    held = set(await desk.connections.topics_of(connection_id))
-    if len(held | set(topics)) > MOST_TOPICS:
-        raise InvalidRequest(
-            f"a connection may hold {MOST_TOPICS} topics", reason="TOO_MANY_TOPICS"
-        )
-    views = {topic: await view_task(desk, topic[5:]) for topic in topics if topic != ALL_TASKS}
-    for topic in topics:
-        await desk.connections.subscribe(connection_id, topic, desk.now_ms())
-    await _send(desk, connection_id, {"type": "subscribed", "topics": topics})
-    for topic, view in views.items():
-        await _send(desk, connection_id, {"type": "snapshot", "topic": topic, "task": view})
+async def _answer(desk: Desk, candles: CandleReader, connection: Connection, body: str) -> None:
+    action, wanted = _parse(body)
+    names = [str(topic) for topic in wanted]
+    if action == "ping":
+        await _send(desk, connection.id, {"type": "pong"})
+    elif action == "unsubscribe":
+        await unsubscribe(desk, connection, wanted)
+        await _send(desk, connection.id, {"type": "unsubscribed", "topics": names})
+    else:
+        # A snapshot is a subscription that is there, or comes to be.
+        await subscribe(desk, connection, wanted)
+        if action == "subscribe":
+            await _send(desk, connection.id, {"type": "subscribed", "topics": names})
+        for topic in wanted:
+            told = await snapshot(desk, candles, connection, topic)
+            await _send(desk, connection.id, {"type": "snapshot", **told})
 
 
-def _parse(body: str) -> tuple[str, list[str]]:
+def _parse(body: str) -> tuple[str, list[Topic]]:
+    if len(body.encode("utf-8", "replace")) > MOST_BYTES:
+        raise InvalidRequest(f"a message may have {MOST_BYTES} bytes", reason="MESSAGE_TOO_LARGE")
     try:
         message = json.loads(body)
     except (ValueError, RecursionError):
-        raise InvalidRequest("the message is no JSON") from None
-    if not isinstance(message, dict) or message.get("action") not in _ACTIONS.split(", "):
-        raise InvalidRequest(f"action must be one of {_ACTIONS}", reason="UNKNOWN_ACTION")
-    if message["action"] == "ping":
-        return "ping", []
-    topics = message.get("topics")
-    if not isinstance(topics, list) or not topics or len(topics) > MOST_TOPICS:
-        raise InvalidRequest(f"topics must be a list of 1 to {MOST_TOPICS} texts")
-    for topic in topics:
-        named = isinstance(topic, str) and bool(_TASK_TOPIC.fullmatch(topic))
-        if topic != ALL_TASKS and not named:
-            raise InvalidRequest("a topic is tasks or task:<id>", reason="UNKNOWN_TOPIC")
-    return message["action"], list(dict.fromkeys(topics))
+        raise InvalidRequest("the message is no JSON", reason="INVALID_JSON") from None
+    action = message.get("action") if isinstance(message, dict) else None
+    if action not in ACTIONS:
+        raise InvalidRequest(f"action must be one of {', '.join(ACTIONS)}", reason="UNKNOWN_ACTION")
+    if action == "ping":
+        return action, []
+    given = message.get("topics")
+    if not isinstance(given, list) or not given:
+        raise InvalidRequest("topics must be a list of at least one topic")
+    if len(given) > MOST_TOPICS:
+        raise InvalidRequest(
+            f"a connection may hold {MOST_TOPICS} topics", reason="TOO_MANY_TOPICS"
+        )
+    return action, list(dict.fromkeys(map(parse, given)))
+
+
+async def _send_error(desk: Desk, connection_id: str, reason: str, detail: str) -> None:
+    await _send(desk, connection_id, {"type": "error", "reason": reason, "detail": detail})
 
 
 async def _send(desk: Desk, connection_id: str, message: dict[str, Any]) -> None:
-    await desk.connections.send(connection_id, json.dumps(message, ensure_ascii=False))
+    await desk.connections.send(connection_id, json.dumps(message))

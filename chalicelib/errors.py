@@ -4,7 +4,9 @@
     ├── RequestRejected             the caller must change something (4xx)
     │   ├── InvalidRequest          400  body or query does not fit, names each field
     │   ├── UnsupportedMediaType    415
+    │   ├── TicketRefused           401  a WebSocket comes with a wrong ticket, or without one
     │   ├── TaskNotFound            404
+    │   ├── ScheduleNotFound        404
     │   ├── TaskExpired             410  it was there; its audit trail still is
     │   ├── Conflict                409  the task's state does not allow it
     │   ├── KeyReused               422  an Idempotency-Key came with another request
@@ -65,10 +67,22 @@ class UnsupportedMediaType(RequestRejected):
     reason = "UNSUPPORTED_MEDIA_TYPE"
 
 
+class TicketRefused(RequestRejected):
+    status = 401
+    title = "Ticket refused"
+    reason = "TICKET_REFUSED"
+
+
 class TaskNotFound(RequestRejected):
     status = 404
     title = "Task not found"
     reason = "TASK_NOT_FOUND"
+
+
+class ScheduleNotFound(RequestRejected):
+    status = 404
+    title = "Schedule not found"
+    reason = "SCHEDULE_NOT_FOUND"
 
 
 class TaskExpired(RequestRejected):

@@ -114,12 +114,16 @@ def refresh_prices(event: Event, context: Any) -> Event:
 
 @edge
 def run_schedule(event: Event, context: Any) -> Event:
-    from chalicelib import scheduling
+    from chalicelib.watching_schedules import receive_firing
 
-    task_id = run(
-        scheduling.run_schedule(wiring.desk(), str(event["time"]), context.aws_request_id)
-    )
-    return {"task_id": task_id}
+    return {"task_id": run(receive_firing(wiring.desk(), event, context.aws_request_id))}
+
+
+@edge
+def watch_schedules(event: Event, context: Any) -> Event:
+    from chalicelib.watching_schedules import watch_schedules as watch
+
+    return run(watch(wiring.desk(), context.aws_request_id))
 
 
 @edge

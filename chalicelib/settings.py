@@ -65,16 +65,6 @@ class Settings:
     budget_percent: int = _setting(
         80, "share of the exchange's request weight that all workers may use together", 1, 100
     )
-    schedule_expression: str = _setting(
-        "rate(1 hour)", "when the scheduled collection starts: rate(...) or cron(...)"
-    )
-    schedule_enabled: bool = _setting(False, "whether the scheduled collection runs")
-    schedule_symbols: tuple[str, ...] = _setting(
-        (), "symbols of the scheduled collection; empty: as default_symbols"
-    )
-    schedule_timeframes: tuple[str, ...] = _setting(
-        (), "timeframes of the scheduled collection; empty: as default_timeframes"
-    )
     audit_retention_days: int = _setting(400, "how long audit events are kept, in days", 1, 3650)
     # Not below 30: `collecting` takes on no work in the last 15 s of an invocation.
     collect_timeout_seconds: int = _setting(
@@ -106,6 +96,11 @@ class Settings:
     stream_failure_queue_url: str = ""
     push_queue_url: str = ""
     ws_endpoint: str = ""
+    # Only of the functions that manage schedules (infra/schedules.py).
+    schedule_group: str = ""
+    schedule_function_arn: str = ""
+    schedule_role_arn: str = ""
+    schedule_dead_letter_arn: str = ""
     event_bus: str = ""
     webhook_queue_url: str = ""
     webhook_dead_letter_queue_url: str = ""
@@ -118,28 +113,21 @@ class Settings:
                 raise SettingsInvalid(
                     f"{setting.name.upper()} is {value}; it must lie between {low} and {high}"
                 )
-        for name in ("default_timeframes", "schedule_timeframes"):
-            for timeframe in getattr(self, name):
-                if timeframe not in LENGTH_MS:
-                    raise SettingsInvalid(
-                        f"{name.upper()} names {timeframe!r}; known are {', '.join(LENGTH_MS)}"
-                    )
+        for timeframe in self.default_timeframes:
+            if timeframe not in LENGTH_MS:
+                raise SettingsInvalid(
+                    f"DEFAULT_TIMEFRAMES names {timeframe!r}; known are {', '.join(LENGTH_MS)}"
+                )
         if not self.default_timeframes:
             raise SettingsInvalid("DEFAULT_TIMEFRAMES must name at least one timeframe")
-        for name in ("default_symbols", "schedule_symbols"):
-            for symbol in getattr(self, name):
-                if not SYMBOL_PATTERN.fullmatch(symbol):
-                    raise SettingsInvalid(f"{name.upper()} names {symbol!r}: not a symbol")
+        for symbol in self.default_symbols:
+            if not SYMBOL_PATTERN.fullmatch(symbol):
+                raise SettingsInvalid(f"DEFAULT_SYMBOLS names {symbol!r}: not a symbol")
         if not re.fullmatch(r"https?://[^\s/]+(/[^\s]*)?", self.exchange_url):
             raise SettingsInvalid(f"EXCHANGE_URL is {self.exchange_url!r}; it must be an http URL")
         if not re.fullmatch(r"[a-z][a-z0-9-]{1,30}", self.exchange):
             raise SettingsInvalid(
                 f"EXCHANGE is {self.exchange!r}; lower-case letters, digits and - only"
-            )
-        if not re.fullmatch(r"(rate|cron)\([^()]+\)", self.schedule_expression):
-            raise SettingsInvalid(
-                f"SCHEDULE_EXPRESSION is {self.schedule_expression!r}; "
-                "it must read rate(...) or cron(...)"
             )
         if self.default_page_size > self.max_page_size:
             raise SettingsInvalid("DEFAULT_PAGE_SIZE must not be above MAX_PAGE_SIZE")

@@ -115,6 +115,7 @@ def summary(meta: Item, progs: list[Item], now_ms: int, pause: Item | None = Non
         "eta_seconds": _eta(meta, total, counted, now_ms),
         "attempt": meta["attempt"],
         "priority": meta.get("priority"),
+        "schedule_id": meta.get("schedule_id"),
         "stopped_at": iso(meta.get("stopped_at")),
     }
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib.settings import Settings
+from infra import schedules
 from infra.configuration import ROOT
 
 Resource = dict[str, Any]
@@ -24,6 +25,7 @@ FUNCTIONS = {
     "sweep": "Sweep",
     "refresh_prices": "RefreshPrices",
     "run_schedule": "RunSchedule",
+    "watch_schedules": "WatchSchedules",
     "on_task_change": "OnTaskChange",
     "on_market_change": "OnMarketChange",
     "export_audit": "ExportAudit",
@@ -71,6 +73,8 @@ def functions(settings: Settings, variables: dict[str, str]) -> dict[str, Resour
     woken_by = events(settings)
     for name, resource in FUNCTIONS.items():
         own = {"STACK": {"Ref": "AWS::StackName"}, "FUNCTION": name}
+        if resource in schedules.MANAGERS:
+            own |= schedules.VARIABLES
         properties: Resource = {
             "Environment": {"Variables": {**variables, **RESOURCE_VARIABLES, **own}}
         }
@@ -113,9 +117,8 @@ def events(settings: Settings) -> dict[str, Resource]:
         "push_updates": {"Queued": _fifo_queue("PushQueue", batch=10)},
         "sweep": {"EveryMinute": _schedule("rate(1 minute)")},
         "refresh_prices": {"EveryMinute": _schedule("rate(1 minute)")},
-        "run_schedule": {
-            "Scheduled": _schedule(settings.schedule_expression, settings.schedule_enabled)
-        },
+        # run_schedule is woken up by EventBridge Scheduler (infra/schedules.py).
+        "watch_schedules": {"EveryMinute": _schedule("rate(1 minute)")},
     }
 
 

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chalicelib.errors import SettingsInvalid
-from infra import archive, configuration, layer, template
+from chalicelib.settings import from_environ
+from infra import archive, authentication, configuration, layer, template
 
 ROOT = configuration.ROOT
 #: Lambda's limit is 250; this is our own budget.
@@ -75,7 +76,9 @@ def package(
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
         built = Package(out)
-        shutil.copyfile(staging / "out" / "sam.json", built.template)
+        finished = json.loads((staging / "out" / "sam.json").read_text(encoding="utf-8"))
+        authentication.require(finished, from_environ(variables))
+        _write_json(built.template, finished)
         code = staging / "code"
         with zipfile.ZipFile(staging / "out" / "deployment.zip") as application:
             application.extractall(code)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from infra import schedules
 from infra.functions import FUNCTIONS, role
 
 Statement = dict[str, Any]
@@ -74,6 +75,7 @@ def _statements() -> dict[str, list[Statement]]:
     return {
         "api_handler": [
             *submit,
+            *schedules.statements(),
             _table("ConnectionsTable", "PutItem"),
             _table("MarketTable", *READ, *WRITE),
             _table("AuditTable", *READ, *WRITE, indexes=True),
@@ -104,7 +106,16 @@ def _statements() -> dict[str, list[Statement]]:
             _allow(("sqs:GetQueueAttributes",), *(_arn(queue) for queue in all_queues)),
         ],
         "refresh_prices": [_table("MarketTable", *READ, *WRITE)],
-        "run_schedule": [*submit, _table("MarketTable", *READ)],
+        "run_schedule": [
+            _table("TasksTable", "GetItem", "PutItem"),
+            _send("PlanQueue"),
+        ],
+        "watch_schedules": [
+            _table("TasksTable", *READ, "PutItem", "DeleteItem", indexes=True),
+            _table("MarketTable", "GetItem", "BatchGetItem"),
+            _send("PlanQueue"),
+            *schedules.statements(),
+        ],
         "on_task_change": [*_stream("TasksTable"), *record, *announce],
         "on_market_change": [*_stream("MarketTable"), *record, *announce],
         "replay_changes": [_receive("StreamFailureQueue"), *record],

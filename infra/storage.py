@@ -70,6 +70,8 @@ def queues(timeouts: dict[str, int]) -> dict[str, Resource]:
         # Stream records that broke our code. replay_changes takes them, when a person starts it.
         "StreamFailureQueue": _queue(14, 60),
         "PushQueue": _push_queue(timeouts["push_updates"]),
+        # Firings that never got through to run_schedule; the watch makes up for them.
+        "ScheduleFailureQueue": _queue(14, 60),
         "WebhookQueue": _redriven(
             _queue(4, timeouts["deliver_webhook"] * VISIBILITY_FACTOR),
             "WebhookDeadLetterQueue",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib.settings import from_environ
-from infra import alarms, dashboard, functions, policies, storage
+from infra import alarms, dashboard, functions, policies, schedules, storage
 
 _NAMED = (
     "TasksTable",
@@ -22,7 +22,7 @@ _NAMED = (
 )
 _QUEUES = (
     *("PlanQueue", "UrgentQueue", "WorkQueue", "DeadLetterQueue", "StreamFailureQueue"),
-    *("WebhookQueue", "WebhookDeadLetterQueue"),
+    *("WebhookQueue", "WebhookDeadLetterQueue", "PushQueue", "ScheduleFailureQueue"),
 )
 
 
@@ -38,6 +38,7 @@ def build(variables: dict[str, str]) -> dict[str, Any]:
             **storage.bus(),
             **functions.functions(settings, variables),
             **policies.roles(),
+            **schedules.resources(),
             **alarms.resources(settings, queues),
             **dashboard.resources(settings, queues, tables),
         },

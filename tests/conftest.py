@@ -36,6 +36,8 @@ def settings() -> Settings:
         dead_letter_queue_url="https://queues.test/dead-letters",
         stream_failure_queue_url="https://queues.test/stream-failures",
         ws_endpoint="https://sockets.test",
+        schedule_group="group",
+        push_queue_url="https://queues.test/push",
         event_bus="bus",
         webhook_queue_url="https://queues.test/webhooks",
         webhook_dead_letter_queue_url="https://queues.test/webhook-dead-letters",

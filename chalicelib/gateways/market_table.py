@@ -51,7 +51,7 @@ class MarketTable:
                 )
                 for wire in answer["Responses"].get(self._table, []):
                     item = item_from_wire(wire)
-                    found[item["sk"]] = _entries(item)
+                    found[item["sk"]] = entries_in(item)
                 keys = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
                 if not keys:
                     break
@@ -72,7 +72,7 @@ class MarketTable:
                 "dynamodb", "GetItem", TableName=self._table, Key=key, ConsistentRead=True
             )
             item = item_from_wire(answer["Item"]) if "Item" in answer else {"rev": 0}
-            before, entries = _entries(item), _entries(item)
+            before, entries = entries_in(item), entries_in(item)
             for timeframe, start_ms, end_ms, last_open, gaps in parts:
                 entries[timeframe] = coverage.extended(
                     entries.get(timeframe), start_ms, end_ms, last_open, gaps
@@ -238,7 +238,12 @@ class MarketTable:
         return {"pk": {"S": f"{kind}#{self._exchange}"}, "sk": {"S": sk}}
 
 
-def _entries(item: dict[str, Any]) -> dict[str, coverage.Entry]:
+def prices_in(item: dict[str, Any]) -> tuple[dict[str, str], int]:
+    """{symbol: price as the exchange sent it} of a PRICES item, and their time in epoch ms."""
+    return json.loads(zlib.decompress(item["prices"])), item["priced_at"]
+
+
+def entries_in(item: dict[str, Any]) -> dict[str, coverage.Entry]:
     return {name[3:]: json.loads(text) for name, text in item.items() if name.startswith("tf_")}
 
 

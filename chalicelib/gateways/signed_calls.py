@@ -91,6 +91,8 @@ class SignedCalls:
         if service == "apigatewaymanagementapi":
             path = f"/@connections/{quote(parameters['ConnectionId'], safe='')}"
             return "POST", root + path, {}, parameters["Data"]
+        if service == "scheduler":
+            return _scheduler_request(root, operation, parameters)
         headers = {
             "content-type": f"application/x-amz-json-{_VERSIONS.get(service, '1.0')}",
             "x-amz-target": f"{_TARGETS[service]}.{operation}",
@@ -113,7 +115,8 @@ class SignedCalls:
         parts = urlsplit(url)
         connection = self._connection(parts.scheme, parts.netloc)
         try:
-            connection.request(method, parts.path, body, signed)
+            target = parts.path + (f"?{parts.query}" if parts.query else "")
+            connection.request(method, target, body, signed)
             answer = connection.getresponse()
             content = answer.read()
         except (OSError, http.client.HTTPException):
@@ -121,7 +124,11 @@ class SignedCalls:
             connection.close()
             raise
         try:
-            return answer.status, json.loads(content, object_hook=_binary) if content else {}
+            found = json.loads(content, object_hook=_binary) if content else {}
+            # REST services name an error in a header, with or without a URL behind it.
+            if "__type" not in found and answer.headers.get("x-amzn-errortype"):
+                found["__type"] = answer.headers["x-amzn-errortype"].partition(":")[0]
+            return answer.status, found
         except ValueError:
             return answer.status, {"__type": f"HTTP{answer.status}", "message": repr(content[:200])}
 
@@ -150,8 +157,9 @@ def sign(
     credentials: Mapping[str, str],
     now: time.struct_time,
 ) -> dict[str, str]:
-    """`headers` plus those of Signature Version 4 for a request without a query.
+    """`headers` plus those of Signature Version 4.
 
+    A query's names and values must be percent-encoded as `quote(..., safe="-_.~")` does it.
     `credentials` has AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and perhaps AWS_SESSION_TOKEN.
     """
     parts = urlsplit(url)
@@ -169,7 +177,7 @@ def sign(
         [
             method,
             quote(parts.path or "/", safe="/-_.~"),
-            "",
+            "&".join(sorted(parts.query.split("&"))),
             *(f"{name}:{' '.join(signed[name].split())}" for name in sorted(signed)),
             "",
             names,
@@ -189,6 +197,20 @@ def sign(
         f"SignedHeaders={names}, Signature={signature}"
     )
     return signed
+
+
+def _scheduler_request(
+    root: str, operation: str, parameters: dict[str, Any]
+) -> tuple[str, str, dict[str, str], bytes]:
+    """EventBridge Scheduler speaks REST: the name in the path, the rest as JSON, or as a query."""
+    method = {"CreateSchedule": "POST", "UpdateSchedule": "PUT", "DeleteSchedule": "DELETE"}[
+        operation
+    ]
+    url = f"{root}/schedules/{quote(parameters['Name'], safe='')}"
+    if method == "DELETE":
+        return method, f"{url}?groupName={quote(parameters['GroupName'], safe='')}", {}, b""
+    body = {name: value for name, value in parameters.items() if name != "Name"}
+    return method, url, {"content-type": "application/json"}, json.dumps(body).encode()
 
 
 def _failure(service: str, operation: str, status: int, answer: dict[str, Any]) -> CallFailed:

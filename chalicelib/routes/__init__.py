@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from chalice.app import Chalice
 
-from chalicelib.routes import audit, collector, live, metrics, web
+from chalicelib.routes import audit, collector, live, metrics, schedules, web
 
 #: Each puts its routes on web.routes when it is imported.
-MODULES = (audit, collector, live, metrics)
+MODULES = (audit, collector, live, metrics, schedules)
 
 
 def register(app: Chalice) -> None:

@@ -104,7 +104,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Script]]:
 def calls() -> Iterator[SignedCalls]:
     calls = SignedCalls()
     yield calls
-    for connection in calls._connections.values():
+    for connection in vars(calls._kept).values():
         connection.close()
 
 

@@ -17,6 +17,7 @@ from infra import storage
 from tests.doubles.clock import Clock
 from tests.doubles.dynamodb import DynamoDB
 from tests.doubles.events import Events
+from tests.doubles.scheduler import Scheduler
 from tests.doubles.s3 import S3, Bucket
 from tests.doubles.sqs import Queue, Sqs
 from tests.doubles.tables import Table
@@ -87,6 +88,7 @@ class Aws:
         self.s3 = S3(buckets or {})
         self.sockets = Sockets()
         self.events = Events()
+        self.scheduler = Scheduler()
         self.hooks: list[Hook] = []
         self.calls: list[Called] = []
         self.counts: Counter[str] = Counter()
@@ -115,6 +117,7 @@ class Aws:
                     hidden, storage.WEBHOOK_RECEIVES, settings.webhook_dead_letter_queue_url
                 ),
                 settings.webhook_dead_letter_queue_url: Queue(60),
+                settings.push_queue_url: Queue(90, fifo=True),
             },
             {settings.candles_bucket: Bucket()},
         )
@@ -151,4 +154,5 @@ class Aws:
             "s3": self.s3,
             "apigatewaymanagementapi": self.sockets,
             "events": self.events,
+            "scheduler": self.scheduler,
         }[name]

@@ -67,12 +67,17 @@ class DynamoDB:
         self._write(table, key, Item)
         return {}
 
-    def _DeleteItem(self, TableName: str, Key: Item, **conditional: Any) -> dict[str, Any]:
+    def _DeleteItem(
+        self, TableName: str, Key: Item, ReturnValues: str = "NONE", **conditional: Any
+    ) -> dict[str, Any]:
         table = self._table(TableName)
         key = table.key_of(Key, exactly=True)
-        self._guard("DeleteItem", table.items.get(key), **conditional)
+        old = table.items.get(key)
+        self._guard("DeleteItem", old, **conditional)
         self._write(table, key, None)
-        return {}
+        if ReturnValues not in ("NONE", "ALL_OLD"):
+            raise NotImplementedError(f"ReturnValues={ReturnValues}")
+        return {"Attributes": old} if ReturnValues == "ALL_OLD" and old else {}
 
     def _UpdateItem(
         self,

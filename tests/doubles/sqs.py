@@ -1,4 +1,5 @@
-"""SQS standard queues in memory: visibility, delay, receive counts, redrive, partial failures."""
+"""SQS queues in memory: visibility, delay, receive counts, redrive, partial failures; of FIFO
+queues also the order of a message group and five minutes of deduplication (per group)."""
 
 from __future__ import annotations
 
@@ -10,6 +11,9 @@ from chalicelib.errors import CallFailed
 from tests.doubles.clock import Clock
 
 _MOST_BYTES = 1024 * 1024
+_SAME_MS = 300_000
+#: What FIFO queues accept as a group or deduplication id (SQS API Reference, SendMessage).
+_FIFO_ID = re.compile("[a-zA-Z0-9!-/:-@[-`{-~]{1,128}")
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -29,13 +33,18 @@ class Message:
 
 @dataclass
 class Queue:
-    """`refuse_next`: so many entries of the next batches come back as Failed."""
+    """`refuse_next`: so many entries of the next batches come back as Failed.
+
+    `seen`, of a FIFO queue: (group, deduplication id) -> when it was sent, and as which message.
+    """
 
     visibility_seconds: int = 30
     max_receives: int | None = None
     dead_letters: str | None = None
     messages: list[Message] = field(default_factory=list)
     refuse_next: int = 0
+    fifo: bool = False
+    seen: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
 
 
 class Sqs:
@@ -81,13 +90,8 @@ class Sqs:
                 )
                 continue
             self._check(entry["MessageBody"], entry.get("DelaySeconds", 0))
-            message = self._put(
-                queue,
-                entry["MessageBody"],
-                entry.get("DelaySeconds", 0),
-                entry.get("MessageGroupId"),
-            )
-            answer["Successful"].append({"Id": entry["Id"], "MessageId": message.id})
+            sent = self._send_fifo(queue, entry) if queue.fifo else self._send(queue, entry)
+            answer["Successful"].append({"Id": entry["Id"], "MessageId": sent})
         return {name: entries for name, entries in answer.items() if entries}
 
     def _ChangeMessageVisibility(
@@ -138,9 +142,12 @@ class Sqs:
         """
         queue, now_ms = self.queues[url], self._clock()
         records: list[dict[str, Any]] = []
+        locked = {message.group for message in queue.messages if message.visible_at > now_ms}
         for message in [m for m in queue.messages if m.visible_at <= now_ms]:
             if len(records) == most:
                 break
+            if queue.fifo and message.group in locked:
+                continue
             if queue.max_receives is not None and message.receives >= queue.max_receives:
                 queue.messages.remove(message)
                 message.receipt = ""
@@ -179,6 +186,22 @@ class Sqs:
         """When the first message of all queues is or becomes visible; None where all are empty."""
         times = [m.visible_at for queue in self.queues.values() for m in queue.messages]
         return min(times, default=None)
+
+    def _send(self, queue: Queue, entry: dict[str, Any]) -> str:
+        body, delay = entry["MessageBody"], entry.get("DelaySeconds", 0)
+        return self._put(queue, body, delay, entry.get("MessageGroupId")).id
+
+    def _send_fifo(self, queue: Queue, entry: dict[str, Any]) -> str:
+        """Its message, or the one that was sent under the same id within five minutes."""
+        ids = (entry["MessageGroupId"], entry["MessageDeduplicationId"])
+        if not all(_FIFO_ID.fullmatch(one) for one in ids) or "DelaySeconds" in entry:
+            raise _failed("SendMessageBatch", "InvalidParameterValue", f"ids {ids}, or a delay")
+        sent_at, message_id = queue.seen.get(ids, (-_SAME_MS, ""))
+        if self._clock() - sent_at < _SAME_MS:
+            return message_id
+        message_id = self._send(queue, entry)
+        queue.seen[ids] = self._clock(), message_id
+        return message_id
 
     def _put(self, queue: Queue, body: str, delay_seconds: int, group: str | None) -> Message:
         self._number += 1

@@ -16,6 +16,7 @@ PURE = {
     "attributes",
     "candles",
     "coverage",
+    "dispatch_rules",
     "logs",
     "messages",
     "metrics",
@@ -24,6 +25,8 @@ PURE = {
     "settings",
     "tasks",
     "timeframes",
+    "topics",
+    "updates",
 }
 LAYERS = ("app", "routes", "use case", "wiring", "gateway", "pure", "errors")
 WORKER_LIBRARIES = ("httpx", "aiohttp", "aiobotocore", "msgspec", "arro3", "asyncio")

@@ -1,0 +1,187 @@
+"""From the push queue to the WebSocket clients: numbered, coalesced, at most four a second.
+
+    batch of messages -> one list per stream -> what still says something -> for each step:
+    wait until a quarter of a second has passed since the last one -> read what is only named ->
+    take the next number -> read who listens -> send to all of them at once
+
+The queue gives a stream to one invocation at a time, so a stream's numbers go out in order. Data
+are read before the number is taken, and the listeners after it: connection_table.py says why.
+
+An update that nobody could be sent comes again with a new number. One that only some could not be
+sent does not: they see a gap in the numbers and ask for a snapshot.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chalicelib import topics
+from chalicelib.errors import CallFailed, CollectorError
+from chalicelib.logs import log
+from chalicelib.metrics import count, measure
+from chalicelib.subscribing import CandleReader, newest_candle, shortened
+from chalicelib.tasks import RUNNING
+from chalicelib.timeframes import iso
+from chalicelib.topics import topic_of
+from chalicelib.updates import CANDLE, PRICE, PROGRESS, STATE, Update, coalesced, decode
+from chalicelib.viewing import summary
+from chalicelib.wiring import Desk
+
+#: Between two updates of a topic.
+PAUSE_MS = 250
+_LONGEST_RETRY_SECONDS = 30
+
+Event = dict[str, Any]
+Together = Callable[[Sequence[Coroutine[Any, Any, Any]]], Awaitable[list[Any]]]
+
+
+@dataclass(frozen=True)
+class Means:
+    """What pushing needs besides its desk.
+
+    `together`: run coroutines at once, and give their results in order; `sleep`: of seconds.
+    """
+
+    together: Together
+    sleep: Callable[[float], Awaitable[None]]
+    candles: CandleReader
+
+
+async def push_batch(desk: Desk, means: Means, event: Event) -> Event:
+    """Push a batch of the push queue; the answer names the messages that shall come again."""
+    streams: dict[str, list[tuple[Event, Update]]] = {}
+    for record in event["Records"]:
+        try:
+            update = decode(record["body"])
+            topic_of(update.stream)
+        except CollectorError as error:
+            # Gone for good: in a FIFO queue it would hold up its stream until it expires.
+            log("update_dropped", level="error", message_id=record["messageId"], error=error.detail)
+            continue
+        streams.setdefault(update.stream, []).append((record, update))
+    failed = await means.together(
+        [_push_stream(desk, means, stream, found) for stream, found in streams.items()]
+    )
+    return {
+        "batchItemFailures": [{"itemIdentifier": each} for several in failed for each in several]
+    }
+
+
+async def _push_stream(
+    desk: Desk, means: Means, stream: str, found: list[tuple[Event, Update]]
+) -> list[str]:
+    """Ids of the messages that shall come again: from the first that failed on, in order."""
+    numbers = [update.number for _, update in found]
+    for step in _steps(stream, [update for _, update in found]):
+        try:
+            await _push(desk, means, stream, step)
+        except CallFailed as error:
+            log("push_failed", level="error", topic=str(topic_of(stream)), error=error.detail)
+            first = min(numbers.index(update.number) for update in step)
+            return await _again(desk, [record for record, _ in found[first:]])
+    return []
+
+
+def _steps(stream: str, updates: list[Update]) -> list[list[Update]]:
+    """What goes out in one message each: of `tasks` everything, else one update after another."""
+    left = coalesced(updates)
+    return [left] if topic_of(stream).kind == topics.TASKS else [[update] for update in left]
+
+
+async def _again(desk: Desk, records: list[Event]) -> list[str]:
+    deliveries = int(records[0]["attributes"]["ApproximateReceiveCount"])
+    seconds = min(2 ** min(deliveries - 1, 10), _LONGEST_RETRY_SECONDS)
+    for record in records:
+        await desk.pushes.retry_later(record["receiptHandle"], seconds)
+    return [record["messageId"] for record in records]
+
+
+async def _push(desk: Desk, means: Means, stream: str, updates: list[Update]) -> None:
+    """Raises CallFailed where the update reached nobody, though somebody listens."""
+    since_ms = desk.now_ms() - await desk.connections.pushed_at(stream)
+    if 0 <= since_ms < PAUSE_MS:
+        await means.sleep((PAUSE_MS - since_ms) / 1000)
+    told = await _content(desk, means, stream, updates)
+    if told is None:
+        return
+    sequence = await desk.connections.next_sequence(stream, desk.now_ms())
+    listeners = await desk.connections.subscribers(stream, desk.now_ms())
+    if not listeners:
+        await desk.connections.take_off(stream, desk.now_ms())
+        return
+    message = {
+        "type": "update",
+        "topic": str(topic_of(stream)),
+        "sequence": sequence,
+        "at": iso(desk.now_ms()),
+        **told,
+    }
+    await _send_to_all(desk, means, stream, listeners, json.dumps(message))
+    kind = topic_of(stream).kind
+    count("UpdatesPushed", Kind=kind)
+    measure("PushDelay", desk.now_ms() - min(each.changed_at for each in updates), Kind=kind)
+
+
+async def _send_to_all(
+    desk: Desk, means: Means, stream: str, listeners: list[str], text: str
+) -> None:
+    async def send(connection_id: str) -> CallFailed | bool:
+        try:
+            return await desk.connections.send(connection_id, text, stream)
+        except CallFailed as error:
+            return error
+
+    outcomes = await means.together([send(listener) for listener in listeners])
+    errors = [outcome for outcome in outcomes if isinstance(outcome, CallFailed)]
+    count("MessagesSent", outcomes.count(True))
+    count("ConnectionsGone", outcomes.count(False))
+    count("SendsFailed", len(errors))
+    if errors:
+        log(
+            "sends_failed",
+            level="warning",
+            topic=str(topic_of(stream)),
+            failed=len(errors),
+            of=len(listeners),
+            error=errors[0].detail,
+        )
+    if len(errors) == len(listeners):
+        raise errors[0]
+
+
+async def _content(
+    desk: Desk, means: Means, stream: str, updates: list[Update]
+) -> dict[str, Any] | None:
+    """What the message says besides its topic and number; None where that is nothing."""
+    topic, newest = topic_of(stream), updates[-1]
+    if newest.kind in (STATE, PROGRESS):
+        views = [view for update in updates if (view := await _view(desk, update)) is not None]
+        if not views:
+            return None
+        return shortened(views) if topic.kind == topics.TASKS else {"task": views[-1]}
+    if newest.kind == PRICE:
+        return {"price": newest.content["price"], "time": newest.content["time"]}
+    assert newest.kind == CANDLE
+    covered = newest.content["covered"]
+    return {
+        "candle": await newest_candle(desk, means.candles, topic.subject, topic.timeframe),
+        "covered": covered and {"start": iso(covered[0]), "end": iso(covered[1])},
+    }
+
+
+async def _view(desk: Desk, update: Update) -> dict[str, Any] | None:
+    """The task as the update says it was or, of its progress, as it is now.
+
+    None for progress of a task that has moved on since: its state is an update of its own, and in
+    the queue behind this one.
+    """
+    if update.kind == STATE:
+        view: dict[str, Any] = update.content["task"]
+        return view
+    meta, progs = await desk.tasks.read_with_progs(update.about, desk.now_ms())
+    if meta is None or meta["state"] != RUNNING or meta["attempt"] != update.content["attempt"]:
+        return None
+    return summary(meta, progs, desk.now_ms())

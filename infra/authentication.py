@@ -1,0 +1,36 @@
+"""Requests that must be signed: AWS_IAM authorization on every method of the built template.
+
+A step after Chalice and not a part of the merge template, which would have to name every path.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalicelib.settings import Settings
+
+_SCHEME = "sigv4"
+_METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch"})
+
+
+def require(template: dict[str, Any], settings: Settings) -> None:
+    """Change the template, in place, as the setting AUTHENTICATION says.
+
+    Source: API Gateway Developer Guide, "x-amazon-apigateway-authtype property".
+    """
+    if settings.authentication == "none":
+        return
+    for resource in template["Resources"].values():
+        if resource["Type"] != "AWS::Serverless::Api":
+            continue
+        definition = resource["Properties"]["DefinitionBody"]
+        definition.setdefault("securityDefinitions", {})[_SCHEME] = {
+            "in": "header",
+            "type": "apiKey",
+            "name": "Authorization",
+            "x-amazon-apigateway-authtype": "awsSigv4",
+        }
+        for methods in definition["paths"].values():
+            for name, method in methods.items():
+                if name in _METHODS or name == "x-amazon-apigateway-any-method":
+                    method["security"] = [{_SCHEME: []}]
