@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chalicelib import metrics, tasks
+from chalicelib.dispatching import ask_for_more
 from chalicelib.errors import PoisonMessage
 from chalicelib.finishing import fail_task, finish_prog
 from chalicelib.logs import bound, log
@@ -62,3 +63,4 @@ async def _bury_units(desk: Desk, message: CollectMessage) -> None:
             detail=DETAIL,
         )
     await finish_prog(desk, message.task_id, message.attempt, message.prog, prog)
+    await ask_for_more(desk, message.task_id, message.attempt, prog)

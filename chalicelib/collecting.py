@@ -15,6 +15,7 @@ from enum import Enum
 
 from chalicelib import metrics
 from chalicelib.budget import Budget
+from chalicelib.dispatching import ask_for_more
 from chalicelib.fetching import RESERVE_MS, SHORT_WAIT_MS, Group, Result, collect_units, next_group
 from chalicelib.finishing import finish_prog
 from chalicelib.gateways.prog_items import OPEN
@@ -55,8 +56,9 @@ async def collect_message(
         log("message_outdated", task_id=task_id, attempt=attempt, prog=number)
         return Outcome.DONE
     left = [unit for unit in message.units if unit.number not in prog.get("done", ())]
-    if not left:  # counted by another delivery, which may have died before it told META
+    if not left:  # counted by another delivery, which may have died before it said so
         await finish_prog(bench, task_id, attempt, number, prog)
+        await ask_for_more(bench, task_id, attempt, prog)
 
     async def authorised() -> bool:
         current = await bench.tasks.read_prog(task_id, number)
@@ -142,6 +144,7 @@ async def _count(
         return False
     _tell(units, group)
     await finish_prog(bench, message.task_id, message.attempt, message.prog, prog)
+    await ask_for_more(bench, message.task_id, message.attempt, prog)
     return True
 
 

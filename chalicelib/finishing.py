@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib import tasks
+from chalicelib import planning_rules, tasks
+from chalicelib.dispatch_rules import LEASE_MS, Standing
 from chalicelib.errors import ConditionFailed
-from chalicelib.gateways.prog_items import failed_units
+from chalicelib.gateways.prog_items import OPEN, failed_units
 from chalicelib.gateways.task_table import CHILD_TTL_SECONDS
 from chalicelib.logs import log
 from chalicelib.requests import CollectionRequest
@@ -34,6 +35,37 @@ def totals(meta: Item, progs: list[Item]) -> dict[str, int]:
         "candles": sum(prog["candles"] for prog in progs),
         "rejected_candles": sum(prog["rejected"] for prog in progs),
     }
+
+
+def left_of(prog: Item, attempt: int) -> int:
+    """Units of a PROG item that `attempt` still has to count; what failed before is among them."""
+    if prog["attempt"] == attempt:
+        return int(prog["unit_count"]) - len(prog.get("done", ()))
+    # Shut before it was ever opened, it does not know its units; there are no more than these.
+    units = int(prog["unit_count"]) or planning_rules.PROG_UNITS
+    return units - len(prog.get("done", set()) - failed_units(prog))
+
+
+def standings(meta: Item, progs: list[Item], now_ms: int) -> list[Standing]:
+    """How the unfinished PROG items of a running task stand, in the order of their numbers.
+
+    `progs`: all of its PROG items that exist, from the first unfinished one on at least.
+    """
+    attempt, finished = meta["attempt"], meta.get("progs_done", set())
+    items = {prog["number"]: prog for prog in progs}
+    found = []
+    for number in range(meta["progs_total"]):
+        if number in finished:
+            continue
+        prog = items.get(number)
+        if prog is None:
+            found.append(Standing(number, planning_rules.PROG_UNITS, sent=False))
+        elif prog["attempt"] != attempt:
+            found.append(Standing(number, left_of(prog, attempt), sent=False))
+        elif prog["state"] == OPEN:
+            taken = now_ms - prog.get("claimed_at", 0) < LEASE_MS
+            found.append(Standing(number, left_of(prog, attempt), "sent_at" in prog or taken))
+    return found
 
 
 async def finish_prog(desk: Desk, task_id: str, attempt: int, number: int, prog: Item) -> None:

@@ -1,10 +1,11 @@
 """What travels through the queues.
 
-plan:    {"v": 1, "kind": "plan", "task": id, "attempt": n}
+plan:    {"v": 1, "kind": "plan", "task": id, "attempt": n, "turn": ms}
 collect: {"v": 1, "kind": "collect", "task": id, "attempt": n, "prog": p, "priority": "normal",
           "symbol": "BTCUSDT", "units": [[number, "1m", start_ms, end_ms], ...]}
 
-`number` is the unit's number inside its PROG item; windows are half open.
+`number` is the unit's number inside its PROG item; windows are half open. `turn` is only in the
+message that a task of low priority sent itself when it let others go first: when that was.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ class Unit(NamedTuple):
 class PlanMessage:
     task_id: str
     attempt: int
+    turn: int = 0
 
     def encode(self) -> str:
-        return _dump({"kind": "plan", "task": self.task_id, "attempt": self.attempt})
+        fields = {"kind": "plan", "task": self.task_id, "attempt": self.attempt}
+        return _dump({**fields, "turn": self.turn} if self.turn else fields)
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ def decode(body: str) -> PlanMessage | CollectMessage:
         if fields["v"] != VERSION:
             raise PoisonMessage(f"message version {fields['v']!r} is not known")
         if fields["kind"] == "plan":
-            return PlanMessage(_text(fields["task"]), _count(fields["attempt"], 1))
+            turn = _count(fields.get("turn", 0), 0)
+            return PlanMessage(_text(fields["task"]), _count(fields["attempt"], 1), turn)
         if fields["kind"] == "collect":
             return _collect(fields)
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:

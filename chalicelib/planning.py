@@ -1,33 +1,28 @@
-"""From a stored request to units, PROG items and messages; safe to run twice, or half.
+"""From a stored request to units and PROG items; safe to run twice, or half.
 
 The order is what makes it safe:
 1. the units are stored under this plan's own id, so two plans at once never mix;
 2. META moves to running with that id: one plan wins, the others go on with the winner's;
-3. PROG items are opened, which a cancel or a newer attempt refuses;
-4. META is read again: a cancel before this is seen here, one after it finds every PROG item;
-5. messages are sent, and each PROG item whose messages all left is marked.
+3. the first messages are sent (dispatching.py), and more of them whenever the task is planned
+   again while it runs.
 """
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from typing import Any
 
 from chalicelib import tasks
+from chalicelib.dispatching import dispatch
 from chalicelib.errors import CollectorError, ConditionFailed, ExchangeError, PlanTooLarge
-from chalicelib.finishing import fail_task, finish_prog, finish_task
-from chalicelib.gateways.prog_items import OPEN
+from chalicelib.finishing import fail_task, totals
 from chalicelib.gateways.task_table import CHILD_TTL_SECONDS
 from chalicelib.logs import log
 from chalicelib.messages import PlanMessage
-from chalicelib.planning_rules import PlannedUnit, bounds, messages_for, packs, windows
+from chalicelib.planning_rules import PlannedUnit, bounds, packs, windows
 from chalicelib.refreshing import refresh_catalogue, refresh_prices
 from chalicelib.requests import CollectionRequest, too_large
-from chalicelib.together import together
 from chalicelib.wiring import Bench, Desk
-
-_AT_ONCE = 10
 
 
 class NoSymbols(CollectorError):
@@ -35,7 +30,7 @@ class NoSymbols(CollectorError):
 
 
 async def plan_task(bench: Bench, message: PlanMessage) -> None:
-    """Plan one task, or go on with a plan that crashed."""
+    """Plan one task, or go on with one that was planned: send what there is room for."""
     meta = await bench.tasks.read(message.task_id, bench.now_ms())
     if meta is None or meta["attempt"] != message.attempt:
         log("plan_outdated", task_id=message.task_id, attempt=message.attempt)
@@ -51,7 +46,7 @@ async def plan_task(bench: Bench, message: PlanMessage) -> None:
             if started is None:
                 return
             meta = started
-        await _send(bench, meta)
+        await dispatch(bench, meta, message.turn)
     except (PlanTooLarge, NoSymbols) as error:
         await fail_task(bench, meta, error.reason, error.detail)
 
@@ -65,6 +60,8 @@ async def _start(bench: Bench, meta: dict[str, Any]) -> dict[str, Any] | None:
         for number in range(meta["progs_total"]):
             kept = await bench.tasks.read_units(task_id, meta["plan_id"], number)
             await bench.tasks.write_units(task_id, meta["plan_id"], {number: kept}, ttl)
+        _, progs_kept = await bench.tasks.read_with_progs(task_id, now_ms)
+        values["kept_units"] = totals(meta, progs_kept)["succeeded"]
     else:
         progs = packs(await _units(bench, CollectionRequest.unpack(meta["request"]), now_ms))
         plan_id = uuid.uuid4().hex[:12]
@@ -76,7 +73,9 @@ async def _start(bench: Bench, meta: dict[str, Any]) -> dict[str, Any] | None:
             "kept_units": 0,
         }
     try:
-        planned = await bench.tasks.move(task_id, attempt, tasks.RUNNING, values)
+        planned = await bench.tasks.move(
+            task_id, attempt, tasks.RUNNING, values, remove=("yielded_at",)
+        )
         log(
             "task_planned",
             task_id=task_id,
@@ -105,7 +104,7 @@ async def _units(bench: Bench, request: CollectionRequest, now_ms: int) -> list[
         stored = await bench.market.coverage_of(list(symbols))
     units: list[PlannedUnit] = []
     for symbol in symbols:
-        for timeframe in request.timeframes:
+        for timeframe in request.timeframes_of(symbol):
             last = stored.get(symbol, {}).get(timeframe, {}).get("last")
             start, end = bounds(
                 timeframe,
@@ -121,47 +120,6 @@ async def _units(bench: Bench, request: CollectionRequest, now_ms: int) -> list[
         if len(units) > bench.settings.max_units:
             raise too_large(len(units), bench.settings)
     return units
-
-
-async def _send(bench: Bench, meta: dict[str, Any]) -> None:
-    task_id, attempt, total = meta["task_id"], meta["attempt"], meta["progs_total"]
-    ttl = bench.now_ms() // 1000 + CHILD_TTL_SECONDS
-    limit = asyncio.Semaphore(_AT_ONCE)
-
-    async def opened(number: int) -> tuple[list[PlannedUnit], dict[str, Any] | None]:
-        async with limit:
-            units = await bench.tasks.read_units(task_id, meta["plan_id"], number)
-            prog = await bench.tasks.open_prog(task_id, attempt, number, len(units), ttl)
-            return units, prog
-
-    async def sent(number: int, units: list[PlannedUnit], prog: dict[str, Any]) -> None:
-        async with limit:
-            if prog["state"] != OPEN or "sent_at" in prog:
-                return
-            remaining = set(range(len(units))) - prog.get("done", set())
-            unsent = await bench.queue.send_collect(
-                messages_for(task_id, attempt, number, meta["priority"], units, remaining)
-            )
-            if unsent:  # not marked as sent: sweep has the plan run again
-                log("messages_not_queued", level="warning", task_id=task_id, count=len(unsent))
-                return
-            await bench.tasks.mark_sent(task_id, attempt, number, bench.now_ms())
-
-    progs = await together(*map(opened, range(total)))
-    current = await bench.tasks.read(task_id, bench.now_ms())
-    if not current or current["state"] != tasks.RUNNING or current["attempt"] != attempt:
-        return  # cancelled meanwhile; whoever did it shuts the PROG items
-    if attempt > 1 and "kept_units" not in current:
-        kept = sum(len(prog.get("done", ())) for _, prog in progs if prog)
-        await bench.tasks.note(task_id, attempt, {"kept_units": kept})
-    await together(
-        *(sent(number, units, prog) for number, (units, prog) in enumerate(progs) if prog)
-    )
-    for number, (_, prog) in enumerate(progs):
-        if prog is not None:
-            await finish_prog(bench, task_id, attempt, number, prog)
-    if not total:
-        await finish_task(bench, current, [])
 
 
 async def _refresh(bench: Bench, meta: dict[str, Any]) -> None:

@@ -6,11 +6,13 @@ harm.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from chalicelib import metrics, tasks
+from chalicelib.dispatch_rules import next_progs
 from chalicelib.errors import CallFailed, ConditionFailed
-from chalicelib.finishing import fail_task, finish_prog, finish_task, shut
+from chalicelib.finishing import fail_task, finish_prog, finish_task, shut, standings
 from chalicelib.gateways.prog_items import OPEN
 from chalicelib.logs import log
 from chalicelib.planning_rules import messages_for
@@ -19,6 +21,8 @@ from chalicelib.wiring import Desk
 
 #: How long a plan message is given before it is sent again.
 PLAN_PATIENCE_MS = 60_000
+#: How long those who send and count are given to ask for the next PROG items themselves.
+ASK_PATIENCE_MS = 10_000
 Item = dict[str, Any]
 
 
@@ -55,10 +59,7 @@ async def _sweep_task(desk: Desk, task_id: str, idle: bool | None) -> bool | Non
         return idle
     attempt = meta["attempt"]
     current = {prog["number"]: prog for prog in progs if prog["attempt"] == attempt}
-    unsent = len(current) < meta["progs_total"] or any(
-        "sent_at" not in prog for prog in current.values()
-    )
-    if unsent:
+    if next_progs(standings(meta, progs, now_ms)) and _is_quiet(current.values(), now_ms):
         await _plan_again(desk, meta, now_ms)
     for number, prog in current.items():
         if number not in meta.get("progs_done", ()):
@@ -67,7 +68,7 @@ async def _sweep_task(desk: Desk, task_id: str, idle: bool | None) -> bool | Non
         await finish_task(desk, meta, progs)
         return idle
     stalled = [prog for prog in current.values() if _is_stalled(desk, prog, now_ms)]
-    if stalled and not unsent:
+    if stalled:
         if idle is None:
             idle = await _queues_are_empty(desk)
         if idle:
@@ -82,14 +83,20 @@ def _repaired(repair: str, task_id: str, attempt: int, prog: int | None = None) 
 
 
 async def _plan_again(desk: Desk, meta: Item, now_ms: int) -> None:
-    if now_ms - meta["plan_sent_at"] < PLAN_PATIENCE_MS:
-        return
+    if now_ms - max(meta["plan_sent_at"], meta.get("yielded_at", 0)) < PLAN_PATIENCE_MS:
+        return  # asked for lately, or about to come back by itself
     try:
         await desk.tasks.note(meta["task_id"], meta["attempt"], {"plan_sent_at": now_ms})
     except ConditionFailed:
         return
     _repaired("plan", meta["task_id"], meta["attempt"])
     await queue_planning(desk, meta["task_id"], meta["attempt"])
+
+
+def _is_quiet(progs: Iterable[Item], now_ms: int) -> bool:
+    """Whether nothing was sent or counted lately: else whoever did it asks for more itself."""
+    latest = max((max(p.get("last_at", 0), p.get("claimed_at", 0)) for p in progs), default=0)
+    return now_ms - latest >= ASK_PATIENCE_MS
 
 
 def _is_stalled(desk: Desk, prog: Item, now_ms: int) -> bool:
@@ -111,6 +118,10 @@ async def _queues_are_empty(desk: Desk) -> bool:
 async def _send_again(desk: Desk, meta: Item, progs: list[Item]) -> None:
     """Messages that no queue holds any more, though their units were never counted."""
     for prog in progs:
+        # Read again: what was read before the queues were may have been counted in between.
+        now = await desk.tasks.read_prog(meta["task_id"], prog["number"])
+        if now is None or now["rev"] != prog["rev"]:
+            continue
         units = await desk.tasks.read_units(meta["task_id"], meta["plan_id"], prog["number"])
         remaining = set(range(len(units))) - prog.get("done", set())
         _repaired("messages", meta["task_id"], meta["attempt"], prog=prog["number"])

@@ -24,11 +24,12 @@ TASK_TYPES = (DATA_COLLECTION, SYMBOL_REFRESH)
 
 #: Whose a task is where nothing authenticates, and whose scheduled tasks are.
 SHARED_OWNER = "anonymous"
-#: What made a task: a request, or the clock.
-BY_REQUEST, BY_SCHEDULE = "request", "schedule"
+#: What made a task: a request, the clock, or candles that were later than promised.
+BY_REQUEST, BY_SCHEDULE, BY_FRESHNESS = "request", "schedule", "freshness"
 
-HIGH, NORMAL = "high", "normal"
-PRIORITIES = (HIGH, NORMAL)
+#: High has workers of its own; low is sent only while nothing else is collected.
+HIGH, NORMAL, LOW = "high", "normal", "low"
+PRIORITIES = (HIGH, NORMAL, LOW)
 
 #: Target state -> the states it may be reached from.
 MOVES: dict[str, tuple[str, ...]] = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib.attributes import item_from_wire, to_wire
+from chalicelib.dispatch_rules import Claim
 from chalicelib.errors import CallFailed, ConditionFailed
 from chalicelib.gateways.aws import Call
 
@@ -36,18 +37,20 @@ class ProgItems:
         return item_from_wire(answer["Item"]) if "Item" in answer else None
 
     async def open_prog(
-        self, task_id: str, attempt: int, prog: int, size: int, ttl: int
+        self, task_id: str, attempt: int, prog: int, size: int, ttl: int, claim: Claim
     ) -> Item | None:
         """Make PROG item `prog` countable for `attempt`, keeping what succeeded before.
 
         Returns the item. None where a newer attempt, or a cancel, has it: count nothing then.
-        A PROG item of this very attempt is returned as it stands.
+        A PROG item of this very attempt is returned as it stands, with the claim of whoever
+        opened it: only they send its messages.
         """
         try:
             return await self._update(
                 item_key(task_id, prog_key(prog)),
                 UpdateExpression="SET attempt = :attempt, #state = :open, unit_count = :size, "
-                "candles = :zero, rejected = :zero, rev = :zero, #ttl = :ttl",
+                "candles = :zero, rejected = :zero, rev = :zero, #ttl = :ttl, "
+                "claim = :claim, claimed_at = :claimed_at, refill_at = :refill_at",
                 ConditionExpression="attribute_not_exists(pk)",
                 ExpressionAttributeNames={"#state": "state", "#ttl": "ttl"},
                 ExpressionAttributeValues={
@@ -56,13 +59,14 @@ class ProgItems:
                     ":size": to_wire(size),
                     ":zero": to_wire(0),
                     ":ttl": to_wire(ttl),
+                    **_claim_values(claim, size),
                 },
             )
         except ConditionFailed as failed:
-            return await self._reopen_prog(task_id, attempt, prog, size, _old(failed), ttl)
+            return await self._reopen_prog(task_id, attempt, prog, size, _old(failed), ttl, claim)
 
     async def _reopen_prog(
-        self, task_id: str, attempt: int, prog: int, size: int, old: Item, ttl: int
+        self, task_id: str, attempt: int, prog: int, size: int, old: Item, ttl: int, claim: Claim
     ) -> Item | None:
         for _ in range(_RACES):
             if old["attempt"] >= attempt:
@@ -81,10 +85,12 @@ class ProgItems:
                 ":one": to_wire(1),
                 ":ttl": to_wire(ttl),
                 ":size": to_wire(size),
+                **_claim_values(claim, size - len(kept)),
             }
             expression = (
                 "SET attempt = :attempt, #state = :open, rev = rev + :one, #ttl = :ttl, "
-                "unit_count = :size"
+                "unit_count = :size, claim = :claim, claimed_at = :claimed_at, "
+                "refill_at = :refill_at"
             )
             if kept:
                 expression += ", done = :kept"
@@ -101,6 +107,34 @@ class ProgItems:
             except ConditionFailed as raced:
                 old = _old(raced)
         raise CallFailed("dynamodb", "UpdateItem", "Contention", f"PROG {prog} of {task_id}")
+
+    async def claim_prog(
+        self, task_id: str, attempt: int, prog: int, seen: Item, claim: Claim
+    ) -> Item | None:
+        """Take over an open PROG item whose messages another dispatch, `seen`, did not send.
+
+        Returns the item; None where somebody else was faster, or it is open no more.
+        """
+        values = _claim_values(claim, seen["unit_count"] - len(seen.get("done", ())))
+        try:
+            return await self._update(
+                item_key(task_id, prog_key(prog)),
+                UpdateExpression="SET claim = :claim, claimed_at = :claimed_at, "
+                "refill_at = :refill_at",
+                ConditionExpression="attempt = :attempt AND #state = :open "
+                "AND attribute_not_exists(sent_at) "
+                "AND (attribute_not_exists(claim) OR claim = :seen)",
+                ExpressionAttributeNames={"#state": "state"},
+                ExpressionAttributeValues={
+                    ":attempt": to_wire(attempt),
+                    ":open": to_wire(OPEN),
+                    ":seen": to_wire(seen.get("claim", "none")),
+                    **values,
+                },
+            )
+        except ConditionFailed as failed:
+            old = _old(failed)  # our own write, sent twice because its first answer was lost?
+            return old if old.get("claim") == claim.id else None
 
     async def close_prog(self, task_id: str, attempt: int, prog: int, ttl: int) -> Item | None:
         """Shut PROG item `prog`: after this nothing of `attempt` or older is counted.
@@ -153,13 +187,15 @@ class ProgItems:
         """Count units once, whatever was delivered how often.
 
         `ok`: unit number -> (candles stored, candles rejected); `bad`: unit number -> (reason,
-        detail). Returns the PROG item after the write, or None where nothing may be counted any
-        more (cancelled, finished, or retried since). Units counted before are left out.
+        detail). Returns the PROG item after the write, with the number of units that it counted
+        as `fresh`, or None where nothing may be counted any more (cancelled, finished, or retried
+        since). Units counted before are left out; where all were, there is no `fresh`.
         """
         ok, bad = dict(ok), dict(bad)
         while ok or bad:
             try:
-                return await self._count_once(task_id, attempt, prog, ok, bad, label, now_ms)
+                item = await self._count_once(task_id, attempt, prog, ok, bad, label, now_ms)
+                return {**item, "fresh": len(ok) + len(bad)}
             except ConditionFailed as failed:
                 if failed.item is None:
                     return None
@@ -241,6 +277,14 @@ class ProgItems:
 def failed_units(prog: Item) -> set[int]:
     """Numbers of the units of a PROG item that failed, for whatever reason."""
     return {unit for name, units in prog.items() if name.startswith("f_") for unit in units}
+
+
+def _claim_values(claim: Claim, left: int) -> Item:
+    return {
+        ":claim": to_wire(claim.id),
+        ":claimed_at": to_wire(claim.at_ms),
+        ":refill_at": to_wire(claim.refill_at(left)),
+    }
 
 
 def prog_key(prog: int) -> str:

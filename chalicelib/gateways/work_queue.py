@@ -1,4 +1,4 @@
-"""The queues: plan, urgent and work (normal priority), and the dead letters.
+"""The queues: plan, urgent (high priority), work (normal and low), and the dead letters.
 
 Bodies are those of messages.py. A batch answer may carry `Failed` entries beside a status of 200;
 they are sent again here, and what still fails is reported to the caller, who leaves it to sweep.
@@ -35,9 +35,10 @@ class WorkQueue:
         self._call = call
         self._urls = urls
 
-    async def send_plan(self, message: PlanMessage) -> None:
+    async def send_plan(self, message: PlanMessage, delay_seconds: int = 0) -> None:
+        later = {"DelaySeconds": delay_seconds} if delay_seconds else {}
         await self._call(
-            "sqs", "SendMessage", QueueUrl=self._urls.plan, MessageBody=message.encode()
+            "sqs", "SendMessage", QueueUrl=self._urls.plan, MessageBody=message.encode(), **later
         )
 
     async def send_collect(
@@ -60,7 +61,7 @@ class WorkQueue:
                 {
                     "Id": str(at),
                     "MessageBody": message.encode(),
-                    # Fair queues: a big task's messages do not keep a small one's waiting.
+                    # AWS's fair queues go round the groups; what bounds each is dispatching.py.
                     "MessageGroupId": message.task_id,
                     "DelaySeconds": min(MOST_DELAY_SECONDS, max(0, delay_seconds)),
                 }

@@ -7,7 +7,7 @@ import json
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from chalicelib import tasks
+from chalicelib import dispatch_rules, planning_rules, tasks
 from chalicelib.attributes import item_from_wire
 from chalicelib.candles import Candles
 from chalicelib.gateways.candle_store import CandleStore, decode
@@ -45,6 +45,26 @@ def check_history(world: World) -> None:
     _check_receipts(world, changes)
     _check_keys(world, metas)
     _check_candles(world, changes, units)
+
+
+def check_outstanding(world: World, task_id: str) -> Violation | None:
+    """Never more than the window's units of a task are in its queue and not counted."""
+    items = world.aws.dynamodb.tables["tasks"].items
+    attempt = items[f"TASK#{task_id}", "META"]["attempt"]["N"]
+    sent = set()
+    for url in (world.settings.urgent_queue_url, world.settings.work_queue_url):
+        for message in map(json.loads, world.aws.sqs.bodies(url)):
+            if message["task"] == task_id and str(message["attempt"]) == attempt:
+                sent |= {(message["prog"], unit[0]) for unit in message["units"]}
+    counted = {
+        (prog, int(unit))
+        for prog in {prog for prog, _ in sent}
+        for unit in items[f"TASK#{task_id}", f"PROG#{prog:03d}"].get("done", {"NS": ()})["NS"]
+    }
+    most = dispatch_rules.REFILL_BELOW + planning_rules.PROG_UNITS
+    if len(sent - counted) > most:
+        return Violation("window", f"{task_id} has {len(sent - counted)} units in its queue")
+    return None
 
 
 def _check_moves(pk: str, history: list[tuple[Item, Item]]) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 ENDED = ("completed", "failed", "cancelled")
+FRAMES = ("30m", "1h", "1d", "15m", "2h", "4h")
 #: Windows around New Year fall into two objects of these timeframes with a handful of candles.
 NEW_YEAR_MS = timeframes.parse_time("2026-01-01")
 
@@ -61,10 +62,11 @@ class Person:
         step = 3_600_000
         return {
             "symbols": list(self.symbols),
-            "timeframes": random.sample(("30m", "1h", "1d"), random.choice((1, 2))),
+            # Most tasks fit into their queue at once; a few have many more units than that.
+            "timeframes": random.sample(FRAMES, random.choice((1, 2, 2, len(FRAMES)))),
             "start": NEW_YEAR_MS - random.choice((1, 2)) * step,
             "end": NEW_YEAR_MS + random.choice((1, 2)) * step,
-            "priority": random.choice(("normal", "high")),
+            "priority": random.choice(("normal", "high", "low")),
             "tolerated_failure_percentage": random.choice((0, 30, 100)),
             "timeout_seconds": random.choice((900, 86_400)),
         }

@@ -6,7 +6,7 @@ import asyncio
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from chalicelib import wiring
+from chalicelib import tasks, wiring
 from chalicelib.budget import Budget
 from chalicelib.errors import CallFailed, ExchangeThrottled, ExchangeUnavailable
 from chalicelib.gateways.binance import Listing, Page
@@ -25,6 +25,8 @@ PROG_READ: ContextVar[tuple[int, str]] = ContextVar("PROG_READ", default=(-1, ""
 #: The attempt at which this message first found its PROG item: its own.
 ATTEMPT: ContextVar[int] = ContextVar("ATTEMPT", default=0)
 LIMIT_READ: ContextVar[tuple[int, int]] = ContextVar("LIMIT_READ", default=(-1, 0))
+#: Whether this message saw that a task of normal or high priority is collected; None: never looked.
+OTHERS_SEEN: ContextVar[bool | None] = ContextVar("OTHERS_SEEN", default=None)
 
 
 class Crash(BaseException):
@@ -39,6 +41,8 @@ class Container:
         self.skew_ms = skew_ms
         self.dead = False
         self.sweeps = False
+        #: The queue that it works off, "" for others.
+        self.queue = ""
         self.deadline_ms = FOREVER
         self.bench = wiring.bench_over(
             self.call,
@@ -53,6 +57,10 @@ class Container:
 
     def remaining_ms(self) -> int:
         return self.deadline_ms - self.world.clock()
+
+    @property
+    def plans(self) -> bool:
+        return self.queue == self.world.settings.plan_queue_url
 
     def die(self) -> None:
         self.dead = True
@@ -79,6 +87,8 @@ class Container:
         if operation == "SendMessageBatch" and self.sweeps:
             # The sweep's last resort, for messages that no queue holds: nothing here loses any.
             world.violation = Violation("lost", "a message was gone before its units were counted")
+        if operation == "SendMessageBatch" and self.plans and faults.hit("crash_between_sends"):
+            self.die()
         if operation == "SendMessageBatch" and faults.hit("partial_send"):
             queue = world.aws.sqs.queues[parameters["QueueUrl"]]
             # More than one refusal in a row, so that sending again may fail as well.
@@ -88,6 +98,12 @@ class Container:
         failed: CallFailed | None = None
         answer: dict[str, Any] = {}
         times = 2 if faults.hit("call_applied_twice") else 1  # the client's own retry
+        # A plan message from a queue's own worker asks for more of a task that was planned.
+        if self.queue and parameters.get("QueueUrl") == world.settings.plan_queue_url:
+            if faults.hit("refill_twice"):
+                times = 2
+            elif faults.hit("refill_lost"):
+                return {"MessageId": "lost"}
         for _ in range(times):
             try:
                 answer, failed = await world.aws(service, operation, **parameters), None
@@ -97,6 +113,9 @@ class Container:
             world.aws.sqs.queues[parameters["QueueUrl"]].refuse_next = 0
         if failed is None:
             self._hold_against_attempt(parameters, answer)
+            if operation == "SendMessageBatch" and self.plans:
+                task_id = parameters["Entries"][0]["MessageGroupId"]
+                world.dispatched(task_id, OTHERS_SEEN.get())
         if faults.hit("crash_after_call"):
             self.die()
         if faults.hit("lost_response"):
@@ -107,6 +126,8 @@ class Container:
         if "IndexName" in parameters and answer["Items"] and faults.hit("index_lags"):
             kept = [item for item in answer["Items"] if world.random.random() < 0.5]
             answer = {**answer, "Items": kept}
+        if "IndexName" in parameters:
+            OTHERS_SEEN.set(any(_goes_first(item) for item in answer["Items"]))
         return answer
 
     def _note(self, operation: str, parameters: dict[str, Any]) -> None:
@@ -136,6 +157,13 @@ class Container:
         counts = "done :units" in parameters.get("UpdateExpression", "")
         if counts and ATTEMPT.get() and ATTEMPT.get() != attempt:
             self.world.violation = Violation("attempt", f"{ATTEMPT.get()} counted for {attempt}")
+
+
+def _goes_first(row: dict[str, Any]) -> bool:
+    """Whether a row of the active index is of a task that one of low priority lets go first."""
+    kind, state = row["task_type"]["S"], row["state"]["S"]
+    collected = kind == tasks.DATA_COLLECTION and state in tasks.ACTIVE
+    return collected and row["priority"]["S"] != tasks.LOW
 
 
 class ProcessExchange:

@@ -107,7 +107,7 @@ def test_a_body_nested_without_end_is_poison() -> None:
         {"attempt": 0},
         {"attempt": True},
         {"prog": -1},
-        {"priority": "low"},
+        {"priority": "urgent"},
         {"symbol": ""},
         {"units": []},
         {"units": [[0, "1m", 0, 60_000], [0, "1m", 60_000, 120_000]]},

@@ -47,7 +47,7 @@ plausible = st.fixed_dictionaries(
         "timeframes": st.lists(st.sampled_from([*LENGTH_MS, "2m"]), max_size=5),
         "start": times,
         "end": times,
-        "priority": st.sampled_from(["high", "normal", "low"]),
+        "priority": st.sampled_from(["high", "normal", "low", "urgent"]),
         "tolerated_failure_percentage": st.integers(-1, 101) | st.floats(),
     },
 )
@@ -121,7 +121,7 @@ def test_every_problem_is_named_at_once() -> None:
         "symbols": ["BTCUSDT", "NOPE", 7],
         "timeframes": ["1m", "2m"],
         "start": "soon",
-        "priority": "low",
+        "priority": "urgent",
         "tolerated_failure_percentage": 101,
         "a/b~c": 1,
     }

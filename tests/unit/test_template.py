@@ -20,7 +20,7 @@ from infra.package import ROOT, package
 CONFIG = json.loads((ROOT / ".chalice" / "config.json").read_text(encoding="utf-8"))
 #: Settings that the template sets itself, because they name resources.
 RESOURCE_SETTINGS = [setting.name.upper() for setting in fields(Settings) if not setting.metadata]
-CHOSEN = {"COLLECT_TIMEOUT_SECONDS": "45", "SCHEDULE_EXPRESSION": "cron(0 6 * * ? *)"}
+CHOSEN = {"COLLECT_TIMEOUT_SECONDS": "45", "RETENTION_SECONDS": "600"}
 PATH = {"PATH": os.environ["PATH"]}
 
 
@@ -222,7 +222,7 @@ def test_schedules_run_as_configured(resources: dict[str, Any]) -> None:
     assert schedules == {
         "Sweep": ("rate(1 minute)", True),
         "RefreshPrices": ("rate(1 minute)", True),
-        "RunSchedule": ("cron(0 6 * * ? *)", False),
+        "WatchSchedules": ("rate(1 minute)", True),
     }
 
 
@@ -291,7 +291,7 @@ def test_the_tasks_table_streams_both_images_and_has_its_two_indexes(
     listed = {"task_id", "task_type", "state", "attempt", "created_at", "started_at", "result"}
     assert listed < set(indexes["by_owner"]["Projection"]["NonKeyAttributes"])
     assert set(indexes["active"]["Projection"]["NonKeyAttributes"]) == {
-        *("task_id", "task_type", "state", "attempt", "created_at", "ttl")
+        *("task_id", "task_type", "state", "attempt", "created_at", "ttl", "priority")
     }
 
 
