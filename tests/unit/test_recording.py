@@ -1,32 +1,60 @@
-"""From the stream: each change audited exactly once, and pushed to whoever listens."""
+"""From the streams: each change audited exactly once, in a chain that is whole."""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from chalicelib.attributes import item_from_wire
+from chalicelib import happenings, recording, wiring
 from chalicelib.cancelling import cancel_task
-from chalicelib.connecting import connect, receive
-from chalicelib.errors import CallFailed
-from chalicelib.recording import record_task_changes
+from chalicelib.chaining import Event, verify
+from chalicelib.errors import CallFailed, ConditionFailed
+from chalicelib.gateways.audit_table import AuditTable
+from chalicelib.recording import record_market_changes, record_task_changes
+from chalicelib.replaying import replay
 from chalicelib.retrying import retry_task
+from chalicelib.settings import Settings
 from chalicelib.submitting import submit_collection
-from tests.doubles.faults import Refuse
+from tests.doubles.aws import Aws, Called
+from tests.doubles.clock import Clock, SimulatedLoop
+from tests.doubles.exchange import Exchange
+from tests.doubles.faults import CrashAfter, LoseAnswer, Meanwhile, Refuse
+from tests.doubles.fleet import Crash, Fleet
 
 BODY = {"symbols": ["BTCUSDT"], "timeframes": ["1h", "1d"]}
+LIFE = ["task.submitted", "task.planned", "task.started", "task.completed"]
+
+
+def adds_event(called: Called) -> bool:
+    return called.name == "dynamodb.PutItem" and called.parameters["TableName"] == "audit"
 
 
 @pytest.fixture
-def trail(aws, settings):
-    """The audit trail's actions, in the order of its keys."""
+def trail(run, desk):
+    """The events of a subject, by default of the only task."""
 
-    def trail():
-        events = [item_from_wire(item) for item in aws.items(settings.audit_table)]
-        return [event["action"] for event in sorted(events, key=lambda e: (e["pk"], e["sk"]))]
+    def trail(subject: str | None = None) -> list[Event]:
+        names = {item["subject"]["S"] for item in desk.audit._call.items("audit")}
+        [subject] = [subject] if subject else names or {"task:none"}
+        return [event for _, event in run(desk.audit.after(subject, 0, 1000))]
 
     return trail
+
+
+@pytest.fixture
+def actions(trail):
+    """The trail's actions; its chain must be whole."""
+
+    def actions(subject: str | None = None) -> list[str]:
+        events = trail(subject)
+        assert not events or verify(events[0]["subject"], events) == []
+        return [event["action"] for event in events]
+
+    return actions
 
 
 @pytest.fixture
@@ -34,107 +62,450 @@ def records(aws, settings):
     return lambda: aws.stream_event(settings.tasks_table)["Records"]
 
 
-def test_a_life_of_a_task_is_audited_in_order(run, desk, fleet, records, trail) -> None:
-    task_id = run(submit_collection(desk, BODY, "me", "r"))
-    run(cancel_task(desk, task_id))
-    run(retry_task(desk, task_id))
+@pytest.fixture
+def published(monkeypatch):
+    """Ids and actions that were handed to publishing, batch by batch."""
+    batches: list[list[tuple[str, str]]] = []
+
+    async def publish(_: object, events: list[Event]) -> None:
+        batches.append([(event["id"], event["action"]) for event in events])
+
+    monkeypatch.setattr(recording, "publish", publish)
+    return batches
+
+
+# --- what is recorded -----------------------------------------------------------------------------
+
+
+def test_a_life_of_a_task_is_audited_in_order(run, desk, fleet, records, actions, trail) -> None:
+    task_id = run(submit_collection(desk, BODY, "me", "r-submit"))
+    run(cancel_task(desk, task_id, "you", "r-cancel"))
+    run(retry_task(desk, task_id, False, "she", "r-retry"))
     run(fleet.settle())
     run(record_task_changes(desk, records()))
-    assert trail() == [
+    assert actions() == [
         "task.submitted",
         "task.cancelled",
+        "task.stopped",
         "task.retried",
-        "task.started",
-        "task.completed",
+        *LIFE[1:],
     ]
+    told = [(event["by"], event["request_id"], event["attempt"]) for event in trail()]
+    assert told == [
+        ("me", "r-submit", 1),
+        ("you", "r-cancel", 1),
+        ("system", None, 1),
+        ("she", "r-retry", 2),
+        *[("system", None, 2)] * 3,
+    ]
+    assert {event["owner"] for event in trail()} == {"me"}
 
 
-def test_a_batch_delivered_again_and_in_pieces_is_audited_once(
-    run, desk, fleet, records, trail
+def test_failed_units_are_named_with_symbol_timeframe_window_and_reason(
+    run, desk, fleet, exchange, records, trail, actions
 ) -> None:
+    exchange.refused["ETHUSDT"] = "INVALID_SYMBOL"
+    run(submit_collection(desk, {**BODY, "symbols": ["BTCUSDT", "ETHUSDT"]}, "me", "r"))
+    run(fleet.settle())
+    run(record_task_changes(desk, records()))
+    [failed] = [event for event in trail() if event["action"] == "task.unit_failed"]
+    assert (failed["before"], failed["after"], failed["data"]["failed"]) == (0, 2, 2)
+    assert [(unit["symbol"], unit["timeframe"]) for unit in failed["data"]["units"]] == [
+        ("ETHUSDT", "1h"),
+        ("ETHUSDT", "1d"),
+    ]
+    for unit in failed["data"]["units"]:
+        assert unit["reason"] == "INVALID_SYMBOL"
+        assert unit["start"] < unit["end"]
+    assert failed["owner"] == "me"
+    assert actions()[-2:] == ["task.unit_failed", "task.completed"]
+
+
+def test_failed_units_of_a_task_that_is_gone_keep_their_numbers(
+    run, desk, fleet, exchange, records, trail, clock, aws, settings
+) -> None:
+    exchange.refused["BTCUSDT"] = "INVALID_SYMBOL"
     run(submit_collection(desk, BODY, "me", "r"))
     run(fleet.settle())
-    for start in range(len(records())):
-        run(record_task_changes(desk, records()[start:]))
-        run(record_task_changes(desk, records()[: start + 1]))
-    assert trail() == ["task.submitted", "task.started", "task.completed"]
-
-
-def test_a_trail_that_cannot_be_written_fails_the_batch_so_that_it_comes_again(
-    run, desk, aws, records, trail
-) -> None:
-    run(submit_collection(desk, BODY, "me", "r"))
-    aws.hooks.append(Refuse("dynamodb.PutItem"))
-    with pytest.raises(CallFailed):
-        run(record_task_changes(desk, records()))
+    clock.advance(settings.retention_seconds * 1000)
+    aws.dynamodb.expire(settings.tasks_table)
     run(record_task_changes(desk, records()))
-    assert trail() == ["task.submitted"]
+    [failed] = [event for event in trail() if event["action"] == "task.unit_failed"]
+    assert {unit["number"] for unit in failed["data"]["units"]} == {0, 1}
+    assert failed["owner"] == "me"
 
 
 def test_an_expired_tasks_removal_is_audited_and_its_trail_stays(
-    run, desk, fleet, aws, clock, settings, records, trail
+    run, desk, fleet, aws, clock, settings, records, actions
 ) -> None:
     run(submit_collection(desk, BODY, "me", "r"))
     run(fleet.settle())
     clock.advance(settings.retention_seconds * 1000)
     aws.dynamodb.expire(settings.tasks_table)
     run(record_task_changes(desk, records()))
-    assert trail()[-1] == "task.expired"
+    assert actions() == [*LIFE, "task.expired"]
     clock.advance(30 * 86_400_000)
     aws.dynamodb.expire(settings.audit_table)
-    assert len(trail()) == 4
+    assert len(actions()) == 5
     clock.advance(settings.audit_retention_days * 86_400_000)
     aws.dynamodb.expire(settings.audit_table)
-    assert trail() == []
+    assert actions() == []
 
 
-def test_listeners_of_a_task_and_of_all_tasks_hear_of_a_change_once_each(
-    run, desk, fleet, aws, records
+def test_what_the_exchange_lists_is_audited_when_it_changes_and_only_then(
+    run, desk, aws, settings, actions, trail, clock
 ) -> None:
-    task_id = run(submit_collection(desk, BODY, "me", "r"))
-    for connection, topic in (("one", f"task:{task_id}"), ("all", "tasks"), ("other", None)):
-        run(connect(desk, connection))
-        if topic:
-            body = json.dumps({"action": "subscribe", "topics": [topic]})
-            run(receive(desk, connection, body))
-    run(fleet.settle())
-    aws.sockets.sent.clear()
-    run(record_task_changes(desk, records()))
-    heard = [(to, json.loads(text)) for to, text in aws.sockets.sent]
-    assert sorted(to for to, _ in heard) == ["all", "one"]
-    assert {text["task"]["status"] for _, text in heard} == {"completed"}
+    before = {"BTCUSDT": "TRADING", "OLDUSDT": "TRADING", "ETHUSDT": "TRADING"}
+    after = {"BTCUSDT": "TRADING", "NEWUSDT": "TRADING", "ETHUSDT": "BREAK"}
+    for symbols in (before, before, after):
+        clock.advance(1000)
+        run(desk.market.write_catalogue(symbols, 6000, clock()))
+    run(desk.market.write_prices({"BTCUSDT": "1.0"}, clock()))
+    run(record_market_changes(desk, aws.stream_event(settings.market_table)["Records"]))
+    assert actions("market:binance") == ["symbols.changed"] * 2
+    changed = trail("market:binance")[1]
+    assert (changed["before"], changed["after"], changed["owner"]) == (3, 3, None)
+    assert changed["data"] == {
+        "added": {"count": 1, "symbols": ["NEWUSDT"]},
+        "removed": {"count": 1, "symbols": ["OLDUSDT"]},
+        "changed": {"count": 1, "symbols": {"ETHUSDT": ["TRADING", "BREAK"]}},
+    }
 
 
-def test_a_connection_that_is_gone_is_forgotten_and_does_not_stop_the_others(
-    run, desk, aws, settings, records
+def test_candles_that_were_stored_are_published_and_not_audited(
+    run, desk, aws, settings, monkeypatch
 ) -> None:
-    task_id = run(submit_collection(desk, BODY, "me", "r"))
-    for connection in ("gone", "here"):
-        run(connect(desk, connection))
-        body = json.dumps({"action": "subscribe", "topics": [f"task:{task_id}", "tasks"]})
-        run(receive(desk, connection, body))
-    aws.sockets.gone.add("gone")
-    aws.sockets.sent.clear()
-    run(record_task_changes(desk, records()))
-    assert {to for to, _ in aws.sockets.sent} == {"here"}
-    left = {str(item["pk"]) + str(item["sk"]) for item in aws.items(settings.connections_table)}
-    assert not any("gone" in key for key in left)
+    seen: list[Event] = []
+
+    async def publish(_: object, events: list[Event]) -> None:
+        seen.extend(events)
+
+    monkeypatch.setattr(recording, "publish", publish)
+    hour = 3_600_000
+    run(desk.market.extend_coverage("BTCUSDT", [("1h", 0, 2 * hour, hour, [])]))
+    run(desk.market.extend_coverage("BTCUSDT", [("1h", hour, 5 * hour, 4 * hour, [])]))
+    run(desk.market.extend_coverage("BTCUSDT", [("1d", 0, hour, None, [])]))
+    run(record_market_changes(desk, aws.stream_event(settings.market_table)["Records"]))
+    assert [(e["action"], e["subject"]) for e in seen] == [
+        ("candles.stored", "candles:BTCUSDT")
+    ] * 2
+    assert [event["data"]["timeframes"] for event in seen] == [
+        {
+            "1h": {
+                "newest_open_time": "1970-01-01T01:00:00.000Z",
+                "from": "1970-01-01T00:00:00.000Z",
+                "to": "1970-01-01T02:00:00.000Z",
+            }
+        },
+        {
+            "1h": {
+                "newest_open_time": "1970-01-01T04:00:00.000Z",
+                "from": "1970-01-01T02:00:00.000Z",
+                "to": "1970-01-01T05:00:00.000Z",
+            }
+        },
+    ]
+    assert not aws.items(settings.audit_table)
 
 
-def test_a_push_that_fails_does_not_fail_the_audit(run, desk, aws, records, trail) -> None:
+def test_a_page_of_events_is_one_read_and_one_write_each(run, desk, fleet, aws, records) -> None:
     run(submit_collection(desk, BODY, "me", "r"))
-    run(connect(desk, "one"))
-    run(receive(desk, "one", '{"action": "subscribe", "topics": ["tasks"]}'))
-    aws.hooks.append(Refuse("apigatewaymanagementapi.PostToConnection"))
+    run(fleet.settle())
+    first = len(aws.calls)
     run(record_task_changes(desk, records()))
-    assert trail() == ["task.submitted"]
+    mine = [c.name for c in aws.calls[first:] if c.parameters.get("TableName") == "audit"]
+    assert mine == ["dynamodb.Query", *["dynamodb.PutItem"] * 4]
 
 
-def test_events_sort_as_they_happened_though_sequence_numbers_grow_longer(
-    run, desk, clock, trail
+# --- exactly once ---------------------------------------------------------------------------------
+
+
+def test_a_batch_delivered_again_and_in_pieces_is_audited_once(
+    run, desk, fleet, records, actions, trail
 ) -> None:
-    for sequence, action in (("9" * 21, "first"), ("1" + "0" * 21, "second")):
-        event = {"action": action, "attempt": 1}
-        assert run(desk.audit.append("t", sequence, clock(), 400, event)) is True
-        assert run(desk.audit.append("t", sequence, clock(), 400, event)) is False
-    assert trail() == ["first", "second"]
+    run(submit_collection(desk, BODY, "me", "r"))
+    run(fleet.settle())
+    for start in range(len(records())):
+        run(record_task_changes(desk, records()[start:]))
+        run(record_task_changes(desk, records()[: start + 1]))
+    assert actions() == LIFE
+    assert not any(event["late"] for event in trail())
+
+
+@pytest.mark.parametrize("hook", [CrashAfter, lambda n: LoseAnswer("dynamodb.PutItem", n)])
+@pytest.mark.parametrize("number", range(1, 7))
+def test_a_crash_or_a_lost_answer_at_any_call_leaves_one_event_each(
+    run, desk, fleet, aws, records, actions, published, hook, number
+) -> None:
+    run(submit_collection(desk, BODY, "me", "r"))
+    run(fleet.settle())
+    aws.hooks.append(hook(number))
+    for _ in range(3):
+        try:
+            run(record_task_changes(desk, records()))
+        except (Crash, CallFailed):
+            continue
+    assert actions() == LIFE
+    assert [action for _, action in published[-1]] == LIFE
+
+
+def test_a_write_that_its_own_client_sent_twice_is_one_event(
+    run, desk, fleet, aws, settings, clock, records, actions, published
+) -> None:
+    run(submit_collection(desk, BODY, "me", "r"))
+    run(fleet.settle())
+
+    async def twice(service: str, operation: str, **parameters: Any) -> dict[str, Any]:
+        if operation == "PutItem":
+            await aws(service, operation, **parameters)
+        return await aws(service, operation, **parameters)
+
+    run(record_task_changes(wiring.desk_over(twice, settings, clock), records()))
+    assert actions() == LIFE
+    assert [action for _, action in published[-1]] == LIFE
+
+
+@pytest.mark.parametrize("number", range(1, 5))
+def test_two_invocations_with_the_same_batch_do_not_fork_the_chain(
+    run, desk, fleet, aws, records, actions, number
+) -> None:
+    run(submit_collection(desk, BODY, "me", "r"))
+    run(fleet.settle())
+    other = Meanwhile(adds_event, lambda: record_task_changes(desk, records()), number)
+    aws.hooks.append(other)
+    run(record_task_changes(desk, records()))
+    assert other.left == 0
+    assert actions() == LIFE
+
+
+def test_a_trail_that_cannot_be_written_fails_the_batch_so_that_it_comes_again(
+    run, desk, aws, records, actions
+) -> None:
+    run(submit_collection(desk, BODY, "me", "r"))
+    aws.hooks.append(Refuse("dynamodb.PutItem"))
+    with pytest.raises(CallFailed):
+        run(record_task_changes(desk, records()))
+    run(record_task_changes(desk, records()))
+    assert actions() == ["task.submitted"]
+
+
+def test_what_was_recorded_before_is_published_again_in_order(
+    run, desk, fleet, records, published, monkeypatch
+) -> None:
+    run(submit_collection(desk, BODY, "me", "r"))
+    run(fleet.settle())
+
+    async def refuse(*_: object) -> None:
+        raise CallFailed("events", "PutEvents", "InternalFailure", "refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recording, "publish", refuse)
+        with pytest.raises(CallFailed):
+            run(record_task_changes(desk, records()))
+    run(record_task_changes(desk, records()))
+    assert [action for _, action in published[-1]] == LIFE
+    run(record_task_changes(desk, records()))
+    assert published[-1] == published[-2]
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_records_in_any_order_and_number_become_one_whole_chain(data: st.DataObject) -> None:
+    """Stream order is never relied upon: what comes late is added late."""
+    clock = Clock()
+    chosen = Settings(
+        exchange_url="http://exchange.test",
+        **{
+            name: name
+            for name in (
+                *("tasks_table", "market_table", "connections_table", "audit_table"),
+                *("candles_bucket", "plan_queue_url", "urgent_queue_url", "work_queue_url"),
+                *("dead_letter_queue_url", "stream_failure_queue_url"),
+            )
+        },
+    )
+    aws = Aws.for_settings(clock, chosen)
+    bench = wiring.bench_over(aws, chosen, clock, Exchange(clock))  # type: ignore[arg-type]
+    loop = SimulatedLoop(clock)
+
+    async def quiet(*_: object) -> None:
+        return
+
+    original = recording.publish, recording.announce
+    recording.publish = recording.announce = quiet
+    try:
+        run = loop.run_until_complete
+        task_id = run(submit_collection(bench, BODY, "me", "r"))
+        run(Fleet(aws, bench).settle())
+        records = aws.stream_event("tasks_table")["Records"]
+        for _ in range(data.draw(st.integers(0, 3))):
+            picked = data.draw(st.lists(st.sampled_from(records), max_size=6))
+            run(record_task_changes(bench, picked))
+        rest = data.draw(st.permutations(records))
+        run(record_task_changes(bench, list(rest)))
+        events = [event for _, event in run(bench.audit.after(f"task:{task_id}", 0, 100))]
+    finally:
+        recording.publish, recording.announce = original
+        loop.close()
+    assert verify(f"task:{task_id}", events) == []
+    assert sorted(event["action"] for event in events) == sorted(LIFE)
+    newest: tuple[int, int] = (0, 0)
+    for event in events:
+        sequence, _, index = event["stream"].partition(":")
+        place = int(sequence), int(index)
+        assert event["late"] == (place < newest)
+        newest = max(newest, place)
+
+
+# --- our own bugs ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    """Happenings break at a task's start, as a bug of ours would, while it is in force."""
+    original = happenings.of_task
+
+    def of_task(change: Any) -> Any:
+        if change.new.get("state") == "running":
+            raise KeyError("a bug")
+        return original(change)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(happenings, "OF_KIND", [of_task])
+        yield patch
+
+
+def test_a_record_that_breaks_our_code_is_set_aside_and_the_rest_goes_on(
+    run, desk, fleet, aws, settings, records, actions, broken, capsys, published
+) -> None:
+    task_id = run(submit_collection(desk, BODY, "me", "r"))
+    run(fleet.settle())
+    run(record_task_changes(desk, records()))
+    assert actions() == ["task.submitted", "task.completed"]
+    assert [action for _, action in published[-1]] == ["task.submitted", "task.completed"]
+    bodies = aws.sqs.bodies(settings.stream_failure_queue_url)
+    kept = [json.loads(body) for body in bodies]
+    assert {body["table"] for body in kept} == {"tasks"}
+    assert all(body["record"] in records() for body in kept)
+    assert all("a bug" in body["error"] for body in kept)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    aside = [line for line in lines if line.get("event") == "stream_record_set_aside"]
+    assert len(aside) == len(kept)
+    assert all(line["level"] == "error" and task_id in str(line["keys"]) for line in aside)
+
+
+def test_what_was_set_aside_is_replayed_late_once_and_with_its_own_time(
+    run, desk, fleet, aws, settings, clock, records, actions, trail, broken, published
+) -> None:
+    run(submit_collection(desk, BODY, "me", "r"))
+    clock.advance(5_000)
+    run(fleet.settle())
+    run(record_task_changes(desk, records()))
+    broken.undo()
+    clock.advance(86_400_000)
+    told = run(replay(desk, lambda: 60_000))
+    assert told["left"] == 0
+    assert told["events"] == 2
+    assert actions() == ["task.submitted", "task.completed", "task.planned", "task.started"]
+    assert [event["late"] for event in trail()] == [False, False, True, True]
+    late, ended = trail()[-1], trail()[1]
+    assert late["at"] <= ended["at"] < late["recorded_at"]
+    assert not aws.sqs.bodies(settings.stream_failure_queue_url)
+    assert {action for batch in published for _, action in batch} == set(LIFE)
+    run(record_task_changes(desk, records()))
+    assert len(actions()) == 4
+
+
+def test_a_replay_that_breaks_off_or_runs_twice_records_once(
+    run, desk, fleet, aws, settings, clock, records, actions, broken
+) -> None:
+    run(submit_collection(desk, BODY, "me", "r"))
+    run(fleet.settle())
+    run(record_task_changes(desk, records()))
+    run(record_task_changes(desk, records()))  # set aside twice, by a redelivery
+    broken.undo()
+    aws.hooks.append(LoseAnswer("dynamodb.PutItem"))
+    with pytest.raises(CallFailed):
+        run(replay(desk, lambda: 60_000))
+    clock.advance(61_000)
+    run(replay(desk, lambda: 60_000))
+    assert sorted(actions()) == sorted(LIFE)
+    assert not aws.sqs.bodies(settings.stream_failure_queue_url)
+
+
+def test_what_still_breaks_and_what_is_no_record_stays_in_the_queue(
+    run, desk, fleet, aws, settings, records, actions, broken
+) -> None:
+    run(submit_collection(desk, BODY, "me", "r"))
+    run(fleet.settle())
+    run(record_task_changes(desk, records()))
+    queue = settings.stream_failure_queue_url
+    for body in ("no JSON", '{"requestContext": {"condition": "RetryAttemptsExhausted"}}', "[]"):
+        run(aws("sqs", "SendMessage", QueueUrl=queue, MessageBody=body))
+    before = aws.sqs.bodies(queue)
+    told = run(replay(desk, lambda: 60_000))
+    assert told == {"replayed": 0, "events": 0, "left": len(before)}
+    assert aws.sqs.bodies(queue) == before
+    assert run(replay(desk, lambda: 9_000)) == {"replayed": 0, "events": 0, "left": 0}
+
+
+def test_a_record_that_cannot_be_set_aside_fails_the_batch(
+    run, desk, fleet, aws, records, broken
+) -> None:
+    run(submit_collection(desk, BODY, "me", "r"))
+    run(fleet.settle())
+    aws.hooks.append(Refuse("sqs.SendMessage"))
+    with pytest.raises(CallFailed):
+        run(record_task_changes(desk, records()))
+
+
+def test_a_bug_in_publishing_sets_aside_what_was_to_be_told(
+    run, desk, fleet, aws, settings, records, actions, monkeypatch
+) -> None:
+    run(submit_collection(desk, BODY, "me", "r"))
+    run(fleet.settle())
+
+    async def breaks(*_: object) -> None:
+        raise KeyError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recording, "publish", breaks)
+        run(record_task_changes(desk, records()))
+    assert actions() == LIFE
+    assert len(aws.sqs.bodies(settings.stream_failure_queue_url)) == 3
+    told = run(replay(desk, lambda: 60_000))
+    assert told == {"replayed": 3, "events": 4, "left": 0}
+    assert actions() == LIFE
+
+
+def test_a_record_that_is_no_change_is_set_aside(run, desk, aws, settings) -> None:
+    run(record_task_changes(desk, [{"dynamodb": {}}]))
+    [body] = aws.sqs.bodies(settings.stream_failure_queue_url)
+    assert json.loads(body)["record"] == {"dynamodb": {}}
+
+
+def test_a_chain_under_constant_contention_fails_its_batch_rather_than_looping(
+    run, desk, records, monkeypatch
+) -> None:
+    run(submit_collection(desk, BODY, "me", "r"))
+
+    async def lose(*_: object) -> None:
+        raise ConditionFailed("PutItem", None)
+
+    monkeypatch.setattr(AuditTable, "add", lose)
+    with pytest.raises(CallFailed, match="Contention"):
+        run(record_task_changes(desk, records()))
+
+
+def test_a_bug_in_announcing_is_logged_and_holds_back_nothing(
+    run, desk, records, actions, monkeypatch, capsys
+) -> None:
+    run(submit_collection(desk, BODY, "me", "r"))
+
+    async def breaks(*_: object) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(recording, "announce", breaks)
+    run(record_task_changes(desk, records()))
+    assert actions() == ["task.submitted"]
+    assert "announcing_failed" in capsys.readouterr().err
