@@ -8,7 +8,7 @@ SEEDS ?= 20000
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help run down test simulate mutants chaos bench check package deploy clean venv
+.PHONY: help run dashboard logs down test simulate mutants chaos bench check package deploy clean venv
 
 help: ## This list
 	@echo "make <target>; the targets:"
@@ -16,6 +16,12 @@ help: ## This list
 
 run: venv ## Start everything on this machine and collect candles (PORT, RUN_SYMBOLS, EXCHANGE=live, EXCHANGE_URL, CLOUD=localstack)
 	@$(PY) -m local.run
+
+dashboard: venv ## Draw the running stack's dashboard into .local/dashboard.png (DASHBOARD='--demo 5')
+	@$(PY) -m local.dashboard $(DASHBOARD)
+
+logs: venv ## What the functions logged of one task of the running stack (TASK=<id>)
+	@$(PY) -m local.logs $(TASK)
 
 down: ## End what `make run` started; data stay in .local/
 	@if [ -x $(PY) ]; then $(PY) -m local.down; else echo "Nothing was running."; fi

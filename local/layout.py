@@ -11,6 +11,8 @@ PORTS = HOME / "ports.json"
 ENDPOINTS = HOME / "endpoints.json"
 PACKAGE = ROOT / "build" / "local"
 
-CLOUD, EXCHANGE, GATEWAY = "cloud", "exchange", "gateway"
+METRICS_STATE = HOME / "metrics.json"
+
+CLOUD, EXCHANGE, GATEWAY, METRICS = "cloud", "exchange", "gateway", "metrics"
 #: The order of ending: who forwards first, who holds state last.
-ENDING_ORDER = (GATEWAY, EXCHANGE, CLOUD)
+ENDING_ORDER = (METRICS, GATEWAY, EXCHANGE, CLOUD)

@@ -52,6 +52,7 @@ def run(chosen: Options, console: Console) -> int:
     with stages.stage("deploy"):
         outputs = stack.bring_up_deployment(to, built, made_from, stages.detail)
         urls = stack.bring_up_gateway(to)
+        stack.bring_up_metrics(to)
         candles = stack.write_endpoints(to, outputs, exchange_url, urls)
     with Api(urls[0]) as api:
         with stages.stage("symbols"):

@@ -27,6 +27,8 @@ from local.layout import (
     EXCHANGE,
     GATEWAY,
     HOME,
+    METRICS,
+    METRICS_STATE,
     PACKAGE,
     PORTS,
     PROCESSES,
@@ -144,6 +146,17 @@ class Stack:
             self._start(GATEWAY, arguments)
             self._wait(GATEWAY, f"http://127.0.0.1:{port}/")
         return f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}/ws"
+
+    def bring_up_metrics(self, to: Account) -> None:
+        """What CloudWatch does beside the functions, for the embedded cloud, which does not."""
+        if self._options.localstack_url is not None:
+            return
+        arguments = ["-m", "local.metrics", "--endpoint", str(to.endpoint_url)]
+        arguments += ["--stack", stack_name(STAGE), "--state", str(METRICS_STATE)]
+        running = self._registry.get(METRICS)
+        if running is None or running.command[1:] != arguments:
+            self._end(METRICS)
+            self._start(METRICS, arguments)
 
     def write_endpoints(
         self, to: Account, outputs: dict[str, str], exchange_url: str, urls: tuple[str, str]

@@ -1,0 +1,50 @@
+"""`make dashboard`: the deployed dashboard's own definition, drawn from what CloudWatch has.
+
+`--demo` makes something happen first: tasks, a symbol that fails, a 429, a poisonous message.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from local.aws import Account
+from local.board import load
+from local.demo import play
+from local.drawing import draw
+from local.layout import ENDPOINTS, HOME, METRICS, METRICS_STATE, PROCESSES
+from local.metrics import Relay
+from local.processes import Registry
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Draw the deployed dashboard as a PNG.")
+    parser.add_argument("--out", type=Path, default=HOME / "dashboard.png")
+    parser.add_argument("--minutes", type=float, default=30.0, help="how far it looks back")
+    parser.add_argument("--demo", type=float, metavar="MINUTES", help="make something happen first")
+    given = parser.parse_args()
+    try:
+        endpoints = json.loads(ENDPOINTS.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        print("Nothing is running here; `make run` starts it.", file=sys.stderr)
+        return 1
+    to, stack = Account(endpoints["aws_endpoint_url"]), endpoints["stack_name"]
+    if given.demo:
+        play(endpoints, given.demo, print)
+    if Registry(PROCESSES).get(METRICS) is None:
+        Relay(to, stack, METRICS_STATE).step()
+    else:
+        time.sleep(12)  # the relay's next look
+    end_s = time.time()
+    board = load(to, stack, end_s - given.minutes * 60, end_s)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    draw(board, given.out)
+    print(given.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

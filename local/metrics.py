@@ -1,0 +1,239 @@
+"""What CloudWatch does and the embedded cloud does not: `python -m local.metrics`.
+
+* It reads metrics out of the functions' logs (EMF) and stores them, each line once.
+* It measures the queues once in a while, from their attributes and their stored messages.
+* It tells a stream's iterator age, which the stream's own function has measured.
+* It evaluates alarms by their dimensions, periods and missing data; the embedded cloud's own
+  evaluation knows none of these and is put right each time.
+
+Only what is really measured there is stored. What AWS would publish and nobody can measure here is
+in `EMULATOR_LACKS`, each with its reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from local.alarming import evaluate
+from local.aws import Account
+from local.emf import Datum, as_put, data_of
+
+#: (namespace, metric) -> why the embedded cloud cannot tell it.
+EMULATOR_LACKS = {
+    (
+        "AWS/DynamoDB",
+        "ConsumedWriteCapacityUnits",
+    ): "the tables' own total is not kept; ConsumedWriteUnits, as answers say, stands beside it",
+}
+#: Lines of one group may be stored a little out of order.
+_SLACK_MS = 5_000
+_MOST_DATA = 500
+_SQS_GAUGES = {
+    "ApproximateNumberOfMessages": "ApproximateNumberOfMessagesVisible",
+    "ApproximateNumberOfMessagesNotVisible": "ApproximateNumberOfMessagesNotVisible",
+    "ApproximateNumberOfMessagesDelayed": "ApproximateNumberOfMessagesDelayed",
+}
+
+
+class Relay:
+    """One stack's metrics and alarms; what was read so far is kept in `state`."""
+
+    def __init__(self, to: Account, stack: str, state: Path) -> None:
+        self._to = to
+        self._stack = stack
+        self._state = state
+        self._logs = to.client("logs")
+        self._cloudwatch = to.client("cloudwatch")
+        self._sqs = to.client("sqs")
+        self._queues = self._resources("AWS::SQS::Queue")
+
+    def step(self) -> list[Datum]:
+        """Read what is new, measure, store, judge; returns what was stored."""
+        read = self._read()
+        data = [*self._emitted(read), *self._measured(int(time.time() * 1000))]
+        # Noted before it is stored: after a crash between the two a line is lost, never doubled.
+        self._write(read)
+        with_alarms = self._cloudwatch.describe_alarms(AlarmNamePrefix=f"{self._stack}-")
+        alarms = with_alarms["MetricAlarms"]
+        names = [alarm["AlarmName"] for alarm in alarms]
+        if names:
+            # The emulator judges alarms at each put, by name alone: nobody shall be told of that.
+            self._cloudwatch.disable_alarm_actions(AlarmNames=names)
+        self._put(data)
+        if names:
+            self._judge(alarms)
+        return data
+
+    # --- reading --------------------------------------------------------------------------
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            state: dict[str, Any] = json.loads(self._state.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            state = {}
+        return state
+
+    def _write(self, state: dict[str, Any]) -> None:
+        self._state.parent.mkdir(parents=True, exist_ok=True)
+        scratch = self._state.with_suffix(".part")
+        scratch.write_text(json.dumps(state), encoding="utf-8")
+        scratch.replace(self._state)
+
+    def _emitted(self, state: dict[str, Any]) -> Iterator[Datum]:
+        """The data of every EMF line that `state` does not know; it does afterwards."""
+        for group in log_groups(self._to, self._stack):
+            for line in self._new_lines(group, state.setdefault(group, {"from": 0, "seen": {}})):
+                for datum in data_of(line):
+                    yield datum
+                    if datum.name == "StreamLag" and len(datum.dimensions) > 1:
+                        yield _iterator_age(datum, group.rpartition("/")[2])
+
+    def _new_lines(self, group: str, known: dict[str, Any]) -> Iterator[str]:
+        before: dict[str, int] = known["seen"]
+        counted: dict[str, int] = defaultdict(int)
+        newest = known["from"]
+        for event in log_events(self._to, group, known["from"], '"CloudWatchMetrics"'):
+            newest = max(newest, event["timestamp"])
+            key = f"{event['timestamp']} {event['logStreamName']}"
+            counted[key] += 1
+            if counted[key] > before.get(key, 0):
+                yield event["message"]
+        known["from"] = max(known["from"], newest - _SLACK_MS)
+        known["seen"] = {
+            key: count for key, count in counted.items() if int(key.split()[0]) >= known["from"]
+        }
+
+    # --- measuring ------------------------------------------------------------------------
+
+    def _measured(self, now_ms: int) -> Iterator[Datum]:
+        for url in self._queues.values():
+            dimensions = (("QueueName", url.rpartition("/")[2]),)
+            answer = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[*_SQS_GAUGES])
+            for attribute, metric in _SQS_GAUGES.items():
+                value = float(answer["Attributes"][attribute])
+                yield Datum("AWS/SQS", metric, dimensions, "Count", now_ms, (value,))
+            oldest_s = self._oldest_s(url, now_ms)
+            yield Datum(
+                "AWS/SQS",
+                "ApproximateAgeOfOldestMessage",
+                dimensions,
+                "Seconds",
+                now_ms,
+                (oldest_s,),
+            )
+
+    def _oldest_s(self, url: str, now_ms: int) -> float:
+        """The emulator's view of a queue, which receives nothing by looking."""
+        query = urllib.parse.urlencode({"QueueUrl": url})
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"{self._to.endpoint_url}/_ministack/sqs/messages?{query}") as answer:
+            accounts = json.load(answer)["messages"]
+        sent = [
+            message["SentTimestamp"]
+            for regions in accounts.values()
+            for queues in regions.values()
+            for messages in queues.values()
+            for message in messages
+        ]
+        return max(0.0, now_ms / 1000 - min(sent)) if sent else 0.0
+
+    # --- storing and judging --------------------------------------------------------------
+
+    def _put(self, data: list[Datum]) -> None:
+        by_namespace: dict[str, list[Datum]] = defaultdict(list)
+        for datum in data:
+            by_namespace[datum.namespace].append(datum)
+        for namespace, found in by_namespace.items():
+            for start in range(0, len(found), _MOST_DATA):
+                part = [as_put(datum) for datum in found[start : start + _MOST_DATA]]
+                self._cloudwatch.put_metric_data(Namespace=namespace, MetricData=part)
+
+    def _judge(self, before: list[dict[str, Any]]) -> None:
+        """Put the alarms' states right; whoever changed is told of, once."""
+        judged = evaluate(self._cloudwatch, before, time.time())
+        shown = self._cloudwatch.describe_alarms(AlarmNamePrefix=f"{self._stack}-")
+        now = {alarm["AlarmName"]: alarm["StateValue"] for alarm in shown["MetricAlarms"]}
+        for alarm in before:
+            name = alarm["AlarmName"]
+            if now[name] != alarm["StateValue"]:
+                self._set(name, alarm["StateValue"], alarm.get("StateReason", ""))
+        self._cloudwatch.enable_alarm_actions(AlarmNames=[alarm["AlarmName"] for alarm in before])
+        for alarm in before:
+            state, reason = judged[alarm["AlarmName"]]
+            if state != alarm["StateValue"]:
+                self._set(alarm["AlarmName"], state, reason)
+
+    def _set(self, name: str, state: str, reason: str) -> None:
+        self._cloudwatch.set_alarm_state(AlarmName=name, StateValue=state, StateReason=reason)
+
+    def _resources(self, kind: str) -> dict[str, str]:
+        found = self._to.client("cloudformation").describe_stack_resources(StackName=self._stack)
+        return {
+            resource["LogicalResourceId"]: resource["PhysicalResourceId"]
+            for resource in found["StackResources"]
+            if resource["ResourceType"] == kind
+        }
+
+
+def log_groups(to: Account, stack: str) -> list[str]:
+    """The log groups of a stack's functions."""
+    pages = to.client("logs").get_paginator("describe_log_groups")
+    found = pages.paginate(logGroupNamePrefix=f"/aws/lambda/{stack}-")
+    return [group["logGroupName"] for page in found for group in page["logGroups"]]
+
+
+def log_events(
+    to: Account, group: str, from_ms: int, pattern: str = "", until_ms: int | None = None
+) -> Iterator[dict[str, Any]]:
+    """Events of a log group from `from_ms` on, in order of time."""
+    logs = to.client("logs")
+    asked: dict[str, Any] = {"logGroupName": group, "startTime": from_ms}
+    if pattern:
+        asked["filterPattern"] = pattern
+    if until_ms is not None:
+        asked["endTime"] = until_ms
+    while True:
+        answer = logs.filter_log_events(**asked)
+        yield from answer["events"]
+        if "nextToken" not in answer:
+            return
+        asked["nextToken"] = answer["nextToken"]
+
+
+def _iterator_age(datum: Datum, function: str) -> Datum:
+    # The same thing measured by the function: the age of a batch's last record when it arrives.
+    dimensions = (("FunctionName", function),)
+    return datum._replace(namespace="AWS/Lambda", name="IteratorAge", dimensions=dimensions)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Keep the embedded cloud's metrics and alarms.")
+    parser.add_argument("--endpoint", required=True)
+    parser.add_argument("--stack", required=True)
+    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--every", type=float, default=10.0, help="seconds")
+    given = parser.parse_args()
+    relay = None
+    while True:
+        try:
+            relay = relay or Relay(Account(given.endpoint), given.stack, given.state)
+            relay.step()
+        except (BotoCoreError, ClientError, OSError) as error:
+            # The cloud may be restarting; what was missed is read when it is back.
+            print(f"not now: {error}", file=sys.stderr, flush=True)
+        time.sleep(given.every)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
