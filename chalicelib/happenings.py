@@ -9,6 +9,10 @@ changes that no one need know of, become none.
     task.unit_failed data: the units, by name        task.retried     the attempt is the new one
     task.completed   data: the result                task.expired     DynamoDB's TTL removed it
     task.failed      data: the result, where one is  task.deleted     somebody else did
+    schedule.created, changed, enabled, disabled, deleted    by whom; before and after
+    schedule.fired   data: the task and the time     schedule.skipped, queued   data: the time
+    schedule.missed  data: how many runs             schedule.breached          data: the repair
+    webhook.delivered, failed   data: which event, after how many tries, and the last one's outcome
     symbols.changed  data: counts and names of what the exchange added, removed, or halted
 """
 
@@ -100,11 +104,11 @@ def _task(change: Change, action: str, by: str = SYSTEM, **more: Any) -> Happeni
 
 def _submitted(change: Change) -> Happening:
     meta = change.new
-    by_schedule = meta.get("source") == tasks.BY_SCHEDULE
+    source = meta.get("source")
     return _task(
         change,
         "task.submitted",
-        by=tasks.BY_SCHEDULE if by_schedule else str(meta["owner"]),
+        by=source if source in (tasks.BY_SCHEDULE, tasks.BY_FRESHNESS) else str(meta["owner"]),
         request_id=meta.get("request_id"),
         data=_asked_for(meta),
     )
@@ -242,4 +246,123 @@ def _symbols(item: Item) -> dict[str, str]:
     return symbols
 
 
-OF_KIND: list[Callable[[Change], list[Happening]]] = [of_task, of_units, of_catalogue]
+# --- schedules ----------------------------------------------------------------------------------
+
+#: What a person chooses of a schedule; `enabled` has actions of its own.
+_CHOSEN = ("name", "expression", "timezone", "request", "overlap", "catch_up", "max_lag_seconds")
+
+
+def of_schedule(change: Change) -> list[Happening]:
+    """A SCHED item: made, changed, paused, deleted; fired, skipped, queued, missed, breached."""
+    if not change.sk.startswith("SCHED#"):
+        return []
+    old, new = change.old, change.new
+    if not new:
+        return []  # told when it became a tombstone
+    if not old:
+        return [_schedule(change, "created", by=str(new["by"]), after=_definition(new))]
+    if new.get("removed"):
+        gone = _schedule(change, "deleted", by=str(new["by"]), before=_definition(old))
+        return [] if old.get("removed") else [gone]
+    return [*_schedule_changes(change), *_firings(change)]
+
+
+def _schedule_changes(change: Change) -> list[Happening]:
+    before, after = _definition(change.old), _definition(change.new)
+    differing = [name for name in after if after[name] != before[name]]
+    by, found = str(change.new["by"]), []
+    if chosen := [name for name in differing if name != "enabled"]:
+        parts = [{name: side[name] for name in chosen} for side in (before, after)]
+        found.append(_schedule(change, "changed", by=by, before=parts[0], after=parts[1]))
+    if "enabled" in differing:
+        found.append(_schedule(change, "enabled" if after["enabled"] else "disabled", by=by))
+    return found
+
+
+def _firings(change: Change) -> list[Happening]:
+    """What the clock, the watch or a person did; more than one of it may be in one write."""
+    old, new = change.old, change.new
+    found = []
+    if new["missed"] > old["missed"]:
+        data = {"missed": new["missed"] - old["missed"], "until": iso(new["accounted_until"])}
+        found.append(_schedule(change, "missed", data=data))
+    if new["skipped"] > old["skipped"]:
+        data = {"at": iso(new["last_skipped_at"]), "running": new.get("last_task_id")}
+        found.append(_schedule(change, "skipped", by=tasks.BY_SCHEDULE, data=data))
+    if new.get("last_task_id") != old.get("last_task_id"):
+        by = str(new["last_run_by"])
+        data = {"task_id": new["last_task_id"], "at": iso(new["last_run_at"])}
+        found.append(_schedule(change, "fired", by=by, data=data))
+    if new.get("queued_for") not in (None, old.get("queued_for")):
+        data = {"at": iso(new["queued_for"]), "running": new.get("last_task_id")}
+        found.append(_schedule(change, "queued", by=tasks.BY_SCHEDULE, data=data))
+    if new["breaches"] > old["breaches"]:
+        data = {"promised_seconds": new["max_lag_seconds"]}
+        data["repair_task_id"] = new.get("last_repair_task_id")
+        found.append(_schedule(change, "breached", data=data))
+    return found
+
+
+def _schedule(change: Change, what: str, by: str = SYSTEM, **more: Any) -> Happening:
+    item = change.item
+    owner = change.pk.removeprefix("SCHEDULES#")
+    asked = by not in (SYSTEM, tasks.BY_SCHEDULE)
+    return Happening(
+        subject=f"schedule:{item['schedule_id']}",
+        action=f"schedule.{what}",
+        by=by,
+        request_id=item["request_id"] if asked else None,
+        detail=item["name"],
+        owner=owner,
+        **more,
+    )
+
+
+def _definition(item: Item) -> Item:
+    chosen = {name: item.get(name) for name in (*_CHOSEN, "enabled")}
+    request = CollectionRequest.unpack(item["request"])
+    chosen["request"] = {
+        "symbols": None if request.symbols is None else list(request.symbols[:MOST_NAMES]),
+        "symbols_count": None if request.symbols is None else len(request.symbols),
+        "timeframes": list(request.timeframes),
+        "priority": request.priority,
+    }
+    return chosen
+
+
+# --- webhooks -----------------------------------------------------------------------------------
+
+
+def of_webhook(change: Change) -> list[Happening]:
+    """A HOOK#<seq> item: an event that reached its task's webhook, or was given up."""
+    old, new = change.old, change.new
+    if not new or not (change.pk.startswith("TASK#") and change.sk.startswith("HOOK#")):
+        return []
+    if new["state"] == old.get("state") or new["state"] not in ("delivered", "failed"):
+        return []
+    return [
+        Happening(
+            subject=f"task:{new['task_id']}",
+            action=f"webhook.{new['state']}",
+            by=SYSTEM,
+            before=old.get("state"),
+            after=new["state"],
+            detail=new["error"],
+            data={
+                "event_id": new["event_id"],
+                "event_action": new["action"],
+                "tries": new["tries"],
+                "status": new["status"],
+                "error": new["error"],
+            },
+        )
+    ]
+
+
+OF_KIND: list[Callable[[Change], list[Happening]]] = [
+    of_task,
+    of_units,
+    of_catalogue,
+    of_schedule,
+    of_webhook,
+]
