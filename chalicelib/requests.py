@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -36,7 +36,8 @@ Errors = list[dict[str, str]]
 
 @dataclass(frozen=True)
 class CollectionRequest:
-    """`symbols` None: every symbol that trades. `start_ms` None: from the last stored candle."""
+    """`symbols` None: every symbol that trades. `start_ms` None: from the last stored candle.
+    `only`: symbol -> its timeframes, where not every symbol is wanted in all of them."""
 
     symbols: tuple[str, ...] | None
     timeframes: tuple[str, ...]
@@ -46,6 +47,10 @@ class CollectionRequest:
     tolerated_failure_percentage: float = 100
     timeout_seconds: int | None = None
     webhook: Webhook | None = None
+    only: dict[str, list[str]] | None = None
+
+    def timeframes_of(self, symbol: str) -> Sequence[str]:
+        return self.timeframes if self.only is None else self.only.get(symbol, ())
 
     def pack(self) -> bytes:
         """Compressed, because 3,000 symbols would make every write of the task cost more."""

@@ -164,10 +164,6 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
 
 def _parse(name: str, text: str, default: object) -> object:
     text = text.strip()
-    if isinstance(default, bool):
-        if text.lower() not in ("true", "false"):
-            raise SettingsInvalid(f"{name.upper()} is {text!r}; it must be true or false")
-        return text.lower() == "true"
     if isinstance(default, int):
         try:
             return int(text)
@@ -189,8 +185,6 @@ def user_settings() -> list[tuple[str, object, str]]:
 
 def as_text(value: object) -> str:
     """A setting's value as the text of its environment variable."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
     if isinstance(value, (tuple, list)):
         return ",".join(str(part) for part in value)
     return str(value)

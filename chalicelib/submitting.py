@@ -49,6 +49,7 @@ async def submit(
     request_id: str,
     task_id: str | None = None,
     source: str = tasks.BY_REQUEST,
+    schedule_id: str | None = None,
 ) -> str:
     """Store a pending task and queue its planning; a task id given twice makes one task."""
     now_ms = desk.now_ms()
@@ -72,6 +73,8 @@ async def submit(
     if request.webhook is not None:
         meta["webhook_host"] = request.webhook.host
         await desk.hooks.write(task_id, request.webhook, now_ms)
+    if schedule_id is not None:
+        meta["schedule_id"] = schedule_id
     await desk.tasks.create(meta)
     log(
         "task_submitted",

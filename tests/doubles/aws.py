@@ -17,8 +17,8 @@ from infra import storage
 from tests.doubles.clock import Clock
 from tests.doubles.dynamodb import DynamoDB
 from tests.doubles.events import Events
-from tests.doubles.scheduler import Scheduler
 from tests.doubles.s3 import S3, Bucket
+from tests.doubles.scheduler import Scheduler
 from tests.doubles.sqs import Queue, Sqs
 from tests.doubles.tables import Table
 

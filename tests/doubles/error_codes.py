@@ -97,6 +97,16 @@ _S3 = (
     ),
     *_DROPPED,
 )
+_SCHEDULER = (
+    *_codes(
+        "AccessDeniedException",
+        "ConflictException",
+        "InternalServerException",
+        "ThrottlingException",
+        "ValidationException",
+    ),
+    *_DROPPED,
+)
 
 #: "service.Operation" -> what may be answered. A conditional write that is refused stands here as
 #: REPEATED, because only then is the refusal true: the doubles refuse whatever truly is.
@@ -125,6 +135,9 @@ TROUBLES: dict[str, tuple[Trouble, ...]] = {
     "sqs.GetQueueAttributes": (*_SQS, *_codes("InvalidAttributeName")),
     "s3.GetObject": (*_S3, *_codes("InvalidObjectState")),
     "s3.PutObject": (*_S3, *_codes("ConditionalRequestConflict", "EntityTooLarge")),
+    "scheduler.CreateSchedule": (*_SCHEDULER, *_codes("ServiceQuotaExceededException")),
+    "scheduler.UpdateSchedule": _SCHEDULER,
+    "scheduler.DeleteSchedule": _SCHEDULER,
     "apigatewaymanagementapi.PostToConnection": (
         *_codes(
             "ForbiddenException",

@@ -14,8 +14,6 @@ from tests.e2e.stack import Cloud, running_cloud
 #: A finished task stays readable for as long as a slow test session needs it.
 SETTINGS = {
     "RETENTION_SECONDS": "3600",
-    "SCHEDULE_SYMBOLS": "BTCUSDT,ETHUSDT",
-    "SCHEDULE_TIMEFRAMES": "1h",
 }
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from chalicelib import dispatch_rules, planning_rules, tasks
 from chalicelib.attributes import item_from_wire
 from chalicelib.candles import Candles
+from chalicelib.chaining import verify
+from chalicelib.gateways.audit_table import event_of
 from chalicelib.gateways.candle_store import CandleStore, decode
 from chalicelib.requests import CollectionRequest
 
@@ -39,7 +41,7 @@ def check_history(world: World) -> None:
             metas.setdefault((new or old)["pk"], []).append((old, new))
     for pk, history in metas.items():
         _check_moves(pk, history)
-        _check_audit(world, pk, history)
+        _check_audit(world, pk, changes)
     _check_progs(world, changes, units)
     _check_results(world, changes, units)
     _check_receipts(world, changes)
@@ -190,25 +192,61 @@ def _check_keys(world: World, metas: dict[str, Any]) -> None:
         if len(mine) > 1:
             raise Violation("idempotency", f"one key made {len(mine)} tasks")
     scheduled = [pk for pk, history in metas.items() if history[0][1].get("source") == "schedule"]
-    if len(scheduled) > 1:
-        raise Violation("idempotency", f"one firing made {len(scheduled)} tasks")
+    runs = sum(
+        int(item["runs"]["N"])
+        for (_, sk), item in world.aws.dynamodb.tables["tasks"].items.items()
+        if sk.startswith("SCHED#")
+    )
+    if len(scheduled) > runs:
+        raise Violation("idempotency", f"{runs} runs of schedules made {len(scheduled)} tasks")
 
 
-def _check_audit(world: World, pk: str, history: list[tuple[Item, Item]]) -> None:
-    """Each change of state stands in the trail exactly once, in order."""
-    moves = [
-        (old.get("state"), new.get("state"))
-        for old, new in history
-        if not new or old.get("state") != new["state"]
-    ]
+def _check_audit(world: World, pk: str, changes: list[tuple[Item, Item]]) -> None:
+    """The trail is one whole chain, and tells what happened: each thing once, in order."""
     trail = sorted(
-        (item["sk"]["S"], item_from_wire(item))
+        (item["sk"]["S"], event_of(item))
         for item in world.aws.items("audit")
         if item["pk"]["S"] == pk
     )
-    written = [(event["before"], event["after"]) for _, event in trail]
-    if written != moves:
-        raise Violation("audit", f"{pk}: {written} for {moves}")
+    events = [event for _, event in trail]
+    faults = verify(f"task:{pk.removeprefix('TASK#')}", events)
+    if faults:
+        raise Violation("chain", f"{pk}: {faults}")
+    happened = [
+        told for old, new in changes if (new or old)["pk"] == pk for told in _told(old, new)
+    ]
+    written = [_in_short(event) for event in events if event["action"].startswith("task.")]
+    if written != happened:
+        raise Violation("audit", f"{pk}: {written} for {happened}")
+
+
+def _told(old: Item, new: Item) -> list[tuple[Any, ...]]:
+    """What the trail must hold of one change of a task's item, in short."""
+    kind = (new or old)["sk"]
+    if kind.startswith("PROG#") and new:
+        same = old.get("attempt") == new["attempt"]
+        fresh = len(_failed(new)) - (len(_failed(old)) if same else 0)
+        return [("units failed", fresh)] if fresh > 0 else []
+    if kind != "META":
+        return []
+    if not new:
+        return [(old["state"], None)]
+    if old.get("state") != new["state"]:
+        planned = "plan_id" in new and "plan_id" not in old
+        move = (old.get("state"), new["state"])
+        return [("planned", new["total_units"]), move] if planned else [move]
+    return [("stopped", new["result"])] if "stopped_at" in new and "stopped_at" not in old else []
+
+
+def _in_short(event: Item) -> tuple[Any, ...]:
+    match event["action"]:
+        case "task.unit_failed":
+            return "units failed", event["data"]["failed"]
+        case "task.planned":
+            return "planned", event["after"]["units"]
+        case "task.stopped":
+            return "stopped", {k: v for k, v in event["data"].items() if k != "stopped_at"}
+    return event["before"], event["after"]
 
 
 def _check_candles(world: World, changes: list[tuple[Item, Item]], units: dict[str, Any]) -> None:

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from chalicelib import batches, recording, scheduling, sweeping, tasks, wiring
+from chalicelib import batches, recording, schedules, sweeping, tasks, watching_schedules, wiring
+from chalicelib.requests import CollectionRequest
 from chalicelib.settings import Settings
+from chalicelib.wiring import Bench
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange
@@ -55,6 +57,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
+        self._besides = Random(self.seed ^ 0xBE51DE)
         self.faults = Faults(self.random)
         self.clock = Clock()
         self.settings = Settings(
@@ -72,8 +75,6 @@ class World:
             event_bus="bus",
             webhook_queue_url="https://queues.test/webhooks",
             webhook_dead_letter_queue_url="https://queues.test/webhook-dead-letters",
-            schedule_symbols=SYMBOLS[-1],
-            schedule_timeframes=("1d",),
             backfill_candles=3,
             collect_timeout_seconds=30,
             low_priority_patience_seconds=self.random.choice((60, 3600)),
@@ -287,6 +288,7 @@ class World:
         container.deadline_ms = self.clock() + 60_000
         try:
             await sweeping.sweep(container.bench)
+            await watching_schedules.watch_schedules(container.bench, "watch")
         except Crash:
             return
         except Exception:  # noqa: BLE001 - a failed invocation; the next minute comes
@@ -300,12 +302,25 @@ class World:
     async def _scheduled(self) -> None:
         for _ in range(3):  # EventBridge tries a failed invocation again
             try:
-                await scheduling.run_schedule(Container(self).bench, "2026-03-04T05:06:00Z", "r")
+                await self._fire(Container(self).bench)
                 return
             except Crash:
                 await asyncio.sleep(30)
             except Exception:  # noqa: BLE001 - as above
                 await asyncio.sleep(30)
+
+    async def _fire(self, bench: Bench) -> None:
+        """One run of a daily schedule, which is there from the beginning."""
+        request = CollectionRequest(tuple(SYMBOLS[-1]), ("1d",))
+        definition = {
+            "name": "", "expression": "cron(0 6 * * ? *)", "timezone": "UTC", "enabled": True,
+            "overlap": "skip", "catch_up": False, "max_lag_seconds": None,
+            "request": request.pack(),
+        }
+        made = schedules.made("schedule", definition, self.started_ms, "anonymous", "r")
+        await self.honest.schedules.create("anonymous", made)
+        at_ms = (self.started_ms // 60_000 + 1) * 60_000
+        await watching_schedules.run_schedule(bench, "anonymous", "schedule", at_ms, 1, "r")
 
     # --- the stream ---------------------------------------------------------------------------
 
@@ -320,6 +335,9 @@ class World:
     async def _consume(self) -> None:
         end = min(len(self.records()), self._streamed + self.random.randint(1, 20))
         records = self.records()[self._streamed : end]
+        if self.faults.on and self._besides.random() < 0.1:
+            self.faults.seen["stream_beside"] += 1
+            self._spawn(self._beside(records))
         try:
             await recording.record_task_changes(Container(self).bench, records)
             if self.faults.hit("stream_redelivery"):
@@ -331,6 +349,16 @@ class World:
             return
         finally:
             self._streaming = False
+
+    async def _beside(self, records: list[dict[str, Any]]) -> None:
+        """An invocation that its poller took for dead is at work on the same batch."""
+        container = Container(self, self._besides.choice((-1500, 700, 4000)))
+        try:
+            await recording.record_task_changes(container.bench, records)
+        except Crash:
+            return
+        except Exception:  # noqa: BLE001 - nobody hears of it
+            return
 
     # --- what is watched ----------------------------------------------------------------------
 

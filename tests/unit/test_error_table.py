@@ -26,14 +26,16 @@ from chalicelib import (
     connecting,
     recording,
     refreshing,
-    scheduling,
+    schedules,
     sweeping,
     tasks,
+    watching_schedules,
     wiring,
 )
 from chalicelib.attributes import item_from_wire
 from chalicelib.budget import Budget
 from chalicelib.errors import CallFailed, CollectorError
+from chalicelib.requests import CollectionRequest
 from chalicelib.settings import Settings
 from infra.package import ROOT
 from tests.doubles.aws import Aws, Called, Hook
@@ -99,7 +101,7 @@ class Life:
             event_bus="bus",
             webhook_queue_url="https://queues.test/webhooks",
             webhook_dead_letter_queue_url="https://queues.test/webhook-dead-letters",
-            schedule_timeframes=("1h", "1d"),
+            schedule_group="group",
             backfill_candles=3,
             retention_seconds=RETENTION_SECONDS,  # longer than any error delays a story
         )
@@ -204,14 +206,28 @@ class Life:
 
     def schedule(self) -> None:
         """EventBridge fires, twice, and tries a failed invocation again."""
+        request = CollectionRequest(None, ("1h", "1d"))
+        definition = {
+            "name": "", "expression": "cron(0 6 * * ? *)", "timezone": "UTC", "enabled": True,
+            "overlap": "skip", "catch_up": False, "max_lag_seconds": None,
+            "request": request.pack(),
+        }
+        made = schedules.made("schedule", definition, self.clock(), "anonymous", "r")
+        self.loop.run_until_complete(self.bench.schedules.create("anonymous", made))
+        at_ms = (self.clock() // MINUTE_MS + 1) * MINUTE_MS
         for _ in range(2):
             for _ in range(3):
                 fine, _ = self.run(
                     "schedule",
-                    lambda: scheduling.run_schedule(self.bench, "2026-03-04T05:06:00Z", "r"),
+                    lambda: watching_schedules.run_schedule(
+                        self.bench, "anonymous", "schedule", at_ms, 1, "r"
+                    ),
                 )
                 if fine:
                     break
+
+    def watch(self) -> None:
+        self.run("watch", lambda: watching_schedules.watch_schedules(self.bench, "watch"))
 
     def socket(self, edge: str, work: Callable[[], Awaitable[Any]]) -> None:
         """A client that asks once more where its message was answered with an error."""
@@ -234,9 +250,15 @@ class Life:
             if self.clock() >= self.next_sweep:
                 self.next_sweep = self.clock() + MINUTE_MS
                 self.sweep()
+                self.watch()
 
     def active(self) -> list[str]:
-        return [item["pk"]["S"] for item in self.aws.items("tasks") if "active" in item]
+        """Tasks that have not ended, and schedules that are half changed."""
+        return [
+            item["sk"]["S"] if "schedule_id" in item and "rev" in item else item["pk"]["S"]
+            for item in self.aws.items("tasks")
+            if item.get("active") == {"S": "1"} or _is_half_done(item)
+        ]
 
     # --- people ---------------------------------------------------------------------------------
 
@@ -278,6 +300,13 @@ class Life:
         # Where the first try's answer was lost, a repetition meets the attempt that it started.
         assert answer.status_code in (202, 409), answer.body
         assert f"TASK#{task_id}" in self.active()
+
+
+def _is_half_done(item: dict[str, Any]) -> bool:
+    """Whether a schedule still has something to be told, or a task to be made."""
+    if "synced_rev" not in item:
+        return False
+    return item["rev"] != item["synced_rev"] or bool({"starting", "removed"} & set(item))
 
 
 class CrashIn(Hook):

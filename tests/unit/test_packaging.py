@@ -158,8 +158,8 @@ def test_a_settings_file_that_is_wrong_is_refused(tmp_path: Path, content: str, 
 
 def test_settings_that_exceed_lambdas_environment_are_refused() -> None:
     symbols = ",".join(f"SYMBOL{number}USDT" for number in range(300))
-    with pytest.raises(SettingsInvalid, match="shorten SCHEDULE_SYMBOLS"):
-        environment("dev", {"SCHEDULE_SYMBOLS": symbols})
+    with pytest.raises(SettingsInvalid, match="shorten DEFAULT_SYMBOLS"):
+        environment("dev", {"DEFAULT_SYMBOLS": symbols})
 
 
 def test_a_stage_that_chalice_does_not_know_is_refused(tmp_path: Path) -> None:

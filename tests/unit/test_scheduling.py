@@ -1,68 +1,622 @@
-"""The scheduled collection: one firing, one task."""
+"""Schedules on the simulated AWS: one firing, one task; whatever breaks off is made good."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
 
 import pytest
 
-from chalicelib import wiring
-from chalicelib.errors import CallFailed
-from chalicelib.scheduling import run_schedule
+from chalicelib import scheduling, watching_schedules
+from chalicelib.attributes import item_from_wire
+from chalicelib.cancelling import cancel_task
+from chalicelib.errors import CallFailed, InvalidRequest, ScheduleNotFound
+from chalicelib.firings import PATIENCE_MS, task_id_of
+from chalicelib.recording import record_task_changes
+from chalicelib.settings import Settings
+from chalicelib.timeframes import iso
 from chalicelib.viewing import view_task
-from tests.doubles.faults import LoseAnswer
-from tests.doubles.fleet import Fleet
+from chalicelib.wiring import Bench, Desk
+from tests.doubles.aws import Aws, Called, Hook
+from tests.doubles.clock import Clock
+from tests.doubles.faults import CrashAfter, LoseAnswer, Refuse
+from tests.doubles.fleet import Crash, Fleet
 
-FIRED = "2026-03-04T05:00:00Z"
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+ID = "0b8f6c1e-0000-4000-8000-000000000001"
+OWNER = "me"
+HOURLY: dict[str, Any] = {
+    "name": "hourly",
+    "expression": "cron(0 * * * ? *)",
+    "request": {"symbols": ["BTCUSDT"], "timeframes": ["1h"]},
+}
+HOUR_MS, MINUTE_MS = 3_600_000, 60_000
 
 
-def metas(aws, settings):
-    return [item for item in aws.items(settings.tasks_table) if item["sk"]["S"] == "META"]
+class Office:
+    """A desk with short words for what people, EventBridge and the clock do."""
+
+    def __init__(self, run: Run, desk: Desk, aws: Aws, clock: Clock) -> None:
+        self.run, self.desk, self.aws, self.clock = run, desk, aws, clock
+
+    def make(self, schedule_id: str = ID, **fields: Any) -> dict[str, Any]:
+        body = {**HOURLY, **fields}
+        made = scheduling.create_schedule(self.desk, body, OWNER, "request-1", schedule_id)
+        return self.run(made)
+
+    def change(self, **fields: Any) -> dict[str, Any]:
+        return self.run(scheduling.change_schedule(self.desk, fields, OWNER, "request-2", ID))
+
+    def view(self) -> dict[str, Any]:
+        return self.run(scheduling.view_schedule(self.desk, OWNER, ID))
+
+    def fire(self, at_ms: int) -> str:
+        event = self.aws.scheduler.firing(ID, str(iso(at_ms)))
+        return self.run(watching_schedules.receive_firing(self.desk, event, "firing"))
+
+    def fire_next(self) -> tuple[int, str]:
+        """The clock goes to the next run, and EventBridge fires; (its time, the task's id)."""
+        item = self.item()
+        self.clock.advance_to(item["next_run_at"])
+        return item["next_run_at"], self.fire(item["next_run_at"])
+
+    def watch(self) -> dict[str, int]:
+        return self.run(watching_schedules.watch_schedules(self.desk, "watch"))
+
+    def item(self, schedule_id: str = ID) -> dict[str, Any]:
+        return self.run(self.desk.schedules.read(OWNER, schedule_id))
+
+    def tasks(self) -> list[str]:
+        items = self.aws.items(self.desk.settings.tasks_table)
+        return [item["task_id"]["S"] for item in items if item["sk"]["S"] == "META"]
+
+    def trail(self) -> list[dict[str, Any]]:
+        """What the audit trail tells of the schedule, in order."""
+        records = self.aws.stream_event(self.desk.settings.tasks_table)["Records"]
+        self.run(record_task_changes(self.desk, records))
+        items = map(item_from_wire, self.aws.items(self.desk.settings.audit_table))
+        events = [item for item in items if str(item.get("action")).startswith("schedule.")]
+        return sorted(events, key=lambda event: (event["pk"], event["sk"]))
+
+    def actions(self) -> list[str]:
+        return [event["action"].removeprefix("schedule.") for event in self.trail()]
 
 
-def test_a_firing_that_arrives_twice_makes_one_task(run, desk, aws, settings, fleet) -> None:
-    first = run(run_schedule(desk, FIRED, "request-1"))
-    assert run(run_schedule(desk, FIRED, "request-2")) == first
-    run(fleet.settle())
-    assert len(metas(aws, settings)) == 1
-    assert run(view_task(desk, first))["status"] == "completed"
+@pytest.fixture
+def office(run: Run, desk: Desk, aws: Aws, clock: Clock) -> Office:
+    return Office(run, desk, aws, clock)
 
 
-def test_a_firing_that_arrives_again_after_the_task_ended_does_not_run_it_again(
-    run, desk, fleet, exchange
+# --- firing -------------------------------------------------------------------------------------
+
+
+def test_a_firing_makes_a_task_of_its_schedules_owner(
+    run: Run, office: Office, fleet: Fleet
 ) -> None:
-    task_id = run(run_schedule(desk, FIRED, "request-1"))
+    office.make()
+    at_ms, task_id = office.fire_next()
     run(fleet.settle())
-    view, asked = run(view_task(desk, task_id)), len(exchange.asked)
-    run(run_schedule(desk, FIRED, "request-2"))
+    view = run(view_task(office.desk, task_id))
+    assert view["status"] == "completed"
+    assert view["schedule_id"] == ID
+    meta = run(office.desk.tasks.read(task_id, office.clock()))
+    assert (meta["owner"], meta["source"]) == (OWNER, "schedule")
+    last = office.view()["last_run"]
+    assert last == {
+        "at": iso(at_ms),
+        "by": "schedule",
+        "task_id": task_id,
+        "status": "completed",
+    }
+    assert office.view()["next_run_at"] == iso(at_ms + HOUR_MS)
+
+
+def test_a_firing_that_arrives_twice_makes_one_task(run: Run, office: Office, fleet: Fleet) -> None:
+    office.make()
+    at_ms, first = office.fire_next()
+    assert office.fire(at_ms) == first
     run(fleet.settle())
-    assert run(view_task(desk, task_id)) == view
-    assert len(exchange.asked) == asked
+    assert office.fire(at_ms) == first
+    assert office.tasks() == [first]
+    assert office.view()["runs"] == {"started": 1, "skipped": 0, "missed": 0}
 
 
-def test_two_firings_make_two_tasks(run, desk, aws, settings) -> None:
-    run(run_schedule(desk, FIRED, "r"))
-    run(run_schedule(desk, "2026-03-04T06:00:00Z", "r"))
-    assert len(metas(aws, settings)) == 2
+def test_an_older_firing_that_arrives_late_makes_no_task(office: Office) -> None:
+    office.make()
+    late = office.item()["next_run_at"]
+    office.clock.advance_to(late + HOUR_MS)
+    newer = office.fire(late + HOUR_MS)
+    office.fire(late)
+    assert office.tasks() == [newer]
+    assert office.view()["runs"]["missed"] == 1
 
 
-def test_a_firing_whose_first_try_got_no_answer_makes_one_task(
-    run, desk, aws, settings, fleet
+def test_a_firing_without_a_time_stands_for_its_minute(office: Office) -> None:
+    office.make()
+    office.clock.advance_to(office.item()["next_run_at"] + 7_000)
+    event = json.loads(office.aws.scheduler.schedules[ID]["Target"]["Input"])
+    assert event["scheduled_at"].startswith("<aws.")
+    task_id = office.run(watching_schedules.receive_firing(office.desk, event, "firing"))
+    assert task_id == task_id_of(ID, office.clock() // MINUTE_MS * MINUTE_MS)
+    assert office.tasks() == [task_id]
+
+
+def test_a_disabled_or_deleted_schedules_firing_makes_no_task(run: Run, office: Office) -> None:
+    office.make()
+    event = office.aws.scheduler.firing(ID, "2026-03-04T06:00:00Z")
+    office.change(enabled=False)
+    run(watching_schedules.receive_firing(office.desk, event, "firing"))
+    run(scheduling.delete_schedule(office.desk, OWNER, "r", ID))
+    run(watching_schedules.receive_firing(office.desk, event, "firing"))
+    assert office.tasks() == []
+
+
+def test_a_rates_firings_a_little_off_its_time_are_runs_of_their_own(
+    run: Run, office: Office, fleet: Fleet
 ) -> None:
-    aws.hooks.append(LoseAnswer("dynamodb.PutItem"))
-    with pytest.raises(CallFailed):
-        run(run_schedule(desk, FIRED, "r"))
-    task_id = run(run_schedule(desk, FIRED, "r"))
-    run(fleet.settle())
-    assert len(metas(aws, settings)) == 1
-    assert run(view_task(desk, task_id))["status"] == "completed"
+    office.make(expression="rate(5 minutes)")
+    started = office.clock()
+    for number in (1, 2, 3):
+        office.clock.advance_to(started + number * 300_000)
+        office.fire(started + number * 300_000 - 700 * number)
+        run(fleet.settle())
+    assert office.view()["runs"] == {"started": 3, "skipped": 0, "missed": 0}
 
 
-def test_the_schedule_collects_what_is_configured_for_it(
-    run, aws, settings, clock, exchange
+@pytest.mark.parametrize("number", range(1, 7))
+def test_a_firing_that_dies_after_any_call_makes_one_task(
+    office: Office, number: int, aws: Aws
 ) -> None:
-    configured = replace(settings, schedule_symbols=("ETHUSDT",), schedule_timeframes=("1d", "4h"))
-    bench = wiring.bench_over(aws, configured, clock, exchange)
-    run(run_schedule(bench, FIRED, "r"))
-    run(Fleet(aws, bench).settle())
-    assert {asked[:2] for asked in exchange.asked} == {("ETHUSDT", "1d"), ("ETHUSDT", "4h")}
+    office.make()
+    at_ms = office.item()["next_run_at"]
+    office.clock.advance_to(at_ms)
+    dying = CrashAfter(number)
+    aws.hooks.append(dying)
+    before = len(aws.calls)
+    try:
+        office.fire(at_ms)
+        died = False
+    except Crash:
+        died = True
+    aws.hooks.remove(dying)
+    assert died is (number <= len(aws.calls) - before and dying.left == 0)
+    office.clock.advance(MINUTE_MS)
+    office.watch()
+    if number > 2:  # the decision was stored: the watch alone has to bring the task
+        assert office.tasks() == [task_id_of(ID, at_ms)]
+    assert office.fire(at_ms) == task_id_of(ID, at_ms)
+    assert office.tasks() == [task_id_of(ID, at_ms)]
+    assert office.view()["runs"]["started"] == 1
+    assert "starting" not in office.item()
+
+
+@pytest.mark.parametrize(
+    "name", ["dynamodb.PutItem", "dynamodb.GetItem", "sqs.SendMessage", "dynamodb.PutItem#2"]
+)
+def test_a_firing_whose_answers_are_lost_makes_one_task_when_it_is_repeated(
+    office: Office, aws: Aws, name: str
+) -> None:
+    office.make()
+    at_ms = office.item()["next_run_at"]
+    office.clock.advance_to(at_ms)
+    operation, _, number = name.partition("#")
+    aws.hooks.append(LoseAnswer(operation, int(number or 1)))
+    with suppress(CallFailed):
+        office.fire(at_ms)
+    assert office.fire(at_ms) == task_id_of(ID, at_ms)
+    assert office.tasks() == [task_id_of(ID, at_ms)]
+    assert office.view()["runs"]["started"] == 1
+
+
+class BeforeEach(Hook):
+    """Before each write of a schedule, the same firing comes once more, from another container."""
+
+    def __init__(self, office: Office, at_ms: int) -> None:
+        self.office, self.at_ms, self.inside = office, at_ms, False
+
+    async def before(self, called: Called) -> None:
+        item = called.parameters.get("Item", {})
+        if self.inside or called.operation != "PutItem" or "synced_rev" not in item:
+            return
+        self.inside = True
+        event = self.office.aws.scheduler.firing(ID, str(iso(self.at_ms)))
+        await watching_schedules.receive_firing(self.office.desk, event, "other")
+        self.inside = False
+
+
+def test_two_containers_that_fire_at_once_make_one_task(office: Office, aws: Aws) -> None:
+    office.make()
+    at_ms = office.item()["next_run_at"]
+    office.clock.advance_to(at_ms)
+    aws.hooks.append(BeforeEach(office, at_ms))
+    assert office.fire(at_ms) == task_id_of(ID, at_ms)
+    aws.hooks.clear()
+    assert office.tasks() == [task_id_of(ID, at_ms)]
+    assert office.view()["runs"] == {"started": 1, "skipped": 0, "missed": 0}
+    assert office.actions() == ["created", "fired"]
+
+
+# --- overlap ------------------------------------------------------------------------------------
+
+
+def test_a_run_is_skipped_while_the_last_one_has_not_ended(
+    run: Run, office: Office, fleet: Fleet
+) -> None:
+    office.make()
+    _, first = office.fire_next()
+    second_at, _ = office.fire_next()
+    assert office.tasks() == [first]
+    assert office.view()["runs"]["skipped"] == 1
+    assert office.view()["last_skipped_at"] == iso(second_at)
+    run(fleet.settle())
+    _, third = office.fire_next()
+    assert office.tasks() == [first, third]
+    assert office.actions() == ["created", "fired", "skipped", "fired"]
+
+
+def test_a_queued_run_starts_when_the_last_one_has_ended_and_only_one_waits(
+    run: Run, office: Office, fleet: Fleet
+) -> None:
+    office.make(overlap="queue")
+    _, first = office.fire_next()
+    second_at, second = office.fire_next()
+    office.fire_next()  # one waits already
+    office.watch()
+    assert office.tasks() == [first]
+    assert office.view()["queued_for"] == iso(second_at)
+    run(fleet.settle())
+    office.watch()
+    assert office.tasks() == [first, second]
+    assert office.view()["queued_for"] is None
+    assert office.view()["runs"] == {"started": 2, "skipped": 1, "missed": 0}
+    assert office.actions() == ["created", "fired", "queued", "skipped", "fired"]
+
+
+def test_a_firing_starts_what_waits_and_waits_itself(
+    run: Run, office: Office, fleet: Fleet
+) -> None:
+    office.make(overlap="queue")
+    _, first = office.fire_next()
+    _, second = office.fire_next()
+    run(fleet.settle())
+    third_at, _ = office.fire_next()
+    assert office.tasks() == [first, second]
+    assert office.view()["queued_for"] == iso(third_at)
+    assert office.actions() == ["created", "fired", "queued", "fired", "queued"]
+
+
+def test_what_waits_is_dropped_by_a_pause(run: Run, office: Office, fleet: Fleet) -> None:
+    office.make(overlap="queue")
+    _, first = office.fire_next()
+    office.fire_next()
+    office.change(enabled=False)
+    run(fleet.settle())
+    office.watch()
+    office.change(enabled=True)
+    office.watch()
+    assert office.tasks() == [first]
+
+
+def test_a_run_by_hand_starts_at_once_and_later_firings_see_it(
+    run: Run, office: Office, fleet: Fleet
+) -> None:
+    office.make()
+    _, first = office.fire_next()
+    task_id = run(scheduling.run_now(office.desk, OWNER, "request-3", ID, "by-hand"))
+    assert run(scheduling.run_now(office.desk, OWNER, "request-3", ID, "by-hand")) == task_id
+    assert office.tasks() == [first, "by-hand"]
+    run(cancel_task(office.desk, first))
+    office.fire_next()  # the one by hand has not ended
+    assert office.view()["runs"] == {"started": 2, "skipped": 1, "missed": 0}
+    assert office.view()["last_run"]["by"] == OWNER
+    fired = [event for event in office.trail() if event["action"] == "schedule.fired"]
+    assert [event["by"] for event in fired] == ["schedule", OWNER]
+    assert [event.get("request_id") for event in fired] == [None, "request-3"]
+
+
+def test_a_disabled_schedule_can_be_run_by_hand(run: Run, office: Office) -> None:
+    office.make(enabled=False)
+    run(scheduling.run_now(office.desk, OWNER, "r", ID, "by-hand"))
+    assert office.tasks() == ["by-hand"]
+
+
+# --- missed runs --------------------------------------------------------------------------------
+
+
+def test_runs_that_never_came_are_made_up_for_once(run: Run, office: Office, fleet: Fleet) -> None:
+    office.make(catch_up=True)
+    first = office.item()["next_run_at"]
+    office.clock.advance_to(first + 3 * HOUR_MS + PATIENCE_MS - 1)
+    office.watch()
+    assert office.tasks() == [task_id_of(ID, first + 2 * HOUR_MS)]
+    assert office.view()["runs"] == {"started": 1, "skipped": 0, "missed": 3}
+    office.clock.advance(1)
+    run(fleet.settle())
+    office.watch()
+    office.watch()
+    assert office.view()["runs"] == {"started": 2, "skipped": 0, "missed": 4}
+    office.fire(first + 3 * HOUR_MS)  # EventBridge, late: it has been made up for
+    assert len(office.tasks()) == 2
+    assert office.actions() == ["created", "missed", "fired", "missed", "fired"]
+
+
+def test_without_catch_up_missed_runs_are_only_counted(office: Office) -> None:
+    office.make()
+    office.clock.advance(5 * HOUR_MS)
+    office.watch()
+    assert office.tasks() == []
+    assert office.view()["runs"]["missed"] == 5
+    assert office.actions() == ["created", "missed"]
+    _, task_id = office.fire_next()
+    assert office.tasks() == [task_id]
+
+
+@pytest.mark.parametrize("catch_up", [True, False])
+def test_a_pause_is_made_up_for_where_that_is_wanted(office: Office, catch_up: bool) -> None:
+    office.make(catch_up=catch_up)
+    office.change(enabled=False)
+    assert office.view()["next_run_at"] is None
+    office.clock.advance(7 * HOUR_MS)
+    office.watch()
+    assert office.tasks() == []
+    office.change(enabled=True)
+    office.watch()
+    assert len(office.tasks()) == int(catch_up)
+    assert office.view()["runs"]["missed"] == 7
+
+
+def test_a_year_of_missed_minutes_is_made_up_for_once(office: Office) -> None:
+    office.make(expression="cron(* * * * ? *)", catch_up=True)
+    office.clock.advance(365 * 24 * HOUR_MS)
+    office.watch()
+    office.watch()
+    assert len(office.tasks()) == 1
+    assert office.view()["runs"]["missed"] == 1000  # and more
+    assert office.view()["next_run_at"] == iso((office.clock() // MINUTE_MS + 1) * MINUTE_MS)
+
+
+def test_what_eventbridge_lost_is_told_again_when_a_run_is_missed(office: Office) -> None:
+    office.make()
+    office.aws.scheduler.schedules.clear()
+    office.clock.advance_to(office.item()["next_run_at"] + PATIENCE_MS)
+    office.watch()
+    assert set(office.aws.scheduler.schedules) == {ID}
+
+
+# --- EventBridge follows ------------------------------------------------------------------------
+
+
+def told(office: Office) -> dict[str, Any]:
+    """What EventBridge knows of the schedule."""
+    known = office.aws.scheduler.schedules[ID]
+    return {
+        "expression": known["ScheduleExpression"],
+        "timezone": known["ScheduleExpressionTimezone"],
+        "enabled": known["State"] == "ENABLED",
+    }
+
+
+def test_eventbridge_is_told_of_a_schedule_and_its_changes(office: Office) -> None:
+    view = office.make(timezone="Europe/Berlin")
+    assert view["in_sync"] is True
+    assert told(office) == {
+        "expression": HOURLY["expression"],
+        "timezone": "Europe/Berlin",
+        "enabled": True,
+    }
+    assert office.change(enabled=False, expression="rate(2 hours)")["in_sync"] is True
+    assert told(office) == {
+        "expression": "rate(2 hours)",
+        "timezone": "Europe/Berlin",
+        "enabled": False,
+    }
+    before = office.aws.counts["scheduler.UpdateSchedule"]
+    office.change(name="another")
+    assert office.aws.counts["scheduler.UpdateSchedule"] == before
+
+
+def test_a_changed_expression_counts_from_now(office: Office) -> None:
+    office.make()
+    office.clock.advance(HOUR_MS)
+    view = office.change(expression="cron(30 * * * ? *)")
+    office.clock.advance(MINUTE_MS)
+    office.watch()
+    assert view["next_run_at"] == iso(office.item()["next_run_at"])
+    assert office.view()["runs"]["missed"] == 0
+
+
+def _converged(office: Office) -> None:
+    office.clock.advance(MINUTE_MS)
+    assert office.watch()["failed"] == 0
+    item = office.item()
+    if item is None:
+        assert ID not in office.aws.scheduler.schedules
+        return
+    assert item["rev"] == item["synced_rev"]
+    assert told(office) == {name: item[name] for name in ("expression", "timezone", "enabled")}
+
+
+@pytest.mark.parametrize("number", range(1, 6))
+@pytest.mark.parametrize("what", ["make", "change", "delete"])
+def test_whatever_dies_after_any_call_the_watch_makes_eventbridge_agree(
+    office: Office, aws: Aws, what: str, number: int
+) -> None:
+    if what != "make":
+        office.make()
+    work = {
+        "make": lambda: office.make(),
+        "change": lambda: office.change(enabled=False),
+        "delete": lambda: office.run(scheduling.delete_schedule(office.desk, OWNER, "r", ID)),
+    }[what]
+    dying = CrashAfter(number)
+    aws.hooks.append(dying)
+    try:
+        work()
+    except Crash:
+        dying.left = -1
+    aws.hooks.clear()
+    _converged(office)
+    work() if what == "make" else None  # its repetition, with the same key
+    _converged(office)
+
+
+@pytest.mark.parametrize("operation", ["CreateSchedule", "UpdateSchedule", "DeleteSchedule"])
+@pytest.mark.parametrize("fault", [Refuse, LoseAnswer])
+def test_a_failing_eventbridge_leaves_the_change_stored_and_is_told_a_minute_later(
+    office: Office, aws: Aws, operation: str, fault: type[Hook]
+) -> None:
+    if operation != "CreateSchedule":
+        office.make()
+    aws.hooks.append(fault(f"scheduler.{operation}"))  # type: ignore[call-arg]
+    if operation == "CreateSchedule":
+        assert office.make()["in_sync"] is False
+    elif operation == "UpdateSchedule":
+        assert office.change(enabled=False)["in_sync"] is False
+    else:
+        office.run(scheduling.delete_schedule(office.desk, OWNER, "r", ID))
+        with pytest.raises(ScheduleNotFound):
+            office.view()
+    _converged(office)
+
+
+def test_two_changes_that_race_leave_eventbridge_with_the_last(office: Office, aws: Aws) -> None:
+    office.make()
+
+    class Between(Hook):
+        done = False
+
+        async def before(self, called: Called) -> None:
+            if called.name == "scheduler.UpdateSchedule" and not self.done:
+                self.done = True
+                change = {"expression": "rate(3 hours)"}
+                await scheduling.change_schedule(office.desk, change, OWNER, "other", ID)
+
+    aws.hooks.append(Between())
+    office.change(enabled=False)
+    assert told(office)["expression"] == "rate(3 hours)"
+    assert told(office)["enabled"] is False
+    assert office.view()["in_sync"] is True
+
+
+def test_a_firing_of_an_outdated_schedule_has_eventbridge_told_again(office: Office) -> None:
+    office.make()
+    old = dict(office.aws.scheduler.schedules[ID])
+    office.change(expression="cron(30 * * * ? *)")
+    office.aws.scheduler.schedules[ID] = old  # what a writer that hung for long may leave
+    office.clock.advance(HOUR_MS)
+    office.fire(office.clock() // HOUR_MS * HOUR_MS)
+    assert office.view()["in_sync"] is False
+    _converged(office)
+
+
+def test_what_eventbridge_refuses_for_good_is_shown_and_can_be_changed(office: Office) -> None:
+    office.aws.scheduler.refuse.add("cron(0 * * * ? *)")
+    view = office.make()
+    assert view["in_sync"] is False
+    assert "Invalid Schedule Expression" in view["sync_error"]
+    assert office.watch() == {"seen": 1, "failed": 0}
+    view = office.change(expression="rate(1 hour)")
+    assert (view["in_sync"], view["sync_error"]) == (True, None)
+
+
+def test_a_deleted_schedule_is_gone_everywhere_and_its_tasks_stay(
+    run: Run, office: Office, settings: Settings
+) -> None:
+    office.make(freshness={"max_lag_seconds": 60})
+    _, task_id = office.fire_next()
+    office.watch()
+    run(scheduling.delete_schedule(office.desk, OWNER, "request-9", ID))
+    with pytest.raises(ScheduleNotFound):
+        run(scheduling.delete_schedule(office.desk, OWNER, "request-9", ID))
+    assert office.aws.scheduler.schedules == {}
+    left = [item["pk"]["S"] for item in office.aws.items(settings.tasks_table)]
+    assert not any(pk.startswith("SCHEDULES#") for pk in left)
+    assert run(view_task(office.desk, task_id))["status"] == "pending"
+    deleted = office.trail()[-1]
+    assert (deleted["action"], deleted["by"]) == ("schedule.deleted", OWNER)
+    assert deleted["request_id"] == "request-9"
+
+
+# --- people -------------------------------------------------------------------------------------
+
+
+def test_a_repeated_creation_makes_one_schedule(run: Run, office: Office) -> None:
+    first = office.make()
+    office.clock.advance(1000)
+    assert office.make() == first
+    found, following = run(scheduling.list_schedules(office.desk, OWNER, 10, None))
+    assert [entry["schedule_id"] for entry in found] == [ID]
+    assert following is None
+
+
+def test_pages_list_every_schedule_of_the_owner_once(run: Run, office: Office, aws: Aws) -> None:
+    ids = [ID[:-1] + str(number) for number in range(7)]
+    for schedule_id in ids:
+        office.make(schedule_id)
+    run(scheduling.create_schedule(office.desk, HOURLY, "somebody", "r", ID[:-1] + "9"))
+    run(scheduling.delete_schedule(office.desk, OWNER, "r", ids.pop(3)))
+    aws.dynamodb.tables["tasks"].page_items = 2
+    seen: list[str] = []
+    after = None
+    while True:
+        found, after = run(scheduling.list_schedules(office.desk, OWNER, 2, after))
+        seen += [entry["schedule_id"] for entry in found]
+        if after is None:
+            break
+    assert seen == ids
+
+
+def test_schedules_are_in_no_list_of_tasks(run: Run, office: Office) -> None:
+    office.make()
+    desk = office.desk
+    page, _ = run(desk.tasks.page_of_owner(OWNER, desk.now_ms(), 10, None, None, None))
+    assert page == []
+    assert run(desk.tasks.active(desk.now_ms())) == []
+
+
+def test_somebody_elses_schedule_is_not_found(run: Run, office: Office) -> None:
+    office.make()
+    for work in (
+        scheduling.view_schedule(office.desk, "somebody", ID),
+        scheduling.run_now(office.desk, "somebody", "r", ID, "t"),
+        scheduling.delete_schedule(office.desk, "somebody", "r", ID),
+    ):
+        with pytest.raises(ScheduleNotFound):
+            run(work)
+
+
+def test_changes_are_audited_with_before_and_after_and_by_whom(office: Office) -> None:
+    office.make()
+    office.change(enabled=False)
+    office.change(enabled=True, expression="rate(2 hours)", name="every other")
+    office.change(name="every other")  # nothing changes
+    events = office.trail()
+    assert office.actions() == ["created", "disabled", "changed", "enabled"]
+    assert {(event["by"], event["request_id"]) for event in events[1:]} == {(OWNER, "request-2")}
+    changed = events[2]
+    parts = [json.loads(changed[side]) for side in ("before", "after")]
+    assert parts == [
+        {"name": "hourly", "expression": "cron(0 * * * ? *)"},
+        {"name": "every other", "expression": "rate(2 hours)"},
+    ]
+
+
+def test_a_change_to_nothing_that_runs_is_refused(office: Office) -> None:
+    office.make()
+    with pytest.raises(InvalidRequest, match="no run is left"):
+        office.change(expression="cron(0 6 * * ? 2020)")
+
+
+def test_the_watch_goes_on_though_one_schedule_fails(
+    run: Run, bench: Bench, office: Office
+) -> None:
+    other = ID[:-1] + "2"
+    office.make(catch_up=True)
+    office.make(other, catch_up=True)
+    office.clock.advance(2 * HOUR_MS)
+    office.aws.hooks.append(Refuse("dynamodb.PutItem"))
+    assert office.watch() == {"seen": 2, "failed": 1}
+    office.watch()
+    assert len(office.tasks()) == 2

@@ -51,12 +51,9 @@ def test_any_environment_gives_settings_or_one_sentence_that_names_the_variable(
         ("BUDGET_PERCENT", "101"),
         ("DEFAULT_TIMEFRAMES", "1m,2m"),
         ("DEFAULT_TIMEFRAMES", ""),
-        ("SCHEDULE_TIMEFRAMES", "1x"),
         ("DEFAULT_SYMBOLS", "BTC USDT"),
         ("EXCHANGE_URL", "data-api.binance.vision"),
         ("EXCHANGE", "Binance!"),
-        ("SCHEDULE_EXPRESSION", "every hour"),
-        ("SCHEDULE_ENABLED", "yes"),
         ("LOG_LEVEL", "LOUD"),
         ("COLLECT_TIMEOUT_SECONDS", "901"),
         ("COLLECT_TIMEOUT_SECONDS", "29"),
@@ -78,6 +75,5 @@ def test_a_default_page_must_fit_into_the_largest_page() -> None:
 
 
 def test_lists_are_split_at_commas_and_trimmed() -> None:
-    settings = from_environ({"DEFAULT_SYMBOLS": " BTCUSDT , ETHUSDT ,", "SCHEDULE_ENABLED": "True"})
+    settings = from_environ({"DEFAULT_SYMBOLS": " BTCUSDT , ETHUSDT ,"})
     assert settings.default_symbols == ("BTCUSDT", "ETHUSDT")
-    assert settings.schedule_enabled is True

@@ -1,0 +1,195 @@
+"""Schedules, in the Tasks table.
+
+    pk                  sk            holds
+    SCHEDULES#<owner>   SCHED#<id>    what it is: schedule_id, name, expression, timezone, request
+                                      (zlib JSON), enabled, overlap, catch_up, max_lag_seconds,
+                                      created_at, updated_at, by, request_id, removed
+                                      where it stands: firings.py
+                                      rev (of what EventBridge Scheduler must know), synced_rev,
+                                      version (of the item)
+    SCHEDULES#<owner>   LAG#<id>      what was measured last: measured_at, lag_seconds, timeframes
+
+Index active: active = "schedule" while the watch has to look at it. No attribute `owner`: index
+by_owner lists tasks. An item is always replaced whole, on the condition that its version is the one
+that was read; so every change is a pure function of what was there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalicelib.attributes import item_from_wire, item_to_wire, to_wire
+from chalicelib.errors import CallFailed, ConditionFailed
+from chalicelib.firings import is_watched
+from chalicelib.gateways.aws import Call
+
+Item = dict[str, Any]
+_PREFIX = "SCHEDULES#"
+_UNREAD_RETRIES = 8
+
+
+class ScheduleTable:
+    def __init__(self, call: Call, table: str) -> None:
+        self._call = call
+        self._table = table
+
+    async def create(self, owner: str, schedule: Item) -> Item:
+        """Store a new schedule; what stands there where the id exists (a repeated call)."""
+        item = _stored({**schedule, **_key(owner, schedule["schedule_id"]), "version": 1})
+        try:
+            await self._put(item, "attribute_not_exists(pk)", {})
+        except ConditionFailed:
+            found = await self.read(owner, schedule["schedule_id"])
+            if found is None:
+                raise
+            return found
+        return item
+
+    async def read(self, owner: str, schedule_id: str) -> Item | None:
+        answer = await self._call(
+            "dynamodb",
+            "GetItem",
+            TableName=self._table,
+            Key=item_to_wire(_key(owner, schedule_id)),
+            ConsistentRead=True,
+        )
+        return item_from_wire(answer["Item"]) if "Item" in answer else None
+
+    async def replace(self, seen: Item, new: Item) -> Item:
+        """Store `new` where `seen` still stands. Raises ConditionFailed where it does not."""
+        item = _stored({**new, "version": seen["version"] + 1})
+        await self._put(item, "version = :version", {":version": to_wire(seen["version"])})
+        return item
+
+    async def delete(self, seen: Item) -> None:
+        """Forget a schedule and its lag. Raises ConditionFailed where it has changed since."""
+        owner, schedule_id = owner_of(seen), seen["schedule_id"]
+        await self._call(
+            "dynamodb", "DeleteItem", TableName=self._table, Key=_lag_key(owner, schedule_id)
+        )
+        await self._call(
+            "dynamodb",
+            "DeleteItem",
+            TableName=self._table,
+            Key=item_to_wire(_key(owner, schedule_id)),
+            ConditionExpression="attribute_not_exists(pk) OR version = :version",
+            ExpressionAttributeValues={":version": to_wire(seen["version"])},
+        )
+
+    async def page_of_owner(
+        self, owner: str, limit: int, after: str | None
+    ) -> tuple[list[Item], str | None]:
+        """One page of an owner's schedules by id, and the id after which the next one starts."""
+        # Right behind `after`: ids are of one length, and ! sorts before their characters.
+        low = f"SCHED#{after}!" if after else "SCHED#"
+        found: list[Item] = []
+        start: dict[str, Any] = {}
+        while len(found) <= limit:
+            answer = await self._call(
+                "dynamodb",
+                "Query",
+                TableName=self._table,
+                KeyConditionExpression="pk = :pk AND sk BETWEEN :low AND :high",
+                FilterExpression="attribute_not_exists(removed)",
+                ExpressionAttributeValues={
+                    ":pk": to_wire(_PREFIX + owner),
+                    ":low": to_wire(low),
+                    ":high": {"S": "SCHED#~"},
+                },
+                ConsistentRead=True,
+                **start,
+            )
+            found += map(item_from_wire, answer["Items"])
+            if "LastEvaluatedKey" not in answer:
+                break
+            start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+        page = found[:limit]
+        return page, page[-1]["schedule_id"] if len(found) > limit else None
+
+    async def watched(self) -> list[Item]:
+        """Every schedule that someone has to look at, read consistently."""
+        keys: list[dict[str, Any]] = []
+        start: dict[str, Any] = {}
+        while True:
+            answer = await self._call(
+                "dynamodb",
+                "Query",
+                TableName=self._table,
+                IndexName="active",
+                KeyConditionExpression="active = :active",
+                ExpressionAttributeValues={":active": {"S": "schedule"}},
+                **start,
+            )
+            keys += [{name: row[name] for name in ("pk", "sk")} for row in answer["Items"]]
+            if "LastEvaluatedKey" not in answer:
+                break
+            start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+        found = await self._batch(keys)
+        return sorted(found, key=lambda item: str(item["created_key"]))
+
+    async def write_lag(self, schedule: Item, lag: Item) -> None:
+        key = _lag_key(owner_of(schedule), schedule["schedule_id"])
+        await self._call(
+            "dynamodb", "PutItem", TableName=self._table, Item={**key, **item_to_wire(lag)}
+        )
+
+    async def read_lag(self, schedule: Item) -> Item | None:
+        """What was measured last; None before the first time."""
+        answer = await self._call(
+            "dynamodb",
+            "GetItem",
+            TableName=self._table,
+            Key=_lag_key(owner_of(schedule), schedule["schedule_id"]),
+        )
+        return item_from_wire(answer["Item"]) if "Item" in answer else None
+
+    async def _batch(self, keys: list[dict[str, Any]]) -> list[Item]:
+        found: list[Item] = []
+        for at in range(0, len(keys), 100):
+            left = keys[at : at + 100]
+            for _ in range(_UNREAD_RETRIES):
+                answer = await self._call(
+                    "dynamodb",
+                    "BatchGetItem",
+                    RequestItems={self._table: {"Keys": left, "ConsistentRead": True}},
+                )
+                found += map(item_from_wire, answer["Responses"].get(self._table, []))
+                left = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
+                if not left:
+                    break
+            else:
+                raise CallFailed("dynamodb", "BatchGetItem", "Unprocessed", "schedules not read")
+        # The index may lag behind: what is over has left it by its item.
+        return [item for item in found if "active" in item]
+
+    async def _put(self, item: Item, condition: str, values: dict[str, Any]) -> None:
+        more = {"ExpressionAttributeValues": values} if values else {}
+        await self._call(
+            "dynamodb",
+            "PutItem",
+            TableName=self._table,
+            Item=item_to_wire(item),
+            ConditionExpression=condition,
+            **more,
+        )
+
+
+def owner_of(schedule: Item) -> str:
+    return str(schedule["pk"]).removeprefix(_PREFIX)
+
+
+def _stored(item: Item) -> Item:
+    """The item with, or without, its keys in index `active`."""
+    index = {"active": "schedule"} if is_watched(item) else {}
+    bare = {name: value for name, value in item.items() if name not in ("active", "created_key")}
+    if index:
+        index["created_key"] = f"{item['created_at']:013d}#{item['schedule_id']}"
+    return {**bare, **index}
+
+
+def _key(owner: str, schedule_id: str) -> dict[str, str]:
+    return {"pk": _PREFIX + owner, "sk": f"SCHED#{schedule_id}"}
+
+
+def _lag_key(owner: str, schedule_id: str) -> dict[str, Any]:
+    return item_to_wire({"pk": _PREFIX + owner, "sk": f"LAG#{schedule_id}"})
