@@ -73,7 +73,7 @@ class AuditTable:
             ScanIndexForward=False,
             Limit=most,
         )
-        return [{**_event(item), "seq": _seq(item)} for item in answer["Items"]]
+        return [{**event_of(item), "seq": _seq(item)} for item in answer["Items"]]
 
     async def after(self, subject: str, seq: int, most: int) -> list[tuple[int, Event]]:
         """Up to `most` events of a chain behind number `seq`, in order, each with its number.
@@ -93,7 +93,7 @@ class AuditTable:
             ConsistentRead=True,
             Limit=most,
         )
-        return [(_seq(item), _event(item)) for item in answer["Items"]]
+        return [(_seq(item), event_of(item)) for item in answer["Items"]]
 
     async def of_day(
         self, day: str, after: str, until: str, most: int
@@ -122,7 +122,7 @@ class AuditTable:
         )
         items = answer["Items"]
         following = items[-1]["sk_time"]["S"] if "LastEvaluatedKey" in answer and items else None
-        return [(item["sk_time"]["S"], _event(item)) for item in items], following
+        return [(item["sk_time"]["S"], event_of(item)) for item in items], following
 
     async def knows(self, task_id: str) -> bool:
         """Whether anything ever happened to a task of this id."""
@@ -146,7 +146,8 @@ def _seq(wire: dict[str, Any]) -> int:
     return int(wire["sk"]["S"])
 
 
-def _event(wire: dict[str, Any]) -> Event:
+def event_of(wire: dict[str, Any]) -> Event:
+    """The event that an item holds, in wire form."""
     event = {name: _told(wire[name]) if name in wire else None for name in FIELDS}
     for name in _AS_JSON:
         event[name] = _parsed(event[name])

@@ -17,10 +17,12 @@ from typing import Any
 from chalicelib import batches, collecting, finishing, tasks, viewing
 from chalicelib.collecting import Outcome
 from chalicelib.gateways import task_table
+from chalicelib.gateways.audit_table import AuditTable
 from chalicelib.gateways.candle_store import CandleStore
 from chalicelib.gateways.prog_items import failed_units
 from chalicelib.gateways.task_table import TaskTable
 from chalicelib.gateways.work_queue import WorkQueue
+from chalicelib.recording import Trail
 from tests.simulation.running import play
 from tests.simulation.world import World
 
@@ -204,6 +206,25 @@ def _old_failures_too(_: Any) -> Any:
     return totals
 
 
+def _never_looking_back(_: Any) -> Any:
+    async def find(self: Any, subject: str, place: Any) -> Any:
+        await self._back(subject, 0)
+        return None, False
+
+    return find
+
+
+def _overwriting(original: Any) -> Any:
+    async def add(self: Any, event: Any, ttl: int) -> None:
+        async def call(service: str, operation: str, **parameters: Any) -> Any:
+            del parameters["ConditionExpression"]
+            return await self._call(service, operation, **parameters)
+
+        await original(AuditTable(call, self._table), event, ttl)
+
+    return add
+
+
 def _no_sweep(world: World) -> None:
     world.sweeps = False
 
@@ -239,6 +260,8 @@ MUTANTS = (
     Mutant("batch failure keyed wrongly", replacing(batches, "_each", _keyed_by_receipt)),
     Mutant("cancel leaves items open", replacing(finishing, "close_progs", _not_closing)),
     Mutant("items are full at once", replacing(finishing, "is_full", lambda _: lambda prog: True)),
+    Mutant("the trail never looks back", replacing(Trail, "_find", _never_looking_back)),
+    Mutant("the trail overwrites", replacing(AuditTable, "add", _overwriting)),
     Mutant("the rest is not handed on", replacing(collecting, "_hand_on", _dropping_the_rest)),
     Mutant(
         "failures of older attempts count",
