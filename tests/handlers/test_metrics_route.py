@@ -1,0 +1,128 @@
+"""GET /metrics as Prometheus would read it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from chalicelib.gateways.aws import run
+from chalicelib.submitting import submit_collection
+from tests.doubles.faults import Refuse
+
+BODY = {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}
+
+
+def scraped(text: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
+    """Metric -> labels -> value, by Prometheus's own parser; a series twice fails."""
+    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+    for family in text_string_to_metric_families(text):
+        assert family.documentation
+        assert family.type in ("gauge", "counter")
+        for sample in family.samples:
+            series = found.setdefault(sample.name, {})
+            labels = tuple(sorted(sample.labels.items()))
+            assert labels not in series
+            series[labels] = sample.value
+    return found
+
+
+@pytest.fixture
+def metrics(http: Any) -> Any:
+    return lambda: scraped(http("GET", "/metrics").body.decode())
+
+
+def test_the_content_type_is_prometheus_own(http: Any) -> None:
+    answer = http("GET", "/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert answer.body.endswith(b"\n")
+
+
+def test_it_takes_no_parameters_and_is_a_problem_document_where_something_fails(
+    http: Any, aws: Any
+) -> None:
+    assert http("GET", "/metrics?match=all").status_code == 400
+    aws.hooks.append(Refuse("dynamodb.Query"))
+    answer = http("GET", "/metrics")
+    assert answer.status_code == 503
+    assert answer.json_body["reason"] == "BACKEND_UNAVAILABLE"
+
+
+def test_tasks_and_queues_are_counted_as_they_are(http: Any, metrics: Any, desk: Any) -> None:
+    before = metrics()
+    assert before["data_collector_active_tasks"] == {(): 0}
+    for _ in range(3):
+        http("POST", "/start", BODY)
+    found = metrics()
+    assert found["data_collector_tasks"] == {
+        (("state", "pending"),): 3,
+        (("state", "running"),): 0,
+    }
+    assert found["data_collector_active_tasks"] == {(): 3}
+    assert found["data_collector_active_tasks_complete"] == {(): 1}
+    depths = found["data_collector_queue_messages"]
+    assert depths[("queue", "plan"), ("state", "visible")] == 3
+    assert {dict(labels)["queue"] for labels in depths} == {
+        *run(desk.queue.depths()),
+        "webhooks",
+        "webhook_dead_letters",
+    }
+
+
+def test_counters_grow_with_what_was_counted_and_begin_at_zero(metrics: Any, desk: Any) -> None:
+    assert set(metrics()["data_collector_task_events_total"].values()) == {0}
+    run(desk.totals.count("one", "task.completed", desk.now_ms()))
+    run(desk.totals.count("one", "task.completed", desk.now_ms()))
+    run(desk.totals.count("two", "webhook.failed", desk.now_ms()))
+    found = metrics()
+    assert found["data_collector_task_events_total"][(("event", "completed"),)] == 1
+    assert found["data_collector_webhook_deliveries_total"] == {
+        (("outcome", "delivered"),): 0,
+        (("outcome", "failed"),): 1,
+    }
+
+
+def test_the_exchanges_brakes_and_the_ages_of_what_is_stored_are_told(
+    metrics: Any, desk: Any, clock: Any
+) -> None:
+    found = metrics()
+    assert "data_collector_prices_age_seconds" not in found
+    assert found["data_collector_breaker_open"] == {(): 0}
+    run(desk.market.write_prices({"BTCUSDT": "1"}, desk.now_ms()))
+    assert run(desk.market.take_weight(70, 4800, desk.now_ms())) == 0
+    run(desk.market.pause(desk.now_ms() + 90_000, "HTTP 429"))
+    clock.advance(2_500)
+    found = metrics()
+    assert found["data_collector_prices_age_seconds"] == {(): 2.5}
+    assert found["data_collector_exchange_weight_limit"] == {(): 4800}
+    assert found["data_collector_exchange_weight_used"] == {(): 70}
+    assert found["data_collector_exchange_weight_left"] == {(): 4730}
+    assert found["data_collector_breaker_open"] == {(): 1}
+    assert found["data_collector_breaker_open_seconds"] == {(): 87.5}
+    assert found["data_collector_catalogue_symbols"] == {(): 2}
+    clock.advance(60_000)
+    assert metrics()["data_collector_exchange_weight_used"] == {(): 0}
+
+
+def test_neither_its_calls_nor_its_series_grow_with_what_there_is(
+    metrics: Any, desk: Any, aws: Any
+) -> None:
+    run(desk.market.write_prices({"BTCUSDT": "1"}, desk.now_ms()))
+    aws.counts.clear()
+    few = metrics()
+    calls = dict(aws.counts)
+    symbols = {f"COIN{number}USDT": "TRADING" for number in range(3000)}
+    run(desk.market.write_catalogue(symbols, 6000, desk.now_ms()))
+    run(desk.market.write_prices(dict.fromkeys(symbols, "1"), desk.now_ms()))
+    for number in range(300):
+        run(submit_collection(desk, {**BODY, "symbols": [f"COIN{number}USDT"]}, "me", "r"))
+    aws.counts.clear()
+    many = metrics()
+    assert dict(aws.counts) == calls
+    assert sum(calls.values()) < 20
+    assert {name: set(series) for name, series in few.items()} == {
+        name: set(series) for name, series in many.items()
+    }
+    assert many["data_collector_active_tasks"] == {(): 300}
