@@ -182,7 +182,7 @@ class World:
         queues = self.aws.sqs.queues.values()
         if any(queue.messages for queue in queues) or self._streamed < len(self.records()):
             return False
-        return not any("active" in item for item in self.aws.items("tasks"))
+        return not any(item.get("active") == {"S": "1"} for item in self.aws.items("tasks"))
 
     def _unrest(self) -> dict[str, Any]:
         return {
@@ -191,7 +191,7 @@ class World:
             "active": [
                 (item["pk"]["S"], item["state"]["S"])
                 for item in self.aws.items("tasks")
-                if "active" in item
+                if item.get("active") == {"S": "1"}
             ],
             "running": len(self._tasks),
             "stream": (self._streamed, len(self.records())),
