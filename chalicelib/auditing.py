@@ -54,14 +54,14 @@ async def _of_subject(
     seq = _position(query.token, int) if query.token else 0
     found: list[Event] = []
     for _ in range(_MOST_QUERIES):
-        events = await desk.audit.after(subject, seq, _PAGE)
+        events, more = await desk.audit.after(subject, seq, _PAGE)
         for number, event in events:
             if _matches(query, event):
                 if len(found) == query.page_size:
                     return found, _token(seq)
                 found.append(event)
             seq = number
-        if len(events) < _PAGE:
+        if not more:
             return found, None
     return found, _token(seq)
 

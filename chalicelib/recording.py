@@ -21,6 +21,7 @@ from chalicelib.changes import Change, change_of
 from chalicelib.errors import CallFailed, ConditionFailed
 from chalicelib.happenings import Happening, of_change
 from chalicelib.logs import log
+from chalicelib.measuring import measure_changes
 from chalicelib.metrics import count
 from chalicelib.naming import named
 from chalicelib.publishing import publish
@@ -92,6 +93,16 @@ async def _record_batch(desk: Desk, table: str, records: list[Record]) -> None:
     error = await _trouble(lambda: announce(desk, changes))
     if error:
         log("announcing_failed", level="error", error=error)
+    measure_changes(changes)
+    for event in events:
+        kind, _, subject = str(event.get("subject", "")).partition(":")
+        if kind == "task":  # the owner is in the trail; logs are read by more people
+            log(
+                "happened",
+                task_id=subject,
+                attempt=event.get("attempt"),
+                action=event.get("action"),
+            )
 
 
 async def _trouble(work: Callable[[], Awaitable[None]]) -> str | None:
@@ -184,7 +195,7 @@ class Trail:
             before = events[-1]["seq"] if events else None
             more = await self._desk.audit.newest(subject, most, before)
             events = [*events, *more]
-            whole = len(more) < most or events[-1]["seq"] == 1
+            whole = not more or events[-1]["seq"] == 1
             self._ends[subject] = events, whole
         return events[at] if at < len(events) else None
 

@@ -75,10 +75,13 @@ class AuditTable:
         )
         return [{**event_of(item), "seq": _seq(item)} for item in answer["Items"]]
 
-    async def after(self, subject: str, seq: int, most: int) -> list[tuple[int, Event]]:
+    async def after(
+        self, subject: str, seq: int, most: int
+    ) -> tuple[list[tuple[int, Event]], bool]:
         """Up to `most` events of a chain behind number `seq`, in order, each with its number.
 
-        The number is the key's: an event that was altered may claim another.
+        The number is the key's: an event that was altered may claim another. Also whether there
+        may be more.
         """
         answer = await self._call(
             "dynamodb",
@@ -93,7 +96,8 @@ class AuditTable:
             ConsistentRead=True,
             Limit=most,
         )
-        return [(_seq(item), event_of(item)) for item in answer["Items"]]
+        found = [(_seq(item), event_of(item)) for item in answer["Items"]]
+        return found, "LastEvaluatedKey" in answer
 
     async def of_day(
         self, day: str, after: str, until: str, most: int
