@@ -267,7 +267,9 @@ def test_a_schedule_of_every_symbol_promises_for_those_that_trade(
 def test_a_measuring_that_dies_after_any_call_ends_in_one_repair_that_helps(
     run: Run, promise: Promise, aws: Aws, number: int
 ) -> None:
-    promise.clock.advance(4 * MINUTE)
+    patience = {"freshness": {"max_lag_seconds": 600}}
+    run(scheduling.change_schedule(promise.bench, patience, OWNER, "r", ID))
+    promise.clock.advance(12 * MINUTE)
     dying = CrashAfter(number)
     aws.hooks.append(dying)
     try:
