@@ -116,7 +116,7 @@ class Aws:
                 settings.webhook_queue_url: Queue(
                     hidden, storage.WEBHOOK_RECEIVES, settings.webhook_dead_letter_queue_url
                 ),
-                settings.webhook_dead_letter_queue_url: Queue(60),
+                settings.webhook_dead_letter_queue_url: Queue(60, consumed=False),
                 settings.push_queue_url: Queue(90, fifo=True),
             },
             {settings.candles_bucket: Bucket()},

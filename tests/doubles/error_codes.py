@@ -122,6 +122,26 @@ TROUBLES: dict[str, tuple[Trouble, ...]] = {
         *_codes("ItemCollectionSizeLimitExceededException", "ReplicatedWriteConflictException"),
         Trouble("UnprocessedItems", Moment.PARTLY),
     ),
+    "dynamodb.TransactWriteItems": (
+        *_DYNAMODB_WRITE,
+        *_codes(
+            "IdempotentParameterMismatchException",
+            "TransactionCanceledException",
+            "TransactionInProgressException",
+        ),
+    ),
+    "events.PutEvents": (
+        *_codes(
+            "AccessDeniedException",
+            "InternalException",
+            "InternalFailure",
+            "ResourceNotFoundException",
+            "ThrottlingException",
+            "ValidationException",
+        ),
+        *_DROPPED,
+        Trouble("Failed entries", Moment.PARTLY),
+    ),
     "sqs.SendMessage": (*_SQS, *_codes("InvalidMessageContents", "KmsThrottled")),
     "sqs.SendMessageBatch": (
         *_SQS,
@@ -221,7 +241,9 @@ class OneError(Hook):
         if self._trouble.moment is Moment.BEFORE:
             raise self._failed(called)
         if self._trouble.moment is Moment.PARTLY:
-            if called.service == "sqs":
+            if called.service == "events":
+                self._aws.events.refuse_next = len(called.parameters["Entries"])
+            elif called.service == "sqs":
                 queue = self._aws.sqs.queues[called.parameters["QueueUrl"]]
                 queue.refuse_next = len(called.parameters["Entries"])
             else:

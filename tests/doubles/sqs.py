@@ -44,6 +44,8 @@ class Queue:
     messages: list[Message] = field(default_factory=list)
     refuse_next: int = 0
     fifo: bool = False
+    #: Off where no function takes what is in it, only a person would.
+    consumed: bool = True
     seen: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
 
 
@@ -183,8 +185,9 @@ class Sqs:
         return [message.body for message in self.queues[url].messages]
 
     def next_visible_at(self) -> int | None:
-        """When the first message of all queues is or becomes visible; None where all are empty."""
-        times = [m.visible_at for queue in self.queues.values() for m in queue.messages]
+        """When the first message that is consumed is or becomes visible; None where none is left."""
+        consumed = [queue for queue in self.queues.values() if queue.consumed]
+        times = [message.visible_at for queue in consumed for message in queue.messages]
         return min(times, default=None)
 
     def _send(self, queue: Queue, entry: dict[str, Any]) -> str:

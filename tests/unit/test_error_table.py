@@ -37,6 +37,7 @@ from chalicelib.budget import Budget
 from chalicelib.errors import CallFailed, CollectorError
 from chalicelib.requests import CollectionRequest
 from chalicelib.settings import Settings
+from chalicelib.webhooks import Answer
 from infra.package import ROOT
 from tests.doubles.aws import Aws, Called, Hook
 from tests.doubles.clock import Clock, SimulatedLoop
@@ -52,6 +53,7 @@ from tests.doubles.error_codes import (
 from tests.doubles.exchange import Exchange
 from tests.doubles.faults import Meanwhile, is_update_of
 from tests.doubles.fleet import Crash
+from tests.doubles.senders import Sender
 from tests.simulation.checks import check_history
 from tests.simulation.small import small_plans
 
@@ -74,6 +76,9 @@ PUSH = "apigatewaymanagementapi.PostToConnection"
 SILENT = {
     ("work_queue.WorkQueue.retry_later", "sqs.ChangeMessageVisibility"): (
         "only the wait before the next delivery is lost; the visibility timeout stands instead"
+    ),
+    ("webhook_queue.WebhookQueue.retry_later", "sqs.ChangeMessageVisibility"): (
+        "as for the work queues"
     ),
     ("connection_table.ConnectionTable.send", PUSH): (
         "GoneException is the documented answer for a closed connection: its rows are deleted"
@@ -111,6 +116,7 @@ class Life:
         self.loop = SimulatedLoop(self.clock)
         self.bench = wiring.bench_over(self.aws, self.settings, self.clock, self.exchange)  # type: ignore[arg-type]
         self.budget = Budget(self.bench)
+        self.sender = Sender()
         self.edge = "nobody"
         self.surfaced: set[str] = set()
         self.error: OneError | None = None
@@ -162,6 +168,7 @@ class Life:
             "urgent": (self.settings.urgent_queue_url, 2, self._collect),
             "work": (self.settings.work_queue_url, 2, self._collect),
             "bury": (self.settings.dead_letter_queue_url, 10, self._bury),
+            "webhooks": (self.settings.webhook_queue_url, 10, self._deliver),
         }[name]
         records = self.aws.sqs.receive(url, most)
         if not records:
@@ -183,6 +190,9 @@ class Life:
 
     async def _bury(self, event: dict[str, Any]) -> dict[str, Any]:
         return await batches.bury_batch(self.bench, event)
+
+    async def _deliver(self, event: dict[str, Any]) -> dict[str, Any]:
+        return await batches.deliver_batch(self.bench, self.sender, event)
 
     def stream(self) -> None:
         """Hand the stream's new records on; a batch that fails comes again."""
@@ -240,7 +250,7 @@ class Life:
         until = self.clock() + PATIENCE_MS
         while True:
             self.stream()
-            if sum(self.deliver(name) for name in ("plan", "urgent", "work", "bury")):
+            if sum(self.deliver(name) for name in ("plan", "urgent", "work", "bury", "webhooks")):
                 continue
             at_ms = self.aws.sqs.next_visible_at()
             if at_ms is None and not self.active() and self.streamed == len(self.records()):
@@ -579,6 +589,23 @@ def keys_that_are_rejected_and_taken_over(life: Life) -> None:
     life.settle()
 
 
+def a_webhook_with_trouble(life: Life) -> None:
+    """Tried again, delivered, and given up, after so long that it must be kept for longer."""
+    life.sender.answers = [Answer(503), Answer(204), Answer(404)]
+    hook = {"url": "https://hooks.acme.com/in", "secret": "x" * 24}
+    task_id = life.start(
+        webhook={**hook, "events": ["task.started", "task.cancelled"]}, timeout_seconds=604_800
+    )
+    life.deliver("plan")
+    life.stream()
+    life.deliver("webhooks")
+    life.clock.advance(5 * 86_400_000)
+    life.cancel(task_id)
+    life.settle()
+    life.ask("GET", f"/task/{task_id}")
+    life.ask("GET", "/metrics")
+
+
 def an_expired_task(life: Life) -> None:
     task_id = life.start()
     life.settle()
@@ -615,6 +642,7 @@ STORIES = (
     a_refresh_while_the_exchange_is_down,
     sockets,
     keys_that_are_rejected_and_taken_over,
+    a_webhook_with_trouble,
     an_expired_task,
 )
 Story = Callable[[Life], None]
