@@ -40,16 +40,16 @@ class DayNotOver(CollectorError):
 
 
 async def export_audit(bench: Bench, day: str | None = None) -> list[str]:
-    """Export every day up to `day` (None: yesterday) that is not exported; returns which.
+    """Export every day up to `day` (None: the last that is over) that is not; returns which.
 
     Safe to repeat: what is exported is left as it is. Raises DayNotOver, ValueError for what is
     no date, or CallFailed.
     """
-    today = bench.now_ms() // DAY * DAY
-    target = today - DAY if day is None else parse_time(day)
+    over = (bench.now_ms() - PATIENCE_MS) // DAY * DAY - DAY
+    target = over if day is None else parse_time(day)
     if target % DAY:
         raise ValueError(f"{day!r} is no date like 2026-11-23")
-    if target + DAY + PATIENCE_MS > bench.now_ms():
+    if target > over:
         raise DayNotOver(f"{_date(target)} is not over yet")
     days, before = await _missing(bench, target)
     for each in days:
