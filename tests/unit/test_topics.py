@@ -37,16 +37,19 @@ def test_only_the_list_of_tasks_is_each_owners_own() -> None:
 
 @given(st.text() | st.integers() | st.none() | st.lists(st.text()))
 def test_whatever_is_no_topic_is_refused_with_a_reason(name: object) -> None:
-    try:
-        assert str(parse(name)) == name
-    except InvalidRequest as refused:
-        assert refused.reason == "UNKNOWN_TOPIC"
+    known = isinstance(name, str) and (name == "tasks" or name.startswith(("task:", "prices:")))
+    if not known:
+        with pytest.raises(InvalidRequest) as refused:
+            parse(name)
+        assert refused.value.reason == "UNKNOWN_TOPIC"
 
 
 @pytest.mark.parametrize(
     "name",
-    ["", "prices", "prices:", "tasks:me", "tasks@me", "task:", "task:a b", "task:" + "x" * 65]
-    + ["candles:BTCUSDT", "candles:BTCUSDT:2m", "candles::1m", "candles:BTCUSDT:1m:", "Tasks"],
+    [
+        *("", "prices", "prices:", "tasks:me", "tasks@me", "task:", "task:a b", "task:" + "x" * 65),
+        *("candles:BTCUSDT", "candles:BTCUSDT:2m", "candles::1m", "candles:BTCUSDT:1m:", "Tasks"),
+    ],
 )
 def test_a_name_that_is_almost_one_is_refused(name: str) -> None:
     with pytest.raises(InvalidRequest):

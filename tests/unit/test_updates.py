@@ -103,9 +103,11 @@ def test_an_update_arrives_as_it_was_sent(text: str, kind: str, number: int) -> 
 
 @pytest.mark.parametrize(
     "body",
-    ["", "null", "7", "[]", "{}", '{"stream": "tasks"}', "[" * 30_000]
-    + ['{"stream":"s","kind":"noise","about":"","changed_at":1,"number":"1","content":{}}']
-    + ['{"stream":"s","kind":"state","about":"","changed_at":1,"number":"1","content":[]}'],
+    [
+        *("", "null", "7", "[]", "{}", '{"stream": "tasks"}', "[" * 30_000),
+        '{"stream":"s","kind":"noise","about":"","changed_at":1,"number":"1","content":{}}',
+        '{"stream":"s","kind":"state","about":"","changed_at":1,"number":"1","content":[]}',
+    ],
 )
 def test_a_body_that_is_no_update_is_poison(body: str) -> None:
     with pytest.raises(PoisonMessage):
