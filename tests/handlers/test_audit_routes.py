@@ -1,0 +1,151 @@
+"""GET /audit over HTTP: who may see what, which questions are refused, how pages go on."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from chalicelib.chaining import FIELDS, verify
+from chalicelib.gateways.aws import run
+from chalicelib.recording import record_task_changes
+from chalicelib.routes import web
+from chalicelib.wiring import Desk
+from tests.doubles.aws import Aws
+from tests.doubles.clock import Clock
+from tests.handlers.conftest import Http
+from tests.handlers.test_http import problem
+
+START = {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}
+
+
+@pytest.fixture
+def stream(aws: Aws, desk: Desk) -> Any:
+    records = lambda: aws.stream_event("tasks")["Records"]  # noqa: E731
+    return lambda: run(record_task_changes(desk, records()))
+
+
+@pytest.fixture
+def cancelled(http: Http, stream: Any) -> str:
+    """The id of a task that was submitted and cancelled, and whose trail is written."""
+    task_id: str = http("POST", "/start", START).json_body["task_id"]
+    assert http("POST", f"/task/{task_id}/cancel").status_code == 202
+    stream()
+    return task_id
+
+
+def test_a_tasks_trail_is_whole_and_newest_last(http: Http, cancelled: str) -> None:
+    answer = http("GET", f"/audit?task_id={cancelled}")
+    assert answer.status_code == 200
+    events = answer.json_body["events"]
+    assert [event["action"] for event in events] == [
+        "task.submitted",
+        "task.cancelled",
+        "task.stopped",
+    ]
+    assert answer.json_body["next_page_token"] is None
+    assert all(set(event) == set(FIELDS) for event in events)
+    assert verify(f"task:{cancelled}", events) == []
+
+
+def test_what_somebody_did_bears_their_name_and_their_request(
+    http: Http, stream: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asks(owner: str, path: str, body: object = None) -> Any:
+        monkeypatch.setattr(web, "owner", lambda: owner)
+        monkeypatch.setattr(web, "request_id", lambda: f"request of {owner}")
+        return http("POST", path, body).json_body
+
+    task_id = asks("me", "/start", START)["task_id"]
+    asks("you", f"/task/{task_id}/cancel")
+    asks("she", f"/task/{task_id}/retry")
+    stream()
+    monkeypatch.setattr(web, "owner", lambda: "me")
+    events = http("GET", f"/audit?task_id={task_id}").json_body["events"]
+    assert [(event["action"], event["by"], event["request_id"]) for event in events] == [
+        ("task.submitted", "me", "request of me"),
+        ("task.cancelled", "you", "request of you"),
+        ("task.stopped", "system", None),
+        ("task.retried", "she", "request of she"),
+    ]
+    assert {event["owner"] for event in events} == {"me"}
+
+
+def test_pages_go_on_by_their_tokens(http: Http, cancelled: str) -> None:
+    for question in (f"task_id={cancelled}", "action=task.cancelled", ""):
+        whole = http("GET", f"/audit?{question}").json_body["events"]
+        found: list[Any] = []
+        token = ""
+        while True:
+            page = http("GET", f"/audit?{question}&page_size=1{token}").json_body
+            found += page["events"]
+            if page["next_page_token"] is None:
+                break
+            token = "&page_token=" + quote(page["next_page_token"], safe="")
+        assert found == whole
+        assert found
+
+
+def test_it_can_be_read_after_the_task_has_expired(
+    http: Http, cancelled: str, aws: Aws, clock: Clock, stream: Any
+) -> None:
+    clock.advance(400_000)
+    gone = problem(http("GET", f"/task/{cancelled}"), 410, "TASK_EXPIRED")
+    linked = gone["audit"].removeprefix("/api/v1/data-collector")
+    assert len(http("GET", linked).json_body["events"]) == 3
+    aws.dynamodb.expire("tasks")
+    stream()
+    gone = problem(http("GET", f"/task/{cancelled}"), 410, "TASK_EXPIRED")
+    assert [event["action"] for event in http("GET", linked).json_body["events"]][3:] == [
+        "task.expired"
+    ]
+
+
+def test_an_unknown_subject_has_no_events(http: Http) -> None:
+    for subject in ("task_id=unknown", "schedule_id=unknown", "exchange=unknown", ""):
+        answer = http("GET", f"/audit?{subject}")
+        assert answer.status_code == 200
+        assert answer.json_body == {"events": [], "next_page_token": None}
+
+
+@pytest.mark.parametrize(
+    ("question", "pointer"),
+    [
+        ("task=x", "/task"),
+        ("task_id=", "/task_id"),
+        (f"task_id={'x' * 101}", "/task_id"),
+        ("task_id=x&schedule_id=y", "/schedule_id"),
+        ("from=yesterday", "/from"),
+        ("to=-1", "/to"),
+        ("from=2026-01-02&to=2026-01-01", "/from"),
+        ("from=2026-01-01&to=2026-01-01", "/from"),
+        ("action=everything", "/action"),
+        ("action=Task.Submitted", "/action"),
+        ("page_size=0", "/page_size"),
+        ("page_size=101", "/page_size"),
+        ("page_token=x", "/page_token"),
+        ("task_id=x&page_token=IjIwMjYtMTEtMjNUMDA6MDA6MDAuMDAwWiI", "/page_token"),
+    ],
+)
+def test_a_question_that_cannot_be_is_refused_by_name(
+    http: Http, question: str, pointer: str
+) -> None:
+    errors = problem(http("GET", f"/audit?{question}"), 400, "INVALID_REQUEST")["errors"]
+    assert [error["pointer"] for error in errors] == [pointer]
+
+
+def test_an_owner_sees_only_what_is_theirs(
+    http: Http, stream: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(owner: str, method: str, path: str, body: object = None) -> Any:
+        monkeypatch.setattr(web, "owner", lambda: owner)
+        return http(method, path, body).json_body
+
+    mine = ask("me", "POST", "/start", START)["task_id"]
+    yours = ask("you", "POST", "/start", START)["task_id"]
+    stream()
+    seen = {event["subject"] for event in ask("me", "GET", "/audit")["events"]}
+    assert seen == {f"task:{mine}"}
+    assert ask("me", "GET", f"/audit?task_id={yours}")["events"] == []
+    assert len(ask("you", "GET", f"/audit?task_id={yours}")["events"]) == 1
