@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 from botocore.auth import SigV4Auth
@@ -27,21 +28,30 @@ CREDENTIALS = {
 
 @given(
     body=st.binary(max_size=300),
-    service=st.sampled_from(["dynamodb", "sqs", "execute-api"]),
+    service=st.sampled_from(["dynamodb", "sqs", "events", "execute-api"]),
     token=st.sampled_from([None, "session/token=="]),
     path=st.sampled_from(["/", "/api/@connections/abc%3D", "/a%20b/c"]),
+    query=st.dictionaries(st.text(min_size=1, max_size=8), st.text(max_size=8), max_size=3),
+    method=st.sampled_from(["POST", "PUT", "DELETE"]),
     second=st.integers(0, 4_000_000_000),
 )
 def test_signature_is_the_one_botocore_makes(
-    body: bytes, service: str, token: str | None, path: str, second: int
+    body: bytes,
+    service: str,
+    token: str | None,
+    path: str,
+    query: dict[str, str],
+    method: str,
+    second: int,
 ) -> None:
-    url = f"https://host.example.com{path}"
+    pairs = (f"{quote(name, safe='-_.~')}={quote(query[name], safe='-_.~')}" for name in query)
+    url = f"https://host.example.com{path}{'?' if query else ''}{'&'.join(pairs)}"
     moment = time.gmtime(second)
     headers = {"content-type": "application/x-amz-json-1.0", "x-amz-target": "T.Op"}
     credentials = {**CREDENTIALS, **({"AWS_SESSION_TOKEN": token} if token else {})}
-    ours = sign("POST", url, headers, body, service, "eu-west-1", credentials, moment)
+    ours = sign(method, url, headers, body, service, "eu-west-1", credentials, moment)
 
-    theirs = AWSRequest("POST", url, headers, body)
+    theirs = AWSRequest(method, url, headers, body)
     signer = SigV4Auth(
         Credentials(CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"], token),
         service,
@@ -64,10 +74,22 @@ class Script(http.server.BaseHTTPRequestHandler):
 
     answers: list[tuple[int, dict[str, object]] | None]
     seen: list[tuple[str, dict[str, str], bytes]]
+    methods: list[str]
+    error_type = ""
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
+        self._answer()
+
+    def do_PUT(self) -> None:
+        self._answer()
+
+    def do_DELETE(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.methods.append(self.command)
         self.seen.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
         answer = self.answers.pop(0)
         if answer is None:
@@ -77,6 +99,8 @@ class Script(http.server.BaseHTTPRequestHandler):
         content = json.dumps(answer[1]).encode()
         self.send_response(answer[0])
         self.send_header("content-length", str(len(content)))
+        if self.error_type:
+            self.send_header("x-amzn-ErrorType", self.error_type)
         self.end_headers()
         self.wfile.write(content)
 
@@ -86,7 +110,7 @@ class Script(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Script]]:
-    handler = type("Handler", (Script,), {"answers": [], "seen": []})
+    handler = type("Handler", (Script,), {"answers": [], "seen": [], "methods": []})
     listening = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=listening.serve_forever)
     thread.start()
@@ -112,7 +136,7 @@ def test_binary_values_travel_as_base64(server: type[Script], calls: SignedCalls
     server.answers = [(200, {"Item": {"data": {"B": "AAEC"}, "B": {"S": "a name like a type"}}})]
     answer = run(calls("dynamodb", "GetItem", Key={"pk": {"B": b"\x00\xff"}}))
     assert answer["Item"] == {"data": {"B": b"\x00\x01\x02"}, "B": {"S": "a name like a type"}}
-    assert json.loads(server.seen[0][2]) == {"Key": {"pk": {"B": "AP8="}}}
+    assert json.loads(server.seen[0][2])["Key"] == {"pk": {"B": "AP8="}}
     assert server.seen[0][1]["x-amz-target"] == "DynamoDB_20120810.GetItem"
 
 
@@ -165,6 +189,32 @@ def test_refused_access_is_not_tried_again(server: type[Script], calls: SignedCa
         run(calls("dynamodb", "GetItem"))
     assert failed.value.code == "AccessDeniedException"
     assert len(server.seen) == 1
+
+
+def test_schedules_are_made_changed_and_deleted_over_rest(
+    server: type[Script], calls: SignedCalls
+) -> None:
+    server.answers = [(200, {"ScheduleArn": "arn"}), (200, {"ScheduleArn": "arn"}), (200, {})]
+    fields = {"GroupName": "a group", "State": "ENABLED", "Target": {"Arn": "arn"}}
+    run(calls("scheduler", "CreateSchedule", Name="an id", **fields))
+    run(calls("scheduler", "UpdateSchedule", Name="an id", **fields))
+    run(calls("scheduler", "DeleteSchedule", Name="an id", GroupName="a group"))
+    assert server.methods == ["POST", "PUT", "DELETE"]
+    paths = [path for path, _, _ in server.seen]
+    assert paths == ["/schedules/an%20id"] * 2 + ["/schedules/an%20id?groupName=a%20group"]
+    assert [json.loads(body or b"null") for _, _, body in server.seen] == [fields, fields, None]
+    assert "/scheduler/aws4_request" in server.seen[0][1]["authorization"]
+
+
+@pytest.mark.parametrize("code", ["ConflictException", "ResourceNotFoundException"])
+def test_an_error_of_a_rest_service_is_named_by_its_header(
+    server: type[Script], calls: SignedCalls, code: str
+) -> None:
+    server.answers = [(409, {"Message": "no"})]
+    server.error_type = f"{code}:http://internal.amazon.com/coral/"
+    with pytest.raises(CallFailed) as failed:
+        run(calls("scheduler", "CreateSchedule", Name="id", GroupName="group"))
+    assert failed.value.code == code
 
 
 def test_gone_connection_is_named_so(server: type[Script], calls: SignedCalls) -> None:

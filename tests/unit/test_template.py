@@ -14,12 +14,18 @@ import pytest
 
 import app as application
 from chalicelib.settings import Settings, user_settings
+from chalicelib.webhooks import MOST_TRIES
+from infra import schedules
 from infra.functions import FUNCTIONS, role
 from infra.package import ROOT, package
 
 CONFIG = json.loads((ROOT / ".chalice" / "config.json").read_text(encoding="utf-8"))
 #: Settings that the template sets itself, because they name resources.
-RESOURCE_SETTINGS = [setting.name.upper() for setting in fields(Settings) if not setting.metadata]
+RESOURCE_SETTINGS = [
+    setting.name.upper()
+    for setting in fields(Settings)
+    if not setting.metadata and setting.name.upper() not in schedules.VARIABLES
+]
 CHOSEN = {"COLLECT_TIMEOUT_SECONDS": "45", "RETENTION_SECONDS": "600"}
 PATH = {"PATH": os.environ["PATH"]}
 
@@ -95,6 +101,7 @@ def test_outputs_name_what_tests_and_tools_look_for(template: dict[str, Any]) ->
         *("AuditTable", "CandlesBucket", "PlanQueue", "UrgentQueue", "WorkQueue"),
         *("DeadLetterQueue", "StreamFailureQueue", "PlanQueueArn", "UrgentQueueArn"),
         *("WorkQueueArn", "DeadLetterQueueArn", "StreamFailureQueueArn"),
+        *("EventBus", "WebhookQueue", "WebhookDeadLetterQueue"),
     } <= set(template["Outputs"])
 
 
@@ -170,7 +177,7 @@ def test_each_queue_wakes_its_function(resources: dict[str, Any]) -> None:
         event["Queue"]["Fn::GetAtt"][0]: (
             function,
             event["BatchSize"],
-            event["ScalingConfig"]["MaximumConcurrency"],
+            event.get("ScalingConfig", {}).get("MaximumConcurrency"),
         )
         for function, event in _events(resources, "SQS")
     }
@@ -179,6 +186,8 @@ def test_each_queue_wakes_its_function(resources: dict[str, Any]) -> None:
         "UrgentQueue": ("Collect", 5, 2),
         "WorkQueue": ("Collect", 5, 3),
         "DeadLetterQueue": ("Bury", 10, 2),
+        "PushQueue": ("PushUpdates", 10, None),
+        "WebhookQueue": ("DeliverWebhook", 10, 2),
     }
 
 
@@ -223,7 +232,52 @@ def test_schedules_run_as_configured(resources: dict[str, Any]) -> None:
         "Sweep": ("rate(1 minute)", True),
         "RefreshPrices": ("rate(1 minute)", True),
         "WatchSchedules": ("rate(1 minute)", True),
+        "ExportAudit": ("cron(20 0 * * ? *)", True),
     }
+
+
+def test_what_schedules_need_reaches_those_who_manage_them_and_no_one_else(
+    resources: dict[str, Any],
+) -> None:
+    for name, function in _functions(resources).items():
+        given = set(function["Environment"]["Variables"]) & set(schedules.VARIABLES)
+        assert given == (set(schedules.VARIABLES) if name in schedules.MANAGERS else set())
+
+
+def test_schedules_are_managed_in_the_stacks_own_group_with_one_role_for_one_service(
+    resources: dict[str, Any],
+) -> None:
+    for function in FUNCTIONS.values():
+        managing = [
+            statement
+            for statement in _statements(resources, function)
+            if {action.split(":")[0] for action in statement["Action"]} & {"scheduler", "iam"}
+        ]
+        if function not in schedules.MANAGERS:
+            assert managing == []
+            continue
+        [group, role_of] = managing
+        assert [arn["Fn::Sub"].endswith("schedule/${ScheduleGroup}/*") for arn in group["Resource"]]
+        assert role_of["Action"] == ["iam:PassRole"]
+        assert role_of["Resource"] == [{"Fn::GetAtt": ["SchedulerRole", "Arn"]}]
+        passed_to = role_of["Condition"]["StringEquals"]["iam:PassedToService"]
+        assert passed_to == "scheduler.amazonaws.com"
+
+
+def test_the_clock_may_fire_run_schedule_and_bury_what_fails_and_nothing_else(
+    resources: dict[str, Any],
+) -> None:
+    clock = resources["SchedulerRole"]["Properties"]
+    [trust] = clock["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Principal"] == {"Service": "scheduler.amazonaws.com"}
+    [policy] = clock["Policies"]
+    assert [
+        (statement["Action"], statement["Resource"])
+        for statement in policy["PolicyDocument"]["Statement"]
+    ] == [
+        (["lambda:InvokeFunction"], [{"Fn::GetAtt": ["RunSchedule", "Arn"]}]),
+        (["sqs:SendMessage"], [{"Fn::GetAtt": ["ScheduleFailureQueue", "Arn"]}]),
+    ]
 
 
 # --- queues -----------------------------------------------------------------------------------
@@ -251,9 +305,40 @@ def test_a_message_that_fails_five_times_goes_to_the_dead_letters(
         assert resources[name]["Properties"]["MessageRetentionPeriod"] == 14 * 86_400
 
 
+def test_a_webhook_that_kills_its_function_is_set_aside_after_more_receives_than_tries(
+    resources: dict[str, Any],
+) -> None:
+    redrive = resources["WebhookQueue"]["Properties"]["RedrivePolicy"]
+    assert redrive["deadLetterTargetArn"] == {"Fn::GetAtt": ["WebhookDeadLetterQueue", "Arn"]}
+    assert redrive["maxReceiveCount"] > MOST_TRIES
+    dead = resources["WebhookDeadLetterQueue"]["Properties"]
+    assert dead["MessageRetentionPeriod"] == 14 * 86_400
+
+
+def test_only_what_follows_the_streams_may_publish_and_only_one_function_delivers(
+    resources: dict[str, Any],
+) -> None:
+    publishing = {
+        function
+        for function in FUNCTIONS.values()
+        if "events:PutEvents" in _actions(resources, function)
+    }
+    assert publishing == {"OnTaskChange", "OnMarketChange", "ReplayChanges"}
+    own = {
+        action
+        for action in _actions(resources, "DeliverWebhook")
+        if not action.startswith(("logs:", "xray:"))
+    }
+    assert own == {
+        *("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"),
+        *("sqs:ChangeMessageVisibility", "sqs:SendMessage"),
+        *("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:UpdateItem"),
+    }
+
+
 def test_every_queue_is_encrypted(resources: dict[str, Any]) -> None:
     queues = [found for found in resources.values() if found["Type"] == "AWS::SQS::Queue"]
-    assert len(queues) == 5
+    assert len(queues) == 9
     assert all(queue["Properties"]["SqsManagedSseEnabled"] for queue in queues)
 
 
