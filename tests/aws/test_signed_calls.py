@@ -140,6 +140,19 @@ def test_binary_values_travel_as_base64(server: type[Script], calls: SignedCalls
     assert server.seen[0][1]["x-amz-target"] == "DynamoDB_20120810.GetItem"
 
 
+def test_events_are_put_in_the_protocol_that_their_service_speaks(
+    server: type[Script], calls: SignedCalls
+) -> None:
+    server.answers = [(200, {"FailedEntryCount": 0, "Entries": [{"EventId": "e"}]})]
+    entry = {"Source": "s", "DetailType": "t", "Detail": "{}", "Time": 1_700_000_000}
+    assert run(calls("events", "PutEvents", Entries=[entry]))["FailedEntryCount"] == 0
+    [(_, headers, body)] = server.seen
+    assert headers["x-amz-target"] == "AWSEvents.PutEvents"
+    assert headers["content-type"] == "application/x-amz-json-1.1"
+    assert "/events/aws4_request" in headers["authorization"]
+    assert json.loads(body) == {"Entries": [entry]}
+
+
 def test_refused_condition_carries_the_old_item(server: type[Script], calls: SignedCalls) -> None:
     server.answers = [
         (

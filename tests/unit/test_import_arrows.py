@@ -13,8 +13,11 @@ ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "app.py", *sorted((ROOT / "chalicelib").rglob("*.py"))]
 #: What has no gateway, no clock and no environment: rules and the forms of data.
 PURE = {
+    "addresses",
     "attributes",
     "candles",
+    "chaining",
+    "changes",
     "coverage",
     "cron",
     "dispatch_rules",
@@ -31,6 +34,7 @@ PURE = {
     "timeframes",
     "topics",
     "updates",
+    "webhooks",
 }
 LAYERS = ("app", "routes", "use case", "wiring", "gateway", "pure", "errors")
 WORKER_LIBRARIES = ("httpx", "aiohttp", "aiobotocore", "msgspec", "arro3", "asyncio")
