@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from chalicelib import coverage, timeframes
+from chalicelib import coverage, metrics, timeframes
 from chalicelib.budget import Budget
 from chalicelib.candles import Candles, Row, is_valid, missing
 from chalicelib.errors import ExchangeRefused, ExchangeThrottled, ExchangeUnavailable
@@ -190,6 +190,10 @@ async def _store(
         for low, high in missing(unit.timeframe, candles.open_times, unit.start_ms, end_ms)
     ]
     last = candles.open_times[-1] if len(candles) else None
+    # Of a unit that reaches up to now; how late a backfill is says nothing.
+    if last is not None and end_ms == timeframes.floor(unit.timeframe, server_ms):
+        lag_ms = max(0, bench.now_ms() - candles.columns["close_time"][-1])
+        metrics.measure("CandleLag", lag_ms / 1000, Timeframe=unit.timeframe)
     group.parts.append((unit.timeframe, unit.start_ms, max(unit.start_ms, end_ms), last, gaps))
     group.results[unit.number] = Result(stored, len(rejected))
 

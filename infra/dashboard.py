@@ -44,7 +44,16 @@ USD = {
     "s3": 5.00 / 1e6,
     "api": 3.50 / 1e6,
 }
-OUTCOMES = ("ok", "refused", "throttled", "banned", "unavailable")
+GOOD, WARN, BAD, GREY = "#0072b2", "#e69f00", "#d13212", "#7f8c8d"
+OUTCOMES = {
+    "ok": GOOD,
+    "refused": WARN,
+    "throttled": "#cc79a7",
+    "banned": BAD,
+    "unavailable": GREY,
+}
+STATUSES = {"2xx": GOOD, "4xx": WARN, "5xx": BAD}
+ENDS = {tasks.COMPLETED: GOOD, tasks.FAILED: BAD, tasks.CANCELLED: GREY}
 FAILED_UNITS = (
     'filter event = "unit_failed"'
     " | stats count(*) as failures, latest(time) as last by symbol, timeframe, reason"
@@ -102,7 +111,7 @@ def _healthy(settings: Settings, queues: Mapping[str, Resource]) -> list[Widget]
         graph(
             "Dead letters: given up, and waiting",
             [
-                own("DeadLetters", label="given up"),
+                own("DeadLetters", label="given up", color=BAD),
                 *(
                     queue(name, "ApproximateNumberOfMessagesVisible", stat="Maximum")
                     for name in dead
@@ -121,25 +130,31 @@ def _healthy(settings: Settings, queues: Mapping[str, Resource]) -> list[Widget]
         graph(
             "Exchange: breaker",
             [
-                own("BreakerOpen", stat="Maximum", label="open (1) or shut (0)"),
+                own("BreakerOpen", stat="Maximum", label="open (1) or shut (0)", color=WARN),
                 own("BreakerOpened", label="times opened"),
-                own("ExchangeBanned", label="answers 418"),
+                own("ExchangeBanned", label="answers 418", color=BAD),
             ],
         ),
         graph(
             "Exchange: requests a minute",
-            [own("ExchangeRequests", label=name, Outcome=name) for name in OUTCOMES],
+            [
+                own("ExchangeRequests", label=name, color=color, Outcome=name)
+                for name, color in OUTCOMES.items()
+            ],
             stacked=True,
         ),
         graph(
             "API: requests a minute",
-            [own("ApiRequests", label=name, Status=name) for name in ("2xx", "4xx", "5xx")],
+            [
+                own("ApiRequests", label=name, color=color, Status=name)
+                for name, color in STATUSES.items()
+            ],
             stacked=True,
         ),
         graph(
             "Errors logged, and repairs by sweep",
             [
-                own("ErrorsLogged", label="lines of level error"),
+                own("ErrorsLogged", label="lines of level error", color=BAD),
                 own("SweepRepairs", label="repairs"),
                 own("SweepsDone", label="sweeps done"),
             ],
@@ -187,8 +202,8 @@ def _keeping_up(settings: Settings, queues: Mapping[str, Resource]) -> list[Widg
         graph(
             "Units a minute",
             [
-                own("UnitsSucceeded", label="collected"),
-                own("UnitsFailed", label="failed"),
+                own("UnitsSucceeded", label="collected", color=GOOD),
+                own("UnitsFailed", label="failed", color=BAD),
             ],
         ),
         graph(
@@ -244,7 +259,6 @@ def _cost(tables: Mapping[str, Resource]) -> list[Widget]:
         graph(
             "Lambda: GB-seconds",
             [*durations, *(math(text, name) for name, text in gb_seconds.items())],
-            seconds=300,
             stacked=True,
         ),
         graph(
@@ -263,7 +277,6 @@ def _cost(tables: Mapping[str, Resource]) -> list[Widget]:
                     for name in tables
                 ),
             ],
-            seconds=300,
         ),
         graph(
             "Requests to AWS",
@@ -271,7 +284,6 @@ def _cost(tables: Mapping[str, Resource]) -> list[Widget]:
                 own("AwsCalls", label=name, Service=name)
                 for name in ("dynamodb", "s3", "sqs", "apigatewaymanagementapi")
             ],
-            seconds=300,
             stacked=True,
         ),
         graph(
@@ -286,14 +298,12 @@ def _cost(tables: Mapping[str, Resource]) -> list[Widget]:
                 math(f"FILL(s3,0)*{USD['s3']:.10f}{a_day}", "S3, all as PUT"),
                 math(f"FILL(api,0)*{USD['api']:.10f}{a_day}", "API Gateway"),
             ],
-            seconds=300,
             stacked=True,
             unit="US$",
         ),
         graph(
             "Cold starts",
             [own("ColdStarts", label=name, Function=name) for name in FUNCTIONS],
-            seconds=300,
             stacked=True,
         ),
         graph(
@@ -302,12 +312,13 @@ def _cost(tables: Mapping[str, Resource]) -> list[Widget]:
                 own("CandlesStored", label="stored"),
                 own("CandlesRejected", label="rejected"),
             ],
-            seconds=300,
         ),
         graph(
             "Tasks ended",
-            [own("TasksEnded", label=state, State=state) for state in tasks.TERMINAL],
-            seconds=300,
+            [
+                own("TasksEnded", label=state, color=color, State=state)
+                for state, color in ENDS.items()
+            ],
             stacked=True,
         ),
         graph(
@@ -316,7 +327,6 @@ def _cost(tables: Mapping[str, Resource]) -> list[Widget]:
                 own("QueueWait", stat="p95", label=name, Queue=name)
                 for name in ("plan", "urgent", "work")
             ],
-            seconds=300,
             unit="s",
         ),
     ]

@@ -29,7 +29,6 @@ def alarm_states(title: str, arns: list[str]) -> Widget:
 def graph(
     title: str,
     metrics: list[list[Any]],
-    seconds: int = 60,
     stacked: bool = False,
     unit: str | None = None,
 ) -> Widget:
@@ -44,7 +43,7 @@ def graph(
             "region": "${AWS::Region}",
             "view": "timeSeries",
             "stacked": stacked,
-            "period": seconds,
+            "period": 60,
             "stat": "Sum",
             "metrics": metrics,
             "yAxis": {"left": left},

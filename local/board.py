@@ -29,6 +29,7 @@ class Line:
     expression: str | None = None
     id: str | None = None
     visible: bool = True
+    color: str | None = None
     values: Series = field(default_factory=dict)
 
 
@@ -88,6 +89,7 @@ def lines_of(widget: dict[str, Any]) -> list[Line]:
             expression=options.get("expression"),
             id=options.get("id"),
             visible=options.get("visible", True),
+            color=options.get("color"),
         )
         if names:
             pairs = zip(names[2::2], names[3::2], strict=True)

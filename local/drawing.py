@@ -63,8 +63,7 @@ def _widget(figure: Figure, board: Board, at: int, widget: dict[str, Any], box: 
         figure.text(box[0] + 0.004, middle, heading, size=15, weight="bold", color=INK, va="center")
         return
     card = figure.add_axes(box, facecolor=PAPER)
-    card.set_xticks([])
-    card.set_yticks([])
+    card.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(0, 1))
     title = widget["properties"]["title"]
     card.text(0.02, 0.955, title, size=10, weight="bold", color=INK, va="top")
     if widget["type"] == "alarm":
@@ -112,8 +111,9 @@ def _graph(
     else:
         for line, colour in zip(drawn, cycle(COLOURS), strict=False):
             axes.plot(
-                [_day(at) for at in line.values], list(line.values.values()), color=colour,
-                linewidth=1.6, marker="o", markersize=2.6, label=line.label,
+                [_day(at) for at in line.values], list(line.values.values()),
+                color=line.color or colour, label=line.label,
+                linewidth=1.6, marker="o", markersize=2.6,
             )  # fmt: skip
     _style(axes, board, properties, drawn)
     handles, labels = axes.get_legend_handles_labels()
@@ -139,7 +139,7 @@ def _stack(axes: Axes, board: Board, lines: list[Line]) -> None:
     for line, colour in zip(lines, cycle(COLOURS), strict=False):
         values = [line.values.get(at, 0.0) for at in slots]
         axes.bar(
-            times, values, width=width, bottom=floor, color=colour,
+            times, values, width=width, bottom=floor, color=line.color or colour,
             label=line.label, linewidth=0,
         )  # fmt: skip
         floor = [below + value for below, value in zip(floor, values, strict=True)]

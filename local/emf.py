@@ -6,9 +6,12 @@ Source: Amazon CloudWatch User Guide, "Specification: Embedded metric format".
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+#: PutMetricData takes so many different values of one metric and time.
+MOST_VALUES = 150
 Dimensions = tuple[tuple[str, str], ...]
 
 
@@ -46,12 +49,29 @@ def data_of(line: str) -> Iterator[Datum]:
         return
 
 
-def as_put(datum: Datum) -> dict[str, Any]:
-    """The MetricDatum of PutMetricData."""
-    return {
-        "MetricName": datum.name,
-        "Dimensions": [{"Name": name, "Value": value} for name, value in datum.dimensions],
-        "Timestamp": datum.at_ms / 1000,
-        "Unit": datum.unit,
-        "Values": list(datum.values),
-    }
+def by_minute(data: Iterable[Datum]) -> dict[str, list[dict[str, Any]]]:
+    """Namespace -> what PutMetricData takes: each minute's values, and how often each was seen.
+
+    Nothing that a statistic of a minute or more can tell is lost by it.
+    """
+    seen: dict[tuple[str, str, Dimensions, str, int], Counter[float]] = defaultdict(Counter)
+    for datum in data:
+        minute_s = datum.at_ms // 60_000 * 60
+        key = (datum.namespace, datum.name, datum.dimensions, datum.unit, minute_s)
+        seen[key].update(datum.values)
+    put: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for (namespace, name, dimensions, unit, minute_s), counts in seen.items():
+        found = list(counts.items())
+        for start in range(0, len(found), MOST_VALUES):
+            part = found[start : start + MOST_VALUES]
+            put[namespace].append(
+                {
+                    "MetricName": name,
+                    "Dimensions": [{"Name": key, "Value": value} for key, value in dimensions],
+                    "Timestamp": minute_s,
+                    "Unit": unit,
+                    "Values": [value for value, _ in part],
+                    "Counts": [float(count) for _, count in part],
+                }
+            )
+    return put

@@ -2,7 +2,8 @@
 fields of JSON. On AWS the same queries go to CloudWatch (`ask`).
 
 Understood: SOURCE, fields, display, filter (=, !=, <, <=, >, >=, like "text" or /pattern/,
-ispresent, and, or, not, brackets), stats (count, sum, avg, min, max, latest, earliest; by), sort, limit.
+ispresent, and, or, not, brackets), stats (count, sum, avg, min, max, latest, earliest; by), sort,
+limit.
 
 Source: CloudWatch Logs User Guide, "CloudWatch Logs Insights language query syntax".
 """

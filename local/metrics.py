@@ -1,6 +1,8 @@
 """What CloudWatch does and the embedded cloud does not: `python -m local.metrics`.
 
 * It reads metrics out of the functions' logs (EMF) and stores them, each line once.
+* It counts invocations, their durations and those that crashed by the same logs. (The embedded
+  cloud does so only for the Invoke API; an invocation by that is counted twice.)
 * It measures the queues once in a while, from their attributes and their stored messages.
 * It tells a stream's iterator age, which the stream's own function has measured.
 * It evaluates alarms by their dimensions, periods and missing data; the embedded cloud's own
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 import urllib.parse
@@ -27,7 +30,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from local.alarming import evaluate
 from local.aws import Account
-from local.emf import Datum, as_put, data_of
+from local.emf import Datum, by_minute, data_of
 
 #: (namespace, metric) -> why the embedded cloud cannot tell it.
 EMULATOR_LACKS = {
@@ -36,6 +39,9 @@ EMULATOR_LACKS = {
         "ConsumedWriteCapacityUnits",
     ): "the tables' own total is not kept; ConsumedWriteUnits, as answers say, stands beside it",
 }
+_REPORT = re.compile(r"REPORT RequestId: \S+\tDuration: ([\d.]+) ms")
+#: What `events.edge` logs of an invocation that crashed. One that was killed cannot say so.
+_CRASHED = '"event": "invocation_failed"'
 #: Lines of one group may be stored a little out of order.
 _SLACK_MS = 5_000
 _MOST_DATA = 500
@@ -91,24 +97,34 @@ class Relay:
         scratch.replace(self._state)
 
     def _emitted(self, state: dict[str, Any]) -> Iterator[Datum]:
-        """The data of every EMF line that `state` does not know; it does afterwards."""
+        """The data of every line that `state` does not know; it does afterwards."""
         for group in log_groups(self._to, self._stack):
-            for line in self._new_lines(group, state.setdefault(group, {"from": 0, "seen": {}})):
-                for datum in data_of(line):
-                    yield datum
-                    if datum.name == "StreamLag" and len(datum.dimensions) > 1:
-                        yield _iterator_age(datum, group.rpartition("/")[2])
+            function, crashed = group.rpartition("/")[2], set()
+            known = state.setdefault(group, {"from": 0, "seen": {}})
+            for event in self._new_events(group, known):
+                line, stream = event["message"], event["logStreamName"]
+                report = _REPORT.match(line)
+                if report:
+                    failed = stream in crashed
+                    yield from _invocation(function, event, float(report[1]), failed)
+                elif _CRASHED in line:
+                    crashed.add(stream)
+                else:
+                    for datum in data_of(line):
+                        yield datum
+                        if datum.name == "StreamLag" and len(datum.dimensions) > 1:
+                            yield _iterator_age(datum, function)
 
-    def _new_lines(self, group: str, known: dict[str, Any]) -> Iterator[str]:
+    def _new_events(self, group: str, known: dict[str, Any]) -> Iterator[dict[str, Any]]:
         before: dict[str, int] = known["seen"]
         counted: dict[str, int] = defaultdict(int)
         newest = known["from"]
-        for event in log_events(self._to, group, known["from"], '"CloudWatchMetrics"'):
+        for event in log_events(self._to, group, known["from"]):
             newest = max(newest, event["timestamp"])
             key = f"{event['timestamp']} {event['logStreamName']}"
             counted[key] += 1
             if counted[key] > before.get(key, 0):
-                yield event["message"]
+                yield event
         known["from"] = max(known["from"], newest - _SLACK_MS)
         known["seen"] = {
             key: count for key, count in counted.items() if int(key.split()[0]) >= known["from"]
@@ -151,12 +167,9 @@ class Relay:
     # --- storing and judging --------------------------------------------------------------
 
     def _put(self, data: list[Datum]) -> None:
-        by_namespace: dict[str, list[Datum]] = defaultdict(list)
-        for datum in data:
-            by_namespace[datum.namespace].append(datum)
-        for namespace, found in by_namespace.items():
+        for namespace, found in by_minute(data).items():
             for start in range(0, len(found), _MOST_DATA):
-                part = [as_put(datum) for datum in found[start : start + _MOST_DATA]]
+                part = found[start : start + _MOST_DATA]
                 self._cloudwatch.put_metric_data(Namespace=namespace, MetricData=part)
 
     def _judge(self, before: list[dict[str, Any]]) -> None:
@@ -209,6 +222,21 @@ def log_events(
         if "nextToken" not in answer:
             return
         asked["nextToken"] = answer["nextToken"]
+
+
+def _invocation(
+    function: str, event: dict[str, Any], took_ms: float, failed: bool
+) -> Iterator[Datum]:
+    dimensions, at_ms = (("FunctionName", function),), event["timestamp"]
+    told = (
+        ("Invocations", "Count", 1.0),
+        ("Duration", "Milliseconds", took_ms),
+        ("Errors", "Count", float(failed)),
+        # It ran, so it was not throttled. Those that were, the emulator counts itself.
+        ("Throttles", "Count", 0.0),
+    )
+    for name, unit, value in told:
+        yield Datum("AWS/Lambda", name, dimensions, unit, at_ms, (value,))
 
 
 def _iterator_age(datum: Datum, function: str) -> Datum:

@@ -1,0 +1,128 @@
+"""A message carries the trace that it was sent in, whichever way it goes to AWS."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from chalicelib import metrics
+from chalicelib.gateways.aws import AsyncCalls, run
+from chalicelib.gateways.signed_calls import SignedCalls
+from chalicelib.gateways.watching import outgoing
+from tests.aws.conftest import Moto
+
+TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"
+WAYS = ["signed", "pooled"]
+
+
+@pytest.fixture(params=WAYS)
+def call(request: pytest.FixtureRequest, moto: Moto) -> Callable[..., dict[str, Any]]:
+    return moto if request.param == "signed" else moto.by_pool
+
+
+def received(moto: Moto, url: str) -> list[dict[str, Any]]:
+    answer = moto(
+        "sqs",
+        "ReceiveMessage",
+        QueueUrl=url,
+        AttributeNames=["AWSTraceHeader"],
+        MaxNumberOfMessages=10,
+    )
+    return list(answer.get("Messages", []))
+
+
+def test_a_message_carries_the_trace_to_its_receiver(moto, call, monkeypatch) -> None:
+    monkeypatch.setenv("_X_AMZN_TRACE_ID", TRACE)
+    url = moto.new_queue()
+    call("sqs", "SendMessage", QueueUrl=url, MessageBody="one")
+    [message] = received(moto, url)
+    assert message["Attributes"]["AWSTraceHeader"] == TRACE
+
+
+@pytest.fixture
+def recorder(moto, monkeypatch) -> Iterator[list[dict[str, Any]]]:
+    """A server that keeps what it is sent: no emulator keeps a batch's system attributes."""
+    bodies: list[dict[str, Any]] = []
+
+    class Recorder(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            answer = b'{"Successful": [], "Failed": [], "FailedEntryCount": 0, "Entries": []}'
+            self.send_response(200)
+            self.send_header("Content-Type", "application/x-amz-json-1.0")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Recorder)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    yield bodies
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_message_of_a_batch_carries_the_trace(moto, recorder, monkeypatch, way) -> None:
+    monkeypatch.setenv("_X_AMZN_TRACE_ID", TRACE)
+    entries = [{"Id": str(at), "MessageBody": "b", "DelaySeconds": at} for at in range(3)]
+    asked = {"QueueUrl": "http://127.0.0.1/0/queue", "Entries": entries}
+    if way == "signed":
+        run(SignedCalls()("sqs", "SendMessageBatch", **asked))
+    else:
+        moto.runner.run(pooled_once("sqs", "SendMessageBatch", **asked))
+    [body] = recorder
+    header = {"DataType": "String", "StringValue": TRACE}
+    assert body["Entries"] == [
+        {**entry, "MessageSystemAttributes": {"AWSTraceHeader": header}} for entry in entries
+    ]
+
+
+async def pooled_once(service: str, operation: str, **parameters: Any) -> None:
+    calls = AsyncCalls()
+    await calls(service, operation, **parameters)
+    await calls.aclose()
+
+
+def test_an_event_on_the_bus_carries_the_trace(monkeypatch) -> None:
+    monkeypatch.setenv("_X_AMZN_TRACE_ID", TRACE)
+    sent = outgoing("events", "PutEvents", {"Entries": [{"Source": "s"}]})
+    assert sent == {"Entries": [{"Source": "s", "TraceHeader": TRACE}]}
+
+
+def test_without_a_trace_none_is_made_up(moto, call, monkeypatch) -> None:
+    monkeypatch.delenv("_X_AMZN_TRACE_ID", raising=False)
+    url = moto.new_queue()
+    call("sqs", "SendMessage", QueueUrl=url, MessageBody="one")
+    [message] = received(moto, url)
+    assert "AWSTraceHeader" not in message.get("Attributes", {})
+
+
+def test_calls_and_what_they_consume_are_counted(moto, call, monkeypatch, capsys) -> None:
+    table = moto.new_table()
+    metrics.flush()
+    capsys.readouterr()
+    key = {"pk": {"S": "a"}, "sk": {"S": "b"}}
+    call("dynamodb", "PutItem", TableName=table, Item=key)
+    call("dynamodb", "GetItem", TableName=table, Key=key)
+    metrics.flush()
+    told: dict[str, float] = {}
+    for line in capsys.readouterr().err.splitlines():
+        told |= {
+            name: value
+            for name, value in json.loads(line).items()
+            if isinstance(value, int | float)
+        }
+    assert told["AwsCalls"] == 2
+    assert told["ConsumedWriteUnits"] > 0
+    assert told["ConsumedReadUnits"] > 0
