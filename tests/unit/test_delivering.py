@@ -7,6 +7,8 @@ import base64
 import hashlib
 import hmac
 import json
+import re
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +23,7 @@ from chalicelib.submitting import submit_collection
 from chalicelib.viewing import view_task
 from chalicelib.webhooks import Answer
 from infra import storage
+from infra.package import ROOT
 from tests.doubles.faults import LoseAnswer, Refuse
 from tests.doubles.receiver import receiving
 from tests.doubles.senders import Sender
@@ -102,6 +105,34 @@ def test_a_delivery_is_signed_so_that_its_receiver_can_check_it(
         "pending": 0,
         "last_error": None,
     }
+
+
+def example() -> Any:
+    """`verify` as docs/WEBHOOKS.md has it."""
+    page = (ROOT / "docs" / "WEBHOOKS.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"^```python\n(.*?)^```", page, flags=re.S | re.M)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    return names["verify"]
+
+
+@pytest.mark.parametrize("secret", [SECRET, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])
+def test_the_documents_example_takes_what_is_genuine_and_new_and_nothing_else(
+    run, desk, deliver, secret: str
+) -> None:
+    body = {**BODY, "webhook": {**HOOK, "secret": secret}}
+    run(publish(desk, [event(run(submit_collection(desk, body, "me", "r")))]))
+    sender = Sender()
+    deliver(sender)
+    [(_, headers, content)] = sender.sent
+    verify, age = example(), time.time() - desk.now_ms() / 1000
+    assert verify(secret, headers, content, abs(age) + 60)
+    assert not verify(secret, headers, content, abs(age) - 60)
+    assert not verify(secret + "AAAA", headers, content, abs(age) + 60)
+    assert not verify(secret, headers, content + b" ", abs(age) + 60)
+    assert not verify(secret, {**headers, "webhook-id": "another"}, content, abs(age) + 60)
+    later = str(int(headers["webhook-timestamp"]) + 1)
+    assert not verify(secret, {**headers, "webhook-timestamp": later}, content, abs(age) + 60)
 
 
 def test_a_task_without_a_webhook_shows_none(run, desk, shown) -> None:
