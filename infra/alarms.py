@@ -49,8 +49,8 @@ _COMPARISONS = {
 }
 
 
-def alarms(settings: Settings, queues: Mapping[str, Resource]) -> dict[str, Alarm]:
-    """Resource name in the template -> alarm; `queues`: the template's."""
+def alarms(settings: Settings) -> dict[str, Alarm]:
+    """Resource name in the template -> alarm."""
     found = {
         "DeadLettersAlarm": _own(
             "Dead letters", "messages that no worker could finish were given up", "DeadLetters"
@@ -105,14 +105,19 @@ def alarms(settings: Settings, queues: Mapping[str, Resource]) -> dict[str, Alar
             seconds=300,
             Status="5xx",
         ),
-    }
-    if "WebhookDeadLetterQueue" in queues:
-        found["WebhookDeadLettersAlarm"] = _queue(
+        "ScheduleFailuresAlarm": _queue(
+            "Schedule failures",
+            "a schedule's firing never got through",
+            "ScheduleFailureQueue",
+            "ApproximateNumberOfMessagesVisible",
+        ),
+        "WebhookDeadLettersAlarm": _queue(
             "Webhook dead letters",
             "a webhook's receiver refused every delivery",
             "WebhookDeadLetterQueue",
             "ApproximateNumberOfMessagesVisible",
-        )
+        ),
+    }
     for name, resource in FUNCTIONS.items():
         found[f"{resource}ErrorsAlarm"] = _function(
             "A function fails",
@@ -158,7 +163,7 @@ def alarms(settings: Settings, queues: Mapping[str, Resource]) -> dict[str, Alar
     return found
 
 
-def resources(settings: Settings, queues: Mapping[str, Resource]) -> dict[str, Resource]:
+def resources(settings: Settings) -> dict[str, Resource]:
     """The topic, its subscription where there is an address, and the alarms."""
     made: dict[str, Resource] = {
         # Not encrypted with the account's own key: CloudWatch may not use that one to publish.
@@ -173,7 +178,7 @@ def resources(settings: Settings, queues: Mapping[str, Resource]) -> dict[str, R
                 "Endpoint": settings.alarm_email,
             },
         }
-    for name, alarm in alarms(settings, queues).items():
+    for name, alarm in alarms(settings).items():
         made[name] = {
             "Type": "AWS::CloudWatch::Alarm",
             "Properties": {

@@ -106,7 +106,7 @@ def body(
 def _healthy(settings: Settings, queues: Mapping[str, Resource]) -> list[Widget]:
     dead = [name for name in queues if name.endswith(("DeadLetterQueue", "FailureQueue"))]
     return [
-        alarm_states("Alarms", [f"${{{name}.Arn}}" for name in alarms.alarms(settings, queues)]),
+        alarm_states("Alarms", [f"${{{name}.Arn}}" for name in alarms.alarms(settings)]),
         graph("Errors of functions, a minute", each_function("Errors"), stacked=True),
         graph(
             "Dead letters: given up, and waiting",

@@ -39,7 +39,7 @@ def build(variables: dict[str, str]) -> dict[str, Any]:
             **functions.functions(settings, variables),
             **policies.roles(),
             **schedules.resources(),
-            **alarms.resources(settings, queues),
+            **alarms.resources(settings),
             **dashboard.resources(settings, queues, tables),
         },
         "Outputs": _outputs(),

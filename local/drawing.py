@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.dates as dates
-from matplotlib import pyplot
+from matplotlib import font_manager, pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -226,6 +227,16 @@ def _table(card: Axes, answer: Answer) -> None:
                   va="top", ha="right")  # fmt: skip
 
 
+@lru_cache(maxsize=1)
+def _font() -> Any:
+    return font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+
+
+def _drawable(letter: str) -> str:
+    """The letter, or its escape where the font that comes with matplotlib has none for it."""
+    return letter if _font().get_char_index(ord(letter)) else ascii(letter)[1:-1]
+
+
 def _cell(value: object) -> str:
-    text = "" if value is None else str(value)
+    text = "".join(map(_drawable, "" if value is None else str(value)))
     return text if len(text) <= 60 else f"{text[:59]}…"

@@ -17,7 +17,7 @@ from local.alarming import judge
 
 SETTINGS = Settings()
 QUEUES = storage.queues(timeouts(SETTINGS))
-ALARMS = alarms.alarms(SETTINGS, QUEUES)
+ALARMS = alarms.alarms(SETTINGS)
 RUNBOOK = (ROOT / "docs" / "RUNBOOK.md").read_text(encoding="utf-8")
 PARAGRAPHS = dict(re.findall(r"^### (.+?)\n(.*?)(?=^##|\Z)", RUNBOOK, flags=re.S | re.M))
 each_alarm = pytest.mark.parametrize("name", sorted(ALARMS))
@@ -40,7 +40,7 @@ def test_a_paragraph_says_what_it_means_how_to_look_what_to_do_and_when_it_is_ov
 
 @each_alarm
 def test_an_alarms_description_links_to_its_paragraph(name: str) -> None:
-    made = alarms.resources(SETTINGS, QUEUES)[name]["Properties"]
+    made = alarms.resources(SETTINGS)[name]["Properties"]
     file, anchor = made["AlarmDescription"].rpartition(" ")[2].split("#")
     assert (ROOT / file).exists()
     assert anchor in {title.lower().replace(" ", "-") for title in PARAGRAPHS}
@@ -98,7 +98,7 @@ def test_every_queue_of_given_up_messages_is_watched() -> None:
 
 @pytest.mark.parametrize(("email", "expected"), [("", 0), ("me@example.com", 1)])
 def test_who_is_mailed_is_a_setting_and_nobody_without(email: str, expected: int) -> None:
-    made = alarms.resources(Settings(alarm_email=email), QUEUES)
+    made = alarms.resources(Settings(alarm_email=email))
     mailed = [found for found in made.values() if found["Type"] == "AWS::SNS::Subscription"]
     assert len(mailed) == expected
     assert all(found["Properties"]["Endpoint"] == email for found in mailed)
