@@ -134,7 +134,10 @@ def _altered(subject: str, event: Event, known: Mapping[int, str]) -> list[Fault
     if event.get("subject") != subject or event.get("id") != f"{subject}:{seq}":
         detail = f"event {seq} says that it is {event.get('id')!r} of {event.get('subject')!r}"
         return [Fault(subject, seq, ALTERED, detail)]
-    found = digest(event)
+    try:
+        found = digest(event)
+    except (TypeError, ValueError) as error:
+        return [Fault(subject, seq, ALTERED, f"event {seq} is no event: {error}")]
     if found != event.get("hash"):
         detail = (
             f"event {seq} ({event.get('action')}) was altered: its content gives the hash "

@@ -132,6 +132,27 @@ class Api:
         params = {"symbols": ",".join(symbols)} if symbols else {}
         return self._call("GET", "/latest-prices", params=params).body
 
+    def audit(self, page_token: str | None = None, **filters: str) -> dict[str, Any]:
+        """One page of the audit trail; filters as the API's: task_id, schedule_id, exchange, from,
+        to, action."""
+        token = {"page_token": page_token} if page_token else {}
+        params = {"page_size": "100", **filters, **token}
+        return self._call("GET", "/audit", params=params).body
+
+    def all_audit(self, **filters: str) -> dict[str, Any]:
+        """Every page as one; each page token is followed once."""
+        events: list[Any] = []
+        followed: set[str] = set()
+        page_token: str | None = None
+        while True:
+            page = self.audit(page_token, **filters)
+            listed = page.get("events")
+            events += listed if isinstance(listed, list) else []
+            page_token = page.get("next_page_token")
+            if not isinstance(page_token, str) or page_token in followed | {""}:
+                return {"events": events}
+            followed.add(page_token)
+
     def watch(self, task_id: str) -> Iterator[dict[str, Any]]:
         """The task now and after every poll, until it has ended.
 

@@ -7,6 +7,7 @@ import click
 
 from cli import tables
 from cli.api import ENDED
+from cli.audit import audit
 from cli.options import HeaderText, Time, everywhere, listed, wait
 from cli.problems import not_this_api
 from cli.session import Session
@@ -14,7 +15,7 @@ from cli.session import Session
 EPILOG = """\b
 Exit codes:
   0    success (with --wait: completed, no unit failed)
-  1    --wait: the task ended failed or cancelled
+  1    --wait: the task ended failed or cancelled; audit verify: a chain is broken
   2    wrong usage, or the API rejected the request (4xx)
   3    --wait: completed, but units failed
   4    the API cannot be reached, or answers 5xx
@@ -184,6 +185,9 @@ def symbols(session: Session, pattern: str) -> None:
     names = tables.texts(known.get("available_symbols"))
     found = [name for name in names if fnmatch.fnmatchcase(name.upper(), glob)]
     session.show({"symbols": found, "count": len(found)}, tables.symbols, found)
+
+
+cli.add_command(audit)
 
 
 def _submitted(session: Session, answer: dict[str, Any], wait: bool) -> int | None:

@@ -125,6 +125,7 @@ class FakeApi(httpx.BaseTransport):
             "GET /tasks/stats": (200, STATS),
             "GET /status": (200, STATUS),
             "GET /latest-prices": (200, PRICES),
+            "GET /audit": (200, {"events": [], "next_page_token": None}),
         }
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:

@@ -70,6 +70,19 @@ problem = shaped(
     detail=text,
     errors=st.lists(shaped(detail=text, pointer=text) | anything, max_size=3),
 )
+event = shaped(
+    id=text,
+    subject=text,
+    seq=natural,
+    action=text,
+    at=text | st.datetimes().map(str),
+    attempt=natural,
+    late=st.booleans(),
+    detail=text,
+    data=anything,
+    hash=text,
+    previous_hash=text,
+)
 submitted = shaped({"task_id": text.filter(len)}, status=text, message=text)
 
 COMMANDS = {
@@ -87,6 +100,9 @@ COMMANDS = {
     ("symbols", "A"): ("GET /tasks/stats", shaped(data_collector_status=known)),
     ("prices",): ("GET /latest-prices", prices),
     ("status",): ("GET /status", status),
+    ("audit",): ("GET /audit", shaped(events=st.lists(event, max_size=3))),
+    ("audit", "verify", "x"): ("GET /audit", shaped(events=st.lists(event, max_size=3))),
+    ("audit", "verify", "--all"): ("GET /audit", shaped(events=st.lists(event, max_size=3))),
 }
 
 
