@@ -51,8 +51,8 @@ async def dispatch(bench: Bench, meta: Item, turn: int = 0) -> None:
     chosen = next_progs(standings(meta, progs, bench.now_ms()))
     if not total:
         await finish_task(bench, meta, [])
-    if not chosen:
-        return
+    if not chosen or meta["deadline_at"] <= bench.now_ms():
+        return  # the window is full, all is sent, or sweep is about to fail the task
     if await _must_wait(bench, meta):
         await _give_way(bench, meta, turn)
         return

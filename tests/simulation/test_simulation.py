@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tests.simulation.mutants import MUTANTS, Mutant
+from tests.simulation.mutants import MUTANTS, Mutant, nothing_goes_wrong
 from tests.simulation.running import Found, play, play_on_all
 from tests.simulation.world import acknowledged
 
@@ -40,6 +40,10 @@ def test_a_seed_replays_to_the_same_calls() -> None:
     first, again = play([4711]), play([4711])
     assert first.calls == again.calls
     assert first.faults == again.faults
+
+
+def test_where_nothing_goes_wrong_no_sweep_is_needed() -> None:
+    assert not play(range(300), nothing_goes_wrong).broken
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))

@@ -205,6 +205,19 @@ def test_a_cancel_leaves_no_more_than_a_window_of_messages(
     assert run(view_task(bench, task_id))["status"] == "cancelled"
 
 
+def test_a_task_out_of_time_is_sent_no_more(run, bench, aws, settings, fleet, clock) -> None:
+    task_id = submitted(run, bench, LARGE)
+    run(fleet.plan())
+    while not planned(aws, settings):
+        run(fleet.collect(1))
+    clock.advance(settings.task_timeout_seconds * 1000)
+    before = queued(aws, settings, task_id)
+    run(fleet.plan())
+    assert queued(aws, settings, task_id) == before
+    run(sweep(bench))
+    assert run(view_task(bench, task_id))["error"].startswith("DEADLINE_EXCEEDED")
+
+
 @pytest.mark.parametrize("rounds", [0, 1, 3, 8])
 def test_a_retry_goes_through_what_is_left_a_few_units_at_a_time(
     run, bench, aws, settings, fleet, exchange, rounds
