@@ -14,6 +14,7 @@ FILES = [ROOT / "app.py", *sorted((ROOT / "chalicelib").rglob("*.py"))]
 #: What has no gateway, no clock and no environment: rules and the forms of data.
 PURE = {
     "addresses",
+    "arrivals",
     "attributes",
     "candles",
     "chaining",
@@ -23,6 +24,7 @@ PURE = {
     "dispatch_rules",
     "firings",
     "freshness",
+    "happenings",
     "logs",
     "messages",
     "metrics",

@@ -129,8 +129,10 @@ def test_api_has_memory_for_a_quick_start_and_the_gateways_time_limit(
 ) -> None:
     functions = _functions(resources)
     assert (functions["APIHandler"]["MemorySize"], functions["APIHandler"]["Timeout"]) == (512, 29)
-    assert functions["Collect"]["MemorySize"] == functions["Plan"]["MemorySize"] == 1024
-    others = set(FUNCTIONS.values()) - {"APIHandler", "Collect", "Plan"}
+    # A day of the audit trail, and a burst of updates for a thousand clients, are held in memory.
+    large = {"Collect", "Plan", "ExportAudit", "PushUpdates"}
+    assert {functions[name]["MemorySize"] for name in large} == {1024}
+    others = set(FUNCTIONS.values()) - {"APIHandler", *large}
     assert {functions[name]["MemorySize"] for name in others} == {256}
 
 
@@ -208,19 +210,41 @@ def test_pollers_together_receive_no_more_than_the_five_collectors_can_run(
     assert sum(pollers) == reserved == 5
 
 
-def test_the_stream_tells_of_tasks_and_their_counters_only(resources: dict[str, Any]) -> None:
-    [(function, event)] = _events(resources, "DynamoDB")
-    assert function == "OnTaskChange"
-    assert event["Stream"] == {"Fn::GetAtt": ["TasksTable", "StreamArn"]}
-    assert (event["BatchSize"], event["StartingPosition"]) == (100, "TRIM_HORIZON")
-    assert (event["BisectBatchOnFunctionError"], event["MaximumRetryAttempts"]) == (True, 10)
-    assert event["MaximumBatchingWindowInSeconds"] == 0
-    [pattern] = event["FilterCriteria"]["Filters"]
-    assert json.loads(pattern["Pattern"]) == {
-        "dynamodb": {"Keys": {"sk": {"S": ["META", {"prefix": "PROG#"}]}}}
+def _streams(resources: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Table -> (function, event source) of its stream."""
+    return {
+        event["Stream"]["Fn::GetAtt"][0]: (function, event)
+        for function, event in _events(resources, "DynamoDB")
     }
-    destination = event["DestinationConfig"]["OnFailure"]["Destination"]
-    assert destination == {"Fn::GetAtt": ["StreamFailureQueue", "Arn"]}
+
+
+def test_the_streams_tell_of_what_a_person_can_see_and_nothing_else(
+    resources: dict[str, Any],
+) -> None:
+    told = {}
+    for table, (function, event) in _streams(resources).items():
+        [pattern] = event["FilterCriteria"]["Filters"]
+        told[table] = function, json.loads(pattern["Pattern"])["dynamodb"]["Keys"]
+    kinds = ["META", {"prefix": "PROG#"}, {"prefix": "SCHED#"}, {"prefix": "HOOK#"}]
+    market = [{"prefix": "CATALOGUE#"}, {"prefix": "PRICES#"}, {"prefix": "COVER#"}]
+    assert told == {
+        "TasksTable": ("OnTaskChange", {"sk": {"S": kinds}}),
+        "MarketTable": ("OnMarketChange", {"pk": {"S": market}}),
+    }
+    for table in told:
+        view = resources[table]["Properties"]["StreamSpecification"]
+        assert view == {"StreamViewType": "NEW_AND_OLD_IMAGES"}
+
+
+def test_a_stream_gives_up_nothing_while_it_still_holds_it(resources: dict[str, Any]) -> None:
+    for _, event in _streams(resources).values():
+        assert (event["BatchSize"], event["StartingPosition"]) == (100, "TRIM_HORIZON")
+        assert event["BisectBatchOnFunctionError"] is True
+        assert event["MaximumRetryAttempts"] == -1
+        assert "MaximumRecordAgeInSeconds" not in event
+        assert event["MaximumBatchingWindowInSeconds"] == 0
+        destination = event["DestinationConfig"]["OnFailure"]["Destination"]
+        assert destination == {"Fn::GetAtt": ["StreamFailureQueue", "Arn"]}
 
 
 def test_schedules_run_as_configured(resources: dict[str, Any]) -> None:
@@ -434,16 +458,38 @@ def test_consumers_may_receive_from_exactly_the_queues_that_wake_them(
             if "sqs:ReceiveMessage" in statement["Action"]
             for arn in statement["Resource"]
         ]
-        assert sorted(received) == sorted(woken_by)
+        # What was set aside is replayed when a person starts it.
+        by_hand = ["StreamFailureQueue"] if function == "ReplayChanges" else []
+        assert sorted(received) == sorted([*woken_by, *by_hand])
 
 
-def test_only_the_collector_touches_the_bucket(resources: dict[str, Any]) -> None:
-    using = {
-        function
+def test_only_collector_and_export_write_to_the_bucket_each_in_its_own_folder(
+    resources: dict[str, Any],
+) -> None:
+    folders = {
+        function: statement["Resource"]
         for function in FUNCTIONS.values()
-        if any(action.startswith("s3:") for action in _actions(resources, function))
+        for statement in _statements(resources, function)
+        if "s3:PutObject" in statement["Action"]
     }
-    assert using == {"Collect"}
+    assert folders == {
+        "Collect": [{"Fn::Sub": "${CandlesBucket.Arn}/candles/*"}],
+        "ExportAudit": [{"Fn::Sub": "${CandlesBucket.Arn}/audit/*"}],
+    }
+
+
+def test_no_function_can_change_or_remove_what_the_trail_holds(resources: dict[str, Any]) -> None:
+    """Append-only, as far as permissions can say it: three functions put."""
+    writing = {
+        (function, action)
+        for function in FUNCTIONS.values()
+        for statement in _statements(resources, function)
+        if {"Fn::GetAtt": ["AuditTable", "Arn"]} in statement["Resource"]
+        for action in statement["Action"]
+        if action.removeprefix("dynamodb:") not in ("Query", "GetItem", "BatchGetItem")
+    }
+    recorders = ("OnTaskChange", "OnMarketChange", "ReplayChanges")
+    assert writing == {(function, "dynamodb:PutItem") for function in recorders}
 
 
 def test_the_push_path_may_reach_connections_and_nothing_else_may(
