@@ -153,6 +153,39 @@ class Api:
                 return {"events": events}
             followed.add(page_token)
 
+    def create_schedule(
+        self, body: dict[str, Any], idempotency_key: str | None = None
+    ) -> dict[str, Any]:
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        return self._call("POST", "/schedules", json=body, headers=headers).body
+
+    def schedules(self) -> dict[str, Any]:
+        """Every page, as one."""
+        found: list[Any] = []
+        page_token: Any = None
+        followed: set[str] = set()
+        while True:
+            params = {"page_token": page_token} if page_token else {}
+            page = self._call("GET", "/schedules", params=params).body
+            listed = page.get("schedules")
+            found += listed if isinstance(listed, list) else []
+            page_token = page.get("next_page_token")
+            if not isinstance(page_token, str) or page_token in followed | {""}:
+                return {"schedules": found, "next_page_token": None}
+            followed.add(page_token)
+
+    def schedule(self, schedule_id: str) -> dict[str, Any]:
+        return self._call("GET", _schedule(schedule_id)).body
+
+    def change_schedule(self, schedule_id: str, changes: dict[str, Any]) -> dict[str, Any]:
+        return self._call("PATCH", _schedule(schedule_id), json=changes).body
+
+    def delete_schedule(self, schedule_id: str) -> dict[str, Any]:
+        return self._call("DELETE", _schedule(schedule_id)).body
+
+    def run_schedule(self, schedule_id: str) -> dict[str, Any]:
+        return self._call("POST", f"{_schedule(schedule_id)}/run").body
+
     def watch(self, task_id: str) -> Iterator[dict[str, Any]]:
         """The task now and after every poll, until it has ended.
 
@@ -210,6 +243,10 @@ class Api:
             return self._client.request(method, url, **request)
         except httpx.RequestError as error:
             raise problems.no_answer(self.url, error) from error
+
+
+def _schedule(schedule_id: str) -> str:
+    return f"/schedules/{quote(schedule_id, safe='')}"
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -9,7 +9,7 @@ from cli import tables
 from cli.api import ENDED
 from cli.audit import audit
 from cli.options import HeaderText, Time, everywhere, listed, wait
-from cli.problems import not_this_api
+from cli.schedules import schedules
 from cli.session import Session
 
 EPILOG = """\b
@@ -39,7 +39,11 @@ def cli() -> None:
 @click.option("--timeframe", "-t", "timeframes", multiple=True, metavar="1m,1h", help="Repeatable.")
 @click.option("--start", type=Time(), help="ISO date or time (UTC), or epoch ms.")
 @click.option("--end", type=Time(), help="The same; exclusive, and a date means its 00:00.")
-@click.option("--priority", type=click.Choice(["high", "normal"]))
+@click.option(
+    "--priority",
+    type=click.Choice(["high", "normal", "low"]),
+    help="low: only while nothing else is collected.",
+)
 @click.option(
     "--tolerated-failure-percentage",
     "tolerated",
@@ -79,7 +83,7 @@ def start(
         "tolerated_failure_percentage": tolerated,
     }
     body = {name: value for name, value in body.items() if value not in (None, [])}
-    return _submitted(session, session.api.start(body, idempotency_key), wait)
+    return session.submitted(session.api.start(body, idempotency_key), wait)
 
 
 @cli.command("refresh-symbols")
@@ -88,7 +92,7 @@ def start(
 @click.pass_obj
 def refresh_symbols(session: Session, wait: bool) -> int | None:
     """Read the exchange's list of symbols again."""
-    return _submitted(session, session.api.refresh_symbols(), wait)
+    return session.submitted(session.api.refresh_symbols(), wait)
 
 
 @cli.command()
@@ -98,7 +102,7 @@ def refresh_symbols(session: Session, wait: bool) -> int | None:
 @click.pass_obj
 def retry(session: Session, task_id: str, wait: bool) -> int | None:
     """Run a task's failed and unfinished units again."""
-    return _submitted(session, {"task_id": task_id, **session.api.retry(task_id)}, wait)
+    return session.submitted({"task_id": task_id, **session.api.retry(task_id)}, wait)
 
 
 @cli.command()
@@ -190,12 +194,4 @@ def symbols(session: Session, pattern: str) -> None:
 cli.add_command(audit)
 
 
-def _submitted(session: Session, answer: dict[str, Any], wait: bool) -> int | None:
-    if not wait:
-        session.show(answer, tables.submitted)
-        return None
-    task_id = answer.get("task_id")
-    if not isinstance(task_id, str) or not task_id:
-        raise not_this_api(session.api.url, "it accepted the task but gave no task_id")
-    session.note(f"Task {tables.plain(task_id)}")
-    return session.wait(task_id)
+cli.add_command(schedules)

@@ -15,8 +15,10 @@ from rich.console import Console
 
 from cli.api import Api
 from cli.locate import UnusableUrl, find_url
+from cli.problems import not_this_api
 from cli.render import counted, wait_for_task
-from cli.tables import summary
+from cli.tables import submitted, summary
+from cli.values import plain
 
 # No table is this wide: in a pipe nothing is cut.
 UNLIMITED = 10_000
@@ -65,6 +67,17 @@ class Session:
         """A line for the person, beside the output."""
         if not self.json or sys.stderr.isatty():
             click.echo(text, err=True)
+
+    def submitted(self, answer: dict[str, Any], wait: bool) -> int | None:
+        """Shows the task that a request was answered with, or waits for it."""
+        if not wait:
+            self.show(answer, submitted)
+            return None
+        task_id = answer.get("task_id")
+        if not isinstance(task_id, str) or not task_id:
+            raise not_this_api(self.api.url, "it accepted the task but gave no task_id")
+        self.note(f"Task {plain(task_id)}")
+        return self.wait(task_id)
 
     def wait(self, task_id: str) -> int:
         """Waits for the task, shows how it ended, and returns the exit code that says so."""
