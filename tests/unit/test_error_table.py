@@ -8,6 +8,7 @@ each story is played again and again, with one error at one site, and must come 
 from __future__ import annotations
 
 import ast
+import asyncio
 import io
 import json
 from collections import Counter
@@ -22,8 +23,10 @@ from chalice.test import Client
 
 from app import app
 from chalicelib import (
+    announcing,
     batches,
     connecting,
+    pushing,
     recording,
     refreshing,
     schedules,
@@ -34,9 +37,12 @@ from chalicelib import (
 )
 from chalicelib.attributes import item_from_wire
 from chalicelib.budget import Budget
+from chalicelib.changes import change_of
 from chalicelib.errors import CallFailed, CollectorError
 from chalicelib.requests import CollectionRequest
 from chalicelib.settings import Settings
+from chalicelib.timeframes import iso
+from chalicelib.together import together
 from chalicelib.webhooks import Answer
 from infra.package import ROOT
 from tests.doubles.aws import Aws, Called, Hook
@@ -71,6 +77,8 @@ RETENTION_SECONDS = 86_400
 #: Fewer call sites or cases than this would mean that the table no longer finds them.
 LEAST_SITES, LEAST_CASES = 120, 1_700
 
+QUEUES = ("plan", "urgent", "work", "bury", "webhooks", "push")
+
 PUSH = "apigatewaymanagementapi.PostToConnection"
 #: What is kept silent on purpose: (last function, operation) -> why.
 SILENT = {
@@ -80,6 +88,7 @@ SILENT = {
     ("webhook_queue.WebhookQueue.retry_later", "sqs.ChangeMessageVisibility"): (
         "as for the work queues"
     ),
+    ("push_queue.PushQueue.retry_later", "sqs.ChangeMessageVisibility"): "as for the work queues",
     ("connection_table.ConnectionTable.send", PUSH): (
         "GoneException is the documented answer for a closed connection: its rows are deleted"
     ),
@@ -106,6 +115,7 @@ class Life:
             event_bus="bus",
             webhook_queue_url="https://queues.test/webhooks",
             webhook_dead_letter_queue_url="https://queues.test/webhook-dead-letters",
+            push_queue_url="https://queues.test/push",
             schedule_group="group",
             backfill_candles=3,
             retention_seconds=RETENTION_SECONDS,  # longer than any error delays a story
@@ -169,6 +179,7 @@ class Life:
             "work": (self.settings.work_queue_url, 2, self._collect),
             "bury": (self.settings.dead_letter_queue_url, 10, self._bury),
             "webhooks": (self.settings.webhook_queue_url, 10, self._deliver),
+            "push": (self.settings.push_queue_url, 10, self._push),
         }[name]
         records = self.aws.sqs.receive(url, most)
         if not records:
@@ -191,6 +202,14 @@ class Life:
     async def _bury(self, event: dict[str, Any]) -> dict[str, Any]:
         return await batches.bury_batch(self.bench, event)
 
+    async def _push(self, event: dict[str, Any]) -> dict[str, Any]:
+        means = pushing.Means(
+            lambda work: together(*work),
+            asyncio.sleep,
+            self.bench.candles,
+        )
+        return await pushing.push_batch(self.bench, means, event)
+
     async def _deliver(self, event: dict[str, Any]) -> dict[str, Any]:
         return await batches.deliver_batch(self.bench, self.sender, event)
 
@@ -203,6 +222,11 @@ class Life:
             and self.run("stream", lambda: recording.record_task_changes(self.bench, fresh))[0]
         ):
             self.streamed = end
+
+    def market_stream(self) -> None:
+        """Hand the Market stream's records on, to who announces them."""
+        fresh = [change_of(record) for record in self.aws.stream_event("market")["Records"]]
+        self.run("market stream", lambda: announcing.announce(self.bench, fresh))
 
     def sweep(self) -> None:
         self.run("sweep", lambda: sweeping.sweep(self.bench))
@@ -218,8 +242,13 @@ class Life:
         """EventBridge fires, twice, and tries a failed invocation again."""
         request = CollectionRequest(None, ("1h", "1d"))
         definition = {
-            "name": "", "expression": "cron(0 6 * * ? *)", "timezone": "UTC", "enabled": True,
-            "overlap": "skip", "catch_up": False, "max_lag_seconds": None,
+            "name": "",
+            "expression": "cron(0 6 * * ? *)",
+            "timezone": "UTC",
+            "enabled": True,
+            "overlap": "skip",
+            "catch_up": False,
+            "max_lag_seconds": None,
             "request": request.pack(),
         }
         made = schedules.made("schedule", definition, self.clock(), "anonymous", "r")
@@ -250,7 +279,7 @@ class Life:
         until = self.clock() + PATIENCE_MS
         while True:
             self.stream()
-            if sum(self.deliver(name) for name in ("plan", "urgent", "work", "bury", "webhooks")):
+            if sum(self.deliver(name) for name in QUEUES):
                 continue
             at_ms = self.aws.sqs.next_visible_at()
             if at_ms is None and not self.active() and self.streamed == len(self.records()):
@@ -554,22 +583,140 @@ def a_refresh_while_the_exchange_is_down(life: Life) -> None:
     life.settle()
 
 
+def _scheduled(life: Life, **fields: Any) -> str:
+    """A schedule made over HTTP; its path."""
+    request = {name: BODY[name] for name in ("symbols", "timeframes")}
+    body = {"expression": "cron(0 * * * ? *)", "request": request, **fields}
+    answer = life.ask("POST", "/schedules", body, "schedule-key")
+    assert answer.status_code == 201, answer.body
+    return f"/schedules/{answer.json_body['schedule_id']}"
+
+
+def _fire(life: Life, path: str) -> None:
+    """EventBridge fires the next run, twice, each up to three times; ours may have died with it."""
+    item = next(item for item in life.aws.items("tasks") if "synced_rev" in item)
+    life.clock.advance_to(int(item["next_run_at"]["N"]))
+    event = life.aws.scheduler.firing(path.rpartition("/")[2], str(iso(life.clock())))
+    for _ in range(2):
+        for _ in range(3):
+            if life.run(
+                "schedule", lambda: watching_schedules.receive_firing(life.bench, event, "r")
+            )[0]:
+                break
+
+
+def a_schedule_and_its_life(life: Life) -> None:
+    path = _scheduled(life, overlap="queue")
+    life.watch()
+    _fire(life, path)
+    _fire(life, path)  # waits for the first
+    for _ in range(3):
+        life.settle()
+        life.clock.advance(MINUTE_MS)
+        life.watch()
+    life.settle()
+    for method, where, body in (
+        ("GET", "/schedules", None),
+        ("GET", path, None),
+        ("PATCH", path, {"expression": "rate(1 day)", "name": "slower"}),
+        ("POST", f"{path}/run", None),
+        ("PATCH", path, {"enabled": False}),
+    ):
+        answer = life.ask(method, where, body, "run-key" if method == "POST" else None)
+        assert answer.status_code < 400, answer.body
+    life.settle()
+    assert life.ask("DELETE", path).status_code in (200, 404)
+    life.settle()
+
+
+def a_schedule_whose_runs_never_came(life: Life) -> None:
+    _scheduled(life, catch_up=True)
+    life.watch()
+    life.clock.advance(2 * MINUTE_MS * 60)
+    for _ in range(2):
+        life.watch()
+        life.clock.advance(MINUTE_MS)
+    life.settle()
+
+
+def a_schedule_half_made(life: Life) -> None:
+    """EventBridge never heard of it, though it was made, changed and deleted."""
+    for name in ("CreateSchedule", "UpdateSchedule", "DeleteSchedule"):
+
+        async def fail(name: str = name) -> None:
+            raise CallFailed("scheduler", name, "InternalServerException", "part of the story")
+
+        hook = Meanwhile(lambda called, name=name: called.operation == name, fail)  # type: ignore[misc]
+        life.aws.hooks.append(hook)
+        if name == "CreateSchedule":
+            path = _scheduled(life)
+        elif name == "UpdateSchedule":
+            life.ask("PATCH", path, {"enabled": False})
+        else:
+            life.ask("DELETE", path)
+        life.aws.hooks.remove(hook)
+        life.watch()
+        life.watch()
+
+
+def a_promise_that_is_broken(life: Life) -> None:
+    path = _scheduled(life, freshness={"max_lag_seconds": 60})
+    life.clock.advance(2 * MINUTE_MS * 60)
+    for _ in range(3):
+        life.watch()
+        life.settle()
+        life.clock.advance(MINUTE_MS)
+    life.watch()
+    assert life.ask("GET", path).json_body["freshness"]["promised_seconds"] == 60
+    life.ask("PATCH", path, {"enabled": False})
+    life.settle()
+
+
 def sockets(life: Life) -> None:
+    """Two listen to a task, one of them with a ticket; one goes without a word."""
     desk = life.bench
     task_id = life.start()
-    for number in ("one", "two"):
-        topics = json.dumps({"action": "subscribe", "topics": [f"task:{task_id}", "tasks"]})
-        life.socket("connect", lambda number=number: connecting.connect(desk, number))
-        life.socket(
-            "message", lambda number=number, text=topics: connecting.receive(desk, number, text)
-        )
-    for text in ('{"action": "ping"}', "no JSON", '{"action": "unsubscribe", "topics": ["tasks"]}'):
-        life.socket("message", lambda text=text: connecting.receive(desk, "one", text))
-    life.deliver("plan")
+    ticket = life.ask("POST", "/ws-ticket").json_body["ticket"]
+    topics = [f"task:{task_id}", "tasks", "prices:BTCUSDT", "candles:BTCUSDT:1d"]
+    for name, shown in (("one", None), ("two", ticket)):
+        life.socket("connect", lambda name=name, shown=shown: connecting.connect(desk, name, shown))
+        _say(life, name, json.dumps({"action": "subscribe", "topics": topics}))
+    for text in ('{"action": "ping"}', "no JSON", '{"action": "snapshot", "topics": ["tasks"]}'):
+        _say(life, "one", text)
     life.stream()
+    life.deliver("push")
+    life.deliver("plan")
+    life.deliver("work")
+    life.stream()
+    life.deliver("push")
     life.aws.sockets.gone.add("two")
+    life.prices()
     life.settle()
+    life.market_stream()
+    life.settle()
+    _say(life, "one", '{"action": "unsubscribe", "topics": ["tasks"]}')
     life.socket("disconnect", lambda: connecting.disconnect(desk, "one"))
+    # And nobody is left to hear of this.
+    life.start()
+    life.settle()
+
+
+def _say(life: Life, name: str, text: str) -> None:
+    life.clock.advance(1000)  # below the limit of messages
+    desk = life.bench
+    life.socket("message", lambda: connecting.receive(desk, desk.candles, name, text))
+
+
+def a_market_that_nobody_listens_to_any_more(life: Life) -> None:
+    """A client went, and its rows with it, but for the one that makes prices be announced."""
+    desk = life.bench
+    life.prices()
+    life.socket("connect", lambda: connecting.connect(desk, "one"))
+    _say(life, "one", json.dumps({"action": "subscribe", "topics": ["prices:BTCUSDT"]}))
+    life.socket("disconnect", lambda: connecting.disconnect(desk, "one"))
+    life.prices()
+    life.market_stream()
+    life.settle()
 
 
 def keys_that_are_rejected_and_taken_over(life: Life) -> None:
@@ -606,6 +753,33 @@ def a_webhook_with_trouble(life: Life) -> None:
     life.ask("GET", "/metrics")
 
 
+def a_low_task_that_lets_another_go_first(life: Life) -> None:
+    life.start()
+    life.deliver("plan")
+    life.start(priority="low")
+    for _ in range(2):  # gives way, and is asked for once more meanwhile
+        life.deliver("plan")
+        life.clock.advance(6_000)
+    life.settle()
+
+
+def a_large_task(life: Life) -> None:
+    """Its messages leave in several dispatches, of which one dies."""
+    frames = ["1h", "2h", "4h", "1d"]
+    life.start(timeframes=frames, start="2025-12-31T23:00:00Z", end="2026-01-01T02:00:00Z")
+    life.deliver("plan")
+    life.deliver("work")
+
+    async def die() -> None:
+        raise Crash
+
+    hook = Meanwhile(lambda called: called.operation == "SendMessageBatch", die)
+    life.aws.hooks.append(hook)
+    life.deliver("plan")
+    life.aws.hooks.remove(hook)
+    life.settle()
+
+
 def an_expired_task(life: Life) -> None:
     task_id = life.start()
     life.settle()
@@ -640,9 +814,16 @@ STORIES = (
     the_first_day,
     nothing_trades,
     a_refresh_while_the_exchange_is_down,
+    a_schedule_and_its_life,
+    a_schedule_whose_runs_never_came,
+    a_schedule_half_made,
+    a_promise_that_is_broken,
     sockets,
+    a_market_that_nobody_listens_to_any_more,
     keys_that_are_rejected_and_taken_over,
     a_webhook_with_trouble,
+    a_low_task_that_lets_another_go_first,
+    a_large_task,
     an_expired_task,
 )
 Story = Callable[[Life], None]
@@ -880,7 +1061,7 @@ def test_a_task_goes_on_while_its_trail_cannot_be_written_which_is_then_made_up_
 def test_a_task_completes_though_no_update_can_be_pushed() -> None:
     with a_life() as life:
         life.aws.hooks.append(Always(_named(PUSH), "ForbiddenException"))
-        life.run("connect", lambda: life.bench.connections.subscribe("c", "tasks", life.clock()))
+        life.run("connect", lambda: life.bench.connections.enlist("c", ["tasks"], life.clock()))
         task_id = life.start()
         life.settle()
         assert life.ask("GET", f"/task/{task_id}").json_body["status"] == "completed"
