@@ -46,6 +46,7 @@ def measure_changes(changes: list[Change]) -> None:
 
 def measure_stream(records: list[dict[str, Any]], now_ms: int) -> None:
     """How late a batch of a stream is: as Lambda's IteratorAge, by its last record."""
-    if records:
-        made_ms = float(records[-1]["dynamodb"]["ApproximateCreationDateTime"]) * 1000
+    last = records[-1].get("dynamodb", {}) if records else {}
+    if "ApproximateCreationDateTime" in last:  # what is no change is the recording's to judge
+        made_ms = float(last["ApproximateCreationDateTime"]) * 1000
         metrics.measure("StreamLag", max(0, now_ms - made_ms), Function=metrics.function())

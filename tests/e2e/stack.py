@@ -48,8 +48,12 @@ class Cloud:
     def bucket(self) -> str:
         return self.outputs["CandlesBucket"]
 
+    @property
+    def account(self) -> Account:
+        return Account(self.endpoint_url)
+
     def client(self, service: str) -> Any:
-        return Account(self.endpoint_url).client(service)
+        return self.account.client(service)
 
     def function(self, resource: str) -> str:
         """Name of a deployed function by its resource: Plan, Collect, Bury, Sweep, ..."""
