@@ -19,6 +19,7 @@ _NAMED = (
     "AuditTable",
     "CandlesBucket",
     "EventBus",
+    "ScheduleGroup",
 )
 _QUEUES = (
     *("PlanQueue", "UrgentQueue", "WorkQueue", "DeadLetterQueue", "StreamFailureQueue"),

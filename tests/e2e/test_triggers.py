@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -123,21 +122,3 @@ def forgotten_task(cloud: Cloud) -> str:
     return task_id
 
 
-def test_a_schedule_that_fires_twice_makes_one_task(cloud: Cloud, api: Api) -> None:
-    event = json.dumps({"time": "2026-11-23T00:00:00Z", "detail-type": "Scheduled Event"})
-    answers = [
-        json.loads(
-            cloud.client("lambda")
-            .invoke(FunctionName=cloud.function("RunSchedule"), Payload=event.encode())["Payload"]
-            .read()
-        )
-        for _ in range(2)
-    ]
-    assert answers[0] == answers[1]
-    task_id = answers[0]["task_id"]
-    task = ended(api, task_id)
-    assert task["units"]["total"] > 0
-    mine = [task for task in api.tasks(page_size=100)["tasks"] if task["task_id"] == task_id]
-    assert len(mine) == 1
-    audit = until(lambda: audit_of(cloud, task_id), lambda seen: len(seen) >= 3)
-    assert audit[0]["by"] == "schedule"
