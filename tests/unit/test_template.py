@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -425,6 +426,40 @@ def test_the_bucket_is_private_and_drops_uploads_that_were_never_finished(
     assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
 
 
+# --- traces, metrics, dashboard, alarms ---------------------------------------------------------
+
+
+def test_every_function_and_the_stage_in_front_of_them_are_traced(
+    resources: dict[str, Any],
+) -> None:
+    for function, properties in _functions(resources).items():
+        assert properties["Tracing"] == "Active"
+        assert {"xray:PutTraceSegments", "xray:PutTelemetryRecords"} <= _actions(
+            resources, function
+        )
+    assert resources["RestAPI"]["Properties"]["TracingEnabled"] is True
+
+
+def test_every_function_knows_its_stack_and_itself_for_its_metrics(
+    resources: dict[str, Any],
+) -> None:
+    for name, resource in FUNCTIONS.items():
+        variables = resources[resource]["Properties"]["Environment"]["Variables"]
+        assert variables["STACK"] == {"Ref": "AWS::StackName"}
+        assert variables["FUNCTION"] == name
+
+
+def test_what_dashboard_and_alarms_refer_to_is_in_the_template(resources: dict[str, Any]) -> None:
+    watching = [
+        found["Properties"]
+        for found in resources.values()
+        if found["Type"] in ("AWS::CloudWatch::Dashboard", "AWS::CloudWatch::Alarm")
+    ]
+    assert len(watching) > 20
+    named = set(re.findall(r"\$\{(\w+)(?:\.\w+)?\}", json.dumps(watching)))
+    assert named <= set(resources)
+
+
 # --- permissions ------------------------------------------------------------------------------
 
 
@@ -435,7 +470,9 @@ def test_no_function_keeps_chalices_placeholder_or_gets_a_wildcard(
         for statement in _statements(resources, function):
             assert statement["Effect"] == "Allow"
             assert not [action for action in statement["Action"] if "*" in action]
-            assert "*" not in statement["Resource"]
+            # X-Ray knows no resources: what may be sent there, may be sent for all.
+            traces = all(action.startswith("xray:Put") for action in statement["Action"])
+            assert "*" not in statement["Resource"] or traces
 
 
 def test_every_function_may_write_its_logs(resources: dict[str, Any]) -> None:
