@@ -95,7 +95,7 @@ def test_start_sends_every_option_and_nothing_that_was_not_given():
         (["start", "--end", "9" * 40], "neither a date"),
         (["start", "--idempotency-key", "two words"], "visible ASCII"),
         (["start", "--tolerated-failure-percentage", "101"], "0<=x<=100"),
-        (["start", "--priority", "urgent"], "'high', 'normal'"),
+        (["start", "--priority", "urgent"], "'high', 'normal', 'low'"),
         (["tasks", "--active", "--status", "running"], "--active takes no other filter"),
         (["task"], "Missing argument 'ID'"),
         (["nonsense"], "No such command"),
