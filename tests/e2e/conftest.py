@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.doubles.receiver import Receiver, receiving
 from tests.e2e.stack import Cloud, running_cloud
 
 #: A finished task stays readable for as long as a slow test session needs it.
@@ -18,6 +19,14 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="session")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    with running_cloud(tmp_path_factory.mktemp("cloud"), SETTINGS) as cloud:
+def receiver() -> Iterator[Receiver]:
+    """A receiver of webhooks on this machine, which the stack is allowed to reach."""
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[Cloud]:
+    settings = {**SETTINGS, "WEBHOOK_ALLOWED_HOSTS": f"127.0.0.1:{receiver.port}"}
+    with running_cloud(tmp_path_factory.mktemp("cloud"), settings) as cloud:
         yield cloud
