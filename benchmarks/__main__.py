@@ -9,7 +9,7 @@ import time
 
 from benchmarks.report import machine
 
-NAMES = ("cold_start", "start_calls", "worker_cpu", "writes_per_unit", "zip_size")
+NAMES = ("cold_start", "start_calls", "worker_cpu", "writes_per_unit", "zip_size", "watching")
 
 
 def main() -> int:
