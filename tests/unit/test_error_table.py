@@ -26,9 +26,12 @@ from chalicelib import (
     announcing,
     batches,
     connecting,
+    exporting,
+    happenings,
     pushing,
     recording,
     refreshing,
+    replaying,
     schedules,
     sweeping,
     tasks,
@@ -39,6 +42,7 @@ from chalicelib.attributes import item_from_wire
 from chalicelib.budget import Budget
 from chalicelib.changes import change_of
 from chalicelib.errors import CallFailed, CollectorError
+from chalicelib.gateways import audit_exports
 from chalicelib.requests import CollectionRequest
 from chalicelib.settings import Settings
 from chalicelib.timeframes import iso
@@ -689,6 +693,13 @@ def sockets(life: Life) -> None:
     life.deliver("work")
     life.stream()
     life.deliver("push")
+    hook = Always(_named(PUSH), "ForbiddenException")
+    life.aws.hooks.append(hook)
+    life.deliver("plan")
+    life.prices()
+    life.market_stream()
+    life.deliver("push")
+    life.aws.hooks.remove(hook)
     life.aws.sockets.gone.add("two")
     life.prices()
     life.settle()
@@ -791,7 +802,55 @@ def an_expired_task(life: Life) -> None:
     assert life.ask("GET", "/task/unknown").status_code == 404
 
 
+def the_trail_is_read(life: Life) -> None:
+    task_id = life.start()
+    life.settle()
+    for question in (f"task_id={task_id}", "action=task.started"):
+        events = life.ask("GET", f"/audit?{question}").json_body["events"]
+        assert f"task:{task_id}" in {event["subject"] for event in events}
+
+
+def days_are_exported(life: Life) -> None:
+    life.start()
+    life.settle()
+    first = str(iso(life.clock()))[:10]
+    life.clock.advance(2 * 86_400_000)
+    for _ in range(3):  # Lambda tries a failed invocation again
+        if life.run("export", lambda: exporting.export_audit(life.bench))[0]:
+            break
+    manifests = [key for key in life.aws.s3.buckets["candles"].objects if "manifest" in key]
+    assert len(manifests) == 2
+    stored = life.aws.s3.buckets["candles"].objects[
+        audit_exports.export_key(first, "events.parquet")
+    ]
+    assert audit_exports.decode(stored)[0]["action"] == "task.submitted"
+
+
+def a_record_is_set_aside_and_replayed(life: Life) -> None:
+    def breaks(_: object) -> Any:
+        raise KeyError("a bug of ours")
+
+    before = happenings.OF_KIND
+    happenings.OF_KIND = [breaks]
+    try:
+        life.start()
+        for _ in range(3):
+            life.stream()
+    finally:
+        happenings.OF_KIND = before
+    queue = life.aws.sqs.queues[life.settings.stream_failure_queue_url]
+    assert queue.messages
+    for _ in range(4):
+        life.run("replay", lambda: replaying.replay(life.bench, lambda: 60_000))
+        life.clock.advance(61_000)
+    assert not queue.messages
+    life.settle()
+
+
 STORIES = (
+    the_trail_is_read,
+    days_are_exported,
+    a_record_is_set_aside_and_replayed,
     a_collection_with_a_key,
     an_urgent_collection_without_a_key,
     a_collection_where_much_is_stored,

@@ -537,5 +537,15 @@ def test_the_push_path_may_reach_connections_and_nothing_else_may(
         for function in FUNCTIONS.values()
         if "execute-api:ManageConnections" in _actions(resources, function)
     }
-    sockets = {"WebsocketConnect", "WebsocketMessage", "WebsocketDisconnect"}
-    assert using == {"OnTaskChange", *sockets}
+    assert using == {"PushUpdates", "WebsocketMessage"}
+
+
+def test_updates_wait_in_a_fifo_queue_that_forgets_them_after_five_minutes(
+    resources: dict[str, Any],
+) -> None:
+    queue = resources["PushQueue"]["Properties"]
+    assert queue["FifoQueue"] is True
+    assert queue["MessageRetentionPeriod"] == 300
+    assert queue["FifoThroughputLimit"] == "perMessageGroupId"
+    assert queue["DeduplicationScope"] == "messageGroup"
+    assert "RedrivePolicy" not in queue
