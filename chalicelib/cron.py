@@ -112,8 +112,8 @@ def next_after(expression: Expression, zone: tzinfo, at_ms: int) -> int | None:
 
 def _days(cron: Cron, first: date) -> Iterator[date]:
     """The days of `cron` from `first` on."""
-    for year in sorted(cron.years):
-        for month in sorted(cron.months):
+    for year in range(max(first.year, min(cron.years)), max(cron.years) + 1):
+        for month in sorted(cron.months) if year in cron.years else ():
             if (year, month) < (first.year, first.month):
                 continue
             for number in range(1, calendar.monthrange(year, month)[1] + 1):
