@@ -322,6 +322,7 @@ def _definition(item: Item) -> Item:
     chosen = {name: item.get(name) for name in (*_CHOSEN, "enabled")}
     request = CollectionRequest.unpack(item["request"])
     chosen["request"] = {
+        "webhook_host": item.get("webhook_host"),
         "symbols": None if request.symbols is None else list(request.symbols[:MOST_NAMES]),
         "symbols_count": None if request.symbols is None else len(request.symbols),
         "timeframes": list(request.timeframes),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from chalicelib import cron, firings
@@ -43,6 +44,7 @@ def parse_new(
             "overlap": firings.SKIP,
             "catch_up": False,
             "max_lag_seconds": None,
+            "webhook_host": None,
             **definition,
         }
         if "request" not in body:
@@ -175,6 +177,7 @@ def _request_view(schedule: Item) -> Item:
         "priority": request.priority,
         "tolerated_failure_percentage": request.tolerated_failure_percentage,
         "timeout_seconds": request.timeout_seconds,
+        "webhook_host": schedule.get("webhook_host"),
     }
     return {name: value for name, value in fields.items() if value is not None}
 
@@ -199,7 +202,7 @@ def _fields(
             continue
         try:
             if name == "request":
-                fields["request"] = _request(body[name], known, settings, now_ms)
+                fields |= _request(body[name], known, settings, now_ms)
             else:
                 fields["max_lag_seconds" if name == "freshness" else name] = read(body[name])
         except ValueError as error:
@@ -211,11 +214,16 @@ def _fields(
 
 def _request(
     body: object, known: Mapping[str, str] | None, settings: Settings, now_ms: int
-) -> bytes:
+) -> Item:
+    """The request without its webhook, which is stored apart; `webhook` where there is one."""
     fixed = [name for name in ("start", "end") if isinstance(body, dict) and name in body]
     if fixed:
         raise invalid([_error(_FIXED_TIME, name) for name in fixed])
-    return parse_start(body, known, settings, now_ms).pack()
+    request = parse_start(body, known, settings, now_ms)
+    fields: Item = {"request": replace(request, webhook=None).pack(), "webhook_host": None}
+    if request.webhook is not None:
+        fields |= {"webhook_host": request.webhook.host, "webhook": request.webhook}
+    return fields
 
 
 def _must_run(definition: Item, now_ms: int) -> None:

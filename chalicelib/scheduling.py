@@ -8,14 +8,16 @@ does again (watching_schedules.py).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Any
 
 from chalicelib import firings, schedules, tasks
 from chalicelib.errors import CallFailed, ConditionFailed, ScheduleNotFound
-from chalicelib.gateways.schedule_table import owner_of
+from chalicelib.gateways.schedule_table import LAG, WEBHOOK, owner_of
 from chalicelib.logs import log
 from chalicelib.requests import CollectionRequest
 from chalicelib.submitting import submit
+from chalicelib.webhooks import Webhook
 from chalicelib.wiring import Desk
 
 Item = dict[str, Any]
@@ -32,6 +34,7 @@ async def create_schedule(
     """
     now_ms = desk.now_ms()
     definition = schedules.parse_new(body, await _known(desk), desk.settings, now_ms)
+    await _keep_webhook(desk, owner, schedule_id, definition.pop("webhook", None))
     schedule = schedules.made(schedule_id, definition, now_ms, owner, request_id)
     schedule = await desk.schedules.create(owner, schedule)
     return await _view(desk, await _tell(desk, schedule) or schedule)
@@ -43,13 +46,16 @@ async def change_schedule(
     """Change some fields; the schedule's view after it. Raises as `create_schedule`, and
     ScheduleNotFound."""
     known = await _known(desk)
+    webhooks: list[Webhook | None] = []
 
     def change(schedule: Item) -> Item | None:
         now_ms = desk.now_ms()
         changes = schedules.parse_change(body, schedule, known, desk.settings, now_ms)
+        webhooks.append(changes.pop("webhook", None))
         return changes and schedules.changed(schedule, changes, now_ms, owner, request_id)
 
     schedule = await _change(desk, owner, schedule_id, change)
+    await _keep_webhook(desk, owner, schedule_id, webhooks[-1])
     return await _view(desk, await _tell(desk, schedule) or schedule)
 
 
@@ -124,10 +130,14 @@ async def synchronise(desk: Desk, schedule: Item) -> Item | None:
 
 async def start(desk: Desk, schedule: Item, task_id: str, source: str, request_id: str) -> None:
     """Store the task of a run, with the schedule's request; repeated, it is the same task."""
+    request = CollectionRequest.unpack(schedule["request"])
+    if schedule.get("webhook_host"):
+        kept = await desk.schedules.read_beside(schedule, WEBHOOK)
+        request = replace(request, webhook=Webhook.of(kept) if kept else None)
     await submit(
         desk,
         tasks.DATA_COLLECTION,
-        CollectionRequest.unpack(schedule["request"]),
+        request,
         owner_of(schedule),
         request_id,
         task_id,
@@ -171,7 +181,7 @@ async def _view(desk: Desk, schedule: Item) -> Item:
         meta = await desk.tasks.read(schedule["last_task_id"], now_ms)
         status = meta["state"] if meta and not meta["expired"] else None
     promised = schedule["max_lag_seconds"] is not None
-    lag = await desk.schedules.read_lag(schedule) if promised else None
+    lag = await desk.schedules.read_beside(schedule, LAG) if promised else None
     return schedules.view(schedule, lag, status, now_ms)
 
 
@@ -189,6 +199,11 @@ async def _change(
         except ConditionFailed:
             continue
     raise _contended(schedule_id)
+
+
+async def _keep_webhook(desk: Desk, owner: str, schedule_id: str, webhook: Webhook | None) -> None:
+    if webhook is not None:
+        await desk.schedules.write_beside(owner, schedule_id, WEBHOOK, asdict(webhook))
 
 
 async def _known(desk: Desk) -> dict[str, str] | None:

@@ -8,6 +8,8 @@
                                       rev (of what EventBridge Scheduler must know), synced_rev,
                                       version (of the item)
     SCHEDULES#<owner>   LAG#<id>      what was measured last: measured_at, lag_seconds, timeframes
+    SCHEDULES#<owner>   WEBHOOK#<id>  url, secret, events: of the tasks it makes; apart, because
+                                      changes of schedules are streamed to others
 
 Index active: active = "schedule" while the watch has to look at it. No attribute `owner`: index
 by_owner lists tasks. An item is always replaced whole, on the condition that its version is the one
@@ -24,6 +26,7 @@ from chalicelib.firings import is_watched
 from chalicelib.gateways.aws import Call
 
 Item = dict[str, Any]
+LAG, WEBHOOK = "LAG", "WEBHOOK"
 _PREFIX = "SCHEDULES#"
 _UNREAD_RETRIES = 8
 
@@ -62,11 +65,11 @@ class ScheduleTable:
         return item
 
     async def delete(self, seen: Item) -> None:
-        """Forget a schedule and its lag. Raises ConditionFailed where it has changed since."""
+        """Forget a schedule and what lies beside it. Raises ConditionFailed where it changed."""
         owner, schedule_id = owner_of(seen), seen["schedule_id"]
-        await self._call(
-            "dynamodb", "DeleteItem", TableName=self._table, Key=_lag_key(owner, schedule_id)
-        )
+        for kind in (LAG, WEBHOOK):
+            beside = _beside(owner, schedule_id, kind)
+            await self._call("dynamodb", "DeleteItem", TableName=self._table, Key=beside)
         await self._call(
             "dynamodb",
             "DeleteItem",
@@ -127,19 +130,21 @@ class ScheduleTable:
         found = await self._batch(keys)
         return sorted(found, key=lambda item: str(item["created_key"]))
 
-    async def write_lag(self, schedule: Item, lag: Item) -> None:
-        key = _lag_key(owner_of(schedule), schedule["schedule_id"])
+    async def write_beside(self, owner: str, schedule_id: str, kind: str, values: Item) -> None:
+        """Store what belongs to a schedule in an item of its own: kind LAG or WEBHOOK."""
+        key = _beside(owner, schedule_id, kind)
         await self._call(
-            "dynamodb", "PutItem", TableName=self._table, Item={**key, **item_to_wire(lag)}
+            "dynamodb", "PutItem", TableName=self._table, Item={**key, **item_to_wire(values)}
         )
 
-    async def read_lag(self, schedule: Item) -> Item | None:
-        """What was measured last; None before the first time."""
+    async def read_beside(self, schedule: Item, kind: str) -> Item | None:
+        """What `write_beside` stored last; None before the first time."""
         answer = await self._call(
             "dynamodb",
             "GetItem",
             TableName=self._table,
-            Key=_lag_key(owner_of(schedule), schedule["schedule_id"]),
+            Key=_beside(owner_of(schedule), schedule["schedule_id"], kind),
+            ConsistentRead=True,
         )
         return item_from_wire(answer["Item"]) if "Item" in answer else None
 
@@ -191,5 +196,5 @@ def _key(owner: str, schedule_id: str) -> dict[str, str]:
     return {"pk": _PREFIX + owner, "sk": f"SCHED#{schedule_id}"}
 
 
-def _lag_key(owner: str, schedule_id: str) -> dict[str, Any]:
-    return item_to_wire({"pk": _PREFIX + owner, "sk": f"LAG#{schedule_id}"})
+def _beside(owner: str, schedule_id: str, kind: str) -> dict[str, Any]:
+    return item_to_wire({"pk": _PREFIX + owner, "sk": f"{kind}#{schedule_id}"})

@@ -53,6 +53,7 @@ def test_only_the_expression_is_needed() -> None:
         "overlap": "skip",
         "catch_up": False,
         "max_lag_seconds": None,
+        "webhook_host": None,
     }
 
 

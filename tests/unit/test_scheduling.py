@@ -620,3 +620,28 @@ def test_the_watch_goes_on_though_one_schedule_fails(
     assert office.watch() == {"seen": 2, "failed": 1}
     office.watch()
     assert len(office.tasks()) == 2
+
+
+def test_a_schedules_webhook_is_that_of_its_tasks_and_its_secret_is_shown_to_no_one(
+    run: Run, office: Office, aws: Aws
+) -> None:
+    hook = {"url": "https://hooks.example.com/x?token=hidden", "secret": "s" * 32}
+    office.make(request={**HOURLY["request"], "webhook": hook})
+    office.change(name="another")
+    _, task_id = office.fire_next()
+    meta = run(office.desk.tasks.read(task_id, office.clock()))
+    assert meta["webhook_host"] == "hooks.example.com"
+    assert office.view()["request"]["webhook_host"] == "hooks.example.com"
+    streamed = [
+        record
+        for record in aws.stream_event("tasks")["Records"]
+        if record["dynamodb"]["Keys"]["sk"]["S"].startswith("SCHED#")
+    ]
+    for told in (office.view(), office.trail(), [office.item()], streamed):
+        assert "hidden" not in str(told)
+        assert "s" * 32 not in str(told)
+    assert run(scheduling.find_schedule(office.desk, OWNER, ID))["webhook_host"]
+    office.change(request=HOURLY["request"])
+    assert "webhook_host" not in office.view()["request"]
+    run(scheduling.delete_schedule(office.desk, OWNER, "r", ID))
+    assert not [item for item in aws.items("tasks") if item["pk"]["S"].startswith("SCHEDULES#")]
