@@ -23,6 +23,7 @@ import click
 import httpx
 
 from cli.commands import cli
+from cli.listening import Opener, open_socket
 from cli.problems import ApiError, Expired
 from cli.session import INTERRUPTED, Session
 from cli.values import plain
@@ -35,13 +36,14 @@ def main(
     *,
     transport: httpx.BaseTransport | None = None,
     sleep: Callable[[float], None] = time.sleep,
+    opener: Opener = open_socket,
 ) -> int:
     """Runs one command and returns its exit code. `sleep` takes seconds."""
     args = sys.argv[1:] if argv is None else list(argv)
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show "–" gets "?", not a traceback.
         stream.reconfigure(errors="replace")
-    session = Session(transport=transport, sleep=sleep)
+    session = Session(transport=transport, sleep=sleep, opener=opener)
     try:
         code = _run(args, session)
         sys.stdout.flush()

@@ -46,6 +46,7 @@ class Api:
         *,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        auth: httpx.Auth | None = None,
     ):
         self._base = with_prefix(url)
         self._sleep = sleep
@@ -57,6 +58,7 @@ class Api:
         self.url = str(parsed.copy_with(userinfo=b""))
         self._client = httpx.Client(
             transport=transport,
+            auth=auth,
             timeout=TIMEOUT,
             trust_env=not is_loopback(parsed.host),
             headers={"Accept": "application/json, application/problem+json"},
@@ -185,6 +187,10 @@ class Api:
 
     def run_schedule(self, schedule_id: str) -> dict[str, Any]:
         return self._call("POST", f"{_schedule(schedule_id)}/run").body
+
+    def ws_ticket(self) -> dict[str, Any]:
+        """A new ticket, good for one connection within a minute: `ticket`, `expires_at`, `url`."""
+        return self._call("POST", "/ws-ticket").body
 
     def watch(self, task_id: str) -> Iterator[dict[str, Any]]:
         """The task now and after every poll, until it has ended.

@@ -11,13 +11,14 @@ from cli.audit import audit
 from cli.options import HeaderText, Time, everywhere, listed, wait
 from cli.schedules import schedules
 from cli.session import Session
+from cli.watch import watch as watch_topics
 
 EPILOG = """\b
 Exit codes:
   0    success (with --wait: completed, no unit failed)
-  1    --wait: the task ended failed or cancelled; audit verify: a chain is broken
+  1    --wait, watch: the task ended failed or cancelled; audit verify: a chain is broken
   2    wrong usage, or the API rejected the request (4xx)
-  3    --wait: completed, but units failed
+  3    --wait, watch: completed, but units failed
   4    the API cannot be reached, or answers 5xx
   130  Ctrl-C; a task that was waited for keeps running
   141  the reader of the output went away (a closed pipe)
@@ -189,6 +190,26 @@ def symbols(session: Session, pattern: str) -> None:
     names = tables.texts(known.get("available_symbols"))
     found = [name for name in names if fnmatch.fnmatchcase(name.upper(), glob)]
     session.show({"symbols": found, "count": len(found)}, tables.symbols, found)
+
+
+@cli.command()
+@click.argument("topics", nargs=-1, required=True, metavar="ID|TOPIC...")
+@click.option(
+    "--ws-url",
+    envvar="DATA_COLLECTOR_WS_URL",
+    metavar="URL",
+    help="Where the WebSocket is; else where the API says, as $DATA_COLLECTOR_WS_URL.",
+)
+@everywhere
+@click.pass_obj
+def watch(session: Session, topics: tuple[str, ...], ws_url: str | None) -> int:
+    """Follow tasks, prices and candles as they change.
+
+    A task's ID; or a topic: tasks, prices:BTCUSDT, candles:BTCUSDT:1m. Ends with the last task, or
+    not at all where something else is followed, too; the exit code is that of --wait. With --json
+    it prints one document a line.
+    """
+    return watch_topics(session, list(topics), ws_url)
 
 
 cli.add_command(audit)

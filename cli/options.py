@@ -9,11 +9,20 @@ import click
 
 from cli.locate import VARIABLE
 
+SIGN_VARIABLE = "DATA_COLLECTOR_SIGN"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def everywhere(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--json and --api-url, taken before the command's name as well as after it."""
+    """--json, --api-url and --sign, taken before the command's name as well as after it."""
+    command = click.option(
+        "--sign",
+        is_flag=True,
+        envvar=SIGN_VARIABLE,
+        expose_value=False,
+        callback=_keep("sign"),
+        help=f"Sign requests with your AWS credentials, as ${SIGN_VARIABLE}=1 does.",
+    )(command)
     command = click.option(
         "--json",
         is_flag=True,

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -30,22 +30,32 @@ def wait_for_task(
     `clock` gives seconds. Raises the errors of `Api.task`; KeyboardInterrupt passes through and
     leaves the task running.
     """
+    return follow(api.watch(task_id), console, clock=clock)
+
+
+def follow(
+    views: Iterable[dict[str, Any]],
+    console: Console,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> dict[str, Any]:
+    """Shows each view of a task on `console`, and returns the last. `clock` gives seconds."""
     # Not `console.is_terminal`: that can be forced on from the environment, into a log file.
     if not console.file.isatty() or console.is_dumb_terminal or console.quiet:
-        return _wait_in_lines(api, task_id, console)
-    view = TaskProgress(clock)
+        return _in_lines(views, console)
+    progress = TaskProgress(clock)
     task: dict[str, Any] = {}
-    with Live(view, console=console, refresh_per_second=8) as live:
-        for task in api.watch(task_id):
-            view.update(task)
+    with Live(progress, console=console, refresh_per_second=8) as live:
+        for task in views:
+            progress.update(task)
             live.refresh()
     return task
 
 
-def _wait_in_lines(api: Api, task_id: str, console: Console) -> dict[str, Any]:
+def _in_lines(views: Iterable[dict[str, Any]], console: Console) -> dict[str, Any]:
     task: dict[str, Any] = {}
     shown: object = None
-    for task in api.watch(task_id):
+    for task in views:
         if shown != (shown := (task.get("status"), task.get("progress"))):
             console.print(progress_line(task), soft_wrap=True, markup=False, highlight=False)
     return task

@@ -14,6 +14,7 @@ import httpx
 from rich.console import Console
 
 from cli.api import Api
+from cli.listening import Opener, open_socket
 from cli.locate import UnusableUrl, find_url
 from cli.problems import not_this_api
 from cli.render import counted, wait_for_task
@@ -34,6 +35,8 @@ class Session:
     sleep: Callable[[float], None] = time.sleep
     json: bool = False
     api_url: str | None = None
+    sign: bool = False
+    opener: Opener = open_socket
     _api: Api | None = field(default=None, init=False)
 
     @property
@@ -42,10 +45,18 @@ class Session:
         if self._api is None:
             try:
                 url = find_url(self.api_url, os.environ, Path.cwd())
-                self._api = Api(url, transport=self.transport, sleep=self.sleep)
+                auth = self._signature()
+                self._api = Api(url, transport=self.transport, sleep=self.sleep, auth=auth)
             except UnusableUrl as error:
                 raise click.UsageError(str(error)) from error
         return self._api
+
+    def _signature(self) -> httpx.Auth | None:
+        if not self.sign:
+            return None
+        from cli.signing import Signed  # loads botocore, which most commands can do without
+
+        return Signed()
 
     def close(self) -> None:
         if self._api is not None:
