@@ -65,8 +65,7 @@ def test_the_stream_writes_the_audit_trail_and_tells_who_listens(cloud: Cloud, a
             task_id = api.start({"symbols": ["BTCUSDT"], "timeframes": ["1h"]})["task_id"]
             while not heard or heard[-1]["status"] not in ENDED:
                 message = await socket.receive_json(timeout=30)
-                if message["task"]["task_id"] == task_id:
-                    heard.append(message["task"])
+                heard += [task for task in message["tasks"] if task["task_id"] == task_id]
         return heard
 
     heard = asyncio.run(listen())
