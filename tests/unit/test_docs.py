@@ -41,7 +41,8 @@ def test_the_readme_calls_every_route_by_curl_and_no_other() -> None:
         path = re.search(r"localhost:8000(/[^\s'?]*)", line)
         assert path, line
         method = re.search(r"-X (\w+)", line)
-        shown.add((_UUID.sub("{task_id}", path[1]), method[1] if method else "GET"))
+        name = "{schedule_id}" if "/schedules/" in path[1] else "{task_id}"
+        shown.add((_UUID.sub(name, path[1]), method[1] if method else "GET"))
     assert shown == {
         ("/api" + path, method) for path, methods in app.routes.items() for method in methods
     }
