@@ -21,7 +21,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from local.board import Board, Line
 from local.insights import Answer
-from local.metrics import EMULATOR_LACKS
+from local.metrics import lacking
 
 #: Inches of one of the 24 columns and of one unit of height.
 COLUMN, UNIT = 0.86, 0.52
@@ -84,15 +84,15 @@ def _graph(
     lines: list[Line],
 ) -> None:
     drawn = [line for line in lines if line.visible and line.values]
-    lacking = sorted(
+    untold = sorted(
         {
-            line.identity[1]
+            line.label
             for line in lines
-            if line.identity and line.identity[:2] in EMULATOR_LACKS and not line.values
+            if line.identity and not line.values and lacking(*line.identity)
         }
     )
-    if lacking:
-        note = f"not told by the embedded cloud: {', '.join(lacking)}"
+    if untold:
+        note = _short(f"not told by the embedded cloud: {', '.join(untold)}", 96)
         card.text(0.02, 0.025, note, size=6.5, color=QUIET, style="italic")
     if not drawn:
         card.text(0.5, 0.5, "no data in this time", color=QUIET, ha="center")
@@ -101,7 +101,7 @@ def _graph(
     drawn.sort(key=lambda line: -sum(line.values.values()))
     legends = min(len(drawn), _MOST_LEGENDS)
     legend_rows = math.ceil(legends / 2)
-    low = 0.075 + 0.062 * legend_rows + (0.05 if lacking else 0)
+    low = 0.075 + 0.062 * legend_rows + (0.05 if untold else 0)
     axes = figure.add_axes(
         (box[0] + box[2] * 0.115, box[1] + box[3] * (low + 0.085),
          box[2] * 0.855, box[3] * (0.78 - low)),
@@ -121,7 +121,7 @@ def _graph(
     figure.legend(
         handles[:legends], [_short(label) for label in labels[:legends]],
         loc="lower left", ncols=2, frameon=False, fontsize=7, labelcolor=INK,
-        bbox_to_anchor=(box[0] + 0.003, box[1] + box[3] * (0.055 if lacking else 0.01)),
+        bbox_to_anchor=(box[0] + 0.003, box[1] + box[3] * (0.055 if untold else 0.01)),
         handlelength=1.1, columnspacing=1.2, labelspacing=0.28, borderpad=0.1,
     )  # fmt: skip
     if len(drawn) > legends:

@@ -22,7 +22,8 @@ import time
 import urllib.parse
 import urllib.request
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,14 @@ from local.alarming import evaluate
 from local.aws import Account
 from local.emf import Datum, by_minute, data_of
 
-#: (namespace, metric) -> why the embedded cloud cannot tell it.
+_NO_SOCKET_LOGS = "the emulator keeps no log of what a WebSocket wakes"
+#: Patterns of (namespace, metric, value of a dimension) -> why the embedded cloud cannot tell it.
 EMULATOR_LACKS = {
-    (
-        "AWS/DynamoDB",
-        "ConsumedWriteCapacityUnits",
-    ): "the tables' own total is not kept; ConsumedWriteUnits, as answers say, stands beside it",
+    ("AWS/DynamoDB", "ConsumedWriteCapacityUnits", "*"): (
+        "the tables' own total is not kept; ConsumedWriteUnits, as answers say, stands beside it"
+    ),
+    ("AWS/Lambda", "*", "*-Websocket*"): _NO_SOCKET_LOGS,
+    ("MarketDataCollector", "*", "websocket_*"): _NO_SOCKET_LOGS,
 }
 _REPORT = re.compile(r"REPORT RequestId: \S+\tDuration: ([\d.]+) ms")
 #: What `events.edge` logs of an invocation that crashed. One that was killed cannot say so.
@@ -197,6 +200,15 @@ class Relay:
             for resource in found["StackResources"]
             if resource["ResourceType"] == kind
         }
+
+
+def lacking(namespace: str, metric: str, dimensions: Iterable[tuple[str, str]]) -> str | None:
+    """Why the embedded cloud cannot tell a metric; None where it can."""
+    for (spaces, names, values), why in EMULATOR_LACKS.items():
+        here = any(fnmatchcase(value, values) for _, value in dimensions)
+        if here and namespace == spaces and fnmatchcase(metric, names):
+            return why
+    return None
 
 
 def log_groups(to: Account, stack: str) -> list[str]:
