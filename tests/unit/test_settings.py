@@ -55,6 +55,7 @@ def test_any_environment_gives_settings_or_one_sentence_that_names_the_variable(
         ("EXCHANGE_URL", "data-api.binance.vision"),
         ("EXCHANGE", "Binance!"),
         ("LOG_LEVEL", "LOUD"),
+        ("ALARM_EMAIL", "nobody"),
         ("COLLECT_TIMEOUT_SECONDS", "901"),
         ("COLLECT_TIMEOUT_SECONDS", "29"),
     ],
