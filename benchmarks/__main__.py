@@ -9,9 +9,17 @@ import time
 
 from benchmarks.report import machine
 
-NAMES = ("cold_start", "start_calls", "worker_cpu", "writes_per_unit", "zip_size", "watching")
+NAMES = (
+    "cold_start",
+    "start_calls",
+    "worker_cpu",
+    "writes_per_unit",
+    "zip_size",
+    "watching",
+    "pushes",
+)
 #: These start a cloud of their own and take long, so they run only when named.
-WHEN_NAMED = ("fairness",)
+WHEN_NAMED = ("fairness", "push_clients")
 
 
 def main() -> int:

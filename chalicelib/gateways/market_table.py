@@ -108,7 +108,7 @@ class MarketTable:
     ) -> None:
         await self._write(
             "CATALOGUE",
-            {"symbols": _packed(symbols), "weight_limit": weight_limit, "refreshed_at": now_ms},
+            {"symbols": packed(symbols), "weight_limit": weight_limit, "refreshed_at": now_ms},
         )
 
     async def read_prices(self) -> dict[str, Any] | None:
@@ -119,7 +119,7 @@ class MarketTable:
         return {**item, "prices": json.loads(zlib.decompress(item["prices"]))}
 
     async def write_prices(self, prices: dict[str, str], priced_at_ms: int) -> None:
-        await self._write("PRICES", {"prices": _packed(prices), "priced_at": priced_at_ms})
+        await self._write("PRICES", {"prices": packed(prices), "priced_at": priced_at_ms})
 
     # --- ledger and breaker -----------------------------------------------------------------
 
@@ -247,5 +247,6 @@ def entries_in(item: dict[str, Any]) -> dict[str, coverage.Entry]:
     return {name[3:]: json.loads(text) for name, text in item.items() if name.startswith("tf_")}
 
 
-def _packed(value: dict[str, str]) -> bytes:
+def packed(value: dict[str, str]) -> bytes:
+    """A mapping as the items hold it; `prices_in` reads it back."""
     return zlib.compress(json.dumps(value, ensure_ascii=False, sort_keys=True).encode(), 6)
