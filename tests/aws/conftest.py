@@ -64,6 +64,11 @@ class Moto:
         name = f"queue-{next(_NUMBERS)}"
         return str(self("sqs", "CreateQueue", QueueName=name)["QueueUrl"])
 
+    def new_bus(self) -> str:
+        name = f"bus-{next(_NUMBERS)}"
+        self("events", "CreateEventBus", Name=name)
+        return name
+
     def new_bucket(self) -> str:
         name = f"bucket-{next(_NUMBERS)}"
         self("s3", "CreateBucket", Bucket=name)

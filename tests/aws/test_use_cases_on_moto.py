@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
-from chalicelib import wiring
+from chalicelib import webhooks, wiring
 from chalicelib.budget import Budget
 from chalicelib.burying import bury_message
 from chalicelib.cancelling import cancel_task
 from chalicelib.collecting import Outcome, collect_message
 from chalicelib.connecting import connect, disconnect, receive
+from chalicelib.delivering import deliver
 from chalicelib.errors import CallFailed, ConditionFailed
+from chalicelib.exposing import metrics_text
 from chalicelib.messages import CollectMessage, PlanMessage, decode
 from chalicelib.planning import plan_task
 from chalicelib.pricing import latest_prices
@@ -30,11 +32,13 @@ from chalicelib.settings import Settings
 from chalicelib.submitting import submit_collection, submit_symbol_refresh
 from chalicelib.sweeping import sweep
 from chalicelib.viewing import list_active, list_tasks, view_task
+from chalicelib.webhooks import Answer
 from chalicelib.wiring import Bench
 from tests.aws.conftest import Moto
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock
 from tests.doubles.exchange import Exchange
+from tests.doubles.senders import Sender
 from tests.doubles.values import ordinal
 
 
@@ -84,7 +88,7 @@ def _comparable(outcome: Any) -> Any:
         found["Attributes"] = ordinal({"M": outcome["Attributes"]})
     for table, items in outcome.get("Responses", {}).items():
         found[f"of {table}"] = sorted(str(ordinal({"M": item})) for item in items)
-    found["failed entries"] = len(outcome.get("Failed", ()))
+    found["failed entries"] = len(outcome.get("Failed", ())), outcome.get("FailedEntryCount")
     found["body"] = outcome.get("Body"), outcome.get("ETag")
     return found
 
@@ -97,10 +101,14 @@ def both(request: pytest.FixtureRequest, moto: Moto, settings: Settings, clock: 
         "connections_table": moto.new_table("ConnectionsTable"),
         "audit_table": moto.new_table("AuditTable"),
     }
-    queues = ("plan_queue_url", "urgent_queue_url", "work_queue_url", "dead_letter_queue_url")
+    queues = (
+        *("plan_queue_url", "urgent_queue_url", "work_queue_url", "dead_letter_queue_url"),
+        *("webhook_queue_url", "webhook_dead_letter_queue_url", "stream_failure_queue_url"),
+    )
     settings = replace(
         settings,
         candles_bucket=moto.new_bucket(),
+        event_bus=moto.new_bus(),
         **tables,  # type: ignore[arg-type]
         **{name: moto.new_queue() for name in queues},  # type: ignore[arg-type]
     )
@@ -189,6 +197,34 @@ async def _live_through(both: Both, bench: Bench, clock: Clock) -> None:
                 **condition,
             )
         )
+
+
+async def _tell_a_webhook(both: Both, bench: Bench, clock: Clock) -> None:
+    """Events out: published, told to a webhook, counted; and all of it repeated."""
+    hook = {"url": "https://hooks.acme.com/in", "secret": "x" * 24, "events": ["task.cancelled"]}
+    body = {"symbols": ["BTCUSDT"], "timeframes": ["1h"], "webhook": hook}
+    task_id = await submit_collection(bench, body, "me", "request")
+    await cancel_task(bench, task_id)
+    stream = both.double.dynamodb.tables[bench.settings.tasks_table].stream
+    clock.advance(5 * 86_400_000)  # so that the webhook is given its whole time again
+    for _ in range(2):
+        await record_task_changes(bench, stream)
+    for answer in (Answer(404), Answer(204), Answer(204)):  # given up, put back, and a duplicate
+        [record, *_] = both.double.sqs.receive(bench.settings.webhook_queue_url)
+        assert await deliver(bench, Sender(answer), record)
+        await bench.webhook_queue.send([webhooks.decode(record["body"])])
+    await metrics_text(bench)
+    [delivery] = await bench.hooks.deliveries(task_id)
+    assert delivery["state"] == webhooks.DELIVERED
+
+
+def test_events_out_read_the_same_on_the_double_and_on_moto(
+    moto: Moto, both: Both, clock: Clock
+) -> None:
+    moto.runner.run(_tell_a_webhook(both, both.bench, clock))
+    counts = both.double.counts
+    assert counts["events.PutEvents"]
+    assert counts["dynamodb.TransactWriteItems"] >= 4
 
 
 def test_a_life_of_tasks_reads_the_same_on_the_double_and_on_moto(
