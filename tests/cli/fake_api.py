@@ -12,6 +12,7 @@ import httpx
 
 PREFIX = "/api/v1/data-collector"
 TASK_ID = "0197c2f4-5b1e-7cc0-9d6e-2f1f3c8a7b10"
+SCHEDULE_ID = "b5a1c7c8-6d0c-4dc5-8d5e-0c3a2f0e8a07"
 AT = "2026-11-23T12:00:00Z"
 
 STATS = {
@@ -92,6 +93,40 @@ def task(
     }
 
 
+def schedule(**more: Any) -> dict[str, Any]:
+    """A schedule that has run, and lags a little."""
+    return {
+        "schedule_id": SCHEDULE_ID,
+        "name": "mornings",
+        "expression": "cron(0 6 ? * MON-FRI *)",
+        "timezone": "Europe/Berlin",
+        "enabled": True,
+        "overlap": "queue",
+        "catch_up": True,
+        "next_run_at": "2026-11-24T05:00:00.000Z",
+        "queued_for": None,
+        "runs": {"started": 1412, "skipped": 3, "missed": 1},
+        "last_skipped_at": None,
+        "created_at": AT,
+        "updated_at": AT,
+        "in_sync": True,
+        "sync_error": None,
+        "request": {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1h", "1d"]},
+        "last_run": {"at": AT, "by": "schedule", "task_id": TASK_ID, "status": "completed"},
+        "freshness": {
+            "promised_seconds": 120,
+            "lag_seconds": 67,
+            "timeframes": {"1h": 67, "1d": 0},
+            "behind": 0,
+            "measured_at": AT,
+            "breaches": 2,
+            "breached_since": None,
+            "last_repair_task_id": None,
+        },
+        **more,
+    }
+
+
 def problem(status: int, title: str, detail: str, reason: str, **more: Any) -> httpx.Response:
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
     return httpx.Response(
@@ -125,6 +160,12 @@ class FakeApi(httpx.BaseTransport):
             "GET /tasks/stats": (200, STATS),
             "GET /status": (200, STATUS),
             "GET /latest-prices": (200, PRICES),
+            "GET /schedules": (200, {"schedules": [schedule()], "next_page_token": None}),
+            "POST /schedules": (201, schedule()),
+            "GET /schedules/{id}": (200, schedule()),
+            "PATCH /schedules/{id}": (200, schedule(enabled=False, next_run_at=None)),
+            "DELETE /schedules/{id}": (200, {"schedule_id": SCHEDULE_ID, "status": "deleted"}),
+            "POST /schedules/{id}/run": (202, SUBMITTED),
             "GET /audit": (200, {"events": [], "next_page_token": None}),
         }
 
@@ -134,8 +175,8 @@ class FakeApi(httpx.BaseTransport):
         _, prefix, path = request.url.path.partition(PREFIX)
         assert prefix, request.url
         parts = path.strip("/").split("/")
-        if parts[0] == "task" and len(parts) > 1:
-            del parts[1]
+        if parts[0] in ("task", "schedules") and len(parts) > 1:
+            parts[1:2] = ["{id}"] if parts[0] == "schedules" else []
         route = f"{request.method} /{'/'.join(parts)}"
         replies = self.script.get(route)
         if not replies:
@@ -192,6 +233,8 @@ def serve(api: FakeApi, port: int) -> ThreadingHTTPServer:
 
         do_GET: Callable[..., None] = answer
         do_POST: Callable[..., None] = answer
+        do_PATCH: Callable[..., None] = answer
+        do_DELETE: Callable[..., None] = answer
 
         def log_message(self, *_: object) -> None:
             pass
