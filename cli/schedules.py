@@ -126,16 +126,23 @@ def _table(console: Console, answer: dict[str, Any]) -> None:
     rows = [
         [
             Text(plain(entry.get("schedule_id"))),
-            Text(_state(entry), style="" if _runs(entry) else "dim"),
-            Text(when(entry.get("next_run_at"), "%m-%d %H:%M:%S")),
+            _next(entry),
             Text(_counted(entry)),
-            Text(_when_it_runs(entry)),
-            Text(plain(entry.get("name"))),
+            Text(_when_it_runs(entry)) + Text(f"  {_name(entry)}", style="dim"),
         ]
         for entry in found
     ]
-    headers = ("ID", "STATE", "NEXT (UTC)", "RUNS", "EXPRESSION", "NAME")
-    tables.show_columns(console, headers, rows, right="RUNS")
+    tables.show_columns(console, ("ID", "NEXT (UTC)", "RUNS", "SCHEDULE"), rows, right="RUNS")
+
+
+def _next(schedule: dict[str, Any]) -> Text:
+    if _state(schedule) != "enabled":
+        return Text(_state(schedule), style="dim")
+    return Text(when(schedule.get("next_run_at"), "%m-%d %H:%M:%S"))
+
+
+def _name(schedule: dict[str, Any]) -> str:
+    return plain(schedule["name"]) if schedule.get("name") else ""
 
 
 def _details(console: Console, schedule: dict[str, Any]) -> None:
@@ -166,10 +173,6 @@ def _details(console: Console, schedule: dict[str, Any]) -> None:
     if schedule.get("sync_error"):
         rows["Refused"] = plain(schedule["sync_error"])
     tables.pairs(console, rows)
-
-
-def _runs(schedule: dict[str, Any]) -> bool:
-    return schedule.get("enabled") is True and not schedule.get("sync_error")
 
 
 def _state(schedule: dict[str, Any]) -> str:

@@ -1,7 +1,9 @@
 """`data-collector schedules`: what is sent, what a person and a program get."""
 
 import json
+import re
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,11 +21,18 @@ def test_the_table_names_each_schedule_and_says_when_it_runs_next():
     ran = run("schedules", api=FakeApi({"GET /schedules": [page]}))
     lines = [line.rstrip() for line in ran.out.splitlines()]
     assert (ran.code, len(lines)) == (0, 3)
-    assert lines[0].split() == ["ID", "STATE", "NEXT", "(UTC)", "RUNS", "EXPRESSION", "NAME"]
-    assert lines[1].startswith(f"{SCHEDULE_ID}  enabled")
-    assert "11-24 05:00:00  1,412 (-4)  cron(0 6 ? * MON-FRI *) Europe/Berlin  mornings" in lines[1]
-    assert "disabled" in lines[2]
-    assert "rate(1 hour)  " in lines[2]
+    assert lines[0].split() == ["ID", "NEXT", "(UTC)", "RUNS", "SCHEDULE"]
+    cron = "cron(0 6 ? * MON-FRI *) Europe/Berlin"
+    assert lines[1] == f"{SCHEDULE_ID}  11-24 05:00:00  1,412 (-4)  {cron}  mornings"
+    assert lines[2] == f"{SCHEDULE_ID}  disabled        1,412 (-4)  rate(1 hour)  mornings"
+
+
+def test_on_a_narrow_terminal_ids_and_times_are_whole():
+    page = {"schedules": [schedule()], "next_page_token": None}
+    ran = run("schedules", api=FakeApi({"GET /schedules": [page]}), out_tty=True)
+    assert f"{SCHEDULE_ID}  11-24 05:00:00  1,412 (-4)" in ran.out
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", ran.out)
+    assert max(map(len, plain.splitlines())) <= 80
 
 
 def test_an_empty_list_says_how_to_make_one():
@@ -144,7 +153,11 @@ odd = shaped(
 @given(answer=odd | st.dictionaries(text, anything, max_size=3))
 @settings(max_examples=60, deadline=None)
 def test_an_odd_answer_of_another_version_is_shown_not_crashed_on(answer):
-    api = FakeApi({"GET /schedules/{id}": [answer], "GET /schedules": [{"schedules": [answer]}]})
+    one, page = (
+        httpx.Response(200, content=json.dumps(body).encode())
+        for body in (answer, {"schedules": [answer]})
+    )
+    api = FakeApi({"GET /schedules/{id}": [one], "GET /schedules": [page]})
     for args in (("schedules", "show", "x"), ("schedules",)):
         assert run(*args, api=api).code == 0
         assert isinstance(json.loads(run(*args, "--json", api=api).out), dict)
