@@ -37,6 +37,7 @@ async def metrics_text(desk: Desk) -> str:
     catalogue = await desk.market.read_catalogue()
     prices = await desk.market.read_prices()
     totals = await desk.totals.read()
+    schedules, lags = await desk.schedules.first_lags()
     return "".join(
         [
             *_build(desk),
@@ -44,6 +45,7 @@ async def metrics_text(desk: Desk) -> str:
             *_queues(queues),
             *_exchange(desk, limit, catalogue, now_ms),
             *_market(catalogue, prices, now_ms),
+            *_freshness(schedules, lags),
             *_webhooks(totals),
         ]
     )
@@ -138,6 +140,19 @@ def _market(
         lines += _gauge("prices_age_seconds", "Age of the stored prices.", age_ms / 1000)
         lines += _gauge("prices", "Symbols with a stored price.", len(prices["prices"]))
     return lines
+
+
+def _freshness(schedules: int, lags: list[dict[str, Any]]) -> list[str]:
+    worst: dict[str, int] = {}
+    for lag in lags:
+        for timeframe, seconds in lag["timeframes"].items():
+            worst[timeframe] = max(seconds, worst.get(timeframe, 0))
+    samples: list[Sample] = [({"timeframe": name}, worst[name]) for name in sorted(worst)]
+    about = "How late the stored candles of schedules that promise a lag are, the latest of each."
+    return [
+        *_gauge("schedules", "Schedules that are looked after.", schedules),
+        *(_metric("freshness_lag_seconds", "gauge", about, samples) if samples else []),
+    ]
 
 
 def _webhooks(totals: dict[str, int]) -> list[str]:

@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chalicelib.gateways.aws import run
 from chalicelib.submitting import submit_collection
+from chalicelib.watching_schedules import watch_schedules
 from tests.doubles.faults import Refuse
 
 BODY = {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}
@@ -104,6 +105,28 @@ def test_the_exchanges_brakes_and_the_ages_of_what_is_stored_are_told(
     assert found["data_collector_catalogue_symbols"] == {(): 2}
     clock.advance(60_000)
     assert metrics()["data_collector_exchange_weight_used"] == {(): 0}
+
+
+def test_schedules_are_counted_and_the_latest_candles_of_each_timeframe_told(
+    http: Any, metrics: Any, desk: Any, clock: Any
+) -> None:
+    found = metrics()
+    assert found["data_collector_schedules"] == {(): 0}
+    assert "data_collector_freshness_lag_seconds" not in found
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        body = {
+            "expression": "rate(1 hour)",
+            "request": {"symbols": [symbol], "timeframes": ["1m", "1h"]},
+            "freshness": {"max_lag_seconds": 60},
+        }
+        assert http("POST", "/schedules", body).status_code == 201
+    clock.advance(7_200_000)
+    run(watch_schedules(desk, "r"))
+    found = metrics()
+    assert found["data_collector_schedules"] == {(): 2}
+    lags = found["data_collector_freshness_lag_seconds"]
+    assert set(lags) == {(("timeframe", "1h"),), (("timeframe", "1m"),)}
+    assert lags[(("timeframe", "1m"),)] > lags[(("timeframe", "1h"),)] > 0
 
 
 def test_neither_its_calls_nor_its_series_grow_with_what_there_is(
