@@ -148,6 +148,8 @@ TROUBLES: dict[str, tuple[Trouble, ...]] = {
         *_codes("AWS.SimpleQueueService.BatchRequestTooLong", "KmsThrottled"),
         Trouble("Failed entries", Moment.PARTLY),
     ),
+    "sqs.ReceiveMessage": (*_SQS, *_codes("OverLimit", "KmsThrottled")),
+    "sqs.DeleteMessage": (*_SQS, *_codes("InvalidIdFormat", "ReceiptHandleIsInvalid")),
     "sqs.ChangeMessageVisibility": (
         *_SQS,
         *_codes("MessageNotInflight", "ReceiptHandleIsInvalid"),

@@ -123,6 +123,7 @@ class Life:
             schedule_group="group",
             backfill_candles=3,
             retention_seconds=RETENTION_SECONDS,  # longer than any error delays a story
+            audit_retention_days=5,  # so many days does the first export look back
         )
         self.aws = Aws.for_settings(self.clock, self.settings)
         self.aws.dynamodb.copies = False  # our gateways build what they send, and only read answers
@@ -848,9 +849,6 @@ def a_record_is_set_aside_and_replayed(life: Life) -> None:
 
 
 STORIES = (
-    the_trail_is_read,
-    days_are_exported,
-    a_record_is_set_aside_and_replayed,
     a_collection_with_a_key,
     an_urgent_collection_without_a_key,
     a_collection_where_much_is_stored,
@@ -884,6 +882,9 @@ STORIES = (
     a_low_task_that_lets_another_go_first,
     a_large_task,
     an_expired_task,
+    the_trail_is_read,
+    days_are_exported,
+    a_record_is_set_aside_and_replayed,
 )
 Story = Callable[[Life], None]
 
