@@ -183,8 +183,7 @@ class ScheduleTable:
                     break
             else:
                 raise CallFailed("dynamodb", "BatchGetItem", "Unprocessed", "schedules not read")
-        # The index may lag behind: what is over has left it by its item.
-        return [item for item in found if "active" in item]
+        return found
 
     async def _put(self, item: Item, condition: str, values: dict[str, Any]) -> None:
         more = {"ExpressionAttributeValues": values} if values else {}
