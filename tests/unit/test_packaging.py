@@ -79,6 +79,21 @@ def test_every_module_of_the_application_imports_from_the_zip_alone(unpacked: Pa
     assert done.returncode == 0, done.stderr
 
 
+def test_time_zones_come_from_the_zip_where_the_operating_system_has_none(unpacked: Path) -> None:
+    code = (
+        "import sys; sys.path.insert(0, '.'); import zoneinfo; zoneinfo.reset_tzpath(to=()); "
+        "from chalicelib.firings import zone; print(zone('America/Argentina/Ushuaia'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code],
+        cwd=unpacked,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "America/Argentina/Ushuaia\n", done.stderr
+
+
 def test_only_the_models_of_services_in_use_are_shipped(unpacked: Path) -> None:
     services = {entry.name for entry in (unpacked / "botocore/data").iterdir() if entry.is_dir()}
     assert services == {"apigatewaymanagementapi", "dynamodb", "s3", "sqs"}
