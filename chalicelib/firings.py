@@ -69,9 +69,8 @@ def fire(schedule: Item, at_ms: int, last_is_active: bool) -> Item | None:
     """
     if at_ms // _MINUTE_MS <= schedule["accounted_until"] // _MINUTE_MS:
         return None
-    is_rate = isinstance(cron.parse(schedule["expression"]), cron.Rate)
     # A rate's clock is EventBridge's: what came a little late for ours was not missed.
-    missed, _ = _until(schedule, at_ms - (PATIENCE_MS if is_rate else 1))
+    missed, _ = _until(schedule, at_ms - (PATIENCE_MS if _is_rate(schedule) else 1))
     return _run(_decided_until(_counted(schedule, missed), at_ms), at_ms, last_is_active)
 
 
@@ -81,8 +80,10 @@ def make_up(schedule: Item, now_ms: int, last_is_active: bool) -> Item | None:
     missed, latest = _until(schedule, now_ms - PATIENCE_MS)
     if not missed:
         return None
-    # Whatever keeps EventBridge from firing, what it knows of this schedule is written anew.
-    after = {**_decided_until(_counted(schedule, missed), latest), "synced_rev": 0}
+    # Whatever keeps EventBridge from firing, what it knows of this schedule is written anew; a rate
+    # may then begin anew too.
+    until = now_ms if _is_rate(schedule) else latest
+    after = {**_decided_until(_counted(schedule, missed), until), "synced_rev": 0}
     return _run(after, latest, last_is_active) if schedule["catch_up"] else after
 
 
@@ -169,6 +170,10 @@ def _until(schedule: Item, until_ms: int) -> tuple[int, int]:
         latest, count = following, count + 1
         following = _next(schedule, latest)
     return count, latest
+
+
+def _is_rate(schedule: Item) -> bool:
+    return isinstance(cron.parse(schedule["expression"]), cron.Rate)
 
 
 def _next(schedule: Item, at_ms: int) -> int | None:

@@ -269,7 +269,8 @@ def of_schedule(change: Change) -> list[Happening]:
 
 def _schedule_changes(change: Change) -> list[Happening]:
     before, after = _definition(change.old), _definition(change.new)
-    differing = [name for name in after if after[name] != before[name]]
+    # Of the items: what is told of a request is cut short.
+    differing = [name for name in after if change.old.get(name) != change.new.get(name)]
     by, found = str(change.new["by"]), []
     if chosen := [name for name in differing if name != "enabled"]:
         parts = [{name: side[name] for name in chosen} for side in (before, after)]

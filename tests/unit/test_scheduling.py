@@ -377,6 +377,21 @@ def test_a_year_of_missed_minutes_is_made_up_for_once(office: Office) -> None:
     assert office.view()["next_run_at"] == iso((office.clock() // MINUTE_MS + 1) * MINUTE_MS)
 
 
+def test_a_rate_that_was_told_anew_may_begin_anew_without_missing_runs(
+    run: Run, office: Office, fleet: Fleet
+) -> None:
+    office.make(expression="rate(10 minutes)", catch_up=True)
+    office.clock.advance(13 * MINUTE_MS)
+    office.watch()
+    run(fleet.settle())
+    told_again = office.clock()
+    for _ in range(10):
+        office.clock.advance(MINUTE_MS)
+        office.watch()
+    office.fire(told_again + 10 * MINUTE_MS + 2000)
+    assert office.view()["runs"] == {"started": 2, "skipped": 0, "missed": 1}
+
+
 def test_what_eventbridge_lost_is_told_again_when_a_run_is_missed(office: Office) -> None:
     office.make()
     office.aws.scheduler.schedules.clear()
@@ -601,6 +616,19 @@ def test_changes_are_audited_with_before_and_after_and_by_whom(office: Office) -
         {"name": "hourly", "expression": "cron(0 * * * ? *)"},
         {"name": "every other", "expression": "rate(2 hours)"},
     ]
+
+
+def test_a_change_of_many_symbols_is_audited_though_only_some_are_told(
+    run: Run, office: Office
+) -> None:
+    many = {f"S{number:04d}USDT": "TRADING" for number in range(300)}
+    run(office.desk.market.write_catalogue(many, 6000, office.clock()))
+    names = list(many)
+    office.make(request={"symbols": names[:200], "timeframes": ["1h"]})
+    office.change(request={"symbols": names[:199] + names[250:251], "timeframes": ["1h"]})
+    [_, changed] = office.trail()
+    assert changed["action"] == "schedule.changed"
+    assert json.loads(changed["after"])["request"]["symbols_count"] == 200
 
 
 def test_a_change_to_nothing_that_runs_is_refused(office: Office) -> None:
