@@ -749,7 +749,8 @@ def keys_that_are_rejected_and_taken_over(life: Life) -> None:
 
 
 def a_webhook_with_trouble(life: Life) -> None:
-    """Tried again, delivered, and given up, after so long that it must be kept for longer."""
+    """Tried again, delivered, and given up, after so long that it must be kept for longer; then the
+    stream tells everything once more."""
     life.sender.answers = [Answer(503), Answer(204), Answer(404)]
     hook = {"url": "https://hooks.acme.com/in", "secret": "x" * 24}
     task_id = life.start(
@@ -763,6 +764,8 @@ def a_webhook_with_trouble(life: Life) -> None:
     life.settle()
     life.ask("GET", f"/task/{task_id}")
     life.ask("GET", "/metrics")
+    life.streamed = 0
+    life.settle()
 
 
 def a_low_task_that_lets_another_go_first(life: Life) -> None:
