@@ -21,40 +21,14 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from chalicelib import tasks
 from chalicelib.changes import Change
+from chalicelib.happening import MOST_NAMES, SYSTEM, Happening, Item
 from chalicelib.requests import CollectionRequest
+from chalicelib.schedule_happenings import of_schedule
 from chalicelib.timeframes import iso
-
-SYSTEM = "system"
-#: Names that one event holds of symbols, and of failed units; the counts are of all.
-MOST_NAMES = 100
-Item = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Happening:
-    """`subject`: whose trail it belongs to: task:<id>, schedule:<id> or market:<exchange>.
-
-    `action` reads like task.submitted; `by` is an owner, `schedule` or `system`, and `request_id`
-    the HTTP request by which they did it; `before` and `after` are what changed and `data` what
-    else is to be known, as JSON values. `owner`: who may read it; None: as the event before it in
-    its trail, or everybody.
-    """
-
-    subject: str
-    action: str
-    by: str
-    request_id: str | None = None
-    attempt: int | None = None
-    before: Any = None
-    after: Any = None
-    detail: str = ""
-    data: Any = None
-    owner: str | None = None
 
 
 def of_change(change: Change) -> list[Happening]:
@@ -244,92 +218,6 @@ def of_catalogue(change: Change) -> list[Happening]:
 def _symbols(item: Item) -> dict[str, str]:
     symbols: dict[str, str] = json.loads(zlib.decompress(item["symbols"])) if item else {}
     return symbols
-
-
-# --- schedules ----------------------------------------------------------------------------------
-
-#: What a person chooses of a schedule; `enabled` has actions of its own.
-_CHOSEN = ("name", "expression", "timezone", "request", "overlap", "catch_up", "max_lag_seconds")
-
-
-def of_schedule(change: Change) -> list[Happening]:
-    """A SCHED item: made, changed, paused, deleted; fired, skipped, queued, missed, breached."""
-    if not change.sk.startswith("SCHED#"):
-        return []
-    old, new = change.old, change.new
-    if not new:
-        return []  # told when it became a tombstone
-    if not old:
-        return [_schedule(change, "created", by=str(new["by"]), after=_definition(new))]
-    if new.get("removed"):
-        gone = _schedule(change, "deleted", by=str(new["by"]), before=_definition(old))
-        return [] if old.get("removed") else [gone]
-    return [*_schedule_changes(change), *_firings(change)]
-
-
-def _schedule_changes(change: Change) -> list[Happening]:
-    before, after = _definition(change.old), _definition(change.new)
-    # Of the items: what is told of a request is cut short.
-    differing = [name for name in after if change.old.get(name) != change.new.get(name)]
-    by, found = str(change.new["by"]), []
-    if chosen := [name for name in differing if name != "enabled"]:
-        parts = [{name: side[name] for name in chosen} for side in (before, after)]
-        found.append(_schedule(change, "changed", by=by, before=parts[0], after=parts[1]))
-    if "enabled" in differing:
-        found.append(_schedule(change, "enabled" if after["enabled"] else "disabled", by=by))
-    return found
-
-
-def _firings(change: Change) -> list[Happening]:
-    """What the clock, the watch or a person did; more than one of it may be in one write."""
-    old, new = change.old, change.new
-    found = []
-    if new["missed"] > old["missed"]:
-        data = {"missed": new["missed"] - old["missed"], "until": iso(new["accounted_until"])}
-        found.append(_schedule(change, "missed", data=data))
-    if new["skipped"] > old["skipped"]:
-        data = {"at": iso(new["last_skipped_at"]), "running": new.get("last_task_id")}
-        found.append(_schedule(change, "skipped", by=tasks.BY_SCHEDULE, data=data))
-    if new.get("last_task_id") != old.get("last_task_id"):
-        by = str(new["last_run_by"])
-        data = {"task_id": new["last_task_id"], "at": iso(new["last_run_at"])}
-        found.append(_schedule(change, "fired", by=by, data=data))
-    if new.get("queued_for") not in (None, old.get("queued_for")):
-        data = {"at": iso(new["queued_for"]), "running": new.get("last_task_id")}
-        found.append(_schedule(change, "queued", by=tasks.BY_SCHEDULE, data=data))
-    if new["breaches"] > old["breaches"]:
-        data = {"promised_seconds": new["max_lag_seconds"]}
-        data["repair_task_id"] = new.get("last_repair_task_id")
-        found.append(_schedule(change, "breached", data=data))
-    return found
-
-
-def _schedule(change: Change, what: str, by: str = SYSTEM, **more: Any) -> Happening:
-    item = change.item
-    owner = change.pk.removeprefix("SCHEDULES#")
-    asked = by not in (SYSTEM, tasks.BY_SCHEDULE)
-    return Happening(
-        subject=f"schedule:{item['schedule_id']}",
-        action=f"schedule.{what}",
-        by=by,
-        request_id=item["request_id"] if asked else None,
-        detail=item["name"],
-        owner=owner,
-        **more,
-    )
-
-
-def _definition(item: Item) -> Item:
-    chosen = {name: item.get(name) for name in (*_CHOSEN, "enabled")}
-    request = CollectionRequest.unpack(item["request"])
-    chosen["request"] = {
-        "webhook_host": item.get("webhook_host"),
-        "symbols": None if request.symbols is None else list(request.symbols[:MOST_NAMES]),
-        "symbols_count": None if request.symbols is None else len(request.symbols),
-        "timeframes": list(request.timeframes),
-        "priority": request.priority,
-    }
-    return chosen
 
 
 # --- webhooks -----------------------------------------------------------------------------------

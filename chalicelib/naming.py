@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from chalicelib.changes import Change
-from chalicelib.happenings import Happening
+from chalicelib.happening import Happening
 from chalicelib.timeframes import iso
 from chalicelib.wiring import Desk
 

@@ -19,7 +19,8 @@ from chalicelib.arrivals import of_coverage
 from chalicelib.chaining import Event, canonical, sealed
 from chalicelib.changes import Change, change_of
 from chalicelib.errors import CallFailed, ConditionFailed
-from chalicelib.happenings import Happening, of_change
+from chalicelib.happening import Happening
+from chalicelib.happenings import of_change
 from chalicelib.logs import log
 from chalicelib.measuring import measure_changes
 from chalicelib.metrics import count

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from chalicelib import tasks
 from chalicelib.changes import Change
-from chalicelib.happenings import MOST_NAMES, Happening, of_change
+from chalicelib.happening import MOST_NAMES, Happening
+from chalicelib.happenings import of_change
 from chalicelib.requests import CollectionRequest
 
 META = {
