@@ -19,6 +19,8 @@ from chalicelib.gateways.aws import Call
 
 #: The streams keep a record for a day, so none comes again after two.
 _MARK_SECONDS = 2 * 86_400
+#: Counts of other shards that may come in between.
+_RACES = 8
 
 
 class Totals:
@@ -38,33 +40,39 @@ class Totals:
     async def count(self, event_id: str, action: str, now_ms: int) -> None:
         """Count an event once. Raises CallFailed where that is not sure."""
         mark = {"pk": {"S": f"COUNTED#{event_id}"}, "sk": {"S": "COUNTED"}}
-        try:
-            await self._call(
-                "dynamodb",
-                "TransactWriteItems",
-                TransactItems=[
-                    {
-                        "Put": {
-                            "TableName": self._table,
-                            "Item": {**mark, "ttl": to_wire(now_ms // 1000 + _MARK_SECONDS)},
-                            "ConditionExpression": "attribute_not_exists(pk)",
-                        }
-                    },
-                    {
-                        "Update": {
-                            "TableName": self._table,
-                            "Key": self._totals,
-                            "UpdateExpression": "ADD #action :one",
-                            "ExpressionAttributeNames": {"#action": action},
-                            "ExpressionAttributeValues": {":one": to_wire(1)},
-                        }
-                    },
-                ],
-            )
-        except CallFailed as failed:
-            # Cancelled by the mark, or by another count at the same moment: only the mark tells.
-            if failed.code != "TransactionCanceledException" or not await self._is_marked(mark):
-                raise
+        for left in reversed(range(_RACES)):
+            try:
+                await self._call(
+                    "dynamodb",
+                    "TransactWriteItems",
+                    TransactItems=[
+                        {
+                            "Put": {
+                                "TableName": self._table,
+                                "Item": {**mark, "ttl": to_wire(now_ms // 1000 + _MARK_SECONDS)},
+                                "ConditionExpression": "attribute_not_exists(pk)",
+                            }
+                        },
+                        {
+                            "Update": {
+                                "TableName": self._table,
+                                "Key": self._totals,
+                                "UpdateExpression": "ADD #action :one",
+                                "ExpressionAttributeNames": {"#action": action},
+                                "ExpressionAttributeValues": {":one": to_wire(1)},
+                            }
+                        },
+                    ],
+                )
+                return
+            except CallFailed as failed:
+                if failed.code != "TransactionCanceledException":
+                    raise
+                # By the mark, or by another count at the same moment: only the mark tells.
+                if await self._is_marked(mark):
+                    return
+                if not left:
+                    raise
 
     async def _is_marked(self, mark: dict[str, Any]) -> bool:
         answer = await self._call(

@@ -323,15 +323,24 @@ def test_a_count_whose_answer_was_lost_is_counted_once(run, desk, aws) -> None:
     assert run(desk.totals.read()) == {"task.completed": 1}
 
 
-def test_a_count_that_collides_with_another_is_not_taken_for_done(run, desk, aws) -> None:
-    class Collide(Refuse):
-        async def before(self, called: Any) -> None:
-            if called.name == self.name and self.times:
-                self.times -= 1
-                code = "TransactionCanceledException"
-                raise CallFailed(called.service, called.operation, code, "[None, Conflict]")
+class Collide(Refuse):
+    """Other counts come in between."""
 
-    aws.hooks.append(Collide("dynamodb.TransactWriteItems"))
+    async def before(self, called: Any) -> None:
+        if called.name == "dynamodb.TransactWriteItems" and self.times:
+            self.times -= 1
+            code = "TransactionCanceledException"
+            raise CallFailed(called.service, called.operation, code, "[None, Conflict]")
+
+
+def test_a_count_that_collides_with_others_is_made_once_they_are_through(run, desk, aws) -> None:
+    aws.hooks.append(Collide("", 5))
+    run(publish(desk, _events(1)))
+    assert run(desk.totals.read()) == {"task.completed": 1}
+
+
+def test_a_count_that_collides_again_and_again_is_not_taken_for_done(run, desk, aws) -> None:
+    aws.hooks.append(Collide("", 100))
     with pytest.raises(CallFailed):
         run(publish(desk, _events(1)))
     assert run(desk.totals.read()) == {}
