@@ -92,13 +92,15 @@ def _graph(
         }
     )
     if untold:
-        note = _short(f"not told by the embedded cloud: {', '.join(untold)}", 96)
+        note = _short(f"not told by the embedded cloud: {', '.join(untold)}", 74)
         card.text(0.02, 0.025, note, size=6.5, color=QUIET, style="italic")
     if not drawn:
         card.text(0.5, 0.5, "no data in this time", color=QUIET, ha="center")
         return
-    # The largest first, so that the legend names what is seen; zeros are named last or not at all.
+    # The largest first, so that the legend names what is seen.
     drawn.sort(key=lambda line: -sum(line.values.values()))
+    if properties.get("stacked"):  # nothing is seen of a bar of zero
+        drawn = [line for line in drawn if any(line.values.values())] or drawn[:1]
     legends = min(len(drawn), _MOST_LEGENDS)
     legend_rows = math.ceil(legends / 2)
     low = 0.075 + 0.062 * legend_rows + (0.05 if untold else 0)
@@ -152,16 +154,26 @@ def _style(axes: Axes, board: Board, properties: dict[str, Any], lines: list[Lin
     highest = axes.get_ylim()[1]
     largest = max(value for line in lines for value in line.values.values())
     axes.set_ylim(0, 1 if largest == 0 else highest)
-    axes.yaxis.set_major_locator(MaxNLocator(4, integer=largest >= 4 and "US$" not in str(left)))
+    whole = all(value == int(value) for line in lines for value in line.values.values())
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=whole))
     unit = left.get("label", "")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value, unit)))
-    axes.xaxis.set_major_locator(dates.AutoDateLocator(minticks=3, maxticks=6))
+    axes.xaxis.set_major_locator(_ticks(board.end_s - board.start_s))
     axes.xaxis.set_major_formatter(dates.DateFormatter("%H:%M", tz=UTC))
     axes.grid(axis="y", color="#eaeded", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, colors=QUIET, labelsize=7)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
+
+
+def _ticks(seconds: float) -> dates.RRuleLocator:
+    """Whole minutes or hours, at most seven of them."""
+    for minutes in (1, 2, 5, 10, 15, 30):
+        if seconds <= minutes * 60 * 7:
+            return dates.MinuteLocator(byminute=range(0, 60, minutes))
+    hours = next((each for each in (1, 2, 3, 6) if seconds <= each * 3600 * 7), 12)
+    return dates.HourLocator(byhour=range(0, 24, hours))
 
 
 def _day(epoch_s: float) -> float:
@@ -197,7 +209,7 @@ def _alarms(card: Axes, alarms: list[tuple[str, str]], stack: str) -> None:
         card.scatter([x], [y], s=22, marker="s", color=STATES[state], transform=card.transAxes)
         short = name.removeprefix(f"{stack}-")
         card.text(
-            x + 0.02, y, _short(short, 62 // columns), size=min(7.0, 86 * step), color=INK,
+            x + 0.02, y, _short(short, 62 // columns), size=min(7.2, 105 * step), color=INK,
             va="center", weight="bold" if state == "ALARM" else "normal",
         )  # fmt: skip
     counts = {state: sum(found == state for _, found in alarms) for state in STATES}
