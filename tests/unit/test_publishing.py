@@ -446,3 +446,41 @@ def test_the_secret_stands_in_one_item_of_one_table(run, desk, aws, settings, fl
 def _unpacked(item: dict[str, Any]) -> bytes:
     """A task's request, which is stored compressed."""
     return zlib.decompress(item_from_wire(item)["request"]) if "request" in item else b""
+
+
+# --- the promise of a version -------------------------------------------------------------------
+
+PROMISED = json.loads((ROOT / "tests" / "unit" / "event_schemas_v1.json").read_text("utf-8"))
+
+
+def shape(schema: Any, path: str = "") -> dict[str, Any]:
+    """Path of every object in a schema -> what it requires, and its fields with their types."""
+    found: dict[str, Any] = {}
+    if not isinstance(schema, dict):
+        return found
+    if "properties" in schema:
+        fields = {
+            name: {key: part[key] for key in ("type", "const", "enum", "format") if key in part}
+            for name, part in schema["properties"].items()
+        }
+        required = sorted(schema.get("required", []))
+        found[path] = {"required": required, "fields": fields, "or": schema.get("anyOf")}
+        for name, part in schema["properties"].items():
+            found |= shape(part, f"{path}/{name}")
+    found |= shape(schema.get("items"), f"{path}[]")
+    found |= shape(schema.get("additionalProperties"), f"{path}{{}}")
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(PROMISED))
+def test_a_version_only_ever_gains_optional_fields(name: str) -> None:
+    """event_schemas_v1.json is what was published first; it may gain event types, never change."""
+    now = shape(SCHEMAS[name])
+    for path, then in PROMISED[name].items():
+        assert now[path]["required"] == then["required"], path
+        assert now[path]["or"] == then["or"], path
+        assert now[path]["fields"].items() >= then["fields"].items(), path
+
+
+def test_every_type_of_event_is_promised() -> None:
+    assert set(PROMISED) == set(SCHEMAS)
