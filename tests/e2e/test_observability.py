@@ -209,9 +209,10 @@ def test_an_alarm_rings_for_a_dead_letter_tells_its_topic_and_ends(cloud: Cloud,
     sqs.send_message(QueueUrl=queue, MessageBody="no message of ours")
     until(lambda: looked(cloud, ran, name), lambda state: state == "ALARM", 60)
     heard = [json.loads(json.loads(each["Body"])["Message"]) for each in received(sqs, url)]
-    [rang] = [each for each in heard if each["AlarmName"] == name]
-    assert rang["NewStateValue"] == "ALARM"
-    assert "docs/RUNBOOK.md#dead-letters" in rang["AlarmDescription"]
+    mine = [each for each in heard if each["AlarmName"] == name]
+    # Told of the end of an earlier one, if at all, then of this one: each change once.
+    assert [each["NewStateValue"] for each in mine] in (["ALARM"], ["OK", "ALARM"])
+    assert "docs/RUNBOOK.md#dead-letters" in mine[-1]["AlarmDescription"]
     # A message in another queue is no dead letter, though its metric has the same name.
     assert looked(cloud, ran, f"{STACK}-DeadLettersStuck") == "OK"
 
