@@ -187,7 +187,7 @@ class Sqs:
     def next_visible_at(self) -> int | None:
         """When the first message that is consumed is or becomes visible; None where none is left."""
         consumed = [queue for queue in self.queues.values() if queue.consumed]
-        times = [message.visible_at for queue in consumed for message in queue.messages]
+        times = [_free_at(queue, message) for queue in consumed for message in queue.messages]
         return min(times, default=None)
 
     def _send(self, queue: Queue, entry: dict[str, Any]) -> str:
@@ -230,6 +230,12 @@ class Sqs:
         if url not in self.queues:
             raise _failed(operation, "AWS.SimpleQueueService.NonExistentQueue", url)
         return self.queues[url]
+
+
+def _free_at(queue: Queue, message: Message) -> int:
+    """When a message can be received: of a FIFO queue not while one of its group is hidden."""
+    group = [other for other in queue.messages if queue.fifo and other.group == message.group]
+    return max(other.visible_at for other in [message, *group])
 
 
 def _failed(operation: str, code: str, message: str) -> CallFailed:
