@@ -14,6 +14,7 @@ NAMES = (
     "start_calls",
     "worker_cpu",
     "writes_per_unit",
+    "audit_calls",
     "zip_size",
     "watching",
     "pushes",
