@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 from cli import listening
 from cli.api import ENDED, Api
@@ -39,8 +40,10 @@ def watch(session: Session, names: list[str], url: str | None) -> int:
             follow((message["task"] for message in messages), console)
         else:
             console = Console(file=sys.stdout, highlight=False)
-            for line in _lines(messages):
-                console.print(line, soft_wrap=True, markup=False, highlight=False)
+            for line in map(Text, _lines(messages)):
+                if console.is_terminal:
+                    line.truncate(console.width, overflow="ellipsis")
+                console.print(line, soft_wrap=True)
     except KeyboardInterrupt:
         if any(topic.startswith(TASK) for topic in topics) and not session.json:
             click.echo("\nTasks keep running: data-collector tasks --active", err=True)
