@@ -16,6 +16,7 @@ NAMES = (
     "writes_per_unit",
     "audit_calls",
     "zip_size",
+    "waiting_behind",
     "watching",
     "pushes",
 )
