@@ -33,3 +33,8 @@ class BlockingCandles:
             self._loop = self._loop or asyncio.Runner()
             self._store = self._store or self._make()
             return self._loop.run(self._store.read(symbol, timeframe, open_ms))
+
+    def close(self) -> None:
+        """End the loop; a container never does."""
+        if self._loop is not None:
+            self._loop.close()

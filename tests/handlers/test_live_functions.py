@@ -1,0 +1,146 @@
+"""The functions around the WebSocket as Lambda calls them: without an event loop, over threads."""
+
+from __future__ import annotations
+
+import json
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from chalicelib import events, wiring
+from chalicelib.gateways.aws import run as drive
+from chalicelib.gateways.blocking_candles import BlockingCandles
+from chalicelib.gateways.thread_pool import ThreadPool
+from chalicelib.logs import bound, log
+from chalicelib.submitting import submit_collection
+from chalicelib.wiring import Bench
+
+CONTEXT = SimpleNamespace(aws_request_id="r", get_remaining_time_in_millis=lambda: 60_000)
+
+
+@pytest.fixture
+def application(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Any:
+    import app
+
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setattr(wiring, "desk", lambda: bench)
+    candles = BlockingCandles(lambda: bench.candles)
+    monkeypatch.setattr(wiring, "candle_reader", lambda: candles)
+    events._means.cache_clear()
+    yield app
+    events._means.cache_clear()
+    candles.close()
+
+
+def socket_event(kind: str, name: str, body: object = None) -> dict[str, Any]:
+    told = {"domainName": "d", "stage": "api", "connectionId": name, "apiId": "a"}
+    return {"requestContext": {**told, "routeKey": kind}, "body": json.dumps(body)}
+
+
+def test_a_change_reaches_every_client_through_stream_queue_and_threads(
+    application, bench, aws, settings, fleet, run
+) -> None:
+    names = [f"c{at}" for at in range(40)]
+    run(bench.market.write_catalogue({"BTCUSDT": "TRADING"}, 6000, bench.now_ms()))
+    task_id = run(
+        submit_collection(bench, {"symbols": ["BTCUSDT"], "timeframes": ["1d"]}, "me", "r")
+    )
+    topics = [f"task:{task_id}", "candles:BTCUSDT:1d"]
+    for name in names:
+        assert application.ws_connect(socket_event("$connect", name), CONTEXT)["statusCode"] == 200
+        message = {"action": "subscribe", "topics": topics}
+        application.ws_message(socket_event("$default", name, message), CONTEXT)
+    run(fleet.settle())
+    application.on_task_change(aws.stream_event(settings.tasks_table), CONTEXT)
+    application.on_market_change(aws.stream_event(settings.market_table), CONTEXT)
+    while records := aws.sqs.receive(settings.push_queue_url):
+        answer = application.push_updates({"Records": records}, CONTEXT)
+        assert answer == {"batchItemFailures": []}
+        for record in records:
+            aws.sqs.delete(settings.push_queue_url, record["receiptHandle"])
+        bench.now_ms.advance(1000)  # the pace is not this test's concern
+    heard = [(to, json.loads(text)) for to, text in aws.sockets.sent]
+    for name in names:
+        updates = [m for to, m in heard if to == name and m["type"] == "update"]
+        states = [m["task"]["status"] for m in updates if "task" in m]
+        assert states == ["pending", "running", "completed"]
+        assert [m["candle"]["open_time"] for m in updates if "candle" in m] == [
+            "2026-03-03T00:00:00.000Z"
+        ]
+    application.ws_disconnect(socket_event("$disconnect", "c0"), CONTEXT)
+    assert "c0" not in run(bench.connections.subscribers(topics[0], bench.now_ms()))
+
+
+# --- threads ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def threads() -> ThreadPool:
+    return ThreadPool(8)
+
+
+def test_work_is_done_at_once_and_its_results_come_in_order(threads: ThreadPool) -> None:
+    together = threading.Barrier(8)  # lets nobody pass until all eight are there
+
+    async def one(number: int) -> int:
+        together.wait(timeout=30)
+        return number
+
+    assert drive(threads.together([one(number) for number in range(8)])) == list(range(8))
+    assert drive(threads.together([])) == []
+
+
+def test_the_first_error_is_raised_once_all_have_ended(threads: ThreadPool) -> None:
+    ended = []
+
+    async def one(number: int) -> None:
+        try:
+            if number % 2:
+                raise ValueError(str(number))
+        finally:
+            ended.append(number)
+
+    with pytest.raises(ValueError, match="1"):
+        drive(threads.together([one(number) for number in range(8)]))
+    assert sorted(ended) == list(range(8))
+
+
+def test_what_is_bound_to_log_lines_is_bound_in_the_threads_too(
+    threads: ThreadPool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def one(number: int) -> None:
+        log("said", number=number)
+
+    with bound(request_id="mine"):
+        drive(threads.together([one(number) for number in range(4)]))
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert {line["request_id"] for line in lines} == {"mine"}
+    assert sorted(line["number"] for line in lines) == [0, 1, 2, 3]
+
+
+def test_candles_are_read_from_many_threads_in_turns(threads: ThreadPool) -> None:
+    class Store:
+        busy = False
+
+        async def read(self, symbol: str, timeframe: str, open_ms: int) -> Any:
+            import asyncio
+
+            assert not self.busy
+            self.busy = True
+            await asyncio.sleep(0.001)
+            self.busy = False
+            return symbol, timeframe, open_ms
+
+    made = []
+
+    def make() -> Any:
+        made.append(Store())
+        return made[-1]
+
+    candles = BlockingCandles(make)
+    found = drive(threads.together([candles.read("BTCUSDT", "1m", at) for at in range(20)]))
+    assert found == [("BTCUSDT", "1m", at) for at in range(20)]
+    assert len(made) == 1
+    candles.close()
