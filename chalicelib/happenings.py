@@ -195,15 +195,18 @@ def of_catalogue(change: Change) -> list[Happening]:
     changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
     if not (added or removed or changed):
         return []
+    asked = change.new.get("asked") or {}
     return [
         Happening(
             subject=f"market:{change.pk.removeprefix('CATALOGUE#')}",
             action="symbols.changed",
-            by=SYSTEM,
+            by=asked.get("by", SYSTEM),
+            request_id=asked.get("request_id"),
             before=len(old),
             after=len(new),
             detail=f"{len(added)} added, {len(removed)} removed, {len(changed)} changed status",
             data={
+                "task_id": asked.get("task_id"),
                 "added": {"count": len(added), "symbols": added[:MOST_NAMES]},
                 "removed": {"count": len(removed), "symbols": removed[:MOST_NAMES]},
                 "changed": {

@@ -141,13 +141,23 @@ async def _refresh(bench: Bench, meta: dict[str, Any]) -> None:
         except ConditionFailed:
             return
     try:
-        catalogue = await refresh_catalogue(bench)
+        catalogue = await refresh_catalogue(bench, _asked(meta))
         # Prices come along, so that a stack just deployed has some before its first full minute.
         await refresh_prices(bench)
     except ExchangeError as error:
         await fail_task(bench, meta, error.reason, error.detail)
         return
     await _complete_refresh(bench, task_id, attempt, len(catalogue.symbols), catalogue.added)
+
+
+def _asked(meta: dict[str, Any]) -> dict[str, Any]:
+    """By whom and by which request this attempt was asked for."""
+    retried = "moved_by" in meta
+    return {
+        "by": meta["moved_by"] if retried else meta["owner"],
+        "request_id": meta.get("moved_request_id" if retried else "request_id"),
+        "task_id": meta["task_id"],
+    }
 
 
 async def _complete_refresh(desk: Desk, task_id: str, attempt: int, count: int, added: int) -> None:

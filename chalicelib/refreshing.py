@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from chalicelib import wiring
 from chalicelib.errors import ExchangeThrottled
@@ -22,8 +23,11 @@ class Catalogue:
     weight_limit: int
 
 
-async def refresh_catalogue(bench: Bench) -> Catalogue:
-    """Load the exchange's symbols into the Market table. Raises ExchangeError."""
+async def refresh_catalogue(bench: Bench, asked: dict[str, Any] | None = None) -> Catalogue:
+    """Load the exchange's symbols into the Market table. Raises ExchangeError.
+
+    `asked`: by, request_id and task_id of whoever asked for it, for the audit trail.
+    """
     await _take(bench, EXCHANGE_INFO_WEIGHT)
     try:
         listing = await bench.exchange.listing()
@@ -32,7 +36,7 @@ async def refresh_catalogue(bench: Bench) -> Catalogue:
         raise
     before = await bench.market.read_catalogue()
     limit = listing.weight_limit or DEFAULT_WEIGHT_LIMIT
-    await bench.market.write_catalogue(listing.symbols, limit, bench.now_ms())
+    await bench.market.write_catalogue(listing.symbols, limit, bench.now_ms(), asked)
     known = before["symbols"] if before else {}
     return Catalogue(listing.symbols, len(listing.symbols.keys() - known.keys()), limit)
 

@@ -3,7 +3,7 @@
     pk                    sk          holds
     COVER#<exchange>      <symbol>    rev, tf_<timeframe>: JSON of coverage.py's entry
     CATALOGUE#<exchange>  CATALOGUE   symbols: zlib JSON {symbol: status}, weight_limit,
-                                      refreshed_at
+                                      refreshed_at, asked (by, request_id, task_id; or null)
     PRICES#<exchange>     PRICES      prices: zlib JSON {symbol: price as sent}, priced_at
     LIMIT#<exchange>      LIMIT       window_minute, used (request weight in it), paused_until,
                                       pause_reason
@@ -104,12 +104,15 @@ class MarketTable:
         return {**item, "symbols": json.loads(zlib.decompress(item["symbols"]))}
 
     async def write_catalogue(
-        self, symbols: dict[str, str], weight_limit: int, now_ms: int
+        self,
+        symbols: dict[str, str],
+        weight_limit: int,
+        now_ms: int,
+        asked: dict[str, Any] | None = None,
     ) -> None:
-        await self._write(
-            "CATALOGUE",
-            {"symbols": packed(symbols), "weight_limit": weight_limit, "refreshed_at": now_ms},
-        )
+        """`asked`: by, request_id and task_id of whoever had it refreshed; None: the system."""
+        fields = {"symbols": packed(symbols), "weight_limit": weight_limit, "refreshed_at": now_ms}
+        await self._write("CATALOGUE", {**fields, "asked": asked})
 
     async def read_prices(self) -> dict[str, Any] | None:
         """{"prices": {symbol: price as the exchange sent it}, "priced_at"}."""

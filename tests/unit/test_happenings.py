@@ -133,7 +133,8 @@ def test_changes_of_the_catalogue_add_up(old: dict[str, str], new: dict[str, str
     found = told(catalogue(old), catalogue(new))
     assert bool(found) == (old != new)
     for happening in found:
-        counts = {name: part["count"] for name, part in happening.data.items()}
+        parts = ("added", "removed", "changed")
+        counts = {name: happening.data[name]["count"] for name in parts}
         assert happening.after - happening.before == counts["added"] - counts["removed"]
         assert len(new.items() - old.items()) == counts["added"] + counts["changed"]
 

@@ -18,7 +18,7 @@ from chalicelib.recording import record_market_changes, record_task_changes
 from chalicelib.replaying import replay
 from chalicelib.retrying import retry_task
 from chalicelib.settings import Settings
-from chalicelib.submitting import submit_collection
+from chalicelib.submitting import submit_collection, submit_symbol_refresh
 from tests.doubles.aws import Aws, Called
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange
@@ -165,11 +165,24 @@ def test_what_the_exchange_lists_is_audited_when_it_changes_and_only_then(
     assert actions("market:binance") == ["symbols.changed"] * 2
     changed = trail("market:binance")[1]
     assert (changed["before"], changed["after"], changed["owner"]) == (3, 3, None)
+    assert changed["by"] == "system"
     assert changed["data"] == {
+        "task_id": None,
         "added": {"count": 1, "symbols": ["NEWUSDT"]},
         "removed": {"count": 1, "symbols": ["OLDUSDT"]},
         "changed": {"count": 1, "symbols": {"ETHUSDT": ["TRADING", "BREAK"]}},
     }
+
+
+def test_a_refresh_of_the_symbols_bears_the_name_and_request_of_whoever_asked(
+    run, desk, fleet, aws, settings, trail
+) -> None:
+    task_id = run(submit_symbol_refresh(desk, "me", "r"))
+    run(fleet.settle())
+    run(record_market_changes(desk, aws.stream_event(settings.market_table)["Records"]))
+    [changed] = trail("market:binance")
+    assert (changed["by"], changed["request_id"]) == ("me", "r")
+    assert changed["data"]["task_id"] == task_id
 
 
 def test_candles_that_were_stored_are_published_and_not_audited(
