@@ -313,8 +313,13 @@ class World:
         """One run of a daily schedule, which is there from the beginning."""
         request = CollectionRequest(tuple(SYMBOLS[-1]), ("1d",))
         definition = {
-            "name": "", "expression": "cron(0 6 * * ? *)", "timezone": "UTC", "enabled": True,
-            "overlap": "skip", "catch_up": False, "max_lag_seconds": None,
+            "name": "",
+            "expression": "cron(0 6 * * ? *)",
+            "timezone": "UTC",
+            "enabled": True,
+            "overlap": "skip",
+            "catch_up": False,
+            "max_lag_seconds": None,
             "request": request.pack(),
         }
         made = schedules.made("schedule", definition, self.started_ms, "anonymous", "r")
