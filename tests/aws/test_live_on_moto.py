@@ -1,0 +1,122 @@
+"""What the WebSocket's gateways rely on, on an AWS that others wrote: tickets that work once, rows,
+numbers, and the order of a FIFO queue."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import Any
+
+import pytest
+
+from chalicelib.errors import RequestRejected
+from chalicelib.gateways.aws import run
+from chalicelib.gateways.connection_table import (
+    LIFE_SECONDS,
+    MOST_MESSAGES,
+    RATE_SECONDS,
+    ConnectionTable,
+)
+from chalicelib.gateways.push_queue import PushQueue
+from chalicelib.updates import STATE, Update, decode
+from tests.aws.conftest import Moto
+from tests.doubles.clock import NOW
+
+
+@pytest.fixture
+def table(moto: Moto) -> ConnectionTable:
+    return ConnectionTable(moto.signed, moto.new_table("ConnectionsTable"))
+
+
+@pytest.fixture
+def url(moto: Moto, request: pytest.FixtureRequest) -> str:
+    name = hashlib.sha256(request.node.name.encode()).hexdigest()[:20] + ".fifo"
+    attributes = {"FifoQueue": "true"}
+    return str(moto("sqs", "CreateQueue", QueueName=name, Attributes=attributes)["QueueUrl"])
+
+
+def test_a_ticket_is_taken_once_and_not_when_it_is_old(table: ConnectionTable) -> None:
+    run(table.put_ticket("digest", "me", NOW // 1000 + 60))
+    assert run(table.take_ticket("unknown", NOW)) is None
+    assert run(table.take_ticket("digest", NOW + 60_000)) is None
+    assert run(table.take_ticket("digest", NOW)) == "me"
+    assert run(table.take_ticket("digest", NOW)) is None
+
+
+def test_messages_are_counted_per_window_until_the_connection_expires(
+    table: ConnectionTable,
+) -> None:
+    run(table.open("c", "me", NOW))
+    counts = [run(table.count_message("c", NOW)).messages for _ in range(MOST_MESSAGES + 2)]
+    assert counts == list(range(1, MOST_MESSAGES + 3))
+    later = NOW + RATE_SECONDS * 1000
+    assert run(table.count_message("c", later)).messages == 1
+    assert run(table.count_message("c", later)).messages == 2
+    for unknown, at_ms in (("c", NOW + LIFE_SECONDS * 1000), ("d", NOW)):
+        with pytest.raises(RequestRejected):
+            run(table.count_message(unknown, at_ms))
+
+
+def test_topics_come_and_go_with_their_rows(table: ConnectionTable) -> None:
+    run(table.open("c", "me", NOW))
+    many = {f"task:{at}" for at in range(40)} | {"prices:BTCUSDT"}
+    run(table.change_topics("c", lambda held: held | many))
+    run(table.change_topics("c", lambda held: held - {"task:0"}))
+    run(table.enlist("c", many, NOW))
+    run(table.unlist("c", ["task:0"]))
+    assert run(table.count_message("c", NOW)).topics == many - {"task:0"}
+    assert run(table.subscribers("task:1", NOW)) == ["c"]
+    assert run(table.subscribers("task:0", NOW)) == []
+    assert run(table.listened("market", NOW)) == {"prices:BTCUSDT"}
+    run(table.take_off("task:0", NOW))
+    run(table.take_off("task:1", NOW))  # somebody listens: it stays
+    assert run(table.listened("tasks", NOW)) == many - {"task:0", "prices:BTCUSDT"}
+    run(table.close("c"))
+    assert run(table.subscribers("task:1", NOW)) == []
+    with pytest.raises(RequestRejected):
+        run(table.change_topics("c", lambda held: held | {"tasks"}))
+
+
+def test_updates_are_numbered_one_after_another(table: ConnectionTable) -> None:
+    assert run(table.sequence("tasks", NOW)) == 0
+    assert run(table.pushed_at("tasks")) == 0
+    assert [run(table.next_sequence("tasks", NOW + at)) for at in range(3)] == [1, 2, 3]
+    assert run(table.sequence("tasks", NOW)) == 3
+    assert run(table.pushed_at("tasks")) == NOW + 2
+
+
+def test_a_streams_updates_are_received_in_order_and_once(moto: Moto, url: str) -> None:
+    queue = PushQueue(moto.signed, url)
+    updates = [
+        Update(stream, STATE, "t", NOW, str(at), {"task": {"at": at}})
+        for at in range(12)
+        for stream in ("tasks", "task:t")
+    ]
+    assert run(queue.send(updates)) == []
+    assert run(queue.send(updates)) == []
+    received: list[Update] = []
+    while messages := _receive(moto, url):
+        received += [decode(message["Body"]) for message in messages]
+    for stream in ("tasks", "task:t"):
+        mine = [update for update in received if update.stream == stream]
+        assert mine == [update for update in updates if update.stream == stream]
+
+
+def test_a_message_that_failed_holds_back_its_stream_until_it_comes_again(
+    moto: Moto, url: str
+) -> None:
+    queue = PushQueue(moto.signed, url)
+    first = Update("tasks", STATE, "t", NOW, "1", {})
+    run(queue.send([first, dataclasses.replace(first, number="2")]))
+    (message,) = _receive(moto, url, most=1, delete=False)
+    assert _receive(moto, url) == []
+    run(queue.retry_later(message["ReceiptHandle"], 0))
+    assert [decode(one["Body"]).number for one in _receive(moto, url)] == ["1", "2"]
+
+
+def _receive(moto: Moto, url: str, most: int = 10, delete: bool = True) -> list[dict[str, Any]]:
+    answer = moto("sqs", "ReceiveMessage", QueueUrl=url, MaxNumberOfMessages=most)
+    messages: list[dict[str, Any]] = answer.get("Messages", [])
+    for message in messages if delete else []:
+        moto("sqs", "DeleteMessage", QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+    return messages
