@@ -6,9 +6,9 @@ import base64
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from chalicelib.chaining import Event
+from chalicelib.errors import InvalidRequest
 from chalicelib.requests import invalid
 from chalicelib.timeframes import DAY, iso, parse_time
 from chalicelib.wiring import Desk
@@ -51,7 +51,7 @@ async def page_of_audit(desk: Desk, query: AuditQuery) -> tuple[list[Event], str
 async def _of_subject(
     desk: Desk, query: AuditQuery, subject: str
 ) -> tuple[list[Event], str | None]:
-    seq = _position(query.token, int) if query.token else 0
+    seq = _seq_of(query.token) if query.token else 0
     found: list[Event] = []
     for _ in range(_MOST_QUERIES):
         events, more = await desk.audit.after(subject, seq, _PAGE)
@@ -72,7 +72,7 @@ async def _of_time(desk: Desk, query: AuditQuery) -> tuple[list[Event], str | No
     to_ms = now_ms + 1 if query.to_ms is None else query.to_ms
     oldest = now_ms - desk.settings.audit_retention_days * DAY
     start = max(oldest, to_ms - DAY if query.from_ms is None else query.from_ms)
-    after = _position(query.token, str) if query.token else str(iso(max(0, start)))
+    after = _key_of(query.token) if query.token else str(iso(max(0, start)))
     until = str(iso(to_ms))
     found: list[Event] = []
     for _ in range(_MOST_QUERIES):
@@ -107,25 +107,37 @@ def _token(position: int | str) -> str:
     return base64.urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
 
 
-def _position(token: str, kind: type) -> Any:
-    """Where a page starts. Raises InvalidRequest."""
+def _seq_of(token: str) -> int:
+    """The number of the event behind which a page starts. Raises InvalidRequest."""
+    seq = _position(token)
+    if type(seq) is not int or not 0 < seq < 10**12:
+        raise _no_token()
+    return seq
+
+
+def _key_of(token: str) -> str:
+    """The sk_time behind which a page starts. Raises InvalidRequest."""
+    key = _position(token)
+    if not isinstance(key, str) or not _TIME_KEY.fullmatch(key):
+        raise _no_token()
     try:
-        return _read(token, kind)
+        parse_time(key[:10])
     except ValueError:
-        detail = "must be a next_page_token of the same question"
-        raise invalid([{"detail": detail, "pointer": "/page_token"}]) from None
+        raise _no_token() from None
+    return key
 
 
-def _read(token: str, kind: type) -> Any:
+def _position(token: str) -> object:
     if len(token) > _LONGEST_TOKEN:
-        raise ValueError("too long")
-    position = json.loads(base64.b64decode(token + "=" * (-len(token) % 4), b"-_", validate=True))
-    if type(position) is not kind:
-        raise ValueError("a token of another kind of list")
-    if kind is str and not _TIME_KEY.fullmatch(position):
-        raise ValueError("not a time and an event")
-    if kind is str:
-        parse_time(position[:10])
-    elif not 0 < position < 10**12:
-        raise ValueError("not the number of an event")
+        raise _no_token()
+    padded = token + "=" * (-len(token) % 4)
+    try:
+        position: object = json.loads(base64.b64decode(padded, b"-_", validate=True))
+    except ValueError:
+        raise _no_token() from None
     return position
+
+
+def _no_token() -> InvalidRequest:
+    detail = "must be a next_page_token of the same question"
+    return invalid([{"detail": detail, "pointer": "/page_token"}])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from chalicelib.attributes import item_from_wire
+from chalicelib.gateways.audit_table import event_of
 from chalicelib.gateways.aws import run
 from chalicelib.gateways.signed_calls import SignedCalls
 from chalicelib.gateways.task_table import TaskTable
@@ -68,13 +68,13 @@ class Backstage:
         return found
 
     def audit(self, task_id: str) -> list[Item]:
-        """The task's events in the order of their keys."""
+        """The task's events as they are numbered."""
         found = self._cloud.client("dynamodb").query(
             TableName=self._cloud.outputs["AuditTable"],
             KeyConditionExpression="pk = :pk",
             ExpressionAttributeValues={":pk": {"S": f"TASK#{task_id}"}},
         )
-        return [item_from_wire(item) for item in found["Items"]]
+        return [event_of(item) for item in found["Items"]]
 
     def objects(self) -> set[str]:
         """Keys of the candles bucket, as S3 lists them."""

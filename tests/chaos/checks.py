@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import duckdb
 
+from chalicelib.chaining import verify
 from chalicelib.finishing import is_full
 from chalicelib.gateways.prog_items import failed_units
 from chalicelib.planning_rules import PlannedUnit
@@ -24,6 +25,7 @@ from tests.e2e.stack import Cloud
 _DRAINED_WITHIN_S = 180
 _AUDITED_WITHIN_S = 60
 _END = {"completed": "task.completed", "failed": "task.failed"}
+_MOVES = ("task.submitted", "task.retried", "task.started", *_END.values())
 
 Candle = tuple[Any, ...]
 
@@ -103,7 +105,7 @@ def queues(backstage: Backstage) -> str:
 
 
 def audit(backstage: Backstage, task_id: str, ends: list[str]) -> str:
-    """One event per change of state, in order. `ends`: the state each attempt ended in."""
+    """One event per change of state, in order, in a whole chain. `ends`: each attempt's end."""
     expected = []
     for attempt, end in enumerate(ends, 1):
         expected += [
@@ -113,19 +115,23 @@ def audit(backstage: Backstage, task_id: str, ends: list[str]) -> str:
         ]
     deadline = time.monotonic() + _AUDITED_WITHIN_S
     while True:
-        events = backstage.audit(task_id)
+        trail = backstage.audit(task_id)
+        events = [event for event in trail if event["action"] in _MOVES]
         found = [(event["attempt"], event["action"]) for event in events]
         if found == expected:
             break
         if time.monotonic() > deadline:
             raise Broken(f"the audit trail reads {found}, not {expected}")
         time.sleep(1)
+    faults = verify(f"task:{task_id}", trail)
+    if faults:
+        raise Broken(f"the audit trail's chain is broken: {faults}")
     states = [None, *(event["after"] for event in events)]
     if [event["before"] for event in events] != states[:-1]:
         raise Broken(f"the audit trail's states do not follow each other: {states}")
     if sorted(event["at"] for event in events) != [event["at"] for event in events]:
         raise Broken("the audit trail is not in order of time")
-    return " -> ".join(str(state) for state in states[1:])
+    return f"{len(trail)} events: " + " -> ".join(str(state) for state in states[1:])
 
 
 def reasons(progs: list[Item]) -> dict[str, int]:
