@@ -50,10 +50,7 @@ def repair_id_of(schedule: Item) -> str:
 def is_watched(schedule: Item) -> bool:
     """Whether the watch of every minute has anything to look after."""
     return bool(
-        schedule["enabled"]
-        or schedule.get("removed")
-        or schedule["rev"] != schedule["synced_rev"]
-        or "starting" in schedule
+        schedule["enabled"] or schedule["rev"] != schedule["synced_rev"] or "starting" in schedule
     )
 
 

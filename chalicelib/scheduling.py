@@ -114,7 +114,7 @@ async def synchronise(desk: Desk, schedule: Item) -> Item | None:
     current: Item | None = schedule
     outdated = False
     for _ in range(_RACES):
-        if current is None or not (outdated or _untold(current)):
+        if current is None or not (outdated or current["rev"] != current["synced_rev"]):
             return current
         try:
             if current.get("removed"):
@@ -144,10 +144,6 @@ async def start(desk: Desk, schedule: Item, task_id: str, source: str, request_i
         source,
         schedule["schedule_id"],
     )
-
-
-def _untold(schedule: Item) -> bool:
-    return bool(schedule["rev"] != schedule["synced_rev"] or schedule.get("removed"))
 
 
 async def _put(desk: Desk, owner: str, schedule: Item) -> Item:

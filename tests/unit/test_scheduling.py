@@ -192,6 +192,23 @@ def test_a_firing_that_dies_after_any_call_makes_one_task(
     assert "starting" not in office.item()
 
 
+def test_a_run_that_was_decided_is_started_though_its_schedule_is_paused_then(
+    office: Office, aws: Aws
+) -> None:
+    office.make()
+    at_ms = office.item()["next_run_at"]
+    office.clock.advance_to(at_ms)
+    aws.hooks.append(CrashAfter(2))  # the schedule is read, and replaced
+    with pytest.raises(Crash):
+        office.fire(at_ms)
+    aws.hooks.clear()
+    assert office.tasks() == []
+    office.change(enabled=False)
+    office.watch()
+    assert office.tasks() == [task_id_of(ID, at_ms)]
+    assert office.watch()["seen"] == 0
+
+
 @pytest.mark.parametrize(
     "name", ["dynamodb.PutItem", "dynamodb.GetItem", "sqs.SendMessage", "dynamodb.PutItem#2"]
 )
@@ -520,6 +537,11 @@ def test_a_firing_of_an_outdated_schedule_has_eventbridge_told_again(office: Off
     old = dict(office.aws.scheduler.schedules[ID])
     office.change(expression="cron(30 * * * ? *)")
     office.aws.scheduler.schedules[ID] = old  # what a writer that hung for long may leave
+    office.fire(office.clock() // HOUR_MS * HOUR_MS)  # decided before the change
+    assert office.view()["in_sync"] is False
+    assert office.tasks() == []
+    _converged(office)
+    office.aws.scheduler.schedules[ID] = old
     office.clock.advance(HOUR_MS)
     office.fire(office.clock() // HOUR_MS * HOUR_MS)
     assert office.view()["in_sync"] is False
