@@ -15,6 +15,8 @@ from tests.e2e.stack import Cloud, running_cloud
 #: A finished task stays readable for as long as a slow test session needs it.
 SETTINGS = {
     "RETENTION_SECONDS": "3600",
+    # So many days does the first export of the audit trail look back, one request each.
+    "AUDIT_RETENTION_DAYS": "30",
 }
 
 
