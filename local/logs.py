@@ -20,7 +20,7 @@ _LEFT_OUT = ("task_id", "request_id", "message_id", "trace")
 def follow(to: Account, stack: str, task_id: str, hours: float = 24.0) -> Answer:
     """Every line of a task, from all functions of the stack."""
     end_ms = int(time.time() * 1000)
-    query = f'fields @timestamp, @message | filter task_id = "{task_id}" | sort @timestamp asc'
+    query = f'fields @timestamp, @message | filter task_id = "{task_id}" | sort time asc'
     return ask(to, query, log_groups(to, stack), end_ms - int(hours * 3_600_000), end_ms)
 
 
