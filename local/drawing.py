@@ -100,7 +100,10 @@ def _graph(
     # The largest first, so that the legend names what is seen.
     drawn.sort(key=lambda line: -sum(line.values.values()))
     if properties.get("stacked"):  # nothing is seen of a bar of zero
-        drawn = [line for line in drawn if any(line.values.values())] or drawn[:1]
+        drawn = [line for line in drawn if any(line.values.values())]
+        if not drawn:
+            card.text(0.5, 0.5, "0 all the time", color=QUIET, ha="center")
+            return
     legends = min(len(drawn), _MOST_LEGENDS)
     legend_rows = math.ceil(legends / 2)
     low = 0.075 + 0.062 * legend_rows + (0.05 if untold else 0)
