@@ -7,6 +7,7 @@ goes on by polling.
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
@@ -34,23 +35,25 @@ class Socket(Protocol):
 
     def recv(self, timeout: float) -> str | bytes: ...
 
-    def close(self) -> None: ...
 
-
-Opener = Callable[[str], Socket]
+Opener = Callable[[str], AbstractContextManager[Socket]]
 
 
 class Unheard(Exception):
     """The WebSocket cannot be reached, or not any more; the message says why."""
 
 
-def open_socket(url: str) -> Socket:
-    """Raises Unheard."""
+@contextmanager
+def open_socket(url: str) -> Iterator[Socket]:
+    """Open for the block. Raises Unheard where it cannot be opened."""
     through = None if is_loopback(urlsplit(url).hostname or "") else True
-    try:
-        return connect(url, proxy=through, open_timeout=OPEN_WITHIN, close_timeout=2)
-    except (OSError, TimeoutError, InvalidHandshake, InvalidURI) as error:
-        raise Unheard(f"{urlsplit(url).netloc}: {error}") from error
+    with ExitStack() as stack:
+        try:
+            opening = connect(url, proxy=through, open_timeout=OPEN_WITHIN, close_timeout=2)
+            socket = stack.enter_context(opening)
+        except (OSError, TimeoutError, InvalidHandshake, InvalidURI) as error:
+            raise Unheard(f"{urlsplit(url).netloc}: {error}") from error
+        yield socket
 
 
 def listen(
@@ -69,13 +72,10 @@ def listen(
     failed = PATIENCE
     while True:
         try:
-            socket = opener(_address(api, url))
-            try:
+            with opener(_address(api, url)) as socket:
                 for message in _messages(socket, topics):
                     failed = 0
                     yield message
-            finally:
-                socket.close()
         except Unheard:
             failed += 1
             if failed > PATIENCE:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import threading
 from typing import Any
 
 import httpx
@@ -10,7 +13,8 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from websockets.exceptions import ConnectionClosedError
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError
+from websockets.sync.server import ServerConnection, serve
 
 from cli.__main__ import main
 from cli.listening import Unheard
@@ -66,7 +70,10 @@ class Server:
             raise message
         return message if isinstance(message, str) else json.dumps(message)
 
-    def close(self) -> None:
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self.closed += 1
 
 
@@ -325,8 +332,43 @@ def test_without_credentials_signing_is_wrong_usage(
 
 def test_the_command_is_in_the_clients_help() -> None:
     out = Stream()
-    import contextlib
-
     with contextlib.redirect_stdout(out):
         assert main(["--help"]) == 0
     assert "watch" in out.text()
+
+
+def test_a_real_websocket_is_opened_heard_and_closed() -> None:
+    """By the library itself, over loopback."""
+    ended = []
+
+    def talk(client: ServerConnection) -> None:
+        topics = json.loads(client.recv())["topics"]
+        client.send(json.dumps(snapshot(0, topics[0], task=task("running", 9))))
+        client.send(json.dumps(update(1, topics[0], task=task("completed"))))
+        with contextlib.suppress(ConnectionClosed):
+            client.recv()
+        ended.append(topics)
+
+    with serve(talk, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        address = f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
+        api = FakeApi()
+        api.usual["POST /ws-ticket"] = (201, {**TICKET, "url": address})
+        ran = running.run("watch", TASK_ID, "--json", api=api)
+        server.shutdown()
+        thread.join()
+    assert ran.code == 0
+    assert states(ran) == ["running", "completed"]
+    assert ended == [[TOPIC]]
+
+
+def test_where_nobody_listens_the_task_is_polled() -> None:
+    with contextlib.closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but not listening
+        api = FakeApi()
+        address = f"ws://127.0.0.1:{taken.getsockname()[1]}"
+        api.usual["POST /ws-ticket"] = (201, {**TICKET, "url": address})
+        ran = running.run("watch", TASK_ID, api=api)
+    assert ran.code == 0
+    assert "polling instead" in ran.err
