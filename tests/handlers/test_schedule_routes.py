@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
+from infra.package import ROOT
 from tests.doubles.aws import Aws
 from tests.handlers.conftest import Http
 from tests.handlers.test_http import problem
@@ -157,3 +159,24 @@ def test_no_body_makes_the_server_fail(http: Http, body: dict[str, Any]) -> None
     answer = http("POST", "/schedules", body)
     assert answer.status_code in (201, 400)
     assert json.loads(answer.body)
+
+
+def test_answers_fit_the_contract(http: Http) -> None:
+    spec = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))
+
+    def check(name: str, answer: Any) -> None:
+        schema = {"$ref": f"#/components/schemas/{name}", "components": spec["components"]}
+        errors = [error.message for error in Draft202012Validator(schema).iter_errors(answer)]
+        assert errors == []
+
+    path = f"/schedules/{make(http)}"
+    http("POST", f"{path}/run")
+    check("Schedule", http("GET", path).json_body)
+    check("Schedule", http("PATCH", path, {"freshness": None, "enabled": False}).json_body)
+    [listed] = http("GET", "/schedules").json_body["schedules"]
+    check("ListedSchedule", listed)
+    for body in (BODY, {"expression": "rate(1 hour)"}):
+        check("ScheduleRequest", body)
+    task = http("GET", "/tasks").json_body["tasks"][0]
+    assert task["schedule_id"] == listed["schedule_id"]
+    check("ListedTask", task)
