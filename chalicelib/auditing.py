@@ -51,7 +51,7 @@ async def page_of_audit(desk: Desk, query: AuditQuery) -> tuple[list[Event], str
 async def _of_subject(
     desk: Desk, query: AuditQuery, subject: str
 ) -> tuple[list[Event], str | None]:
-    seq = _seq_of(query.token) if query.token else 0
+    seq = 0 if query.token is None else _seq_of(query.token)
     found: list[Event] = []
     for _ in range(_MOST_QUERIES):
         events, more = await desk.audit.after(subject, seq, _PAGE)
@@ -72,7 +72,7 @@ async def _of_time(desk: Desk, query: AuditQuery) -> tuple[list[Event], str | No
     to_ms = now_ms + 1 if query.to_ms is None else query.to_ms
     oldest = now_ms - desk.settings.audit_retention_days * DAY
     start = max(oldest, to_ms - DAY if query.from_ms is None else query.from_ms)
-    after = _key_of(query.token) if query.token else str(iso(max(0, start)))
+    after = str(iso(max(0, start))) if query.token is None else _key_of(query.token)
     until = str(iso(to_ms))
     found: list[Event] = []
     for _ in range(_MOST_QUERIES):

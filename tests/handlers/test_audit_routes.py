@@ -125,6 +125,8 @@ def test_an_unknown_subject_has_no_events(http: Http) -> None:
         ("page_size=0", "/page_size"),
         ("page_size=101", "/page_size"),
         ("page_token=x", "/page_token"),
+        ("page_token=", "/page_token"),
+        ("task_id=x&page_token=", "/page_token"),
         ("task_id=x&page_token=IjIwMjYtMTEtMjNUMDA6MDA6MDAuMDAwWiI", "/page_token"),
     ],
 )
