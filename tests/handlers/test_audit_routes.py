@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from urllib.parse import quote
 
+import jsonschema
 import pytest
 
 from chalicelib.chaining import FIELDS, verify
@@ -12,6 +14,7 @@ from chalicelib.gateways.aws import run
 from chalicelib.recording import record_task_changes
 from chalicelib.routes import web
 from chalicelib.wiring import Desk
+from infra.package import ROOT
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock
 from tests.handlers.conftest import Http
@@ -151,3 +154,10 @@ def test_an_owner_sees_only_what_is_theirs(
     assert seen == {f"task:{mine}"}
     assert ask("me", "GET", f"/audit?task_id={yours}")["events"] == []
     assert len(ask("you", "GET", f"/audit?task_id={yours}")["events"]) == 1
+
+
+def test_the_answer_is_the_contracts(http: Http, cancelled: str) -> None:
+    contract = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))
+    events = http("GET", f"/audit?task_id={cancelled}").json_body["events"]
+    for event in events:
+        jsonschema.validate(event, contract["components"]["schemas"]["AuditEvent"])
