@@ -1,4 +1,4 @@
-"""Schedules on the packaged application: they fire by themselves, once, and keep what they promise."""
+"""Schedules on the packaged application: they fire by themselves, once, and keep their promises."""
 
 from __future__ import annotations
 
