@@ -185,7 +185,7 @@ class Sqs:
         return [message.body for message in self.queues[url].messages]
 
     def next_visible_at(self) -> int | None:
-        """When the first message that is consumed is or becomes visible; None where none is left."""
+        """When the first message that is consumed can be received; None where none is left."""
         consumed = [queue for queue in self.queues.values() if queue.consumed]
         times = [_free_at(queue, message) for queue in consumed for message in queue.messages]
         return min(times, default=None)
