@@ -104,9 +104,7 @@ def decode(parquet: bytes) -> list[dict[str, Any]]:
     """The rows of a file made here, events just as they were given."""
     table = read_parquet(io.BytesIO(parquet), batch_size=1 << 20).read_all()
     columns = {name: _values(name, table.column(name)) for name in table.schema.names}
-    return [
-        dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
-    ]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _column(name: str, values: list[Any]) -> Array:

@@ -119,5 +119,3 @@ def forgotten_task(cloud: Cloud) -> str:
         TableName=cloud.outputs["TasksTable"], Item=item_to_wire(meta)
     )
     return task_id
-
-
