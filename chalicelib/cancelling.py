@@ -23,7 +23,7 @@ async def cancel_task(
     The receipt names when no further exchange request could be authorised, and how many units had
     landed by then. Raises TaskNotFound, TaskExpired, or Conflict where the task has ended.
     """
-    meta = await find_task(desk, task_id)
+    meta = await find_task(desk, task_id, by)
     did = False
     if meta["state"] in tasks.ACTIVE:
         now_ms = desk.now_ms()
@@ -45,7 +45,7 @@ async def cancel_task(
         except ConditionFailed as failed:
             raced = old_meta(failed)
             if raced is None:
-                await find_task(desk, task_id)  # expired meanwhile: say so
+                await find_task(desk, task_id, by)  # expired meanwhile: say so
             meta = raced or meta
     if meta["state"] != tasks.CANCELLED:
         raise Conflict(f"task {task_id} is {meta['state']} already", reason="TASK_ENDED")

@@ -30,7 +30,7 @@ async def retry_task(
 
     Raises TaskNotFound, TaskExpired, or Conflict where it runs or nothing is left to do.
     """
-    meta = await find_task(desk, task_id)
+    meta = await find_task(desk, task_id, by)
     if meta["state"] in tasks.ACTIVE and again:
         await queue_planning(desk, task_id, meta["attempt"])
         return int(meta["attempt"])
@@ -62,7 +62,7 @@ async def retry_task(
     except ConditionFailed as failed:
         # The refusal may be of our own write, sent again because its first answer was lost.
         if (old_meta(failed) or {}).get("retry_id") != retry_id:
-            await find_task(desk, task_id)
+            await find_task(desk, task_id, by)
             raise Conflict(
                 f"task {task_id} was retried by someone else just now", reason="TASK_ACTIVE"
             ) from None

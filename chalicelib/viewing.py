@@ -17,16 +17,19 @@ MOST_FAILURES = 100
 Item = dict[str, Any]
 
 
-async def find_task(desk: Desk, task_id: str) -> Item:
-    """META of a live task. Raises TaskNotFound or TaskExpired."""
+async def find_task(desk: Desk, task_id: str, caller: str | None = None) -> Item:
+    """META of a live task, to which `caller` (None: the system) has access.
+
+    Raises TaskNotFound, for another owner's task too, or TaskExpired.
+    """
     meta = await desk.tasks.read(task_id, desk.now_ms())
-    return await _live(desk, task_id, meta)
+    return await _live(desk, task_id, meta, caller)
 
 
-async def view_task(desk: Desk, task_id: str) -> Item:
-    """The whole answer of GET /task/{id}. Raises TaskNotFound or TaskExpired."""
+async def view_task(desk: Desk, task_id: str, caller: str | None = None) -> Item:
+    """The whole answer of GET /task/{id}. Raises as find_task does."""
     meta, progs = await desk.tasks.read_with_progs(task_id, desk.now_ms())
-    meta = await _live(desk, task_id, meta)
+    meta = await _live(desk, task_id, meta, caller)
     pause = None
     if meta["state"] in tasks.ACTIVE:
         pause = await desk.market.read_limit()
@@ -53,14 +56,14 @@ async def list_tasks(
     return [await _summary_of(desk, meta) for meta in metas], following
 
 
-async def list_active(desk: Desk, owner: str | None = None) -> list[Item]:
-    """Every pending or running task, of `owner` where one is named, oldest first."""
+async def list_active(desk: Desk, caller: str | None = None) -> list[Item]:
+    """Every pending or running task to which `caller` has access, oldest first."""
     views = []
     for row in await desk.tasks.active(desk.now_ms()):
         if row["state"] not in tasks.ACTIVE or row["expired"]:
             continue
         meta, progs = await desk.tasks.read_with_progs(row["task_id"], desk.now_ms())
-        if owner is not None and meta and meta["owner"] != owner:
+        if meta and not _may_see(desk, meta, caller):
             continue
         if meta and meta["state"] in tasks.ACTIVE:  # the index may lag behind
             views.append(summary(meta, progs, desk.now_ms()))
@@ -173,14 +176,23 @@ async def _failures(desk: Desk, meta: Item, progs: list[Item]) -> list[Item]:
     return failures[:MOST_FAILURES]
 
 
-async def _live(desk: Desk, task_id: str, meta: Item | None) -> Item:
+async def _live(desk: Desk, task_id: str, meta: Item | None, caller: str | None) -> Item:
     if meta is None:
         if await desk.audit.knows(task_id):
             raise _expired(task_id)
         raise TaskNotFound(f"there is no task {task_id}")
+    if not _may_see(desk, meta, caller):
+        raise TaskNotFound(f"there is no task {task_id}")
     if meta["expired"]:
         raise _expired(task_id)
     return meta
+
+
+def _may_see(desk: Desk, meta: Item, caller: str | None) -> bool:
+    """Where nothing authenticates, nobody is told apart; the system (None) sees everything."""
+    if desk.settings.authentication == "none" or caller is None:
+        return True
+    return bool(meta["owner"] == caller)
 
 
 def _expired(task_id: str) -> TaskExpired:

@@ -47,7 +47,7 @@ def refresh_symbols() -> Response:
 
 @web.route("GET", "/task/{task_id}")
 def get_task(task_id: str) -> Response:
-    view = run(view_task(wiring.desk(), _possible(task_id)))
+    view = run(view_task(wiring.desk(), _possible(task_id), web.owner()))
     headers = {} if view["status"] in tasks.TERMINAL else {"Retry-After": web.POLL_SECONDS}
     return web.answer(200, view, headers)
 
@@ -83,7 +83,7 @@ def get_tasks() -> Response:
 @web.route("GET", "/tasks/active")
 def get_active_tasks() -> Response:
     web.query()
-    found = run(list_active(wiring.desk()))
+    found = run(list_active(wiring.desk(), web.owner()))
     return web.answer(200, {"tasks": found, "count": len(found)})
 
 
