@@ -145,7 +145,7 @@ async def _live_through(both: Both, bench: Bench, clock: Clock) -> None:
     await connect(bench, "socket-1")
     for action in ("subscribe", "unsubscribe", "subscribe"):
         text = f'{{"action": "{action}", "topics": ["task:{first}", "tasks"]}}'
-        await receive(bench, "socket-1", text)
+        await receive(bench, bench.candles, "socket-1", text)
     await _work_off(both, bench, budget)
     assert (await view_task(bench, first))["result"]["failed"] == 1
 
