@@ -63,25 +63,43 @@ async def push_batch(desk: Desk, means: Means, event: Event) -> Event:
             continue
         streams.setdefault(update.stream, []).append((record, update))
     failed = await means.together(
-        [_push_stream(desk, means, stream, found) for stream, found in streams.items()]
+        [_guarded(desk, means, stream, found) for stream, found in streams.items()]
     )
     return {
         "batchItemFailures": [{"itemIdentifier": each} for several in failed for each in several]
     }
 
 
+async def _guarded(
+    desk: Desk, means: Means, stream: str, found: list[tuple[Event, Update]]
+) -> list[str]:
+    try:
+        return await _push_stream(desk, means, stream, found)
+    except Exception as error:  # noqa: BLE001 - the edge: else all topics would be pushed again
+        log(
+            "push_crashed",
+            level="error",
+            trace=True,
+            topic=str(topic_of(stream)),
+            error=repr(error),
+        )
+        return [record["messageId"] for record, _ in found]
+
+
 async def _push_stream(
     desk: Desk, means: Means, stream: str, found: list[tuple[Event, Update]]
 ) -> list[str]:
-    """Ids of the messages that shall come again: from the first that failed on, in order."""
+    """Ids of the messages that shall come again: all behind the last that was pushed, in order."""
     numbers = [update.number for _, update in found]
+    done = 0
     for step in _steps(stream, [update for _, update in found]):
         try:
             await _push(desk, means, stream, step)
         except CallFailed as error:
             log("push_failed", level="error", topic=str(topic_of(stream)), error=error.detail)
-            first = min(numbers.index(update.number) for update in step)
-            return await _again(desk, [record for record, _ in found[first:]])
+            # Those, too, that are not in the step themselves: it may hold what they said.
+            return await _again(desk, [record for record, _ in found[done:]])
+        done = 1 + max(numbers.index(update.number) for update in step)
     return []
 
 

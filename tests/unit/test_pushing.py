@@ -284,6 +284,47 @@ def test_one_streams_failure_is_not_anothers(run, pushes, bench, aws, clock, kno
     assert len(aws.sqs.bodies(bench.settings.push_queue_url)) == 1
 
 
+def test_what_a_failed_update_had_taken_in_comes_again_with_it(
+    run, pushes, bench, aws, known
+) -> None:
+    run(pushes.client("c", "candles:BTCUSDT:1m"))
+    for start in (0, 60_000, 120_000):
+        run(bench.market.extend_coverage("BTCUSDT", [("1m", start, start + 60_000, start, [])]))
+        run(pushes.announce())
+    aws.hooks.append(Refuse(POST))
+    run(pushes.push_all())
+    (update,) = of_type(pushes.heard("c"), "update")
+    assert update["covered"] == {
+        "start": "1970-01-01T00:00:00.000Z",
+        "end": "1970-01-01T00:03:00.000Z",
+    }
+
+
+class Broken(Hook):
+    """What is stored of candles cannot be read by our code."""
+
+    async def before(self, called: Called) -> None:
+        if called.service == "s3":
+            raise ValueError("a bug")
+
+
+def test_what_breaks_our_code_in_one_stream_is_not_pushed_again_in_another(
+    run, pushes, bench, aws, clock, known, capsys
+) -> None:
+    run(pushes.client("c", "prices:BTCUSDT", "candles:BTCUSDT:1d"))
+    run(bench.market.write_prices({"BTCUSDT": "1"}, clock()))
+    run(bench.market.extend_coverage("BTCUSDT", [("1d", 0, 86_400_000, 0, [])]))
+    aws.hooks.append(Broken())
+    run(pushes.announce())
+    run(pushes.push())
+    assert [update["topic"] for update in of_type(pushes.heard("c"), "update")] == [
+        "prices:BTCUSDT"
+    ]
+    (left,) = aws.sqs.bodies(bench.settings.push_queue_url)
+    assert "candles:BTCUSDT:1d" in left
+    assert "push_crashed" in capsys.readouterr().err
+
+
 def test_a_message_that_is_no_update_is_dropped(run, pushes, bench, aws, capsys) -> None:
     entry = {"Id": "0", "MessageGroupId": "g", "MessageDeduplicationId": "d"}
     for at, body in enumerate(["no update", '{"stream": "no topic"}']):
