@@ -14,8 +14,8 @@ from infra.functions import FUNCTIONS, role
 Statement = dict[str, Any]
 
 READ = ("GetItem", "BatchGetItem", "Query")
-WRITE = ("PutItem", "UpdateItem", "BatchWriteItem")
-EVERYTHING = (*READ, *WRITE, "DeleteItem")
+WRITE = ("PutItem", "UpdateItem")
+EVERYTHING = (*READ, *WRITE, "BatchWriteItem", "DeleteItem")
 
 
 def roles() -> dict[str, dict[str, Any]]:
@@ -49,7 +49,6 @@ def _statements() -> dict[str, list[Statement]]:
     # sweep sends again what plan did not get to send, so both need the same.
     fan_out = [
         _table("TasksTable", *READ, *WRITE, indexes=True),
-        _table("MarketTable", *READ, *WRITE),
         _send("PlanQueue", "UrgentQueue", "WorkQueue"),
     ]
     # Telling outside what happened: the bus, webhooks (noted in Tasks, then queued), totals.
@@ -77,11 +76,16 @@ def _statements() -> dict[str, list[Statement]]:
             *submit,
             *schedules.statements(),
             _table("ConnectionsTable", "PutItem"),
-            _table("MarketTable", *READ, *WRITE),
+            _table("MarketTable", *READ),
             _table("AuditTable", "Query", indexes=True),
             _allow(("sqs:GetQueueAttributes",), *(_arn(queue) for queue in all_queues)),
         ],
-        "plan": [_receive("PlanQueue"), *fan_out],
+        "plan": [
+            _receive("PlanQueue"),
+            *fan_out,
+            _table("TasksTable", "BatchWriteItem"),
+            _table("MarketTable", *READ, *WRITE),
+        ],
         "collect": [
             _receive("UrgentQueue", "WorkQueue"),
             # The plan queue: asking for the task's next messages.
@@ -103,6 +107,7 @@ def _statements() -> dict[str, list[Statement]]:
         ],
         "sweep": [
             *fan_out,
+            _table("MarketTable", "GetItem"),
             _allow(("sqs:GetQueueAttributes",), *(_arn(queue) for queue in all_queues)),
         ],
         "refresh_prices": [_table("MarketTable", *READ, *WRITE)],
@@ -140,7 +145,8 @@ def _statements() -> dict[str, list[Statement]]:
         "websocket_connect": [_table("ConnectionsTable", "PutItem", "DeleteItem")],
         "websocket_message": [
             _table("ConnectionsTable", *EVERYTHING),
-            _table("TasksTable", *READ),
+            # The index: a snapshot of the topic `tasks`.
+            _table("TasksTable", *READ, indexes=True),
             _table("MarketTable", *READ),
             _table("AuditTable", "Query"),
             *read_candles,
