@@ -42,8 +42,7 @@ async def deliver(desk: Desk, sender: Sender, record: dict[str, Any]) -> bool:
         if noted.get("state") == webhooks.DELIVERED:
             return True
         answer = await _send(desk, sender, hook, message)
-        tries = int(noted.get("tries", 0)) + 1
-        return await _settle(desk, record, message, answer, tries)
+        return await _settle(desk, record, message, answer, noted)
 
 
 async def _send(desk: Desk, sender: Sender, hook: Webhook, message: HookMessage) -> Answer:
@@ -54,17 +53,23 @@ async def _send(desk: Desk, sender: Sender, hook: Webhook, message: HookMessage)
 
 
 async def _settle(
-    desk: Desk, record: dict[str, Any], message: HookMessage, answer: Answer, tries: int
+    desk: Desk,
+    record: dict[str, Any],
+    message: HookMessage,
+    answer: Answer,
+    noted: dict[str, Any],
 ) -> bool:
-    """Write down what came of a try, and see to the next one."""
+    """Write down what came of a try, and see to the next one; `noted`: of those before it."""
     now_ms = desk.now_ms()
+    tries = int(noted.get("tries", 0)) + 1
     if webhooks.is_delivered(answer.status):
         metrics.count("WebhookDeliveries", Outcome="delivered")
         await desk.hooks.note(message, webhooks.DELIVERED, tries, answer.status, "", now_ms)
         return True
     error = (answer.problem or f"answered {answer.status}")[:MOST_ERROR]
     wait = None
-    if not answer.refused and (answer.status == 0 or webhooks.may_pass(answer.status)):
+    may_pass = not answer.refused and (answer.status == 0 or webhooks.may_pass(answer.status))
+    if may_pass and noted.get("state") != webhooks.FAILED:
         asked = webhooks.retry_after_seconds(answer.retry_after, now_ms // 1000)
         wait = webhooks.wait_seconds(tries, random.random(), asked)
     if wait is None:

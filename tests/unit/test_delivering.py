@@ -257,6 +257,10 @@ def test_a_dead_letter_that_is_put_back_gets_one_more_try(
     deliver(Sender(Answer(404)))
     assert left() == (0, 1)
     put_back()
+    deliver(Sender(Answer(503)))
+    assert left() == (0, 1)
+    assert shown(task_id)["failed"] == 1
+    put_back()
     deliver(Sender(Answer(200)))
     assert left() == (0, 0)
     assert shown(task_id)["delivered"] == 1
