@@ -188,9 +188,10 @@ class HookMessage:
     event: dict[str, Any]
 
     def encode(self) -> str:
+        # In ASCII: SQS refuses a few characters that the exchange's words may hold, and one event
+        # that cannot be queued would hold up the whole stream.
         return json.dumps(
             {"v": 1, "task_id": self.task_id, "seq": self.seq, "event": self.event},
-            ensure_ascii=False,
             separators=(",", ":"),
         )
 

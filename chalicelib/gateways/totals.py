@@ -17,8 +17,9 @@ from chalicelib.attributes import item_from_wire, to_wire
 from chalicelib.errors import CallFailed
 from chalicelib.gateways.aws import Call
 
-#: The streams keep a record for a day, so none comes again after two.
-_MARK_SECONDS = 2 * 86_400
+#: The streams keep a record for a day, and one that is set aside waits for two weeks more to be
+#: replayed.
+_MARK_SECONDS = 16 * 86_400
 #: Counts of other shards that may come in between.
 _RACES = 8
 

@@ -23,8 +23,9 @@ from chalicelib.retrying import retry_task
 from chalicelib.settings import Settings
 from chalicelib.submitting import submit_collection, submit_symbol_refresh
 from chalicelib.webhooks import Answer
-from infra.functions import events
+from infra.functions import FUNCTIONS, events
 from infra.package import ROOT
+from infra.storage import queues
 from tests.doubles.faults import LoseAnswer, Refuse
 from tests.doubles.senders import Sender
 
@@ -315,6 +316,17 @@ def test_an_event_that_comes_again_is_counted_once(run, desk) -> None:
     assert run(desk.totals.read()) == {"task.completed": 2, "task.failed": 1}
 
 
+def test_an_event_that_was_set_aside_is_counted_once_however_late_it_is_replayed(
+    run, desk, aws, clock, settings
+) -> None:
+    run(publish(desk, _events(1)))
+    kept_s = queues(dict.fromkeys(FUNCTIONS, 60))["StreamFailureQueue"]["Properties"]
+    clock.advance(DAY_MS + kept_s["MessageRetentionPeriod"] * 1000)
+    aws.dynamodb.expire(settings.market_table)
+    run(publish(desk, _events(1)))
+    assert run(desk.totals.read()) == {"task.completed": 1}
+
+
 def test_a_count_whose_answer_was_lost_is_counted_once(run, desk, aws) -> None:
     aws.hooks.append(LoseAnswer("dynamodb.TransactWriteItems"))
     with pytest.raises(CallFailed):
@@ -382,6 +394,16 @@ def test_deliveries_are_pending_before_they_are_queued_and_a_repetition_keeps_wh
     assert [row["state"] for row in run(desk.hooks.deliveries(task_id))] == ["delivered"]
     run(record_task_changes(desk, aws.stream_event(settings.tasks_table)["Records"]))
     assert [row["state"] for row in run(desk.hooks.deliveries(task_id))] == ["delivered"]
+
+
+def test_characters_that_sqs_does_not_take_are_queued_all_the_same(
+    run, desk, aws, settings
+) -> None:
+    task_id = run(submit_collection(desk, {**BODY, "webhook": HOOK}, "me", "r"))
+    told = "bad symbol \uffff\ufffe"
+    run(publish(desk, [{**_events(1)[0], "subject": f"task:{task_id}", "detail": told}]))
+    (message,) = _queued(aws, settings)
+    assert message["event"]["detail"] == told
 
 
 def test_what_became_of_a_delivery_is_published_and_never_delivered_itself(
