@@ -21,9 +21,19 @@ QUIET, BAD = "notBreaching", "breaching"
 #: Functions whose throttling somebody notices: a caller waits, or messages use up their deliveries.
 _THROTTLED = ("api_handler", "plan", "collect")
 #: Seconds that a message may wait in the queue that wakes a function. A large task's messages may
-#: wait for as long as the exchange lets it take.
-_PATIENCE_S = {"PlanQueue": 300, "UrgentQueue": 900, "WorkQueue": 3 * 3600, "LowQueue": 12 * 3600}
-_OTHER_PATIENCE_S = 600
+#: wait for as long as the exchange lets it take; a webhook's receiver may ask for an hour's pause
+#: three times before SQS leaves its message out of the age. What waits to be pushed is forgotten
+#: after five minutes, so it never becomes older.
+_PATIENCE_S = {
+    "PlanQueue": 300,
+    "UrgentQueue": 900,
+    "WorkQueue": 3 * 3600,
+    "WebhookQueue": 3 * 3600,
+    "PushQueue": 120,
+}
+#: Functions that run once a day, or when a person starts them: one failure is one too many. The
+#: tries of a run that ends in a timeout are minutes apart, never three of them in five minutes.
+_SELDOM = ("export_audit", "replay_changes")
 
 
 class Alarm(NamedTuple):
@@ -119,13 +129,15 @@ def alarms(settings: Settings) -> dict[str, Alarm]:
         ),
     }
     for name, resource in FUNCTIONS.items():
+        seldom = name in _SELDOM
         found[f"{resource}ErrorsAlarm"] = _function(
             "A function fails",
-            f"{name} crashed or ran out of time three times in five minutes",
+            f"{name} crashed or ran out of time"
+            + ("" if seldom else " three times in five minutes"),
             resource,
             "Errors",
             comparison=">=",
-            threshold=3,
+            threshold=1 if seldom else 3,
             seconds=300,
         )
     for name in _THROTTLED:
@@ -150,7 +162,7 @@ def alarms(settings: Settings) -> dict[str, Alarm]:
                 if name == "bury":
                     continue
                 queue = source["Properties"]["Queue"]["Fn::GetAtt"][0]
-                patience_s = _PATIENCE_S.get(queue, _OTHER_PATIENCE_S)
+                patience_s = _PATIENCE_S[queue]
                 found[f"{queue}AgeAlarm"] = _queue(
                     "Oldest message age",
                     f"a message has waited in {queue} for more than {patience_s // 60} minutes",

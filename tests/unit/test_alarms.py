@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chalicelib import webhooks
 from chalicelib.metrics import METRICS, NAMESPACE
 from chalicelib.settings import Settings
 from infra import alarms, storage
@@ -83,6 +84,33 @@ def test_every_function_every_stream_and_every_queue_that_wakes_one_is_watched()
             if source["Type"] == "SQS" and name != "bury":
                 queue = source["Properties"]["Queue"]["Fn::GetAtt"][0]
                 assert ("ApproximateAgeOfOldestMessage", f"${{{queue}.QueueName}}") in watched
+
+
+def test_a_queue_rings_before_it_forgets_its_oldest_message() -> None:
+    aged = [one for one in ALARMS.values() if one.metric == "ApproximateAgeOfOldestMessage"]
+    assert len(aged) >= 5
+    for found in aged:
+        queue = found.dimensions["QueueName"].removeprefix("${").removesuffix(".QueueName}")
+        rings_s = found.threshold + found.seconds * found.periods
+        assert rings_s <= QUEUES[queue]["Properties"]["MessageRetentionPeriod"], queue
+
+
+def test_a_receiver_that_asks_for_patience_is_no_reason_to_ring() -> None:
+    # SQS leaves a message that was received more than three times out of the age.
+    assert ALARMS["WebhookQueueAgeAlarm"].threshold > 2 * webhooks.LONGEST_WAIT
+
+
+def test_one_failure_rings_of_a_function_whose_tries_are_too_far_apart_for_three_of_them() -> None:
+    """Lambda tries a scheduled invocation again after one minute and after two."""
+    seconds = timeouts(SETTINGS)
+    for name, sources in events(SETTINGS).items():
+        for source in sources.values():
+            if source["Type"] != "Schedule":
+                continue
+            rule = ALARMS[f"{FUNCTIONS[name]}ErrorsAlarm"]
+            often = source["Properties"]["Schedule"] == "rate(1 minute)"
+            third_s = 120 + seconds[name] if often else 180 + 2 * seconds[name]
+            assert rule.threshold == 1 or third_s < rule.seconds, name
 
 
 def test_every_queue_of_given_up_messages_is_watched() -> None:
