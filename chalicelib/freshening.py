@@ -37,11 +37,12 @@ async def measure_freshness(desk: Desk, request_id: str) -> int:
     wanted = [_symbols(request, known) for request in requests]
     stored = await desk.market.coverage_of(sorted({name for names in wanted for name in names}))
     worst: dict[str, int] = {}
-    failed = 0
+    failed = broken = 0
     for schedule, request, symbols in zip(promised, requests, wanted, strict=True):
         lag = _lag(schedule, request, symbols, stored, desk.now_ms())
         for timeframe, ms in lag.worst.items():
             worst[timeframe] = max(ms, worst.get(timeframe, 0))
+        broken += bool(lag.behind)
         try:
             await _report(desk, schedule, lag)
             await _judge(desk, schedule, lag, request_id)
@@ -53,6 +54,7 @@ async def measure_freshness(desk: Desk, request_id: str) -> int:
             log("freshness_failed", level="error", schedule_id=schedule_id, error=error.detail)
     for timeframe, ms in sorted(worst.items()):
         metrics.measure("FreshnessLag", ms / 1000, Timeframe=timeframe)
+    metrics.measure("FreshnessBroken", broken)
     return failed
 
 

@@ -50,6 +50,7 @@ METRICS: dict[str, Metric] = {
         SECONDS, ("Timeframe",), "how far the stored candles are behind what has closed", True
     ),
     "FreshnessBreaches": Metric(COUNT, (), "promises of freshness that were found broken"),
+    "FreshnessBroken": Metric(COUNT, (), "promises of freshness that are broken, each minute"),
     # The exchange.
     "ExchangeLatency": Metric(MS, (), "one request to the exchange, with its answer read"),
     "ExchangeRequests": Metric(

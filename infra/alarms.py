@@ -103,7 +103,8 @@ def alarms(settings: Settings) -> dict[str, Alarm]:
         "FreshnessAlarm": _own(
             "Freshness broken",
             "stored candles are further behind than a schedule promises",
-            "FreshnessBreaches",
+            "FreshnessBroken",
+            statistic="Maximum",
             seconds=300,
         ),
         "ApiErrorsAlarm": _own(
