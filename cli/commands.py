@@ -8,7 +8,7 @@ import click
 from cli import tables
 from cli.api import ENDED
 from cli.audit import audit
-from cli.options import HeaderText, Time, everywhere, listed, wait
+from cli.options import HeaderText, Time, WebSocketUrl, everywhere, listed, wait
 from cli.schedules import schedules
 from cli.session import Session
 from cli.watch import watch as watch_topics
@@ -197,8 +197,9 @@ def symbols(session: Session, pattern: str) -> None:
 @click.option(
     "--ws-url",
     envvar="DATA_COLLECTOR_WS_URL",
+    type=WebSocketUrl(),
     metavar="URL",
-    help="Where the WebSocket is; else where the API says, as $DATA_COLLECTOR_WS_URL.",
+    help="Where the WebSocket is, as $DATA_COLLECTOR_WS_URL says it, too. Else the API is asked.",
 )
 @everywhere
 @click.pass_obj

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidURI, WebSocketException
 from websockets.sync.client import connect
 
 from cli.api import Api, ApiError
@@ -46,13 +46,17 @@ class Unheard(Exception):
 @contextmanager
 def open_socket(url: str) -> Iterator[Socket]:
     """Open for the block. Raises Unheard where it cannot be opened."""
-    through = None if is_loopback(urlsplit(url).hostname or "") else True
+    there = url.partition("?")[0]  # what is said never holds the ticket
     with ExitStack() as stack:
         try:
+            through = None if is_loopback(urlsplit(url).hostname or "") else True
             opening = connect(url, proxy=through, open_timeout=OPEN_WITHIN, close_timeout=2)
             socket = stack.enter_context(opening)
-        except (OSError, TimeoutError, InvalidHandshake, InvalidURI) as error:
-            raise Unheard(f"{urlsplit(url).netloc}: {error}") from error
+        except InvalidURI as error:
+            raise Unheard(f"{there}: {error.msg}") from error
+        # ValueError: a port that is none. ImportError: a proxy whose kind needs another library.
+        except (OSError, WebSocketException, ValueError, ImportError) as error:
+            raise Unheard(f"{there}: {error}") from error
         yield socket
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -91,6 +92,23 @@ class HeaderText(click.ParamType):
         if not re.fullmatch(r"[\x21-\x7e]+", value):
             self.fail("use visible ASCII characters, without spaces.", param, ctx)
         return value
+
+
+class WebSocketUrl(click.ParamType):
+    """Where a WebSocket is: ws(s)://host, without a query, in which the ticket goes."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value).strip()
+        try:
+            parts = urlsplit(text)
+            usable = parts.scheme in ("ws", "wss") and parts.hostname and parts.port != 0
+        except ValueError:  # a port that is no number, a broken IPv6 address
+            usable = False
+        if not usable or "?" in text or "#" in text:
+            self.fail(f"{text!r} is not a URL like wss://host/api, without a query.", param, ctx)
+        return text
 
 
 def listed(values: Iterable[str], what: str) -> list[str]:

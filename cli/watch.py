@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from cli import listening
-from cli.api import ENDED, Api
+from cli.api import ENDED, PATIENCE, Api, ApiError
 from cli.listening import Message, Unheard
 from cli.problems import Unreachable
 from cli.render import counted, follow, progress_line
@@ -91,6 +91,8 @@ def _until_ended(
                 ended[topic] = task
                 if set(topics) == set(ended):
                     return
+            elif task:
+                ended.pop(topic, None)  # somebody has it run again
 
 
 def _place(task: dict[str, Any]) -> tuple[int, int, float]:
@@ -113,8 +115,18 @@ def _polled(session: Session, topics: list[str]) -> Iterator[Message]:
             yield {"type": "snapshot", "topic": topics[0], "task": task}
         return
     told: dict[str, Message] = {}
+    missed = PATIENCE  # what was never answered may not exist: fail at once
     while True:
-        for topic, content in _contents(session.api, topics):
+        try:
+            contents = list(_contents(session.api, topics))
+        except ApiError as error:
+            if missed >= PATIENCE or not error.passing:
+                raise
+            missed += 1
+            session.sleep(max(error.retry_after or 0, min(0.2 * 2**missed, 5)))
+            continue
+        missed = 0
+        for topic, content in contents:
             if told.get(topic) != content:
                 told[topic] = content
                 yield {"type": "snapshot", "topic": topic, **content}

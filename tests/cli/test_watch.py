@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 from websockets.sync.server import ServerConnection, serve
 
 from cli.__main__ import main
-from cli.listening import Unheard
+from cli.listening import Unheard, open_socket
 from tests.cli import running
 from tests.cli.fake_api import TASK_ID, FakeApi, problem, task
 from tests.cli.running import Ran, Stream
@@ -227,6 +227,82 @@ def _until_interrupted(api: FakeApi) -> FakeApi:
     prices = {"prices": {"BTCUSDT": {"price": 91234.5, "time": "2026-11-23T11:59:48Z"}}}
     api.script["GET /latest-prices"] = [httpx.Response(200, json=prices), KeyboardInterrupt()]
     return api
+
+
+def test_polling_several_topics_outlives_a_restart() -> None:
+    api = FakeApi()
+    prices = {"prices": {"BTCUSDT": {"price": 91234.5, "time": "2026-11-23T11:59:48Z"}}}
+    api.script["GET /latest-prices"] = [
+        httpx.Response(200, json=prices),
+        *[problem(503, "Not ready", "restarting", "BACKEND_UNAVAILABLE")] * 3,
+        httpx.Response(200, json={"prices": {"BTCUSDT": {"price": 7.5, "time": None}}}),
+        KeyboardInterrupt(),
+    ]
+    ran = watch("tasks", "prices:BTCUSDT", server=Server(Unheard("no route")), api=api)
+    assert ran.code == 130
+    assert "7.5" in ran.out
+
+
+def test_polling_several_topics_ends_where_the_api_stays_away() -> None:
+    api = FakeApi()
+    away = problem(503, "Not ready", "restarting", "BACKEND_UNAVAILABLE")
+    prices = {"prices": {"BTCUSDT": {"price": 91234.5, "time": "2026-11-23T11:59:48Z"}}}
+    api.script["GET /latest-prices"] = [httpx.Response(200, json=prices), *[away] * 20]
+    ran = watch("tasks", "prices:BTCUSDT", server=Server(Unheard("no route")), api=api)
+    assert ran.code == 4
+    assert sum(ran.slept) < 60
+
+
+def test_a_task_that_is_retried_while_others_are_watched_is_watched_to_its_end_again() -> None:
+    other = "task:other"
+    server = Server(
+        [
+            snapshot(0, task=task("failed", 2)),
+            snapshot(0, other, task=task("running", 1)),
+            update(1, task=task("running", 2, attempt=2)),
+            update(1, other, task=task("completed")),
+            update(2, task=task("completed", attempt=2)),
+        ]
+    )
+    ran = watch(TASK_ID, "other", "--json", server=server)
+    assert states(ran) == ["failed", "running", "running", "completed", "completed"]
+    assert ran.code == 0
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://there", "there", "ws://", "ws://[::1/ws", "ws://there:port", "ws://there:0"),
+        *("ws://there:70000", "ws://there/ws?ticket=mine", "ws://there#here"),
+    ],
+)
+def test_an_address_that_is_no_websockets_is_wrong_usage(url: str) -> None:
+    ran = watch(TASK_ID, "--ws-url", url, server=Server())
+    assert ran.code == 2
+    assert "--ws-url" in ran.err
+    assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("url", "proxy"),
+    [
+        ("http://127.0.0.1:1/?ticket=secret", None),
+        ("ws://127.0.0.1:70000/?ticket=secret", None),
+        ("ws://[::1/?ticket=secret", None),
+        ("wss://there.example/?ticket=secret", "strange://proxy"),
+        ("wss://there.example/?ticket=secret", "socks5://127.0.0.1:1"),
+    ],
+)
+def test_what_cannot_be_opened_is_unheard_and_the_ticket_is_not_told(
+    monkeypatch: pytest.MonkeyPatch, url: str, proxy: str | None
+) -> None:
+    for name in ("wss_proxy", "https_proxy", "WSS_PROXY", "HTTPS_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    if proxy:
+        monkeypatch.setenv("wss_proxy", proxy)
+    with pytest.raises(Unheard) as unheard, open_socket(url):
+        pass
+    assert "secret" not in str(unheard.value)
 
 
 def test_candles_cannot_be_polled_and_that_is_said() -> None:
