@@ -45,7 +45,7 @@ def of_task(change: Change) -> list[Happening]:
         return []
     old, new = change.old, change.new
     if not new:
-        gone = "task.expired" if change.by_ttl or "ttl" in old else "task.deleted"
+        gone = "task.expired" if change.by_ttl else "task.deleted"
         return [_task(change, gone, after=None)]
     if old.get("state") == new["state"]:
         return _stopped(change)

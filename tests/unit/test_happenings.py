@@ -87,7 +87,8 @@ def test_a_receipt_is_told_once_and_only_of_what_has_ended() -> None:
 
 def test_a_task_that_dynamodb_deleted_has_expired_and_one_that_somebody_did_was_deleted() -> None:
     assert [h.action for h in told({**META, "ttl": 1}, {}, by_ttl=True)] == ["task.expired"]
-    assert [h.action for h in told(META, {})] == ["task.deleted"]
+    for old in (META, {**META, "state": "completed", "ttl": 1}):
+        assert [h.action for h in told(old, {})] == ["task.deleted"]
 
 
 def test_each_write_of_a_prog_item_tells_only_the_failures_that_it_added() -> None:
