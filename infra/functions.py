@@ -114,7 +114,9 @@ def events(settings: Settings) -> dict[str, Resource]:
         "export_audit": {"EveryDay": _schedule("cron(20 0 * * ? *)")},
         # Its own few workers: receivers that hang hold up each other, and nothing else.
         "deliver_webhook": {"Queued": _queue("WebhookQueue", batch=10, at_once=2)},
-        "push_updates": {"Queued": _fifo_queue("PushQueue", batch=10)},
+        # One invocation at a time for each topic anyway; but each minute's prices are thousands of
+        # topics, and would otherwise take every execution that the account has left.
+        "push_updates": {"Queued": _queue("PushQueue", batch=10, at_once=20)},
         "sweep": {"EveryMinute": _schedule("rate(1 minute)")},
         "refresh_prices": {"EveryMinute": _schedule("rate(1 minute)")},
         # run_schedule is woken up by EventBridge Scheduler (infra/schedules.py).
@@ -132,13 +134,6 @@ def _queue(queue: str, batch: int, at_once: int) -> Resource:
             "FunctionResponseTypes": ["ReportBatchItemFailures"],
         },
     }
-
-
-def _fifo_queue(queue: str, batch: int) -> Resource:
-    # Without a limit of its own: a message group is worked on by one invocation at a time anyway.
-    event = _queue(queue, batch, at_once=2)
-    del event["Properties"]["ScalingConfig"]
-    return event
 
 
 def _task_stream() -> Resource:

@@ -180,7 +180,7 @@ def test_each_queue_wakes_its_function(resources: dict[str, Any]) -> None:
         event["Queue"]["Fn::GetAtt"][0]: (
             function,
             event["BatchSize"],
-            event.get("ScalingConfig", {}).get("MaximumConcurrency"),
+            event["ScalingConfig"]["MaximumConcurrency"],
         )
         for function, event in _events(resources, "SQS")
     }
@@ -189,7 +189,7 @@ def test_each_queue_wakes_its_function(resources: dict[str, Any]) -> None:
         "UrgentQueue": ("Collect", 5, 2),
         "WorkQueue": ("Collect", 5, 3),
         "DeadLetterQueue": ("Bury", 10, 2),
-        "PushQueue": ("PushUpdates", 10, None),
+        "PushQueue": ("PushUpdates", 10, 20),
         "WebhookQueue": ("DeliverWebhook", 10, 2),
     }
 
