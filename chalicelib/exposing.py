@@ -24,6 +24,9 @@ VERSION = "0.1.0"
 #: Messages of a queue that can be worked on, are being worked on, or wait for their time.
 _QUEUE_STATES = ("visible", "in_flight", "delayed")
 
+#: Lags are measured every minute. An older one is of a promise that was taken back, or of a watch
+#: that does not run: then the series is missing, which an alert can see, not constant.
+_MEASURED_WITHIN_MS = 3 * MINUTE_MS
 #: Labels, as (name, value) pairs, and a value.
 Sample = tuple[dict[str, str], float]
 
@@ -45,7 +48,7 @@ async def metrics_text(desk: Desk) -> str:
             *_queues(queues),
             *_exchange(desk, limit, catalogue, now_ms),
             *_market(catalogue, prices, now_ms),
-            *_freshness(schedules, lags),
+            *_freshness(schedules, lags, now_ms),
             *_webhooks(totals),
         ]
     )
@@ -142,13 +145,15 @@ def _market(
     return lines
 
 
-def _freshness(schedules: int, lags: list[dict[str, Any]]) -> list[str]:
+def _freshness(schedules: int, lags: list[dict[str, Any]], now_ms: int) -> list[str]:
     worst: dict[str, int] = {}
     for lag in lags:
+        if now_ms - lag["measured_at"] > _MEASURED_WITHIN_MS:
+            continue
         for timeframe, seconds in lag["timeframes"].items():
             worst[timeframe] = max(seconds, worst.get(timeframe, 0))
     samples: list[Sample] = [({"timeframe": name}, worst[name]) for name in sorted(worst)]
-    about = "How late the stored candles of schedules that promise a lag are, the latest of each."
+    about = "How late the candles of the first hundred schedules are that promise a lag, the worst."
     return [
         *_gauge("schedules", "Schedules that are looked after.", schedules),
         *(_metric("freshness_lag_seconds", "gauge", about, samples) if samples else []),

@@ -129,6 +129,26 @@ def test_schedules_are_counted_and_the_latest_candles_of_each_timeframe_told(
     assert lags[(("timeframe", "1m"),)] > lags[(("timeframe", "1h"),)] > 0
 
 
+def test_a_lag_that_is_not_measured_any_more_is_not_told_any_more(
+    http: Any, metrics: Any, desk: Any, clock: Any
+) -> None:
+    body = {
+        "expression": "rate(1 hour)",
+        "request": {"symbols": ["BTCUSDT"], "timeframes": ["1m"]},
+        "freshness": {"max_lag_seconds": 60},
+    }
+    schedule = http("POST", "/schedules", body).json_body["schedule_id"]
+    run(watch_schedules(desk, "r"))
+    assert "data_collector_freshness_lag_seconds" in metrics()
+    assert http("PATCH", f"/schedules/{schedule}", {"freshness": None}).status_code == 200
+    for _ in range(5):
+        clock.advance(60_000)
+        run(watch_schedules(desk, "r"))
+    found = metrics()
+    assert found["data_collector_schedules"] == {(): 1}
+    assert "data_collector_freshness_lag_seconds" not in found
+
+
 def test_neither_its_calls_nor_its_series_grow_with_what_there_is(
     metrics: Any, desk: Any, aws: Any
 ) -> None:
