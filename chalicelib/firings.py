@@ -119,6 +119,15 @@ def next_run(schedule: Item, now_ms: int) -> int | None:
     return _next(schedule, latest)
 
 
+def first_firing(schedule: Item, now_ms: int) -> int | None:
+    """When EventBridge, told of a schedule now, is to fire a rate first, and count from then on;
+    None for a cron expression, which says so itself."""
+    if not _is_rate(schedule):
+        return None
+    _, latest = _until(schedule, now_ms)
+    return _next(schedule, latest)
+
+
 def _run(schedule: Item, at_ms: int, last_is_active: bool) -> Item:
     """Start, queue or skip the run of `at_ms`."""
     waiting = "queued_for" in schedule

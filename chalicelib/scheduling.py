@@ -150,7 +150,8 @@ async def _put(desk: Desk, owner: str, schedule: Item) -> Item:
     """Tell EventBridge; the item that says so, or why it was refused for good."""
     after = {name: value for name, value in schedule.items() if name != "sync_error"}
     try:
-        await desk.scheduler.put(owner, schedule)
+        starts_ms = firings.first_firing(schedule, desk.now_ms())
+        await desk.scheduler.put(owner, schedule, starts_ms)
     except CallFailed as failed:
         if failed.code != "ValidationException":
             raise

@@ -3,12 +3,14 @@
 In the stack's schedule group, named by the schedule's id:
 
     ScheduleExpression, -Timezone, State   those of the schedule
+    StartDate       of a rate: its first run. Without one EventBridge would fire at once, and once
+                    more with every update
     Target.Input    {"owner", "schedule_id", "rev", "scheduled_at"}; Scheduler puts the time that
                     the run was due in place of <aws.scheduler.scheduled-time>
     Target          run_schedule, with a role of Scheduler's own and a dead-letter queue
 
 Sources: EventBridge Scheduler API Reference (CreateSchedule, UpdateSchedule, DeleteSchedule); its
-User Guide, "Adding context attributes".
+User Guide, "Adding context attributes", "Rate-based schedules".
 """
 
 from __future__ import annotations
@@ -40,12 +42,15 @@ class Scheduler:
         self._call = call
         self._target = target
 
-    async def put(self, owner: str, schedule: dict[str, Any]) -> None:
+    async def put(self, owner: str, schedule: dict[str, Any], starts_ms: int | None) -> None:
         """Make Scheduler's schedule what ours is, whether it has one or not.
 
-        Raises CallFailed, with the code ValidationException where Scheduler refuses it for good.
+        `starts_ms`: a rate's first run, epoch ms. Raises CallFailed, with the code
+        ValidationException where Scheduler refuses it for good.
         """
         wanted = self._wanted(owner, schedule)
+        if starts_ms is not None:
+            wanted["StartDate"] = starts_ms // 1000
         operations = ["UpdateSchedule", "CreateSchedule", "UpdateSchedule"]
         if not schedule["synced_rev"]:
             del operations[0]

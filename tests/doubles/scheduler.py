@@ -38,7 +38,7 @@ class Scheduler:
             return {}
         if operation not in ("CreateSchedule", "UpdateSchedule"):
             raise NotImplementedError(operation)
-        if set(parameters) != _FIELDS or set(parameters["Target"]) != _TARGET:
+        if set(parameters) - {"StartDate"} != _FIELDS or set(parameters["Target"]) != _TARGET:
             raise NotImplementedError(parameters)
         if parameters["ScheduleExpression"] in self.refuse:
             raise _failed(operation, "ValidationException", "Invalid Schedule Expression")

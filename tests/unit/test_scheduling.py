@@ -449,6 +449,30 @@ def test_eventbridge_is_told_of_a_schedule_and_its_changes(office: Office) -> No
     assert office.aws.counts["scheduler.UpdateSchedule"] == before
 
 
+def test_eventbridge_counts_a_rate_from_the_run_that_people_are_told_of(
+    run: Run, office: Office, fleet: Fleet, aws: Aws
+) -> None:
+    """Without a start EventBridge would fire at once, whenever it is told."""
+
+    def first() -> str | None:
+        return iso(aws.scheduler.schedules[ID]["StartDate"] * 1000)
+
+    def told() -> str:
+        return str(office.view()["next_run_at"])[:19] + ".000Z"
+
+    office.make(expression="rate(1 day)")
+    assert first() == told() == iso((office.clock() + 24 * HOUR_MS) // 1000 * 1000)
+    office.clock.advance(5 * HOUR_MS)
+    office.change(enabled=False)
+    office.change(enabled=True)  # a pause moves no run
+    assert first() == told() == iso((office.clock() + 19 * HOUR_MS) // 1000 * 1000)
+    office.clock.advance(60 * HOUR_MS)  # two runs never came: told anew, counting from now
+    office.watch()
+    assert first() == told() == iso((office.clock() + 24 * HOUR_MS) // 1000 * 1000)
+    office.change(expression="cron(0 6 * * ? *)")
+    assert "StartDate" not in aws.scheduler.schedules[ID]
+
+
 def test_a_changed_expression_counts_from_now(office: Office) -> None:
     office.make()
     office.clock.advance(HOUR_MS)
@@ -670,6 +694,20 @@ def test_the_watch_goes_on_though_one_schedule_fails(
     assert office.watch() == {"seen": 2, "failed": 1}
     office.watch()
     assert len(office.tasks()) == 2
+
+
+def test_a_schedule_that_breaks_our_code_holds_up_no_other(
+    run: Run, office: Office, desk: Desk
+) -> None:
+    other = ID[:-1] + "2"
+    office.make(catch_up=True)
+    office.make(other, catch_up=True)
+    item = office.item()
+    run(desk.schedules.replace(item, {**item, "timezone": "Europe/Atlantis"}))
+    office.clock.advance(2 * HOUR_MS)
+    with pytest.raises(ValueError, match="no time zone"):
+        office.watch()
+    assert len(office.tasks()) == 1
 
 
 def test_a_schedules_webhook_is_that_of_its_tasks_and_its_secret_is_shown_to_no_one(
