@@ -68,22 +68,26 @@ async def run_schedule(
 async def watch_schedules(desk: Desk, request_id: str) -> dict[str, int]:
     """Look after every schedule that is enabled or half changed, then measure freshness.
 
-    Returns how many were seen and how many failed; those are looked after a minute later.
+    Returns how many were seen and how many failed; those are looked after a minute later. One
+    that breaks our own code (a time zone that is no more, say) holds up no other: what it raised
+    is raised when all have had their turn, for the alarm.
     """
     seen = await desk.schedules.watched()
     failed = 0
+    bugs: list[Exception] = []
     for schedule in seen:
-        try:
-            await _look_after(desk, schedule, request_id)
-        except CallFailed as error:
-            failed += 1
-            log(
-                "schedule_watch_failed",
-                level="error",
-                schedule_id=schedule["schedule_id"],
-                error=error.detail,
-            )
+        with bound(schedule_id=schedule["schedule_id"]):
+            try:
+                await _look_after(desk, schedule, request_id)
+            except CallFailed as error:
+                failed += 1
+                log("schedule_watch_failed", level="error", error=error.detail)
+            except Exception as bug:  # noqa: BLE001 - raised again below
+                bugs.append(bug)
+                log("schedule_watch_failed", level="error", trace=True, error=repr(bug))
     failed += await measure_freshness(desk, request_id)
+    if bugs:
+        raise bugs[0]
     return {"seen": len(seen), "failed": failed}
 
 
