@@ -1,8 +1,8 @@
 """From changes of the tables to the push queue: what somebody listens to, one message per topic.
 
 Runs behind the streams, after the audit trail, and must never hold that up: one read of who listens
-(with owners, one more for each task whose progress is told) and a send for every ten topics; trouble
-with AWS is logged and counted. An update that is lost here leaves no gap in the numbers of its
+(with owners, one more for each task whose progress is told) and a send for every ten topics.
+Trouble with AWS is logged and counted. An update that is lost here leaves no gap in the numbers of its
 topic, since numbers are given when it is pushed; but every update says all there is to say, so the
 next one, or a snapshot, makes up for it.
 """
