@@ -23,7 +23,7 @@ from tests.e2e.waiting import until
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 #: Collected by no other test of this stack: what is stored already would be no news.
-BODY = {"symbols": ["ATOMUSDT", "AAVEUSDT"], "timeframes": ["1h", "1d"]}
+BODY = {"symbols": ["MAGICUSDT", "ZENUSDT"], "timeframes": ["1h", "1d"]}
 LIFE = ["task.submitted", "task.planned", "task.started", "task.completed"]
 
 
@@ -75,7 +75,7 @@ def test_a_rule_on_the_bus_hears_a_tasks_whole_life_in_events_as_their_schemas_s
     until(listen, lambda seen: {event["action"] for event in seen} >= set(LIFE))
     stored = until(
         lambda: listen() and [event for event in heard if event["action"] == "candles.stored"],
-        lambda seen: {event["data"]["symbol"] for event in seen} >= {"ATOMUSDT", "AAVEUSDT"},
+        lambda seen: {event["data"]["symbol"] for event in seen} >= {"MAGICUSDT", "ZENUSDT"},
     )
     assert [problem for event in heard for problem in problems(event)] == []
     mine = {event["id"]: event for event in listen()}
