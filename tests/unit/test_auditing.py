@@ -12,7 +12,7 @@ from chalicelib.chaining import Event, sealed
 from chalicelib.errors import InvalidRequest
 from chalicelib.gateways.aws import run
 from chalicelib.settings import Settings
-from chalicelib.timeframes import DAY, iso
+from chalicelib.timeframes import DAY, iso, parse_time
 from chalicelib.wiring import Desk
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock
@@ -63,6 +63,24 @@ class Writer:
 @pytest.fixture
 def writer() -> Writer:
     return Writer()
+
+
+def test_what_is_past_its_retention_is_gone_though_it_is_not_deleted_yet(writer: Writer) -> None:
+    first = writer.add("market:binance")
+    writer.clock.advance(DAY)
+    second = writer.add("market:binance")
+    writer.clock.advance(399 * DAY)
+    assert writer.all(subject="market:binance") == [first["id"], second["id"]]
+    writer.clock.advance(1)
+    assert writer.all(subject="market:binance") == [second["id"]]
+    assert writer.all(subject="market:binance", from_ms=0) == [second["id"]]
+    assert writer.all(from_ms=0) == [second["id"]]
+
+
+def test_days_to_come_have_no_pages(writer: Writer) -> None:
+    writer.add("task:one")
+    far = parse_time("9999-12-31")
+    assert len(writer.pages(from_ms=writer.clock() - DAY, to_ms=far)) == 1
 
 
 def test_a_subjects_events_come_as_they_are_numbered_the_newest_last(writer: Writer) -> None:
