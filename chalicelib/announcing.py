@@ -2,9 +2,9 @@
 
 Runs behind the streams, after the audit trail, and must never hold that up: one read of who listens
 (with owners, one more for each task whose progress is told) and a send for every ten topics.
-Trouble with AWS is logged and counted. An update that is lost here leaves no gap in the numbers of its
-topic, since numbers are given when it is pushed; but every update says all there is to say, so the
-next one, or a snapshot, makes up for it.
+Trouble with AWS is logged and counted. An update that is lost here leaves no gap in the numbers of
+its topic, since numbers are given when it is pushed; but every update says all there is to say, so
+the next one, or a snapshot, makes up for it.
 """
 
 from __future__ import annotations
