@@ -13,7 +13,7 @@ from tests.doubles import evaluation, expressions
 from tests.doubles.clock import Clock
 from tests.doubles.expressions import Node, Path, Placeholders
 from tests.doubles.tables import Index, Table
-from tests.doubles.values import Invalid, Item, checked_key, copied, ordinal, size
+from tests.doubles.values import Invalid, Item, Value, checked_key, copied, ordinal, size
 
 _PAGE_BYTES = 1024 * 1024
 _TTL_IDENTITY = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
@@ -234,8 +234,15 @@ class DynamoDB:
         placeholders.check_all_used()
 
         names = tuple(dict.fromkeys((*index.keys, *table.keys)))
-        found = [item for item in table.items.values() if all(name in item for name in names)]
-        found = [item for item in found if evaluation.holds(wanted, item)]
+        ((one, value),) = _hash_value(wanted, index.keys[0]).items()
+        found = [
+            item
+            for item in table.items.values()
+            # The hash key first, which is a text: most items are of another one.
+            if item.get(index.keys[0], {}).get(one) == value
+            and all(name in item for name in names)
+            and evaluation.holds(wanted, item)
+        ]
         order = (index.keys[1], *table.keys)
         found.sort(key=lambda item: _place(item, order), reverse=not ScanIndexForward)
         if ExclusiveStartKey is not None:
@@ -286,6 +293,12 @@ def _check_key_condition(tree: Node, keys: tuple[str, str]) -> None:
             checked_key(name, "HASH" if name == keys[0] else "RANGE", operand.value)
     if keys[0] not in by_key or by_key[keys[0]].kind != "=":
         raise Invalid(f"Query condition missed key schema element: {keys[0]}")
+
+
+def _hash_value(tree: Node, key: str) -> Value:
+    parts = tree.parts if tree.kind == "and" else (tree,)
+    value: Value = next(part.parts[1].value for part in parts if part.parts[0].name == key)
+    return value
 
 
 def _paths(tree: Any) -> set[str]:

@@ -6,7 +6,7 @@ import base64
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.doubles.values import Invalid, Item, checked_item, checked_key, copied, ordinal
+from tests.doubles.values import Invalid, Item, checked_item, checked_key, copied, same
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Table:
     ) -> None:
         """Store or, with None, delete; what changes nothing leaves no stream record."""
         old = self.items.get(key)
-        if (old and ordinal({"M": old})) == (item and ordinal({"M": item})):
+        if same(old, item):
             return
         if item is None:
             del self.items[key]

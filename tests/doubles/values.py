@@ -6,6 +6,7 @@ Rules from the Amazon DynamoDB Developer Guide: data types, naming rules, servic
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 Value = dict[str, Any]
@@ -87,12 +88,20 @@ def copied(value: Any) -> Any:
 
 
 def number(value: Value) -> Decimal:
-    try:
-        amount = Decimal(value["N"])
-    except (ArithmeticError, TypeError, ValueError, KeyError):
-        raise Invalid(f"not a number: {value!r}") from None
-    if not isinstance(value["N"], str) or not amount.is_finite():
+    text = value.get("N")
+    if not isinstance(text, str):
         raise Invalid(f"a number travels as text: {value!r}")
+    return _amount(text)
+
+
+@lru_cache(maxsize=65_536)
+def _amount(text: str) -> Decimal:
+    try:
+        amount = Decimal(text)
+    except (ArithmeticError, ValueError):
+        raise Invalid(f"not a number: {text!r}") from None
+    if not amount.is_finite():
+        raise Invalid(f"not a number: {text!r}")
     if len(amount.normalize().as_tuple().digits) > 38:
         raise Invalid("Attempting to store more than 38 significant digits in a Number")
     return amount
@@ -122,6 +131,16 @@ def ordinal(value: Value) -> Any:
     if kind == "M":
         return kind, frozenset((name, ordinal(member)) for name, member in content.items())
     return kind, content
+
+
+def same(one: Item | None, other: Item | None) -> bool:
+    """Whether two items hold equal values; None is no item."""
+    if not one or not other:
+        return not one and not other
+    return one.keys() == other.keys() and all(
+        value == other[name] or ordinal(value) == ordinal(other[name])
+        for name, value in one.items()
+    )
 
 
 def size(value: Value) -> int:
