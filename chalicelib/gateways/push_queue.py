@@ -9,53 +9,25 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from chalicelib.errors import CallFailed
 from chalicelib.gateways.aws import Call
+from chalicelib.gateways.sqs_queue import BATCH_BYTES, BATCH_ENTRIES, SqsQueue
 from chalicelib.updates import Update
-
-#: SQS's limit of a batch, and far below its limit of 1 MiB.
-BATCH_ENTRIES = 10
-BATCH_BYTES = 200_000
-_TRIES = 4
 
 
 class PushQueue:
     def __init__(self, call: Call, url: str) -> None:
-        self._call = call
-        self._url = url
+        self._queue = SqsQueue(call, url)
 
     async def send(self, updates: list[Update]) -> list[Update]:
         """Send in order; returns those that SQS refused, again and again. Raises CallFailed."""
         unsent: list[Update] = []
         for batch in _batches(updates):
-            for _ in range(_TRIES):
-                entries = [_entry(at, update) for at, update in enumerate(batch)]
-                answer = await self._call(
-                    "sqs", "SendMessageBatch", QueueUrl=self._url, Entries=entries
-                )
-                batch = [batch[int(entry["Id"])] for entry in answer.get("Failed", [])]
-                if not batch:
-                    break
-            unsent += batch
+            unsent += [batch[at] for at in await self._queue.send([*map(_entry, batch)])]
         return unsent
 
     async def retry_later(self, receipt_handle: str, seconds: int) -> None:
-        """Let a message that this invocation fails come back after `seconds`.
-
-        Without it, it comes back after the queue's visibility timeout.
-        """
-        try:
-            await self._call(
-                "sqs",
-                "ChangeMessageVisibility",
-                QueueUrl=self._url,
-                ReceiptHandle=receipt_handle,
-                VisibilityTimeout=seconds,
-            )
-        except CallFailed as failed:
-            # An old receipt, or a message gone since: the visibility timeout stands instead.
-            if failed.code == "ConnectionError":
-                raise
+        """As SqsQueue.retry_later."""
+        await self._queue.retry_later(receipt_handle, seconds)
 
 
 def _batches(updates: list[Update]) -> list[list[Update]]:
@@ -80,9 +52,8 @@ def _batches(updates: list[Update]) -> list[list[Update]]:
     return batches
 
 
-def _entry(at: int, update: Update) -> dict[str, Any]:
+def _entry(update: Update) -> dict[str, Any]:
     return {
-        "Id": str(at),
         "MessageBody": update.encode(),
         # Hashed: a symbol may be non-ASCII and an owner long, which SQS's ids may not.
         "MessageGroupId": _digest(update.stream),

@@ -11,56 +11,34 @@ from collections.abc import Sequence
 
 from chalicelib.errors import CallFailed
 from chalicelib.gateways.aws import Call
-from chalicelib.gateways.work_queue import BATCH_BYTES, BATCH_ENTRIES
+from chalicelib.gateways.sqs_queue import BATCH_BYTES, BATCH_ENTRIES, SqsQueue
 from chalicelib.webhooks import HookMessage
-
-_TRIES = 4
 
 
 class WebhookQueue:
     def __init__(self, call: Call, url: str, dead_letters_url: str) -> None:
         self._call = call
-        self._url = url
+        self._queue = SqsQueue(call, url)
+        self._dead_letters = SqsQueue(call, dead_letters_url)
         self._dead_letters_url = dead_letters_url
 
     async def send(self, messages: Sequence[HookMessage]) -> None:
         """Queue deliveries. Raises CallFailed where some could not be queued."""
         for batch in _batches(messages):
-            await self._send_batch(batch)
-
-    async def _send_batch(self, batch: list[HookMessage]) -> None:
-        for _ in range(_TRIES):
-            entries = [
-                {
-                    "Id": str(at),
-                    "MessageBody": message.encode(),
-                    # Fair queues: one task's many failures do not keep another's end waiting.
-                    "MessageGroupId": message.task_id,
-                }
-                for at, message in enumerate(batch)
-            ]
-            answer = await self._call(
-                "sqs", "SendMessageBatch", QueueUrl=self._url, Entries=entries
+            # Fair queues: one task's many failures do not keep another's end waiting.
+            unsent = await self._queue.send(
+                [
+                    {"MessageBody": message.encode(), "MessageGroupId": message.task_id}
+                    for message in batch
+                ]
             )
-            batch = [batch[int(entry["Id"])] for entry in answer.get("Failed", [])]
-            if not batch:
-                return
-        raise CallFailed("sqs", "SendMessageBatch", "Failed", f"{len(batch)} webhooks not queued")
+            if unsent:
+                detail = f"{len(unsent)} webhooks not queued"
+                raise CallFailed("sqs", "SendMessageBatch", "Failed", detail)
 
     async def retry_later(self, receipt_handle: str, seconds: int) -> None:
         """Let a delivery that failed come back after `seconds`, not the visibility timeout."""
-        try:
-            await self._call(
-                "sqs",
-                "ChangeMessageVisibility",
-                QueueUrl=self._url,
-                ReceiptHandle=receipt_handle,
-                VisibilityTimeout=seconds,
-            )
-        except CallFailed as failed:
-            # An old receipt, or a message gone since: the visibility timeout stands instead.
-            if failed.code == "ConnectionError":
-                raise
+        await self._queue.retry_later(receipt_handle, seconds)
 
     async def bury(self, body: str) -> None:
         """Put a delivery that failed for good among the dead letters."""
@@ -68,33 +46,17 @@ class WebhookQueue:
 
     async def depths(self) -> dict[str, dict[str, int]]:
         """Approximate numbers of messages, as WorkQueue.depths tells its own."""
-        depths = {}
-        urls = (("webhooks", self._url), ("webhook_dead_letters", self._dead_letters_url))
-        for name, url in urls:
-            answer = await self._call(
-                "sqs",
-                "GetQueueAttributes",
-                QueueUrl=url,
-                AttributeNames=[
-                    "ApproximateNumberOfMessages",
-                    "ApproximateNumberOfMessagesNotVisible",
-                    "ApproximateNumberOfMessagesDelayed",
-                ],
-            )
-            counts = answer["Attributes"]
-            depths[name] = {
-                "visible": int(counts["ApproximateNumberOfMessages"]),
-                "in_flight": int(counts["ApproximateNumberOfMessagesNotVisible"]),
-                "delayed": int(counts["ApproximateNumberOfMessagesDelayed"]),
-            }
-        return depths
+        return {
+            "webhooks": await self._queue.depth(),
+            "webhook_dead_letters": await self._dead_letters.depth(),
+        }
 
 
 def _batches(messages: Sequence[HookMessage]) -> list[list[HookMessage]]:
     batches: list[list[HookMessage]] = []
     size = 0
     for message in messages:
-        length = len(message.encode().encode())
+        length = len(message.encode())
         if not batches or len(batches[-1]) == BATCH_ENTRIES or size + length > BATCH_BYTES:
             batches.append([])
             size = 0

@@ -1,7 +1,7 @@
 """The queues: plan, urgent (high priority), work (normal and low), and the dead letters.
 
-Bodies are those of messages.py. A batch answer may carry `Failed` entries beside a status of 200;
-they are sent again here, and what still fails is reported to the caller, who leaves it to sweep.
+Bodies are those of messages.py. What SQS goes on refusing of a batch is reported to the caller, who
+leaves it to sweep.
 """
 
 from __future__ import annotations
@@ -10,16 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chalicelib import tasks
-from chalicelib.errors import CallFailed
 from chalicelib.gateways.aws import Call
+from chalicelib.gateways.sqs_queue import BATCH_BYTES, BATCH_ENTRIES, SqsQueue
 from chalicelib.messages import CollectMessage, PlanMessage
 
-#: SQS limits (AWS documentation): entries of a batch, delay of a message.
-BATCH_ENTRIES = 10
+#: SQS's limit of a message's delay (AWS documentation).
 MOST_DELAY_SECONDS = 900
-#: A batch may hold 1 MiB; staying far below keeps one slow request from holding up the rest.
-BATCH_BYTES = 200_000
-_TRIES = 4
 
 
 @dataclass(frozen=True)
@@ -56,63 +52,28 @@ class WorkQueue:
     async def _send_batch(
         self, url: str, batch: list[CollectMessage], delay_seconds: int
     ) -> list[CollectMessage]:
-        for _ in range(_TRIES):
-            entries = [
-                {
-                    "Id": str(at),
-                    "MessageBody": message.encode(),
-                    # AWS's fair queues go round the groups; what bounds each is dispatching.py.
-                    "MessageGroupId": message.task_id,
-                    "DelaySeconds": min(MOST_DELAY_SECONDS, max(0, delay_seconds)),
-                }
-                for at, message in enumerate(batch)
-            ]
-            answer = await self._call("sqs", "SendMessageBatch", QueueUrl=url, Entries=entries)
-            batch = [batch[int(entry["Id"])] for entry in answer.get("Failed", [])]
-            if not batch:
-                return []
-        return batch
+        entries = [
+            {
+                "MessageBody": message.encode(),
+                # AWS's fair queues go round the groups; what bounds each is dispatching.py.
+                "MessageGroupId": message.task_id,
+                "DelaySeconds": min(MOST_DELAY_SECONDS, max(0, delay_seconds)),
+            }
+            for message in batch
+        ]
+        return [batch[at] for at in await SqsQueue(self._call, url).send(entries)]
 
     async def retry_later(self, priority: str, receipt_handle: str, seconds: int) -> None:
-        """Let a message that this invocation fails come back after `seconds`.
-
-        Without it, it comes back after the queue's visibility timeout.
-        """
+        """As SqsQueue.retry_later, of the queue of that priority."""
         url = self._urls.urgent if priority == tasks.HIGH else self._urls.work
-        try:
-            await self._call(
-                "sqs",
-                "ChangeMessageVisibility",
-                QueueUrl=url,
-                ReceiptHandle=receipt_handle,
-                VisibilityTimeout=seconds,
-            )
-        except CallFailed as failed:
-            # An old receipt, or a message gone since: the visibility timeout stands instead.
-            if failed.code == "ConnectionError":
-                raise
+        await SqsQueue(self._call, url).retry_later(receipt_handle, seconds)
 
     async def depths(self) -> dict[str, dict[str, int]]:
         """Approximate numbers of messages per queue: visible, in_flight, delayed."""
-        depths = {}
-        for name in ("plan", "urgent", "work", "dead_letters"):
-            answer = await self._call(
-                "sqs",
-                "GetQueueAttributes",
-                QueueUrl=getattr(self._urls, name),
-                AttributeNames=[
-                    "ApproximateNumberOfMessages",
-                    "ApproximateNumberOfMessagesNotVisible",
-                    "ApproximateNumberOfMessagesDelayed",
-                ],
-            )
-            counts = answer["Attributes"]
-            depths[name] = {
-                "visible": int(counts["ApproximateNumberOfMessages"]),
-                "in_flight": int(counts["ApproximateNumberOfMessagesNotVisible"]),
-                "delayed": int(counts["ApproximateNumberOfMessagesDelayed"]),
-            }
-        return depths
+        return {
+            name: await SqsQueue(self._call, getattr(self._urls, name)).depth()
+            for name in ("plan", "urgent", "work", "dead_letters")
+        }
 
 
 def _batches(messages: list[CollectMessage]) -> list[list[CollectMessage]]:

@@ -86,13 +86,9 @@ QUEUES = ("plan", "urgent", "work", "bury", "webhooks", "push")
 PUSH = "apigatewaymanagementapi.PostToConnection"
 #: What is kept silent on purpose: (last function, operation) -> why.
 SILENT = {
-    ("work_queue.WorkQueue.retry_later", "sqs.ChangeMessageVisibility"): (
+    ("sqs_queue.SqsQueue.retry_later", "sqs.ChangeMessageVisibility"): (
         "only the wait before the next delivery is lost; the visibility timeout stands instead"
     ),
-    ("webhook_queue.WebhookQueue.retry_later", "sqs.ChangeMessageVisibility"): (
-        "as for the work queues"
-    ),
-    ("push_queue.PushQueue.retry_later", "sqs.ChangeMessageVisibility"): "as for the work queues",
     ("connection_table.ConnectionTable.send", PUSH): (
         "GoneException is the documented answer for a closed connection: its rows are deleted"
     ),
