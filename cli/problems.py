@@ -106,7 +106,16 @@ def of_answer(url: str, response: httpx.Response, retry_after: float | None) -> 
         return Unreachable(sentence, problem, retry_after)
     kind = Expired if status == HTTPStatus.GONE else Rejected
     sentence = f"{title} ({status}): {detail}" if detail else f"{title} ({status})"
+    if _unsigned(response):
+        sentence += ". Where requests must be signed, add --sign"
     return kind(sentence, problem, retry_after)
+
+
+def _unsigned(response: httpx.Response) -> bool:
+    """Whether API Gateway itself refused, before the API saw it, what was sent unsigned."""
+    refused = response.status_code == HTTPStatus.FORBIDDEN
+    itself = "x-amzn-errortype" in response.headers
+    return refused and itself and "Authorization" not in response.request.headers
 
 
 def _problem(response: httpx.Response) -> dict[str, Any]:

@@ -392,6 +392,24 @@ def test_requests_are_signed_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> 
     assert sent.headers["Authorization"].endswith(f"Signature={signature}")
 
 
+@pytest.mark.parametrize("sign", [False, True])
+def test_who_is_refused_unsigned_is_told_how_to_sign(
+    monkeypatch: pytest.MonkeyPatch, sign: bool
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    refused = httpx.Response(
+        403,
+        json={"message": "Missing Authentication Token"},
+        headers={"x-amzn-ErrorType": "MissingAuthenticationTokenException"},
+    )
+    ran = running.run("tasks", *["--sign"] * sign, api=FakeApi({"GET /tasks": [refused]}))
+    assert ran.code == 2
+    assert "Missing Authentication Token" in ran.err
+    assert ("--sign" in ran.err) is not sign
+
+
 def test_without_credentials_signing_is_wrong_usage(
     monkeypatch: pytest.MonkeyPatch, tmp_path
 ) -> None:
