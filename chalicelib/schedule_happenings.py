@@ -92,6 +92,3 @@ def _definition(item: Item) -> Item:
         "priority": request.priority,
     }
     return chosen
-
-
-# --- webhooks -----------------------------------------------------------------------------------
