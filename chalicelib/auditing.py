@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from chalicelib.chaining import Event
 from chalicelib.errors import InvalidRequest
@@ -43,13 +43,9 @@ async def page_of_audit(desk: Desk, query: AuditQuery) -> tuple[list[Event], str
 
     An unknown subject has no events. Raises InvalidRequest for a token that is none of ours.
     """
-    # What is past its retention is gone, though DynamoDB may take days to delete it, in any order:
-    # a chain loses its beginning, and never an event in its middle.
-    oldest = max(0, desk.now_ms() - desk.settings.audit_retention_days * DAY)
     if query.subject is not None:
-        kept = replace(query, from_ms=max(oldest, query.from_ms or 0))
-        return await _of_subject(desk, kept, query.subject)
-    return await _of_time(desk, query, oldest)
+        return await _of_subject(desk, query, query.subject)
+    return await _of_time(desk, query)
 
 
 async def _of_subject(
@@ -58,24 +54,26 @@ async def _of_subject(
     seq = 0 if query.token is None else _seq_of(query.token)
     found: list[Event] = []
     for _ in range(_MOST_QUERIES):
-        events, more = await desk.audit.after(subject, seq, _PAGE)
+        events, following = await desk.audit.after(subject, seq, _PAGE, desk.now_ms())
         for number, event in events:
             if _matches(query, event):
                 if len(found) == query.page_size:
                     return found, _token(seq)
                 found.append(event)
             seq = number
-        if not more:
+        if following is None:
             return found, None
+        seq = following
     return found, _token(seq)
 
 
-async def _of_time(desk: Desk, query: AuditQuery, oldest: int) -> tuple[list[Event], str | None]:
+async def _of_time(desk: Desk, query: AuditQuery) -> tuple[list[Event], str | None]:
     """Day by day along the index, which may lag behind by moments."""
     now_ms = desk.now_ms()
     # Nothing was recorded on days to come: who asks for them gets no pages of them.
     to_ms = now_ms + 1 if query.to_ms is None else min(query.to_ms, now_ms + DAY)
-    start = max(oldest, to_ms - DAY if query.from_ms is None else query.from_ms)
+    oldest = now_ms - desk.settings.audit_retention_days * DAY
+    start = max(0, oldest, to_ms - DAY if query.from_ms is None else query.from_ms)
     after = str(iso(start)) if query.token is None else _key_of(query.token)
     until = str(iso(to_ms))
     found: list[Event] = []
@@ -139,6 +137,9 @@ def _position(token: str) -> object:
         position: object = json.loads(base64.b64decode(padded, b"-_", validate=True))
     except ValueError:
         raise _no_token() from None
+    # One way to write each: what only decodes to the same is none of ours.
+    if not isinstance(position, int | str) or _token(position) != token:
+        raise _no_token()
     return position
 
 

@@ -76,12 +76,13 @@ class AuditTable:
         return [{**event_of(item), "seq": _seq(item)} for item in answer["Items"]]
 
     async def after(
-        self, subject: str, seq: int, most: int
-    ) -> tuple[list[tuple[int, Event]], bool]:
+        self, subject: str, seq: int, most: int, now_ms: int
+    ) -> tuple[list[tuple[int, Event]], int | None]:
         """Up to `most` events of a chain behind number `seq`, in order, each with its number.
 
-        The number is the key's: an event that was altered may claim another. Also whether there
-        may be more.
+        The number is the key's: an event that was altered may claim another. Also the number
+        behind which to go on, None at the end. What is past its ttl is left out: DynamoDB deletes
+        it within days, in any order, and a hole would look like tampering.
         """
         answer = await self._call(
             "dynamodb",
@@ -96,8 +97,10 @@ class AuditTable:
             ConsistentRead=True,
             Limit=most,
         )
-        found = [(_seq(item), event_of(item)) for item in answer["Items"]]
-        return found, "LastEvaluatedKey" in answer
+        items = answer["Items"]
+        following = _seq(items[-1]) if "LastEvaluatedKey" in answer and items else None
+        kept = [item for item in items if not _is_past(item, now_ms)]
+        return [(_seq(item), event_of(item)) for item in kept], following
 
     async def of_day(
         self, day: str, after: str, until: str, most: int
@@ -148,6 +151,11 @@ def _time_key(event: Event) -> str:
 
 def _seq(wire: dict[str, Any]) -> int:
     return int(wire["sk"]["S"])
+
+
+def _is_past(wire: dict[str, Any], now_ms: int) -> bool:
+    ttl = wire.get("ttl", {}).get("N", "")
+    return ttl.isdecimal() and int(ttl) * 1000 <= now_ms
 
 
 def event_of(wire: dict[str, Any]) -> Event:

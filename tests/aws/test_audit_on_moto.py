@@ -56,11 +56,12 @@ def test_an_event_is_stored_once_per_number_and_comes_back_as_it_was(table: Audi
         run(table.add(event, TTL))
     with pytest.raises(ConditionFailed):
         run(table.add({**events[3], "by": "somebody else"}, TTL))
-    found, more = run(table.after("task:one", 0, 100))
-    assert ([event for _, event in found], more) == (events, False)
+    found, following = run(table.after("task:one", 0, 100, 0))
+    assert ([event for _, event in found], following) == (events, None)
     assert verify("task:one", [event for _, event in found]) == []
-    found, more = run(table.after("task:one", 4, 3))
-    assert ([number for number, _ in found], more) == ([5, 6, 7], True)
+    found, following = run(table.after("task:one", 4, 3, 0))
+    assert ([number for number, _ in found], following) == ([5, 6, 7], 7)
+    assert run(table.after("task:one", 4, 3, TTL * 1000)) == ([], 7)
     assert run(table.newest("task:one", 2)) == [events[11], events[10]]
     assert run(table.newest("task:one", 50, before=3)) == [events[1], events[0]]
     assert run(table.newest("task:one", 50, before=1)) == []

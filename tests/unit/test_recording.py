@@ -40,7 +40,7 @@ def trail(run, desk):
     def trail(subject: str | None = None) -> list[Event]:
         names = {item["subject"]["S"] for item in desk.audit._call.items("audit")}
         [subject] = [subject] if subject else names or {"task:none"}
-        return [event for _, event in run(desk.audit.after(subject, 0, 1000))[0]]
+        return [event for _, event in run(desk.audit.after(subject, 0, 1000, 0))[0]]
 
     return trail
 
@@ -356,7 +356,7 @@ def test_records_in_any_order_and_number_become_one_whole_chain(data: st.DataObj
             run(record_task_changes(bench, picked))
         rest = data.draw(st.permutations(records))
         run(record_task_changes(bench, list(rest)))
-        events = [event for _, event in run(bench.audit.after(f"task:{task_id}", 0, 100))[0]]
+        events = [event for _, event in run(bench.audit.after(f"task:{task_id}", 0, 100, 0))[0]]
     finally:
         recording.publish, recording.announce = original
         loop.close()
