@@ -14,7 +14,7 @@ import traceback
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tests.simulation.running import Found, play_on_all
+from tests.simulation.running import Found, Playing
 from tests.simulation.small import small_plans
 from tests.simulation.world import World
 
@@ -32,9 +32,10 @@ def main() -> int:
         TextColumn("{task.fields[rate]:.0f}/s · {task.fields[broken]} broken ·"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as progress:
+    played = Playing(options.start, options.seeds, options.processes)
+    with played, Progress(*columns, console=console) as progress:
         bar = progress.add_task("", total=options.seeds, rate=0.0, broken=0)
-        for found in play_on_all(options.start, options.seeds, options.processes):
+        for found in played:
             total.add(found)
             rate = total.schedules / (time.monotonic() - began)
             progress.update(bar, completed=total.schedules, rate=rate, broken=len(total.broken))

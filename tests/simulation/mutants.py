@@ -282,7 +282,7 @@ MUTANTS = (
     Mutant(
         "no attempt in the condition",
         _rewriting(_drop(r"attempt = :attempt", ":attempt")),
-        killer=465,
+        killer=3511,
     ),
     Mutant(
         "no state in the condition",

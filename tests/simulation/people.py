@@ -63,7 +63,7 @@ class Person:
         return {
             "symbols": list(self.symbols),
             # Most tasks fit into their queue at once; a few have many more units than that.
-            "timeframes": random.sample(FRAMES, random.choice((1, 2, 2, len(FRAMES)))),
+            "timeframes": random.sample(FRAMES, random.choice((1, 1, 1, 1, 1, 2, 2, len(FRAMES)))),
             "start": NEW_YEAR_MS - random.choice((1, 2)) * step,
             "end": NEW_YEAR_MS + random.choice((1, 2)) * step,
             "priority": random.choice(("normal", "high", "low")),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 
 from tests.simulation.small import small_plans
 from tests.simulation.world import World
@@ -49,13 +49,31 @@ def play(seeds: Iterable[int], prepare: Callable[[World], None] | None = None) -
     return found
 
 
-def play_on_all(start: int, count: int, processes: int, chunk: int = 50) -> Iterator[Found]:
-    """Play `count` schedules from seed `start` on; yields what each chunk found."""
-    chunks = [
-        range(at, min(at + chunk, start + count)) for at in range(start, start + count, chunk)
-    ]
-    if processes == 1:
-        yield from map(play, chunks)
-        return
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        yield from pool.imap_unordered(partial(play), chunks)
+class Playing:
+    """`count` schedules from seed `start` on, being played by other processes.
+
+    Iterating gives what each chunk found, as it comes. `end` it, or use it as a context manager.
+    """
+
+    def __init__(
+        self, start: int, count: int, processes: int, chunk: int = 50, niceness: int = 0
+    ) -> None:
+        chunks = [
+            range(at, min(at + chunk, start + count)) for at in range(start, start + count, chunk)
+        ]
+        context = multiprocessing.get_context("spawn")
+        self._pool = context.Pool(processes, initializer=os.nice, initargs=(niceness,))
+        self._found = self._pool.imap_unordered(play, chunks)
+
+    def __iter__(self) -> Iterator[Found]:
+        return iter(self._found)
+
+    def __enter__(self) -> Playing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        self._pool.terminate()
+        self._pool.join()

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
 
 import pytest
 
+from tests.simulation.conftest import SCHEDULES
 from tests.simulation.mutants import MUTANTS, Mutant, nothing_goes_wrong
-from tests.simulation.running import Found, play, play_on_all
+from tests.simulation.running import Found, play
 from tests.simulation.world import acknowledged
 
-#: `make simulate SEEDS=n` plays more.
-SCHEDULES = 20_000
 #: Seeds that broke an earlier state of the engine, or of the simulation's own rules.
 FOUND = (14, 31, 43, 215, 320, 1214, 6285, 21305)
 
 
 @pytest.mark.timeout(1500)
-def test_no_schedule_breaks_an_invariant() -> None:
+def test_no_schedule_breaks_an_invariant(schedules: Iterator[Found]) -> None:
     total = Found()
-    for found in play_on_all(0, SCHEDULES, os.cpu_count() or 1):
+    for found in schedules:
         total.add(found)
     replay = [f"python -m tests.simulation --seed {seed}: {w}" for seed, w in total.broken.items()]
     assert not total.broken, "\n".join(replay[:10])

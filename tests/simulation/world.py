@@ -142,7 +142,9 @@ class World:
         ]
         if self.buries:
             sources.append(Source(s.dead_letter_queue_url, _bury, 10, 2, 60_000))
-        self.people = [Person(self, own) for own in SYMBOLS[: self.random.choice((1, 1, 2, 3))]]
+        self.people = [
+            Person(self, own) for own in SYMBOLS[: self.random.choice((1, 1, 1, 1, 2, 3))]
+        ]
         for person in self.people:
             self._spawn(person.live())
         next_minute = self.clock() // 60_000 * 60_000 + 60_000
@@ -333,12 +335,15 @@ class World:
         return self.aws.dynamodb.tables["tasks"].stream
 
     def _stream(self) -> None:
-        if not self._streaming and self._streamed < len(self.records()):
+        # A stream is polled now and then, and its batches hold what has come meanwhile.
+        if self._streaming or self._streamed == len(self.records()):
+            return
+        if self.random.random() < 0.3:
             self._streaming = True
             self._spawn(self._consume())
 
     async def _consume(self) -> None:
-        end = min(len(self.records()), self._streamed + self.random.randint(1, 20))
+        end = min(len(self.records()), self._streamed + self.random.randint(1, 40))
         records = self.records()[self._streamed : end]
         if self.faults.on and self._besides.random() < 0.1:
             self.faults.seen["stream_beside"] += 1
