@@ -18,6 +18,7 @@
     │   ├── ExchangeRefused         permanent for this unit: unknown symbol, bad interval, 451
     │   ├── ExchangeThrottled       429/418: stop the whole fleet until `until_ms`
     │   └── ExchangeUnavailable     transient: 5xx, timeouts, dropped or malformed answers
+    ├── ObjectDamaged               a stored object is no Parquet file of ours
     ├── PoisonMessage               a queue message that no code of ours wrote
     └── SettingsInvalid             settings that cannot work, found at packaging or at start
 
@@ -157,6 +158,12 @@ class ExchangeThrottled(ExchangeError):
 
 class ExchangeUnavailable(ExchangeError):
     reason = "EXCHANGE_UNAVAILABLE"
+
+
+class ObjectDamaged(CollectorError):
+    """Somebody else wrote to the bucket; what is there is left as it is, for a person to look."""
+
+    reason = "STORED_OBJECT_DAMAGED"
 
 
 class PoisonMessage(CollectorError):

@@ -11,7 +11,12 @@ from dataclasses import dataclass, field
 from chalicelib import coverage, metrics, timeframes
 from chalicelib.budget import Budget
 from chalicelib.candles import Candles, Row, is_valid, missing
-from chalicelib.errors import ExchangeRefused, ExchangeThrottled, ExchangeUnavailable
+from chalicelib.errors import (
+    ExchangeRefused,
+    ExchangeThrottled,
+    ExchangeUnavailable,
+    ObjectDamaged,
+)
 from chalicelib.gateways.binance import KLINES_WEIGHT, PAGE_LIMIT
 from chalicelib.logs import log
 from chalicelib.messages import Unit
@@ -180,9 +185,14 @@ async def _store(
     stored = 0
     for start_ms, end_ms in timeframes.object_cuts(unit.timeframe, unit.start_ms, unit.end_ms):
         part = candles.between(start_ms, end_ms)
-        if len(part):
+        if not len(part):
+            continue
+        try:
             await bench.candles.merge(symbol, unit.timeframe, part, task_id, bench.now_ms())
-            stored += len(part)
+        except ObjectDamaged as error:
+            group.results[unit.number] = Result(reason=error.reason, detail=error.detail)
+            return
+        stored += len(part)
     # What was still running at the server's clock is not covered yet.
     end_ms = min(unit.end_ms, timeframes.floor(unit.timeframe, server_ms))
     gaps = [

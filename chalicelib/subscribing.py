@@ -10,8 +10,9 @@ from typing import Any, Protocol
 
 from chalicelib import topics
 from chalicelib.candles import COLUMNS, Candles
-from chalicelib.errors import InvalidRequest, RequestRejected
+from chalicelib.errors import InvalidRequest, ObjectDamaged, RequestRejected
 from chalicelib.gateways.connection_table import MOST_TOPICS, Connection
+from chalicelib.logs import log
 from chalicelib.timeframes import iso
 from chalicelib.topics import Topic, stream_of
 from chalicelib.viewing import find_task, list_active, view_task
@@ -65,11 +66,15 @@ async def snapshot(desk: Desk, candles: CandleReader, connection: Connection, to
 async def newest_candle(
     desk: Desk, candles: CandleReader, symbol: str, timeframe: str
 ) -> View | None:
-    """The newest stored candle, times in ISO 8601; None where there is none."""
+    """The newest stored candle, times in ISO 8601; None where there is none that can be read."""
     entry = (await desk.market.coverage_of([symbol])).get(symbol, {}).get(timeframe)
     if entry is None or entry["last"] is None:
         return None
-    stored = (await candles.read(symbol, timeframe, entry["last"])).columns
+    try:
+        stored = (await candles.read(symbol, timeframe, entry["last"])).columns
+    except ObjectDamaged as error:  # who listens to other topics shall not suffer for it
+        log("object_damaged", level="error", detail=error.detail)
+        return None
     if not stored["open_time"]:
         return None
     return {name: iso(stored[name][-1]) if name in _TIMES else stored[name][-1] for name in COLUMNS}

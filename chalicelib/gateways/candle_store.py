@@ -22,7 +22,7 @@ from arro3.io import read_parquet, write_parquet
 
 from chalicelib import timeframes
 from chalicelib.candles import COLUMNS, Candles
-from chalicelib.errors import CallFailed
+from chalicelib.errors import CallFailed, ObjectDamaged
 from chalicelib.gateways.aws import Call
 
 _TIMES = ("open_time", "close_time")
@@ -90,7 +90,10 @@ class CandleStore:
             if failed.code in _MISSING:
                 return Candles(), None
             raise
-        return decode(answer["Body"]), answer["ETag"]
+        try:
+            return decode(answer["Body"]), answer["ETag"]
+        except ObjectDamaged as error:
+            raise ObjectDamaged(f"{key}: {error.detail}") from error
 
 
 def encode(candles: Candles, task_id: str, source: str, now_ms: int) -> bytes:
@@ -116,8 +119,8 @@ def encode(candles: Candles, task_id: str, source: str, now_ms: int) -> bytes:
 
 
 def decode(parquet: bytes) -> Candles:
-    """The candles of a Parquet file written by `encode`."""
-    table = read_parquet(io.BytesIO(parquet), batch_size=1 << 20).read_all()
+    """The candles of a Parquet file written by `encode`. Raises ObjectDamaged for any other."""
+    table = _table(parquet)
     columns: dict[str, array[Any]] = {}
     for name, code in COLUMNS.items():
         column = table.column(name)
@@ -127,3 +130,18 @@ def decode(parquet: bytes) -> Candles:
         for chunk in column.chunks:
             columns[name].extend(chunk.to_pylist())
     return Candles(columns)
+
+
+def _table(parquet: bytes) -> Table:
+    try:
+        table = read_parquet(io.BytesIO(parquet), batch_size=1 << 20).read_all()
+    except BaseException as error:
+        # arro3 0.9 panics on what it cannot read, and a panic of Rust's is no Exception: it would
+        # pass every handler and take the other messages of its batch along.
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise ObjectDamaged(f"not a Parquet file: {str(error)[:150]}") from error
+        raise
+    missing = set(COLUMNS) - set(table.schema.names)
+    if missing:
+        raise ObjectDamaged(f"lacks the columns {', '.join(sorted(missing))}")
+    return table

@@ -234,6 +234,22 @@ def test_an_unknown_symbol_does_not_stop_the_others(run, bench, fleet) -> None:
     assert view["failures"][0]["reason"] == "INVALID_SYMBOL"
 
 
+def test_a_damaged_object_fails_its_own_unit_and_is_left_as_it_is(
+    run, bench, fleet, aws, clock
+) -> None:
+    key = bench.candles.key("BTCUSDT", "1d", clock())
+    aws.s3.buckets["candles"].objects[key] = b"not a Parquet file"
+    body = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1d", "1h"]}
+    task_id = run(submit_collection(bench, body, "me", "r"))
+    run(fleet.settle())
+    view = run(view_task(bench, task_id))
+    assert view["status"] == "completed"
+    assert {(f["symbol"], f["timeframe"], f["reason"]) for f in view["failures"]} == {
+        ("BTCUSDT", "1d", "STORED_OBJECT_DAMAGED")
+    }
+    assert aws.s3.buckets["candles"].objects[key] == b"not a Parquet file"
+
+
 def test_a_task_of_which_nothing_landed_has_failed(run, bench, fleet) -> None:
     body = {"symbols": ["NOPEUSDT"], "timeframes": ["1d"]}
     task_id = run(submit_collection(bench, body, "me", "r"))

@@ -89,6 +89,19 @@ def test_the_snapshot_of_candles_is_the_newest_one_stored(run, desk, say, fleet,
     assert set(candle) > {"close", "volume", "quote_volume", "trades", "taker_buy_volume"}
 
 
+def test_a_damaged_object_costs_the_snapshot_its_candle_and_nothing_else(
+    run, desk, say, fleet, known, aws
+) -> None:
+    run(submit_collection(desk, BODY, "me", "r"))
+    run(fleet.settle())
+    objects = aws.s3.buckets["candles"].objects
+    for key in objects:
+        objects[key] = b"not a Parquet file"
+    _, *snapshots = say({"action": "subscribe", "topics": ["candles:BTCUSDT:1d", "prices:BTCUSDT"]})
+    assert snapshots[0]["candle"] is None
+    assert snapshots[1]["price"] == 62000.5
+
+
 def test_a_snapshot_can_be_asked_for_again(run, desk, say, known, clock) -> None:
     say(subscribe("prices:BTCUSDT"))
     run(desk.connections.next_sequence("prices:BTCUSDT", clock()))
