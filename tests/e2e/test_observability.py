@@ -23,6 +23,7 @@ from local.logs import follow
 from local.metrics import EMULATOR_LACKS, Relay, lacking
 from tests.e2e import trouble
 from tests.e2e.conftest import Cloud
+from tests.e2e.test_main_job import ended
 from tests.e2e.waiting import until
 
 pytestmark = pytest.mark.timeout(900)
@@ -72,7 +73,7 @@ def ran(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]
     began_s = time.time()
     relay = Relay(cloud.account, STACK, tmp_path_factory.mktemp("relay") / "state.json")
     with Api(cloud.api_url) as api:
-        until(lambda: api.task(api.refresh_symbols()["task_id"]), lambda task: bool(task))
+        ended(api, api.refresh_symbols()["task_id"])
         tasks = trouble.cause(cloud, api)
         time.sleep(3)  # the last lines' way to their group
         relay.step()

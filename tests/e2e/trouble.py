@@ -13,7 +13,7 @@ import httpx
 from cli.api import Api
 from tests.e2e.exchange_control import ExchangeControl
 from tests.e2e.stack import Cloud
-from tests.e2e.test_main_job import ended, lift_pause
+from tests.e2e.test_main_job import TIMEFRAMES, ended, lift_pause
 from tests.e2e.test_triggers import forgotten_task
 from tests.e2e.waiting import until
 
@@ -50,12 +50,12 @@ def cause(cloud: Cloud, api: Api) -> dict[str, str]:
 
 
 def _promise(cloud: Cloud) -> str:
-    """A schedule that promises more than there is, and fires each minute."""
+    """A schedule that fires each minute, and promises what cannot be kept: a second's candles."""
     body = {
         "name": "watched",
         "expression": "rate(1 minute)",
-        "request": {"symbols": ["UNIUSDT"]},
-        "freshness": {"max_lag_seconds": 30},
+        "request": {"symbols": ["PEPEUSDT"], "timeframes": [*TIMEFRAMES, "1s"]},
+        "freshness": {"max_lag_seconds": 1},
     }
     with httpx.Client(base_url=cloud.api_url, trust_env=False, timeout=30) as http:
         answer = http.post(f"{PREFIX}/schedules", json=body)
