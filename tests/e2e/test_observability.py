@@ -139,7 +139,7 @@ def test_what_is_named_of_aws_is_what_aws_documents(cloud: Cloud) -> None:
 def test_every_metric_that_is_declared_is_published_or_its_unit_test_named(ran: Run) -> None:
     seen = {name for namespace, name, _ in ran.published if namespace == NAMESPACE}
     assert seen <= set(METRICS)
-    assert set(METRICS) - seen == set(RARE)
+    assert set(METRICS) - seen <= set(RARE)
 
 
 @pytest.mark.parametrize("name", sorted(RARE))
