@@ -37,7 +37,6 @@ async def cancel_task(
                     "message": "Cancelled",
                     "moved_by": by or meta["owner"],
                     "moved_request_id": request_id,
-                    "ttl": now_ms // 1000 + desk.settings.retention_seconds,
                 },
             )
             did = True

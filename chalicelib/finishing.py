@@ -89,7 +89,7 @@ async def finish_task(desk: Desk, meta: Item, progs: list[Item]) -> None:
     message = (
         f"Collected {result['succeeded']} of {result['units']} units, {result['candles']} candles"
     )
-    values: Item = {"result": result, "message": message}
+    values: Item = {"result": result, "message": message, "ttl": expiry(desk)}
     if result["failed"]:
         values["message"] += f"; {result['failed']} units failed"
     if state == tasks.FAILED:
@@ -111,7 +111,7 @@ async def shut(desk: Desk, meta: Item) -> Item:
     """Shut the PROG items of a task stopped half way, then write down what had landed.
 
     In this order: a result read before the items are shut may miss what lands meanwhile. Until
-    the result stands, sweep looks after the task. Repeatable; returns META.
+    the result stands, sweep looks after the task, and it does not expire. Repeatable; returns META.
     """
     progs = await close_progs(desk, meta)
     result = totals(meta, progs)
@@ -119,6 +119,7 @@ async def shut(desk: Desk, meta: Item) -> Item:
     word = "Cancelled" if meta["state"] == tasks.CANCELLED else "Failed"
     values = {
         "stopped_at": desk.now_ms(),
+        "ttl": expiry(desk),
         "result": result,
         "message": f"{word} after {landed} of {result['units']} units",
     }
@@ -126,6 +127,11 @@ async def shut(desk: Desk, meta: Item) -> Item:
         return await desk.tasks.note(meta["task_id"], meta["attempt"], values, remove=("active",))
     except ConditionFailed:  # retried by someone in this moment; the old attempt is shut
         return {**meta, **values}
+
+
+def expiry(desk: Desk) -> int:
+    """Epoch seconds until which a task that has ended now can be read."""
+    return desk.now_ms() // 1000 + desk.settings.retention_seconds
 
 
 async def close_progs(desk: Desk, meta: Item) -> list[Item]:
@@ -142,14 +148,13 @@ async def close_progs(desk: Desk, meta: Item) -> list[Item]:
 async def _end(desk: Desk, meta: Item, state: str, values: Item, *remove: str) -> Item | None:
     """Move a task to an end state; META then, or None where it ended another way or was retried."""
     now_ms = desk.now_ms()
-    ttl = now_ms // 1000 + desk.settings.retention_seconds
     task_id, attempt = meta["task_id"], meta["attempt"]
     try:
         ended = await desk.tasks.move(
             task_id,
             attempt,
             state,
-            {"completed_at": now_ms, "ttl": ttl, **values},
+            {"completed_at": now_ms, **values},
             remove=remove,
         )
     except ConditionFailed:

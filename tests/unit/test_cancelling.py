@@ -102,6 +102,22 @@ def test_a_cancel_that_dies_half_way_is_finished_by_sweep(
     assert run(view_task(desk, half_done))["units"]["succeeded"] == 2
 
 
+def test_a_task_that_was_stopped_half_way_does_not_expire_before_its_result_stands(
+    run, desk, aws, clock, settings, half_done
+) -> None:
+    aws.hooks.append(CrashAfter(2))
+    with pytest.raises(Crash):
+        run(cancel_task(desk, half_done))
+    aws.hooks.clear()
+    clock.advance((settings.retention_seconds + 1) * 1000)
+    aws.dynamodb.expire(settings.tasks_table)
+    run(sweep(desk))
+    assert run(view_task(desk, half_done))["result"]["succeeded"] == 2
+    clock.advance((settings.retention_seconds + 1) * 1000)
+    with pytest.raises(TaskExpired):
+        run(view_task(desk, half_done))
+
+
 def test_a_cancel_that_dies_half_way_can_be_asked_for_again(run, desk, aws, half_done) -> None:
     aws.hooks.append(CrashAfter(2))
     with pytest.raises(Crash):
