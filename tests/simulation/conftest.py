@@ -21,7 +21,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     collecting_only = session.config.option.collectonly
     if not collecting_only and any("schedules" in _fixtures(item) for item in session.items):
         processes = os.cpu_count() or 1
-        session.config.stash[_PLAYING] = Playing(0, SCHEDULES, processes, niceness=10)
+        session.config.stash[_PLAYING] = Playing(0, SCHEDULES, processes, niceness=19)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
