@@ -210,7 +210,7 @@ def test_at_most_five_collectors_run_at_once(
     symbols = known(api)[:160]
     most = 0
     # Slow answers keep every collector busy, whatever the speed of this machine.
-    with exchange.fault(kind="latency", match={"path": "/api/v3/klines"}, delay_ms=300):
+    with exchange.fault(kind="latency", match={"path": "/api/v3/klines"}, delay_ms=600):
         left = [
             api.start({"symbols": part, "timeframes": ["1h", "1d"], "priority": priority})[
                 "task_id"
