@@ -119,7 +119,8 @@ async def shut(desk: Desk, meta: Item) -> Item:
     word = "Cancelled" if meta["state"] == tasks.CANCELLED else "Failed"
     values = {
         "stopped_at": desk.now_ms(),
-        "ttl": expiry(desk),
+        # Of the moment it was stopped: shutting it twice must not show it for longer.
+        "ttl": meta["completed_at"] // 1000 + desk.settings.retention_seconds,
         "result": result,
         "message": f"{word} after {landed} of {result['units']} units",
     }
