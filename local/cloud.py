@@ -27,7 +27,7 @@ ENVIRONMENT = ROOT / ".venv-cloud"
 READY_WITHIN_S = 60
 #: What the emulator, and through it every function, may see of this shell. AWS_* is not among it:
 #: functions must not find a real account, and settings come from the template alone.
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _PROXIES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
 
 
@@ -55,7 +55,8 @@ def launch(home: Path, port: int, python: Path, environ: Mapping[str, str]) -> P
 
     Raises StartFailed with the end of its log.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    tidy(home)
+    _scratch(home).mkdir(parents=True)
     log = home / "cloud.log"
     process = start([str(python), "-m", "ministack"], _environ(home, port, environ), home, log)
     deadline = time.monotonic() + READY_WITHIN_S
@@ -64,6 +65,12 @@ def launch(home: Path, port: int, python: Path, environ: Mapping[str, str]) -> P
             raise StartFailed(f"the embedded cloud did not start; its log ends:\n{tail(log)}")
         time.sleep(0.1)
     return process
+
+
+def tidy(home: Path) -> None:
+    """Delete the unpacked functions, 100 MB for each of their processes, that an ended MiniStack
+    leaves behind."""
+    shutil.rmtree(_scratch(home), ignore_errors=True)
 
 
 def endpoint_url(port: int) -> str:
@@ -92,6 +99,10 @@ def tail(log: Path, lines: int = 15) -> str:
         return "(no log)"
 
 
+def _scratch(home: Path) -> Path:
+    return home / "tmp"
+
+
 def _environ(home: Path, port: int, environ: Mapping[str, str]) -> dict[str, str]:
     passed = {name: environ[name] for name in (*_PASSED_ON, *_PROXIES) if name in environ}
     return {
@@ -107,6 +118,7 @@ def _environ(home: Path, port: int, environ: Mapping[str, str]) -> dict[str, str
         "STATE_DIR": str(home / "state"),
         "S3_PERSIST": "1",
         "S3_DATA_DIR": str(home / "s3"),
+        "TMPDIR": str(_scratch(home)),
         "LOG_LEVEL": "WARNING",
         "PYTHONUNBUFFERED": "1",
     }

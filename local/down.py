@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from local.layout import ENDING_ORDER, PROCESSES
+from local import cloud
+from local.layout import ENDING_ORDER, HOME, PROCESSES
 from local.processes import Registry, stop
 
 
@@ -17,6 +18,7 @@ def main() -> int:
             stop(process)
             ended.append(name)
         registry.remove(name)
+    cloud.tidy(HOME)
     print(f"Ended: {', '.join(ended)}." if ended else "Nothing was running.")
     return 0
 

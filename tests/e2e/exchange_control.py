@@ -8,6 +8,11 @@ from typing import Any
 
 import httpx
 
+from tests.e2e.stack import Cloud
+
+#: Shorter than the collector's patience, which would take it for a failure.
+HELD_MS = 8_000
+
 
 class ExchangeControl:
     def __init__(self, url: str) -> None:
@@ -54,3 +59,20 @@ class ExchangeControl:
             rows += page
             start_ms = page[-1][0] + 1
         return rows
+
+
+@contextmanager
+def controlled(cloud: Cloud) -> Iterator[ExchangeControl]:
+    control = ExchangeControl(cloud.exchange_url)
+    try:
+        yield control
+    finally:
+        control.close()
+
+
+@contextmanager
+def held_exchange(cloud: Cloud) -> Iterator[None]:
+    """No candles are answered before the end of the block, so no collection ends in it."""
+    held = {"kind": "latency", "match": {"path": "/api/v3/klines"}, "delay_ms": HELD_MS}
+    with controlled(cloud) as control, control.fault(**held):
+        yield

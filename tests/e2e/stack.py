@@ -15,7 +15,7 @@ from typing import Any
 
 from infra.package import ROOT, Package, package
 from local.aws import Account
-from local.cloud import candles_dir, endpoint_url, ensure_environment, launch, tail
+from local.cloud import candles_dir, endpoint_url, ensure_environment, launch, tail, tidy
 from local.deploy import deploy, embedded_urls, stack_name
 from local.failures import StartFailed
 from local.ports import free_port
@@ -103,6 +103,7 @@ def running_cloud(
     finally:
         for process in reversed(started):
             stop(process)
+        tidy(home)
 
 
 def _exchange(home: Path, environ: dict[str, str], arguments: Sequence[str]) -> tuple[str, Process]:

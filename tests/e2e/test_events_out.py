@@ -18,6 +18,7 @@ from infra.package import ROOT
 from local.aws import REGION
 from tests.doubles.receiver import Receiver
 from tests.e2e.conftest import Cloud
+from tests.e2e.exchange_control import held_exchange
 from tests.e2e.test_main_job import ended
 from tests.e2e.waiting import until
 
@@ -122,16 +123,17 @@ def test_a_webhook_to_an_address_that_is_refused_is_never_sent_and_shown_as_fail
             api.start({**BODY, "webhook": {"url": url, "secret": SECRET}})
     hook = {"url": f"http://127.0.0.1:{receiver.port}/", "secret": SECRET}
     wanted = {**hook, "events": ["task.cancelled"]}
-    task_id = api.start({**BODY, "start": "2026-01-01", "webhook": wanted})["task_id"]
-    # As a name would that was public when it was given, and resolves to this machine now.
-    cloud.client("dynamodb").update_item(
-        TableName=cloud.outputs["TasksTable"],
-        Key={"pk": {"S": f"TASK#{task_id}"}, "sk": {"S": "HOOK"}},
-        UpdateExpression="SET #url = :url",
-        ExpressionAttributeNames={"#url": "url"},
-        ExpressionAttributeValues={":url": {"S": f"https://127.0.0.2:{receiver.port}/"}},
-    )
-    api.cancel(task_id)
+    with held_exchange(cloud):
+        task_id = api.start({**BODY, "start": "2026-01-01", "webhook": wanted})["task_id"]
+        # As a name would that was public when it was given, and resolves to this machine now.
+        cloud.client("dynamodb").update_item(
+            TableName=cloud.outputs["TasksTable"],
+            Key={"pk": {"S": f"TASK#{task_id}"}, "sk": {"S": "HOOK"}},
+            UpdateExpression="SET #url = :url",
+            ExpressionAttributeNames={"#url": "url"},
+            ExpressionAttributeValues={":url": {"S": f"https://127.0.0.2:{receiver.port}/"}},
+        )
+        api.cancel(task_id)
     shown = until(lambda: api.task(task_id)["webhook"], lambda seen: seen["failed"])
     assert shown["last_error"] == "resolves to a loopback address"
     assert (shown["delivered"], shown["pending"]) == (0, 0)
