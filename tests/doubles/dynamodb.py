@@ -112,7 +112,9 @@ class DynamoDB:
         ReturnValuesOnConditionCheckFailure: str = "NONE",
     ) -> Any:
         """Check the condition; returns the parsed update, whose placeholders count as used."""
-        placeholders = Placeholders(ExpressionAttributeNames, ExpressionAttributeValues)
+        placeholders = Placeholders(
+            ExpressionAttributeNames, ExpressionAttributeValues, self.careful
+        )
         clauses = None if update is None else expressions.update(update, placeholders)
         tree = None
         if ConditionExpression is not None:
@@ -223,7 +225,9 @@ class DynamoDB:
         if IndexName is not None and ConsistentRead:
             raise Invalid("Consistent reads are not supported on global secondary indexes")
         index = table.indexes[IndexName] if IndexName else Index(table.keys)
-        placeholders = Placeholders(ExpressionAttributeNames, ExpressionAttributeValues)
+        placeholders = Placeholders(
+            ExpressionAttributeNames, ExpressionAttributeValues, self.careful
+        )
         wanted = expressions.condition(KeyConditionExpression, placeholders)
         _check_key_condition(wanted, index.keys)
         kept = None
@@ -234,15 +238,14 @@ class DynamoDB:
         placeholders.check_all_used()
 
         names = tuple(dict.fromkeys((*index.keys, *table.keys)))
-        ((one, value),) = _hash_value(wanted, index.keys[0]).items()
-        found = [
-            item
-            for item in table.items.values()
-            # The hash key first, which is a text: most items are of another one.
-            if item.get(index.keys[0], {}).get(one) == value
-            and all(name in item for name in names)
-            and evaluation.holds(wanted, item)
-        ]
+        # The hash key first, which is a text: most items are of another one.
+        value = _hash_value(wanted, index.keys[0])
+        if IndexName is None:
+            mine = [item for key, item in table.items.items() if key[0] == value["S"]]
+        else:
+            mine = [item for item in table.items.values() if item.get(index.keys[0]) == value]
+            mine = [item for item in mine if all(name in item for name in names)]
+        found = [item for item in mine if evaluation.holds(wanted, item)]
         order = (index.keys[1], *table.keys)
         found.sort(key=lambda item: _place(item, order), reverse=not ScanIndexForward)
         if ExclusiveStartKey is not None:
@@ -255,7 +258,8 @@ class DynamoDB:
                 if (_place(item, order) > start) == ScanIndexForward
                 and _place(item, order) != start
             ]
-        page, last = _page(found, min(Limit or len(found) + 1, table.page_items or len(found) + 1))
+        most = min(Limit or len(found) + 1, table.page_items or len(found) + 1)
+        page, last = _page(found, most, _PAGE_BYTES if self.careful else None)
         shown = [
             {name: item[name] for name in item if name in (index.projected or item)}
             for item in page
@@ -311,13 +315,13 @@ def _place(item: Item, order: tuple[str, ...]) -> tuple[Any, ...]:
     return tuple(ordinal(item[name]) for name in order)
 
 
-def _page(found: list[Item], most: int) -> tuple[list[Item], Item | None]:
-    """A page of at most `most` items and 1 MB, and the item it ended at where it was cut."""
+def _page(found: list[Item], most: int, most_bytes: int | None) -> tuple[list[Item], Item | None]:
+    """A page of at most so many items and bytes, and the item it ended at where it was cut."""
     page: list[Item] = []
     used = 0
     for item in found:
         page.append(item)
-        used += size({"M": item})
-        if len(page) == most or used >= _PAGE_BYTES:
+        used += size({"M": item}) if most_bytes is not None else 0
+        if len(page) == most or (most_bytes is not None and used >= most_bytes):
             return page, item
     return page, None

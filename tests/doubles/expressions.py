@@ -63,18 +63,23 @@ class Blank:
 
 @dataclass
 class Placeholders:
-    """The names and values of one request, and which of them its expressions have used."""
+    """The names and values of one request, and which of them its expressions have used.
+
+    `careful`: whether the values are checked.
+    """
 
     names: dict[str, str] | None
     values: dict[str, Value] | None
+    careful: bool = True
     used: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         for kind, given in (("Names", self.names), ("Values", self.values)):
             if given is not None and not given:
                 raise Invalid(f"ExpressionAttribute{kind} must not be empty")
-        for value in (self.values or {}).values():
-            checked(value)
+        if self.careful:
+            for value in (self.values or {}).values():
+                checked(value)
 
     def name(self, alias: str) -> str:
         self.used.add(alias)

@@ -143,6 +143,8 @@ class Sqs:
         A message received max_receives times already goes to the dead letters instead.
         """
         queue, now_ms = self.queues[url], self._clock()
+        if not queue.messages:
+            return []
         records: list[dict[str, Any]] = []
         locked = {message.group for message in queue.messages if message.visible_at > now_ms}
         for message in [m for m in queue.messages if m.visible_at <= now_ms]:

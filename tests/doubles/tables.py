@@ -6,7 +6,7 @@ import base64
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.doubles.values import Invalid, Item, checked_item, checked_key, copied, same
+from tests.doubles.values import Invalid, Item, checked_item, checked_key, same
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,17 @@ class Table:
     def write(
         self, key: tuple[str, str], item: Item | None, at_seconds: float, **more: Any
     ) -> None:
-        """Store or, with None, delete; what changes nothing leaves no stream record."""
+        """Store or, with None, delete; what changes nothing leaves no stream record.
+
+        An item that was stored is never changed, only replaced: images share its parts.
+        """
         old = self.items.get(key)
         if same(old, item):
             return
         if item is None:
             del self.items[key]
         else:
-            self.items[key] = copied(item)
+            self.items[key] = item
         whole = item or old or {}
         number = len(self.stream) + 1
         change: dict[str, Any] = {
@@ -99,7 +102,7 @@ def _schema(properties: dict[str, Any]) -> tuple[str, str]:
 
 def _image(item: Item) -> Item:
     """An item as Lambda's event carries it: binary as base64 text."""
-    return {name: _event_value(value) for name, value in copied(item).items()}
+    return {name: _event_value(value) for name, value in item.items()}
 
 
 def _event_value(value: dict[str, Any]) -> dict[str, Any]:

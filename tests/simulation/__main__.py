@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tests.simulation.running import Found, Playing
-from tests.simulation.small import small_plans
+from tests.simulation.small import plain_objects, small_plans
 from tests.simulation.world import World
 
 
@@ -62,7 +62,7 @@ def _report(total: Found, seconds: float) -> None:
 def _one(seed: int) -> int:
     world = World(seed)
     try:
-        with small_plans():
+        with small_plans(), plain_objects():
             world.run()
     except Exception:  # noqa: BLE001 - shown, with the calls that led there
         for called in world.aws.calls[-60:]:

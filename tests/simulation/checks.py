@@ -11,8 +11,9 @@ from chalicelib import dispatch_rules, planning_rules, tasks
 from chalicelib.attributes import item_from_wire
 from chalicelib.candles import Candles
 from chalicelib.chaining import verify
+from chalicelib.gateways import candle_store
 from chalicelib.gateways.audit_table import event_of
-from chalicelib.gateways.candle_store import CandleStore, decode
+from chalicelib.gateways.candle_store import CandleStore
 from chalicelib.requests import CollectionRequest
 
 if TYPE_CHECKING:
@@ -257,7 +258,7 @@ def _check_candles(world: World, changes: list[tuple[Item, Item]], units: dict[s
             continue
         parts = dict(part.split("=") for part in key.split("/")[1:-1])
         symbol, timeframe = parts["symbol"], parts["timeframe"]
-        candles = decode(content)
+        candles = candle_store.decode(content)
         store = CandleStore(world.aws, "candles", "binance")
         expected_key = _OBJECT_KEY(store, symbol, timeframe, candles.open_times[0])
         if key != expected_key:

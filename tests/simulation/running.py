@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from tests.simulation.small import small_plans
+from tests.simulation.small import plain_objects, small_plans
 from tests.simulation.world import World
 
 
@@ -33,7 +33,7 @@ class Found:
 def play(seeds: Iterable[int], prepare: Callable[[World], None] | None = None) -> Found:
     """Play schedules in this process. `prepare` may change a world before it starts."""
     found = Found()
-    with small_plans():
+    with small_plans(), plain_objects():
         for seed in seeds:
             world = World(seed)
             if prepare is not None:
