@@ -46,16 +46,21 @@ async def change_schedule(
     """Change some fields; the schedule's view after it. Raises as `create_schedule`, and
     ScheduleNotFound."""
     known = await _known(desk)
-    webhooks: list[Webhook | None] = []
+    webhook: Webhook | None = None
+    taken_away = False
 
     def change(schedule: Item) -> Item | None:
+        nonlocal webhook, taken_away
         now_ms = desk.now_ms()
         changes = schedules.parse_change(body, schedule, known, desk.settings, now_ms)
-        webhooks.append(changes.pop("webhook", None))
+        webhook = changes.pop("webhook", None)
+        taken_away = changes.get("webhook_host", schedule.get("webhook_host")) is None
         return changes and schedules.changed(schedule, changes, now_ms, owner, request_id)
 
     schedule = await _change(desk, owner, schedule_id, change)
-    await _keep_webhook(desk, owner, schedule_id, webhooks[-1])
+    await _keep_webhook(desk, owner, schedule_id, webhook)
+    if taken_away:
+        await desk.schedules.delete_beside(owner, schedule_id, WEBHOOK)
     return await _view(desk, await _tell(desk, schedule) or schedule)
 
 

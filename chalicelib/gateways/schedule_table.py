@@ -68,8 +68,7 @@ class ScheduleTable:
         """Forget a schedule and what lies beside it. Raises ConditionFailed where it changed."""
         owner, schedule_id = owner_of(seen), seen["schedule_id"]
         for kind in (LAG, WEBHOOK):
-            beside = _beside(owner, schedule_id, kind)
-            await self._call("dynamodb", "DeleteItem", TableName=self._table, Key=beside)
+            await self.delete_beside(owner, schedule_id, kind)
         await self._call(
             "dynamodb",
             "DeleteItem",
@@ -166,6 +165,11 @@ class ScheduleTable:
             ConsistentRead=True,
         )
         return item_from_wire(answer["Item"]) if "Item" in answer else None
+
+    async def delete_beside(self, owner: str, schedule_id: str, kind: str) -> None:
+        """Forget what `write_beside` stored; nothing where there is none."""
+        key = _beside(owner, schedule_id, kind)
+        await self._call("dynamodb", "DeleteItem", TableName=self._table, Key=key)
 
     async def _batch(self, keys: list[dict[str, Any]]) -> list[Item]:
         found: list[Item] = []

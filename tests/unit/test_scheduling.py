@@ -731,5 +731,8 @@ def test_a_schedules_webhook_is_that_of_its_tasks_and_its_secret_is_shown_to_no_
     assert run(scheduling.find_schedule(office.desk, OWNER, ID))["webhook_host"]
     office.change(request=HOURLY["request"])
     assert "webhook_host" not in office.view()["request"]
+    mine = [item for item in aws.items("tasks") if item["pk"]["S"].startswith("SCHEDULES#")]
+    assert mine
+    assert "s" * 32 not in str(mine)
     run(scheduling.delete_schedule(office.desk, OWNER, "r", ID))
     assert not [item for item in aws.items("tasks") if item["pk"]["S"].startswith("SCHEDULES#")]
