@@ -21,7 +21,7 @@ import sys
 import time
 import urllib.parse
 import urllib.request
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -47,6 +47,8 @@ _REPORT = re.compile(r"REPORT RequestId: \S+\tDuration: ([\d.]+) ms")
 _CRASHED = '"event": "invocation_failed"'
 #: Lines of one group may be stored a little out of order.
 _SLACK_MS = 5_000
+#: In one answer. Source: CloudWatch Logs API Reference, "FilterLogEvents".
+MOST_EVENTS = 10_000
 _MOST_DATA = 500
 _SQS_GAUGES = {
     "ApproximateNumberOfMessages": "ApproximateNumberOfMessagesVisible",
@@ -219,21 +221,39 @@ def log_groups(to: Account, stack: str) -> list[str]:
 
 
 def log_events(
-    to: Account, group: str, from_ms: int, pattern: str = "", until_ms: int | None = None
+    to: Account, group: str, from_ms: int, until_ms: int | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Events of a log group from `from_ms` on, in order of time."""
+    """Events of a log group from `from_ms` on, in order of time.
+
+    For the embedded cloud, which gives the first 10,000 and no token: what follows is asked for
+    from the last one's time on.
+    """
     logs = to.client("logs")
     asked: dict[str, Any] = {"logGroupName": group, "startTime": from_ms}
-    if pattern:
-        asked["filterPattern"] = pattern
     if until_ms is not None:
         asked["endTime"] = until_ms
+    given: Counter[str] = Counter()
     while True:
-        answer = logs.filter_log_events(**asked)
-        yield from answer["events"]
-        if "nextToken" not in answer:
+        events = logs.filter_log_events(**asked)["events"]
+        fresh = list(_behind(events, asked["startTime"], given))
+        yield from fresh
+        if len(events) < MOST_EVENTS or not fresh:
             return
-        asked["nextToken"] = answer["nextToken"]
+        last = events[-1]["timestamp"]
+        asked["startTime"] = last
+        given = Counter(event["logStreamName"] for event in events if event["timestamp"] == last)
+
+
+def _behind(
+    events: list[dict[str, Any]], first_ms: int, given: Counter[str]
+) -> Iterator[dict[str, Any]]:
+    """`events` without those of their first moment that were given: so many of each stream."""
+    left = +given
+    for event in events:
+        if event["timestamp"] == first_ms and left[event["logStreamName"]] > 0:
+            left[event["logStreamName"]] -= 1
+        else:
+            yield event
 
 
 def _invocation(

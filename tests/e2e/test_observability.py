@@ -23,7 +23,6 @@ from local.logs import follow
 from local.metrics import EMULATOR_LACKS, Relay, lacking
 from tests.e2e import trouble
 from tests.e2e.conftest import Cloud
-from tests.e2e.exchange_control import controlled
 from tests.e2e.test_main_job import ended
 from tests.e2e.waiting import until
 
@@ -56,8 +55,6 @@ RARE = {
     "UpdatesNotAnnounced": "test_updates_that_cannot_be_queued_are_counted",
     "WebhookDeliveries": "test_webhooks_are_counted_by_what_became_of_them",
 }
-#: What a task that fails goes through.
-THROUGH = {"api_handler", "plan", "collect", "on_task_change"}
 RARE_TESTS = ROOT / "tests" / "unit" / "test_measuring.py"
 
 
@@ -200,25 +197,12 @@ def test_functions_and_the_stage_are_traced(cloud: Cloud) -> None:
 
 
 def test_one_look_by_task_id_follows_a_task_through_the_functions(cloud: Cloud, ran: Run) -> None:
-    # The emulator leaves lines that come later than 50 ms after an answer to the next invocation of
-    # the same process, which may never come: of several tasks, one is seen whole.
-    tasks = [ran.tasks["failed"]]
-
     def look() -> list[dict[str, Any]]:
-        answer = follow(cloud.account, STACK, tasks[-1])
+        answer = follow(cloud.account, STACK, ran.tasks["failed"])
         return [json.loads(message) for _, message in answer.rows]
 
-    def whole() -> bool:
-        return {line["function"] for line in look()} >= THROUGH
-
-    with Api(cloud.api_url) as api, controlled(cloud) as control:
-        while len(tasks) < 10 and not whole():
-            tasks.append(trouble.delisted(api, control))
-            deadline = time.monotonic() + 5
-            while time.monotonic() < deadline and not whole():
-                time.sleep(0.2)
-    lines = look()
-    assert {line["function"] for line in lines} >= THROUGH
+    through = {"api_handler", "plan", "collect", "on_task_change"}
+    lines = until(look, lambda seen: {line["function"] for line in seen} >= through)
     assert all(line["request_id"] for line in lines)
     failed = {line["timeframe"] for line in lines if line["event"] == "unit_failed"}
     assert failed == {"1h", "5m"}

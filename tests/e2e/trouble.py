@@ -29,7 +29,7 @@ def cause(cloud: Cloud, api: Api) -> dict[str, str]:
         schedule_id = _promise(cloud)
         tasks = {
             "completed": _all_timeframes(api),
-            "failed": delisted(api, control),
+            "failed": _delisted(api, control),
             "cancelled": _cancelled(api, control),
         }
         _flaky(api, control)
@@ -86,7 +86,7 @@ def _all_timeframes(api: Api) -> str:
     return task_id
 
 
-def delisted(api: Api, control: ExchangeControl) -> str:
+def _delisted(api: Api, control: ExchangeControl) -> str:
     with control.fault(kind="delisted", match={"symbol": "DOGEUSDT"}):
         body = {"symbols": ["DOGEUSDT"], "timeframes": ["1h", "5m"]}
         task_id = str(api.start(body)["task_id"])

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from local import metrics
 from local.metrics import Relay
 
 GROUP = "/aws/lambda/stack-Collect-1"
@@ -143,12 +144,17 @@ def test_each_line_counts_once_however_often_and_when_it_is_looked(
     assert cloudwatch.sums().get("CandlesStored", 0) == sum(value for _, _, value in lines)
 
 
-def test_more_lines_than_one_answer_holds_are_read_by_the_next_looks(tmp_path) -> None:
+@pytest.mark.parametrize("apart_ms", [0, 1, 6_000])
+def test_more_lines_than_one_answer_holds_are_read_by_one_look(
+    tmp_path, monkeypatch: pytest.MonkeyPatch, apart_ms: int
+) -> None:
+    monkeypatch.setattr(metrics, "MOST_EVENTS", 10)
     logs, cloudwatch = Logs(most=10), CloudWatch()
     for at in range(40):
-        logs.add(NOW_MS + at * 6_000, "a", emf(1))
+        # Several of the same moment, of two streams, but fewer than one answer holds.
+        logs.add(NOW_MS + at // 4 * 10 + at * apart_ms, "ab"[at % 2], emf(1))
     looking = relay(logs, cloudwatch, tmp_path / "state.json")
-    for _ in range(8):
+    for _ in range(2):
         looking.step()
     assert cloudwatch.sums()["CandlesStored"] == 40
 

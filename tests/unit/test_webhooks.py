@@ -443,13 +443,18 @@ def test_an_answer_that_is_no_http_is_a_failed_try(script: bytes) -> None:
 
 def test_no_more_than_64_kilobytes_of_an_answer_are_read() -> None:
     ours, theirs = socket.socketpair()
+
+    def send() -> None:
+        theirs.sendall(b"x" * 100_000)
+        theirs.shutdown(socket.SHUT_WR)
+
     with ours, theirs:
-        sending = threading.Thread(target=theirs.sendall, args=(b"x" * 100_000,), daemon=True)
+        sending = threading.Thread(target=send, daemon=True)
         sending.start()
         reading = webhook_sender._Reading(ours, time.monotonic() + 30)
         assert len(reading.makefile("rb").read()) == webhook_sender.MOST_BYTES
-        while sending.is_alive():
-            ours.recv(100_000)
+        while ours.recv(100_000):
+            pass
         sending.join()
 
 
