@@ -28,7 +28,7 @@ from typing import Any
 from chalicelib import topics
 from chalicelib.attributes import item_from_wire, item_to_wire, to_wire
 from chalicelib.errors import CallFailed, ConditionFailed, RequestRejected
-from chalicelib.gateways.aws import Call
+from chalicelib.gateways.item_table import ItemTable
 
 LIFE_SECONDS = 7_200
 #: Longer than any connection that may know the sequence.
@@ -37,7 +37,6 @@ MOST_TOPICS = 50
 RATE_SECONDS, MOST_MESSAGES = 10, 20
 TASKS_TABLE, MARKET_TABLE = "tasks", "market"
 _RACES = 10
-_BATCH = 25
 _GONE = ("GoneException", "410", "Gone")
 
 Row = dict[str, Any]
@@ -53,11 +52,7 @@ class Connection:
     messages: int
 
 
-class ConnectionTable:
-    def __init__(self, call: Call, table: str) -> None:
-        self._call = call
-        self._table = table
-
+class ConnectionTable(ItemTable):
     # --- connections ------------------------------------------------------------------------
 
     async def open(self, connection_id: str, owner: str, now_ms: int) -> None:
@@ -136,10 +131,7 @@ class ConnectionTable:
     async def close(self, connection_id: str, stream: str | None = None) -> None:
         """Forget a connection and all that it listened to, `stream` in any case."""
         key = item_to_wire(_connection(connection_id))
-        answer = await self._call(
-            "dynamodb", "GetItem", TableName=self._table, Key=key, ConsistentRead=True
-        )
-        held = set(item_from_wire(answer.get("Item", {})).get("topics", ()))
+        held = set((await self._get(key) or {}).get("topics", ()))
         await self.unlist(connection_id, held | ({stream} if stream else set()))
         await self._call("dynamodb", "DeleteItem", TableName=self._table, Key=key)
 
@@ -150,14 +142,14 @@ class ConnectionTable:
         streams, ttl = list(streams), _ttl(now_ms)
         # In two steps: `take_off` relies on the token being newer than the listener's row.
         rows: list[Row] = [{**_listener(each, connection_id), "ttl": ttl} for each in streams]
-        await self._write([{"PutRequest": {"Item": item_to_wire(row)}} for row in rows])
+        await self._write_all([{"PutRequest": {"Item": item_to_wire(row)}} for row in rows])
         token = os.urandom(8).hex()
         rows = [{**_listened(each), "token": token, "ttl": ttl} for each in streams]
-        await self._write([{"PutRequest": {"Item": item_to_wire(row)}} for row in rows])
+        await self._write_all([{"PutRequest": {"Item": item_to_wire(row)}} for row in rows])
 
     async def unlist(self, connection_id: str, streams: Iterable[str]) -> None:
         keys = [item_to_wire(_listener(stream, connection_id)) for stream in streams]
-        await self._write([{"DeleteRequest": {"Key": key}} for key in keys])
+        await self._write_all([{"DeleteRequest": {"Key": key}} for key in keys])
 
     async def listened(self, table: str, now_ms: int) -> set[str]:
         """The streams fed by a table (TASKS_TABLE, MARKET_TABLE) that somebody may listen to."""
@@ -166,11 +158,9 @@ class ConnectionTable:
     async def take_off(self, stream: str, now_ms: int) -> None:
         """Announce a stream no longer, where nobody listens to it."""
         key = item_to_wire(_listened(stream))
-        answer = await self._call(
-            "dynamodb", "GetItem", TableName=self._table, Key=key, ConsistentRead=True
-        )
+        listened = await self._get(key)
         # Looked for after the token was read: who enlists from now on changes the token.
-        if "Item" not in answer or await self.subscribers(stream, now_ms):
+        if listened is None or await self.subscribers(stream, now_ms):
             return
         try:
             await self._call(
@@ -180,7 +170,7 @@ class ConnectionTable:
                 Key=key,
                 ConditionExpression="#token = :token",
                 ExpressionAttributeNames={"#token": "token"},
-                ExpressionAttributeValues={":token": answer["Item"]["token"]},
+                ExpressionAttributeValues={":token": to_wire(listened["token"])},
             )
         except ConditionFailed:
             return  # somebody has just come, or another pusher was quicker
@@ -204,14 +194,7 @@ class ConnectionTable:
 
     async def pushed_at(self, stream: str) -> int:
         """When a stream's last update was pushed, in epoch ms; 0 before the first."""
-        answer = await self._call(
-            "dynamodb",
-            "GetItem",
-            TableName=self._table,
-            Key=_state(stream),
-            ConsistentRead=True,
-        )
-        return int(item_from_wire(answer.get("Item", {})).get("pushed_at", 0))
+        return int((await self._get(_state(stream)) or {}).get("pushed_at", 0))
 
     async def _number(self, stream: str, now_ms: int, change: str, **values: int) -> int:
         values["ttl"] = now_ms // 1000 + _STATE_SECONDS
@@ -271,40 +254,15 @@ class ConnectionTable:
 
     # --- shared -----------------------------------------------------------------------------
 
-    async def _write(self, requests: list[Row]) -> None:
-        for start in range(0, len(requests), _BATCH):
-            batch = requests[start : start + _BATCH]
-            for _ in range(_RACES):
-                answer = await self._call(
-                    "dynamodb", "BatchWriteItem", RequestItems={self._table: batch}
-                )
-                batch = answer.get("UnprocessedItems", {}).get(self._table, [])
-                if not batch:
-                    break
-            else:
-                raise CallFailed("dynamodb", "BatchWriteItem", "Unprocessed", "not written")
-
     async def _rows(self, pk: str, now_ms: int, prefix: str = "") -> list[Row]:
         condition, values = "pk = :pk", {":pk": to_wire(pk)}
         if prefix:
             condition += " AND begins_with(sk, :prefix)"
             values[":prefix"] = to_wire(prefix)
-        rows: list[Row] = []
-        start: dict[str, Any] = {}
-        while True:
-            answer = await self._call(
-                "dynamodb",
-                "Query",
-                TableName=self._table,
-                KeyConditionExpression=condition,
-                ExpressionAttributeValues=values,
-                ConsistentRead=True,
-                **start,
-            )
-            rows += map(item_from_wire, answer["Items"])
-            if "LastEvaluatedKey" not in answer:
-                return [row for row in rows if row["ttl"] > now_ms // 1000]
-            start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+        rows = await self._query(
+            KeyConditionExpression=condition, ExpressionAttributeValues=values, ConsistentRead=True
+        )
+        return [row for row in rows if row["ttl"] > now_ms // 1000]
 
 
 def _ttl(now_ms: int) -> int:

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from chalicelib.attributes import item_from_wire, item_to_wire, to_wire
-from chalicelib.errors import CallFailed, ConditionFailed
-from chalicelib.gateways.aws import Call
+from chalicelib.attributes import item_to_wire, to_wire
+from chalicelib.errors import ConditionFailed
+from chalicelib.gateways.item_table import ItemTable
 from chalicelib.gateways.prog_items import item_key, task_pk
 from chalicelib.gateways.task_table import CHILD_TTL_SECONDS
 from chalicelib.webhooks import DELIVERED, PENDING, HookMessage, Webhook
@@ -26,15 +26,9 @@ Item = dict[str, Any]
 #: A HOOK item with less time left is given its whole time again. Two events of one task are at most
 #: a week apart: an attempt, or a task that has ended and is still there, lasts no longer.
 _RENEWED_BELOW_SECONDS = 10 * 86_400
-_UNREAD_RETRIES = 8
-_BATCH_KEYS = 100
 
 
-class HookItems:
-    def __init__(self, call: Call, table: str) -> None:
-        self._call = call
-        self._table = table
-
+class HookItems(ItemTable):
     # --- where they go ----------------------------------------------------------------------
 
     async def write(self, task_id: str, hook: Webhook, now_ms: int) -> None:
@@ -48,25 +42,8 @@ class HookItems:
 
     async def read_many(self, task_ids: Iterable[str]) -> dict[str, Item]:
         """task id -> HOOK item, of those tasks that have one."""
-        found: dict[str, Item] = {}
-        wanted = list(dict.fromkeys(task_ids))
-        for start in range(0, len(wanted), _BATCH_KEYS):
-            keys = [item_key(task_id, "HOOK") for task_id in wanted[start : start + _BATCH_KEYS]]
-            for _ in range(_UNREAD_RETRIES):
-                answer = await self._call(
-                    "dynamodb",
-                    "BatchGetItem",
-                    RequestItems={self._table: {"Keys": keys, "ConsistentRead": True}},
-                )
-                for wire in answer["Responses"].get(self._table, []):
-                    item = item_from_wire(wire)
-                    found[item["pk"].removeprefix("TASK#")] = item
-                keys = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
-                if not keys:
-                    break
-            else:
-                raise CallFailed("dynamodb", "BatchGetItem", "Unprocessed", "webhooks not read")
-        return found
+        keys = [item_key(task_id, "HOOK") for task_id in dict.fromkeys(task_ids)]
+        return {item["pk"].removeprefix("TASK#"): item for item in await self._get_all(keys)}
 
     async def keep(self, hook: Item, now_ms: int) -> None:
         """Give a HOOK item its whole time again, where little of it is left."""
@@ -101,14 +78,7 @@ class HookItems:
 
     async def delivery(self, message: HookMessage) -> Item:
         """{state, tries, ...} of an event's delivery; {} where nothing is noted any more."""
-        answer = await self._call(
-            "dynamodb",
-            "GetItem",
-            TableName=self._table,
-            Key=item_key(message.task_id, _key(message.seq)),
-            ConsistentRead=True,
-        )
-        return item_from_wire(answer["Item"]) if "Item" in answer else {}
+        return await self._get(item_key(message.task_id, _key(message.seq))) or {}
 
     async def note(
         self, message: HookMessage, state: str, tries: int, status: int, error: str, now_ms: int
@@ -142,25 +112,11 @@ class HookItems:
 
     async def deliveries(self, task_id: str) -> list[Item]:
         """What became of a task's events so far, in their order."""
-        items: list[Item] = []
-        start: dict[str, Any] = {}
-        while True:
-            answer = await self._call(
-                "dynamodb",
-                "Query",
-                TableName=self._table,
-                KeyConditionExpression="pk = :pk AND begins_with(sk, :hook)",
-                ExpressionAttributeValues={
-                    ":pk": to_wire(task_pk(task_id)),
-                    ":hook": {"S": "HOOK#"},
-                },
-                ConsistentRead=True,
-                **start,
-            )
-            items += map(item_from_wire, answer["Items"])
-            if "LastEvaluatedKey" not in answer:
-                return items
-            start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+        return await self._query(
+            KeyConditionExpression="pk = :pk AND begins_with(sk, :hook)",
+            ExpressionAttributeValues={":pk": to_wire(task_pk(task_id)), ":hook": {"S": "HOOK#"}},
+            ConsistentRead=True,
+        )
 
     async def _put(self, item: Item, now_ms: int) -> None:
         item = {**item, "ttl": now_ms // 1000 + CHILD_TTL_SECONDS}

@@ -21,6 +21,7 @@ from chalicelib import coverage, metrics
 from chalicelib.attributes import item_from_wire, item_to_wire, to_wire
 from chalicelib.errors import CallFailed, ConditionFailed
 from chalicelib.gateways.aws import Call
+from chalicelib.gateways.item_table import ItemTable
 
 Gap = tuple[int, int, str]
 MINUTE_MS = 60_000
@@ -30,34 +31,17 @@ _RACES = 20
 DEFAULT_WEIGHT_LIMIT = 6000
 
 
-class MarketTable:
+class MarketTable(ItemTable):
     def __init__(self, call: Call, table: str, exchange: str) -> None:
-        self._call = call
-        self._table = table
+        super().__init__(call, table)
         self._exchange = exchange
 
     # --- coverage -------------------------------------------------------------------------
 
     async def coverage_of(self, symbols: list[str]) -> dict[str, dict[str, coverage.Entry]]:
         """symbol -> timeframe -> entry, for the symbols of which something is stored."""
-        found: dict[str, dict[str, coverage.Entry]] = {}
-        for start in range(0, len(symbols), 100):
-            keys = [self._key("COVER", symbol) for symbol in symbols[start : start + 100]]
-            for _ in range(_RACES):
-                answer = await self._call(
-                    "dynamodb",
-                    "BatchGetItem",
-                    RequestItems={self._table: {"Keys": keys, "ConsistentRead": True}},
-                )
-                for wire in answer["Responses"].get(self._table, []):
-                    item = item_from_wire(wire)
-                    found[item["sk"]] = entries_in(item)
-                keys = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
-                if not keys:
-                    break
-            else:
-                raise CallFailed("dynamodb", "BatchGetItem", "Unprocessed", "coverage not read")
-        return found
+        keys = [self._key("COVER", symbol) for symbol in symbols]
+        return {item["sk"]: entries_in(item) for item in await self._get_all(keys)}
 
     async def extend_coverage(
         self, symbol: str, parts: list[tuple[str, int, int, int | None, list[Gap]]]
@@ -68,10 +52,7 @@ class MarketTable:
         """
         key = self._key("COVER", symbol)
         for _ in range(_RACES):
-            answer = await self._call(
-                "dynamodb", "GetItem", TableName=self._table, Key=key, ConsistentRead=True
-            )
-            item = item_from_wire(answer["Item"]) if "Item" in answer else {"rev": 0}
+            item = await self._get(key) or {"rev": 0}
             before, entries = entries_in(item), entries_in(item)
             for timeframe, start_ms, end_ms, last_open, gaps in parts:
                 entries[timeframe] = coverage.extended(
@@ -220,14 +201,7 @@ class MarketTable:
     # --- shared -----------------------------------------------------------------------------
 
     async def _read(self, kind: str) -> dict[str, Any] | None:
-        answer = await self._call(
-            "dynamodb",
-            "GetItem",
-            TableName=self._table,
-            Key=self._key(kind, kind),
-            ConsistentRead=True,
-        )
-        return item_from_wire(answer["Item"]) if "Item" in answer else None
+        return await self._get(self._key(kind, kind))
 
     async def _write(self, kind: str, values: dict[str, Any]) -> None:
         await self._call(

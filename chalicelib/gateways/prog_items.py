@@ -12,29 +12,18 @@ from typing import Any
 from chalicelib.attributes import item_from_wire, to_wire
 from chalicelib.dispatch_rules import Claim
 from chalicelib.errors import CallFailed, ConditionFailed
-from chalicelib.gateways.aws import Call
+from chalicelib.gateways.item_table import ItemTable
 
 Item = dict[str, Any]
 OPEN, CLOSED = "RUNNING", "CLOSED"
 _RACES = 8
 
 
-class ProgItems:
+class ProgItems(ItemTable):
     """The part of TaskTable that opens, shuts and counts PROG items."""
 
-    def __init__(self, call: Call, table: str) -> None:
-        self._call = call
-        self._table = table
-
     async def read_prog(self, task_id: str, prog: int) -> Item | None:
-        answer = await self._call(
-            "dynamodb",
-            "GetItem",
-            TableName=self._table,
-            Key=item_key(task_id, prog_key(prog)),
-            ConsistentRead=True,
-        )
-        return item_from_wire(answer["Item"]) if "Item" in answer else None
+        return await self._get(item_key(task_id, prog_key(prog)))
 
     async def open_prog(
         self, task_id: str, attempt: int, prog: int, size: int, ttl: int, claim: Claim

@@ -20,22 +20,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.attributes import item_from_wire, item_to_wire, to_wire
-from chalicelib.errors import CallFailed, ConditionFailed
+from chalicelib.attributes import item_to_wire, to_wire
+from chalicelib.errors import ConditionFailed
 from chalicelib.firings import is_watched
-from chalicelib.gateways.aws import Call
+from chalicelib.gateways.item_table import ItemTable
 
 Item = dict[str, Any]
 LAG, WEBHOOK = "LAG", "WEBHOOK"
 _PREFIX = "SCHEDULES#"
-_UNREAD_RETRIES = 8
 
 
-class ScheduleTable:
-    def __init__(self, call: Call, table: str) -> None:
-        self._call = call
-        self._table = table
-
+class ScheduleTable(ItemTable):
     async def create(self, owner: str, schedule: Item) -> Item:
         """Store a new schedule; what stands there where the id exists (a repeated call)."""
         item = _stored({**schedule, **_key(owner, schedule["schedule_id"]), "version": 1})
@@ -49,14 +44,7 @@ class ScheduleTable:
         return item
 
     async def read(self, owner: str, schedule_id: str) -> Item | None:
-        answer = await self._call(
-            "dynamodb",
-            "GetItem",
-            TableName=self._table,
-            Key=item_to_wire(_key(owner, schedule_id)),
-            ConsistentRead=True,
-        )
-        return item_from_wire(answer["Item"]) if "Item" in answer else None
+        return await self._get(item_to_wire(_key(owner, schedule_id)))
 
     async def replace(self, seen: Item, new: Item) -> Item:
         """Store `new` where `seen` still stands. Raises ConditionFailed where it does not."""
@@ -84,50 +72,30 @@ class ScheduleTable:
         """One page of an owner's schedules by id, and the id after which the next one starts."""
         # Right behind `after`: ids are of one length, and ! sorts before their characters.
         low = f"SCHED#{after}!" if after else "SCHED#"
-        found: list[Item] = []
-        start: dict[str, Any] = {}
-        while len(found) <= limit:
-            answer = await self._call(
-                "dynamodb",
-                "Query",
-                TableName=self._table,
-                KeyConditionExpression="pk = :pk AND sk BETWEEN :low AND :high",
-                FilterExpression="attribute_not_exists(removed)",
-                ExpressionAttributeValues={
-                    ":pk": to_wire(_PREFIX + owner),
-                    ":low": to_wire(low),
-                    ":high": {"S": "SCHED#~"},
-                },
-                ConsistentRead=True,
-                **start,
-            )
-            found += map(item_from_wire, answer["Items"])
-            if "LastEvaluatedKey" not in answer:
-                break
-            start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+        found = await self._query(
+            most=limit + 1,
+            KeyConditionExpression="pk = :pk AND sk BETWEEN :low AND :high",
+            FilterExpression="attribute_not_exists(removed)",
+            ExpressionAttributeValues={
+                ":pk": to_wire(_PREFIX + owner),
+                ":low": to_wire(low),
+                ":high": {"S": "SCHED#~"},
+            },
+            ConsistentRead=True,
+        )
         page = found[:limit]
         return page, page[-1]["schedule_id"] if len(found) > limit else None
 
     async def watched(self) -> list[Item]:
         """Every schedule that someone has to look at, read consistently."""
-        keys: list[dict[str, Any]] = []
-        start: dict[str, Any] = {}
-        while True:
-            answer = await self._call(
-                "dynamodb",
-                "Query",
-                TableName=self._table,
-                IndexName="active",
-                KeyConditionExpression="active = :active",
-                ExpressionAttributeValues={":active": {"S": "schedule"}},
-                **start,
-            )
-            keys += [{name: row[name] for name in ("pk", "sk")} for row in answer["Items"]]
-            if "LastEvaluatedKey" not in answer:
-                break
-            start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+        rows = await self._query(
+            IndexName="active",
+            KeyConditionExpression="active = :active",
+            ExpressionAttributeValues={":active": {"S": "schedule"}},
+        )
+        keys = [item_to_wire({name: row[name] for name in ("pk", "sk")}) for row in rows]
         # The index may lag behind: what is over has left it by its item.
-        found = [item for item in await self._batch(keys) if "active" in item]
+        found = [item for item in await self._get_all(keys) if "active" in item]
         return sorted(found, key=lambda item: str(item["created_key"]))
 
     async def first_lags(self) -> tuple[int, list[Item]]:
@@ -146,7 +114,7 @@ class ScheduleTable:
             {"pk": row["pk"], "sk": {"S": row["sk"]["S"].replace("SCHED#", "LAG#", 1)}}
             for row in rows[:100]
         ]
-        return len(rows), await self._batch(keys)
+        return len(rows), await self._get_all(keys)
 
     async def write_beside(self, owner: str, schedule_id: str, kind: str, values: Item) -> None:
         """Store what belongs to a schedule in an item of its own: kind LAG or WEBHOOK."""
@@ -157,37 +125,12 @@ class ScheduleTable:
 
     async def read_beside(self, schedule: Item, kind: str) -> Item | None:
         """What `write_beside` stored last; None before the first time."""
-        answer = await self._call(
-            "dynamodb",
-            "GetItem",
-            TableName=self._table,
-            Key=_beside(owner_of(schedule), schedule["schedule_id"], kind),
-            ConsistentRead=True,
-        )
-        return item_from_wire(answer["Item"]) if "Item" in answer else None
+        return await self._get(_beside(owner_of(schedule), schedule["schedule_id"], kind))
 
     async def delete_beside(self, owner: str, schedule_id: str, kind: str) -> None:
         """Forget what `write_beside` stored; nothing where there is none."""
         key = _beside(owner, schedule_id, kind)
         await self._call("dynamodb", "DeleteItem", TableName=self._table, Key=key)
-
-    async def _batch(self, keys: list[dict[str, Any]]) -> list[Item]:
-        found: list[Item] = []
-        for at in range(0, len(keys), 100):
-            left = keys[at : at + 100]
-            for _ in range(_UNREAD_RETRIES):
-                answer = await self._call(
-                    "dynamodb",
-                    "BatchGetItem",
-                    RequestItems={self._table: {"Keys": left, "ConsistentRead": True}},
-                )
-                found += map(item_from_wire, answer["Responses"].get(self._table, []))
-                left = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
-                if not left:
-                    break
-            else:
-                raise CallFailed("dynamodb", "BatchGetItem", "Unprocessed", "schedules not read")
-        return found
 
     async def _put(self, item: Item, condition: str, values: dict[str, Any]) -> None:
         more = {"ExpressionAttributeValues": values} if values else {}

@@ -24,7 +24,7 @@ from typing import Any
 
 from chalicelib import tasks
 from chalicelib.attributes import item_from_wire, item_to_wire, to_wire
-from chalicelib.errors import CallFailed, ConditionFailed
+from chalicelib.errors import ConditionFailed
 from chalicelib.gateways.prog_items import ProgItems, item_key, prog_key, task_pk
 from chalicelib.planning_rules import PlannedUnit
 
@@ -33,7 +33,6 @@ Item = dict[str, Any]
 #: Items below META (PROG, UNITS) outlive every attempt of their task and are never read without
 #: its META, so a ttl far enough away is all the cleaning that they need.
 CHILD_TTL_SECONDS = 14 * 86_400
-_UNSENT_RETRIES = 8
 
 
 class TaskTable(ProgItems):
@@ -63,14 +62,8 @@ class TaskTable(ProgItems):
 
     async def read(self, task_id: str, now_ms: int) -> Item | None:
         """META, expired or not; `expired` is added. None where nothing is stored."""
-        answer = await self._call(
-            "dynamodb",
-            "GetItem",
-            TableName=self._table,
-            Key=item_key(task_id, "META"),
-            ConsistentRead=True,
-        )
-        return _meta(answer["Item"], now_ms) if "Item" in answer else None
+        item = await self._get(item_key(task_id, "META"))
+        return None if item is None else _meta_item(item, now_ms)
 
     async def read_with_progs(self, task_id: str, now_ms: int) -> tuple[Item | None, list[Item]]:
         """META and all PROG items, consistently: counts read this way never go back."""
@@ -196,33 +189,14 @@ class TaskTable(ProgItems):
             }
             for number, units in progs.items()
         ]
-        for start in range(0, len(items), 25):
-            requests = [
-                {"PutRequest": {"Item": item_to_wire(item)}} for item in items[start : start + 25]
-            ]
-            for _ in range(_UNSENT_RETRIES):
-                answer = await self._call(
-                    "dynamodb", "BatchWriteItem", RequestItems={self._table: requests}
-                )
-                requests = answer.get("UnprocessedItems", {}).get(self._table, [])
-                if not requests:
-                    break
-            else:
-                raise CallFailed("dynamodb", "BatchWriteItem", "Unprocessed", "units not stored")
+        await self._write_all([{"PutRequest": {"Item": item_to_wire(item)}} for item in items])
 
     async def read_units(self, task_id: str, plan_id: str, prog: int) -> list[PlannedUnit]:
         """The units of one PROG item, in the order of their numbers; [] where none are stored."""
-        answer = await self._call(
-            "dynamodb",
-            "GetItem",
-            TableName=self._table,
-            Key=item_key(task_id, units_key(plan_id, prog)),
-            ConsistentRead=True,
-        )
-        if "Item" not in answer:
+        item = await self._get(item_key(task_id, units_key(plan_id, prog)))
+        if item is None:
             return []
-        packed = item_from_wire(answer["Item"])["units"]
-        return [PlannedUnit(*unit) for unit in json.loads(zlib.decompress(packed))]
+        return [PlannedUnit(*unit) for unit in json.loads(zlib.decompress(item["units"]))]
 
     # --- lists ----------------------------------------------------------------------------
 
@@ -291,20 +265,6 @@ class TaskTable(ProgItems):
         rows = [_meta_item(item_from_wire(item), now_ms) for item in answer["Items"]]
         return rows, "LastEvaluatedKey" not in answer
 
-    async def _query(self, most: int | None = None, **parameters: Any) -> list[Item]:
-        items: list[Item] = []
-        start: dict[str, Any] = {}
-        while True:
-            answer = await self._call(
-                "dynamodb", "Query", TableName=self._table, **parameters, **start
-            )
-            items += map(item_from_wire, answer["Items"])
-            if most is not None and len(items) >= most:
-                return items
-            if "LastEvaluatedKey" not in answer:
-                return items
-            start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
-
 
 def units_key(plan_id: str, prog: int) -> str:
     return f"UNITS#{plan_id}#{prog:03d}"
@@ -326,10 +286,6 @@ def is_expired(item: Item, now_ms: int) -> bool:
 def old_meta(failed: ConditionFailed) -> Item | None:
     """META as it stood when a move was refused."""
     return None if failed.item is None else item_from_wire(failed.item)
-
-
-def _meta(wire: dict[str, Any], now_ms: int) -> Item:
-    return _meta_item(item_from_wire(wire), now_ms)
 
 
 def _meta_item(item: Item, now_ms: int) -> Item:

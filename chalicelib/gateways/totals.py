@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.attributes import item_from_wire, to_wire
+from chalicelib.attributes import to_wire
 from chalicelib.errors import CallFailed
 from chalicelib.gateways.aws import Call
+from chalicelib.gateways.item_table import ItemTable
 
 #: The streams keep a record for a day, and one that is set aside waits for two weeks more to be
 #: replayed.
@@ -24,18 +25,14 @@ _MARK_SECONDS = 16 * 86_400
 _RACES = 8
 
 
-class Totals:
+class Totals(ItemTable):
     def __init__(self, call: Call, market_table: str, exchange: str) -> None:
-        self._call = call
-        self._table = market_table
+        super().__init__(call, market_table)
         self._exchange = exchange
 
     async def read(self) -> dict[str, int]:
         """action -> how often; {} before the first."""
-        answer = await self._call(
-            "dynamodb", "GetItem", TableName=self._table, Key=self._totals, ConsistentRead=True
-        )
-        item = item_from_wire(answer["Item"]) if "Item" in answer else {}
+        item = await self._get(self._totals) or {}
         return {name: count for name, count in item.items() if name not in ("pk", "sk")}
 
     async def count(self, event_id: str, action: str, now_ms: int) -> None:
@@ -76,10 +73,7 @@ class Totals:
                     raise
 
     async def _is_marked(self, mark: dict[str, Any]) -> bool:
-        answer = await self._call(
-            "dynamodb", "GetItem", TableName=self._table, Key=mark, ConsistentRead=True
-        )
-        return "Item" in answer
+        return await self._get(mark) is not None
 
     @property
     def _totals(self) -> dict[str, Any]:
