@@ -80,7 +80,11 @@ async def _owned_stream(desk: Desk, change: Change, task_id: str, owners: dict[s
 
 def _task_update(change: Change, task_id: str, stream: str) -> Update:
     old, new = change.old, change.new
-    moved = change.sk == _TASK and any(old.get(name) != new[name] for name in ("state", "attempt"))
+    # What was stopped has its result later than its state.
+    moved = change.sk == _TASK and (
+        any(old.get(name) != new[name] for name in ("state", "attempt"))
+        or ("result" in new and "result" not in old)
+    )
     content: dict[str, Any] = {"attempt": new.get("attempt")}
     if moved:
         content = {"task": summary(new, [], change.at_ms)}

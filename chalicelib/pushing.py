@@ -27,7 +27,7 @@ from chalicelib.tasks import RUNNING
 from chalicelib.timeframes import iso
 from chalicelib.topics import topic_of
 from chalicelib.updates import CANDLE, PRICE, PROGRESS, STATE, Update, coalesced, decode
-from chalicelib.viewing import summary
+from chalicelib.viewing import recounted, summary
 from chalicelib.wiring import Desk
 
 #: Between two updates of a topic.
@@ -152,22 +152,33 @@ async def _send_to_all(
         except CallFailed as error:
             return error
 
+    async def hang_up(connection_id: str) -> CallFailed | None:
+        try:
+            await desk.connections.hang_up(connection_id, stream)
+        except CallFailed as error:
+            return error
+        return None
+
     outcomes = await means.together([send(listener) for listener in listeners])
-    errors = [outcome for outcome in outcomes if isinstance(outcome, CallFailed)]
+    errors = {
+        listener: outcome
+        for listener, outcome in zip(listeners, outcomes, strict=True)
+        if isinstance(outcome, CallFailed)
+    }
     count("MessagesSent", outcomes.count(True))
     count("ConnectionsGone", outcomes.count(False))
     count("SendsFailed", len(errors))
-    if errors:
-        log(
-            "sends_failed",
-            level="warning",
-            topic=str(topic_of(stream)),
-            failed=len(errors),
-            of=len(listeners),
-            error=errors[0].detail,
-        )
+    if not errors:
+        return
+    first = next(iter(errors.values()))
+    about = {"topic": str(topic_of(stream)), "of": len(listeners)}
+    log("sends_failed", level="warning", failed=len(errors), error=first.detail, **about)
     if len(errors) == len(listeners):
-        raise errors[0]
+        raise first
+    # It may be the topic's last update: then no higher number would ever tell them of their loss.
+    left = [error for error in await means.together([hang_up(each) for each in errors]) if error]
+    if left:
+        log("hang_ups_failed", level="warning", failed=len(left), error=left[0].detail, **about)
 
 
 async def _content(
@@ -191,14 +202,16 @@ async def _content(
 
 
 async def _view(desk: Desk, update: Update) -> dict[str, Any] | None:
-    """The task as the update says it was or, of its progress, as it is now.
+    """The task as the update says it was, with what is counted now.
 
     None for progress of a task that has moved on since: its state is an update of its own, and in
     the queue behind this one.
     """
     if update.kind == STATE:
         view: dict[str, Any] = update.content["task"]
-        return view
+        if view["result"] is not None or not view["units"]["total"]:
+            return view
+        return recounted(view, await desk.tasks.read_progs(update.about, 0))
     meta, progs = await desk.tasks.read_with_progs(update.about, desk.now_ms())
     if meta is None or meta["state"] != RUNNING or meta["attempt"] != update.content["attempt"]:
         return None

@@ -123,6 +123,24 @@ def summary(meta: Item, progs: list[Item], now_ms: int, pause: Item | None = Non
     }
 
 
+def recounted(view: Item, progs: list[Item]) -> Item:
+    """A summary made without PROG items, with what these have counted."""
+    about = {"attempt": view["attempt"], "total_units": view["units"]["total"]}
+    counts = totals(about, progs)
+    total, counted = counts["units"], counts["succeeded"] + counts["failed"]
+    return {
+        **view,
+        "progress": tasks.progress(view["status"], total, counted),
+        "units": {
+            "total": total,
+            "succeeded": counts["succeeded"],
+            "failed": counts["failed"],
+            "remaining": total - counted,
+        },
+        "candles": counts["candles"],
+    }
+
+
 def _message(
     meta: Item, progs: list[Item], total: int, counted: int, now_ms: int, pause: Item | None
 ) -> str:

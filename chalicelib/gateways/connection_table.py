@@ -252,6 +252,17 @@ class ConnectionTable(ItemTable):
             return False
         return True
 
+    async def hang_up(self, connection_id: str, stream: str | None = None) -> None:
+        """Close a connection, which its client notices, and forget it."""
+        try:
+            await self._call(
+                "apigatewaymanagementapi", "DeleteConnection", ConnectionId=connection_id
+            )
+        except CallFailed as failed:
+            if failed.code not in _GONE:
+                raise
+        await self.close(connection_id, stream)
+
     # --- shared -----------------------------------------------------------------------------
 
     async def _rows(self, pk: str, now_ms: int, prefix: str = "") -> list[Row]:

@@ -2,8 +2,8 @@
 
 Why not botocore: loading it and its service models takes most of a cold start, and the API makes
 three small calls (docs/adr/0002). Only what our gateways call is spoken here: DynamoDB and SQS
-(AWS JSON 1.0) and PostToConnection. A test signs generated requests with botocore's own signer and
-compares.
+(AWS JSON 1.0), PostToConnection and DeleteConnection. A test signs generated requests with
+botocore's own signer and compares.
 
 Sources: AWS General Reference, "Create a signed AWS API request"; DynamoDB API Reference,
 "Low-level API"; SQS Developer Guide, "AWS JSON protocol".
@@ -90,6 +90,8 @@ class SignedCalls:
         root = self._root(service)
         if service == "apigatewaymanagementapi":
             path = f"/@connections/{quote(parameters['ConnectionId'], safe='')}"
+            if operation == "DeleteConnection":
+                return "DELETE", root + path, {}, b""
             return "POST", root + path, {}, parameters["Data"]
         if service == "scheduler":
             return _scheduler_request(root, operation, parameters)

@@ -231,10 +231,13 @@ def test_an_error_of_a_rest_service_is_named_by_its_header(
 
 
 def test_gone_connection_is_named_so(server: type[Script], calls: SignedCalls) -> None:
-    server.answers = [(410, {}), (200, {})]
+    server.answers = [(410, {}), (200, {}), (204, {})]
     with pytest.raises(CallFailed) as failed:
         run(calls("apigatewaymanagementapi", "PostToConnection", ConnectionId="a=", Data=b"x"))
     assert failed.value.code == "GoneException"
     run(calls("apigatewaymanagementapi", "PostToConnection", ConnectionId="a=", Data=b"x"))
     assert server.seen[1][0] == "/@connections/a%3D"
     assert server.seen[1][2] == b"x"
+    run(calls("apigatewaymanagementapi", "DeleteConnection", ConnectionId="a="))
+    assert server.methods == ["POST", "POST", "DELETE"]
+    assert (server.seen[2][0], server.seen[2][2]) == ("/@connections/a%3D", b"")

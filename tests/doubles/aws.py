@@ -54,18 +54,28 @@ class Hook:
 
 @dataclass
 class Sockets:
-    """WebSocket connections: `gone` ones answer 410; `sent` holds (connection, text)."""
+    """WebSocket connections: `gone` ones answer 410; `sent` holds (connection, text).
+
+    `hung_up`: those that were closed from our side; they are gone, too.
+    """
 
     gone: set[str] = field(default_factory=set)
+    hung_up: list[str] = field(default_factory=list)
     sent: list[tuple[str, str]] = field(default_factory=list)
 
     def apply(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
         service = "apigatewaymanagementapi"
-        if operation != "PostToConnection" or set(parameters) != {"ConnectionId", "Data"}:
+        taken = {"PostToConnection": {"ConnectionId", "Data"}, "DeleteConnection": {"ConnectionId"}}
+        if set(parameters) != taken.get(operation):
             raise NotImplementedError(operation)
-        connection_id, data = parameters["ConnectionId"], parameters["Data"]
+        connection_id = parameters["ConnectionId"]
         if connection_id in self.gone:
             raise CallFailed(service, operation, "GoneException", "")
+        if operation == "DeleteConnection":
+            self.hung_up.append(connection_id)
+            self.gone.add(connection_id)
+            return {}
+        data = parameters["Data"]
         if len(data) > _MOST_FRAME_BYTES:
             raise CallFailed(service, operation, "PayloadTooLargeException", "")
         self.sent.append((connection_id, data.decode()))

@@ -170,6 +170,10 @@ TROUBLES: dict[str, tuple[Trouble, ...]] = {
         ),
         *_DROPPED,
     ),
+    "apigatewaymanagementapi.DeleteConnection": (
+        *_codes("ForbiddenException", "GoneException", "LimitExceededException"),
+        *_DROPPED,
+    ),
 }
 
 #: Modules that only hand a call on: naming them would tell nothing.

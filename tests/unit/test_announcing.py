@@ -58,16 +58,17 @@ def test_every_state_is_queued_in_order_with_the_task_as_it_was(
     run(announce(desk, changes()))
     for stream in ("tasks", f"task:{task_id}"):
         told = [update for update in queued() if update.stream == stream]
-        assert [update.kind for update in told] == ["state"] * 5
+        assert [update.kind for update in told] == ["state"] * 6
         views = [update.content["task"] for update in told]
         assert [(view["attempt"], view["status"]) for view in views] == [
             (1, "pending"),
             (1, "cancelled"),
+            (1, "cancelled"),  # with its result
             (2, "pending"),
             (2, "running"),
             (2, "completed"),
         ]
-        assert [view["progress"] for view in views] == [0, 0, 0, 0, 100]
+        assert [view["progress"] for view in views] == [0, 0, 0, 0, 0, 100]
 
 
 def test_progress_is_only_named_once_a_batch(run, desk, fleet, changes, listen, queued) -> None:

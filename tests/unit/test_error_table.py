@@ -84,6 +84,7 @@ LEAST_SITES, LEAST_CASES = 120, 1_700
 QUEUES = ("plan", "urgent", "work", "bury", "webhooks", "push")
 
 PUSH = "apigatewaymanagementapi.PostToConnection"
+HANG_UP = "apigatewaymanagementapi.DeleteConnection"
 #: What is kept silent on purpose: (last function, operation) -> why.
 SILENT = {
     ("sqs_queue.SqsQueue.retry_later", "sqs.ChangeMessageVisibility"): (
@@ -91,6 +92,9 @@ SILENT = {
     ),
     ("connection_table.ConnectionTable.send", PUSH): (
         "GoneException is the documented answer for a closed connection: its rows are deleted"
+    ),
+    ("connection_table.ConnectionTable.hang_up", HANG_UP): (
+        "GoneException says that the connection is closed already, as it was to be"
     ),
 }
 
@@ -674,7 +678,8 @@ def a_promise_that_is_broken(life: Life) -> None:
 
 
 def sockets(life: Life) -> None:
-    """Two listen to a task, one of them with a ticket; one goes without a word."""
+    """Two listen to a task, one of them with a ticket; one goes without a word. A third cannot be
+    reached, and is hung up on."""
     desk = life.bench
     task_id = life.start()
     ticket = life.ask("POST", "/ws-ticket").json_body["ticket"]
@@ -702,6 +707,14 @@ def sockets(life: Life) -> None:
     life.settle()
     life.market_stream()
     life.settle()
+    life.socket("connect", lambda: connecting.connect(desk, "three"))
+    _say(life, "three", json.dumps({"action": "subscribe", "topics": ["prices:BTCUSDT"]}))
+    hook = Always(_named(PUSH, "'three'"), "LimitExceededException")
+    life.aws.hooks.append(hook)
+    life.prices()
+    life.market_stream()
+    life.settle()
+    life.aws.hooks.remove(hook)
     _say(life, "one", '{"action": "unsubscribe", "topics": ["tasks"]}')
     life.socket("disconnect", lambda: connecting.disconnect(desk, "one"))
     # And nobody is left to hear of this.

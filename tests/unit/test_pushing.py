@@ -14,12 +14,16 @@ import pytest
 
 from chalicelib import connecting, metrics
 from chalicelib.announcing import announce
+from chalicelib.cancelling import cancel_task
 from chalicelib.changes import change_of
+from chalicelib.finishing import fail_task
 from chalicelib.gateways.connection_table import LIFE_SECONDS
 from chalicelib.pushing import PAUSE_MS, Means, push_batch
+from chalicelib.retrying import retry_task
 from chalicelib.submitting import submit_collection
 from chalicelib.tasks import TERMINAL
 from chalicelib.together import together
+from chalicelib.viewing import view_task
 from tests.doubles.aws import Called, Hook
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.faults import Refuse
@@ -132,6 +136,44 @@ def test_progress_is_read_when_it_is_pushed(run, pushes, bench, fleet) -> None:
     assert last["task"]["message"].startswith("Collected data for")
 
 
+@pytest.mark.parametrize("end", ["cancelled", "failed"])
+def test_a_stopped_task_and_its_retry_are_told_with_what_was_counted(
+    run, pushes, bench, fleet, end
+) -> None:
+    task_id = run(submit_collection(bench, BODY, "me", "r"))
+    run(fleet.plan())
+    run(fleet.collect(1))
+    run(pushes.announce())
+    run(pushes.push_all())
+    run(pushes.client("c", f"task:{task_id}"))
+    if end == "cancelled":
+        run(cancel_task(bench, task_id))
+    else:
+        meta = run(bench.tasks.read(task_id, bench.now_ms()))
+        run(fail_task(bench, meta, "DEADLINE_EXCEEDED", ""))
+    run(pushes.announce())
+    run(pushes.push_all())
+    views = [update["task"] for update in of_type(pushes.heard("c"), "update")]
+    assert [view["status"] for view in views] == [end, end]
+    shown = run(view_task(bench, task_id))
+    for name, told in views[-1].items():
+        assert told == shown[name], name
+    assert shown["units"]["succeeded"] == 2
+    run(retry_task(bench, task_id))
+    run(fleet.plan())
+    run(pushes.announce())
+    run(pushes.push_all())
+    run(fleet.settle())
+    run(pushes.announce())
+    run(pushes.push_all())
+    views = [update["task"] for update in of_type(pushes.heard("c"), "update")]
+    states = dict.fromkeys(view["status"] for view in views)
+    assert list(states) == [end, "pending", "running", "completed"]
+    progress = [view["progress"] for view in views]
+    assert progress == sorted(progress)
+    assert progress[0] == 50
+
+
 def test_progress_of_a_task_that_has_moved_on_says_nothing(run, pushes, bench, fleet, aws) -> None:
     task_id = run(submit_collection(bench, BODY, "me", "r"))
     run(fleet.plan())
@@ -232,25 +274,44 @@ def test_a_topic_that_nobody_listens_to_any_more_is_not_announced(
     assert run(bench.connections.listened("market", clock())) == set()
 
 
-def test_who_some_could_not_reach_sees_a_hole_and_asks_again(
+def test_who_alone_could_not_be_reached_is_hung_up_on(
     run, pushes, bench, aws, clock, known
+) -> None:
+    """It may have been the topic's last update, behind which no number tells of the loss."""
+    for name in ("one", "two", "three"):
+        run(pushes.client(name, "prices:BTCUSDT"))
+    aws.hooks.append(Refuse(POST))
+    for price in (1, 2):
+        run(bench.market.write_prices({"BTCUSDT": str(price)}, clock()))
+        run(pushes.announce())
+        run(pushes.push_all())
+    (lost,) = aws.sockets.hung_up
+    assert of_type(pushes.heard(lost), "update") == []
+    assert not [row for row in aws.items("connections") if lost in str(row)]
+    for name in {"one", "two", "three"} - {lost}:
+        updates = of_type(pushes.heard(name), "update")
+        assert [(update["sequence"], update["price"]) for update in updates] == [(1, 1), (2, 2)]
+
+
+def test_who_cannot_even_be_hung_up_on_goes_on_listening(
+    run, pushes, bench, aws, clock, known, capsys
 ) -> None:
     for name in ("one", "two"):
         run(pushes.client(name, "prices:BTCUSDT"))
+    aws.hooks += [Refuse(POST), Refuse("apigatewaymanagementapi.DeleteConnection")]
     listeners = {name: Listener("prices:BTCUSDT") for name in ("one", "two")}
-    for price in range(3):
-        if price == 1:
-            aws.hooks.append(Refuse(POST))
+    for price in range(2):
         run(bench.market.write_prices({"BTCUSDT": str(price)}, clock()))
         run(pushes.announce())
         run(pushes.push_all())
     for name, listener in listeners.items():
         for message in pushes.heard(name):
             listener.hear(message)
-    assert sorted(listener.holes for listener in listeners.values()) == [[], [(1, 3)]]
+    assert sorted(listener.holes for listener in listeners.values()) == [[], [(0, 2)]]
+    assert "hang_ups_failed" in capsys.readouterr().err
     run(pushes.say("one", "snapshot", "prices:BTCUSDT"))
     again = pushes.heard("one")[-1]
-    assert (again["type"], again["sequence"], again["price"]) == ("snapshot", 3, 2)
+    assert (again["type"], again["sequence"], again["price"]) == ("snapshot", 2, 1)
 
 
 def test_an_update_that_reaches_nobody_comes_again(run, pushes, bench, aws, clock, known) -> None:
