@@ -171,7 +171,7 @@ async def _send_to_all(
     if not errors:
         return
     first = next(iter(errors.values()))
-    about = {"topic": str(topic_of(stream)), "of": len(listeners)}
+    about: dict[str, Any] = {"topic": str(topic_of(stream)), "of": len(listeners)}
     log("sends_failed", level="warning", failed=len(errors), error=first.detail, **about)
     if len(errors) == len(listeners):
         raise first

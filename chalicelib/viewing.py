@@ -147,7 +147,7 @@ def _message(
     if meta["state"] in tasks.ACTIVE and pause and pause["paused_until"] > now_ms:
         return f"Waiting for the exchange until {iso(pause['paused_until'])}"
     latest = max(
-        (prog for prog in progs if "last_at" in prog),
+        (prog for prog in _of_attempt(meta, progs) if "last_at" in prog),
         key=lambda prog: prog["last_at"],
         default=None,
     )
@@ -166,10 +166,15 @@ def _eta(meta: Item, total: int, counted: int, now_ms: int) -> int | None:
     return int(-(-(now_ms - meta["started_at"]) * (total - counted) // (fresh * 1000)))
 
 
+def _of_attempt(meta: Item, progs: list[Item]) -> list[Item]:
+    """The PROG items that this attempt has opened: the rest still tell of those before it."""
+    return [prog for prog in progs if prog["attempt"] == meta["attempt"]]
+
+
 async def _failures(desk: Desk, meta: Item, progs: list[Item]) -> list[Item]:
     """Up to MOST_FAILURES failed units with their reasons."""
     failures: list[Item] = []
-    for prog in progs:
+    for prog in _of_attempt(meta, progs):
         reasons = {
             unit: name[2:]
             for name, failed in prog.items()

@@ -63,7 +63,7 @@ class ProgItems(ItemTable):
                 return old if same else None
             failed = failed_units(old)
             kept = old.get("done", set()) - failed
-            clear = [name for name in old if name.startswith(("f_", "d_"))]
+            clear = [name for name in old if name.startswith(("f_", "d_", "last_"))]
             clear += [] if kept else ["done"]
             names = {"#state": "state", "#ttl": "ttl"}
             names.update({f"#c{at}": name for at, name in enumerate(clear)})

@@ -59,6 +59,19 @@ def test_a_waiting_retry_shows_no_failure_of_the_attempt_before(run, desk, part_
     view = run(view_task(desk, part_failed))
     assert (view["status"], view["units"]["remaining"]) == ("pending", 2)
     assert view["completed_at"] is None
+    assert view["failures"] == []
+
+
+def test_a_retry_tells_only_of_what_it_did_itself(run, bench, fleet, exchange) -> None:
+    task_id = run(submit_collection(bench, BODY, "me", "r"))
+    exchange.refused = dict.fromkeys(exchange.symbols, "INVALID_SYMBOL")
+    run(fleet.settle())
+    assert run(view_task(bench, task_id))["failures"]
+    run(retry_task(bench, task_id))
+    run(fleet.plan())
+    view = run(view_task(bench, task_id))
+    assert (view["status"], view["units"]["failed"], view["failures"]) == ("running", 0, [])
+    assert not view["message"].startswith("Collected")
 
 
 def test_a_retry_of_several_prog_items_ends_only_with_the_last_of_them(
