@@ -66,8 +66,7 @@ def fire(schedule: Item, at_ms: int, last_is_active: bool) -> Item | None:
     """
     if at_ms // _MINUTE_MS <= schedule["accounted_until"] // _MINUTE_MS:
         return None
-    # A rate's clock is EventBridge's: what came a little late for ours was not missed.
-    missed, _ = _until(schedule, at_ms - (PATIENCE_MS if _is_rate(schedule) else 1))
+    missed, _ = _until(schedule, at_ms - _tolerance_ms(schedule))
     return _run(_decided_until(_counted(schedule, missed), at_ms), at_ms, last_is_active)
 
 
@@ -78,8 +77,11 @@ def make_up(schedule: Item, now_ms: int, last_is_active: bool) -> Item | None:
     if not missed:
         return None
     # Whatever keeps EventBridge from firing, what it knows of this schedule is written anew; a rate
-    # may then begin anew too.
-    until = now_ms if _is_rate(schedule) else latest
+    # may then begin anew too. So all its runs up to now are decided here, those too that might have
+    # come within the patience: the fence turns them away from now on.
+    until = latest
+    if _is_rate(schedule):
+        until, (missed, latest) = now_ms, _until(schedule, now_ms)
     after = {**_decided_until(_counted(schedule, missed), until), "synced_rev": 0}
     return _run(after, latest, last_is_active) if schedule["catch_up"] else after
 
@@ -176,6 +178,15 @@ def _until(schedule: Item, until_ms: int) -> tuple[int, int]:
         latest, count = following, count + 1
         following = _next(schedule, latest)
     return count, latest
+
+
+def _tolerance_ms(schedule: Item) -> int:
+    """How much earlier than our clock has it a run may fire. A rate's clock is EventBridge's: what
+    came a little off for ours was not missed. More than half its interval would hide every one."""
+    expression = cron.parse(schedule["expression"])
+    if isinstance(expression, cron.Rate):
+        return min(PATIENCE_MS, expression.every_ms // 2)
+    return 1
 
 
 def _is_rate(schedule: Item) -> bool:

@@ -409,6 +409,45 @@ def test_a_rate_that_was_told_anew_may_begin_anew_without_missing_runs(
     assert office.view()["runs"] == {"started": 2, "skipped": 0, "missed": 1}
 
 
+@pytest.mark.parametrize("expression", ["cron(* * * * ? *)", "rate(1 minute)", "rate(3 minutes)"])
+def test_a_run_that_is_lost_between_two_that_come_is_counted(
+    office: Office, expression: str
+) -> None:
+    office.make(expression=expression, overlap="skip")
+    every_ms = 3 * MINUTE_MS if "3" in expression else MINUTE_MS
+    started = office.clock() // MINUTE_MS * MINUTE_MS if "cron" in expression else office.clock()
+    for number in range(2, 21, 2):
+        office.clock.advance_to(started + number * every_ms)
+        office.fire(office.clock())
+    runs = office.view()["runs"]
+    assert (runs["missed"], runs["started"] + runs["skipped"]) == (10, 10)
+
+
+@pytest.mark.parametrize("minutes", [1, 2])
+def test_an_outage_of_a_rate_is_counted_up_to_the_moment_it_begins_anew(
+    office: Office, minutes: int
+) -> None:
+    office.make(expression=f"rate({minutes} minute{'s' * (minutes > 1)})")
+    office.clock.advance(5000)  # the watch comes just after the runs were due
+    for _ in range(60):
+        office.clock.advance(MINUTE_MS)
+        office.watch()
+    assert office.view()["runs"] == {"started": 0, "skipped": 0, "missed": 60 // minutes}
+
+
+def test_a_firing_that_was_counted_as_missed_makes_no_task_when_it_comes_after_all(
+    office: Office,
+) -> None:
+    office.make(expression="rate(2 minutes)")
+    second_ms = office.clock() + 4 * MINUTE_MS
+    office.clock.advance_to(second_ms + 1)
+    office.watch()  # the first run is missed, so the rate begins anew, after the second
+    office.fire(second_ms)
+    assert office.tasks() == []
+    assert office.view()["runs"] == {"started": 0, "skipped": 0, "missed": 2}
+    assert office.view()["next_run_at"] == iso(second_ms + 1 + 2 * MINUTE_MS)
+
+
 def test_what_eventbridge_lost_is_told_again_when_a_run_is_missed(office: Office) -> None:
     office.make()
     office.aws.scheduler.schedules.clear()
