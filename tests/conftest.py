@@ -14,6 +14,7 @@ from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange
 from tests.doubles.fleet import Fleet
+from tests.doubles.settings import doubled_settings
 
 
 @pytest.fixture
@@ -23,25 +24,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings(
-        exchange_url="http://exchange.test",
-        tasks_table="tasks",
-        market_table="market",
-        connections_table="connections",
-        audit_table="audit",
-        candles_bucket="candles",
-        plan_queue_url="https://queues.test/plan",
-        urgent_queue_url="https://queues.test/urgent",
-        work_queue_url="https://queues.test/work",
-        dead_letter_queue_url="https://queues.test/dead-letters",
-        stream_failure_queue_url="https://queues.test/stream-failures",
-        ws_endpoint="https://sockets.test",
-        schedule_group="group",
-        push_queue_url="https://queues.test/push",
-        event_bus="bus",
-        webhook_queue_url="https://queues.test/webhooks",
-        webhook_dead_letter_queue_url="https://queues.test/webhook-dead-letters",
-    )
+    return doubled_settings()
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from typing import Any
 
 from chalicelib import batches, recording, schedules, sweeping, tasks, watching_schedules, wiring
 from chalicelib.requests import CollectionRequest
-from chalicelib.settings import Settings
 from chalicelib.wiring import Bench
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange
+from tests.doubles.settings import doubled_settings
 from tests.simulation.checks import Violation, check_history, check_outstanding
 from tests.simulation.faults import Faults
 from tests.simulation.people import Person
@@ -60,21 +60,7 @@ class World:
         self._besides = Random(self.seed ^ 0xBE51DE)
         self.faults = Faults(self.random)
         self.clock = Clock()
-        self.settings = Settings(
-            exchange_url="http://exchange.test",
-            tasks_table="tasks",
-            market_table="market",
-            connections_table="connections",
-            audit_table="audit",
-            candles_bucket="candles",
-            plan_queue_url="https://queues.test/plan",
-            urgent_queue_url="https://queues.test/urgent",
-            work_queue_url="https://queues.test/work",
-            dead_letter_queue_url="https://queues.test/dead",
-            stream_failure_queue_url="https://queues.test/stream-failures",
-            event_bus="bus",
-            webhook_queue_url="https://queues.test/webhooks",
-            webhook_dead_letter_queue_url="https://queues.test/webhook-dead-letters",
+        self.settings = doubled_settings(
             backfill_candles=3,
             collect_timeout_seconds=30,
             low_priority_patience_seconds=self.random.choice((60, 3600)),

@@ -44,7 +44,6 @@ from chalicelib.changes import change_of
 from chalicelib.errors import CallFailed, CollectorError
 from chalicelib.gateways import audit_exports
 from chalicelib.requests import CollectionRequest
-from chalicelib.settings import Settings
 from chalicelib.timeframes import iso
 from chalicelib.together import together
 from chalicelib.webhooks import Answer
@@ -64,6 +63,7 @@ from tests.doubles.exchange import Exchange
 from tests.doubles.faults import Meanwhile, is_update_of
 from tests.doubles.fleet import Crash
 from tests.doubles.senders import Sender
+from tests.doubles.settings import doubled_settings
 from tests.simulation.checks import check_history
 from tests.simulation.small import small_plans
 
@@ -104,29 +104,13 @@ class Life:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.settings = Settings(
-            exchange_url="http://exchange.test",
-            tasks_table="tasks",
-            market_table="market",
-            connections_table="connections",
-            audit_table="audit",
-            candles_bucket="candles",
-            plan_queue_url="https://queues.test/plan",
-            urgent_queue_url="https://queues.test/urgent",
-            work_queue_url="https://queues.test/work",
-            dead_letter_queue_url="https://queues.test/dead",
-            stream_failure_queue_url="https://queues.test/stream-failures",
-            event_bus="bus",
-            webhook_queue_url="https://queues.test/webhooks",
-            webhook_dead_letter_queue_url="https://queues.test/webhook-dead-letters",
-            push_queue_url="https://queues.test/push",
-            schedule_group="group",
+        self.settings = doubled_settings(
             backfill_candles=3,
             retention_seconds=RETENTION_SECONDS,  # longer than any error delays a story
             audit_retention_days=5,  # so many days does the first export look back
         )
         self.aws = Aws.for_settings(self.clock, self.settings)
-        self.aws.dynamodb.copies = False  # our gateways build what they send, and only read answers
+        self.aws.dynamodb.careful = False  # our gateways build what they send and only read answers
         self.exchange = Exchange(self.clock)
         self.loop = SimulatedLoop(self.clock)
         self.bench = wiring.bench_over(self.aws, self.settings, self.clock, self.exchange)  # type: ignore[arg-type]

@@ -29,6 +29,7 @@ from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.faults import Refuse
 from tests.doubles.fleet import Crash, Fleet
 from tests.doubles.listener import Listener
+from tests.doubles.settings import doubled_settings
 
 BODY = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1h", "1d"]}
 CLIENTS = 20
@@ -463,7 +464,7 @@ def _play(seed: int) -> None:
     from tests.doubles.exchange import Exchange
 
     clock, chance = Clock(), random.Random(seed)
-    chosen = _settings()
+    chosen = doubled_settings()
     aws = Aws.for_settings(clock, chosen)
     bench = wiring.bench_over(aws, chosen, clock, Exchange(clock))  # type: ignore[arg-type]
     pushes, fleet = Pushes(aws, bench), Fleet(aws, bench)
@@ -548,22 +549,6 @@ def _check_that_snapshots_hold_what_their_number_says(aws) -> None:
                 assert update["price"] <= snapshot["price"]
 
 
-def _settings():
-    from chalicelib.settings import Settings
+def doubled_settings():
 
-    return Settings(
-        exchange_url="http://exchange.test",
-        tasks_table="tasks",
-        market_table="market",
-        connections_table="connections",
-        audit_table="audit",
-        candles_bucket="candles",
-        plan_queue_url="https://queues.test/plan",
-        urgent_queue_url="https://queues.test/urgent",
-        work_queue_url="https://queues.test/work",
-        dead_letter_queue_url="https://queues.test/dead",
-        stream_failure_queue_url="https://queues.test/failures",
-        webhook_queue_url="https://queues.test/webhooks",
-        webhook_dead_letter_queue_url="https://queues.test/webhook-dead",
-        push_queue_url="https://queues.test/push",
-    )
+    return doubled_settings()

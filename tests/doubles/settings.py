@@ -1,0 +1,31 @@
+"""Settings under which everything is at hand that `Aws.for_settings` makes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalicelib.settings import Settings
+
+
+def doubled_settings(**own: Any) -> Settings:
+    """`own`: fields that are to have other values."""
+    names = {
+        "exchange_url": "http://exchange.test",
+        "tasks_table": "tasks",
+        "market_table": "market",
+        "connections_table": "connections",
+        "audit_table": "audit",
+        "candles_bucket": "candles",
+        "plan_queue_url": "https://queues.test/plan",
+        "urgent_queue_url": "https://queues.test/urgent",
+        "work_queue_url": "https://queues.test/work",
+        "dead_letter_queue_url": "https://queues.test/dead-letters",
+        "stream_failure_queue_url": "https://queues.test/stream-failures",
+        "ws_endpoint": "https://sockets.test",
+        "schedule_group": "group",
+        "push_queue_url": "https://queues.test/push",
+        "event_bus": "bus",
+        "webhook_queue_url": "https://queues.test/webhooks",
+        "webhook_dead_letter_queue_url": "https://queues.test/webhook-dead-letters",
+    }
+    return Settings(**{**names, **own})
