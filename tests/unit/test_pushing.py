@@ -547,8 +547,3 @@ def _check_that_snapshots_hold_what_their_number_says(aws) -> None:
         for update in of_type(prices, "update"):
             if update["sequence"] <= snapshot["sequence"]:
                 assert update["price"] <= snapshot["price"]
-
-
-def doubled_settings():
-
-    return doubled_settings()
