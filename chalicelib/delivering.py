@@ -7,10 +7,23 @@
       └── the last try failed ─────────────────┴──> failed, and among the dead letters
 
 A dead letter that somebody puts back into the queue gets one more try.
+
+The stream may tell of an event twice, and SQS may hand out a message twice, so there may be several
+copies of one delivery. Their tries are one series: a try is claimed before it is made, and the
+message that made it carries the delivery on. Until the next try is due the other copies are
+acknowledged; from then on whichever comes first carries on, so that none has to be relied on.
+
+A dead letter that is put back holds the same words as a late copy and has, like it, an id of its
+own. What tells them apart is when they were queued: a copy before the event was given up, a dead
+letter after it, because SQS counts the sending of a message anew where it is moved and it was sent
+at the end of the last try in any case. A copy that the stream queues in the moment between looking
+whether the event was given up and that happening is taken for a dead letter, and so sent once more
+under the same id: the receiver has been told to expect that, and nothing is lost.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any, Protocol
 
@@ -20,6 +33,11 @@ from chalicelib.webhooks import Answer, HookMessage, Webhook
 from chalicelib.wiring import Desk
 
 MOST_ERROR = 200
+#: No try lasts longer: the timeout of the function. A message whose function died returns later,
+#: after the queue's visibility timeout, so its claim has lapsed by then.
+CLAIM_MS = 60_000
+#: How much the clocks of two functions may differ.
+_SKEW_MS = 1_000
 
 
 class Sender(Protocol):
@@ -29,6 +47,7 @@ class Sender(Protocol):
 async def deliver(desk: Desk, sender: Sender, record: dict[str, Any]) -> bool:
     """Deliver one queue record's event; False where it is to come back.
 
+    A record that is acknowledged unsent was delivered, or is a copy that another one stands for.
     Raises PoisonMessage, or CallFailed where the outcome could not be written down: the event then
     comes, and may be sent, again.
     """
@@ -39,10 +58,45 @@ async def deliver(desk: Desk, sender: Sender, record: dict[str, Any]) -> bool:
             log("webhook_gone", level="warning")
             return True
         noted = await desk.hooks.delivery(message)
-        if noted.get("state") == webhooks.DELIVERED:
+        now_ms = desk.now_ms()
+        if _is_over(record, noted):
             return True
+        if now_ms < noted.get("next_at", 0) - _SKEW_MS:
+            return await _leave(desk, record, noted, now_ms)
+        carrier, until_ms = record["messageId"], now_ms + CLAIM_MS
+        if not await desk.hooks.claim(message, noted, carrier, now_ms, until_ms):
+            return await _leave(desk, record, await desk.hooks.delivery(message), now_ms)
         answer = await _send(desk, sender, hook, message)
         return await _settle(desk, record, message, answer, noted)
+
+
+def _is_over(record: dict[str, Any], noted: dict[str, Any]) -> bool:
+    """Whether nothing is left to do for a record: it is no dead letter that was put back."""
+    if noted.get("state") == webhooks.FAILED:
+        return bool(_sent_at(record) < noted["last_at"])
+    return bool(noted.get("state") == webhooks.DELIVERED)
+
+
+async def _leave(desk: Desk, record: dict[str, Any], noted: dict[str, Any], now_ms: int) -> bool:
+    """Leave a delivery whose next try is not due, or that is being tried: True where others see
+    to it, False where the record is to come back for it.
+
+    The carrier comes back: SQS may hand it out early. So does what was queued while the delivery
+    is being tried; it may be the dead letter of that very try, put back at once.
+    """
+    is_carrier = noted.get("carrier") == record["messageId"]
+    if not is_carrier and not 0 < noted.get("claimed_at", 0) < _sent_at(record):
+        log("webhook_copy_dropped", tries=noted.get("tries"))
+        return True
+    wait = max(1, math.ceil((noted["next_at"] - now_ms) / 1000))
+    log("webhook_put_off", after_seconds=wait, tries=noted["tries"])
+    await desk.webhook_queue.retry_later(record["receiptHandle"], wait)
+    return False
+
+
+def _sent_at(record: dict[str, Any]) -> int:
+    """When SQS took a message, epoch ms."""
+    return int(record["attributes"]["SentTimestamp"])
 
 
 async def _send(desk: Desk, sender: Sender, hook: Webhook, message: HookMessage) -> Answer:
@@ -76,11 +130,15 @@ async def _settle(
         log("webhook_failed", level="warning", tries=tries, error=error)
         metrics.count("WebhookDeliveries", Outcome="failed")
         await desk.webhook_queue.bury(record["body"])
+        # As of before the burial, so that the dead letter counts as sent after the failure.
         await desk.hooks.note(message, webhooks.FAILED, tries, answer.status, error, now_ms)
         return True
     log("webhook_comes_back", after_seconds=wait, tries=tries, error=error)
     metrics.count("WebhookDeliveries", Outcome="retried")
-    await desk.hooks.note(message, webhooks.PENDING, tries, answer.status, error, now_ms)
+    carrier, next_at = record["messageId"], now_ms + wait * 1000
+    await desk.hooks.note(
+        message, webhooks.PENDING, tries, answer.status, error, now_ms, carrier, next_at
+    )
     await desk.webhook_queue.retry_later(record["receiptHandle"], wait)
     return False
 

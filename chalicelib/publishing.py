@@ -76,7 +76,11 @@ def detail_of(event: Event) -> Event:
 
 
 async def _enqueue(desk: Desk, details: list[Event]) -> None:
-    """Queue what tasks with a webhook want to hear; noted as pending before it is queued."""
+    """Queue what tasks with a webhook want to hear; noted as pending before it is queued.
+
+    What was delivered, or given up, when the stream tells of it once more is not queued again:
+    behind a failure it would look like a dead letter that somebody put back (delivering.py).
+    """
     tellable = [detail for detail in details if detail["action"] in webhooks.ACTIONS]
     hooks = await desk.hooks.read_many(_task_id(detail) for detail in tellable)
     messages = []
@@ -84,9 +88,8 @@ async def _enqueue(desk: Desk, details: list[Event]) -> None:
         task_id = _task_id(detail)
         if task_id in hooks and detail["action"] in hooks[task_id]["events"]:
             messages.append(HookMessage(task_id, detail["seq"], detail))
-    for message in messages:
-        await desk.hooks.open(message, desk.now_ms())
-    await desk.webhook_queue.send(messages)
+    due = [message for message in messages if await desk.hooks.open(message, desk.now_ms())]
+    await desk.webhook_queue.send(due)
     for task_id in {message.task_id for message in messages}:
         await desk.hooks.keep(hooks[task_id], desk.now_ms())
 

@@ -14,19 +14,22 @@ from typing import Any
 
 import pytest
 
-from chalicelib import webhooks, wiring
+from chalicelib import delivering, webhooks, wiring
 from chalicelib.batches import deliver_batch
 from chalicelib.delivering import webhook_view
+from chalicelib.errors import CallFailed
 from chalicelib.gateways.webhook_sender import WebhookSender
 from chalicelib.publishing import publish
 from chalicelib.submitting import submit_collection
 from chalicelib.viewing import view_task
 from chalicelib.webhooks import Answer
-from infra import storage
+from infra import functions, storage
 from infra.package import ROOT
-from tests.doubles.faults import LoseAnswer, Refuse
+from tests.doubles.faults import Meanwhile, Refuse, is_update_of
+from tests.doubles.fleet import Crash
 from tests.doubles.receiver import receiving
 from tests.doubles.senders import Sender
+from tests.doubles.sqs import Message
 
 SECRET = "a-secret-of-thirty-two-letters-!"
 HOOK = {"url": "https://hooks.acme.com/in?token=t", "secret": SECRET}
@@ -284,13 +287,258 @@ def test_an_outcome_that_could_not_be_written_down_comes_again(
 def test_a_delivery_that_fails_for_good_is_buried_before_it_is_written_down(
     deliver, task_id, aws, clock, left, shown
 ) -> None:
-    aws.hooks.append(LoseAnswer("dynamodb.UpdateItem"))
-    deliver(Sender(Answer(404)))
+    refusing = Refuse("dynamodb.UpdateItem", 0)
+    aws.hooks.append(refusing)
+
+    class Sending(Sender):
+        async def send(self, url: str, headers: dict[str, str], body: bytes) -> Answer:
+            refusing.times = 1  # what comes after the try
+            return await super().send(url, headers, body)
+
+    deliver(Sending(Answer(404)))
     assert left() == (1, 1)
+    assert shown(task_id)["failed"] == 0
     clock.advance(3_600_000)
     deliver(Sender(Answer(404)))
     assert left()[0] == 0
     assert shown(task_id)["failed"] == 1
+
+
+# --- copies of one delivery ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def copy(run, desk, task_id, clock):
+    """Queue the event of `task_id` once more, as a stream batch that came again does."""
+
+    def copy() -> None:
+        clock.advance(1)
+        run(publish(desk, [event(task_id)]))
+        clock.advance(1)
+
+    return copy
+
+
+@pytest.fixture
+def put_back(aws, settings, clock):
+    """Put the oldest dead letter back, as a message move task does."""
+
+    def put_back() -> None:
+        clock.advance(1)
+        dead = aws.sqs.queues[settings.webhook_dead_letter_queue_url].messages.pop(0)
+        url = settings.webhook_queue_url
+        aws.sqs.apply("SendMessage", {"QueueUrl": url, "MessageBody": dead.body})
+        clock.advance(1)
+
+    return put_back
+
+
+@pytest.fixture
+def waiting(aws, settings):
+    return lambda: aws.sqs.queues[settings.webhook_queue_url].messages
+
+
+@pytest.mark.parametrize("copies", [1, 2, 5])
+def test_copies_share_one_series_of_tries_and_make_one_dead_letter(
+    deliver, task_id, copy, left, shown, clock, copies: int
+) -> None:
+    began, sender = clock(), Sender(*[Answer(503)] * 50)
+    for _ in range(copies):
+        copy()
+    while left()[0]:
+        deliver(sender)
+        clock.advance(1000)
+    assert len(sender.sent) == webhooks.MOST_TRIES
+    assert clock() - began > 3_600_000
+    assert left() == (0, 1)
+    assert (shown(task_id)["failed"], shown(task_id)["pending"]) == (1, 0)
+
+
+def test_a_batch_that_comes_again_because_its_totals_failed_makes_one_dead_letter(
+    run, desk, aws, task_id, settings, deliver, left, clock
+) -> None:
+    aws.hooks.append(Refuse("dynamodb.TransactWriteItems"))
+    with pytest.raises(CallFailed):
+        run(publish(desk, [event(task_id, 5)]))
+    run(publish(desk, [event(task_id, 5)]))
+    assert left() == (3, 0)
+    clock.advance(1)
+    sender = Sender(*[Answer(404)] * 3)
+    deliver(sender)
+    assert len(sender.sent) == len({headers["webhook-id"] for _, headers, _ in sender.sent}) == 2
+    assert left() == (0, 2)
+
+
+def test_a_copy_that_comes_while_the_next_try_is_awaited_is_acknowledged(
+    deliver, task_id, copy, left, clock
+) -> None:
+    deliver(Sender(Answer(503, retry_after="600")))
+    copy()
+    sender = Sender()
+    assert deliver(sender) == 1
+    assert (sender.sent, left()) == ([], (1, 0))
+    clock.advance(601_000)
+    deliver(sender)
+    assert (len(sender.sent), left()) == (1, (0, 0))
+
+
+def test_a_copy_takes_over_from_a_message_that_does_not_come_when_it_is_due(
+    deliver, task_id, copy, left, waiting, clock, shown
+) -> None:
+    sender = Sender(*[Answer(503, retry_after="600")] * 2)
+    deliver(sender)
+    waiting().clear()
+    clock.advance(600_000)
+    copy()
+    deliver(sender)
+    assert (len(sender.sent), left()) == (2, (1, 0))
+    clock.advance(601_000)
+    deliver(sender)
+    assert shown(task_id)["delivered"] == 1
+
+
+def test_a_message_that_comes_late_leaves_its_delivery_to_the_copy_that_took_over(
+    deliver, task_id, copy, left, waiting, clock
+) -> None:
+    sender = Sender(*[Answer(503, retry_after="600")] * 2)
+    deliver(sender)
+    [late] = waiting()
+    clock.advance(599_000)
+    late.visible_at += 120_000
+    copy()
+    clock.advance(1_000)
+    deliver(sender)
+    assert (len(sender.sent), left()) == (2, (2, 0))
+    clock.advance(121_000)
+    deliver(sender)
+    assert (len(sender.sent), left()) == (2, (1, 0))
+    assert waiting() != [late]
+
+
+def test_a_message_that_is_handed_out_early_waits_for_its_time_and_loses_no_try(
+    run, desk, deliver, task_id, left, waiting, clock
+) -> None:
+    sender = Sender(Answer(503, retry_after="600"))
+    deliver(sender)
+    waiting()[0].visible_at = clock()
+    assert deliver(sender) == 1
+    assert (len(sender.sent), left()) == (1, (1, 0))
+    [delivery] = run(desk.hooks.deliveries(task_id))
+    assert delivery["tries"] == 1
+    clock.advance(599_000)
+    assert deliver(sender) == 0
+    clock.advance(1_000)
+    assert deliver(sender) == 1
+    assert (len(sender.sent), left()) == (2, (0, 0))
+
+
+def test_a_copy_that_saw_the_same_at_the_same_time_does_not_send_it_too(
+    run, desk, aws, deliver, task_id, copy, left, settings
+) -> None:
+    copy()
+    first, second = aws.sqs.receive(settings.webhook_queue_url)
+    sender = Sender(Answer(404), Answer(404))
+
+    async def other() -> None:
+        assert await delivering.deliver(desk, sender, second)
+
+    aws.hooks.append(Meanwhile(is_update_of("HOOK#"), other))
+    assert run(delivering.deliver(desk, sender, first))
+    assert len(sender.sent) == 1
+    assert left()[1] == 1
+
+
+def test_a_function_that_died_in_a_try_is_followed_by_its_own_message(
+    run, desk, aws, deliver, task_id, copy, left, shown, clock, settings
+) -> None:
+    class Dying(Sender):
+        async def send(self, url: str, headers: dict[str, str], body: bytes) -> Answer:
+            raise Crash
+
+    [record] = aws.sqs.receive(settings.webhook_queue_url)
+    with pytest.raises(Crash):
+        run(delivering.deliver(desk, Dying(), record))
+    hidden_s = aws.sqs.queues[settings.webhook_queue_url].visibility_seconds
+    clock.advance(hidden_s * 1000)
+    deliver(Sender())
+    assert left() == (0, 0)
+    assert shown(task_id)["delivered"] == 1
+
+
+def test_a_claim_lasts_as_long_as_a_function_may_and_has_lapsed_when_its_message_returns(
+    settings,
+) -> None:
+    timeouts = functions.timeouts(settings)
+    queue = storage.queues(timeouts)["WebhookQueue"]["Properties"]
+    assert timeouts["deliver_webhook"] * 1000 <= delivering.CLAIM_MS
+    assert queue["VisibilityTimeout"] * 1000 > delivering.CLAIM_MS
+
+
+def test_a_copy_that_comes_after_the_failure_is_neither_sent_nor_buried_again(
+    deliver, task_id, copy, left, waiting, clock
+) -> None:
+    copy()
+    late = waiting()[1]
+    late.visible_at = clock() + 60_000
+    deliver(Sender(Answer(404)))
+    assert left() == (1, 1)
+    clock.advance(60_000)
+    sender = Sender(Answer(404))
+    assert deliver(sender) == 1
+    assert (sender.sent, left()) == ([], (0, 1))
+
+
+def test_a_dead_letter_is_tried_once_each_time_it_is_put_back_however_often_it_is_handed_out(
+    aws, deliver, task_id, put_back, left, clock, shown, settings
+) -> None:
+    deliver(Sender(Answer(404)))
+    clock.advance(86_400_000)
+    put_back()
+    [record] = aws.sqs.receive(settings.webhook_queue_url)
+    clock.advance(3_600_000)
+    sender = Sender(Answer(503), Answer(503))
+    deliver(sender)
+    assert (len(sender.sent), left()) == (1, (0, 1))
+    url = settings.webhook_queue_url
+    aws.sqs.queues[url].messages.append(
+        Message(record["messageId"], record["body"], _sent_at(record), clock(), False)
+    )
+    deliver(sender)
+    assert (len(sender.sent), left()) == (1, (0, 1))
+    put_back()
+    deliver(Sender())
+    assert left() == (0, 0)
+    assert shown(task_id)["delivered"] == 1
+
+
+def _sent_at(record: dict[str, Any]) -> int:
+    return int(record["attributes"]["SentTimestamp"])
+
+
+def test_a_dead_letter_that_is_put_back_before_its_failure_is_written_down_is_not_lost(
+    run, desk, aws, deliver, task_id, put_back, left, clock, shown, settings
+) -> None:
+    sender = Sender(Answer(404))
+    answers = []
+
+    async def meanwhile() -> None:
+        put_back()
+        [record] = aws.sqs.receive(settings.webhook_queue_url)
+        answers.append(await delivering.deliver(desk, sender, record))
+
+    [record] = aws.sqs.receive(settings.webhook_queue_url)
+    aws.hooks.append(Meanwhile(is_update_of("HOOK#"), meanwhile, number=2))
+    clock.advance(1)
+    assert run(delivering.deliver(desk, sender, record))
+    aws.sqs.delete(settings.webhook_queue_url, record["receiptHandle"])
+    assert (answers, len(sender.sent), left()) == ([False], 1, (1, 0))
+    clock.advance(delivering.CLAIM_MS)
+    deliver(sender)
+    assert (len(sender.sent), left()) == (2, (0, 0))
+    assert shown(task_id)["delivered"] == 1
+
+
+# --- others --------------------------------------------------------------------------------------
 
 
 def test_one_receivers_trouble_is_its_own(

@@ -396,6 +396,23 @@ def test_deliveries_are_pending_before_they_are_queued_and_a_repetition_keeps_wh
     assert [row["state"] for row in run(desk.hooks.deliveries(task_id))] == ["delivered"]
 
 
+@pytest.mark.parametrize(("status", "state"), [(204, "delivered"), (404, "failed")])
+def test_what_was_delivered_or_given_up_is_not_queued_again(
+    run, desk, aws, settings, clock, deliver, status: int, state: str
+) -> None:
+    task_id = run(submit_collection(desk, {**BODY, "webhook": HOOK}, "me", "r"))
+    ended = [{**_events(1)[0], "subject": f"task:{task_id}"}]
+    for _ in range(2):  # what is still to be delivered is queued each time
+        run(publish(desk, ended))
+    assert len(_queued(aws, settings)) == 2
+    clock.advance(1)
+    deliver(Sender(Answer(status)))
+    assert [row["state"] for row in run(desk.hooks.deliveries(task_id))] == [state]
+    assert _queued(aws, settings) == []
+    run(publish(desk, ended))
+    assert _queued(aws, settings) == []
+
+
 def test_characters_that_sqs_does_not_take_are_queued_all_the_same(
     run, desk, aws, settings
 ) -> None:
