@@ -161,6 +161,12 @@ def _converse(
         connection.sendall(whole[start : start + _PIECE])
     answer = http.client.HTTPResponse(_Reading(connection, deadline), method="POST")  # type: ignore[arg-type]
     answer.begin()
+    # RFC 9110, 15.2: any number of interim answers may come before the one that counts; begin()
+    # passes over 100 only. All through one response, whose buffer may hold the next one already.
+    # 101 ends the exchange of HTTP, so nothing may follow it.
+    while 100 <= answer.status < 200 and answer.status != 101:
+        answer.headers = None  # type: ignore[assignment]  # or begin() takes the answer for read
+        answer.begin()
     return Answer(answer.status, retry_after=answer.getheader("retry-after"))
 
 

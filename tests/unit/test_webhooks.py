@@ -441,6 +441,61 @@ def test_an_answer_that_is_no_http_is_a_failed_try(script: bytes) -> None:
     assert answer.problem
 
 
+_EARLY = b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n\r\n"
+_BUSY = b"HTTP/1.1 503 Busy\r\nretry-after: 7\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "interim",
+    [
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 102 Processing\r\n\r\n",
+        _EARLY,
+        _EARLY * 3 + b"HTTP/1.1 100 Continue\r\n\r\n" + _EARLY,
+        b"HTTP/1.1 103 Early Hints\r\nretry-after: 3000\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 199 Something\r\n\r\n",
+    ],
+    ids=lambda interim: repr(interim[:24]) + str(len(interim)),
+)
+@pytest.mark.parametrize(
+    ("final", "status", "retry_after"),
+    [(b"HTTP/1.1 204 No Content\r\n\r\n", 204, None), (_BUSY, 503, "7")],
+    ids=["204", "503"],
+)
+def test_the_answer_after_interim_ones_is_the_one_that_counts(
+    interim: bytes, final: bytes, status: int, retry_after: str | None
+) -> None:
+    with _raw_server(interim + final) as port:
+        answer = WebhookSender((f"127.0.0.1:{port}",)).post(f"http://127.0.0.1:{port}/", {}, b"")
+    assert (answer.status, answer.retry_after) == (status, retry_after)
+
+
+def test_a_switch_of_protocols_is_an_answer_that_nothing_follows() -> None:
+    with _raw_server(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n" + _BUSY) as port:
+        answer = WebhookSender((f"127.0.0.1:{port}",)).post(f"http://127.0.0.1:{port}/", {}, b"")
+    assert (answer.status, answer.problem) == (101, "")
+
+
+def test_interim_answers_without_end_are_a_failed_try() -> None:
+    beyond = webhook_sender.MOST_BYTES // len(_EARLY) + 1
+    with _raw_server(_EARLY * beyond + b"HTTP/1.1 204 No Content\r\n\r\n") as port:
+        answer = WebhookSender((f"127.0.0.1:{port}",)).post(f"http://127.0.0.1:{port}/", {}, b"")
+    assert (answer.status, answer.refused) == (0, False)
+    assert answer.problem
+
+
+def test_an_answer_that_ends_with_an_interim_one_is_waited_for_until_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(webhook_sender, "TOTAL_SECONDS", 0.3)
+    stop = threading.Event()
+    with _raw_server(_EARLY, drip=stop) as port:
+        answer = WebhookSender((f"127.0.0.1:{port}",)).post(f"http://127.0.0.1:{port}/", {}, b"")
+        stop.set()
+    assert (answer.status, answer.refused) == (0, False)
+    assert "no answer within" in answer.problem
+
+
 def test_no_more_than_64_kilobytes_of_an_answer_are_read() -> None:
     ours, theirs = socket.socketpair()
 
