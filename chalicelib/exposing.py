@@ -27,6 +27,9 @@ _QUEUE_STATES = ("visible", "in_flight", "delayed")
 #: Lags are measured every minute. An older one is of a promise that was taken back, or of a watch
 #: that does not run: then the series is missing, which an alert can see, not constant.
 _MEASURED_WITHIN_MS = 3 * MINUTE_MS
+#: Of so many schedules the lags are read, whether they promise one or not: the index does not tell
+#: which do, and one batch reads no more. CloudWatch's FreshnessLag is of all of them.
+LAGS_READ = 100
 #: Labels, as (name, value) pairs, and a value.
 Sample = tuple[dict[str, str], float]
 
@@ -153,9 +156,14 @@ def _freshness(schedules: int, lags: list[dict[str, Any]], now_ms: int) -> list[
         for timeframe, seconds in lag["timeframes"].items():
             worst[timeframe] = max(seconds, worst.get(timeframe, 0))
     samples: list[Sample] = [({"timeframe": name}, worst[name]) for name in sorted(worst)]
-    about = "How late the candles of the first hundred schedules are that promise a lag, the worst."
+    about = "How late candles are, the worst of what the hundred oldest schedules promise."
     return [
         *_gauge("schedules", "Schedules that are looked after.", schedules),
+        *_gauge(
+            "freshness_complete",
+            "0 where there are more than a hundred schedules, and the lags leave the newer out.",
+            int(schedules <= LAGS_READ),
+        ),
         *(_metric("freshness_lag_seconds", "gauge", about, samples) if samples else []),
     ]
 

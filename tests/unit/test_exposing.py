@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import tomllib
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from chalicelib import exposing
+from chalicelib import exposing, scheduling
+from chalicelib.freshening import measure_freshness
 from infra.package import ROOT
 
 
@@ -49,3 +51,43 @@ def test_it_says_so_where_one_read_does_not_hold_all_active_tasks(run, desk, aws
     text = run(exposing.metrics_text(desk))
     assert "data_collector_active_tasks_complete 0\n" in text
     assert "data_collector_active_tasks 6\n" not in text
+
+
+# --- lags ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "complete", "told"),
+    [(exposing.LAGS_READ - 1, 1, True), (exposing.LAGS_READ, 0, False)],
+)
+def test_it_says_so_where_the_lags_leave_schedules_out(
+    run, desk, clock, before: int, complete: int, told: bool
+) -> None:
+    """The promise is the newest schedule's, behind so many that promise nothing."""
+    asked = {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}
+    body = {"expression": "rate(1 hour)", "request": asked}
+    for number in range(before):
+        run(scheduling.create_schedule(desk, body, "me", "r", f"s{number:03d}"))
+        clock.advance(1)
+    body["freshness"] = {"max_lag_seconds": 60}
+    run(scheduling.create_schedule(desk, body, "me", "r", "promise"))
+    clock.advance(3 * 3_600_000)
+    run(measure_freshness(desk, "r"))
+    text = run(exposing.metrics_text(desk))
+    assert f"data_collector_schedules {before + 1}\n" in text
+    assert f"data_collector_freshness_complete {complete}\n" in text
+    assert ('data_collector_freshness_lag_seconds{timeframe="1h"}' in text) is told
+
+
+def test_lags_are_complete_where_there_are_no_schedules(run, desk) -> None:
+    assert "data_collector_freshness_complete 1\n" in run(exposing.metrics_text(desk))
+
+
+def test_what_the_lags_are_of_is_told_in_the_metric_and_on_its_page(run, desk) -> None:
+    """Their number is written out in words, in both places."""
+    assert exposing.LAGS_READ == 100
+    text = run(exposing.metrics_text(desk))
+    assert "# HELP data_collector_freshness_complete 0 where there are more than a hundred" in text
+    page = (ROOT / "docs" / "OBSERVABILITY.md").read_text(encoding="utf-8")
+    assert "the hundred oldest schedules" in page
+    assert "`data_collector_freshness_complete`" in page
