@@ -8,7 +8,10 @@
                                 queue message that carries it on), next_at (when its next try is
                                 due), claimed_at (when the try that is being made began, else 0)
 
-The secret stands in HOOK and nowhere else. The Tasks stream tells of HOOK#<seq>, not of HOOK.
+The secret stands in HOOK and nowhere else in the table. The table's stream holds whole items, so
+for a day it holds HOOK too, for whoever may read it (GetRecords: on_task_change). That function's
+filter lets HOOK#<seq> wake it, not HOOK; this keeps the secret from what the function is given,
+not from what its role could read.
 """
 
 from __future__ import annotations
