@@ -7,7 +7,7 @@ from typing import Any
 from chalicelib import firings, metrics, tasks
 from chalicelib.errors import CallFailed, ConditionFailed
 from chalicelib.freshness import Lag, Stored, lag_of
-from chalicelib.gateways.schedule_table import LAG, owner_of
+from chalicelib.gateways.schedule_table import owner_of
 from chalicelib.logs import log
 from chalicelib.requests import CollectionRequest
 from chalicelib.submitting import submit
@@ -78,17 +78,12 @@ def _lag(
 
 async def _report(desk: Desk, schedule: Item, lag: Lag) -> None:
     seconds = {timeframe: ms // 1000 for timeframe, ms in lag.worst.items()}
-    await desk.schedules.write_beside(
-        owner_of(schedule),
-        schedule["schedule_id"],
-        LAG,
-        {
-            "measured_at": desk.now_ms(),
-            "lag_seconds": max(seconds.values(), default=0),
-            "timeframes": seconds,
-            "behind": sum(map(len, lag.behind.values())),
-        },
-    )
+    measured = {
+        "lag_seconds": max(seconds.values(), default=0),
+        "timeframes": seconds,
+        "behind": sum(map(len, lag.behind.values())),
+    }
+    await desk.schedules.write_lag(schedule, measured, desk.now_ms())
 
 
 async def _judge(desk: Desk, schedule: Item, lag: Lag, request_id: str) -> None:

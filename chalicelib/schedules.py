@@ -62,8 +62,13 @@ def parse_change(
     settings: Settings,
     now_ms: int,
 ) -> Item:
-    """The changed fields in a PATCH /schedules/{id} body. Raises as `parse_new` does."""
+    """The changed fields in a PATCH /schedules/{id} body. Raises as `parse_new` does.
+
+    `schedule` has its `webhook`; so do the changes where there is another, or none any more.
+    """
     changes, errors = _fields(body, known, settings, now_ms)
+    if "request" in changes:
+        changes.setdefault("webhook", None)
     if not errors and not changes:
         errors.append({"detail": f"name at least one of {', '.join(_READ)}", "pointer": ""})
     if errors:

@@ -7,17 +7,16 @@ does again (watching_schedules.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from chalicelib import firings, schedules, tasks
 from chalicelib.errors import CallFailed, ConditionFailed, ScheduleNotFound
-from chalicelib.gateways.schedule_table import LAG, WEBHOOK, owner_of
+from chalicelib.gateways.schedule_table import owner_of
 from chalicelib.logs import log
 from chalicelib.requests import CollectionRequest
 from chalicelib.submitting import submit
-from chalicelib.webhooks import Webhook
 from chalicelib.wiring import Desk
 
 Item = dict[str, Any]
@@ -34,7 +33,6 @@ async def create_schedule(
     """
     now_ms = desk.now_ms()
     definition = schedules.parse_new(body, await _known(desk), desk.settings, now_ms)
-    await _keep_webhook(desk, owner, schedule_id, definition.pop("webhook", None))
     schedule = schedules.made(schedule_id, definition, now_ms, owner, request_id)
     schedule = await desk.schedules.create(owner, schedule)
     return await _view(desk, await _tell(desk, schedule) or schedule)
@@ -46,28 +44,21 @@ async def change_schedule(
     """Change some fields; the schedule's view after it. Raises as `create_schedule`, and
     ScheduleNotFound."""
     known = await _known(desk)
-    webhook: Webhook | None = None
-    taken_away = False
 
-    def change(schedule: Item) -> Item | None:
-        nonlocal webhook, taken_away
+    async def change(schedule: Item) -> Item | None:
         now_ms = desk.now_ms()
-        changes = schedules.parse_change(body, schedule, known, desk.settings, now_ms)
-        webhook = changes.pop("webhook", None)
-        taken_away = changes.get("webhook_host", schedule.get("webhook_host")) is None
+        before = {**schedule, "webhook": await desk.schedules.webhook_of(schedule)}
+        changes = schedules.parse_change(body, before, known, desk.settings, now_ms)
         return changes and schedules.changed(schedule, changes, now_ms, owner, request_id)
 
     schedule = await _change(desk, owner, schedule_id, change)
-    await _keep_webhook(desk, owner, schedule_id, webhook)
-    if taken_away:
-        await desk.schedules.delete_beside(owner, schedule_id, WEBHOOK)
     return await _view(desk, await _tell(desk, schedule) or schedule)
 
 
 async def delete_schedule(desk: Desk, owner: str, request_id: str, schedule_id: str) -> None:
     """Delete a schedule; its tasks stay. Raises ScheduleNotFound."""
 
-    def bury(schedule: Item) -> Item:
+    async def bury(schedule: Item) -> Item:
         return schedules.removed(schedule, desk.now_ms(), owner, request_id)
 
     await _tell(desk, await _change(desk, owner, schedule_id, bury))
@@ -79,7 +70,7 @@ async def run_now(desk: Desk, owner: str, request_id: str, schedule_id: str, tas
     schedule = await find_schedule(desk, owner, schedule_id)
     await start(desk, schedule, task_id, tasks.BY_REQUEST, request_id)
 
-    def note(schedule: Item) -> Item | None:
+    async def note(schedule: Item) -> Item | None:
         if schedule.get("last_task_id") == task_id:
             return None
         return firings.ran(schedule, task_id, desk.now_ms(), owner, request_id)
@@ -137,8 +128,7 @@ async def start(desk: Desk, schedule: Item, task_id: str, source: str, request_i
     """Store the task of a run, with the schedule's request; repeated, it is the same task."""
     request = CollectionRequest.unpack(schedule["request"])
     if schedule.get("webhook_host"):
-        kept = await desk.schedules.read_beside(schedule, WEBHOOK)
-        request = replace(request, webhook=Webhook.of(kept) if kept else None)
+        request = replace(request, webhook=await desk.schedules.webhook_of(schedule))
     await submit(
         desk,
         tasks.DATA_COLLECTION,
@@ -183,17 +173,17 @@ async def _view(desk: Desk, schedule: Item) -> Item:
         meta = await desk.tasks.read(schedule["last_task_id"], now_ms)
         status = meta["state"] if meta and not meta["expired"] else None
     promised = schedule["max_lag_seconds"] is not None
-    lag = await desk.schedules.read_beside(schedule, LAG) if promised else None
+    lag = await desk.schedules.lag_of(schedule) if promised else None
     return schedules.view(schedule, lag, status, now_ms)
 
 
 async def _change(
-    desk: Desk, owner: str, schedule_id: str, change: Callable[[Item], Item | None]
+    desk: Desk, owner: str, schedule_id: str, change: Callable[[Item], Awaitable[Item | None]]
 ) -> Item:
     """Replace a schedule by what `change` makes of it (nothing: leave it); the item after it."""
     for _ in range(_RACES):
         schedule = await find_schedule(desk, owner, schedule_id)
-        new = change(schedule)
+        new = await change(schedule)
         if not new:
             return schedule
         try:
@@ -201,11 +191,6 @@ async def _change(
         except ConditionFailed:
             continue
     raise _contended(schedule_id)
-
-
-async def _keep_webhook(desk: Desk, owner: str, schedule_id: str, webhook: Webhook | None) -> None:
-    if webhook is not None:
-        await desk.schedules.write_beside(owner, schedule_id, WEBHOOK, asdict(webhook))
 
 
 async def _known(desk: Desk) -> dict[str, str] | None:

@@ -7,64 +7,75 @@
                                       where it stands: firings.py
                                       rev (of what EventBridge Scheduler must know), synced_rev,
                                       version (of the item)
-    SCHEDULES#<owner>   LAG#<id>      what was measured last: measured_at, lag_seconds, timeframes
+    SCHEDULES#<owner>   LAG#<id>      what was measured last: measured_at, lag_seconds, timeframes,
+                                      behind, ttl
     SCHEDULES#<owner>   WEBHOOK#<id>  url, secret, events: of the tasks it makes; apart, because
                                       changes of schedules are streamed to others
 
 Index active: active = "schedule" while the watch has to look at it. No attribute `owner`: index
 by_owner lists tasks. An item is always replaced whole, on the condition that its version is the one
-that was read; so every change is a pure function of what was there.
+that was read; so every change is a pure function of what was there. Its webhook is written and
+deleted in one transaction with it, so that no secret is left without its schedule. A LAG item may
+be, where the watch measures while its schedule is deleted; it expires.
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from chalicelib.attributes import item_to_wire, to_wire
-from chalicelib.errors import ConditionFailed
+from chalicelib.errors import CallFailed, ConditionFailed
 from chalicelib.firings import is_watched
 from chalicelib.gateways.item_table import ItemTable
+from chalicelib.webhooks import Webhook
 
 Item = dict[str, Any]
-LAG, WEBHOOK = "LAG", "WEBHOOK"
+_LAG, _WEBHOOK = "LAG", "WEBHOOK"
 _PREFIX = "SCHEDULES#"
+#: The watch measures every minute; what was measured longer ago says nothing any more.
+_LAG_SECONDS = 86_400
 
 
 class ScheduleTable(ItemTable):
+    """A schedule to store may have a `webhook` (a Webhook, or None to forget the one that it had),
+    which is stored beside it. No schedule that is read has one, and one without keeps what it had.
+    """
+
     async def create(self, owner: str, schedule: Item) -> Item:
         """Store a new schedule; what stands there where the id exists (a repeated call)."""
-        item = _stored({**schedule, **_key(owner, schedule["schedule_id"]), "version": 1})
+        new = {**schedule, **_key(owner, schedule["schedule_id"]), "version": 1}
         try:
-            await self._put(item, "attribute_not_exists(pk)", {})
+            return await self._put(new, None)
         except ConditionFailed:
             found = await self.read(owner, schedule["schedule_id"])
             if found is None:
                 raise
             return found
-        return item
 
     async def read(self, owner: str, schedule_id: str) -> Item | None:
         return await self._get(item_to_wire(_key(owner, schedule_id)))
 
     async def replace(self, seen: Item, new: Item) -> Item:
         """Store `new` where `seen` still stands. Raises ConditionFailed where it does not."""
-        item = _stored({**new, "version": seen["version"] + 1})
-        await self._put(item, "version = :version", {":version": to_wire(seen["version"])})
-        return item
+        return await self._put({**new, "version": seen["version"] + 1}, seen["version"])
 
     async def delete(self, seen: Item) -> None:
         """Forget a schedule and what lies beside it. Raises ConditionFailed where it changed."""
         owner, schedule_id = owner_of(seen), seen["schedule_id"]
-        for kind in (LAG, WEBHOOK):
-            await self.delete_beside(owner, schedule_id, kind)
-        await self._call(
-            "dynamodb",
-            "DeleteItem",
-            TableName=self._table,
-            Key=item_to_wire(_key(owner, schedule_id)),
-            ConditionExpression="attribute_not_exists(pk) OR version = :version",
-            ExpressionAttributeValues={":version": to_wire(seen["version"])},
-        )
+        key = item_to_wire(_key(owner, schedule_id))
+        mine = {
+            "TableName": self._table,
+            "Key": key,
+            "ConditionExpression": "attribute_not_exists(pk) OR version = :version",
+            "ExpressionAttributeValues": {":version": to_wire(seen["version"])},
+        }
+        beside = [
+            {"TableName": self._table, "Key": _beside(owner, schedule_id, kind)}
+            for kind in (_LAG, _WEBHOOK)
+        ]
+        parts = [{"Delete": part} for part in (mine, *beside)]
+        await self._write_together(parts, key, (None, seen["version"]))
 
     async def page_of_owner(
         self, owner: str, limit: int, after: str | None
@@ -116,32 +127,63 @@ class ScheduleTable(ItemTable):
         ]
         return len(rows), await self._get_all(keys)
 
-    async def write_beside(self, owner: str, schedule_id: str, kind: str, values: Item) -> None:
-        """Store what belongs to a schedule in an item of its own: kind LAG or WEBHOOK."""
-        key = _beside(owner, schedule_id, kind)
+    async def webhook_of(self, schedule: Item) -> Webhook | None:
+        found = await self._get(_beside(owner_of(schedule), schedule["schedule_id"], _WEBHOOK))
+        return Webhook.of(found) if found else None
+
+    async def write_lag(self, schedule: Item, measured: Item, now_ms: int) -> None:
+        """Store what was measured of a schedule, for a day."""
+        key = _beside(owner_of(schedule), schedule["schedule_id"], _LAG)
+        fields = {**measured, "measured_at": now_ms, "ttl": now_ms // 1000 + _LAG_SECONDS}
         await self._call(
-            "dynamodb", "PutItem", TableName=self._table, Item={**key, **item_to_wire(values)}
+            "dynamodb", "PutItem", TableName=self._table, Item={**key, **item_to_wire(fields)}
         )
 
-    async def read_beside(self, schedule: Item, kind: str) -> Item | None:
-        """What `write_beside` stored last; None before the first time."""
-        return await self._get(_beside(owner_of(schedule), schedule["schedule_id"], kind))
+    async def lag_of(self, schedule: Item) -> Item | None:
+        """What was measured last; None before the first time, or a day after the last."""
+        return await self._get(_beside(owner_of(schedule), schedule["schedule_id"], _LAG))
 
-    async def delete_beside(self, owner: str, schedule_id: str, kind: str) -> None:
-        """Forget what `write_beside` stored; nothing where there is none."""
-        key = _beside(owner, schedule_id, kind)
-        await self._call("dynamodb", "DeleteItem", TableName=self._table, Key=key)
+    async def _put(self, new: Item, seen_version: int | None) -> Item:
+        """Store a schedule, and together with it what is to become of its webhook; its item.
 
-    async def _put(self, item: Item, condition: str, values: dict[str, Any]) -> None:
-        more = {"ExpressionAttributeValues": values} if values else {}
-        await self._call(
-            "dynamodb",
-            "PutItem",
-            TableName=self._table,
-            Item=item_to_wire(item),
-            ConditionExpression=condition,
-            **more,
-        )
+        Raises ConditionFailed where not `seen_version` (None: nothing) stands there.
+        """
+        item = _stored(new)
+        wire = item_to_wire(item)
+        put: dict[str, Any] = {"TableName": self._table, "Item": wire}
+        if seen_version is None:
+            put["ConditionExpression"] = "attribute_not_exists(pk)"
+        else:
+            put["ConditionExpression"] = "version = :version"
+            put["ExpressionAttributeValues"] = {":version": to_wire(seen_version)}
+        if "webhook" not in new:
+            await self._call("dynamodb", "PutItem", **put)
+            return item
+        key = {name: wire[name] for name in ("pk", "sk")}
+        beside: dict[str, Any] = {"TableName": self._table}
+        at = _beside(owner_of(item), item["schedule_id"], _WEBHOOK)
+        if new["webhook"] is None:
+            part = {"Delete": {**beside, "Key": at}}
+        else:
+            part = {"Put": {**beside, "Item": {**at, **item_to_wire(asdict(new["webhook"]))}}}
+        await self._write_together([{"Put": put}, part], key, (seen_version,))
+        return item
+
+    async def _write_together(
+        self, parts: list[Item], key: dict[str, Any], expected: tuple[int | None, ...]
+    ) -> None:
+        """Do all or nothing. Raises ConditionFailed where the schedule has none of the expected
+        versions (None: it is not there), and CallFailed otherwise."""
+        try:
+            await self._call("dynamodb", "TransactWriteItems", TransactItems=parts)
+        except CallFailed as failed:
+            if failed.code != "TransactionCanceledException":
+                raise
+            # By the condition, or by another write at the same moment: only the item tells.
+            found = await self._get(key) or {}
+            if found.get("version") in expected:
+                raise
+            raise ConditionFailed("TransactWriteItems", None) from failed
 
 
 def owner_of(schedule: Item) -> str:
@@ -149,9 +191,10 @@ def owner_of(schedule: Item) -> str:
 
 
 def _stored(item: Item) -> Item:
-    """The item with, or without, its keys in index `active`."""
+    """The item with, or without, its keys in index `active`; never with its webhook."""
     index = {"active": "schedule"} if is_watched(item) else {}
-    bare = {name: value for name, value in item.items() if name not in ("active", "created_key")}
+    apart = ("active", "created_key", "webhook")
+    bare = {name: value for name, value in item.items() if name not in apart}
     if index:
         index["created_key"] = f"{item['created_at']:013d}#{item['schedule_id']}"
     return {**bare, **index}

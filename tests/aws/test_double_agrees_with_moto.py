@@ -416,3 +416,48 @@ def test_conditions_that_moto_cannot_judge_follow_the_developer_guide(
         ExpressionAttributeValues=values,
     )
     assert said == ({} if holds else ("condition", None))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ("put", "delete"),
+        ("put if gone", "delete"),
+        ("put if old", "delete"),
+        ("delete if old", "put"),
+        ("delete if gone", "put"),
+        ("delete if old", "delete"),
+        ("put", "delete if gone"),
+        ("update", "delete if old"),
+        ("update", "delete if gone"),
+    ],
+)
+@pytest.mark.parametrize("stored", [(), (0,), (1,), (0, 1)])
+def test_a_transaction_does_all_or_nothing_in_the_double_as_in_moto(
+    moto: Moto, parts: tuple[str, str], stored: tuple[int, ...]
+) -> None:
+    table = moto.new_table()
+    double = _double(table)
+    keys = [{**KEY, "sk": {"S": name}} for name in ("first", "second")]
+    for number in stored:
+        both(moto, double, "dynamodb", "PutItem", TableName=table, Item=keys[number])
+    asked = [_part(table, part, key) for part, key in zip(parts, keys, strict=True)]
+    both(moto, double, "dynamodb", "TransactWriteItems", TransactItems=asked)
+    for key in keys:
+        both(moto, double, "dynamodb", "GetItem", TableName=table, Key=key)
+
+
+def _part(table: str, what: str, key: dict[str, Any]) -> dict[str, Any]:
+    """One part of a transaction: `put`, `update` or `delete`, perhaps on a condition."""
+    kind, _, condition = what.partition(" if ")
+    part: dict[str, Any] = {"TableName": table}
+    if kind == "put":
+        part["Item"] = {**key, "label": {"S": "a"}}
+    else:
+        part["Key"] = key
+    if kind == "update":
+        part |= {"UpdateExpression": "SET amount = :one", "ExpressionAttributeValues": ONE}
+    if condition:
+        exists = {"gone": "not_exists", "old": "exists"}[condition]
+        part["ConditionExpression"] = f"attribute_{exists}(pk)"
+    return {kind.capitalize(): part}

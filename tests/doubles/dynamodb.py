@@ -163,7 +163,7 @@ class DynamoDB:
         return {"UnprocessedItems": unprocessed}
 
     def _TransactWriteItems(self, TransactItems: list[dict[str, Any]]) -> dict[str, Any]:
-        """Puts and updates of different items, all or none."""
+        """Puts, updates and deletions of different items, all or none."""
         asked = [next(iter(entry.items())) for entry in TransactItems]
         keys = []
         for kind, part in asked:
@@ -173,7 +173,7 @@ class DynamoDB:
         self._check_batch(keys, 100)
         reasons = []
         for (kind, part), (name, key) in zip(asked, keys, strict=True):
-            if kind not in ("Put", "Update"):
+            if kind not in ("Put", "Update", "Delete"):
                 raise NotImplementedError(kind)
             given = {field: part[field] for field in part if "Expression" in field}
             update = given.pop("UpdateExpression", None)

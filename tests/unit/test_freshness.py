@@ -18,7 +18,7 @@ from chalicelib.recording import record_task_changes
 from chalicelib.requests import CollectionRequest
 from chalicelib.timeframes import DAY, HOUR, MINUTE, floor, iso
 from chalicelib.wiring import Bench, Desk
-from tests.doubles.aws import Aws
+from tests.doubles.aws import Aws, Called, Hook
 from tests.doubles.clock import NOW, Clock
 from tests.doubles.exchange import Exchange
 from tests.doubles.faults import CrashAfter, Refuse
@@ -202,6 +202,23 @@ def test_a_repair_that_runs_is_not_repeated_and_one_that_did_not_help_waits_long
     changes = [minute for (minute, now), (_, old) in zip(made[1:], made, strict=False) if now > old]
     assert [later - earlier for earlier, later in pairwise(changes)] == [4, 8]
     assert promise.measure()["breaches"] == 1
+
+
+def test_what_was_measured_while_its_schedule_was_deleted_expires(
+    run: Run, promise: Promise, aws: Aws, clock: Clock
+) -> None:
+    class Meanwhile(Hook):
+        async def before(self, called: Called) -> None:
+            if "LAG#" in str(called.parameters.get("Item")):
+                await scheduling.delete_schedule(promise.bench, OWNER, "r", ID)
+
+    aws.hooks.append(Meanwhile())
+    run(measure_freshness(promise.bench, "watch"))
+    left = [item for item in aws.items("tasks") if item["pk"]["S"].startswith("SCHEDULES#")]
+    assert [item["sk"]["S"] for item in left] == [f"LAG#{ID}"]
+    clock.advance(DAY)
+    aws.dynamodb.expire("tasks")
+    assert not [item for item in aws.items("tasks") if item["pk"]["S"].startswith("SCHEDULES#")]
 
 
 def test_a_second_breach_is_counted_and_repaired_anew(run: Run, promise: Promise) -> None:

@@ -12,7 +12,7 @@ import pytest
 from chalicelib import scheduling, watching_schedules
 from chalicelib.attributes import item_from_wire
 from chalicelib.cancelling import cancel_task
-from chalicelib.errors import CallFailed, InvalidRequest, ScheduleNotFound
+from chalicelib.errors import CallFailed, ConditionFailed, InvalidRequest, ScheduleNotFound
 from chalicelib.firings import PATIENCE_MS, task_id_of
 from chalicelib.recording import record_task_changes
 from chalicelib.settings import Settings
@@ -21,6 +21,7 @@ from chalicelib.viewing import view_task
 from chalicelib.wiring import Bench, Desk
 from tests.doubles.aws import Aws, Called, Hook
 from tests.doubles.clock import Clock
+from tests.doubles.error_codes import Always
 from tests.doubles.faults import CrashAfter, LoseAnswer, Refuse
 from tests.doubles.fleet import Crash, Fleet
 
@@ -775,3 +776,133 @@ def test_a_schedules_webhook_is_that_of_its_tasks_and_its_secret_is_shown_to_no_
     assert "s" * 32 not in str(mine)
     run(scheduling.delete_schedule(office.desk, OWNER, "r", ID))
     assert not [item for item in aws.items("tasks") if item["pk"]["S"].startswith("SCHEDULES#")]
+
+
+# --- a webhook's secret is stored and forgotten with its schedule ---------------------------------
+
+HOOK = {"url": "https://hooks.example.com/x", "secret": "s" * 32}
+OTHER_HOOK = {"url": "https://other.example.com/y", "secret": "t" * 32}
+HOOKED = {**HOURLY["request"], "webhook": HOOK}
+REHOOKED = {**HOURLY["request"], "webhook": OTHER_HOOK}
+SECRETS = {"hooks.example.com": "s" * 32, "other.example.com": "t" * 32}
+TRANSACTION = "dynamodb.TransactWriteItems"
+
+
+def kept(office: Office) -> tuple[list[str | None], list[str]]:
+    """(the webhook hosts that schedules show, the secrets that are stored)."""
+    items = [item_from_wire(item) for item in office.aws.items(office.desk.settings.tasks_table)]
+    mine = [item for item in items if item["pk"].startswith("SCHEDULES#")]
+    hosts = [item["webhook_host"] for item in mine if item["sk"].startswith("SCHED#")]
+    return hosts, [item["secret"] for item in mine if "secret" in item]
+
+
+class RefuseFrom(Hook):
+    """The `number`th call (from 1) and all later ones fail without being applied."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    async def before(self, called: Called) -> None:
+        self.left -= 1
+        if self.left <= 0:
+            raise CallFailed(called.service, called.operation, "InternalServerError", "refused")
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+@pytest.mark.parametrize("what", ["make", "give", "replace", "take away", "delete"])
+@pytest.mark.parametrize("fault", [CrashAfter, RefuseFrom])
+def test_whatever_dies_after_any_call_a_secret_is_stored_only_beside_the_schedule_that_shows_it(
+    office: Office, aws: Aws, what: str, number: int, fault: type[Hook]
+) -> None:
+    if what != "make":
+        office.make(request=HOURLY["request"] if what == "give" else HOOKED)
+    work = {
+        "make": lambda: office.make(request=HOOKED),
+        "give": lambda: office.change(request=HOOKED),
+        "replace": lambda: office.change(request=REHOOKED),
+        "take away": lambda: office.change(request=HOURLY["request"]),
+        "delete": lambda: office.run(scheduling.delete_schedule(office.desk, OWNER, "r", ID)),
+    }[what]
+    aws.hooks.append(fault(number))  # type: ignore[call-arg]
+    with suppress(Crash, CallFailed):
+        work()
+    aws.hooks.clear()
+    hosts, secrets = kept(office)
+    assert secrets == [SECRETS[host] for host in hosts if host]
+
+
+class Once(Hook):
+    """Before the first transaction, something else happens."""
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        self.work, self.done = work, False
+
+    async def before(self, called: Called) -> None:
+        if called.name == TRANSACTION and not self.done:
+            self.done = True
+            await self.work()
+
+
+def test_a_schedule_that_is_deleted_while_it_is_given_a_webhook_leaves_no_secret(
+    office: Office, aws: Aws
+) -> None:
+    office.make()
+    aws.hooks.append(Once(lambda: scheduling.delete_schedule(office.desk, OWNER, "r", ID)))
+    with pytest.raises(ScheduleNotFound):
+        office.change(request=HOOKED)
+    assert kept(office) == ([], [])
+
+
+def test_of_two_webhooks_given_at_once_the_last_stays_whole(office: Office, aws: Aws) -> None:
+    office.make()
+    first = {"request": HOOKED}
+    aws.hooks.append(
+        Once(lambda: scheduling.change_schedule(office.desk, first, OWNER, "other", ID))
+    )
+    office.change(request=REHOOKED)
+    assert kept(office) == (["other.example.com"], ["t" * 32])
+
+
+def test_a_creation_that_comes_again_keeps_the_webhook_of_the_first(office: Office) -> None:
+    first = office.make(request=HOOKED)
+    assert office.make(request=REHOOKED) == first
+    assert kept(office) == (["hooks.example.com"], ["s" * 32])
+
+
+def test_a_transaction_that_others_cancelled_is_reported_and_no_change_of_the_schedule(
+    office: Office, aws: Aws
+) -> None:
+    office.make()
+    cancelled = "TransactionCanceledException"
+    aws.hooks.append(Always(lambda called: called.name == TRANSACTION, cancelled))
+    with pytest.raises(CallFailed) as failed:
+        office.change(request=HOOKED)
+    aws.hooks.clear()
+    assert failed.value.code == cancelled
+    assert kept(office) == ([None], [])
+    office.change(request=HOOKED)
+    assert kept(office) == (["hooks.example.com"], ["s" * 32])
+
+
+def test_forgetting_a_schedule_spares_the_one_that_was_made_under_its_id_since(
+    run: Run, office: Office
+) -> None:
+    """As a watch does that hung while its schedule was forgotten."""
+    office.make(request=HOOKED)
+    office.aws.hooks.append(Refuse("scheduler.DeleteSchedule"))
+    run(scheduling.delete_schedule(office.desk, OWNER, "r", ID))
+    tombstone = office.item()
+    office.watch()
+    assert kept(office) == ([], [])
+    office.make(request=REHOOKED)
+    with pytest.raises(ConditionFailed):
+        run(office.desk.schedules.delete(tombstone))
+    assert kept(office) == (["other.example.com"], ["t" * 32])
+
+
+def test_the_webhook_that_a_schedule_has_already_changes_nothing(office: Office, aws: Aws) -> None:
+    office.make(request=HOOKED)
+    before = office.item()
+    office.clock.advance(MINUTE_MS)
+    office.change(request=HOOKED)
+    assert office.item() == before
