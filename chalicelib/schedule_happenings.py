@@ -11,7 +11,10 @@ from chalicelib.requests import CollectionRequest
 from chalicelib.timeframes import iso
 
 #: What a person chooses of a schedule; `enabled` has actions of its own.
-_CHOSEN = ("name", "expression", "timezone", "request", "overlap", "catch_up", "max_lag_seconds")
+_CHOSEN = (
+    *("name", "expression", "timezone", "request", "webhook_rev", "overlap", "catch_up"),
+    "max_lag_seconds",
+)
 
 
 def of_schedule(change: Change) -> list[Happening]:
@@ -32,10 +35,11 @@ def of_schedule(change: Change) -> list[Happening]:
 def _schedule_changes(change: Change) -> list[Happening]:
     before, after = _definition(change.old), _definition(change.new)
     # Of the items: what is told of a request is cut short.
-    differing = [name for name in after if change.old.get(name) != change.new.get(name)]
+    chosen = [_choices(item) for item in (change.old, change.new)]
+    differing = [name for name in after if chosen[0][name] != chosen[1][name]]
     by, found = str(change.new["by"]), []
-    if chosen := [name for name in differing if name != "enabled"]:
-        parts = [{name: side[name] for name in chosen} for side in (before, after)]
+    if told := [name for name in differing if name != "enabled"]:
+        parts = [{name: side[name] for name in told} for side in (before, after)]
         found.append(_schedule(change, "changed", by=by, before=parts[0], after=parts[1]))
     if "enabled" in differing:
         found.append(_schedule(change, "enabled" if after["enabled"] else "disabled", by=by))
@@ -81,8 +85,16 @@ def _schedule(change: Change, what: str, by: str = SYSTEM, **more: Any) -> Happe
     )
 
 
-def _definition(item: Item) -> Item:
+def _choices(item: Item) -> Item:
+    """What stands in the item; the host of a request's webhook stands apart."""
     chosen = {name: item.get(name) for name in (*_CHOSEN, "enabled")}
+    chosen["request"] = (item["request"], item.get("webhook_host"))
+    chosen["webhook_rev"] = item.get("webhook_rev", 0)
+    return chosen
+
+
+def _definition(item: Item) -> Item:
+    chosen = _choices(item)
     request = CollectionRequest.unpack(item["request"])
     chosen["request"] = {
         "webhook_host": item.get("webhook_host"),

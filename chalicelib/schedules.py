@@ -91,6 +91,7 @@ def made(schedule_id: str, definition: Item, now_ms: int, by: str, request_id: s
         "request_id": request_id,
         "rev": 1,
         "synced_rev": 0,
+        "webhook_rev": int("webhook" in definition),
     }
     return firings.begun(schedule, now_ms)
 
@@ -102,6 +103,9 @@ def changed(schedule: Item, changes: Item, now_ms: int, by: str, request_id: str
         new = firings.begun(new, now_ms)
     if {"expression", "timezone", "enabled"} & set(changes):
         new["rev"] = schedule["rev"] + 1
+    # Its host may stay what it was; the rest of it nobody is shown.
+    if "webhook" in changes:
+        new["webhook_rev"] = schedule.get("webhook_rev", 0) + 1
     # What waits for a pause to end, or for a rule that is gone, would start out of the blue.
     if not new["enabled"] or new["overlap"] != firings.QUEUE:
         new.pop("queued_for", None)

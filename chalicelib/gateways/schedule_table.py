@@ -6,7 +6,8 @@
                                       created_at, updated_at, by, request_id, removed
                                       where it stands: firings.py
                                       rev (of what EventBridge Scheduler must know), synced_rev,
-                                      version (of the item)
+                                      version (of the item), webhook_rev (raised whenever a
+                                      webhook is given or taken away)
     SCHEDULES#<owner>   LAG#<id>      what was measured last: measured_at, lag_seconds, timeframes,
                                       behind, ttl
     SCHEDULES#<owner>   WEBHOOK#<id>  url, secret, events: of the tasks it makes; apart, because

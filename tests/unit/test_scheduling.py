@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from chalicelib import scheduling, watching_schedules
 from chalicelib.attributes import item_from_wire
@@ -19,6 +20,7 @@ from chalicelib.settings import Settings
 from chalicelib.timeframes import iso
 from chalicelib.viewing import view_task
 from chalicelib.wiring import Bench, Desk
+from infra.package import ROOT
 from tests.doubles.aws import Aws, Called, Hook
 from tests.doubles.clock import Clock
 from tests.doubles.error_codes import Always
@@ -905,4 +907,71 @@ def test_the_webhook_that_a_schedule_has_already_changes_nothing(office: Office,
     before = office.item()
     office.clock.advance(MINUTE_MS)
     office.change(request=HOOKED)
+    office.change(name=HOURLY["name"])
     assert office.item() == before
+    assert office.actions() == ["created"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"secret": "u" * 32},
+        {"url": "https://hooks.example.com/elsewhere"},
+        {"events": ["task.failed"]},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_another_webhook_on_the_same_host_is_audited_without_its_secret_and_path(
+    office: Office, other: dict[str, Any]
+) -> None:
+    office.make(request=HOOKED)
+    office.clock.advance(MINUTE_MS)
+    view = office.change(request={**HOOKED, "webhook": {**HOOK, **other}})
+    assert view["updated_at"] == iso(office.clock())
+    [created, changed] = office.trail()
+    assert json.loads(created["after"])["webhook_rev"] == 1
+    assert (changed["action"], changed["by"]) == ("schedule.changed", OWNER)
+    assert changed["request_id"] == "request-2"
+    assert told_of(changed) == [{"webhook_rev": 1}, {"webhook_rev": 2}]
+
+
+def test_a_webhook_that_is_given_moved_or_taken_away_is_audited_with_its_hosts(
+    office: Office,
+) -> None:
+    office.make()
+    office.change(request=HOOKED)
+    office.change(request=REHOOKED)
+    office.change(request=HOURLY["request"])
+    hosts, revs = [], []
+    for event in office.trail()[1:]:
+        assert event["action"] == "schedule.changed"
+        before, after = told_of(event)
+        hosts.append((before["request"]["webhook_host"], after["request"]["webhook_host"]))
+        revs.append((before["webhook_rev"], after["webhook_rev"]))
+    first, second = SECRETS
+    assert hosts == [(None, first), (first, second), (second, None)]
+    assert revs == [(0, 1), (1, 2), (2, 3)]
+
+
+def test_a_schedule_that_was_stored_before_webhooks_were_counted_begins_at_none(
+    run: Run, office: Office
+) -> None:
+    office.make(request=HOOKED)
+    item = office.item()
+    del item["webhook_rev"]
+    run(office.desk.schedules.replace(item, item))
+    office.change(name="another")
+    assert told_of(office.trail()[-1]) == [{"name": "hourly"}, {"name": "another"}]
+    office.change(request=REHOOKED)
+    before, after = told_of(office.trail()[-1])
+    assert (before["webhook_rev"], after["webhook_rev"]) == (0, 1)
+
+
+def told_of(event: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was before and what after a change, each as the event's schema says."""
+    [schema] = (ROOT / "docs" / "events").glob(f"{event['action']}.v*.schema.json")
+    parts = json.loads(schema.read_text("utf-8"))["properties"]
+    sides = {side: json.loads(event[side]) for side in ("before", "after")}
+    for side, told in sides.items():
+        Draft202012Validator(parts[side]).validate(told)
+    return list(sides.values())
