@@ -12,6 +12,9 @@ from chalicelib.gateways.aws import Call
 
 VERSION = 1
 _BATCH = 10
+#: Without waiting, SQS asks only some of its servers, and finds nothing beside a filled queue. Less
+#: than the clients wait for an answer.
+_WAIT_SECONDS = 2
 
 
 class SetAside(NamedTuple):
@@ -39,7 +42,11 @@ class FailureQueue:
     async def take(self) -> list[SetAside]:
         """Some messages, hidden from others for the queue's visibility timeout; [] at the end."""
         answer = await self._call(
-            "sqs", "ReceiveMessage", QueueUrl=self._url, MaxNumberOfMessages=_BATCH
+            "sqs",
+            "ReceiveMessage",
+            QueueUrl=self._url,
+            MaxNumberOfMessages=_BATCH,
+            WaitTimeSeconds=_WAIT_SECONDS,
         )
         return [
             SetAside(message["ReceiptHandle"], message["Body"], _record(message["Body"]))

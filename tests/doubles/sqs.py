@@ -35,6 +35,9 @@ class Message:
 class Queue:
     """`refuse_next`: so many entries of the next batches come back as Failed.
 
+    `missed_polls`: so many of the next short polls find nothing, whatever is there: SQS asks only
+    some of its servers then (SQS Developer Guide, "Amazon SQS short and long polling").
+
     `seen`, of a FIFO queue: (group, deduplication id) -> when it was sent, and as which message.
     """
 
@@ -43,6 +46,7 @@ class Queue:
     dead_letters: str | None = None
     messages: list[Message] = field(default_factory=list)
     refuse_next: int = 0
+    missed_polls: int = 0
     fifo: bool = False
     #: Off where no function takes what is in it, only a person would.
     consumed: bool = True
@@ -121,10 +125,17 @@ class Sqs:
         }
         return {"Attributes": {name: str(counts[name]) for name in AttributeNames}}
 
-    def _ReceiveMessage(self, QueueUrl: str, MaxNumberOfMessages: int = 1) -> dict[str, Any]:
-        self._queue("ReceiveMessage", QueueUrl)
+    def _ReceiveMessage(
+        self, QueueUrl: str, MaxNumberOfMessages: int = 1, WaitTimeSeconds: int = 0
+    ) -> dict[str, Any]:
+        queue = self._queue("ReceiveMessage", QueueUrl)
         if not 1 <= MaxNumberOfMessages <= 10:
             raise _failed("ReceiveMessage", "InvalidParameterValue", "1 to 10 messages")
+        if not 0 <= WaitTimeSeconds <= 20:
+            raise _failed("ReceiveMessage", "InvalidParameterValue", "0 to 20 seconds")
+        if queue.missed_polls and not WaitTimeSeconds:
+            queue.missed_polls -= 1
+            return {}
         records = self.receive(QueueUrl, MaxNumberOfMessages)
         shown = {"MessageId": "messageId", "ReceiptHandle": "receiptHandle", "Body": "body"}
         messages = [{name: record[at] for name, at in shown.items()} for record in records]

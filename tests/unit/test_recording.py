@@ -462,6 +462,22 @@ def test_what_still_breaks_and_what_is_no_record_stays_in_the_queue(
     assert run(replay(desk, lambda: 9_000)) == {"replayed": 0, "events": 0, "left": 0}
 
 
+def test_a_replay_is_not_over_because_a_short_poll_found_nothing(
+    run, desk, fleet, aws, settings, records, actions, broken
+) -> None:
+    run(submit_collection(desk, BODY, "me", "r"))
+    run(fleet.settle())
+    run(record_task_changes(desk, records()))
+    broken.undo()
+    queue = aws.sqs.queues[settings.stream_failure_queue_url]
+    queue.missed_polls = 1
+    assert run(aws("sqs", "ReceiveMessage", QueueUrl=settings.stream_failure_queue_url)) == {}
+    queue.missed_polls = 1
+    before = len(queue.messages)
+    assert run(replay(desk, lambda: 60_000))["replayed"] == before > 0
+    assert not queue.messages
+
+
 def test_a_record_that_cannot_be_set_aside_fails_the_batch(
     run, desk, fleet, aws, records, broken
 ) -> None:
