@@ -4,6 +4,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from cli import listening
-from cli.api import ENDED, PATIENCE, Api, ApiError
+from cli.api import ENDED, PATIENCE, Api, ApiError, Expired
 from cli.listening import Message, Unheard
 from cli.problems import Unreachable
 from cli.render import counted, follow, progress_line
@@ -26,18 +27,39 @@ TASK, TASKS, PRICES, CANDLES = "task", "tasks", "prices", "candles"
 ORDER = {"pending": 0, "running": 1, **dict.fromkeys(ENDED, 2)}
 
 
+@dataclass
+class Ends:
+    """How the watched tasks ended, by topic."""
+
+    seen: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # Of those that expired before their end was seen, nobody can say any more how they ended.
+    missed: set[str] = field(default_factory=set)
+
+    def known_of(self, topics: list[str]) -> bool:
+        """Whether nothing more can come of `topics`."""
+        return set(topics) <= self.seen.keys() | self.missed
+
+    @property
+    def exit_code(self) -> int:
+        if self.missed:
+            return Expired.exit_code
+        if any(task["status"] != "completed" for task in self.seen.values()):
+            return ENDED_BADLY
+        return UNITS_FAILED if any(counted(task)[2] for task in self.seen.values()) else ALL_DONE
+
+
 def watch(session: Session, names: list[str], url: str | None) -> int:
     """Shows what changes until every task has ended, or for ever; returns the exit code."""
     topics = list(dict.fromkeys(map(topic_of, names)))
-    ended: dict[str, dict[str, Any]] = {}
-    messages = _until_ended(_messages(session, topics, url), topics, ended)
+    ends = Ends()
+    messages = _until_ended(session, _messages(session, topics, url, ends), topics, ends)
     try:
         if session.json:
             for message in messages:
                 click.echo(json.dumps(message, allow_nan=False))
         elif len(topics) == 1 and topics[0].startswith(f"{TASK}:"):
             console = Console(file=sys.stderr, highlight=False)
-            follow((message["task"] for message in messages), console)
+            follow((message["task"] for message in messages if "task" in message), console)
         else:
             console = Console(file=sys.stdout, highlight=False)
             for line in map(Text, _lines(messages)):
@@ -50,11 +72,17 @@ def watch(session: Session, names: list[str], url: str | None) -> int:
         return INTERRUPTED
     if not session.json:
         for topic in topics:
-            # The last update does not list failures; the task itself does.
-            session.show(session.api.task(topic.partition(":")[2]), summary)
-    if any(task["status"] != "completed" for task in ended.values()):
-        return ENDED_BADLY
-    return UNITS_FAILED if any(counted(task)[2] for task in ended.values()) else ALL_DONE
+            if seen := ends.seen.get(topic):
+                session.show(_ended(session.api, topic, seen), summary)
+    return ends.exit_code
+
+
+def _ended(api: Api, topic: str, seen: dict[str, Any]) -> dict[str, Any]:
+    try:
+        # The last update does not list failures; the task itself does.
+        return api.task(topic.partition(":")[2])
+    except Expired:
+        return seen  # it ended long before the last of the others
 
 
 def topic_of(name: str) -> str:
@@ -62,10 +90,17 @@ def topic_of(name: str) -> str:
     return name if name == TASKS or ":" in name else f"{TASK}:{name}"
 
 
-def _messages(session: Session, topics: list[str], url: str | None) -> Iterator[Message]:
+def _messages(
+    session: Session, topics: list[str], url: str | None, ends: Ends
+) -> Iterator[Message]:
     try:
         yield from listening.listen(
-            session.api, topics, url=url, opener=session.opener, sleep=session.sleep
+            session.api,
+            topics,
+            ended=ends.seen,
+            url=url,
+            opener=session.opener,
+            sleep=session.sleep,
         )
     except Unheard as error:
         session.note(f"No WebSocket ({plain(error)}): polling instead.")
@@ -73,7 +108,7 @@ def _messages(session: Session, topics: list[str], url: str | None) -> Iterator[
 
 
 def _until_ended(
-    messages: Iterator[Message], topics: list[str], ended: dict[str, dict[str, Any]]
+    session: Session, messages: Iterator[Message], topics: list[str], ends: Ends
 ) -> Iterator[Message]:
     """The messages that bring news, up to the last task's end; for ever where not all are tasks."""
     shown: dict[str, tuple[int, int, float]] = {}
@@ -81,18 +116,24 @@ def _until_ended(
     with contextlib.closing(messages):  # type: ignore[type-var]
         for message in messages:
             topic, task = str(message.get("topic")), record(message.get("task"))
-            if topic in tasks:
+            if message.get("type") == "error":
+                if ends.known_of([topic]):
+                    continue
+                ends.missed.add(topic)
+                why = plain(message["detail"])
+                session.note(f"{topic}: the task expired before its end was seen. {why}")
+            elif topic in tasks:
                 place = _place(task)
                 if place < shown.get(topic, place):
                     continue
                 shown[topic] = place
             yield message
             if task.get("status") in ENDED:
-                ended[topic] = task
-                if set(topics) == set(ended):
-                    return
+                ends.seen[topic] = task
             elif task:
-                ended.pop(topic, None)  # somebody has it run again
+                ends.seen.pop(topic, None)  # somebody has it run again
+            if ends.known_of(topics):
+                return
 
 
 def _place(task: dict[str, Any]) -> tuple[int, int, float]:
@@ -111,9 +152,13 @@ def _polled(session: Session, topics: list[str]) -> Iterator[Message]:
         raise Unreachable(f"{detail}.", {"title": "Unreachable", "detail": detail})
     kind, _, subject = topics[0].partition(":")
     if len(topics) == 1 and kind == TASK:
-        for task in session.api.watch(subject):  # it has the patience for a restart
-            yield {"type": "snapshot", "topic": topics[0], "task": task}
+        try:
+            for task in session.api.watch(subject):  # it has the patience for a restart
+                yield {"type": "snapshot", "topic": topics[0], "task": task}
+        except Expired as error:
+            yield listening.expired(topics[0], error)
         return
+    topics = list(topics)
     told: dict[str, Message] = {}
     missed = PATIENCE  # what was never answered may not exist: fail at once
     while True:
@@ -127,6 +172,8 @@ def _polled(session: Session, topics: list[str]) -> Iterator[Message]:
             continue
         missed = 0
         for topic, content in contents:
+            if content.get("type") == "error":
+                topics.remove(topic)  # an expired task stays so
             if told.get(topic) != content:
                 told[topic] = content
                 yield {"type": "snapshot", "topic": topic, **content}
@@ -137,7 +184,10 @@ def _contents(api: Api, topics: list[str]) -> Iterator[tuple[str, Message]]:
     for topic in topics:
         kind, _, subject = topic.partition(":")
         if kind == TASK:
-            yield topic, {"task": api.task(subject)}
+            try:
+                yield topic, {"task": api.task(subject)}
+            except Expired as error:
+                yield topic, listening.expired(topic, error)
         elif kind == TASKS:
             yield topic, api.active()
         else:
@@ -146,17 +196,26 @@ def _contents(api: Api, topics: list[str]) -> Iterator[tuple[str, Message]]:
 
 
 def _lines(messages: Iterator[Message]) -> Iterator[str]:
+    shown: dict[Any, list[str]] = {}
     for message in messages:
-        topic = plain(message.get("topic"))
-        if isinstance(message.get("task"), dict):
-            yield f"{topic}  {progress_line(message['task'])}"
-        elif "tasks" in message:
-            for task in records(message["tasks"]):
-                yield f"{plain(task.get('task_id'))}  {progress_line(task)}"
-        elif "price" in message:
-            yield f"{topic}  {price(message['price'])}  {when(message.get('time'))}"
-        elif "candle" in message:
-            yield f"{topic}  {_candle(record(message['candle']))}"
+        topic, lines = message.get("topic"), list(_lines_of(message))
+        # The snapshot that breaks a silence mostly says what was said before it.
+        if message.get("type") != "snapshot" or shown.get(topic) != lines:
+            yield from lines
+        shown[topic] = lines
+
+
+def _lines_of(message: Message) -> Iterator[str]:
+    topic = plain(message.get("topic"))
+    if isinstance(message.get("task"), dict):
+        yield f"{topic}  {progress_line(message['task'])}"
+    elif "tasks" in message:
+        for task in records(message["tasks"]):
+            yield f"{plain(task.get('task_id'))}  {progress_line(task)}"
+    elif "price" in message:
+        yield f"{topic}  {price(message['price'])}  {when(message.get('time'))}"
+    elif "candle" in message:
+        yield f"{topic}  {_candle(record(message['candle']))}"
 
 
 def _candle(candle: dict[str, Any]) -> str:
