@@ -14,6 +14,7 @@ from typing import Any
 
 from chalicelib.errors import CallFailed
 from chalicelib.gateways.aws import Call
+from chalicelib.gateways.batching import batched
 from chalicelib.timeframes import parse_time
 
 SOURCE = "market-data-collector"
@@ -37,7 +38,8 @@ class EventBus:
 
         Raises CallFailed where some could not be published; others may have been.
         """
-        for batch in _batches([self._entry(detail) for detail in details]):
+        entries = [self._entry(detail) for detail in details]
+        for batch in batched(entries, _size, BATCH_ENTRIES, BATCH_BYTES):
             await self._put(batch)
 
     async def _put(self, entries: list[dict[str, Any]]) -> None:
@@ -69,14 +71,5 @@ def as_text(detail: dict[str, Any]) -> str:
     return json.dumps(detail, ensure_ascii=False, separators=(",", ":"))
 
 
-def _batches(entries: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    batches: list[list[dict[str, Any]]] = []
-    size = 0
-    for entry in entries:
-        length = len(entry["Detail"].encode()) + _ENTRY_BYTES
-        if not batches or len(batches[-1]) == BATCH_ENTRIES or size + length > BATCH_BYTES:
-            batches.append([])
-            size = 0
-        batches[-1].append(entry)
-        size += length
-    return batches
+def _size(entry: dict[str, Any]) -> int:
+    return len(entry["Detail"].encode()) + _ENTRY_BYTES

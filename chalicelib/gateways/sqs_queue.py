@@ -6,10 +6,11 @@ A batch answer may carry `Failed` entries beside a status of 200; they are sent 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from chalicelib.errors import CallFailed
 from chalicelib.gateways.aws import Call
+from chalicelib.gateways.batching import batched
 
 #: SQS's limit of a batch.
 BATCH_ENTRIES = 10
@@ -21,6 +22,18 @@ _DEPTHS = {
     "in_flight": "ApproximateNumberOfMessagesNotVisible",
     "delayed": "ApproximateNumberOfMessagesDelayed",
 }
+
+
+class _Message(Protocol):
+    def encode(self) -> str: ...
+
+
+Message = TypeVar("Message", bound=_Message)
+
+
+def batches(messages: Sequence[Message]) -> list[list[Message]]:
+    """Messages in order, in batches that `SqsQueue.send` can send."""
+    return batched(messages, lambda each: len(each.encode()), BATCH_ENTRIES, BATCH_BYTES)
 
 
 class SqsQueue:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from chalicelib.errors import CallFailed
 from chalicelib.gateways.aws import Call
-from chalicelib.gateways.sqs_queue import BATCH_BYTES, BATCH_ENTRIES, SqsQueue
+from chalicelib.gateways.sqs_queue import SqsQueue, batches
 from chalicelib.webhooks import HookMessage
 
 
@@ -24,7 +24,7 @@ class WebhookQueue:
 
     async def send(self, messages: Sequence[HookMessage]) -> None:
         """Queue deliveries. Raises CallFailed where some could not be queued."""
-        for batch in _batches(messages):
+        for batch in batches(messages):
             # Fair queues: one task's many failures do not keep another's end waiting.
             unsent = await self._queue.send(
                 [
@@ -50,16 +50,3 @@ class WebhookQueue:
             "webhooks": await self._queue.depth(),
             "webhook_dead_letters": await self._dead_letters.depth(),
         }
-
-
-def _batches(messages: Sequence[HookMessage]) -> list[list[HookMessage]]:
-    batches: list[list[HookMessage]] = []
-    size = 0
-    for message in messages:
-        length = len(message.encode())
-        if not batches or len(batches[-1]) == BATCH_ENTRIES or size + length > BATCH_BYTES:
-            batches.append([])
-            size = 0
-        batches[-1].append(message)
-        size += length
-    return batches

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from chalicelib import tasks
 from chalicelib.gateways.aws import Call
-from chalicelib.gateways.sqs_queue import BATCH_BYTES, BATCH_ENTRIES, SqsQueue
+from chalicelib.gateways.sqs_queue import SqsQueue, batches
 from chalicelib.messages import CollectMessage, PlanMessage
 
 #: SQS's limit of a message's delay (AWS documentation).
@@ -45,7 +45,7 @@ class WorkQueue:
         for priority in tasks.PRIORITIES:
             url = self._urls.urgent if priority == tasks.HIGH else self._urls.work
             same = [message for message in messages if message.priority == priority]
-            for batch in _batches(same):
+            for batch in batches(same):
                 unsent += await self._send_batch(url, batch, delay_seconds)
         return unsent
 
@@ -74,16 +74,3 @@ class WorkQueue:
             name: await SqsQueue(self._call, getattr(self._urls, name)).depth()
             for name in ("plan", "urgent", "work", "dead_letters")
         }
-
-
-def _batches(messages: list[CollectMessage]) -> list[list[CollectMessage]]:
-    batches: list[list[CollectMessage]] = []
-    size = 0
-    for message in messages:
-        length = len(message.encode())
-        if not batches or len(batches[-1]) == BATCH_ENTRIES or size + length > BATCH_BYTES:
-            batches.append([])
-            size = 0
-        batches[-1].append(message)
-        size += length
-    return batches

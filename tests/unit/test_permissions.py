@@ -46,7 +46,7 @@ QUEUES = {
     "plan": "${PlanQueue.Arn}",
     "urgent": "${UrgentQueue.Arn}",
     "work": "${WorkQueue.Arn}",
-    "dead": "${DeadLetterQueue.Arn}",
+    "dead-letters": "${DeadLetterQueue.Arn}",
     "stream-failures": "${StreamFailureQueue.Arn}",
     "webhooks": "${WebhookQueue.Arn}",
     "webhook-dead-letters": "${WebhookDeadLetterQueue.Arn}",

@@ -17,6 +17,7 @@ from chalicelib.batches import deliver_batch
 from chalicelib.cancelling import cancel_task
 from chalicelib.errors import CallFailed
 from chalicelib.gateways import event_bus
+from chalicelib.gateways.batching import batched
 from chalicelib.publishing import COUNTED, FIELDS, VERSION, detail_of, publish
 from chalicelib.recording import record_market_changes, record_task_changes
 from chalicelib.retrying import retry_task
@@ -281,7 +282,7 @@ def test_where_the_bus_goes_on_refusing_the_batch_comes_again_with_the_same_ids(
 @given(st.lists(st.integers(0, 200_000), max_size=40))
 def test_batches_never_exceed_what_one_request_may_hold(sizes: list[int]) -> None:
     entries = [{"Detail": "x" * size} for size in sizes]
-    batches = event_bus._batches(entries)
+    batches = batched(entries, event_bus._size, event_bus.BATCH_ENTRIES, event_bus.BATCH_BYTES)
     assert [entry for batch in batches for entry in batch] == entries
     for batch in batches:
         assert 1 <= len(batch) <= event_bus.BATCH_ENTRIES
