@@ -648,6 +648,26 @@ def a_schedule_half_made(life: Life) -> None:
         life.watch()
 
 
+def a_schedule_whose_webhook_comes_and_goes(life: Life) -> None:
+    request = {name: BODY[name] for name in ("symbols", "timeframes")}
+    hook = {"url": "https://hooks.acme.com/in", "secret": "x" * 24}
+    path = _scheduled(life, request={**request, "webhook": hook})
+    life.ask("PATCH", path, {"request": {**request, "webhook": {**hook, "secret": "y" * 24}}})
+    life.watch()
+    _fire(life, path)
+    life.settle()
+    life.ask("PATCH", path, {"request": request})
+    assert "yyy" not in str([item for item in life.aws.items("tasks") if _is_beside(item)])
+    life.ask("DELETE", path)
+    life.watch()
+    life.settle()
+    assert not [item for item in life.aws.items("tasks") if _is_beside(item)]
+
+
+def _is_beside(item: dict[str, Any]) -> bool:
+    return bool(item["sk"]["S"].startswith(("WEBHOOK#", "LAG#")))
+
+
 def a_promise_that_is_broken(life: Life) -> None:
     path = _scheduled(life, freshness={"max_lag_seconds": 60})
     life.clock.advance(2 * MINUTE_MS * 60)
@@ -870,6 +890,7 @@ STORIES = (
     a_schedule_and_its_life,
     a_schedule_whose_runs_never_came,
     a_schedule_half_made,
+    a_schedule_whose_webhook_comes_and_goes,
     a_promise_that_is_broken,
     sockets,
     a_market_that_nobody_listens_to_any_more,
