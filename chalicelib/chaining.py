@@ -69,6 +69,14 @@ def digest(event: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical(event)).hexdigest()
 
 
+def holds_its_hash(event: Mapping[str, Any]) -> bool:
+    """Whether an event's hash is that of its content."""
+    try:
+        return digest(event) == event.get("hash")
+    except (TypeError, ValueError, RecursionError):
+        return False
+
+
 def sealed(event: Event, previous: Event | None) -> Event:
     """`event` as the one after `previous` (None: as the first): numbered, linked, hashed."""
     seq = previous["seq"] + 1 if previous else 1
@@ -136,7 +144,7 @@ def _altered(subject: str, event: Event, known: Mapping[int, str]) -> list[Fault
         return [Fault(subject, seq, ALTERED, detail)]
     try:
         found = digest(event)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         return [Fault(subject, seq, ALTERED, f"event {seq} is no event: {error}")]
     if found != event.get("hash"):
         detail = (

@@ -3,6 +3,9 @@
 A day is exported once, when it is over. Its manifest is written last and names the hash of the
 manifest before it, so the exports are a chain as well; keep the newest manifest's hash anywhere
 else and everything before it is fixed.
+
+Events that somebody altered are set apart, just as they stand: were the export to stop at one,
+whoever may write one attribute could switch off what finds them.
 """
 
 from __future__ import annotations
@@ -12,15 +15,19 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from chalicelib.chaining import Event
+from chalicelib.chaining import Event, holds_its_hash
 from chalicelib.errors import CollectorError
 from chalicelib.gateways.audit_exports import (
+    ALTERED,
     EVENTS,
     HEADS,
     MANIFEST,
+    encode_altered,
     encode_events,
     encode_heads,
+    fits,
 )
+from chalicelib.gateways.audit_table import event_of, id_of
 from chalicelib.logs import log
 from chalicelib.timeframes import DAY, MINUTE, iso, parse_time
 from chalicelib.wiring import Bench
@@ -31,6 +38,8 @@ PATIENCE_MS = 10 * MINUTE
 #: Chains whose heads a manifest holds itself.
 MOST_HEADS = 500
 _PAGE = 500
+#: Altered events that one line of the log names.
+_MOST_NAMED = 100
 
 
 class DayNotOver(CollectorError):
@@ -75,7 +84,7 @@ async def _missing(bench: Bench, target: int) -> tuple[Sequence[int], tuple[str,
 
 async def _export(bench: Bench, day: str, before: tuple[str, bytes] | None) -> bytes:
     """Write one day; returns the manifest that stands then."""
-    events = await _events(bench, day)
+    events, altered = await _events(bench, day)
     parquet = encode_events(events)
     await bench.exports.write(day, EVENTS, parquet)
     heads = heads_of(events)
@@ -94,20 +103,42 @@ async def _export(bench: Bench, day: str, before: tuple[str, bytes] | None) -> b
         content = encode_heads(heads)
         await bench.exports.write(day, HEADS, content)
         manifest["heads_sha256"] = _sha256(content)
+    if altered:
+        content = encode_altered(altered)
+        await bench.exports.write(day, ALTERED, content)
+        named = {"object": ALTERED, "events": len(altered), "sha256": _sha256(content)}
+        manifest["altered"] = named
+        ids = [id_of(item) for item in altered[:_MOST_NAMED]]
+        log("audit_events_altered", level="error", day=day, count=len(altered), ids=ids)
     text = json.dumps(manifest, indent=1, sort_keys=True).encode()
     standing = await bench.exports.write_manifest(day, text)
     log("audit_exported", day=day, events=len(events), chains=len(heads))
     return standing
 
 
-async def _events(bench: Bench, day: str) -> list[Event]:
-    """Everything recorded on a day, in order."""
+async def _events(bench: Bench, day: str) -> tuple[list[Event], list[dict[str, Any]]]:
+    """Everything recorded on a day, in order; and the items of events that were altered since."""
     events: list[Event] = []
+    altered: list[dict[str, Any]] = []
     after: str | None = ""
     while after is not None:
-        page, after = await bench.audit.of_day(day, after, "~", _PAGE)
-        events += (event for _, event in page)
-    return events
+        page, after = await bench.audit.items_of_day(day, after, "~", _PAGE)
+        for item in page:
+            event = event_of(item)
+            if _is_sound(event, id_of(item)):
+                events.append(event)
+            else:
+                altered.append(item)
+    return events, altered
+
+
+def _is_sound(event: Event, at_its_key: str) -> bool:
+    """Whether an event is the one of its key, unaltered, and one that Parquet can hold.
+
+    Somebody may have made the hash anew after an alteration, too.
+    """
+    own = f"{event['subject']}:{event['seq']}"
+    return event["id"] == own == at_its_key and fits(event) and holds_its_hash(event)
 
 
 def heads_of(events: list[Event]) -> dict[str, dict[str, Any]]:

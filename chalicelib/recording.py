@@ -180,13 +180,15 @@ class Trail:
             event = await self._back(subject, at)
             if event is None:
                 return None, late
+            at += 1
             theirs = _place(event)
+            if theirs is None:
+                continue
             if theirs == place:
                 return event, late
             if theirs < place and not event["late"]:
                 return None, late
             late = late or theirs > place
-            at += 1
 
     async def _back(self, subject: str, at: int) -> Event | None:
         """The event `at` places before the chain's end; None before its beginning."""
@@ -210,6 +212,10 @@ def _event(
     return {**event, "at": iso(change.at_ms), "stream": f"{place[0]}:{place[1]}"}
 
 
-def _place(event: Event) -> tuple[int, int]:
+def _place(event: Event) -> tuple[int, int] | None:
+    """None where somebody altered it: it must not hold up what happens from then on."""
     sequence, _, index = str(event["stream"]).partition(":")
-    return int(sequence), int(index)
+    try:
+        return int(sequence), int(index)
+    except ValueError:
+        return None

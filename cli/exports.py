@@ -10,6 +10,8 @@ from typing import Any
 import click
 
 EVENTS, HEADS, MANIFEST = "events.parquet", "heads.parquet", "manifest.json"
+ALTERED = "altered.json"
+_MOST_NAMED = 20
 
 
 @dataclass
@@ -48,6 +50,7 @@ def _read_day(
         heads = dict(manifest.get("heads") or {})
         previous = (manifest["previous_day"], manifest["previous_manifest_sha256"])
         checks = {EVENTS: manifest["events_sha256"], HEADS: manifest.get("heads_sha256")}
+        altered = manifest["altered"]["sha256"] if "altered" in manifest else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         exports.faults.append(f"{day}: the manifest cannot be read: {error!r}")
         return before
@@ -63,21 +66,40 @@ def _read_day(
             _note(exports, day, row["subject"], row["seq"], row["hash"])
     for subject, head in heads.items():
         _note(exports, day, subject, head["seq"], head["hash"])
+    if altered:
+        _tell_altered(exports, path / ALTERED, day, altered)
     return day, hashlib.sha256(text).hexdigest()
+
+
+def _tell_altered(exports: Exports, file: Path, day: str, expected: str) -> None:
+    """Name the events that the export found altered: they are in none of its other files."""
+    content = _content(exports, file, day, expected)
+    if content is None:
+        return
+    ids = [str(entry["id"]) for entry in json.loads(content)]
+    more = f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else ""
+    named = ", ".join(ids[:_MOST_NAMED]) + more
+    exports.faults.append(f"{day}: altered before they were exported: {named}")
 
 
 def _rows(exports: Exports, file: Path, day: str, expected: str) -> list[dict[str, Any]]:
     from chalicelib.gateways.audit_exports import decode  # here: no other command needs Parquet
 
+    content = _content(exports, file, day, expected)
+    return [] if content is None else decode(content)
+
+
+def _content(exports: Exports, file: Path, day: str, expected: str) -> bytes | None:
+    """A file whose hash its manifest names; None, and a fault, where it is not that one."""
     try:
         content = file.read_bytes()
     except OSError as error:
         exports.faults.append(f"{day}: {file.name} cannot be read: {error.strerror}")
-        return []
+        return None
     if hashlib.sha256(content).hexdigest() != expected:
         exports.faults.append(f"{day}: {file.name} is not the file that its manifest names")
-        return []
-    return decode(content)
+        return None
+    return content
 
 
 def _note(exports: Exports, day: str, subject: str, seq: int, digest: str) -> None:

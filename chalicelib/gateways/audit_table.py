@@ -110,6 +110,13 @@ class AuditTable:
         Each comes with its sk_time. Also the sk_time to go on after; None where the day has no
         more. The index may lag behind the chains by moments.
         """
+        items, following = await self.items_of_day(day, after, until, most)
+        return [(item["sk_time"]["S"], event_of(item)) for item in items], following
+
+    async def items_of_day(
+        self, day: str, after: str, until: str, most: int
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """The same as the table holds it, in wire form: what was altered stands only there."""
         start = after + "\x01"  # above `after`, and below whatever of ours begins with it
         if start > until:
             return [], None
@@ -129,7 +136,7 @@ class AuditTable:
         )
         items = answer["Items"]
         following = items[-1]["sk_time"]["S"] if "LastEvaluatedKey" in answer and items else None
-        return [(item["sk_time"]["S"], event_of(item)) for item in items], following
+        return items, following
 
     async def knows(self, task_id: str) -> bool:
         """Whether anything ever happened to a task of this id."""
@@ -156,6 +163,12 @@ def _seq(wire: dict[str, Any]) -> int:
 def _is_past(wire: dict[str, Any], now_ms: int) -> bool:
     ttl = wire.get("ttl", {}).get("N", "")
     return ttl.isdecimal() and int(ttl) * 1000 <= now_ms
+
+
+def id_of(wire: dict[str, Any]) -> str:
+    """The id of the event that belongs at an item's key, whatever the item says of itself."""
+    kind, _, name = wire["pk"]["S"].partition("#")
+    return f"{kind.lower()}:{name}:{wire['sk']['S'].lstrip('0')}"
 
 
 def event_of(wire: dict[str, Any]) -> Event:

@@ -1,5 +1,6 @@
 """The audit command: a table of what happened, and chains verified against API and exports."""
 
+import hashlib
 import json
 import shutil
 
@@ -64,8 +65,6 @@ def api():
 
 def export(folder, *chains, day=DAY, before=None, heads_file=False):
     """One exported day; returns the manifest's text."""
-    import hashlib
-
     events = [event for events in chains for event in events]
     path = folder / "audit" / f"day={day}"
     path.mkdir(parents=True)
@@ -263,6 +262,32 @@ def test_exports_that_were_changed_are_told_by_their_own_hashes(api, tmp_path):
         lambda copy: (copy / "day=2026-11-21" / "manifest.json").write_text("no JSON")
     )
     assert "2026-11-21: the manifest cannot be read" in unreadable
+
+
+def test_events_that_the_export_found_altered_are_named(api, tmp_path):
+    first = export(tmp_path, api.chains[TWO], day="2026-11-20")
+    folder = tmp_path / "audit" / f"day={DAY}"
+    text = export(tmp_path, api.chains[ONE][:2], before=first)
+    ids = [f"{ONE}:{number}" for number in range(3, 25)]
+    stored = json.dumps([{"id": each, "item": {}} for each in ids]).encode()
+    (folder / "altered.json").write_bytes(stored)
+    named = {"object": "altered.json", "events": 22, "sha256": hashlib.sha256(stored).hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps({**json.loads(text), "altered": named}))
+    altered(api.chains[ONE])
+    ran = run("audit", "verify", "one", "--exports", str(tmp_path), api=api)
+    assert ran.code == 1
+    assert "task:one: altered: event 2" in ran.out
+    told = run("audit", "verify", "one", "--exports", str(tmp_path), "--json", api=api)
+    [fault] = told.json["export_faults"]
+    assert fault.startswith(f"{DAY}: altered before they were exported: {ONE}:3, {ONE}:4")
+    assert fault.endswith(f"{ONE}:22 and 2 more")
+    (folder / "altered.json").write_bytes(stored + b" ")
+    ran = run("audit", "verify", TWO, "--exports", str(tmp_path), api=api)
+    assert ran.code == 1
+    assert "altered.json is not the file that its manifest names" in ran.out
+    (folder / "altered.json").unlink()
+    ran = run("audit", "verify", TWO, "--exports", str(tmp_path), api=api)
+    assert "altered.json cannot be read" in ran.out
 
 
 def test_an_unknown_id_is_no_proof_of_anything(api):

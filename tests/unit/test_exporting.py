@@ -11,10 +11,18 @@ import duckdb
 import pytest
 
 from chalicelib import exporting
-from chalicelib.chaining import FIELDS, Event, sealed, verify
+from chalicelib.chaining import FIELDS, Event, digest, sealed, verify
 from chalicelib.errors import CallFailed
 from chalicelib.exporting import DayNotOver, export_audit
-from chalicelib.gateways.audit_exports import EVENTS, HEADS, MANIFEST, decode, export_key
+from chalicelib.gateways.audit_exports import (
+    ALTERED,
+    EVENTS,
+    HEADS,
+    MANIFEST,
+    decode,
+    export_key,
+)
+from chalicelib.gateways.audit_table import event_of
 from chalicelib.timeframes import DAY, HOUR, iso
 from tests.doubles.faults import CrashAfter, LoseAnswer, Meanwhile
 from tests.doubles.fleet import Crash
@@ -244,3 +252,100 @@ def test_many_chains_have_their_heads_in_a_file_of_their_own(
         {"subject": "task:b", "seq": 1, "hash": events[1]["hash"]},
         {"subject": "task:c", "seq": 1, "hash": events[3]["hash"]},
     ]
+
+
+# --- events that somebody altered -----------------------------------------------------------------
+
+
+@pytest.fixture
+def alter(aws):
+    """Give an event's item other attributes; None takes one away. Returns the item."""
+
+    def alter(event: Event, **changes: Any) -> dict[str, Any]:
+        items = aws.dynamodb.tables["audit"].items
+        [key] = [key for key, item in items.items() if item.get("id") == {"S": event["id"]}]
+        whole = {**items[key], **changes}
+        items[key] = {name: value for name, value in whole.items() if value is not None}
+        return items[key]
+
+    return alter
+
+
+#: What no column can hold, or not at this key: a hash that was made anew does not help it.
+IMPOSSIBLE: dict[str, dict[str, Any]] = {
+    "no time": {"at": {"S": "soon"}},
+    "a number for a time": {"at": {"N": "5"}},
+    "no time at all": {"at": None},
+    "a time of no year": {"recorded_at": {"S": "9999999-01-01"}},
+    "not recorded": {"recorded_at": None},
+    "a text for a number": {"seq": {"S": "x"}},
+    "no number": {"seq": None},
+    "another number": {"seq": {"N": "7"}},
+    "another id": {"id": {"S": "task:two:1"}},
+    "no subject": {"subject": None},
+    "another subject": {"subject": {"S": "task:two"}},
+    "a fraction": {"attempt": {"N": "1.5"}},
+    "too large": {"attempt": {"N": "9" * 30}},
+    "a number for a text": {"detail": {"N": "7"}},
+    "a text for a truth value": {"late": {"S": "no"}},
+}
+#: What only the hash tells.
+POSSIBLE: dict[str, dict[str, Any]] = {
+    "bytes": {"by": {"B": b"\x00\xff"}},
+    "a set": {"by": {"SS": ["a"]}},
+    "infinite": {"data": {"S": "1e999"}},
+    "nested beyond reading": {"data": {"S": "[" * 100_000}},
+    "no hash": {"hash": None},
+    "a list for a hash": {"hash": {"L": []}},
+    "nothing before": {"previous_hash": {"NULL": True}},
+    "somebody else": {"by": {"S": "somebody else"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "with_right_hash"),
+    [
+        *((name, False) for name in IMPOSSIBLE | POSSIBLE),
+        *((name, True) for name in IMPOSSIBLE),
+    ],
+)
+def test_an_altered_event_stops_no_export_and_is_kept_as_it_stands(
+    writer, clock, objects, export, alter, capsys, name, with_right_hash
+) -> None:
+    day, first = day_of(clock()), writer.add(attempt=1)
+    second, other = writer.add(), writer.add("task:other")
+    item = alter(first, **(IMPOSSIBLE | POSSIBLE)[name])
+    if with_right_hash:
+        item["hash"] = {"S": digest(event_of(item))}
+    clock.advance(DAY)
+    writer.add("task:other")
+    clock.advance(DAY)
+    assert export() == [day, day_of(clock() - DAY)]
+    assert decode(objects[export_key(day, EVENTS)]) == [second, other]
+    told = manifest(objects, day)
+    stored = objects[export_key(day, ALTERED)]
+    assert told["altered"] == {
+        "object": ALTERED,
+        "events": 1,
+        "sha256": hashlib.sha256(stored).hexdigest(),
+    }
+    assert (told["events"], set(told["heads"])) == (2, {"task:one", "task:other"})
+    as_json = json.loads(json.dumps(item, default=lambda _: "AP8="))
+    assert json.loads(stored) == [{"id": "task:one:1", "item": as_json}]
+    assert "altered" not in manifest(objects, day_of(clock() - DAY))
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    [line] = [line for line in lines if line["event"] == "audit_events_altered"]
+    assert (line["level"], line["ids"], line["count"]) == ("error", ["task:one:1"], 1)
+
+
+def test_an_event_that_was_rewritten_with_a_right_hash_is_exported_as_any_other(
+    writer, clock, objects, export, alter
+) -> None:
+    """Its successor tells, and so does an export that was made before."""
+    day, first, second = day_of(clock()), writer.add(), writer.add()
+    item = alter(first, by={"S": "somebody else"})
+    item["hash"] = {"S": digest(event_of(item))}
+    clock.advance(DAY)
+    export()
+    assert decode(objects[export_key(day, EVENTS)]) == [event_of(item), second]
+    assert "altered" not in manifest(objects, day)

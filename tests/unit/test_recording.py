@@ -321,6 +321,25 @@ def test_what_was_recorded_before_is_published_again_in_order(
     assert published[-1] == published[-2]
 
 
+@pytest.mark.parametrize("stream", [{"S": "x"}, {"S": "7"}, {"N": "7"}, {"L": []}, None])
+def test_an_event_whose_place_somebody_altered_holds_up_nothing(
+    run, desk, fleet, aws, settings, records, trail, stream
+) -> None:
+    run(submit_collection(desk, BODY, "me", "r"))
+    run(record_task_changes(desk, records()))
+    [key] = aws.dynamodb.tables["audit"].items
+    altered = dict(aws.dynamodb.tables["audit"].items[key])
+    del altered["stream"]
+    aws.dynamodb.tables["audit"].items[key] = altered | ({"stream": stream} if stream else {})
+    run(fleet.settle())
+    run(record_task_changes(desk, records()[1:]))
+    run(record_task_changes(desk, records()[1:]))
+    assert [event["action"] for event in trail()] == LIFE
+    faults = verify(trail()[0]["subject"], trail())
+    assert {(fault.seq, fault.kind) for fault in faults} == {(1, "altered")}
+    assert not aws.sqs.bodies(settings.stream_failure_queue_url)
+
+
 @given(st.data())
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 def test_records_in_any_order_and_number_become_one_whole_chain(data: st.DataObject) -> None:
