@@ -19,6 +19,7 @@ from chalicelib.arrivals import of_coverage
 from chalicelib.chaining import Event, canonical, sealed
 from chalicelib.changes import Change, change_of
 from chalicelib.errors import CallFailed, ConditionFailed
+from chalicelib.gateways.audit_table import keep_days
 from chalicelib.happening import Happening
 from chalicelib.happenings import of_change
 from chalicelib.logs import log
@@ -158,7 +159,7 @@ class Trail:
             event = sealed({**event, "recorded_at": iso(now_ms), "late": late}, last)
             if len(canonical(event)) > _MOST_BYTES:
                 raise ValueError(f"an event of {subject} is too large: {event['action']}")
-            keep_seconds = desk.settings.audit_retention_days * 86_400
+            keep_seconds = keep_days(subject, desk.settings.audit_retention_days) * 86_400
             try:
                 await desk.audit.add(event, now_ms // 1000 + keep_seconds)
             except ConditionFailed:

@@ -65,7 +65,10 @@ class Settings:
     budget_percent: int = _setting(
         80, "share of the exchange's request weight that all workers may use together", 1, 100
     )
-    audit_retention_days: int = _setting(400, "how long audit events are kept, in days", 1, 3650)
+    # Tasks: gateways/audit_table.py says why.
+    audit_retention_days: int = _setting(
+        400, "how long audit events are kept, in days; those of tasks for 30 at least", 1, 3650
+    )
     # Not below 30: `collecting` takes on no work in the last 15 s of an invocation.
     collect_timeout_seconds: int = _setting(
         60, "time limit of one collect invocation; the queues' visibility is six times it", 30, 900

@@ -4,9 +4,15 @@
     TASK#<id>           <seq>         an event as chaining.FIELDS lists it (absent: None; before,
     SCHEDULE#<id>                     after and data as JSON text), and day, sk_time, ttl
     MARKET#<exchange>
+    SCHEDULE#<id>       HEAD          event: the newest event as JSON text; ttl only where it is the
+    MARKET#<exchange>                 schedule's deletion
 
 `seq` has twelve digits, so that events sort as they are numbered. The one conditional write, an
 event where none of its number is, makes the chain: whoever loses it reads again.
+
+A schedule or a market may be quiet for longer than its events are kept, and the next event must
+still follow the last. So each is written in one transaction with its chain's head, which no TTL
+deletes. A task's events all come within LEAST_TASK_DAYS of one another, and need no head.
 Index by_day: day (2026-11-23) and sk_time (time, subject, seq), both of the moment at which the
 event was RECORDED, so that a day which is over never changes.
 """
@@ -18,13 +24,22 @@ import re
 from typing import Any
 
 from chalicelib.attributes import item_to_wire, to_wire
-from chalicelib.chaining import FIELDS, Event
+from chalicelib.chaining import FIELDS, Event, holds_its_hash
+from chalicelib.errors import CallFailed, ConditionFailed
 from chalicelib.gateways.aws import Call
 
 _PREFIXES = {"task": "TASK#", "schedule": "SCHEDULE#", "market": "MARKET#"}
 _AS_JSON = ("before", "after", "data")
 _DIGITS = 12
 _LAST = "9" * _DIGITS
+_HEAD = "HEAD"  # behind every number
+_DAY_SECONDS = 86_400
+#: A task's events follow each other within a week (until it ends or expires), the days that TTL
+#: takes to delete it, one day in the stream and 14 in StreamFailureQueue: kept for as long, the end
+#: of its chain is there for whatever comes.
+LEAST_TASK_DAYS = 30
+#: For as long after its event may something come late behind a schedule's deletion.
+_LATE_SECONDS = LEAST_TASK_DAYS * _DAY_SECONDS
 
 
 class AuditTable:
@@ -33,7 +48,10 @@ class AuditTable:
         self._table = table
 
     async def add(self, event: Event, ttl: int) -> None:
-        """Store a sealed event. Raises ConditionFailed where one of its number is there."""
+        """Store a sealed event. Raises ConditionFailed where one of its number is there.
+
+        Or where another write of the same chain came in between: then none may be there yet.
+        """
         item = {
             name: json.dumps(value, sort_keys=True) if name in _AS_JSON else value
             for name, value in event.items()
@@ -46,19 +64,35 @@ class AuditTable:
             "sk_time": _time_key(event),
             "ttl": ttl,
         }
-        await self._call(
-            "dynamodb",
-            "PutItem",
-            TableName=self._table,
-            Item=item_to_wire(item),
-            ConditionExpression="attribute_not_exists(pk)",
-        )
+        put = {
+            "TableName": self._table,
+            "Item": item_to_wire(item),
+            "ConditionExpression": "attribute_not_exists(pk)",
+        }
+        if not _has_head(str(event["subject"])):
+            await self._call("dynamodb", "PutItem", **put)
+            return
+        head = {"pk": item["pk"], "sk": _HEAD, "event": json.dumps(event, sort_keys=True)}
+        if event["action"] == "schedule.deleted":
+            head["ttl"] = ttl + _LATE_SECONDS
+        put_head = {"TableName": self._table, "Item": item_to_wire(head)}
+        both = [{"Put": put}, {"Put": put_head}]
+        try:
+            await self._call("dynamodb", "TransactWriteItems", TransactItems=both)
+        except CallFailed as failed:
+            if failed.code != "TransactionCanceledException":
+                raise
+            raise ConditionFailed("TransactWriteItems", None) from failed
 
     async def newest(self, subject: str, most: int, before: int | None = None) -> list[Event]:
-        """Up to `most` events of a chain, newest first: its end, or what stands before a number."""
+        """Up to `most` events of a chain, newest first: its end, or what stands before a number.
+
+        The end is there though it has expired, where something may follow it.
+        """
         if before is not None and before <= 1:
             return []
-        last = _LAST if before is None else seq_key(before - 1)
+        headed = before is None and _has_head(subject)
+        last = (_HEAD if headed else _LAST) if before is None else seq_key(before - 1)
         answer = await self._call(
             "dynamodb",
             "Query",
@@ -71,9 +105,15 @@ class AuditTable:
             },
             ConsistentRead=True,
             ScanIndexForward=False,
-            Limit=most,
+            Limit=most + headed,
         )
-        return [{**event_of(item), "seq": _seq(item)} for item in answer["Items"]]
+        items = answer["Items"]
+        head = _head_of(items.pop(0), subject) if items and items[0]["sk"]["S"] == _HEAD else None
+        events = [{**event_of(item), "seq": _seq(item)} for item in items]
+        # A head behind its events was put back: what follows it must not be in their place.
+        if head is not None and (not events or head["seq"] >= events[0]["seq"]):
+            events = [head, *(event for event in events if event["seq"] < head["seq"])]
+        return events[:most]
 
     async def after(
         self, subject: str, seq: int, most: int, now_ms: int
@@ -163,6 +203,28 @@ def _seq(wire: dict[str, Any]) -> int:
 def _is_past(wire: dict[str, Any], now_ms: int) -> bool:
     ttl = wire.get("ttl", {}).get("N", "")
     return ttl.isdecimal() and int(ttl) * 1000 <= now_ms
+
+
+def keep_days(subject: str, audit_retention_days: int) -> int:
+    """How long an event of a subject is kept."""
+    if _has_head(subject):
+        return audit_retention_days
+    return max(audit_retention_days, LEAST_TASK_DAYS)
+
+
+def _has_head(subject: str) -> bool:
+    return not subject.startswith("task:")
+
+
+def _head_of(wire: dict[str, Any], subject: str) -> Event | None:
+    """The event in a head; None where somebody altered it: the events themselves count then."""
+    event = _parsed(wire.get("event", {}).get("S"))
+    if not isinstance(event, dict) or event.get("subject") != subject:
+        return None
+    seq = event.get("seq")
+    if type(seq) is not int or not 0 < seq < 10**_DIGITS - 1 or set(event) != set(FIELDS):
+        return None
+    return event if holds_its_hash(event) else None
 
 
 def id_of(wire: dict[str, Any]) -> str:

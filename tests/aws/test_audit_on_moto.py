@@ -70,6 +70,28 @@ def test_an_event_is_stored_once_per_number_and_comes_back_as_it_was(table: Audi
     assert run(table.knows("two")) is False
 
 
+def test_a_markets_newest_event_is_there_though_it_expired(moto: Moto) -> None:
+    name = moto.new_table("AuditTable")
+    table = AuditTable(moto.signed, name)
+    events = chain("market:binance", 3, NOW)
+    for event in events[:2]:
+        run(table.add(event, TTL))
+    with pytest.raises(ConditionFailed):
+        run(table.add({**events[1], "by": "somebody else"}, TTL))
+    assert run(table.newest("market:binance", 1)) == [events[1]]
+    assert run(table.newest("market:binance", 5)) == [events[1], events[0]]
+    for number in (1, 2):
+        key = {"pk": {"S": "MARKET#binance"}, "sk": {"S": f"{number:012d}"}}
+        run(moto.signed("dynamodb", "DeleteItem", TableName=name, Key=key))
+    assert run(table.newest("market:binance", 1)) == [events[1]]
+    assert run(table.newest("market:binance", 50, before=2)) == []
+    run(table.add(events[2], TTL))
+    assert run(table.newest("market:binance", 5)) == [events[2]]
+    assert run(table.after("market:binance", 0, 100, 0)) == ([(3, events[2])], None)
+    found, _ = run(table.of_day(str(iso(NOW))[:10], "", "~", 100))
+    assert [event for _, event in found] == [events[2]]
+
+
 def test_a_day_is_paged_by_the_moment_of_recording(table: AuditTable) -> None:
     noon = NOW // DAY * DAY + DAY // 2
     events = chain("task:one", 5, noon) + chain("market:binance", 5, noon)

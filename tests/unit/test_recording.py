@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,14 +12,15 @@ from hypothesis import strategies as st
 
 from chalicelib import happenings, recording, wiring
 from chalicelib.cancelling import cancel_task
-from chalicelib.chaining import Event, verify
+from chalicelib.chaining import Event, sealed, verify
 from chalicelib.errors import CallFailed, ConditionFailed
-from chalicelib.gateways.audit_table import AuditTable
+from chalicelib.gateways.audit_table import LEAST_TASK_DAYS, AuditTable
 from chalicelib.recording import record_market_changes, record_task_changes
 from chalicelib.replaying import replay
 from chalicelib.retrying import retry_task
 from chalicelib.settings import Settings
 from chalicelib.submitting import submit_collection, submit_symbol_refresh
+from chalicelib.timeframes import iso
 from tests.doubles.aws import Aws, Called
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange
@@ -38,7 +40,8 @@ def trail(run, desk):
     """The events of a subject, by default of the only task."""
 
     def trail(subject: str | None = None) -> list[Event]:
-        names = {item["subject"]["S"] for item in desk.audit._call.items("audit")}
+        items = desk.audit._call.items("audit")
+        names = {item["subject"]["S"] for item in items if item["sk"]["S"] != "HEAD"}
         [subject] = [subject] if subject else names or {"task:none"}
         return [event for _, event in run(desk.audit.after(subject, 0, 1000, 0))[0]]
 
@@ -387,6 +390,165 @@ def test_records_in_any_order_and_number_become_one_whole_chain(data: st.DataObj
         place = int(sequence), int(index)
         assert event["late"] == (place < newest)
         newest = max(newest, place)
+
+
+# --- a chain that is quiet for longer than its events are kept ------------------------------------
+
+
+@pytest.fixture
+def lists(run, desk, aws, settings, clock):
+    """The exchange lists these symbols from now on; recorded, by default."""
+    read = [0]
+
+    def lists(*symbols: str, record: bool = True) -> list[Any]:
+        clock.advance(1000)
+        run(desk.market.write_catalogue(dict.fromkeys(symbols, "TRADING"), 6000, clock()))
+        fresh = aws.stream_event(settings.market_table)["Records"][read[0] :]
+        read[0] += len(fresh)
+        if record:
+            run(record_market_changes(desk, fresh))
+        return fresh
+
+    return lists
+
+
+@pytest.fixture
+def audit_items(aws):
+    return aws.dynamodb.tables["audit"].items
+
+
+@pytest.fixture
+def retention_ms(settings):
+    return settings.audit_retention_days * 86_400_000
+
+
+MARKET = "market:binance"
+HEAD = ("MARKET#binance", "HEAD")
+
+
+@pytest.mark.parametrize("deleted", [(1, 2), (2,), (1,), ()])
+def test_an_event_follows_the_last_though_it_expired_in_any_order(
+    lists, run, desk, aws, clock, trail, audit_items, retention_ms, deleted
+) -> None:
+    lists("A")
+    lists("A", "B")
+    exported = {event["seq"]: event["hash"] for event in trail(MARKET)}
+    clock.advance(retention_ms)
+    for number in deleted:
+        del audit_items["MARKET#binance", f"{number:012d}"]
+    lists("A", "B", "C")
+    found, _ = run(desk.audit.after(MARKET, 0, 100, clock()))
+    assert [number for number, _ in found] == [3]
+    events = [event for _, event in found]
+    assert events[0]["previous_hash"] == exported[2]
+    assert verify(MARKET, events, exported) == []
+    assert [fault.kind for fault in verify(MARKET, events)] == ["missing"]
+
+
+def test_what_expired_and_comes_again_is_not_recorded_again(
+    lists, run, desk, aws, clock, settings, audit_items, retention_ms, published
+) -> None:
+    fresh = lists("A")
+    told = published[-1]
+    clock.advance(retention_ms)
+    assert aws.dynamodb.expire(settings.audit_table) == 1
+    run(record_market_changes(desk, fresh))
+    assert list(audit_items) == [HEAD]
+    assert published[-1] == told == [("market:binance:1", "symbols.changed")]
+
+
+def test_a_head_costs_no_read_and_no_call_more(lists, aws) -> None:
+    first = len(aws.calls)
+    lists("A")
+    mine = [call.name for call in aws.calls[first:] if "'audit'" in str(call.parameters)]
+    assert mine == ["dynamodb.Query", "dynamodb.TransactWriteItems"]
+
+
+@pytest.mark.parametrize(
+    "hook", [CrashAfter, lambda n: LoseAnswer("dynamodb.TransactWriteItems", n)]
+)
+@pytest.mark.parametrize("number", range(1, 6))
+def test_a_crash_or_a_lost_answer_leaves_one_event_each_and_the_head_at_the_last(
+    lists, run, desk, aws, actions, audit_items, hook, number
+) -> None:
+    fresh = [*lists("A", record=False), *lists("A", "B", record=False)]
+    aws.hooks.append(hook(number))
+    for _ in range(3):
+        try:
+            run(record_market_changes(desk, fresh))
+        except (Crash, CallFailed):
+            continue
+    assert actions(MARKET) == ["symbols.changed"] * 2
+    assert json.loads(audit_items[HEAD]["event"]["S"])["seq"] == 2
+
+
+def test_two_invocations_with_the_same_change_of_the_market_record_it_once(
+    lists, run, desk, aws, actions
+) -> None:
+    lists("A")
+    fresh = lists("A", "B", record=False)
+    writes = lambda called: called.operation == "TransactWriteItems"  # noqa: E731
+    other = Meanwhile(writes, lambda: record_market_changes(desk, fresh))
+    aws.hooks.append(other)
+    run(record_market_changes(desk, fresh))
+    assert other.left == 0
+    assert len(actions(MARKET)) == 2
+
+
+@pytest.mark.parametrize("name", ["gone", "behind", "other", "no JSON", "no text", "too far"])
+def test_a_head_that_somebody_altered_is_not_believed_where_there_are_events(
+    lists, aws, settings, actions, audit_items, name
+) -> None:
+    lists("A")
+    behind = audit_items[HEAD]
+    lists("A", "B")
+    whole = audit_items.pop(HEAD)
+    event = json.loads(whole["event"]["S"])
+    altered = {
+        "behind": behind["event"],
+        "other": {"S": json.dumps({**event, "seq": 7})},
+        "no JSON": {"S": "HEAD"},
+        "no text": {"N": "7"},
+        "too far": {"S": json.dumps(sealed(event, {**event, "seq": 10**12}))},
+    }
+    if name in altered:
+        audit_items[HEAD] = {**whole, "event": altered[name]}
+    lists("A", "B", "C")
+    assert len(actions(MARKET)) == 3
+    assert not aws.sqs.bodies(settings.stream_failure_queue_url)
+    assert json.loads(audit_items[HEAD]["event"]["S"])["seq"] == 3
+
+
+def test_a_head_expires_only_where_its_schedule_was_deleted(
+    run, desk, aws, clock, settings, audit_items, retention_ms
+) -> None:
+    last = None
+    for action in ("schedule.created", "schedule.deleted"):
+        event = {"subject": "schedule:one", "action": action, "recorded_at": iso(clock())}
+        last = sealed(event, last)
+        run(desk.audit.add(last, clock() // 1000 + retention_ms // 1000))
+        head = audit_items["SCHEDULE#one", "HEAD"]
+        assert ("ttl" in head) == (action == "schedule.deleted")
+    clock.advance(retention_ms)
+    aws.dynamodb.expire(settings.audit_table)
+    assert run(desk.audit.newest("schedule:one", 1)) == [last]
+    clock.advance(LEAST_TASK_DAYS * 86_400_000)
+    aws.dynamodb.expire(settings.audit_table)
+    assert not audit_items
+
+
+def test_a_tasks_chain_outlasts_the_task_however_short_events_are_kept(
+    run, desk, aws, clock, fleet, settings, records, actions
+) -> None:
+    brief = replace(desk, settings=replace(settings, audit_retention_days=1))
+    run(submit_collection(brief, BODY, "me", "r"))
+    run(fleet.settle())
+    run(record_task_changes(brief, records()))
+    clock.advance(LEAST_TASK_DAYS * 86_400_000 - 3_600_000)
+    aws.dynamodb.expire(settings.audit_table)
+    aws.dynamodb.expire(settings.tasks_table)
+    run(record_task_changes(brief, records()))
+    assert actions() == [*LIFE, "task.expired"]
 
 
 # --- our own bugs ---------------------------------------------------------------------------------
