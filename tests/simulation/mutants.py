@@ -229,7 +229,9 @@ def _never_looking_back(_: Any) -> Any:
 def _overwriting(original: Any) -> Any:
     async def add(self: Any, event: Any, ttl: int) -> None:
         async def call(service: str, operation: str, **parameters: Any) -> Any:
-            del parameters["ConditionExpression"]
+            together = parameters.get("TransactItems", [])
+            for put in [entry["Put"] for entry in together] or [parameters]:
+                put.pop("ConditionExpression", None)
             return await self._call(service, operation, **parameters)
 
         await original(AuditTable(call, self._table), event, ttl)
