@@ -190,7 +190,7 @@ async def _content(
         views = [view for update in updates if (view := await _view(desk, update)) is not None]
         if not views:
             return None
-        return shortened(views) if topic.kind == topics.TASKS else {"task": views[-1]}
+        return shortened(views, len(views)) if topic.kind == topics.TASKS else {"task": views[-1]}
     if newest.kind == PRICE:
         return {"price": newest.content["price"], "time": newest.content["time"]}
     assert newest.kind == CANDLE

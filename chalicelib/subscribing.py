@@ -84,16 +84,16 @@ def stream_for(desk: Desk, connection: Connection, topic: Topic) -> str:
     return stream_of(topic, _told_apart(desk, connection))
 
 
-def shortened(views: list[View]) -> View:
+def shortened(views: list[View], count: int) -> View:
     """A list of tasks that fits into a message, and how many there are."""
-    return {"tasks": views[:MOST_TASKS], "count": len(views)}
+    return {"tasks": views[:MOST_TASKS], "count": count}
 
 
 async def _content(desk: Desk, candles: CandleReader, connection: Connection, topic: Topic) -> View:
     if topic.kind == topics.TASK:
         return {"task": await view_task(desk, topic.subject, connection.owner)}
     if topic.kind == topics.TASKS:
-        return shortened(await list_active(desk, connection.owner))
+        return shortened(*await list_active(desk, connection.owner, MOST_TASKS))
     if topic.kind == topics.PRICES:
         stored = await desk.market.read_prices()
         price = stored["prices"].get(topic.subject) if stored else None

@@ -56,18 +56,30 @@ async def list_tasks(
     return [await _summary_of(desk, meta) for meta in metas], following
 
 
-async def list_active(desk: Desk, caller: str | None = None) -> list[Item]:
-    """Every pending or running task to which `caller` has access, oldest first."""
+async def list_active(
+    desk: Desk, caller: str | None = None, most: int | None = None
+) -> tuple[list[Item], int]:
+    """The pending and running tasks to which `caller` has access, oldest first.
+
+    At most `most` of them, and how many there are.
+    """
+    rows = await desk.tasks.active(desk.now_ms())
+    ids = [row["task_id"] for row in rows if row["state"] in tasks.ACTIVE and not row["expired"]]
+    # The index may lag behind, and does not know the owner.
+    metas = await desk.tasks.read_all(ids, desk.now_ms())
+    shown = [
+        task_id
+        for task_id in ids
+        if (meta := metas.get(task_id))
+        and meta["state"] in tasks.ACTIVE
+        and _may_see(desk, meta, caller)
+    ]
     views = []
-    for row in await desk.tasks.active(desk.now_ms()):
-        if row["state"] not in tasks.ACTIVE or row["expired"]:
-            continue
-        meta, progs = await desk.tasks.read_with_progs(row["task_id"], desk.now_ms())
-        if meta and not _may_see(desk, meta, caller):
-            continue
-        if meta and meta["state"] in tasks.ACTIVE:  # the index may lag behind
+    for task_id in shown[:most]:
+        meta, progs = await desk.tasks.read_with_progs(task_id, desk.now_ms())
+        if meta and meta["state"] in tasks.ACTIVE:
             views.append(summary(meta, progs, desk.now_ms()))
-    return views
+    return views, len(shown)
 
 
 async def count_tasks(desk: Desk, owner: str) -> dict[str, int]:

@@ -83,7 +83,7 @@ def get_tasks() -> Response:
 @web.route("GET", "/tasks/active")
 def get_active_tasks() -> Response:
     web.query()
-    found = run(list_active(wiring.desk(), web.owner()))
+    found, _ = run(list_active(wiring.desk(), web.owner()))
     return web.answer(200, {"tasks": found, "count": len(found)})
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib import tasks
+from chalicelib.cancelling import cancel_task
 from chalicelib.errors import TaskExpired, TaskNotFound
 from chalicelib.messages import PlanMessage
 from chalicelib.planning import plan_task
@@ -99,7 +100,7 @@ def test_a_finished_task_expires_for_every_reader_though_it_is_still_stored(
     with pytest.raises(TaskExpired):
         run(view_task(desk, task_id))
     assert run(list_tasks(desk, "me", 10, None, None, None)) == ([], None)
-    assert run(list_active(desk)) == []
+    assert run(list_active(desk)) == ([], 0)
     assert sum(run(count_tasks(desk, "me")).values()) == 0
     assert aws.items(settings.tasks_table)
 
@@ -183,9 +184,22 @@ def test_the_active_list_holds_what_has_not_ended_oldest_first(run, bench, fleet
         clock.advance(1)
         active.append(run(submit_collection(bench, BODY, "me", "r")))
     run(plan_task(bench, PlanMessage(active[0], 1)))
-    listed = run(list_active(bench))
+    listed, _ = run(list_active(bench))
     assert [view["task_id"] for view in listed] == active
     assert [view["status"] for view in listed] == ["running", "pending"]
+
+
+def test_of_many_active_tasks_only_those_shown_are_read_whole(run, desk, aws, clock) -> None:
+    ids = []
+    for _ in range(120):
+        clock.advance(1)
+        ids.append(run(submit_collection(desk, BODY, "me", "r")))
+    run(cancel_task(desk, ids.pop(1)))
+    aws.counts.clear()
+    listed, count = run(list_active(desk, "me", 5))
+    assert [view["task_id"] for view in listed] == ids[:5]
+    assert count == 119
+    assert aws.counts == {"dynamodb.Query": 1 + 5, "dynamodb.BatchGetItem": 2}
 
 
 def test_the_status_tells_of_queues_budget_and_breaker(run, bench, clock) -> None:
