@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -24,14 +25,70 @@ EXAMPLES = re.findall(
 )
 
 
-@pytest.fixture
-def api(cloud: Cloud) -> Iterator[Api]:
-    """A client of a stack that knows its symbols; the schedules that a test made are deleted."""
+@dataclass(frozen=True)
+class Begun:
+    """Schedules made at the beginning, which wait for EventBridge's minutes at the same time."""
+
+    fires: str
+    promises: str
+
+
+@pytest.fixture(scope="module")
+def begun(cloud: Cloud) -> Iterator[Begun]:
     with Api(cloud.api_url) as api:
         ended(api, api.refresh_symbols()["task_id"])
+        request = {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}
+        fires = api.create_schedule({"expression": "rate(1 minute)", "request": request})
+        assert fires["in_sync"] is True
+        promises = promise_that_is_broken(cloud, api)
+        yield Begun(fires["schedule_id"], promises)
+        for schedule_id in (fires["schedule_id"], promises):
+            api.delete_schedule(schedule_id)
+
+
+def promise_that_is_broken(cloud: Cloud, api: Api) -> str:
+    """A schedule of two symbols, of one of which two days are missing; its id."""
+    ended(api, api.start({"symbols": ["BNBUSDT"], "timeframes": ["1h", "1d"]})["task_id"])
+    body = {
+        "expression": "rate(1 day)",
+        "request": {"symbols": ["BNBUSDT", "XRPUSDT"], "timeframes": ["1h", "1d"]},
+        "freshness": {"max_lag_seconds": 5400},
+    }
+    schedule_id = str(api.create_schedule(body)["schedule_id"])
+    # Two days of BNBUSDT's hours were never stored, as far as the table knows.
+    forget_hours(cloud, "BNBUSDT", 48)
+    ended(api, api.start({"symbols": ["XRPUSDT"], "timeframes": ["1h", "1d"]})["task_id"])
+    return schedule_id
+
+
+def forget_hours(cloud: Cloud, symbol: str, hours: int) -> None:
+    """Take the newest hours out of a symbol's coverage."""
+    table, key = cloud.outputs["MarketTable"], {"pk": {"S": "COVER#binance"}, "sk": {"S": symbol}}
+    client = cloud.client("dynamodb")
+    entry = json.loads(client.get_item(TableName=table, Key=key)["Item"]["tf_1h"]["S"])
+    entry["covered"][-1][1] -= hours * 3_600_000
+    entry["last"] -= hours * 3_600_000
+    client.update_item(
+        TableName=table,
+        Key=key,
+        UpdateExpression="SET tf_1h = :entry",
+        ExpressionAttributeValues={":entry": {"S": json.dumps(entry)}},
+    )
+
+
+@pytest.fixture
+def api(cloud: Cloud, begun: Begun) -> Iterator[Api]:
+    """A client of a stack that knows its symbols; the schedules that a test made are deleted."""
+    with Api(cloud.api_url) as api:
         yield api
-        for schedule in api.schedules()["schedules"]:
-            api.delete_schedule(schedule["schedule_id"])
+        for schedule_id in made_since(api, begun):
+            api.delete_schedule(schedule_id)
+
+
+def made_since(api: Api, begun: Begun) -> dict[str, str]:
+    """Schedules beside those of the beginning: id -> name."""
+    found = {each["schedule_id"]: each["name"] for each in api.schedules()["schedules"]}
+    return {key: name for key, name in found.items() if key not in (begun.fires, begun.promises)}
 
 
 def trail(cloud: Cloud, schedule_id: str) -> list[dict[str, Any]]:
@@ -64,24 +121,6 @@ def firing(cloud: Cloud, schedule_id: str, at: str) -> dict[str, Any]:
     return event
 
 
-def test_a_schedule_fires_by_itself_and_shows_its_task_and_its_trail(
-    cloud: Cloud, api: Api
-) -> None:
-    request = {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}
-    made = api.create_schedule({"expression": "rate(1 minute)", "request": request})
-    assert made["in_sync"] is True
-    path = made["schedule_id"]
-    shown = until(lambda: api.schedule(path), lambda seen: seen["last_run"] is not None, 150)
-    task = ended(api, shown["last_run"]["task_id"])
-    assert (task["status"], task["schedule_id"]) == ("completed", path)
-    assert shown["last_run"]["by"] == "schedule"
-    assert api.schedule(path)["last_run"]["status"] == "completed"
-    assert shown["next_run_at"] > shown["last_run"]["at"]
-    events = until(lambda: trail(cloud, path), lambda seen: len(seen) >= 2)
-    assert [event["action"] for event in events[:2]] == ["schedule.created", "schedule.fired"]
-    assert task["task_id"] in json.dumps(events[1], default=str)
-
-
 def test_a_schedule_that_fires_twice_makes_one_task(cloud: Cloud, api: Api) -> None:
     request = {"symbols": ["ETHUSDT"], "timeframes": ["1h"]}
     # Never due while the tests run, whatever day they run on.
@@ -107,18 +146,41 @@ def test_eventbridge_follows_a_schedules_changes_and_its_end(cloud: Cloud, api: 
         scheduler.get_schedule(Name=schedule_id, GroupName=group)
 
 
-def test_a_breach_of_freshness_collects_just_what_is_missing(cloud: Cloud, api: Api) -> None:
-    ended(api, api.start({"symbols": ["BNBUSDT"], "timeframes": ["1h", "1d"]})["task_id"])
-    request = {"symbols": ["BNBUSDT", "XRPUSDT"], "timeframes": ["1h", "1d"]}
-    body = {
-        "expression": "rate(1 day)",
-        "request": request,
-        "freshness": {"max_lag_seconds": 5400},
-    }
-    schedule_id = api.create_schedule(body)["schedule_id"]
-    # Two days of BNBUSDT's hours were never stored, as far as the table knows.
-    forget_hours(cloud, "BNBUSDT", 48)
-    ended(api, api.start({"symbols": ["XRPUSDT"], "timeframes": ["1h", "1d"]})["task_id"])
+def test_the_examples_of_the_page_do_what_it_says(cloud: Cloud, api: Api, begun: Begun) -> None:
+    script = f'data-collector() {{ "{sys.executable}" -m cli "$@"; }}\n' + "\n".join(EXAMPLES)
+    script = script.replace("http://localhost:8000", cloud.api_url)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script.replace("curl ", "curl --silent --fail ")],
+        cwd=ROOT,
+        env={**os.environ, "DATA_COLLECTOR_URL": cloud.api_url, "COLUMNS": "160"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for said in ("mornings", "enabled", "disabled", "Completed", "cron(30 6 ? * MON-FRI *)"):
+        assert said in done.stdout
+    assert list(made_since(api, begun).values()) == ["every minute"]
+
+
+def test_a_schedule_fires_by_itself_and_shows_its_task_and_its_trail(
+    cloud: Cloud, api: Api, begun: Begun
+) -> None:
+    path = begun.fires
+    shown = until(lambda: api.schedule(path), lambda seen: seen["last_run"] is not None, 150)
+    task = ended(api, shown["last_run"]["task_id"])
+    assert (task["status"], task["schedule_id"]) == ("completed", path)
+    assert shown["last_run"]["by"] == "schedule"
+    assert api.schedule(path)["last_run"]["status"] == "completed"
+    assert shown["next_run_at"] > shown["last_run"]["at"]
+    events = until(lambda: trail(cloud, path), lambda seen: len(seen) >= 2)
+    assert [event["action"] for event in events[:2]] == ["schedule.created", "schedule.fired"]
+    assert task["task_id"] in json.dumps(events[1], default=str)
+
+
+def test_a_breach_of_freshness_collects_just_what_is_missing(api: Api, begun: Begun) -> None:
+    schedule_id = begun.promises
     shown = until(
         lambda: api.schedule(schedule_id)["freshness"],
         lambda seen: seen["last_repair_task_id"] is not None,
@@ -134,37 +196,3 @@ def test_a_breach_of_freshness_collects_just_what_is_missing(cloud: Cloud, api: 
         150,
     )
     assert kept["timeframes"] == {"1h": 0, "1d": 0}
-
-
-def forget_hours(cloud: Cloud, symbol: str, hours: int) -> None:
-    """Take the newest hours out of a symbol's coverage."""
-    table, key = cloud.outputs["MarketTable"], {"pk": {"S": "COVER#binance"}, "sk": {"S": symbol}}
-    client = cloud.client("dynamodb")
-    entry = json.loads(client.get_item(TableName=table, Key=key)["Item"]["tf_1h"]["S"])
-    entry["covered"][-1][1] -= hours * 3_600_000
-    entry["last"] -= hours * 3_600_000
-    client.update_item(
-        TableName=table,
-        Key=key,
-        UpdateExpression="SET tf_1h = :entry",
-        ExpressionAttributeValues={":entry": {"S": json.dumps(entry)}},
-    )
-
-
-def test_the_examples_of_the_page_do_what_it_says(cloud: Cloud, api: Api) -> None:
-    script = f'data-collector() {{ "{sys.executable}" -m cli "$@"; }}\n' + "\n".join(EXAMPLES)
-    script = script.replace("http://localhost:8000", cloud.api_url)
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script.replace("curl ", "curl --silent --fail ")],
-        cwd=ROOT,
-        env={**os.environ, "DATA_COLLECTOR_URL": cloud.api_url, "COLUMNS": "160"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    for said in ("mornings", "enabled", "disabled", "Completed", "cron(30 6 ? * MON-FRI *)"):
-        assert said in done.stdout
-    left = api.schedules()["schedules"]
-    assert [schedule["name"] for schedule in left] == ["every minute"]
