@@ -84,17 +84,10 @@ LEAST_SITES, LEAST_CASES = 120, 1_700
 QUEUES = ("plan", "urgent", "work", "bury", "webhooks", "push")
 
 PUSH = "apigatewaymanagementapi.PostToConnection"
-HANG_UP = "apigatewaymanagementapi.DeleteConnection"
 #: What is kept silent on purpose: (last function, operation) -> why.
 SILENT = {
-    ("sqs_queue.SqsQueue.retry_later", "sqs.ChangeMessageVisibility"): (
-        "only the wait before the next delivery is lost; the visibility timeout stands instead"
-    ),
     ("connection_table.ConnectionTable.send", PUSH): (
         "GoneException is the documented answer for a closed connection: its rows are deleted"
-    ),
-    ("connection_table.ConnectionTable.hang_up", HANG_UP): (
-        "GoneException says that the connection is closed already, as it was to be"
     ),
 }
 
