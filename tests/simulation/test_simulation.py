@@ -12,7 +12,7 @@ from tests.simulation.running import Found, play
 from tests.simulation.world import acknowledged
 
 #: Seeds that broke an earlier state of the engine, or of the simulation's own rules.
-FOUND = (14, 31, 43, 215, 320, 1214, 6285, 12776, 21305)
+FOUND = (14, 31, 43, 215, 320, 1214, 6285, 12776, 21305, 106662)
 
 
 @pytest.mark.timeout(1500)
