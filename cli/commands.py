@@ -1,6 +1,7 @@
 """The commands: each makes one call, shows its answer and returns the exit code (None: 0)."""
 
 import fnmatch
+import os
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ from cli.schedules import schedules
 from cli.session import Session
 from cli.watch import watch as watch_topics
 
+SECRET_VARIABLE = "DATA_COLLECTOR_WEBHOOK_SECRET"
 EPILOG = """\b
 Exit codes:
   0    success (with --wait: completed, no unit failed)
@@ -57,6 +59,18 @@ def cli() -> None:
     type=HeaderText(),
     help="Sending the same key again returns the first task instead of starting another.",
 )
+@click.option(
+    "--webhook",
+    metavar="URL",
+    help=f"Tell this https address when the task ends, signed by ${SECRET_VARIABLE}.",
+)
+@click.option(
+    "--webhook-event",
+    "events",
+    multiple=True,
+    metavar="A,B",
+    help="What it is told instead of the end, like task.started. Repeatable.",
+)
 @wait
 @everywhere
 @click.pass_obj
@@ -70,6 +84,8 @@ def start(
     priority: str | None,
     tolerated: float | None,
     idempotency_key: str | None,
+    webhook: str | None,
+    events: tuple[str, ...],
     wait: bool,
 ) -> int | None:
     """Collect candles of SYMBOLS (none: all known ones)."""
@@ -82,9 +98,25 @@ def start(
         "end": end,
         "priority": priority,
         "tolerated_failure_percentage": tolerated,
+        "webhook": _webhook(webhook, listed(events, "webhook events")),
     }
     body = {name: value for name, value in body.items() if value not in (None, [])}
     return session.submitted(session.api.start(body, idempotency_key), wait)
+
+
+def _webhook(url: str | None, events: list[str]) -> dict[str, Any] | None:
+    if url is None:
+        if events:
+            raise click.UsageError("--webhook-event needs --webhook.")
+        return None
+    secret = os.environ.get(SECRET_VARIABLE, "")
+    if not secret:
+        # Not an option of its own: every user of the machine can read a command's arguments.
+        raise click.UsageError(
+            f"--webhook needs a secret of 24 or more characters in ${SECRET_VARIABLE}, "
+            "which the receiver knows, too."
+        )
+    return {"url": url, "secret": secret, **({"events": events} if events else {})}
 
 
 @cli.command("refresh-symbols")

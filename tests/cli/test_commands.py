@@ -83,9 +83,26 @@ def test_start_sends_every_option_and_nothing_that_was_not_given():
     assert "Idempotency-Key" not in ran.api.requests[0].headers
 
 
+def test_start_takes_a_webhook_whose_secret_stands_in_the_environment(monkeypatch):
+    monkeypatch.setenv("DATA_COLLECTOR_WEBHOOK_SECRET", "s" * 24)
+    url = "https://hooks.acme.com/in"
+    assert run("start", "--webhook", url).body()["webhook"] == {"url": url, "secret": "s" * 24}
+    told = ("--webhook-event", "task.started,task.failed", "--webhook-event", "task.stopped")
+    assert run("start", "--webhook", url, *told).body()["webhook"]["events"] == [
+        "task.started",
+        "task.failed",
+        "task.stopped",
+    ]
+    monkeypatch.setenv("DATA_COLLECTOR_WEBHOOK_SECRET", "")
+    ran = run("start", "--webhook", url)
+    assert (ran.code, ran.api.sent()) == (2, [])
+    assert "DATA_COLLECTOR_WEBHOOK_SECRET" in ran.err
+
+
 @pytest.mark.parametrize(
     ("args", "says"),
     [
+        (["start", "--webhook-event", "task.started"], "needs --webhook"),
         (["start", ""], "list of symbols is empty"),
         (["start", "-s", " , "], "list of symbols is empty"),
         (["start", "-t", ""], "list of timeframes is empty"),
