@@ -117,8 +117,12 @@ class Person:
             # Whoever ended it may have had a clock some seconds ahead.
             await self._sleep(self.world.settings.retention_seconds + 10)
             view = await self._look()
-            # One that was stopped is kept until its result stands, however often that dies.
-            if view is not None and view["result"] is not None:
+            # One that was stopped is kept until its result stands, however often that dies; then it
+            # must be gone at once.
+            while view is not None and view["result"] is None:
+                await self._sleep(60)
+                view = await self._look()
+            if view is not None:
                 raise Violation("expiry", "an expired task was shown")
 
     async def _look(self) -> dict[str, Any] | None:
