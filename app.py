@@ -13,8 +13,8 @@ from typing import Any
 from chalice import Chalice
 from chalice.app import WebsocketEvent
 
-from chalicelib import events
-from chalicelib.routes import register
+from chalicelib.api.routes import register
+from chalicelib.functions import triggers
 
 app = Chalice(app_name="market-data-collector")
 app.experimental_feature_flags.update(["BLUEPRINTS", "WEBSOCKETS"])
@@ -23,79 +23,79 @@ register(app)
 
 @app.lambda_function(name="plan")
 def plan(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    return events.plan(event, context)
+    return triggers.plan(event, context)
 
 
 @app.lambda_function(name="collect")
 def collect(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    return events.collect(event, context)
+    return triggers.collect(event, context)
 
 
 @app.lambda_function(name="bury")
 def bury(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    return events.bury(event, context)
+    return triggers.bury(event, context)
 
 
 @app.lambda_function(name="sweep")
 def sweep(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    return events.sweep(event, context)
+    return triggers.sweep(event, context)
 
 
 @app.lambda_function(name="refresh_prices")
 def refresh_prices(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    return events.refresh_prices(event, context)
+    return triggers.refresh_prices(event, context)
 
 
 @app.lambda_function(name="run_schedule")
 def run_schedule(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    return events.run_schedule(event, context)
+    return triggers.run_schedule(event, context)
 
 
 @app.lambda_function(name="watch_schedules")
 def watch_schedules(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    return events.watch_schedules(event, context)
+    return triggers.watch_schedules(event, context)
 
 
 @app.lambda_function(name="on_task_change")
 def on_task_change(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    return events.on_task_change(event, context)
+    return triggers.on_task_change(event, context)
 
 
 @app.lambda_function(name="on_market_change")
 def on_market_change(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    return events.on_market_change(event, context)
+    return triggers.on_market_change(event, context)
 
 
 @app.lambda_function(name="export_audit")
 def export_audit(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    return events.export_audit(event, context)
+    return triggers.export_audit(event, context)
 
 
 @app.lambda_function(name="replay_changes")
 def replay_changes(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    return events.replay_changes(event, context)
+    return triggers.replay_changes(event, context)
 
 
 @app.lambda_function(name="deliver_webhook")
 def deliver_webhook(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    return events.deliver_webhook(event, context)
+    return triggers.deliver_webhook(event, context)
 
 
 @app.lambda_function(name="push_updates")
 def push_updates(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    return events.push_updates(event, context)
+    return triggers.push_updates(event, context)
 
 
 @app.on_ws_connect(name="ws_connect")
 def ws_connect(event: WebsocketEvent) -> dict[str, Any]:
-    return events.ws_connect(event)
+    return triggers.ws_connect(event)
 
 
 @app.on_ws_message(name="ws_message")
 def ws_message(event: WebsocketEvent) -> None:
-    events.ws_message(event)
+    triggers.ws_message(event)
 
 
 @app.on_ws_disconnect(name="ws_disconnect")
 def ws_disconnect(event: WebsocketEvent) -> None:
-    events.ws_disconnect(event)
+    triggers.ws_disconnect(event)

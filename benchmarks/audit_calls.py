@@ -6,9 +6,9 @@ from benchmarks.report import Report
 from benchmarks.simulated import new_aws, settings
 from benchmarks.write_units import WriteUnits
 from chalicelib import wiring
-from chalicelib.changes import change_of
-from chalicelib.recording import Trail, events_of
-from chalicelib.submitting import submit_collection
+from chalicelib.aws.stream import change_of
+from chalicelib.events.record import Trail, events_of
+from chalicelib.tasks.submit import submit_collection
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange
 from tests.doubles.fleet import Fleet

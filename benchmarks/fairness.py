@@ -21,8 +21,9 @@ from typing import Any
 import httpx
 
 from benchmarks.report import Report
-from chalicelib import tasks, timeframes
-from chalicelib.timeframes import DAY, HOUR
+from chalicelib.core import timeframes
+from chalicelib.core.timeframes import DAY, HOUR
+from chalicelib.tasks import states
 from cli.api import ENDED, Api, Rejected
 from tests.e2e.stack import Cloud, running_cloud
 
@@ -129,7 +130,7 @@ def _measure(stage: Stage) -> Report:
     _ended(stage.api, stage.start(stage.symbols[:60], "normal"))  # warm containers
     speeds = [_speed(stage) for _ in range(2)]
     print("units/s", *(f"{speed:.1f}" for speed in speeds), flush=True)
-    cases = [case for case in CASES if case.large in (None, *tasks.PRIORITIES)]
+    cases = [case for case in CASES if case.large in (None, *states.PRIORITIES)]
     seconds: dict[str, list[tuple[float, int, int]]] = {case.name: [] for case in cases}
     for _ in range(ROUNDS):
         for case in cases:

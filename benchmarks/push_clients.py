@@ -17,8 +17,8 @@ from typing import Any
 import aiohttp
 
 from benchmarks.report import Report
-from chalicelib.attributes import item_to_wire
-from chalicelib.gateways.market_table import packed
+from chalicelib.aws.wire import item_to_wire
+from chalicelib.candles.coverage_table import packed
 from cli.api import ENDED, Api
 from tests.e2e.stack import Cloud, running_cloud
 from tests.e2e.waiting import until

@@ -21,14 +21,15 @@ from aiohttp import web
 
 from benchmarks.report import Report
 from benchmarks.simulated import new_aws, settings
-from chalicelib import connecting, wiring
-from chalicelib.announcing import announce
-from chalicelib.changes import change_of
-from chalicelib.gateways.aws import AsyncCalls, run
-from chalicelib.gateways.signed_calls import SignedCalls
-from chalicelib.gateways.thread_pool import ThreadPool
-from chalicelib.pushing import Means, push_batch
-from chalicelib.together import together
+from chalicelib import wiring
+from chalicelib.aws.calls import AsyncCalls, run
+from chalicelib.aws.signed_calls import SignedCalls
+from chalicelib.aws.stream import change_of
+from chalicelib.aws.thread_pool import ThreadPool
+from chalicelib.core.together import together
+from chalicelib.live import receive
+from chalicelib.live.announce import announce
+from chalicelib.live.push import Means, push_batch
 from tests.doubles.clock import Clock, SimulatedLoop
 
 CLIENTS = 1000
@@ -125,8 +126,8 @@ def _calls(listeners: int) -> str:
         await desk.market.write_catalogue({"BTCUSDT": "TRADING"}, 6000, clock())
         body = '{"action": "subscribe", "topics": ["prices:BTCUSDT"]}'
         for at in range(listeners):
-            await connecting.connect(desk, f"c{at}")
-            await connecting.receive(desk, None, f"c{at}", body)  # type: ignore[arg-type]
+            await receive.connect(desk, f"c{at}")
+            await receive.receive(desk, None, f"c{at}", body)  # type: ignore[arg-type]
         await desk.market.write_prices({"BTCUSDT": "1"}, clock())
         aws.counts.clear()
         records = aws.stream_event(settings().market_table)["Records"][-1:]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chalicelib.settings import Settings
+from chalicelib.core.settings import Settings
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock
 from tests.doubles.settings import doubled_settings

@@ -10,7 +10,7 @@ from chalice.test import Client
 from benchmarks.report import Report
 from benchmarks.simulated import new_aws, settings
 from chalicelib import wiring
-from chalicelib.gateways.aws import run
+from chalicelib.aws.calls import run
 from tests.doubles.clock import Clock
 
 SIZES = (1, 500, 3000)

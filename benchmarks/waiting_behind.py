@@ -9,9 +9,10 @@ from __future__ import annotations
 from benchmarks.report import Report
 from benchmarks.simulated import new_aws, settings
 from benchmarks.writes_per_unit import TIMEFRAMES, _SameForAll
-from chalicelib import timeframes, wiring
-from chalicelib.submitting import submit_collection
-from chalicelib.timeframes import HOUR
+from chalicelib import wiring
+from chalicelib.core import timeframes
+from chalicelib.core.timeframes import HOUR
+from chalicelib.tasks.submit import submit_collection
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.fleet import Fleet
 

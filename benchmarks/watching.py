@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 
 from benchmarks.report import Report, verdict
-from chalicelib import metrics
-from chalicelib.logs import bound, log
+from chalicelib.core import metrics
+from chalicelib.core.logs import bound, log
 
 _TIMES, _ROUNDS = 5_000, 9
 #: Of the worker's budget of 2.0 ms a page, this much may go into watching it.

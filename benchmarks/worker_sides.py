@@ -17,8 +17,8 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.exchange_server import NOW
-from chalicelib import timeframes
-from chalicelib.planning_rules import PAGE_CANDLES
+from chalicelib.core import timeframes
+from chalicelib.work.units import PAGE_CANDLES
 
 SYMBOL, TIMEFRAME, PAGES = "BTCUSDT", "5m", 60
 AT_ONCE = 8
@@ -32,10 +32,10 @@ Stages = dict[str, float]
 
 
 class Ours:
-    """The worker's gateway, rules and encoder, as collecting.py calls them."""
+    """The worker's gateway, rules and encoder, as collecting/collect.py calls them."""
 
     def __init__(self, root_url: str) -> None:
-        from chalicelib.gateways.binance import Binance
+        from chalicelib.exchange.binance import Binance
 
         self.exchange = Binance(root_url)
 
@@ -43,9 +43,9 @@ class Ours:
         await self.exchange.aclose()
 
     async def collect(self, stages: Stages) -> int:
-        from chalicelib.candles import missing
-        from chalicelib.fetching import closed_candles
-        from chalicelib.gateways.candle_store import encode
+        from chalicelib.candles.candles import missing
+        from chalicelib.candles.store import encode
+        from chalicelib.collecting.fetch import closed_candles
 
         started = time.process_time()
         step = PAGE_CANDLES * _LENGTH

@@ -12,11 +12,12 @@ from functools import lru_cache
 from benchmarks.report import Report, verdict
 from benchmarks.simulated import new_aws, settings
 from benchmarks.write_units import WriteUnits
-from chalicelib import timeframes, wiring
-from chalicelib.planning_rules import bounds
-from chalicelib.recording import record_task_changes
-from chalicelib.submitting import submit_collection
-from chalicelib.timeframes import DAY, HOUR
+from chalicelib import wiring
+from chalicelib.core import timeframes
+from chalicelib.core.timeframes import DAY, HOUR
+from chalicelib.events.record import record_task_changes
+from chalicelib.tasks.submit import submit_collection
+from chalicelib.work.units import bounds
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange, Row

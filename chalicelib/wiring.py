@@ -14,29 +14,29 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from chalicelib.gateways.audit_table import AuditTable
-from chalicelib.gateways.aws import AsyncCalls, Call
-from chalicelib.gateways.connection_table import ConnectionTable
-from chalicelib.gateways.event_bus import EventBus
-from chalicelib.gateways.failure_queue import FailureQueue
-from chalicelib.gateways.hook_items import HookItems
-from chalicelib.gateways.idempotency_table import IdempotencyTable
-from chalicelib.gateways.market_table import MarketTable
-from chalicelib.gateways.push_queue import PushQueue
-from chalicelib.gateways.schedule_table import ScheduleTable
-from chalicelib.gateways.scheduler import Scheduler, Target
-from chalicelib.gateways.signed_calls import SignedCalls
-from chalicelib.gateways.task_table import TaskTable
-from chalicelib.gateways.totals import Totals
-from chalicelib.gateways.webhook_queue import WebhookQueue
-from chalicelib.gateways.work_queue import QueueUrls, WorkQueue
-from chalicelib.settings import Settings, from_environ
+from chalicelib.api.idempotency_keys import IdempotencyTable
+from chalicelib.audit.table import AuditTable
+from chalicelib.aws.calls import AsyncCalls, Call
+from chalicelib.aws.signed_calls import SignedCalls
+from chalicelib.candles.coverage_table import MarketTable
+from chalicelib.core.settings import Settings, from_environ
+from chalicelib.events.bus import EventBus
+from chalicelib.events.set_aside import FailureQueue
+from chalicelib.events.totals import Totals
+from chalicelib.live.connections import ConnectionTable
+from chalicelib.live.queue import PushQueue
+from chalicelib.schedules.eventbridge import Scheduler, Target
+from chalicelib.schedules.table import ScheduleTable
+from chalicelib.tasks.table import TaskTable
+from chalicelib.webhooks.items import HookItems
+from chalicelib.webhooks.queue import WebhookQueue
+from chalicelib.work.queue import QueueUrls, WorkQueue
 
 if TYPE_CHECKING:
-    from chalicelib.gateways.audit_exports import AuditExports
-    from chalicelib.gateways.binance import Binance
-    from chalicelib.gateways.blocking_candles import BlockingCandles
-    from chalicelib.gateways.candle_store import CandleStore
+    from chalicelib.audit.bucket import AuditExports
+    from chalicelib.candles.reader import BlockingCandles
+    from chalicelib.candles.store import CandleStore
+    from chalicelib.exchange.binance import Binance
 
 Clock = Callable[[], int]
 
@@ -116,8 +116,8 @@ def desk_over(call: Call, settings: Settings, now_ms: Clock) -> Desk:
 
 
 def bench_over(call: Call, settings: Settings, now_ms: Clock, exchange: Binance) -> Bench:
-    from chalicelib.gateways.audit_exports import AuditExports
-    from chalicelib.gateways.candle_store import CandleStore
+    from chalicelib.audit.bucket import AuditExports
+    from chalicelib.candles.store import CandleStore
 
     desk = desk_over(call, settings, now_ms)
     return Bench(
@@ -139,13 +139,13 @@ def desk() -> Desk:
 @lru_cache(maxsize=1)
 def candle_reader() -> BlockingCandles:
     """The container's way to stored candles where there is no event loop."""
-    from chalicelib.gateways.blocking_candles import BlockingCandles
+    from chalicelib.candles.reader import BlockingCandles
 
     return BlockingCandles(_candle_store)
 
 
 def _candle_store() -> CandleStore:
-    from chalicelib.gateways.candle_store import CandleStore
+    from chalicelib.candles.store import CandleStore
 
     settings = from_environ(os.environ)
     return CandleStore(AsyncCalls(), settings.candles_bucket, settings.exchange)
@@ -154,7 +154,7 @@ def _candle_store() -> CandleStore:
 @lru_cache(maxsize=1)
 def bench() -> Bench:
     """The container's bench over aiobotocore; make and use it on one event loop."""
-    from chalicelib.gateways.binance import Binance
+    from chalicelib.exchange.binance import Binance
 
     settings = from_environ(os.environ)
     return bench_over(AsyncCalls(), settings, wall_clock_ms, Binance(settings.exchange_url))
@@ -163,7 +163,7 @@ def bench() -> Bench:
 @asynccontextmanager
 async def fresh_bench() -> AsyncIterator[Bench]:
     """A bench of one's own, closed at the end: for callers that own their event loop's life."""
-    from chalicelib.gateways.binance import Binance
+    from chalicelib.exchange.binance import Binance
 
     settings = from_environ(os.environ)
     exchange = Binance(settings.exchange_url)

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from chalicelib.chaining import Fault, verify
+from chalicelib.audit.chain import Fault, verify
 from cli.exports import Exports, read_exports
 from cli.options import Time, everywhere
 from cli.session import Session

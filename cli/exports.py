@@ -83,7 +83,7 @@ def _tell_altered(exports: Exports, file: Path, day: str, expected: str) -> None
 
 
 def _rows(exports: Exports, file: Path, day: str, expected: str) -> list[dict[str, Any]]:
-    from chalicelib.gateways.audit_exports import decode  # here: no other command needs Parquet
+    from chalicelib.audit.bucket import decode  # here: no other command needs Parquet
 
     content = _content(exports, file, day, expected)
     return [] if content is None else decode(content)

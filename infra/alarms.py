@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from chalicelib.metrics import METRICS, NAMESPACE
-from chalicelib.settings import Settings
+from chalicelib.core.metrics import METRICS, NAMESPACE
+from chalicelib.core.settings import Settings
 from infra.functions import FUNCTIONS, events
 
 Resource = dict[str, Any]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.settings import Settings
+from chalicelib.core.settings import Settings
 
 _SCHEME = "sigv4"
 _METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch"})

@@ -6,8 +6,8 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
-from chalicelib.errors import SettingsInvalid
-from chalicelib.settings import as_text, from_environ, user_settings
+from chalicelib.core.errors import SettingsInvalid
+from chalicelib.core.settings import as_text, from_environ, user_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Lambda allows 4 KB of environment; queue URLs, ARNs, names and keys need about 2.1 KB of it.

@@ -12,8 +12,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from chalicelib import tasks
-from chalicelib.settings import Settings
+from chalicelib.core.settings import Settings
+from chalicelib.tasks import states
 from infra import alarms
 from infra.configuration import ROOT
 from infra.functions import FUNCTIONS, events
@@ -53,7 +53,7 @@ OUTCOMES = {
     "unavailable": GREY,
 }
 STATUSES = {"2xx": GOOD, "4xx": WARN, "5xx": BAD}
-ENDS = {tasks.COMPLETED: GOOD, tasks.FAILED: BAD, tasks.CANCELLED: GREY}
+ENDS = {states.COMPLETED: GOOD, states.FAILED: BAD, states.CANCELLED: GREY}
 FAILED_UNITS = (
     'filter event = "unit_failed"'
     " | stats count(*) as failures, latest(time) as last by symbol, timeframe, reason"

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from chalicelib.settings import Settings
+from chalicelib.core.settings import Settings
 from infra import schedules
 from infra.configuration import ROOT
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chalicelib.metrics import METRICS
+from chalicelib.core.metrics import METRICS
 from infra.configuration import ROOT
 
 PAGE = ROOT / "docs" / "OBSERVABILITY.md"

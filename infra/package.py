@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from chalicelib.errors import SettingsInvalid
-from chalicelib.settings import from_environ
+from chalicelib.core.errors import SettingsInvalid
+from chalicelib.core.settings import from_environ
 from infra import archive, authentication, configuration, layer, template
 
 ROOT = configuration.ROOT

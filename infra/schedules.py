@@ -1,5 +1,5 @@
 """What lets people's schedules fire: a group for them in EventBridge Scheduler, its role, its
-dead letters. The schedules themselves are made by the application (gateways/scheduler.py)."""
+dead letters. The schedules themselves are made by the application (schedules/eventbridge.py)."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.settings import from_environ
+from chalicelib.core.settings import from_environ
 from infra import alarms, dashboard, functions, policies, schedules, storage
 
 _NAMED = (

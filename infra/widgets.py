@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.metrics import NAMESPACE
+from chalicelib.core.metrics import NAMESPACE
 from infra.functions import FUNCTIONS
 
 Widget = dict[str, Any]

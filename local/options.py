@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from chalicelib.settings import Settings
+from chalicelib.core.settings import Settings
 from local.failures import StartFailed
 
 DEFAULT_PORT = 8000

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from chalicelib.errors import SettingsInvalid
-from chalicelib.settings import user_settings
+from chalicelib.core.errors import SettingsInvalid
+from chalicelib.core.settings import user_settings
 from infra.layer import LayerFailed
 from infra.package import Package, PackagingFailed, Report, package
 from local import cloud, ports

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chalicelib import wiring
-from chalicelib.settings import Settings
+from chalicelib.core.settings import Settings
 from chalicelib.wiring import Bench, Desk
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock, SimulatedLoop

@@ -1,4 +1,4 @@
-"""A moto server in the test's process, and the calls of gateways/aws.py against it."""
+"""A moto server in the test's process, and the calls of aws/calls.py against it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from moto.server import ThreadedMotoServer
 
-from chalicelib.gateways.aws import AsyncCalls, run
-from chalicelib.gateways.signed_calls import SignedCalls
+from chalicelib.aws.calls import AsyncCalls, run
+from chalicelib.aws.signed_calls import SignedCalls
 from infra import storage
 
 _VARIABLES = {

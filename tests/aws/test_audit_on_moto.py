@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from chalicelib import wiring
-from chalicelib.auditing import AuditQuery, page_of_audit
-from chalicelib.chaining import Event, sealed, verify
-from chalicelib.errors import ConditionFailed
-from chalicelib.exporting import export_audit
-from chalicelib.gateways.audit_exports import EVENTS, MANIFEST, AuditExports, decode
-from chalicelib.gateways.audit_table import AuditTable
-from chalicelib.gateways.aws import run
-from chalicelib.gateways.failure_queue import FailureQueue
-from chalicelib.settings import Settings
-from chalicelib.timeframes import DAY, iso
+from chalicelib.audit.bucket import EVENTS, MANIFEST, AuditExports, decode
+from chalicelib.audit.chain import Event, sealed, verify
+from chalicelib.audit.export import export_audit
+from chalicelib.audit.query import AuditQuery, page_of_audit
+from chalicelib.audit.table import AuditTable
+from chalicelib.aws.calls import run
+from chalicelib.core.errors import ConditionFailed
+from chalicelib.core.settings import Settings
+from chalicelib.core.timeframes import DAY, iso
+from chalicelib.events.set_aside import FailureQueue
 from tests.aws.conftest import Moto
 
 NOW = int(time.time() * 1000)

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chalicelib.errors import CallFailed, ConditionFailed
-from chalicelib.gateways.aws import run as drive
+from chalicelib.aws.calls import run as drive
+from chalicelib.core.errors import CallFailed, ConditionFailed
 from infra import storage
 from tests.aws.conftest import Moto
 from tests.doubles.aws import Aws

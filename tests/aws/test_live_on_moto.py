@@ -9,16 +9,11 @@ from typing import Any
 
 import pytest
 
-from chalicelib.errors import RequestRejected
-from chalicelib.gateways.aws import run
-from chalicelib.gateways.connection_table import (
-    LIFE_SECONDS,
-    MOST_MESSAGES,
-    RATE_SECONDS,
-    ConnectionTable,
-)
-from chalicelib.gateways.push_queue import PushQueue
-from chalicelib.updates import STATE, Update, decode
+from chalicelib.aws.calls import run
+from chalicelib.core.errors import RequestRejected
+from chalicelib.live.connections import LIFE_SECONDS, MOST_MESSAGES, RATE_SECONDS, ConnectionTable
+from chalicelib.live.queue import PushQueue
+from chalicelib.live.updates import STATE, Update, decode
 from tests.aws.conftest import Moto
 from tests.doubles.clock import NOW
 

@@ -16,9 +16,9 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.errors import CallFailed, ConditionFailed
-from chalicelib.gateways.aws import run
-from chalicelib.gateways.signed_calls import SignedCalls, sign
+from chalicelib.aws.calls import run
+from chalicelib.aws.signed_calls import SignedCalls, sign
+from chalicelib.core.errors import CallFailed, ConditionFailed
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",

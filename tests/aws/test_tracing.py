@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from chalicelib import metrics
-from chalicelib.gateways.aws import AsyncCalls, run
-from chalicelib.gateways.signed_calls import SignedCalls
-from chalicelib.gateways.watching import outgoing
+from chalicelib.aws.calls import AsyncCalls, run
+from chalicelib.aws.signed_calls import SignedCalls
+from chalicelib.aws.tracing import outgoing
+from chalicelib.core import metrics
 from tests.aws.conftest import Moto
 
 TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"

@@ -12,28 +12,29 @@ from typing import Any
 
 import pytest
 
-from chalicelib import webhooks, wiring
-from chalicelib.budget import Budget
-from chalicelib.burying import bury_message
-from chalicelib.cancelling import cancel_task
-from chalicelib.collecting import Outcome, collect_message
-from chalicelib.connecting import connect, disconnect, receive
-from chalicelib.delivering import deliver
-from chalicelib.errors import CallFailed, ConditionFailed
-from chalicelib.exposing import metrics_text
-from chalicelib.messages import CollectMessage, PlanMessage, decode
-from chalicelib.planning import plan_task
-from chalicelib.pricing import latest_prices
-from chalicelib.recording import record_task_changes
-from chalicelib.refreshing import refresh_catalogue, refresh_prices
-from chalicelib.reporting import collector_status, task_stats
-from chalicelib.retrying import retry_task
-from chalicelib.settings import Settings
-from chalicelib.submitting import submit_collection, submit_symbol_refresh
-from chalicelib.sweeping import sweep
-from chalicelib.viewing import list_active, list_tasks, view_task
-from chalicelib.webhooks import Answer
+from chalicelib import wiring
+from chalicelib.collecting.bury import bury_message
+from chalicelib.collecting.collect import Outcome, collect_message
+from chalicelib.collecting.plan import plan_task
+from chalicelib.collecting.sweep import sweep
+from chalicelib.core.errors import CallFailed, ConditionFailed
+from chalicelib.core.settings import Settings
+from chalicelib.events.record import record_task_changes
+from chalicelib.exchange.budget import Budget
+from chalicelib.exchange.prices import latest_prices
+from chalicelib.exchange.refresh import refresh_catalogue, refresh_prices
+from chalicelib.live.receive import connect, disconnect, receive
+from chalicelib.monitoring.prometheus import metrics_text
+from chalicelib.monitoring.status import collector_status, task_stats
+from chalicelib.tasks.cancel import cancel_task
+from chalicelib.tasks.retry import retry_task
+from chalicelib.tasks.submit import submit_collection, submit_symbol_refresh
+from chalicelib.tasks.view import list_active, list_tasks, view_task
+from chalicelib.webhooks import webhook
+from chalicelib.webhooks.deliver import deliver
+from chalicelib.webhooks.webhook import Answer
 from chalicelib.wiring import Bench
+from chalicelib.work.messages import CollectMessage, PlanMessage, decode
 from tests.aws.conftest import Moto
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock
@@ -212,10 +213,10 @@ async def _tell_a_webhook(both: Both, bench: Bench, clock: Clock) -> None:
     for answer in (Answer(404), Answer(204), Answer(204)):  # given up, put back, and a duplicate
         [record, *_] = both.double.sqs.receive(bench.settings.webhook_queue_url)
         assert await deliver(bench, Sender(answer), record)
-        await bench.webhook_queue.send([webhooks.decode(record["body"])])
+        await bench.webhook_queue.send([webhook.decode(record["body"])])
     await metrics_text(bench)
     [delivery] = await bench.hooks.deliveries(task_id)
-    assert delivery["state"] == webhooks.DELIVERED
+    assert delivery["state"] == webhook.DELIVERED
 
 
 def test_events_out_read_the_same_on_the_double_and_on_moto(

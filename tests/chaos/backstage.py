@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from chalicelib.gateways.audit_table import event_of
-from chalicelib.gateways.aws import run
-from chalicelib.gateways.signed_calls import SignedCalls
-from chalicelib.gateways.task_table import TaskTable
-from chalicelib.gateways.work_queue import QueueUrls, WorkQueue
-from chalicelib.messages import CollectMessage, PlanMessage
-from chalicelib.planning_rules import PlannedUnit
+from chalicelib.audit.table import event_of
+from chalicelib.aws.calls import run
+from chalicelib.aws.signed_calls import SignedCalls
+from chalicelib.tasks.table import TaskTable
+from chalicelib.work.messages import CollectMessage, PlanMessage
+from chalicelib.work.queue import QueueUrls, WorkQueue
+from chalicelib.work.units import PlannedUnit
 from tests.e2e.stack import Cloud
 
 Item = dict[str, Any]

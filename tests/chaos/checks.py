@@ -10,11 +10,11 @@ from urllib.parse import quote
 
 import duckdb
 
-from chalicelib.chaining import verify
-from chalicelib.finishing import is_full
-from chalicelib.gateways.prog_items import failed_units
-from chalicelib.planning_rules import PlannedUnit
-from chalicelib.timeframes import object_name
+from chalicelib.audit.chain import verify
+from chalicelib.core.timeframes import object_name
+from chalicelib.tasks.finish import is_full
+from chalicelib.tasks.progress import failed_units
+from chalicelib.work.units import PlannedUnit
 from tests.chaos.backstage import Backstage, Item
 from tests.chaos.job import TIMEFRAMES, Job
 from tests.chaos.watching import Broken

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from chalicelib.planning_rules import PlannedUnit
-from chalicelib.timeframes import parse_time
+from chalicelib.core.timeframes import parse_time
+from chalicelib.work.units import PlannedUnit
 from cli.api import ENDED, Api
 from infra.package import Package
 from tests.chaos.endpoint import Endpoint

@@ -10,9 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 
-from chalicelib.messages import CollectMessage, PlanMessage
-from chalicelib.planning_rules import messages_for
-from chalicelib.tasks import HIGH
+from chalicelib.tasks.states import HIGH
+from chalicelib.work.messages import CollectMessage, PlanMessage
+from chalicelib.work.units import messages_for
 from tests.chaos import workers
 from tests.chaos.backstage import Backstage
 from tests.chaos.endpoint import Endpoint

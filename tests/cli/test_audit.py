@@ -7,9 +7,9 @@ import shutil
 import httpx
 import pytest
 
-from chalicelib.chaining import digest, sealed
-from chalicelib.exporting import heads_of
-from chalicelib.gateways.audit_exports import encode_events, encode_heads
+from chalicelib.audit.bucket import encode_events, encode_heads
+from chalicelib.audit.chain import digest, sealed
+from chalicelib.audit.export import heads_of
 from tests.cli.fake_api import PREFIX, FakeApi, problem
 from tests.cli.running import run
 

@@ -1,4 +1,4 @@
-"""An AWS in memory that implements `call(service, operation, **parameters)` of gateways/aws.py.
+"""An AWS in memory that implements `call(service, operation, **parameters)` of aws/calls.py.
 
 It knows the operations and parameters that our gateways use and refuses all others. Time is its
 clock's; it makes no random choice; all its state is in the object. Hooks are called before and
@@ -11,8 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from chalicelib.errors import CallFailed
-from chalicelib.settings import Settings
+from chalicelib.core.errors import CallFailed
+from chalicelib.core.settings import Settings
 from infra import storage
 from tests.doubles.clock import Clock
 from tests.doubles.dynamodb import DynamoDB

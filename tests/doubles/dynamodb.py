@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.errors import CallFailed, ConditionFailed
+from chalicelib.core.errors import CallFailed, ConditionFailed
 from tests.doubles import evaluation, expressions
 from tests.doubles.clock import Clock
 from tests.doubles.expressions import Node, Path, Placeholders

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from chalicelib.errors import CallFailed
+from chalicelib.core.errors import CallFailed
 from tests.doubles.aws import Aws, Called, Hook
 
 
@@ -178,10 +178,10 @@ TROUBLES: dict[str, tuple[Trouble, ...]] = {
 
 #: Modules that only hand a call on: naming them would tell nothing.
 _PASSING_ON = (
-    "chalicelib.batches",
-    "chalicelib.events",
-    "chalicelib.together",
-    "chalicelib.routes",
+    "chalicelib.functions",
+    "chalicelib.core.together",
+    *(f"chalicelib.api.{name}" for name in ("audit", "metrics", "problems", "schedules")),
+    *(f"chalicelib.api.{name}" for name in ("tasks", "tickets", "web")),
 )
 
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from chalicelib.errors import CallFailed
+from chalicelib.core.errors import CallFailed
 
 _MOST_ENTRIES, _MOST_BYTES = 10, 256 * 1024
 _FIELDS = {"EventBusName", "Source", "DetailType", "Detail", "Time"}

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from chalicelib import timeframes
-from chalicelib.errors import ExchangeRefused, ExchangeThrottled, ExchangeUnavailable
-from chalicelib.gateways.binance import (
+from chalicelib.core import timeframes
+from chalicelib.core.errors import ExchangeRefused, ExchangeThrottled, ExchangeUnavailable
+from chalicelib.exchange.binance import (
     ALL_PRICES_WEIGHT,
     EXCHANGE_INFO_WEIGHT,
     KLINES_WEIGHT,

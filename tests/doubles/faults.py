@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from chalicelib.errors import CallFailed
+from chalicelib.core.errors import CallFailed
 from tests.doubles.aws import Called, Hook
 from tests.doubles.fleet import Crash
 

@@ -1,4 +1,4 @@
-"""The functions behind the queues, as Lambda and events.py run them, one delivery at a time.
+"""The functions behind the queues, one delivery at a time, as functions/triggers.py runs them.
 
 What the use case raises fails the delivery; the message comes back, or ends in the dead letters.
 """
@@ -9,14 +9,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from chalicelib.budget import Budget
-from chalicelib.burying import bury_message
-from chalicelib.collecting import Outcome, collect_message
-from chalicelib.errors import CollectorError
-from chalicelib.messages import CollectMessage, PlanMessage, decode
-from chalicelib.planning import plan_task
-from chalicelib.sweeping import sweep
+from chalicelib.collecting.bury import bury_message
+from chalicelib.collecting.collect import Outcome, collect_message
+from chalicelib.collecting.plan import plan_task
+from chalicelib.collecting.sweep import sweep
+from chalicelib.core.errors import CollectorError
+from chalicelib.exchange.budget import Budget
 from chalicelib.wiring import Bench
+from chalicelib.work.messages import CollectMessage, PlanMessage, decode
 from tests.doubles.aws import Aws
 
 _AGES = 5_000

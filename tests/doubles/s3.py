@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from chalicelib.errors import CallFailed
+from chalicelib.core.errors import CallFailed
 
 
 @dataclass

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from chalicelib.errors import CallFailed
+from chalicelib.core.errors import CallFailed
 
 _FIELDS = {
     *("Name", "GroupName", "ScheduleExpression", "ScheduleExpressionTimezone"),

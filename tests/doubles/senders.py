@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chalicelib.webhooks import Answer
+from chalicelib.webhooks.webhook import Answer
 
 
 class Sender:

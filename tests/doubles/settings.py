@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.settings import Settings
+from chalicelib.core.settings import Settings
 
 
 def doubled_settings(**own: Any) -> Settings:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from chalicelib.errors import CallFailed
+from chalicelib.core.errors import CallFailed
 from tests.doubles.clock import Clock
 
 _MOST_BYTES = 1024 * 1024

@@ -13,10 +13,10 @@ from typing import Any
 import duckdb
 import pytest
 
-from chalicelib.attributes import item_to_wire
-from chalicelib.chaining import Event, sealed
-from chalicelib.gateways.audit_table import AuditTable, seq_key
-from chalicelib.gateways.aws import method_name, run
+from chalicelib.audit.chain import Event, sealed
+from chalicelib.audit.table import AuditTable, seq_key
+from chalicelib.aws.calls import method_name, run
+from chalicelib.aws.wire import item_to_wire
 from cli.__main__ import main
 from cli.api import Api, Expired
 from tests.cli.running import Stream

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.metrics import METRICS, NAMESPACE
+from chalicelib.core.metrics import METRICS, NAMESPACE
 from cli.api import Api
 from infra.package import ROOT
 from local.board import Identity, load, named_metrics

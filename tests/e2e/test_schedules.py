@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.attributes import item_from_wire
+from chalicelib.aws.wire import item_from_wire
 from cli.api import Api
 from infra.package import ROOT
 from tests.e2e.conftest import Cloud

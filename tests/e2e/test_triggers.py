@@ -11,9 +11,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from chalicelib.attributes import item_from_wire, item_to_wire
-from chalicelib.messages import CollectMessage, Unit
-from chalicelib.requests import CollectionRequest
+from chalicelib.aws.wire import item_from_wire, item_to_wire
+from chalicelib.work.messages import CollectMessage, Unit
+from chalicelib.work.request import CollectionRequest
 from cli.api import Api
 from tests.e2e.conftest import Cloud
 from tests.e2e.exchange_control import ExchangeControl

@@ -15,7 +15,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from chalicelib.attributes import item_from_wire, to_wire
+from chalicelib.aws.wire import item_from_wire, to_wire
 from cli.__main__ import main
 from cli.api import Api
 from infra.package import ROOT

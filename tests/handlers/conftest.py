@@ -11,7 +11,7 @@ import pytest
 from chalice.test import Client
 
 from chalicelib import wiring
-from chalicelib.gateways.aws import run
+from chalicelib.aws.calls import run
 from chalicelib.wiring import Desk
 
 #: As API Gateway hands it on, without the stage.

@@ -9,10 +9,10 @@ from urllib.parse import quote
 import jsonschema
 import pytest
 
-from chalicelib.chaining import FIELDS, verify
-from chalicelib.gateways.aws import run
-from chalicelib.recording import record_task_changes
-from chalicelib.routes import web
+from chalicelib.api import web
+from chalicelib.audit.chain import FIELDS, verify
+from chalicelib.aws.calls import run
+from chalicelib.events.record import record_task_changes
 from chalicelib.wiring import Desk
 from infra.package import ROOT
 from tests.doubles.aws import Aws

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chalicelib.gateways.aws import run
+from chalicelib.aws.calls import run
 from chalicelib.wiring import Desk
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock

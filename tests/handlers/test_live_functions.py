@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from chalicelib import events, wiring
-from chalicelib.gateways.aws import run as drive
-from chalicelib.gateways.blocking_candles import BlockingCandles
-from chalicelib.gateways.thread_pool import ThreadPool
-from chalicelib.logs import bound, log
-from chalicelib.submitting import submit_collection
+from chalicelib import wiring
+from chalicelib.aws.calls import run as drive
+from chalicelib.aws.thread_pool import ThreadPool
+from chalicelib.candles.reader import BlockingCandles
+from chalicelib.core.logs import bound, log
+from chalicelib.functions import triggers
+from chalicelib.tasks.submit import submit_collection
 from chalicelib.wiring import Bench
 
 CONTEXT = SimpleNamespace(aws_request_id="r", get_remaining_time_in_millis=lambda: 60_000)
@@ -28,9 +29,9 @@ def application(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(wiring, "desk", lambda: bench)
     candles = BlockingCandles(lambda: bench.candles)
     monkeypatch.setattr(wiring, "candle_reader", lambda: candles)
-    events._means.cache_clear()
+    triggers._means.cache_clear()
     yield app
-    events._means.cache_clear()
+    triggers._means.cache_clear()
     candles.close()
 
 

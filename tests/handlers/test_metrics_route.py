@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from chalicelib.gateways.aws import run
-from chalicelib.submitting import submit_collection
-from chalicelib.watching_schedules import watch_schedules
+from chalicelib.aws.calls import run
+from chalicelib.schedules.watch import watch_schedules
+from chalicelib.tasks.submit import submit_collection
 from tests.doubles.faults import Refuse
 
 BODY = {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}

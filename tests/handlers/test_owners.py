@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chalicelib import wiring
-from chalicelib.routes import web
+from chalicelib.api import web
 from chalicelib.wiring import Desk
 from tests.handlers.conftest import Http
 

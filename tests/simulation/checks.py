@@ -7,14 +7,16 @@ import json
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from chalicelib import dispatch_rules, planning_rules, tasks
-from chalicelib.attributes import item_from_wire
-from chalicelib.candles import Candles
-from chalicelib.chaining import verify
-from chalicelib.gateways import candle_store
-from chalicelib.gateways.audit_table import event_of
-from chalicelib.gateways.candle_store import CandleStore
-from chalicelib.requests import CollectionRequest
+from chalicelib.audit.chain import verify
+from chalicelib.audit.table import event_of
+from chalicelib.aws.wire import item_from_wire
+from chalicelib.candles import store as candle_store
+from chalicelib.candles.candles import Candles
+from chalicelib.candles.store import CandleStore
+from chalicelib.tasks import states
+from chalicelib.work import units as work_units
+from chalicelib.work import window
+from chalicelib.work.request import CollectionRequest
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -64,7 +66,7 @@ def check_outstanding(world: World, task_id: str) -> Violation | None:
         for prog in {prog for prog, _ in sent}
         for unit in items[f"TASK#{task_id}", f"PROG#{prog:03d}"].get("done", {"NS": ()})["NS"]
     }
-    most = dispatch_rules.REFILL_BELOW + planning_rules.PROG_UNITS
+    most = window.REFILL_BELOW + work_units.PROG_UNITS
     if len(sent - counted) > most:
         return Violation("window", f"{task_id} has {len(sent - counted)} units in its queue")
     return None
@@ -76,20 +78,20 @@ def _check_moves(pk: str, history: list[tuple[Item, Item]]) -> None:
         if not new:
             continue
         if not old:
-            if new["state"] != tasks.PENDING:
+            if new["state"] != states.PENDING:
                 raise Violation("states", f"{pk} began as {new['state']}")
             continue
         before, after = old["state"], new["state"]
-        if before != after and before not in tasks.MOVES[after]:
+        if before != after and before not in states.MOVES[after]:
             raise Violation("states", f"{pk} went from {before} to {after}")
-        retried = before in tasks.TERMINAL and after == tasks.PENDING
+        retried = before in states.TERMINAL and after == states.PENDING
         if new["attempt"] != old["attempt"] + retried:
             raise Violation("attempt", f"{pk}: {old['attempt']} to {new['attempt']} in {after}")
-        ended = before == after and before in tasks.TERMINAL and "result" in old
+        ended = before == after and before in states.TERMINAL and "result" in old
         if ended and (old["result"], old.get("error")) != (new.get("result"), new.get("error")):
             raise Violation("terminal", f"{pk}: the result of an ended task changed")
     last = history[-1][1] or history[-1][0]
-    if last["state"] in tasks.ACTIVE:
+    if last["state"] in states.ACTIVE:
         raise Violation("liveness", f"{pk} never ended: {last['state']}")
     if "result" not in last:
         raise Violation("liveness", f"{pk} is {last['state']} without a result")
@@ -132,8 +134,8 @@ def _check_results(world: World, changes: list[tuple[Item, Item]], units: dict[s
             progs.setdefault(new["pk"], {})[new["sk"]] = new
         if not new or new["sk"] != "META" or not old or old["state"] == new["state"]:
             continue
-        if new["state"] == tasks.COMPLETED or (
-            new["state"] == tasks.FAILED and "units failed" in new.get("error", "")
+        if new["state"] == states.COMPLETED or (
+            new["state"] == states.FAILED and "units failed" in new.get("error", "")
         ):
             mine = progs.get(new["pk"], {}).values()
             counted = sum(len(prog.get("done", ())) for prog in mine)

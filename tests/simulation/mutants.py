@@ -14,24 +14,17 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from chalicelib import (
-    batches,
-    burying,
-    collecting,
-    dispatching,
-    finishing,
-    sweeping,
-    tasks,
-    viewing,
-)
-from chalicelib.collecting import Outcome
-from chalicelib.gateways import task_table
-from chalicelib.gateways.audit_table import AuditTable
-from chalicelib.gateways.candle_store import CandleStore
-from chalicelib.gateways.prog_items import failed_units
-from chalicelib.gateways.task_table import TaskTable
-from chalicelib.gateways.work_queue import WorkQueue
-from chalicelib.recording import Trail
+from chalicelib.audit.table import AuditTable
+from chalicelib.candles.store import CandleStore
+from chalicelib.collecting import bury, dispatch, sweep
+from chalicelib.collecting import collect as collector
+from chalicelib.collecting.collect import Outcome
+from chalicelib.events.record import Trail
+from chalicelib.functions import batches
+from chalicelib.tasks import finish, states, table, view
+from chalicelib.tasks.progress import failed_units
+from chalicelib.tasks.table import TaskTable
+from chalicelib.work.queue import WorkQueue
 from tests.simulation.running import play
 from tests.simulation.world import World
 
@@ -164,7 +157,7 @@ def _same_attempt(original: Any) -> Any:
     async def move(
         self: Any, task_id: str, attempt: int, to: str, values: Any, *more: Any, **kw: Any
     ) -> Any:
-        if to == tasks.PENDING:
+        if to == states.PENDING:
             values = {**values, "attempt": attempt}
         return await original(self, task_id, attempt, to, values, *more, **kw)
 
@@ -292,7 +285,7 @@ MUTANTS = (
     ),
     Mutant(
         "progress from a counter",
-        both(_rewriting(_from_a_counter), replacing(finishing, "is_full", _counter_is_full)),
+        both(_rewriting(_from_a_counter), replacing(finish, "is_full", _counter_is_full)),
     ),
     Mutant(
         "acknowledge before progress", replacing(batches, "collect_batch", _acknowledging_first)
@@ -301,40 +294,38 @@ MUTANTS = (
     Mutant("a random object key", replacing(CandleStore, "key", _random_key)),
     Mutant("no sweep", prepare=_no_sweep),
     Mutant("no bury", prepare=_no_bury),
-    Mutant("no ttl filter", replacing(task_table, "is_expired", lambda _: lambda *_: False)),
+    Mutant("no ttl filter", replacing(table, "is_expired", lambda _: lambda *_: False)),
     Mutant("retry keeps the attempt", replacing(TaskTable, "move", _same_attempt)),
     Mutant("batch failure keyed wrongly", replacing(batches, "_each", _keyed_by_receipt)),
-    Mutant("cancel leaves items open", replacing(finishing, "close_progs", _not_closing)),
-    Mutant("items are full at once", replacing(finishing, "is_full", lambda _: lambda prog: True)),
+    Mutant("cancel leaves items open", replacing(finish, "close_progs", _not_closing)),
+    Mutant("items are full at once", replacing(finish, "is_full", lambda _: lambda prog: True)),
     Mutant("the trail never looks back", replacing(Trail, "_find", _never_looking_back)),
     Mutant("the trail overwrites", replacing(AuditTable, "add", _overwriting)),
-    Mutant("the rest is not handed on", replacing(collecting, "_hand_on", _dropping_the_rest)),
+    Mutant("the rest is not handed on", replacing(collector, "_hand_on", _dropping_the_rest)),
     Mutant(
         "failures of older attempts count",
         both(
-            replacing(finishing, "totals", _old_failures_too),
-            replacing(viewing, "totals", _old_failures_too),
+            replacing(finish, "totals", _old_failures_too),
+            replacing(view, "totals", _old_failures_too),
         ),
     ),
     Mutant(
         "more is never asked for",
         both(
-            replacing(collecting, "ask_for_more", _never_asking),
-            replacing(burying, "ask_for_more", _never_asking),
+            replacing(collector, "ask_for_more", _never_asking),
+            replacing(bury, "ask_for_more", _never_asking),
         ),
         nothing_goes_wrong,
     ),
-    Mutant("window not bounded", replacing(dispatching, "next_progs", _all_at_once)),
-    Mutant("low does not give way", replacing(dispatching, "_must_wait", _going_first)),
+    Mutant("window not bounded", replacing(dispatch, "next_progs", _all_at_once)),
+    Mutant("low does not give way", replacing(dispatch, "_must_wait", _going_first)),
     Mutant(
         "low does not come back",
         replacing(WorkQueue, "send_plan", _not_coming_back),
         nothing_goes_wrong,
     ),
-    Mutant("a claim is for ever", replacing(finishing, "LEASE_MS", lambda _: 1 << 60)),
-    Mutant(
-        "sweep does not ask for more", replacing(sweeping, "next_progs", lambda _: lambda _: [])
-    ),
+    Mutant("a claim is for ever", replacing(finish, "LEASE_MS", lambda _: 1 << 60)),
+    Mutant("sweep does not ask for more", replacing(sweep, "next_progs", lambda _: lambda _: [])),
 )
 
 

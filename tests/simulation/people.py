@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from chalicelib import timeframes
-from chalicelib.cancelling import cancel_task
-from chalicelib.errors import CallFailed, Conflict, RequestRejected, TaskExpired, TaskNotFound
-from chalicelib.repeating import answer_once
-from chalicelib.retrying import retry_task
-from chalicelib.submitting import submit_collection
-from chalicelib.viewing import view_task
+from chalicelib.api.idempotency import answer_once
+from chalicelib.core import timeframes
+from chalicelib.core.errors import CallFailed, Conflict, RequestRejected, TaskExpired, TaskNotFound
+from chalicelib.tasks.cancel import cancel_task
+from chalicelib.tasks.retry import retry_task
+from chalicelib.tasks.submit import submit_collection
+from chalicelib.tasks.view import view_task
 from tests.simulation.checks import Violation
 from tests.simulation.processes import Container, Crash
 

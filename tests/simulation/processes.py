@@ -6,10 +6,11 @@ import asyncio
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from chalicelib import tasks, wiring
-from chalicelib.budget import Budget
-from chalicelib.errors import CallFailed, ExchangeThrottled, ExchangeUnavailable
-from chalicelib.gateways.binance import Listing, Page
+from chalicelib import wiring
+from chalicelib.core.errors import CallFailed, ExchangeThrottled, ExchangeUnavailable
+from chalicelib.exchange.binance import Listing, Page
+from chalicelib.exchange.budget import Budget
+from chalicelib.tasks import states
 from tests.simulation.checks import Violation
 
 if TYPE_CHECKING:
@@ -162,8 +163,8 @@ class Container:
 def _goes_first(row: dict[str, Any]) -> bool:
     """Whether a row of the active index is of a task that one of low priority lets go first."""
     kind, state = row["task_type"]["S"], row["state"]["S"]
-    collected = kind == tasks.DATA_COLLECTION and state in tasks.ACTIVE
-    return collected and row["priority"]["S"] != tasks.LOW
+    collected = kind == states.DATA_COLLECTION and state in states.ACTIVE
+    return collected and row["priority"]["S"] != states.LOW
 
 
 class ProcessExchange:

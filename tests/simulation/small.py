@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from chalicelib import dispatch_rules, fetching, planning_rules
-from chalicelib.candles import Candles
-from chalicelib.gateways import candle_store
+from chalicelib.candles import store
+from chalicelib.candles.candles import Candles
+from chalicelib.collecting import fetch
+from chalicelib.work import units, window
 
 _Patches = dict[Any, dict[str, Any]]
 
@@ -18,9 +19,9 @@ _Patches = dict[Any, dict[str, Any]]
 def small_plans() -> Iterator[None]:
     """Three units a PROG item, two a message, one a group, one object a unit; four outstanding."""
     sizes: _Patches = {
-        planning_rules: {"PROG_UNITS": 3, "MESSAGE_UNITS": 2, "UNIT_PAGES": 0},
-        fetching: {"GROUP_PAGES": 1},
-        dispatch_rules: {"REFILL_BELOW": 1},
+        units: {"PROG_UNITS": 3, "MESSAGE_UNITS": 2, "UNIT_PAGES": 0},
+        fetch: {"GROUP_PAGES": 1},
+        window: {"REFILL_BELOW": 1},
     }
     with _patched(sizes):
         yield
@@ -29,7 +30,7 @@ def small_plans() -> Iterator[None]:
 @contextmanager
 def plain_objects() -> Iterator[None]:
     """Objects that are no Parquet, which has its own tests and took a sixth of the time."""
-    with _patched({candle_store: {"encode": _encode, "decode": _decode}}):
+    with _patched({store: {"encode": _encode, "decode": _decode}}):
         yield
 
 

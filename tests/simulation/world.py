@@ -13,9 +13,15 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from chalicelib import batches, recording, schedules, sweeping, tasks, watching_schedules, wiring
-from chalicelib.requests import CollectionRequest
+from chalicelib import wiring
+from chalicelib.collecting import sweep
+from chalicelib.events import record as event_record
+from chalicelib.functions import batches
+from chalicelib.schedules import definition as schedule_definition
+from chalicelib.schedules import watch
+from chalicelib.tasks import states
 from chalicelib.wiring import Bench
+from chalicelib.work.request import CollectionRequest
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange
@@ -275,8 +281,8 @@ class World:
         container.sweeps = True
         container.deadline_ms = self.clock() + 60_000
         try:
-            await sweeping.sweep(container.bench)
-            await watching_schedules.watch_schedules(container.bench, "watch")
+            await sweep.sweep(container.bench)
+            await watch.watch_schedules(container.bench, "watch")
         except Crash:
             return
         except Exception:  # noqa: BLE001 - a failed invocation; the next minute comes
@@ -310,10 +316,10 @@ class World:
             "max_lag_seconds": None,
             "request": request.pack(),
         }
-        made = schedules.made("schedule", definition, self.started_ms, "anonymous", "r")
+        made = schedule_definition.made("schedule", definition, self.started_ms, "anonymous", "r")
         await self.honest.schedules.create("anonymous", made)
         at_ms = (self.started_ms // 60_000 + 1) * 60_000
-        await watching_schedules.run_schedule(bench, "anonymous", "schedule", at_ms, 1, "r")
+        await watch.run_schedule(bench, "anonymous", "schedule", at_ms, 1, "r")
 
     # --- the stream ---------------------------------------------------------------------------
 
@@ -335,7 +341,7 @@ class World:
             self.faults.seen["stream_beside"] += 1
             self._spawn(self._beside(records))
         try:
-            await recording.record_task_changes(Container(self).bench, records)
+            await event_record.record_task_changes(Container(self).bench, records)
             if self.faults.hit("stream_redelivery"):
                 return
             self._streamed = end
@@ -350,7 +356,7 @@ class World:
         """An invocation that its poller took for dead is at work on the same batch."""
         container = Container(self, self._besides.choice((-1500, 700, 4000)))
         try:
-            await recording.record_task_changes(container.bench, records)
+            await event_record.record_task_changes(container.bench, records)
         except Crash:
             return
         except Exception:  # noqa: BLE001 - nobody hears of it
@@ -365,7 +371,7 @@ class World:
         patience_ms = self.settings.low_priority_patience_seconds * 1000
         # A clock of ours may be some seconds ahead of all others.
         young = self.clock() + 10_000 - int(meta["started_at"]["N"]) < patience_ms
-        if meta["priority"]["S"] == tasks.LOW and young and others_seen is not False:
+        if meta["priority"]["S"] == states.LOW and young and others_seen is not False:
             seen = "without a look at them" if others_seen is None else "though it saw them"
             self.violation = Violation("yielding", f"{task_id} went before others, {seen}")
 

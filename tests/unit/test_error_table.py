@@ -22,31 +22,25 @@ import pytest
 from chalice.test import Client
 
 from app import app
-from chalicelib import (
-    announcing,
-    batches,
-    connecting,
-    exporting,
-    happenings,
-    pushing,
-    recording,
-    refreshing,
-    replaying,
-    schedules,
-    sweeping,
-    tasks,
-    watching_schedules,
-    wiring,
-)
-from chalicelib.attributes import item_from_wire
-from chalicelib.budget import Budget
-from chalicelib.changes import change_of
-from chalicelib.errors import CallFailed, CollectorError
-from chalicelib.gateways import audit_exports
-from chalicelib.requests import CollectionRequest
-from chalicelib.timeframes import iso
-from chalicelib.together import together
-from chalicelib.webhooks import Answer
+from chalicelib import wiring
+from chalicelib.audit import bucket, export
+from chalicelib.aws.stream import change_of
+from chalicelib.aws.wire import item_from_wire
+from chalicelib.collecting import sweep as collecting_sweep
+from chalicelib.core.errors import CallFailed, CollectorError
+from chalicelib.core.timeframes import iso
+from chalicelib.core.together import together
+from chalicelib.events import happenings, replay
+from chalicelib.events import record as event_record
+from chalicelib.exchange import refresh
+from chalicelib.exchange.budget import Budget
+from chalicelib.functions import batches
+from chalicelib.live import announce, push, receive
+from chalicelib.schedules import definition as schedule_definition
+from chalicelib.schedules import watch as schedule_watch
+from chalicelib.tasks import states
+from chalicelib.webhooks.webhook import Answer
+from chalicelib.work.request import CollectionRequest
 from infra.package import ROOT
 from tests.doubles.aws import Aws, Called, Hook
 from tests.doubles.clock import Clock, SimulatedLoop
@@ -185,12 +179,12 @@ class Life:
         return await batches.bury_batch(self.bench, event)
 
     async def _push(self, event: dict[str, Any]) -> dict[str, Any]:
-        means = pushing.Means(
+        means = push.Means(
             lambda work: together(*work),
             asyncio.sleep,
             self.bench.candles,
         )
-        return await pushing.push_batch(self.bench, means, event)
+        return await push.push_batch(self.bench, means, event)
 
     async def _deliver(self, event: dict[str, Any]) -> dict[str, Any]:
         return await batches.deliver_batch(self.bench, self.sender, event)
@@ -201,22 +195,22 @@ class Life:
         fresh = self.records()[self.streamed : end]
         if (
             fresh
-            and self.run("stream", lambda: recording.record_task_changes(self.bench, fresh))[0]
+            and self.run("stream", lambda: event_record.record_task_changes(self.bench, fresh))[0]
         ):
             self.streamed = end
 
     def market_stream(self) -> None:
         """Hand the Market stream's records on, to who announces them."""
         fresh = [change_of(record) for record in self.aws.stream_event("market")["Records"]]
-        self.run("market stream", lambda: announcing.announce(self.bench, fresh))
+        self.run("market stream", lambda: announce.announce(self.bench, fresh))
 
     def sweep(self) -> None:
-        self.run("sweep", lambda: sweeping.sweep(self.bench))
+        self.run("sweep", lambda: collecting_sweep.sweep(self.bench))
 
     def prices(self) -> None:
         """The refresh of one minute, and of the next where that failed."""
         for _ in range(2):
-            fine, _ = self.run("prices", lambda: refreshing.refresh_prices(self.bench))
+            fine, _ = self.run("prices", lambda: refresh.refresh_prices(self.bench))
             if fine:
                 return
 
@@ -233,14 +227,14 @@ class Life:
             "max_lag_seconds": None,
             "request": request.pack(),
         }
-        made = schedules.made("schedule", definition, self.clock(), "anonymous", "r")
+        made = schedule_definition.made("schedule", definition, self.clock(), "anonymous", "r")
         self.loop.run_until_complete(self.bench.schedules.create("anonymous", made))
         at_ms = (self.clock() // MINUTE_MS + 1) * MINUTE_MS
         for _ in range(2):
             for _ in range(3):
                 fine, _ = self.run(
                     "schedule",
-                    lambda: watching_schedules.run_schedule(
+                    lambda: schedule_watch.run_schedule(
                         self.bench, "anonymous", "schedule", at_ms, 1, "r"
                     ),
                 )
@@ -248,7 +242,7 @@ class Life:
                     break
 
     def watch(self) -> None:
-        self.run("watch", lambda: watching_schedules.watch_schedules(self.bench, "watch"))
+        self.run("watch", lambda: schedule_watch.watch_schedules(self.bench, "watch"))
 
     def socket(self, edge: str, work: Callable[[], Awaitable[Any]]) -> None:
         """A client that asks once more where its message was answered with an error."""
@@ -581,9 +575,9 @@ def _fire(life: Life, path: str) -> None:
     event = life.aws.scheduler.firing(path.rpartition("/")[2], str(iso(life.clock())))
     for _ in range(2):
         for _ in range(3):
-            if life.run(
-                "schedule", lambda: watching_schedules.receive_firing(life.bench, event, "r")
-            )[0]:
+            if life.run("schedule", lambda: schedule_watch.receive_firing(life.bench, event, "r"))[
+                0
+            ]:
                 break
 
 
@@ -682,7 +676,7 @@ def sockets(life: Life) -> None:
     ticket = life.ask("POST", "/ws-ticket").json_body["ticket"]
     topics = [f"task:{task_id}", "tasks", "prices:BTCUSDT", "candles:BTCUSDT:1d"]
     for name, shown in (("one", None), ("two", ticket)):
-        life.socket("connect", lambda name=name, shown=shown: connecting.connect(desk, name, shown))
+        life.socket("connect", lambda name=name, shown=shown: receive.connect(desk, name, shown))
         _say(life, name, json.dumps({"action": "subscribe", "topics": topics}))
     for text in ('{"action": "ping"}', "no JSON", '{"action": "snapshot", "topics": ["tasks"]}'):
         _say(life, "one", text)
@@ -704,7 +698,7 @@ def sockets(life: Life) -> None:
     life.settle()
     life.market_stream()
     life.settle()
-    life.socket("connect", lambda: connecting.connect(desk, "three"))
+    life.socket("connect", lambda: receive.connect(desk, "three"))
     _say(life, "three", json.dumps({"action": "subscribe", "topics": ["prices:BTCUSDT"]}))
     hook = Always(_named(PUSH, "'three'"), "LimitExceededException")
     life.aws.hooks.append(hook)
@@ -713,7 +707,7 @@ def sockets(life: Life) -> None:
     life.settle()
     life.aws.hooks.remove(hook)
     _say(life, "one", '{"action": "unsubscribe", "topics": ["tasks"]}')
-    life.socket("disconnect", lambda: connecting.disconnect(desk, "one"))
+    life.socket("disconnect", lambda: receive.disconnect(desk, "one"))
     # And nobody is left to hear of this.
     life.start()
     life.settle()
@@ -722,16 +716,16 @@ def sockets(life: Life) -> None:
 def _say(life: Life, name: str, text: str) -> None:
     life.clock.advance(1000)  # below the limit of messages
     desk = life.bench
-    life.socket("message", lambda: connecting.receive(desk, desk.candles, name, text))
+    life.socket("message", lambda: receive.receive(desk, desk.candles, name, text))
 
 
 def a_market_that_nobody_listens_to_any_more(life: Life) -> None:
     """A client went, and its rows with it, but for the one that makes prices be announced."""
     desk = life.bench
     life.prices()
-    life.socket("connect", lambda: connecting.connect(desk, "one"))
+    life.socket("connect", lambda: receive.connect(desk, "one"))
     _say(life, "one", json.dumps({"action": "subscribe", "topics": ["prices:BTCUSDT"]}))
-    life.socket("disconnect", lambda: connecting.disconnect(desk, "one"))
+    life.socket("disconnect", lambda: receive.disconnect(desk, "one"))
     life.prices()
     life.market_stream()
     life.settle()
@@ -826,14 +820,12 @@ def days_are_exported(life: Life) -> None:
     first = str(iso(life.clock()))[:10]
     life.clock.advance(2 * 86_400_000)
     for _ in range(3):  # Lambda tries a failed invocation again
-        if life.run("export", lambda: exporting.export_audit(life.bench))[0]:
+        if life.run("export", lambda: export.export_audit(life.bench))[0]:
             break
     manifests = [key for key in life.aws.s3.buckets["candles"].objects if "manifest" in key]
     assert len(manifests) == 2
-    stored = life.aws.s3.buckets["candles"].objects[
-        audit_exports.export_key(first, "events.parquet")
-    ]
-    assert audit_exports.decode(stored)[0]["action"] == "task.submitted"
+    stored = life.aws.s3.buckets["candles"].objects[bucket.export_key(first, "events.parquet")]
+    assert bucket.decode(stored)[0]["action"] == "task.submitted"
 
 
 def a_record_is_set_aside_and_replayed(life: Life) -> None:
@@ -851,7 +843,7 @@ def a_record_is_set_aside_and_replayed(life: Life) -> None:
     queue = life.aws.sqs.queues[life.settings.stream_failure_queue_url]
     assert queue.messages
     for _ in range(4):
-        life.run("replay", lambda: replaying.replay(life.bench, lambda: 60_000))
+        life.run("replay", lambda: replay.replay(life.bench, lambda: 60_000))
         life.clock.advance(61_000)
     assert not queue.messages
     life.settle()
@@ -1003,7 +995,7 @@ def _as_world(life: Life) -> Any:
     refreshes = {
         record["dynamodb"]["Keys"]["pk"]["S"]
         for record in life.records()
-        if record["dynamodb"].get("NewImage", {}).get("task_type") == {"S": tasks.SYMBOL_REFRESH}
+        if record["dynamodb"].get("NewImage", {}).get("task_type") == {"S": states.SYMBOL_REFRESH}
     }
     collections = [
         record

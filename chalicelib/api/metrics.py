@@ -1,0 +1,16 @@
+"""GET /metrics, for Prometheus and what reads its format."""
+
+from __future__ import annotations
+
+from chalice.app import Response
+
+from chalicelib import wiring
+from chalicelib.api import web
+from chalicelib.aws.calls import run
+from chalicelib.monitoring.prometheus import CONTENT_TYPE, metrics_text
+
+
+@web.route("GET", "/metrics")
+def get_metrics() -> Response:
+    web.query()
+    return Response(run(metrics_text(wiring.desk())), {"Content-Type": CONTENT_TYPE}, 200)

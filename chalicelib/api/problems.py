@@ -1,0 +1,102 @@
+"""Errors as RFC 9457 problem documents."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any
+from urllib.parse import quote, unquote
+
+from chalice.app import Response
+
+from chalicelib.core import metrics
+from chalicelib.core.errors import CollectorError, InvalidRequest, TaskExpired
+from chalicelib.core.logs import bound, log
+
+TYPE_ROOT = "urn:problem:data-collector:"
+
+
+def problem(
+    status: int, title: str, reason: str, detail: str, instance: str, **more: Any
+) -> Response:
+    body = {
+        "type": TYPE_ROOT + reason.lower().replace("_", "-"),
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": _uri(instance),
+        "reason": reason,
+        **more,
+    }
+    headers: dict[str, str | list[str]] = {"Content-Type": "application/problem+json"}
+    if status == 503:
+        headers["Retry-After"] = "5"
+    return Response(json.dumps(body), headers, status)
+
+
+def guarded(
+    view: Callable[..., Response],
+    path: Callable[[], str],
+    request: Callable[[], Mapping[str, Any]] = dict,
+) -> Callable[..., Response]:
+    """`view`, with every error it raises turned into a problem document, its logs and metrics.
+
+    A wrapper and no middleware: Chalice answers for a failing view before its middleware hears of
+    it. `path` gives the request's path, `request` what API Gateway says of it.
+    """
+    answered = _answering(view, path)
+
+    @wraps(view)
+    def answer(**arguments: str) -> Response:
+        said = request()
+        subject = {name: value[:100] for name, value in arguments.items() if name == "task_id"}
+        with bound(request_id=str(said.get("requestId", "")), **subject):
+            metrics.note_start()
+            started = time.monotonic()
+            try:
+                response = answered(**arguments)
+                status, method = response.status_code, str(said.get("httpMethod", ""))
+                metrics.count("ApiRequests", Status=f"{status // 100}xx")
+                log(
+                    "request_answered",
+                    # Whoever polls a task need not fill the log.
+                    level="debug" if method == "GET" and status < 400 else "info",
+                    method=method,
+                    path=path()[:200],
+                    status=status,
+                    ms=round((time.monotonic() - started) * 1000),
+                )
+                return response
+            finally:
+                metrics.flush()
+
+    return answer
+
+
+def _answering(view: Callable[..., Response], path: Callable[[], str]) -> Callable[..., Response]:
+    def answer(**arguments: str) -> Response:
+        try:
+            return view(**arguments)
+        except CollectorError as error:
+            more: dict[str, Any] = {}
+            if isinstance(error, InvalidRequest) and error.errors:
+                more["errors"] = error.errors
+            if isinstance(error, TaskExpired):
+                more["audit"] = f"/api/v1/data-collector/audit?task_id={arguments['task_id']}"
+            if error.status >= 500:
+                log("request_failed", level="error", path=path(), error=error.detail)
+            return problem(error.status, error.title, error.reason, error.detail, path(), **more)
+        except Exception as error:  # noqa: BLE001 - the edge: the caller gets a document
+            log("request_crashed", level="error", trace=True, error=repr(error))
+            return problem(
+                500, "Internal error", "INTERNAL", "something broke; the log has it", path()
+            )
+
+    return answer
+
+
+def _uri(path: str) -> str:
+    """A path as a URI reference, which `instance` must be, whether it comes decoded or not."""
+    return quote(unquote(path), safe="/:@!$&'()*+,;=", errors="replace")

@@ -1,0 +1,17 @@
+"""HTTP routes."""
+
+from __future__ import annotations
+
+from chalice.app import Chalice
+
+from chalicelib.api import audit, metrics, schedules, tasks, tickets, web
+
+#: Each puts its routes on web.routes when it is imported.
+MODULES = (audit, tasks, tickets, metrics, schedules)
+
+
+def register(app: Chalice) -> None:
+    """Put every route on the app."""
+    # Every body reaches the routes as it was sent; they answer for a wrong content type.
+    app.api.binary_types = []
+    app.register_blueprint(web.routes)

@@ -1,0 +1,153 @@
+"""The collector's HTTP API: parse, one call, format."""
+
+from __future__ import annotations
+
+import re
+
+from chalice.app import Response
+
+from chalicelib import wiring
+from chalicelib.api import web
+from chalicelib.api.idempotency import Body
+from chalicelib.aws.calls import run
+from chalicelib.core.errors import TaskNotFound
+from chalicelib.core.timeframes import iso
+from chalicelib.exchange.prices import latest_prices
+from chalicelib.monitoring.status import collector_status, task_stats
+from chalicelib.tasks import states
+from chalicelib.tasks.cancel import cancel_task
+from chalicelib.tasks.retry import retry_task
+from chalicelib.tasks.submit import submit_collection, submit_symbol_refresh
+from chalicelib.tasks.view import list_active, list_tasks, view_task
+from chalicelib.work.request import invalid
+
+_PAGE_TOKEN = re.compile(r"\d{13}#[0-9a-f-]{36}")
+
+
+@web.route("POST", "/start")
+def start() -> Response:
+    desk, body = wiring.desk(), web.json_body()
+
+    async def work(task_id: str, _: bool) -> tuple[int, Body]:
+        await submit_collection(desk, body, web.owner(), web.request_id(), task_id)
+        return web.submitted(task_id, "Collection submitted")
+
+    return web.once(desk, body, work)
+
+
+@web.route("POST", "/refresh-symbols")
+def refresh_symbols() -> Response:
+    desk, body = wiring.desk(), web.no_fields()
+
+    async def work(task_id: str, _: bool) -> tuple[int, Body]:
+        await submit_symbol_refresh(desk, web.owner(), web.request_id(), task_id)
+        return web.submitted(task_id, "Symbol refresh submitted")
+
+    return web.once(desk, body, work)
+
+
+@web.route("GET", "/task/{task_id}")
+def get_task(task_id: str) -> Response:
+    view = run(view_task(wiring.desk(), _possible(task_id), web.owner()))
+    headers = {} if view["status"] in states.TERMINAL else {"Retry-After": web.POLL_SECONDS}
+    return web.answer(200, view, headers)
+
+
+@web.route("GET", "/tasks")
+def get_tasks() -> Response:
+    desk = wiring.desk()
+    query = web.query("task_type", "status", "page_size", "page_token")
+    settings = desk.settings
+    page_size = web.page_size(query, settings.default_page_size, settings.max_page_size)
+    errors = [
+        {"detail": f"must be one of {', '.join(allowed)}", "pointer": f"/{name}"}
+        for name, allowed in (("task_type", states.TASK_TYPES), ("status", states.STATES))
+        if name in query and query[name] not in allowed
+    ]
+    if "page_token" in query and not _PAGE_TOKEN.fullmatch(query["page_token"]):
+        errors.append({"detail": "must be a next_page_token", "pointer": "/page_token"})
+    if errors:
+        raise invalid(errors)
+    found, following = run(
+        list_tasks(
+            desk,
+            web.owner(),
+            page_size,
+            query.get("page_token"),
+            query.get("task_type"),
+            query.get("status"),
+        )
+    )
+    return web.answer(200, {"tasks": found, "next_page_token": following})
+
+
+@web.route("GET", "/tasks/active")
+def get_active_tasks() -> Response:
+    web.query()
+    found, _ = run(list_active(wiring.desk(), web.owner()))
+    return web.answer(200, {"tasks": found, "count": len(found)})
+
+
+@web.route("GET", "/tasks/stats")
+def get_task_stats() -> Response:
+    web.query()
+    return web.answer(200, run(task_stats(wiring.desk(), web.owner())))
+
+
+@web.route("POST", "/task/{task_id}/cancel")
+def cancel(task_id: str) -> Response:
+    desk, body = wiring.desk(), web.no_fields()
+
+    async def work(_: str, taken_over: bool) -> tuple[int, Body]:
+        did, receipt = await cancel_task(desk, _possible(task_id), *_caller())
+        did = did or taken_over
+        return (202 if did else 200), {
+            "task_id": task_id,
+            "status": states.CANCELLED,
+            "message": "Cancelled" if did else "Already cancelled",
+            "stopped_at": iso(receipt["stopped_at"]),
+            "units": {
+                "total": receipt["units"],
+                "succeeded": receipt["succeeded"],
+                "failed": receipt["failed"],
+            },
+            "candles": receipt["candles"],
+        }
+
+    return web.once(desk, body, work)
+
+
+@web.route("POST", "/task/{task_id}/retry")
+def retry(task_id: str) -> Response:
+    desk, body = wiring.desk(), web.no_fields()
+
+    async def work(_: str, taken_over: bool) -> tuple[int, Body]:
+        attempt = await retry_task(desk, _possible(task_id), taken_over, *_caller())
+        return web.submitted(task_id, f"Attempt {attempt} submitted", attempt=attempt)
+
+    return web.once(desk, body, work)
+
+
+@web.route("GET", "/status")
+def get_status() -> Response:
+    web.query()
+    return web.answer(200, run(collector_status(wiring.desk(), web.owner())))
+
+
+@web.route("GET", "/latest-prices")
+def get_latest_prices() -> Response:
+    symbols = web.query("symbols").get("symbols")
+    wanted = None if symbols is None else [part for part in symbols.split(",") if part]
+    return web.answer(200, run(latest_prices(wiring.desk(), wanted)))
+
+
+def _caller() -> tuple[str, str]:
+    """Who asks, and by which request: for the audit trail."""
+    return web.owner(), web.request_id()
+
+
+def _possible(task_id: str) -> str:
+    """The id, where a task may have it: DynamoDB refuses a key above 2,048 bytes as an error."""
+    if not web.possible_id(task_id):
+        raise TaskNotFound("there is no task with so long an id")
+    return task_id

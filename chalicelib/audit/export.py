@@ -1,0 +1,159 @@
+"""The daily export of the audit trail: a copy that the table's owner cannot change unnoticed.
+
+A day is exported once, when it is over. Its manifest is written last and names the hash of the
+manifest before it, so the exports are a chain as well; keep the newest manifest's hash anywhere
+else and everything before it is fixed.
+
+Events that somebody altered are set apart, just as they stand: were the export to stop at one,
+whoever may write one attribute could switch off what finds them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from chalicelib.audit.bucket import (
+    ALTERED,
+    EVENTS,
+    HEADS,
+    MANIFEST,
+    encode_altered,
+    encode_events,
+    encode_heads,
+    fits,
+)
+from chalicelib.audit.chain import Event, holds_its_hash
+from chalicelib.audit.table import event_of, id_of
+from chalicelib.core.errors import CollectorError
+from chalicelib.core.logs import log
+from chalicelib.core.timeframes import DAY, MINUTE, iso, parse_time
+from chalicelib.wiring import Bench
+
+VERSION = 1
+#: No invocation that records an event of a day lasts longer than this into the next one.
+PATIENCE_MS = 10 * MINUTE
+#: Chains whose heads a manifest holds itself.
+MOST_HEADS = 500
+_PAGE = 500
+#: Altered events that one line of the log names.
+_MOST_NAMED = 100
+
+
+class DayNotOver(CollectorError):
+    """An export of a day that can still change was asked for."""
+
+    reason = "DAY_NOT_OVER"
+
+
+async def export_audit(bench: Bench, day: str | None = None) -> list[str]:
+    """Export every day up to `day` (None: the last that is over) that is not; returns which.
+
+    Safe to repeat: what is exported is left as it is. Raises DayNotOver, ValueError for what is
+    no date, or CallFailed.
+    """
+    over = (bench.now_ms() - PATIENCE_MS) // DAY * DAY - DAY
+    target = over if day is None else parse_time(day)
+    if target % DAY:
+        raise ValueError(f"{day!r} is no date like 2026-11-23")
+    if target > over:
+        raise DayNotOver(f"{_date(target)} is not over yet")
+    days, before = await _missing(bench, target)
+    for each in days:
+        before = (_date(each), await _export(bench, _date(each), before))
+    return [_date(each) for each in days]
+
+
+async def _missing(bench: Bench, target: int) -> tuple[Sequence[int], tuple[str, bytes] | None]:
+    """Days up to `target` (epoch ms) without an export, in order, and the manifest before them.
+
+    Where nothing was exported yet, from the first day of which the table knows anything.
+    """
+    oldest = target - bench.settings.audit_retention_days * DAY
+    for day in range(target, oldest, -DAY):
+        manifest = await bench.exports.read(_date(day), MANIFEST)
+        if manifest is not None:
+            return range(day + DAY, target + DAY, DAY), (_date(day), manifest)
+    first = oldest
+    while first < target and not (await bench.audit.of_day(_date(first), "", "~", 1))[0]:
+        first += DAY
+    return range(first, target + DAY, DAY), None
+
+
+async def _export(bench: Bench, day: str, before: tuple[str, bytes] | None) -> bytes:
+    """Write one day; returns the manifest that stands then."""
+    events, altered = await _events(bench, day)
+    parquet = encode_events(events)
+    await bench.exports.write(day, EVENTS, parquet)
+    heads = heads_of(events)
+    manifest: dict[str, Any] = {
+        "v": VERSION,
+        "day": day,
+        "events": len(events),
+        "events_sha256": _sha256(parquet),
+        "previous_day": before[0] if before else None,
+        "previous_manifest_sha256": _sha256(before[1]) if before else None,
+        "chains": len(heads),
+    }
+    if len(heads) <= MOST_HEADS:
+        manifest["heads"] = heads
+    else:
+        content = encode_heads(heads)
+        await bench.exports.write(day, HEADS, content)
+        manifest["heads_sha256"] = _sha256(content)
+    if altered:
+        content = encode_altered(altered)
+        await bench.exports.write(day, ALTERED, content)
+        named = {"object": ALTERED, "events": len(altered), "sha256": _sha256(content)}
+        manifest["altered"] = named
+        ids = [id_of(item) for item in altered[:_MOST_NAMED]]
+        log("audit_events_altered", level="error", day=day, count=len(altered), ids=ids)
+    text = json.dumps(manifest, indent=1, sort_keys=True).encode()
+    standing = await bench.exports.write_manifest(day, text)
+    log("audit_exported", day=day, events=len(events), chains=len(heads))
+    return standing
+
+
+async def _events(bench: Bench, day: str) -> tuple[list[Event], list[dict[str, Any]]]:
+    """Everything recorded on a day, in order; and the items of events that were altered since."""
+    events: list[Event] = []
+    altered: list[dict[str, Any]] = []
+    after: str | None = ""
+    while after is not None:
+        page, after = await bench.audit.items_of_day(day, after, "~", _PAGE)
+        for item in page:
+            event = event_of(item)
+            if _is_sound(event, id_of(item)):
+                events.append(event)
+            else:
+                altered.append(item)
+    return events, altered
+
+
+def _is_sound(event: Event, at_its_key: str) -> bool:
+    """Whether an event is the one of its key, unaltered, and one that Parquet can hold.
+
+    Somebody may have made the hash anew after an alteration, too.
+    """
+    own = f"{event['subject']}:{event['seq']}"
+    return event["id"] == own == at_its_key and fits(event) and holds_its_hash(event)
+
+
+def heads_of(events: list[Event]) -> dict[str, dict[str, Any]]:
+    """subject -> seq and hash of its last event among these."""
+    heads: dict[str, dict[str, Any]] = {}
+    for event in events:
+        known = heads.get(event["subject"])
+        if known is None or known["seq"] < event["seq"]:
+            heads[event["subject"]] = {"seq": event["seq"], "hash": event["hash"]}
+    return heads
+
+
+def _date(at_ms: int) -> str:
+    return str(iso(at_ms))[:10]
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

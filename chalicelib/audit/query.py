@@ -1,0 +1,148 @@
+"""Reading the audit trail: one subject's events as they are numbered, or a stretch of time."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from dataclasses import dataclass
+
+from chalicelib.audit.chain import Event
+from chalicelib.core.errors import InvalidRequest
+from chalicelib.core.timeframes import DAY, iso, parse_time
+from chalicelib.wiring import Desk
+from chalicelib.work.request import invalid
+
+#: What one request may read: so many queries of so many events. A page may then hold fewer than
+#: were asked for, and still say where to go on.
+_MOST_QUERIES = 31
+_PAGE = 200
+_LONGEST_TOKEN = 600
+_TIME_KEY = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z(#[ -~]{1,300})?")
+
+
+@dataclass(frozen=True)
+class AuditQuery:
+    """Which events. `subject` None: all, oldest first by when they were recorded.
+
+    `from_ms` and `to_ms` bound the moment of recording, [from, to); `owner`'s own events and those
+    that belong to nobody are shown. `token`: as page_of_audit returned it.
+    """
+
+    owner: str
+    page_size: int
+    subject: str | None = None
+    from_ms: int | None = None
+    to_ms: int | None = None
+    action: str | None = None
+    token: str | None = None
+
+
+async def page_of_audit(desk: Desk, query: AuditQuery) -> tuple[list[Event], str | None]:
+    """One page of events and the token of the next, None at the end.
+
+    An unknown subject has no events. Raises InvalidRequest for a token that is none of ours.
+    """
+    if query.subject is not None:
+        return await _of_subject(desk, query, query.subject)
+    return await _of_time(desk, query)
+
+
+async def _of_subject(
+    desk: Desk, query: AuditQuery, subject: str
+) -> tuple[list[Event], str | None]:
+    seq = 0 if query.token is None else _seq_of(query.token)
+    found: list[Event] = []
+    for _ in range(_MOST_QUERIES):
+        events, following = await desk.audit.after(subject, seq, _PAGE, desk.now_ms())
+        for number, event in events:
+            if _matches(query, event):
+                if len(found) == query.page_size:
+                    return found, _token(seq)
+                found.append(event)
+            seq = number
+        if following is None:
+            return found, None
+        seq = following
+    return found, _token(seq)
+
+
+async def _of_time(desk: Desk, query: AuditQuery) -> tuple[list[Event], str | None]:
+    """Day by day along the index, which may lag behind by moments."""
+    now_ms = desk.now_ms()
+    # Nothing was recorded on days to come: who asks for them gets no pages of them.
+    to_ms = now_ms + 1 if query.to_ms is None else min(query.to_ms, now_ms + DAY)
+    oldest = now_ms - desk.settings.audit_retention_days * DAY
+    start = max(0, oldest, to_ms - DAY if query.from_ms is None else query.from_ms)
+    after = str(iso(start)) if query.token is None else _key_of(query.token)
+    until = str(iso(to_ms))
+    found: list[Event] = []
+    for _ in range(_MOST_QUERIES):
+        if after >= until:
+            return found, None
+        events, following = await desk.audit.of_day(after[:10], after, until, _PAGE)
+        for key, event in events:
+            if _matches(query, event):
+                if len(found) == query.page_size:
+                    return found, _token(after)
+                found.append(event)
+            after = key
+        after = following or _day_after(after)
+    return found, _token(after)
+
+
+def _matches(query: AuditQuery, event: Event) -> bool:
+    recorded = str(event["recorded_at"])
+    return (
+        event["owner"] in (None, query.owner)
+        and (query.action is None or event["action"] == query.action)
+        and (query.from_ms is None or recorded >= str(iso(query.from_ms)))
+        and (query.to_ms is None or recorded < str(iso(query.to_ms)))
+    )
+
+
+def _day_after(key: str) -> str:
+    return str(iso(parse_time(key[:10]) + DAY))
+
+
+def _token(position: int | str) -> str:
+    return base64.urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
+
+
+def _seq_of(token: str) -> int:
+    """The number of the event behind which a page starts. Raises InvalidRequest."""
+    seq = _position(token)
+    if type(seq) is not int or not 0 < seq < 10**12:
+        raise _no_token()
+    return seq
+
+
+def _key_of(token: str) -> str:
+    """The sk_time behind which a page starts. Raises InvalidRequest."""
+    key = _position(token)
+    if not isinstance(key, str) or not _TIME_KEY.fullmatch(key):
+        raise _no_token()
+    try:
+        parse_time(key[:10])
+    except ValueError:
+        raise _no_token() from None
+    return key
+
+
+def _position(token: str) -> object:
+    if len(token) > _LONGEST_TOKEN:
+        raise _no_token()
+    padded = token + "=" * (-len(token) % 4)
+    try:
+        position: object = json.loads(base64.b64decode(padded, b"-_", validate=True))
+    except ValueError:
+        raise _no_token() from None
+    # One way to write each: what only decodes to the same is none of ours.
+    if not isinstance(position, int | str) or _token(position) != token:
+        raise _no_token()
+    return position
+
+
+def _no_token() -> InvalidRequest:
+    detail = "must be a next_page_token of the same question"
+    return invalid([{"detail": detail, "pointer": "/page_token"}])

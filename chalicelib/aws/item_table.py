@@ -1,0 +1,76 @@
+"""What the gateways of all tables do alike: consistent reads, whole queries, whole batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalicelib.aws.calls import Call
+from chalicelib.aws.wire import item_from_wire
+from chalicelib.core.errors import CallFailed
+
+Item = dict[str, Any]
+#: Keys of a BatchGetItem, requests of a BatchWriteItem. Source: Amazon DynamoDB API Reference.
+_MOST_READ, _MOST_WRITTEN = 100, 25
+#: How often DynamoDB may leave a part of a batch undone.
+_ASKED = 8
+
+
+class ItemTable:
+    """A table's gateway. Keys and requests are in wire form, items are not."""
+
+    def __init__(self, call: Call, table: str) -> None:
+        self._call = call
+        self._table = table
+
+    async def _get(self, key: Item) -> Item | None:
+        """The item, read consistently; None where there is none."""
+        answer = await self._call(
+            "dynamodb", "GetItem", TableName=self._table, Key=key, ConsistentRead=True
+        )
+        return item_from_wire(answer["Item"]) if "Item" in answer else None
+
+    async def _query(self, most: int | None = None, **asked: Any) -> list[Item]:
+        """Every item of a query, or at least its first `most`."""
+        items: list[Item] = []
+        start: dict[str, Any] = {}
+        while True:
+            answer = await self._call("dynamodb", "Query", TableName=self._table, **asked, **start)
+            items += map(item_from_wire, answer["Items"])
+            if "LastEvaluatedKey" not in answer or (most is not None and len(items) >= most):
+                return items
+            start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+
+    async def _get_all(self, keys: list[Item]) -> list[Item]:
+        """The items of different keys that are there, in no order, read consistently.
+
+        Raises CallFailed (Unprocessed) where DynamoDB leaves some unread again and again.
+        """
+        items: list[Item] = []
+        for at in range(0, len(keys), _MOST_READ):
+            left = keys[at : at + _MOST_READ]
+            for _ in range(_ASKED):
+                asked = {self._table: {"Keys": left, "ConsistentRead": True}}
+                answer = await self._call("dynamodb", "BatchGetItem", RequestItems=asked)
+                items += map(item_from_wire, answer["Responses"].get(self._table, []))
+                left = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
+                if not left:
+                    break
+            else:
+                raise CallFailed("dynamodb", "BatchGetItem", "Unprocessed", f"{len(left)} unread")
+        return items
+
+    async def _write_all(self, requests: list[Item]) -> None:
+        """Do every PutRequest and DeleteRequest. Raises CallFailed as `_get_all` does."""
+        for at in range(0, len(requests), _MOST_WRITTEN):
+            left = requests[at : at + _MOST_WRITTEN]
+            for _ in range(_ASKED):
+                answer = await self._call(
+                    "dynamodb", "BatchWriteItem", RequestItems={self._table: left}
+                )
+                left = answer.get("UnprocessedItems", {}).get(self._table, [])
+                if not left:
+                    break
+            else:
+                raise CallFailed(
+                    "dynamodb", "BatchWriteItem", "Unprocessed", f"{len(left)} not written"
+                )

@@ -1,0 +1,242 @@
+"""Blocking AWS calls without an SDK: JSON over http.client, signed with Signature Version 4.
+
+Why not botocore: loading it and its service models takes most of a cold start, and the API makes
+three small calls (docs/adr/0002). Only what our gateways call is spoken here: DynamoDB and SQS
+(AWS JSON 1.0), PostToConnection and DeleteConnection. A test signs generated requests with
+botocore's own signer and compares.
+
+Sources: AWS General Reference, "Create a signed AWS API request"; DynamoDB API Reference,
+"Low-level API"; SQS Developer Guide, "AWS JSON protocol".
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import http.client
+import json
+import os
+import random
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from chalicelib.aws.tracing import incoming, outgoing
+from chalicelib.core.errors import CallFailed, ConditionFailed
+
+_TARGETS = {"dynamodb": "DynamoDB_20120810", "sqs": "AmazonSQS", "events": "AWSEvents"}
+#: Of AWS JSON, where it is not 1.0.
+_VERSIONS = {"events": "1.1"}
+_TIMEOUT_SECONDS = 8
+_TRIES = 4
+_BACKOFF_SECONDS = 0.05
+#: Codes after which the same call may succeed (botocore's standard retry mode).
+_PASSING = frozenset(
+    {
+        "InternalServerError",
+        "LimitExceededException",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "ServiceUnavailable",
+        "ThrottlingException",
+        "Throttling",
+        "TooManyRequestsException",
+        "TransactionInProgressException",
+    }
+)
+
+
+class SignedCalls:
+    """`call(service, operation, **parameters)` as aws/calls.py describes it.
+
+    `endpoints`: service -> root URL, for services without a regional endpoint of their own.
+    """
+
+    def __init__(self, endpoints: Mapping[str, str] | None = None) -> None:
+        self._endpoints = dict(endpoints or {})
+        #: Each thread's own connections: pushing calls from many at once.
+        self._kept = threading.local()
+        self._tls: ssl.SSLContext | None = None
+
+    async def __call__(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
+        sent = outgoing(service, operation, parameters)
+        method, url, headers, body = self._request(service, operation, sent)
+        for attempt in range(1, _TRIES + 1):
+            try:
+                status, answer = self._send(service, method, url, headers, body)
+            except (OSError, http.client.HTTPException) as error:
+                failed = CallFailed(service, operation, "ConnectionError", repr(error))
+            else:
+                if status < 300:
+                    incoming(service, operation, answer)
+                    return answer
+                failed = _failure(service, operation, status, answer)
+                if status < 500 and failed.code not in _PASSING:
+                    raise failed
+            if attempt == _TRIES:
+                raise failed
+            # Blocking on purpose: a Lambda container has one request at a time.
+            time.sleep(random.uniform(0.5, 1) * _BACKOFF_SECONDS * 2**attempt)  # noqa: ASYNC251
+        raise AssertionError("unreachable")
+
+    def _request(
+        self, service: str, operation: str, parameters: dict[str, Any]
+    ) -> tuple[str, str, dict[str, str], bytes]:
+        root = self._root(service)
+        if service == "apigatewaymanagementapi":
+            path = f"/@connections/{quote(parameters['ConnectionId'], safe='')}"
+            if operation == "DeleteConnection":
+                return "DELETE", root + path, {}, b""
+            return "POST", root + path, {}, parameters["Data"]
+        if service == "scheduler":
+            return _scheduler_request(root, operation, parameters)
+        headers = {
+            "content-type": f"application/x-amz-json-{_VERSIONS.get(service, '1.0')}",
+            "x-amz-target": f"{_TARGETS[service]}.{operation}",
+        }
+        return "POST", root + "/", headers, json.dumps(parameters, default=_text).encode()
+
+    def _root(self, service: str) -> str:
+        given = self._endpoints.get(service) or os.environ.get("AWS_ENDPOINT_URL")
+        if given:
+            return given.rstrip("/")
+        region = _region()
+        suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+        return f"https://{service}.{region}.{suffix}"
+
+    def _send(
+        self, service: str, method: str, url: str, headers: dict[str, str], body: bytes
+    ) -> tuple[int, dict[str, Any]]:
+        name = "execute-api" if service == "apigatewaymanagementapi" else service
+        signed = sign(method, url, headers, body, name, _region(), os.environ, time.gmtime())
+        parts = urlsplit(url)
+        connection = self._connection(parts.scheme, parts.netloc)
+        try:
+            target = parts.path + (f"?{parts.query}" if parts.query else "")
+            connection.request(method, target, body, signed)
+            answer = connection.getresponse()
+            content = answer.read()
+        except (OSError, http.client.HTTPException):
+            # A kept connection may have been closed by the other side: the next try opens one.
+            connection.close()
+            raise
+        try:
+            found = json.loads(content, object_hook=_binary) if content else {}
+            # REST services name an error in a header, with or without a URL behind it.
+            if "__type" not in found and answer.headers.get("x-amzn-errortype"):
+                found["__type"] = answer.headers["x-amzn-errortype"].partition(":")[0]
+            return answer.status, found
+        except ValueError:
+            return answer.status, {"__type": f"HTTP{answer.status}", "message": repr(content[:200])}
+
+    def _connection(self, scheme: str, netloc: str) -> http.client.HTTPConnection:
+        connections: dict[str, http.client.HTTPConnection] = vars(self._kept)
+        if netloc not in connections:
+            if scheme == "https":
+                self._tls = self._tls or ssl.create_default_context(
+                    cafile=os.environ.get("AWS_CA_BUNDLE")
+                )
+                connections[netloc] = http.client.HTTPSConnection(
+                    netloc, timeout=_TIMEOUT_SECONDS, context=self._tls
+                )
+            else:
+                connections[netloc] = http.client.HTTPConnection(netloc, timeout=_TIMEOUT_SECONDS)
+        return connections[netloc]
+
+
+def sign(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    service: str,
+    region: str,
+    credentials: Mapping[str, str],
+    now: time.struct_time,
+) -> dict[str, str]:
+    """`headers` plus those of Signature Version 4.
+
+    A query's names and values must be percent-encoded as `quote(..., safe="-_.~")` does it.
+    `credentials` has AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and perhaps AWS_SESSION_TOKEN.
+    """
+    parts = urlsplit(url)
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", now)
+    signed = {
+        **{name.lower(): value for name, value in headers.items()},
+        "host": parts.netloc,
+        "x-amz-date": stamp,
+    }
+    token = credentials.get("AWS_SESSION_TOKEN")
+    if token:
+        signed["x-amz-security-token"] = token
+    names = ";".join(sorted(signed))
+    canonical = "\n".join(
+        [
+            method,
+            quote(parts.path or "/", safe="/-_.~"),
+            "&".join(sorted(parts.query.split("&"))),
+            *(f"{name}:{' '.join(signed[name].split())}" for name in sorted(signed)),
+            "",
+            names,
+            hashlib.sha256(body).hexdigest(),
+        ]
+    )
+    scope = f"{stamp[:8]}/{region}/{service}/aws4_request"
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    key = f"AWS4{credentials.get('AWS_SECRET_ACCESS_KEY', '')}".encode()
+    for part in scope.split("/"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    signature = hmac.new(
+        key, f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}".encode(), "sha256"
+    ).hexdigest()
+    signed["authorization"] = (
+        f"AWS4-HMAC-SHA256 Credential={credentials.get('AWS_ACCESS_KEY_ID', '')}/{scope}, "
+        f"SignedHeaders={names}, Signature={signature}"
+    )
+    return signed
+
+
+def _scheduler_request(
+    root: str, operation: str, parameters: dict[str, Any]
+) -> tuple[str, str, dict[str, str], bytes]:
+    """EventBridge Scheduler speaks REST: the name in the path, the rest as JSON, or as a query."""
+    method = {"CreateSchedule": "POST", "UpdateSchedule": "PUT", "DeleteSchedule": "DELETE"}[
+        operation
+    ]
+    url = f"{root}/schedules/{quote(parameters['Name'], safe='')}"
+    if method == "DELETE":
+        return method, f"{url}?groupName={quote(parameters['GroupName'], safe='')}", {}, b""
+    body = {name: value for name, value in parameters.items() if name != "Name"}
+    return method, url, {"content-type": "application/json"}, json.dumps(body).encode()
+
+
+def _failure(service: str, operation: str, status: int, answer: dict[str, Any]) -> CallFailed:
+    if service == "apigatewaymanagementapi" and status == 410:
+        return CallFailed(service, operation, "GoneException", "the connection is gone")
+    code = str(answer.get("__type") or f"HTTP{status}").rpartition("#")[2]
+    if code == "ConditionalCheckFailedException":
+        return ConditionFailed(operation, answer.get("Item"))
+    message = answer.get("message") or answer.get("Message") or ""
+    return CallFailed(service, operation, code, str(message))
+
+
+def _region() -> str:
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+
+
+def _text(value: object) -> str:
+    """Bytes travel as base64 in DynamoDB's JSON."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    raise TypeError(f"no JSON form for {type(value).__name__}")
+
+
+def _binary(members: dict[str, Any]) -> dict[str, Any]:
+    if len(members) == 1 and isinstance(members.get("B"), str):
+        return {"B": base64.b64decode(members["B"])}
+    return members

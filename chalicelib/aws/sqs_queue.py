@@ -1,0 +1,85 @@
+"""One queue, as far as all of ours are alike: batches sent whole, messages put off, depth.
+
+A batch answer may carry `Failed` entries beside a status of 200; they are sent again here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
+
+from chalicelib.aws.batches import batched
+from chalicelib.aws.calls import Call
+from chalicelib.core.errors import CallFailed
+
+#: SQS's limit of a batch.
+BATCH_ENTRIES = 10
+#: A batch may hold 1 MiB; staying far below keeps one slow request from holding up the rest.
+BATCH_BYTES = 200_000
+_TRIES = 4
+_DEPTHS = {
+    "visible": "ApproximateNumberOfMessages",
+    "in_flight": "ApproximateNumberOfMessagesNotVisible",
+    "delayed": "ApproximateNumberOfMessagesDelayed",
+}
+
+
+class _Message(Protocol):
+    def encode(self) -> str: ...
+
+
+Message = TypeVar("Message", bound=_Message)
+
+
+def batches(messages: Sequence[Message]) -> list[list[Message]]:
+    """Messages in order, in batches that `SqsQueue.send` can send."""
+    return batched(messages, lambda each: len(each.encode()), BATCH_ENTRIES, BATCH_BYTES)
+
+
+class SqsQueue:
+    def __init__(self, call: Call, url: str) -> None:
+        self._call = call
+        self._url = url
+
+    async def send(self, entries: Sequence[dict[str, Any]]) -> list[int]:
+        """Send a batch; the places of the entries that SQS refused again and again."""
+        left = list(range(len(entries)))
+        for _ in range(_TRIES):
+            answer = await self._call(
+                "sqs",
+                "SendMessageBatch",
+                QueueUrl=self._url,
+                Entries=[{"Id": str(at), **entries[at]} for at in left],
+            )
+            left = sorted(int(entry["Id"]) for entry in answer.get("Failed", []))
+            if not left:
+                break
+        return left
+
+    async def retry_later(self, receipt_handle: str, seconds: int) -> None:
+        """Let a message that this invocation fails come back after `seconds`.
+
+        Without it, it comes back after the queue's visibility timeout.
+        """
+        try:
+            await self._call(
+                "sqs",
+                "ChangeMessageVisibility",
+                QueueUrl=self._url,
+                ReceiptHandle=receipt_handle,
+                VisibilityTimeout=seconds,
+            )
+        except CallFailed as failed:
+            # An old receipt, or a message gone since: the visibility timeout stands instead.
+            if failed.code == "ConnectionError":
+                raise
+
+    async def depth(self) -> dict[str, int]:
+        """Approximate numbers of messages: visible, in_flight, delayed."""
+        answer = await self._call(
+            "sqs",
+            "GetQueueAttributes",
+            QueueUrl=self._url,
+            AttributeNames=list(_DEPTHS.values()),
+        )
+        return {name: int(answer["Attributes"][found]) for name, found in _DEPTHS.items()}

@@ -1,0 +1,147 @@
+"""The candles bucket: one Parquet object per exchange, timeframe, symbol and stretch of time.
+
+    candles/exchange=binance/timeframe=1m/symbol=BTCUSDT/2026-11-23.parquet
+
+An hour of 1s, a day of 1m-3m, a month of 5m-30m, a year of 1h-12h, everything above in `all`.
+Columns as in candles.COLUMNS, times as timestamp(ms, UTC); sorted and unique by open_time; zstd,
+byte-stream-split, no dictionary. Metadata: source, task_id, collected_at of the last write.
+
+Writers race by conditional PUT: If-None-Match for a new object, If-Match with the ETag that was
+read for a known one; who loses reads again and merges.
+"""
+
+from __future__ import annotations
+
+import io
+from array import array
+from typing import Any
+from urllib.parse import quote
+
+from arro3.core import Array, DataType, Table
+from arro3.io import read_parquet, write_parquet
+
+from chalicelib.aws.calls import Call
+from chalicelib.candles.candles import COLUMNS, Candles
+from chalicelib.core import timeframes
+from chalicelib.core.errors import CallFailed, ObjectDamaged
+
+_TIMES = ("open_time", "close_time")
+_TIMESTAMP = DataType.timestamp("ms", tz="UTC")
+_RACES = 12
+#: S3's answers to a conditional PUT that came too late (412) or beside another one (409).
+_LOST_RACE = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
+_MISSING = ("NoSuchKey", "404")
+
+
+class CandleStore:
+    def __init__(self, call: Call, bucket: str, exchange: str) -> None:
+        self._call = call
+        self._bucket = bucket
+        self._exchange = exchange
+
+    def key(self, symbol: str, timeframe: str, open_ms: int) -> str:
+        # Symbols may be non-ASCII; quoted, a key is one path segment everywhere.
+        return (
+            f"candles/exchange={self._exchange}/timeframe={timeframe}/"
+            f"symbol={quote(symbol, safe='')}/{timeframes.object_name(timeframe, open_ms)}.parquet"
+        )
+
+    async def merge(
+        self, symbol: str, timeframe: str, candles: Candles, task_id: str, now_ms: int
+    ) -> bool:
+        """Merge candles of one object into it; the newer revision of a candle wins.
+
+        Returns whether anything was new: an object that already holds exactly these candles is
+        not written again.
+        """
+        key = self.key(symbol, timeframe, candles.open_times[0])
+        for _ in range(_RACES):
+            stored, etag = await self._read(key)
+            merged = stored.merged_with(candles)
+            if merged == stored:
+                return False
+            condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+            try:
+                await self._call(
+                    "s3",
+                    "PutObject",
+                    Bucket=self._bucket,
+                    Key=key,
+                    Body=encode(merged, task_id, self._exchange, now_ms),
+                    ContentType="application/vnd.apache.parquet",
+                    **condition,
+                )
+            except CallFailed as failed:
+                # A dropped answer may hide a write that was applied: reading again tells.
+                if failed.code in (*_LOST_RACE, *_MISSING, "ConnectionError"):
+                    continue
+                raise
+            return True
+        raise CallFailed("s3", "PutObject", "Contention", key)
+
+    async def read(self, symbol: str, timeframe: str, open_ms: int) -> Candles:
+        """The candles of the object that holds `open_ms`; empty where there is none."""
+        return (await self._read(self.key(symbol, timeframe, open_ms)))[0]
+
+    async def _read(self, key: str) -> tuple[Candles, str | None]:
+        try:
+            answer = await self._call("s3", "GetObject", Bucket=self._bucket, Key=key)
+        except CallFailed as failed:
+            if failed.code in _MISSING:
+                return Candles(), None
+            raise
+        try:
+            return decode(answer["Body"]), answer["ETag"]
+        except ObjectDamaged as error:
+            raise ObjectDamaged(f"{key}: {error.detail}") from error
+
+
+def encode(candles: Candles, task_id: str, source: str, now_ms: int) -> bytes:
+    """Candles as a Parquet file."""
+    arrays = []
+    for name in COLUMNS:
+        values = Array.from_buffer(candles.columns[name])
+        arrays.append(values.cast(_TIMESTAMP) if name in _TIMES else values)
+    file = io.BytesIO()
+    write_parquet(
+        Table.from_arrays(arrays, names=list(COLUMNS)),
+        file,
+        compression="zstd(3)",
+        dictionary_enabled=False,
+        encoding="byte_stream_split",
+        key_value_metadata={
+            "source": source,
+            "task_id": task_id,
+            "collected_at": timeframes.iso(now_ms) or "",
+        },
+    )
+    return file.getvalue()
+
+
+def decode(parquet: bytes) -> Candles:
+    """The candles of a Parquet file written by `encode`. Raises ObjectDamaged for any other."""
+    table = _table(parquet)
+    columns: dict[str, array[Any]] = {}
+    for name, code in COLUMNS.items():
+        column = table.column(name)
+        if name in _TIMES:
+            column = column.cast(DataType.int64())
+        columns[name] = array(code)
+        for chunk in column.chunks:
+            columns[name].extend(chunk.to_pylist())
+    return Candles(columns)
+
+
+def _table(parquet: bytes) -> Table:
+    try:
+        table = read_parquet(io.BytesIO(parquet), batch_size=1 << 20).read_all()
+    except BaseException as error:
+        # arro3 0.9 panics on what it cannot read, and a panic of Rust's is no Exception: it would
+        # pass every handler and take the other messages of its batch along.
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise ObjectDamaged(f"not a Parquet file: {str(error)[:150]}") from error
+        raise
+    missing = set(COLUMNS) - set(table.schema.names)
+    if missing:
+        raise ObjectDamaged(f"lacks the columns {', '.join(sorted(missing))}")
+    return table

@@ -1,0 +1,281 @@
+"""Collecting candles: from one message, or for a caller who waits.
+
+One message: is the task still wanted and the exchange not paused -> weight from the shared ledger
+-> pages, several in flight -> valid closed candles -> Parquet objects -> coverage -> the fence.
+Whatever is not finished goes back: throttled or out of time as a new message, transient trouble as
+a failed one that returns after a backoff.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from enum import Enum
+
+from chalicelib.collecting.dispatch import ask_for_more
+from chalicelib.collecting.fetch import (
+    RESERVE_MS,
+    SHORT_WAIT_MS,
+    Group,
+    Result,
+    collect_units,
+    next_group,
+)
+from chalicelib.core import metrics
+from chalicelib.core.logs import log
+from chalicelib.exchange.budget import Budget
+from chalicelib.tasks.finish import finish_prog
+from chalicelib.tasks.progress import OPEN
+from chalicelib.wiring import Bench
+from chalicelib.work.messages import CollectMessage, Unit
+from chalicelib.work.units import bounds
+
+#: How long the fleet pauses where the exchange does not even answer a ping.
+DOWN_PAUSE_MS = 15_000
+#: Never ask again at once, whatever a Retry-After of 0 may say.
+LEAST_WAIT_MS = 200
+#: After this many deliveries a unit in transient trouble fails with its reason. The queue's
+#: maxReceiveCount is one more: dead letters are for crashes.
+MOST_DELIVERIES = 4
+
+
+class Outcome(Enum):
+    DONE = "done"
+    RETRY = "retry"
+
+
+async def collect_message(
+    bench: Bench,
+    budget: Budget,
+    message: CollectMessage,
+    deliveries: int,
+    remaining_ms: Callable[[], int],
+) -> Outcome:
+    """Collect the units of one message that have not been counted yet.
+
+    RETRY: the delivery has failed and shall come back; DONE: acknowledge it (what is left, if
+    anything, went back as a new message).
+    """
+    task_id, attempt, number = message.task_id, message.attempt, message.prog
+    prog = await bench.tasks.read_prog(task_id, number)
+    if prog is None or prog["attempt"] != attempt or prog["state"] != OPEN:
+        log("message_outdated", task_id=task_id, attempt=attempt, prog=number)
+        return Outcome.DONE
+    left = [unit for unit in message.units if unit.number not in prog.get("done", ())]
+    if not left:  # counted by another delivery, which may have died before it said so
+        await finish_prog(bench, task_id, attempt, number, prog)
+        await ask_for_more(bench, task_id, attempt, prog)
+
+    async def authorised() -> bool:
+        current = await bench.tasks.read_prog(task_id, number)
+        return bool(current and current["attempt"] == attempt and current["state"] == OPEN)
+
+    started = time.monotonic()
+    log("message_started", units=len(left))
+    troubled: list[Unit] = []  # failed in this delivery; they come back with it
+    while left:
+        if remaining_ms() < RESERVE_MS:
+            return await _hand_on(bench, message, left + troubled, 0)
+        units = next_group(left)
+        group = await collect_units(
+            bench, budget, message.symbol, units, task_id, authorised, remaining_ms
+        )
+        await _judge_unavailable(bench, group, deliveries)
+        if group.results and not await _count(bench, message, units, group):
+            log("units_not_counted", level="warning", units=len(group.results))
+            return Outcome.DONE
+        left = [unit for unit in left if unit.number not in group.results]
+        if group.stopped:
+            log("message_stopped", units_left=len(left))
+            return Outcome.DONE
+        if group.wait_until_ms:
+            wait_ms = max(0, group.wait_until_ms - bench.now_ms())
+            if wait_ms > SHORT_WAIT_MS:
+                return await _hand_on(bench, message, left + troubled, -(-wait_ms // 1000))
+            await asyncio.sleep(max(wait_ms, LEAST_WAIT_MS) / 1000)
+        elif group.unavailable:
+            troubled += [unit for unit in left if unit.number in group.unavailable]
+            left = [unit for unit in left if unit.number not in group.unavailable]
+    log(
+        "message_collected",
+        units=len(message.units) - len(troubled),
+        troubled=len(troubled),
+        ms=round((time.monotonic() - started) * 1000),
+    )
+    return Outcome.RETRY if troubled else Outcome.DONE
+
+
+async def _judge_unavailable(bench: Bench, group: Group, deliveries: int) -> None:
+    """Transient trouble: is it the exchange, the last try, or worth another delivery?"""
+    if not group.unavailable:
+        return
+    if not await bench.exchange.is_up():
+        until_ms = bench.now_ms() + DOWN_PAUSE_MS
+        await bench.market.pause(until_ms, "the exchange does not answer")
+        log("exchange_down", level="warning", until=until_ms)
+        group.wait_until_ms = until_ms
+        group.unavailable.clear()
+        return
+    if deliveries >= MOST_DELIVERIES:
+        for index, error in group.unavailable.items():
+            group.results[index] = Result(reason=error.reason, detail=error.detail)
+        group.unavailable.clear()
+
+
+async def _count(
+    bench: Bench, message: CollectMessage, units: Sequence[Unit], group: Group
+) -> bool:
+    """Count the group's results behind the fence; False where nothing may be counted any more."""
+    ok = {
+        index: (result.stored, result.rejected)
+        for index, result in group.results.items()
+        if result.reason is None
+    }
+    bad = {
+        index: (result.reason, result.detail)
+        for index, result in group.results.items()
+        if result.reason is not None
+    }
+    last = next(unit for unit in reversed(units) if unit.number in group.results)
+    prog = await bench.tasks.count(
+        message.task_id,
+        message.attempt,
+        message.prog,
+        ok,
+        bad,
+        f"{message.symbol} {last.timeframe}",
+        bench.now_ms(),
+    )
+    if prog is None:
+        return False
+    _tell(units, group)
+    await finish_prog(bench, message.task_id, message.attempt, message.prog, prog)
+    await ask_for_more(bench, message.task_id, message.attempt, prog)
+    return True
+
+
+def _tell(units: Sequence[Unit], group: Group) -> None:
+    """Log and measure what has just been counted."""
+    for unit in units:
+        result = group.results.get(unit.number)
+        if result is None:
+            continue
+        if result.reason is not None:
+            metrics.count("UnitsFailed", Reason=result.reason)
+            log(
+                "unit_failed",
+                level="warning",
+                unit=unit.number,
+                timeframe=unit.timeframe,
+                reason=result.reason,
+                detail=result.detail[:500],
+            )
+            continue
+        metrics.count("UnitsSucceeded", Timeframe=unit.timeframe)
+        metrics.count("CandlesStored", result.stored, Timeframe=unit.timeframe)
+        if result.rejected:
+            metrics.count("CandlesRejected", result.rejected)
+    stored = sum(result.stored for result in group.results.values())
+    log("units_counted", units=len(group.results), candles=stored)
+
+
+async def _hand_on(
+    bench: Bench, message: CollectMessage, left: list[Unit], delay_seconds: int
+) -> Outcome:
+    """Send what is left as a new message; this delivery is then done with."""
+    rest = CollectMessage(
+        message.task_id,
+        message.attempt,
+        message.prog,
+        message.priority,
+        message.symbol,
+        tuple(left),
+    )
+    log("message_handed_on", units=len(left), delay_seconds=delay_seconds)
+    unsent = await bench.queue.send_collect([rest], delay_seconds)
+    return Outcome.RETRY if unsent else Outcome.DONE
+
+
+# --- for callers who wait ---------------------------------------------------------------------
+
+
+async def collect_market_data_async(
+    symbols: Sequence[str],
+    timeframes_wanted: Sequence[str],
+    progress: Callable[[int, int, str], None] | None = None,
+    bench: Bench | None = None,
+) -> dict[str, object]:
+    """Collect from the last stored candle on, in this process, and return when it is done.
+
+    `progress(done, total, label)` is called after each symbol and timeframe. Returns
+    {"units", "succeeded", "failed", "candles", "failures": [{symbol, timeframe, reason, detail}]}.
+    One failing symbol never stops the others.
+    """
+    from chalicelib import wiring
+
+    bench = bench or wiring.bench()
+    budget = Budget(bench)
+    stored = await bench.market.coverage_of(list(dict.fromkeys(symbols)))
+    failures: list[dict[str, str]] = []
+    done = candles = 0
+    total = len(symbols) * len(timeframes_wanted)
+    for symbol in symbols:
+        left = []
+        for index, timeframe in enumerate(timeframes_wanted):
+            last = stored.get(symbol, {}).get(timeframe, {}).get("last")
+            start, end = bounds(
+                timeframe, bench.now_ms(), None, None, last, bench.settings.backfill_candles
+            )
+            left.append(Unit(index, timeframe, start, max(end, start + 1)))
+        deliveries = 0
+        while left:
+            deliveries += 1
+            group = await collect_units(
+                bench, budget, symbol, left, "direct", _always, lambda: 1_000_000
+            )
+            await _judge_unavailable(bench, group, deliveries)
+            for unit in left:
+                result = group.results.get(unit.number)
+                if result is None:
+                    continue
+                done += 1
+                candles += result.stored
+                if result.reason:
+                    failures.append(
+                        {
+                            "symbol": symbol,
+                            "timeframe": unit.timeframe,
+                            "reason": result.reason,
+                            "detail": result.detail,
+                        }
+                    )
+                if progress:
+                    progress(done, total, f"{symbol} {unit.timeframe}")
+            left = [unit for unit in left if unit.number not in group.results]
+            if left:
+                wait_ms = max(1000 * deliveries, group.wait_until_ms - bench.now_ms())
+                await asyncio.sleep(wait_ms / 1000)
+    return {
+        "units": total,
+        "succeeded": total - len(failures),
+        "failed": len(failures),
+        "candles": candles,
+        "failures": failures,
+    }
+
+
+def collect_market_data(symbols: Sequence[str], timeframes: Sequence[str]) -> dict[str, object]:
+    """`collect_market_data_async` for callers without an event loop."""
+    return asyncio.run(_closing(symbols, timeframes))
+
+
+async def _closing(symbols: Sequence[str], wanted: Sequence[str]) -> dict[str, object]:
+    from chalicelib import wiring
+
+    async with wiring.fresh_bench() as bench:
+        return await collect_market_data_async(symbols, wanted, bench=bench)
+
+
+async def _always() -> bool:
+    return True

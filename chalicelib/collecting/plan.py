@@ -1,0 +1,179 @@
+"""From a stored request to units and PROG items; safe to run twice, or half.
+
+The order is what makes it safe:
+1. the units are stored under this plan's own id, so two plans at once never mix;
+2. META moves to running with that id: one plan wins, the others go on with the winner's;
+3. the first messages are sent (collecting/dispatch.py), and more of them whenever the task is
+   planned again while it runs.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from chalicelib.collecting.dispatch import dispatch
+from chalicelib.core.errors import CollectorError, ConditionFailed, ExchangeError, PlanTooLarge
+from chalicelib.core.logs import log
+from chalicelib.exchange.refresh import refresh_catalogue, refresh_prices
+from chalicelib.tasks import states
+from chalicelib.tasks.finish import fail_task, totals
+from chalicelib.tasks.table import CHILD_TTL_SECONDS
+from chalicelib.wiring import Bench, Desk
+from chalicelib.work.messages import PlanMessage
+from chalicelib.work.request import CollectionRequest, too_large
+from chalicelib.work.units import PlannedUnit, bounds, packs, windows
+
+
+class NoSymbols(CollectorError):
+    reason = "NO_SYMBOLS"
+
+
+async def plan_task(bench: Bench, message: PlanMessage) -> None:
+    """Plan one task, or go on with one that was planned: send what there is room for."""
+    meta = await bench.tasks.read(message.task_id, bench.now_ms())
+    if meta is None or meta["attempt"] != message.attempt:
+        log("plan_outdated", task_id=message.task_id, attempt=message.attempt)
+        return
+    if meta["state"] not in states.ACTIVE:
+        return
+    try:
+        if meta["task_type"] == states.SYMBOL_REFRESH:
+            await _refresh(bench, meta)
+            return
+        if meta["state"] == states.PENDING:
+            started = await _start(bench, meta)
+            if started is None:
+                return
+            meta = started
+        await dispatch(bench, meta, message.turn)
+    except (PlanTooLarge, NoSymbols) as error:
+        await fail_task(bench, meta, error.reason, error.detail)
+
+
+async def _start(bench: Bench, meta: dict[str, Any]) -> dict[str, Any] | None:
+    """Move the task to running with a plan; META as it stands then, None where it is over."""
+    task_id, attempt, now_ms = meta["task_id"], meta["attempt"], bench.now_ms()
+    values: dict[str, Any] = {"started_at": now_ms, "message": "Planned"}
+    ttl = now_ms // 1000 + CHILD_TTL_SECONDS
+    if "plan_id" in meta:  # a retry keeps its plan, which must outlive it
+        for number in range(meta["progs_total"]):
+            kept = await bench.tasks.read_units(task_id, meta["plan_id"], number)
+            await bench.tasks.write_units(task_id, meta["plan_id"], {number: kept}, ttl)
+        _, progs_kept = await bench.tasks.read_with_progs(task_id, now_ms)
+        values["kept_units"] = totals(meta, progs_kept)["succeeded"]
+    else:
+        progs = packs(await _units(bench, CollectionRequest.unpack(meta["request"]), now_ms))
+        plan_id = uuid.uuid4().hex[:12]
+        await bench.tasks.write_units(task_id, plan_id, dict(enumerate(progs)), ttl)
+        values |= {
+            "plan_id": plan_id,
+            "progs_total": len(progs),
+            "total_units": sum(map(len, progs)),
+            "kept_units": 0,
+        }
+    try:
+        planned = await bench.tasks.move(
+            task_id, attempt, states.RUNNING, values, remove=("yielded_at",)
+        )
+        log(
+            "task_planned",
+            task_id=task_id,
+            attempt=attempt,
+            units=planned["total_units"],
+            progs=planned["progs_total"],
+        )
+        return planned
+    except ConditionFailed:
+        now = await bench.tasks.read(task_id, now_ms)
+        if now and now["attempt"] == attempt and now["state"] == states.RUNNING:
+            return now  # another delivery won; go on with its plan
+        return None
+
+
+async def _units(bench: Bench, request: CollectionRequest, now_ms: int) -> list[PlannedUnit]:
+    symbols = request.symbols
+    if symbols is None:
+        catalogue = await bench.market.read_catalogue()
+        known = catalogue["symbols"] if catalogue else (await refresh_catalogue(bench)).symbols
+        symbols = tuple(sorted(name for name, status in known.items() if status == "TRADING"))
+        if not symbols:
+            raise NoSymbols("the exchange lists no symbol that trades")
+    stored = {}
+    if request.start_ms is None:
+        stored = await bench.market.coverage_of(list(symbols))
+    units: list[PlannedUnit] = []
+    for symbol in symbols:
+        for timeframe in request.timeframes_of(symbol):
+            last = stored.get(symbol, {}).get(timeframe, {}).get("last")
+            start, end = bounds(
+                timeframe,
+                now_ms,
+                request.start_ms,
+                request.end_ms,
+                last,
+                bench.settings.backfill_candles,
+            )
+            # A range inside the running candle still makes a unit: it is asked for and counted.
+            cuts = windows(timeframe, start, max(end, start + 1))
+            units += (PlannedUnit(symbol, timeframe, *cut) for cut in cuts)
+        if len(units) > bench.settings.max_units:
+            raise too_large(len(units), bench.settings)
+    return units
+
+
+async def _refresh(bench: Bench, meta: dict[str, Any]) -> None:
+    """The whole of a symbol_refresh task: the catalogue, then the prices."""
+    task_id, attempt = meta["task_id"], meta["attempt"]
+    if meta["state"] == states.PENDING:
+        try:
+            meta = await bench.tasks.move(
+                task_id,
+                attempt,
+                states.RUNNING,
+                {
+                    "started_at": bench.now_ms(),
+                    "total_units": 1,
+                    "progs_total": 0,
+                    "message": "Asking the exchange for its symbols",
+                },
+            )
+        except ConditionFailed:
+            return
+    try:
+        catalogue = await refresh_catalogue(bench, _asked(meta))
+        # Prices come along, so that a stack just deployed has some before its first full minute.
+        await refresh_prices(bench)
+    except ExchangeError as error:
+        await fail_task(bench, meta, error.reason, error.detail)
+        return
+    await _complete_refresh(bench, task_id, attempt, len(catalogue.symbols), catalogue.added)
+
+
+def _asked(meta: dict[str, Any]) -> dict[str, Any]:
+    """By whom and by which request this attempt was asked for."""
+    retried = "moved_by" in meta
+    return {
+        "by": meta["moved_by"] if retried else meta["owner"],
+        "request_id": meta.get("moved_request_id" if retried else "request_id"),
+        "task_id": meta["task_id"],
+    }
+
+
+async def _complete_refresh(desk: Desk, task_id: str, attempt: int, count: int, added: int) -> None:
+    now_ms = desk.now_ms()
+    try:
+        await desk.tasks.move(
+            task_id,
+            attempt,
+            states.COMPLETED,
+            {
+                "completed_at": now_ms,
+                "message": f"{count} symbols known, {added} of them new",
+                "result": {"units": 1, "succeeded": 1, "failed": 0, "symbols": count, "new": added},
+                "ttl": now_ms // 1000 + desk.settings.retention_seconds,
+            },
+            remove=("active",),
+        )
+    except ConditionFailed:
+        log("refresh_not_completed", task_id=task_id)

@@ -1,0 +1,138 @@
+"""The safety net, every minute: whatever a crash left half done is done again.
+
+Every step here is one that its owner takes too, and safe to take twice; two sweeps at once do no
+harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from chalicelib.core import metrics
+from chalicelib.core.errors import CallFailed, ConditionFailed
+from chalicelib.core.logs import log
+from chalicelib.tasks import states
+from chalicelib.tasks.finish import fail_task, finish_prog, finish_task, shut, standings
+from chalicelib.tasks.progress import OPEN
+from chalicelib.tasks.submit import queue_planning
+from chalicelib.wiring import Desk
+from chalicelib.work.units import messages_for
+from chalicelib.work.window import next_progs
+
+#: How long a plan message is given before it is sent again.
+PLAN_PATIENCE_MS = 60_000
+#: How long those who send and count are given to ask for the next PROG items themselves.
+ASK_PATIENCE_MS = 10_000
+Item = dict[str, Any]
+
+
+async def sweep(desk: Desk) -> dict[str, int]:
+    """Look after every task in the active index; returns how many were seen and failed to sweep."""
+    rows = await desk.tasks.active(desk.now_ms())
+    failed = 0
+    idle: bool | None = None
+    for row in rows:
+        try:
+            idle = await _sweep_task(desk, row["task_id"], idle)
+        except CallFailed as error:  # the next sweep tries again; the others go on
+            failed += 1
+            log("sweep_failed", level="error", task_id=row["task_id"], error=error.detail)
+    return {"seen": len(rows), "failed": failed}
+
+
+async def _sweep_task(desk: Desk, task_id: str, idle: bool | None) -> bool | None:
+    now_ms = desk.now_ms()
+    meta, progs = await desk.tasks.read_with_progs(task_id, now_ms)
+    if meta is None:
+        return idle
+    if meta["state"] in states.TERMINAL and "result" not in meta:  # stopped, but not shut
+        _repaired("shut", task_id, meta["attempt"])
+        await shut(desk, meta)
+    if meta["state"] not in states.ACTIVE:
+        return idle
+    if meta["deadline_at"] <= now_ms:
+        _repaired("deadline", task_id, meta["attempt"])
+        await fail_task(desk, meta, "DEADLINE_EXCEEDED", "the task's time ran out")
+        return idle
+    if meta["state"] == states.PENDING or meta["task_type"] == states.SYMBOL_REFRESH:
+        await _plan_again(desk, meta, now_ms)
+        return idle
+    attempt = meta["attempt"]
+    current = {prog["number"]: prog for prog in progs if prog["attempt"] == attempt}
+    if next_progs(standings(meta, progs, now_ms)) and _is_quiet(current.values(), now_ms):
+        await _plan_again(desk, meta, now_ms)
+    for number, prog in current.items():
+        if number not in meta.get("progs_done", ()):
+            await finish_prog(desk, task_id, attempt, number, prog)
+    if len(meta.get("progs_done", ())) == meta["progs_total"]:
+        await finish_task(desk, meta, progs)
+        return idle
+    stalled = [prog for prog in current.values() if _is_stalled(desk, prog, now_ms)]
+    if stalled:
+        if idle is None:
+            idle = await _queues_are_empty(desk)
+        if idle:
+            await _send_again(desk, meta, stalled)
+    return idle
+
+
+def _repaired(repair: str, task_id: str, attempt: int, prog: int | None = None) -> None:
+    """Log and count what is done again: plan, messages, shut or deadline."""
+    metrics.count("SweepRepairs", Repair=repair)
+    log("swept", level="warning", repair=repair, task_id=task_id, attempt=attempt, prog=prog)
+
+
+async def _plan_again(desk: Desk, meta: Item, now_ms: int) -> None:
+    if now_ms - max(meta["plan_sent_at"], meta.get("yielded_at", 0)) < PLAN_PATIENCE_MS:
+        return  # asked for lately, or about to come back by itself
+    try:
+        await desk.tasks.note(meta["task_id"], meta["attempt"], {"plan_sent_at": now_ms})
+    except ConditionFailed:
+        return
+    _repaired("plan", meta["task_id"], meta["attempt"])
+    await queue_planning(desk, meta["task_id"], meta["attempt"])
+
+
+def _is_quiet(progs: Iterable[Item], now_ms: int) -> bool:
+    """Whether nothing was sent or counted lately: else whoever did it asks for more itself."""
+    latest = max((max(p.get("last_at", 0), p.get("claimed_at", 0)) for p in progs), default=0)
+    return now_ms - latest >= ASK_PATIENCE_MS
+
+
+def _is_stalled(desk: Desk, prog: Item, now_ms: int) -> bool:
+    """Nothing counted for longer than a message can stay hidden in its queue."""
+    if prog["state"] != OPEN or len(prog.get("done", ())) >= prog["unit_count"]:
+        return False
+    hidden_ms = desk.settings.collect_timeout_seconds * 6 * 1000
+    touched = max(prog.get("last_at", 0), prog.get("sent_at", now_ms))
+    return bool(now_ms - touched > hidden_ms + PLAN_PATIENCE_MS)
+
+
+async def _queues_are_empty(desk: Desk) -> bool:
+    depths = await desk.queue.depths()
+    return not any(
+        count for name in ("urgent", "work", "dead_letters") for count in depths[name].values()
+    )
+
+
+async def _send_again(desk: Desk, meta: Item, progs: list[Item]) -> None:
+    """Messages that no queue holds any more, though their units were never counted."""
+    for prog in progs:
+        # Read again: what was read before the queues were may have been counted in between.
+        now = await desk.tasks.read_prog(meta["task_id"], prog["number"])
+        if now is None or now["rev"] != prog["rev"]:
+            continue
+        units = await desk.tasks.read_units(meta["task_id"], meta["plan_id"], prog["number"])
+        remaining = set(range(len(units))) - prog.get("done", set())
+        _repaired("messages", meta["task_id"], meta["attempt"], prog=prog["number"])
+        await desk.queue.send_collect(
+            messages_for(
+                meta["task_id"],
+                meta["attempt"],
+                prog["number"],
+                meta["priority"],
+                units,
+                remaining,
+            )
+        )

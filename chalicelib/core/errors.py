@@ -1,0 +1,179 @@
+"""Every error the collector raises, in one tree.
+
+    CollectorError
+    ├── RequestRejected             the caller must change something (4xx)
+    │   ├── InvalidRequest          400  body or query does not fit, names each field
+    │   ├── UnsupportedMediaType    415
+    │   ├── TicketRefused           401  a WebSocket comes with a wrong ticket, or without one
+    │   ├── TaskNotFound            404
+    │   ├── ScheduleNotFound        404
+    │   ├── TaskExpired             410  it was there; its audit trail still is
+    │   ├── Conflict                409  the task's state does not allow it
+    │   ├── KeyReused               422  an Idempotency-Key came with another request
+    │   └── PlanTooLarge            400  the request needs more units than a task may have
+    ├── NotReady                    503  something the request needs is not there yet
+    ├── CallFailed                  503  an AWS call failed (code, operation)
+    │   └── ConditionFailed         a conditional write found another state; carries the old item
+    ├── ExchangeError               what the exchange answered, or did not answer
+    │   ├── ExchangeRefused         permanent for this unit: unknown symbol, bad interval, 451
+    │   ├── ExchangeThrottled       429/418: stop the whole fleet until `until_ms`
+    │   └── ExchangeUnavailable     transient: 5xx, timeouts, dropped or malformed answers
+    ├── ObjectDamaged               a stored object is no Parquet file of ours
+    ├── PoisonMessage               a queue message that no code of ours wrote
+    └── SettingsInvalid             settings that cannot work, found at packaging or at start
+
+Errors that reach HTTP carry `status`, `title` and `reason` (UPPER_SNAKE); RFC 9457 bodies are made
+of them in `api/problems.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class CollectorError(Exception):
+    status = 500
+    title = "Internal error"
+    reason = "INTERNAL"
+
+    def __init__(self, detail: str, *, reason: str | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        if reason is not None:
+            self.reason = reason
+
+
+class RequestRejected(CollectorError):
+    status = 400
+    title = "Request rejected"
+    reason = "REQUEST_REJECTED"
+
+
+class InvalidRequest(RequestRejected):
+    """`errors` is a list of {"detail": str, "pointer": JSON pointer into the body or query}."""
+
+    title = "Invalid request"
+    reason = "INVALID_REQUEST"
+
+    def __init__(
+        self, detail: str, errors: list[dict[str, str]] | None = None, *, reason: str | None = None
+    ) -> None:
+        super().__init__(detail, reason=reason)
+        self.errors = errors or []
+
+
+class UnsupportedMediaType(RequestRejected):
+    status = 415
+    title = "Unsupported media type"
+    reason = "UNSUPPORTED_MEDIA_TYPE"
+
+
+class TicketRefused(RequestRejected):
+    status = 401
+    title = "Ticket refused"
+    reason = "TICKET_REFUSED"
+
+
+class TaskNotFound(RequestRejected):
+    status = 404
+    title = "Task not found"
+    reason = "TASK_NOT_FOUND"
+
+
+class ScheduleNotFound(RequestRejected):
+    status = 404
+    title = "Schedule not found"
+    reason = "SCHEDULE_NOT_FOUND"
+
+
+class TaskExpired(RequestRejected):
+    status = 410
+    title = "Task expired"
+    reason = "TASK_EXPIRED"
+
+
+class Conflict(RequestRejected):
+    status = 409
+    title = "Conflict"
+    reason = "CONFLICT"
+
+
+class KeyReused(RequestRejected):
+    status = 422
+    title = "Idempotency key reused"
+    reason = "IDEMPOTENCY_KEY_REUSED"
+
+
+class NotReady(CollectorError):
+    status = 503
+    title = "Not ready"
+    reason = "NOT_READY"
+
+
+class CallFailed(CollectorError):
+    """An AWS call failed after the client's own retries.
+
+    `code` is the service's error code, or "ConnectionError" where no answer came (the call may
+    or may not have been applied).
+    """
+
+    status = 503
+    title = "A backing service failed"
+    reason = "BACKEND_UNAVAILABLE"
+
+    def __init__(self, service: str, operation: str, code: str, message: str) -> None:
+        super().__init__(f"{service}.{operation} failed: {code}: {message}")
+        self.service = service
+        self.operation = operation
+        self.code = code
+
+
+class ConditionFailed(CallFailed):
+    """`item` is the item as it stood (wire form), or None where there was none."""
+
+    def __init__(self, operation: str, item: dict[str, Any] | None) -> None:
+        super().__init__("dynamodb", operation, "ConditionalCheckFailedException", "condition")
+        self.item = item
+
+
+class ExchangeError(CollectorError):
+    status = 502
+    title = "Exchange error"
+    reason = "EXCHANGE_ERROR"
+
+
+class ExchangeRefused(ExchangeError):
+    reason = "EXCHANGE_REFUSED"
+
+
+class ExchangeThrottled(ExchangeError):
+    """`until_ms`: epoch milliseconds before which nobody may ask again."""
+
+    reason = "EXCHANGE_THROTTLED"
+
+    def __init__(self, detail: str, until_ms: int) -> None:
+        super().__init__(detail)
+        self.until_ms = until_ms
+
+
+class ExchangeUnavailable(ExchangeError):
+    reason = "EXCHANGE_UNAVAILABLE"
+
+
+class ObjectDamaged(CollectorError):
+    """Somebody else wrote to the bucket; what is there is left as it is, for a person to look."""
+
+    reason = "STORED_OBJECT_DAMAGED"
+
+
+class PoisonMessage(CollectorError):
+    reason = "POISON_MESSAGE"
+
+
+class SettingsInvalid(CollectorError):
+    reason = "SETTINGS_INVALID"
+
+
+class PlanTooLarge(RequestRejected):
+    title = "Too many units"
+    reason = "TOO_MANY_UNITS"

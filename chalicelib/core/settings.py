@@ -1,0 +1,193 @@
+"""Every setting, in one place: name, default, meaning, bounds.
+
+A setting is an environment variable of the functions. At packaging, `settings.toml` (and the
+environment of whoever packages) is checked by `from_environ`, so a bad value never reaches AWS;
+each function checks again at its first event. Resource names (tables, queues, the bucket) are set
+by the template.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+from chalicelib.core.errors import SettingsInvalid
+from chalicelib.core.timeframes import LENGTH_MS
+
+SYMBOL_PATTERN = re.compile(r"[^\s/,&?#\"'<>\x00-\x1f\ud800-\udfff]{2,40}")
+
+
+def _setting(default: Any, about: str, low: int | None = None, high: int | None = None) -> Any:
+    return field(default=default, metadata={"about": about, "low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class Settings:
+    exchange: str = _setting("binance", "name in object keys and in the tables")
+    exchange_url: str = _setting(
+        "https://data-api.binance.vision", "root of a Binance-compatible REST API"
+    )
+    default_symbols: tuple[str, ...] = _setting(
+        (), "symbols of a start without `symbols`; empty: every symbol that trades"
+    )
+    default_timeframes: tuple[str, ...] = _setting(
+        ("1m", "5m", "15m", "1h", "4h", "1d"), "timeframes of a start without `timeframes`"
+    )
+    backfill_candles: int = _setting(
+        1000, "candles fetched where nothing is stored yet and no start is given", 1, 100_000
+    )
+    retention_seconds: int = _setting(
+        300, "how long a finished task can be read, in seconds", 1, 604_800
+    )
+    task_timeout_seconds: int = _setting(
+        86_400,
+        "a task without `timeout_seconds` that has not ended by then is failed with what landed",
+        60,
+        604_800,
+    )
+    low_priority_patience_seconds: int = _setting(
+        3600,
+        "how long a task of low priority lets others go first; after that it counts as normal",
+        0,
+        604_800,
+    )
+    idempotency_ttl_seconds: int = _setting(
+        86_400, "how long an Idempotency-Key keeps its first answer, in seconds", 60, 604_800
+    )
+    default_page_size: int = _setting(20, "tasks per page of a list", 1, 100)
+    max_page_size: int = _setting(100, "largest page_size accepted", 1, 1000)
+    max_units: int = _setting(
+        20_000, "units (symbol x timeframe x window) a task may have", 1, 20_000
+    )
+    max_symbols: int = _setting(5_000, "symbols a request may name", 1, 10_000)
+    budget_percent: int = _setting(
+        80, "share of the exchange's request weight that all workers may use together", 1, 100
+    )
+    # Tasks: audit/table.py says why.
+    audit_retention_days: int = _setting(
+        400, "how long audit events are kept, in days; those of tasks for 30 at least", 1, 3650
+    )
+    # Not below 30: `collecting` takes on no work in the last 15 s of an invocation.
+    collect_timeout_seconds: int = _setting(
+        60, "time limit of one collect invocation; the queues' visibility is six times it", 30, 900
+    )
+    authentication: str = _setting(
+        "none", "iam: every request must be signed with AWS credentials; none: nobody is asked"
+    )
+    log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
+    webhook_allowed_hosts: tuple[str, ...] = _setting(
+        (),
+        "host:port pairs that webhooks may reach over http and at any address, for developing on "
+        "one's own machine; each opens that address to every caller: leave it empty elsewhere",
+    )
+    alarm_email: str = _setting(
+        "", "address that is mailed when an alarm begins or ends; empty: none, the topic is there"
+    )
+
+    # Resource names; the template sets them.
+    tasks_table: str = ""
+    market_table: str = ""
+    connections_table: str = ""
+    audit_table: str = ""
+    candles_bucket: str = ""
+    plan_queue_url: str = ""
+    urgent_queue_url: str = ""
+    work_queue_url: str = ""
+    dead_letter_queue_url: str = ""
+    stream_failure_queue_url: str = ""
+    push_queue_url: str = ""
+    ws_endpoint: str = ""
+    # Only of the functions that manage schedules (infra/schedules.py).
+    schedule_group: str = ""
+    schedule_function_arn: str = ""
+    schedule_role_arn: str = ""
+    schedule_dead_letter_arn: str = ""
+    event_bus: str = ""
+    webhook_queue_url: str = ""
+    webhook_dead_letter_queue_url: str = ""
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            low, high = setting.metadata.get("low"), setting.metadata.get("high")
+            value = getattr(self, setting.name)
+            if low is not None and not low <= value <= high:
+                raise SettingsInvalid(
+                    f"{setting.name.upper()} is {value}; it must lie between {low} and {high}"
+                )
+        for timeframe in self.default_timeframes:
+            if timeframe not in LENGTH_MS:
+                raise SettingsInvalid(
+                    f"DEFAULT_TIMEFRAMES names {timeframe!r}; known are {', '.join(LENGTH_MS)}"
+                )
+        if not self.default_timeframes:
+            raise SettingsInvalid("DEFAULT_TIMEFRAMES must name at least one timeframe")
+        for symbol in self.default_symbols:
+            if not SYMBOL_PATTERN.fullmatch(symbol):
+                raise SettingsInvalid(f"DEFAULT_SYMBOLS names {symbol!r}: not a symbol")
+        if not re.fullmatch(r"https?://[^\s/]+(/[^\s]*)?", self.exchange_url):
+            raise SettingsInvalid(f"EXCHANGE_URL is {self.exchange_url!r}; it must be an http URL")
+        if not re.fullmatch(r"[a-z][a-z0-9-]{1,30}", self.exchange):
+            raise SettingsInvalid(
+                f"EXCHANGE is {self.exchange!r}; lower-case letters, digits and - only"
+            )
+        if self.default_page_size > self.max_page_size:
+            raise SettingsInvalid("DEFAULT_PAGE_SIZE must not be above MAX_PAGE_SIZE")
+        if self.alarm_email and not re.fullmatch(r"[^\s@]+@[^\s@]+", self.alarm_email):
+            raise SettingsInvalid(f"ALARM_EMAIL is {self.alarm_email!r}: no mail address")
+        for pair in self.webhook_allowed_hosts:
+            if not re.fullmatch(r"[a-z0-9.-]+:[0-9]{1,5}", pair):
+                raise SettingsInvalid(
+                    f"WEBHOOK_ALLOWED_HOSTS names {pair!r}; it must read host:port"
+                )
+        if self.authentication not in ("none", "iam"):
+            raise SettingsInvalid(
+                f"AUTHENTICATION is {self.authentication!r}; it must be none or iam"
+            )
+        if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+            raise SettingsInvalid(
+                f"LOG_LEVEL is {self.log_level!r}; it must be DEBUG, INFO, WARNING or ERROR"
+            )
+
+
+def from_environ(environ: Mapping[str, str]) -> Settings:
+    """Settings from environment variables (upper-case names; lists are comma-separated).
+
+    Raises SettingsInvalid with one sentence that names the variable.
+    """
+    given: dict[str, Any] = {}
+    for setting in fields(Settings):
+        text = environ.get(setting.name.upper())
+        if text is None:
+            continue
+        given[setting.name] = _parse(setting.name, text, setting.default)
+    return Settings(**given)
+
+
+def _parse(name: str, text: str, default: object) -> object:
+    text = text.strip()
+    if isinstance(default, int):
+        try:
+            return int(text)
+        except ValueError:
+            raise SettingsInvalid(f"{name.upper()} is {text!r}; it must be an integer") from None
+    if isinstance(default, tuple):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    return text
+
+
+def user_settings() -> list[tuple[str, object, str]]:
+    """(environment variable, default, meaning) of every setting a person may change."""
+    return [
+        (setting.name.upper(), setting.default, setting.metadata["about"])
+        for setting in fields(Settings)
+        if setting.metadata and setting.default is not MISSING
+    ]
+
+
+def as_text(value: object) -> str:
+    """A setting's value as the text of its environment variable."""
+    if isinstance(value, (tuple, list)):
+        return ",".join(str(part) for part in value)
+    return str(value)

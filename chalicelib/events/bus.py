@@ -1,0 +1,75 @@
+"""The stack's event bus: what happened, for whoever has a rule on it.
+
+An entry has the source `market-data-collector`, the action as its detail type, and the event as its
+detail (docs/EVENTS.md). A bus answers 200 though some entries failed; those are sent again here.
+
+Source: Amazon EventBridge API Reference, PutEvents.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from chalicelib.aws.batches import batched
+from chalicelib.aws.calls import Call
+from chalicelib.core.errors import CallFailed
+from chalicelib.core.timeframes import parse_time
+
+SOURCE = "market-data-collector"
+#: Limits of one request (EventBridge quotas): entries, and bytes of all of them together. The bytes
+#: are the old limit of 256 KB, which holds everywhere, also for one entry.
+BATCH_ENTRIES = 10
+BATCH_BYTES = 256 * 1024
+#: Bytes that an entry takes beside its detail: a timestamp counts 14, the rest is text.
+_ENTRY_BYTES = 300
+LARGEST_DETAIL = BATCH_BYTES - _ENTRY_BYTES
+_TRIES = 4
+
+
+class EventBus:
+    def __init__(self, call: Call, name: str) -> None:
+        self._call = call
+        self._name = name
+
+    async def put(self, details: Sequence[dict[str, Any]]) -> None:
+        """Publish events, each of which has an `action` and `at` (ISO 8601).
+
+        Raises CallFailed where some could not be published; others may have been.
+        """
+        entries = [self._entry(detail) for detail in details]
+        for batch in batched(entries, _size, BATCH_ENTRIES, BATCH_BYTES):
+            await self._put(batch)
+
+    async def _put(self, entries: list[dict[str, Any]]) -> None:
+        for _ in range(_TRIES):
+            answer = await self._call("events", "PutEvents", Entries=entries)
+            results = answer.get("Entries", [])
+            failed = [result for result in results if "ErrorCode" in result]
+            if not failed:
+                return
+            entries = [
+                entry
+                for entry, result in zip(entries, results, strict=True)
+                if "ErrorCode" in result
+            ]
+        code = str(failed[0]["ErrorCode"])
+        raise CallFailed("events", "PutEvents", code, f"{len(entries)} events not published")
+
+    def _entry(self, detail: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "EventBusName": self._name,
+            "Source": SOURCE,
+            "DetailType": detail["action"],
+            "Detail": as_text(detail),
+            "Time": parse_time(detail["at"]) // 1000,
+        }
+
+
+def as_text(detail: dict[str, Any]) -> str:
+    return json.dumps(detail, ensure_ascii=False, separators=(",", ":"))
+
+
+def _size(entry: dict[str, Any]) -> int:
+    return len(entry["Detail"].encode()) + _ENTRY_BYTES

@@ -1,0 +1,80 @@
+"""Totals that only grow: how often each thing happened since the stack was made.
+
+    table    pk                   sk                     holds
+    Market   TOTALS#<exchange>    TOTALS                 one number per action
+    Market   COUNTED#<event id>   COUNTED                ttl: counted already, for as long as the
+                                                         event may come again
+
+An event's mark and its count are one transaction, so an event that comes twice is counted once, and
+a crash between the two cannot be.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalicelib.aws.calls import Call
+from chalicelib.aws.item_table import ItemTable
+from chalicelib.aws.wire import to_wire
+from chalicelib.core.errors import CallFailed
+
+#: The streams keep a record for a day, and one that is set aside waits for two weeks more to be
+#: replayed.
+_MARK_SECONDS = 16 * 86_400
+#: Counts of other shards that may come in between.
+_RACES = 8
+
+
+class Totals(ItemTable):
+    def __init__(self, call: Call, market_table: str, exchange: str) -> None:
+        super().__init__(call, market_table)
+        self._exchange = exchange
+
+    async def read(self) -> dict[str, int]:
+        """action -> how often; {} before the first."""
+        item = await self._get(self._totals) or {}
+        return {name: count for name, count in item.items() if name not in ("pk", "sk")}
+
+    async def count(self, event_id: str, action: str, now_ms: int) -> None:
+        """Count an event once. Raises CallFailed where that is not sure."""
+        mark = {"pk": {"S": f"COUNTED#{event_id}"}, "sk": {"S": "COUNTED"}}
+        for left in reversed(range(_RACES)):
+            try:
+                await self._call(
+                    "dynamodb",
+                    "TransactWriteItems",
+                    TransactItems=[
+                        {
+                            "Put": {
+                                "TableName": self._table,
+                                "Item": {**mark, "ttl": to_wire(now_ms // 1000 + _MARK_SECONDS)},
+                                "ConditionExpression": "attribute_not_exists(pk)",
+                            }
+                        },
+                        {
+                            "Update": {
+                                "TableName": self._table,
+                                "Key": self._totals,
+                                "UpdateExpression": "ADD #action :one",
+                                "ExpressionAttributeNames": {"#action": action},
+                                "ExpressionAttributeValues": {":one": to_wire(1)},
+                            }
+                        },
+                    ],
+                )
+                return
+            except CallFailed as failed:
+                if failed.code != "TransactionCanceledException":
+                    raise
+                # By the mark, or by another count at the same moment: only the mark tells.
+                if await self._is_marked(mark):
+                    return
+                if not left:
+                    raise
+
+    async def _is_marked(self, mark: dict[str, Any]) -> bool:
+        return await self._get(mark) is not None
+
+    @property
+    def _totals(self) -> dict[str, Any]:
+        return {"pk": {"S": f"TOTALS#{self._exchange}"}, "sk": {"S": "TOTALS"}}

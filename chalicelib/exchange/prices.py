@@ -1,0 +1,31 @@
+"""The latest prices, from one stored item: one read, however many symbols."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalicelib.core.errors import NotReady
+from chalicelib.core.timeframes import iso
+from chalicelib.wiring import Desk
+
+
+async def latest_prices(desk: Desk, wanted: list[str] | None) -> dict[str, Any]:
+    """{"prices": {symbol: {"price", "time"}}, "unreachable": [...], "as_of"}.
+
+    `wanted` None: all. A price is a number; `time` is when the exchange was asked, at most about a
+    minute ago. Raises NotReady before the first refresh.
+    """
+    stored = await desk.market.read_prices()
+    if stored is None:
+        raise NotReady("no prices yet; they are refreshed every minute", reason="NO_PRICES_YET")
+    known, at = stored["prices"], iso(stored["priced_at"])
+    symbols = known if wanted is None else list(dict.fromkeys(wanted))
+    return {
+        "prices": {
+            symbol: {"price": float(known[symbol]), "time": at}
+            for symbol in symbols
+            if symbol in known
+        },
+        "unreachable": [symbol for symbol in symbols if symbol not in known],
+        "as_of": at,
+    }

@@ -1,0 +1,124 @@
+"""Batches of queue messages, answered as SQS event sources expect it.
+
+The answer names the messages that failed; SQS keeps those and deletes the others. This is the one
+place that catches everything: what goes wrong with one message is logged and fails it alone. What
+a message is about is bound to all that is logged while it is worked on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from chalicelib.collecting.bury import bury_message
+from chalicelib.collecting.collect import Outcome, collect_message
+from chalicelib.collecting.plan import plan_task
+from chalicelib.core import metrics
+from chalicelib.core.errors import PoisonMessage
+from chalicelib.core.logs import bound, log
+from chalicelib.core.together import together
+from chalicelib.exchange.budget import Budget
+from chalicelib.webhooks.deliver import Sender, deliver
+from chalicelib.wiring import Bench, Desk
+from chalicelib.work.messages import CollectMessage, PlanMessage, decode
+
+Event = dict[str, Any]
+#: Back off before a failed message returns: 5, 10, 20, 40 ... seconds by delivery.
+BACKOFF_SECONDS = 5
+#: Names of queues in metrics, as `work_queue.depths` has them, and what their ARNs contain.
+_QUEUES = {
+    "plan": "PlanQueue",
+    "urgent": "UrgentQueue",
+    "work": "WorkQueue",
+    "dead_letters": "DeadLetterQueue",
+    "webhooks": "WebhookQueue",
+}
+
+
+async def plan_batch(bench: Bench, event: Event) -> Event:
+    async def one(record: Event) -> bool:
+        message = decode(record["body"])
+        if not isinstance(message, PlanMessage):
+            raise PoisonMessage("the plan queue holds plan messages only")
+        with bound(task_id=message.task_id, attempt=message.attempt):
+            await plan_task(bench, message)
+        return True
+
+    return await _each(event, one)
+
+
+async def collect_batch(
+    bench: Bench, budget: Budget, event: Event, remaining_ms: Callable[[], int]
+) -> Event:
+    async def one(record: Event) -> bool:
+        message = decode(record["body"])
+        if not isinstance(message, CollectMessage):
+            raise PoisonMessage("the work queues hold collect messages only")
+        deliveries = int(record["attributes"]["ApproximateReceiveCount"])
+        with bound(
+            task_id=message.task_id,
+            attempt=message.attempt,
+            prog=message.prog,
+            symbol=message.symbol,
+        ):
+            outcome = await collect_message(bench, budget, message, deliveries, remaining_ms)
+            if outcome is Outcome.DONE:
+                return True
+            seconds = BACKOFF_SECONDS * 2 ** min(deliveries - 1, 6)
+            log("message_comes_back", level="warning", after_seconds=seconds)
+            await bench.queue.retry_later(message.priority, record["receiptHandle"], seconds)
+            return False
+
+    return await _each(event, one)
+
+
+async def bury_batch(desk: Desk, event: Event) -> Event:
+    async def one(record: Event) -> bool:
+        await bury_message(desk, record["body"])
+        metrics.count("DeadLetters")
+        return True
+
+    return await _each(event, one)
+
+
+async def deliver_batch(desk: Desk, sender: Sender, event: Event) -> Event:
+    async def one(record: Event) -> bool:
+        return await deliver(desk, sender, record)
+
+    return await _each(event, one)
+
+
+async def _each(event: Event, one: Callable[[Event], Awaitable[bool]]) -> Event:
+    """Run `one` on every record at once; the answer names the records that failed."""
+
+    async def guarded(record: Event) -> str | None:
+        _measure_delivery(record)
+        message_id = str(record["messageId"])
+        deliveries = record.get("attributes", {}).get("ApproximateReceiveCount")
+        with bound(message_id=message_id, delivery=deliveries):
+            try:
+                return None if await one(record) else message_id
+            except Exception as error:  # noqa: BLE001 - the edge: one message's failure is its own
+                log("record_failed", level="error", error=repr(error), trace=True)
+                return message_id
+
+    failed = [entry for entry in await together(*map(guarded, event["Records"])) if entry]
+    if failed:
+        metrics.count("MessagesFailed", len(failed), Function=metrics.function())
+    return {"batchItemFailures": [{"itemIdentifier": entry} for entry in failed]}
+
+
+def _measure_delivery(record: Event) -> None:
+    told = record.get("attributes", {})
+    if int(told.get("ApproximateReceiveCount", 1)) > 1:
+        metrics.count("Retries", Function=metrics.function())
+    elif "SentTimestamp" in told:  # of a first delivery: later ones have waited for a backoff
+        waited_s = max(0.0, time.time() - int(told["SentTimestamp"]) / 1000)
+        metrics.measure("QueueWait", waited_s, Queue=_queue(record))
+
+
+def _queue(record: Event) -> str:
+    """The queue's name in our metrics, from its ARN: ...-PlanQueue-1A2B3C gives plan."""
+    arn = str(record.get("eventSourceARN", ""))
+    return next((name for name, part in _QUEUES.items() if part in arn), "other")

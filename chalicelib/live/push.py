@@ -1,0 +1,218 @@
+"""From the push queue to the WebSocket clients: numbered, coalesced, at most four a second.
+
+    batch of messages -> one list per stream -> what still says something -> for each step:
+    wait until a quarter of a second has passed since the last one -> read what is only named ->
+    take the next number -> read who listens -> send to all of them at once
+
+The queue gives a stream to one invocation at a time, so a stream's numbers go out in order. Data
+are read before the number is taken, and the listeners after it: live/connections.py says why.
+
+An update that nobody could be sent comes again with a new number. One that only some could not be
+sent does not: they see a gap in the numbers and ask for a snapshot.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chalicelib.core.errors import CallFailed, CollectorError
+from chalicelib.core.logs import log
+from chalicelib.core.metrics import count, measure
+from chalicelib.core.timeframes import iso
+from chalicelib.live import topics
+from chalicelib.live.subscribe import CandleReader, newest_candle, shortened
+from chalicelib.live.topics import topic_of
+from chalicelib.live.updates import CANDLE, PRICE, PROGRESS, STATE, Update, coalesced, decode
+from chalicelib.tasks.states import RUNNING
+from chalicelib.tasks.view import recounted, summary
+from chalicelib.wiring import Desk
+
+#: Between two updates of a topic.
+PAUSE_MS = 250
+_LONGEST_RETRY_SECONDS = 30
+
+Event = dict[str, Any]
+Together = Callable[[Sequence[Coroutine[Any, Any, Any]]], Awaitable[list[Any]]]
+
+
+@dataclass(frozen=True)
+class Means:
+    """What pushing needs besides its desk.
+
+    `together`: run coroutines at once, and give their results in order; `sleep`: of seconds.
+    """
+
+    together: Together
+    sleep: Callable[[float], Awaitable[None]]
+    candles: CandleReader
+
+
+async def push_batch(desk: Desk, means: Means, event: Event) -> Event:
+    """Push a batch of the push queue; the answer names the messages that shall come again."""
+    streams: dict[str, list[tuple[Event, Update]]] = {}
+    for record in event["Records"]:
+        try:
+            update = decode(record["body"])
+            topic_of(update.stream)
+        except CollectorError as error:
+            # Gone for good: in a FIFO queue it would hold up its stream until it expires.
+            log("update_dropped", level="error", message_id=record["messageId"], error=error.detail)
+            continue
+        streams.setdefault(update.stream, []).append((record, update))
+    failed = await means.together(
+        [_guarded(desk, means, stream, found) for stream, found in streams.items()]
+    )
+    return {
+        "batchItemFailures": [{"itemIdentifier": each} for several in failed for each in several]
+    }
+
+
+async def _guarded(
+    desk: Desk, means: Means, stream: str, found: list[tuple[Event, Update]]
+) -> list[str]:
+    try:
+        return await _push_stream(desk, means, stream, found)
+    except Exception as error:  # noqa: BLE001 - the edge: else all topics would be pushed again
+        log(
+            "push_crashed",
+            level="error",
+            trace=True,
+            topic=str(topic_of(stream)),
+            error=repr(error),
+        )
+        return [record["messageId"] for record, _ in found]
+
+
+async def _push_stream(
+    desk: Desk, means: Means, stream: str, found: list[tuple[Event, Update]]
+) -> list[str]:
+    """Ids of the messages that shall come again: all behind the last that was pushed, in order."""
+    numbers = [update.number for _, update in found]
+    done = 0
+    for step in _steps(stream, [update for _, update in found]):
+        try:
+            await _push(desk, means, stream, step)
+        except CallFailed as error:
+            log("push_failed", level="error", topic=str(topic_of(stream)), error=error.detail)
+            # Those, too, that are not in the step themselves: it may hold what they said.
+            return await _again(desk, [record for record, _ in found[done:]])
+        done = 1 + max(numbers.index(update.number) for update in step)
+    return []
+
+
+def _steps(stream: str, updates: list[Update]) -> list[list[Update]]:
+    """What goes out in one message each: of `tasks` everything, else one update after another."""
+    left = coalesced(updates)
+    return [left] if topic_of(stream).kind == topics.TASKS else [[update] for update in left]
+
+
+async def _again(desk: Desk, records: list[Event]) -> list[str]:
+    deliveries = int(records[0]["attributes"]["ApproximateReceiveCount"])
+    seconds = min(2 ** min(deliveries - 1, 10), _LONGEST_RETRY_SECONDS)
+    for record in records:
+        await desk.pushes.retry_later(record["receiptHandle"], seconds)
+    return [record["messageId"] for record in records]
+
+
+async def _push(desk: Desk, means: Means, stream: str, updates: list[Update]) -> None:
+    """Raises CallFailed where the update reached nobody, though somebody listens."""
+    since_ms = desk.now_ms() - await desk.connections.pushed_at(stream)
+    if 0 <= since_ms < PAUSE_MS:
+        await means.sleep((PAUSE_MS - since_ms) / 1000)
+    told = await _content(desk, means, stream, updates)
+    if told is None:
+        return
+    sequence = await desk.connections.next_sequence(stream, desk.now_ms())
+    listeners = await desk.connections.subscribers(stream, desk.now_ms())
+    if not listeners:
+        await desk.connections.take_off(stream, desk.now_ms())
+        return
+    message = {
+        "type": "update",
+        "topic": str(topic_of(stream)),
+        "sequence": sequence,
+        "at": iso(desk.now_ms()),
+        **told,
+    }
+    await _send_to_all(desk, means, stream, listeners, json.dumps(message))
+    kind = topic_of(stream).kind
+    count("UpdatesPushed", Kind=kind)
+    measure("PushDelay", desk.now_ms() - min(each.changed_at for each in updates), Kind=kind)
+
+
+async def _send_to_all(
+    desk: Desk, means: Means, stream: str, listeners: list[str], text: str
+) -> None:
+    async def send(connection_id: str) -> CallFailed | bool:
+        try:
+            return await desk.connections.send(connection_id, text, stream)
+        except CallFailed as error:
+            return error
+
+    async def hang_up(connection_id: str) -> CallFailed | None:
+        try:
+            await desk.connections.hang_up(connection_id, stream)
+        except CallFailed as error:
+            return error
+        return None
+
+    outcomes = await means.together([send(listener) for listener in listeners])
+    errors = {
+        listener: outcome
+        for listener, outcome in zip(listeners, outcomes, strict=True)
+        if isinstance(outcome, CallFailed)
+    }
+    count("MessagesSent", outcomes.count(True))
+    count("ConnectionsGone", outcomes.count(False))
+    count("SendsFailed", len(errors))
+    if not errors:
+        return
+    first = next(iter(errors.values()))
+    about: dict[str, Any] = {"topic": str(topic_of(stream)), "of": len(listeners)}
+    log("sends_failed", level="warning", failed=len(errors), error=first.detail, **about)
+    if len(errors) == len(listeners):
+        raise first
+    # It may be the topic's last update: then no higher number would ever tell them of their loss.
+    left = [error for error in await means.together([hang_up(each) for each in errors]) if error]
+    if left:
+        log("hang_ups_failed", level="warning", failed=len(left), error=left[0].detail, **about)
+
+
+async def _content(
+    desk: Desk, means: Means, stream: str, updates: list[Update]
+) -> dict[str, Any] | None:
+    """What the message says besides its topic and number; None where that is nothing."""
+    topic, newest = topic_of(stream), updates[-1]
+    if newest.kind in (STATE, PROGRESS):
+        views = [view for update in updates if (view := await _view(desk, update)) is not None]
+        if not views:
+            return None
+        return shortened(views, len(views)) if topic.kind == topics.TASKS else {"task": views[-1]}
+    if newest.kind == PRICE:
+        return {"price": newest.content["price"], "time": newest.content["time"]}
+    assert newest.kind == CANDLE
+    covered = newest.content["covered"]
+    return {
+        "candle": await newest_candle(desk, means.candles, topic.subject, topic.timeframe),
+        "covered": covered and {"start": iso(covered[0]), "end": iso(covered[1])},
+    }
+
+
+async def _view(desk: Desk, update: Update) -> dict[str, Any] | None:
+    """The task as the update says it was, with what is counted now.
+
+    None for progress of a task that has moved on since: its state is an update of its own, and in
+    the queue behind this one.
+    """
+    if update.kind == STATE:
+        view: dict[str, Any] = update.content["task"]
+        if view["result"] is not None or not view["units"]["total"]:
+            return view
+        return recounted(view, await desk.tasks.read_progs(update.about, 0))
+    meta, progs = await desk.tasks.read_with_progs(update.about, desk.now_ms())
+    if meta is None or meta["state"] != RUNNING or meta["attempt"] != update.content["attempt"]:
+        return None
+    return summary(meta, progs, desk.now_ms())

@@ -1,0 +1,100 @@
+"""WebSocket clients: `{"action": "subscribe", "topics": ["task:<id>", "tasks"]}` and the like.
+
+Answers: {"type": "subscribed" | "unsubscribed", "topics"}, {"type": "snapshot", "topic",
+"sequence", "at", ...}, {"type": "pong"}, {"type": "error", "reason", "detail"}; updates come from
+live/push.py. The protocol is in docs/WEBSOCKET.md.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from chalicelib.core.errors import CallFailed, InvalidRequest, RequestRejected
+from chalicelib.core.logs import log
+from chalicelib.live import tickets
+from chalicelib.live.connections import MOST_MESSAGES, MOST_TOPICS, RATE_SECONDS, Connection
+from chalicelib.live.subscribe import CandleReader, snapshot, subscribe, unsubscribe
+from chalicelib.live.topics import Topic, parse
+from chalicelib.wiring import Desk
+
+ACTIONS = ("subscribe", "unsubscribe", "snapshot", "ping")
+MOST_BYTES = 16 * 1024
+
+
+async def connect(desk: Desk, connection_id: str, ticket: str | None = None) -> None:
+    """Raises TicketRefused where this client may not connect."""
+    owner = await tickets.owner_of(desk, ticket)
+    await desk.connections.open(connection_id, owner, desk.now_ms())
+
+
+async def disconnect(desk: Desk, connection_id: str) -> None:
+    await desk.connections.close(connection_id)
+
+
+async def receive(desk: Desk, candles: CandleReader, connection_id: str, body: str) -> None:
+    """Answer one message of a client; what is wrong with it is told to the client."""
+    try:
+        connection = await desk.connections.count_message(connection_id, desk.now_ms())
+        if connection.messages > MOST_MESSAGES:
+            if connection.messages > MOST_MESSAGES + 1:
+                return  # told once: to answer a flood would be another one
+            raise RequestRejected(
+                f"more than {MOST_MESSAGES} messages in {RATE_SECONDS} s; what you send in the "
+                "rest of them is not answered",
+                reason="RATE_LIMITED",
+            )
+        await _answer(desk, candles, connection, body)
+    except RequestRejected as error:
+        await _send_error(desk, connection_id, error.reason, error.detail)
+    except CallFailed as error:
+        log("message_not_answered", level="error", error=error.detail)
+        await _send_error(desk, connection_id, error.reason, "try again in a few seconds")
+
+
+async def _answer(desk: Desk, candles: CandleReader, connection: Connection, body: str) -> None:
+    action, wanted = _parse(body)
+    names = [str(topic) for topic in wanted]
+    if action == "ping":
+        await _send(desk, connection.id, {"type": "pong"})
+    elif action == "unsubscribe":
+        await unsubscribe(desk, connection, wanted)
+        await _send(desk, connection.id, {"type": "unsubscribed", "topics": names})
+    else:
+        # A snapshot is a subscription that is there, or comes to be.
+        await subscribe(desk, connection, wanted)
+        if action == "subscribe":
+            await _send(desk, connection.id, {"type": "subscribed", "topics": names})
+        for topic in wanted:
+            told = await snapshot(desk, candles, connection, topic)
+            await _send(desk, connection.id, {"type": "snapshot", **told})
+
+
+def _parse(body: str) -> tuple[str, list[Topic]]:
+    if len(body.encode("utf-8", "replace")) > MOST_BYTES:
+        raise InvalidRequest(f"a message may have {MOST_BYTES} bytes", reason="MESSAGE_TOO_LARGE")
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError):
+        raise InvalidRequest("the message is no JSON", reason="INVALID_JSON") from None
+    action = message.get("action") if isinstance(message, dict) else None
+    if action not in ACTIONS:
+        raise InvalidRequest(f"action must be one of {', '.join(ACTIONS)}", reason="UNKNOWN_ACTION")
+    if action == "ping":
+        return action, []
+    given = message.get("topics")
+    if not isinstance(given, list) or not given:
+        raise InvalidRequest("topics must be a list of at least one topic")
+    if len(given) > MOST_TOPICS:
+        raise InvalidRequest(
+            f"a connection may hold {MOST_TOPICS} topics", reason="TOO_MANY_TOPICS"
+        )
+    return action, list(dict.fromkeys(map(parse, given)))
+
+
+async def _send_error(desk: Desk, connection_id: str, reason: str, detail: str) -> None:
+    await _send(desk, connection_id, {"type": "error", "reason": reason, "detail": detail})
+
+
+async def _send(desk: Desk, connection_id: str, message: dict[str, Any]) -> None:
+    await desk.connections.send(connection_id, json.dumps(message))

@@ -1,0 +1,52 @@
+"""Tickets: how somebody whom the HTTP API knows is known to the WebSocket API, too.
+
+A browser cannot sign the request that opens a WebSocket, so it brings a ticket in its query: good
+for one connection within a minute. Only its hash is stored.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from typing import Any
+
+from chalicelib.core.errors import TicketRefused
+from chalicelib.core.timeframes import iso
+from chalicelib.tasks import states
+from chalicelib.wiring import Desk
+
+LIFE_SECONDS = 60
+_RANDOM_BYTES = 32
+#: Longer texts are no tickets of ours.
+_LONGEST = 100
+
+
+async def issue_ticket(desk: Desk, owner: str) -> dict[str, Any]:
+    """{"ticket", "expires_at", "url"}: for `owner`, to connect once to `url`?ticket=..."""
+    ticket = base64.urlsafe_b64encode(os.urandom(_RANDOM_BYTES)).decode().rstrip("=")
+    ends = desk.now_ms() // 1000 + LIFE_SECONDS
+    await desk.connections.put_ticket(_digest(ticket), owner, ends)
+    return {
+        "ticket": ticket,
+        "expires_at": iso(ends * 1000),
+        "url": desk.settings.ws_endpoint.replace("http", "ws", 1),
+    }
+
+
+async def owner_of(desk: Desk, ticket: str | None) -> str:
+    """Who connects. Raises TicketRefused for a wrong ticket, and where one is needed, for none."""
+    if ticket is None:
+        if desk.settings.authentication != "none":
+            raise TicketRefused("connect with ?ticket= from POST /ws-ticket")
+        return states.SHARED_OWNER
+    owner = None
+    if len(ticket) <= _LONGEST:
+        owner = await desk.connections.take_ticket(_digest(ticket), desk.now_ms())
+    if owner is None:
+        raise TicketRefused("the ticket is unknown, used or older than a minute")
+    return owner
+
+
+def _digest(ticket: str) -> str:
+    return hashlib.sha256(ticket.encode("utf-8", "replace")).hexdigest()

@@ -1,0 +1,96 @@
+"""Updates on their way to WebSocket clients: what the push queue's messages hold. Pure.
+
+A change of a task's state carries the task as it was then, so that nobody misses a state however
+fast they follow each other; so do prices. Progress is only named, and read when it is pushed.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from chalicelib.core.errors import PoisonMessage
+
+STATE, PROGRESS, PRICE, CANDLE = "state", "progress", "price", "candle"
+KINDS = (STATE, PROGRESS, PRICE, CANDLE)
+
+
+@dataclass(frozen=True)
+class Update:
+    """One change of what a stream tells.
+
+    `about`: a task's id, or a symbol (and timeframe); `changed_at`: epoch ms; `number`: the table
+    stream's number of the change; `content`: by kind, {"task": its view}, {"attempt"},
+    {"price", "time"} or {"covered": [start, end] in epoch ms, or None}.
+    """
+
+    stream: str
+    kind: str
+    about: str
+    changed_at: int
+    number: str
+    content: dict[str, Any] = field(default_factory=dict)
+
+    def encode(self) -> str:
+        # In ASCII: SQS refuses a few characters that a task's error may hold.
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+
+def decode(body: str) -> Update:
+    """Raises PoisonMessage for what `encode` did not write."""
+    try:
+        update = Update(**json.loads(body))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise PoisonMessage(f"no update: {error}") from None
+    if update.kind not in KINDS or not isinstance(update.content, dict):
+        raise PoisonMessage(f"an update of the kind {str(update.kind)[:40]!r}")
+    return update
+
+
+def coalesced(updates: list[Update]) -> list[Update]:
+    """The updates that still say something, in order: every state, and of the rest the newest.
+
+    Progress goes, too, where a later state of the same task follows. Candles keep the whole
+    stretch that was covered.
+    """
+    kept: list[Update] = []
+    later: dict[tuple[str, str], Update] = {}
+    for update in reversed(updates):
+        key = update.stream, update.about
+        follower = later.get(key)
+        if update.kind == STATE or follower is None:
+            later[key] = update
+            kept.append(update)
+        elif update.kind == CANDLE and follower.kind == CANDLE:
+            wider = _spanning(update.content["covered"], follower.content["covered"])
+            later[key] = replace(follower, content={"covered": wider})
+            kept[kept.index(follower)] = later[key]
+    return kept[::-1]
+
+
+def newly_covered(before: dict[str, Any] | None, after: dict[str, Any]) -> list[int] | None:
+    """[start, end) in epoch ms around all that `after` covers and `before` did not.
+
+    Both are entries of candles/coverage.py. None where nothing was added.
+    """
+    known = [tuple(interval) for interval in (before or {"covered": []})["covered"]]
+    starts, ends = [], []
+    for start, end in after["covered"]:
+        inside = sorted(old for old in known if old[0] < end and old[1] > start)
+        at = start
+        for old_start, old_end in inside:
+            if at < old_start:
+                starts.append(at)
+                ends.append(old_start)
+            at = max(at, old_end)
+        if at < end:
+            starts.append(at)
+            ends.append(end)
+    return [min(starts), max(ends)] if starts else None
+
+
+def _spanning(one: list[int] | None, other: list[int] | None) -> list[int] | None:
+    if one is None or other is None:
+        return one or other
+    return [min(one[0], other[0]), max(one[1], other[1])]

@@ -1,0 +1,201 @@
+"""GET /metrics: the collector as Prometheus reads it, with as many AWS calls whatever its size.
+
+Gauges are read when they are asked for. Counters are only what is counted exactly once
+(events/totals.py): what happened to tasks and webhooks. Units and candles are not among them,
+because nothing counts those once over all tasks; they are CloudWatch metrics (core/metrics.py). No
+label holds a task or a symbol, so the number of series is fixed.
+
+Source: Prometheus documentation, "Exposition formats", text format 0.0.4.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from chalicelib.candles.coverage_table import DEFAULT_WEIGHT_LIMIT, MINUTE_MS
+from chalicelib.events.publish import COUNTED
+from chalicelib.tasks import states as task_states
+from chalicelib.wiring import Desk
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PREFIX = "data_collector_"
+VERSION = "0.1.0"
+#: Messages of a queue that can be worked on, are being worked on, or wait for their time.
+_QUEUE_STATES = ("visible", "in_flight", "delayed")
+
+#: Lags are measured every minute. An older one is of a promise that was taken back, or of a watch
+#: that does not run: then the series is missing, which an alert can see, not constant.
+_MEASURED_WITHIN_MS = 3 * MINUTE_MS
+#: Of so many schedules the lags are read, whether they promise one or not: the index does not tell
+#: which do, and one batch reads no more. CloudWatch's FreshnessLag is of all of them.
+LAGS_READ = 100
+#: Labels, as (name, value) pairs, and a value.
+Sample = tuple[dict[str, str], float]
+
+
+async def metrics_text(desk: Desk) -> str:
+    """The whole answer. Raises CallFailed: half a picture would look like a whole one."""
+    now_ms = desk.now_ms()
+    active, all_of_them = await desk.tasks.first_active(now_ms)
+    queues = {**await desk.queue.depths(), **await desk.webhook_queue.depths()}
+    limit = await desk.market.read_limit()
+    catalogue = await desk.market.read_catalogue()
+    prices = await desk.market.read_prices()
+    totals = await desk.totals.read()
+    schedules, lags = await desk.schedules.first_lags()
+    return "".join(
+        [
+            *_build(desk),
+            *_tasks(active, all_of_them, totals),
+            *_queues(queues),
+            *_exchange(desk, limit, catalogue, now_ms),
+            *_market(catalogue, prices, now_ms),
+            *_freshness(schedules, lags, now_ms),
+            *_webhooks(totals),
+        ]
+    )
+
+
+def _build(desk: Desk) -> list[str]:
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    labels = {"version": VERSION, "exchange": desk.settings.exchange, "python": python}
+    return _metric("build_info", "gauge", "What answers; always 1.", [(labels, 1)])
+
+
+def _tasks(active: list[dict[str, Any]], all_of_them: bool, totals: dict[str, int]) -> list[str]:
+    states = [row["state"] for row in active if not row["expired"]]
+    happened = sorted(name for name in COUNTED if name.startswith("task."))
+    return [
+        *_metric(
+            "tasks",
+            "gauge",
+            "Tasks that have not ended, by state.",
+            [({"state": state}, states.count(state)) for state in task_states.ACTIVE],
+        ),
+        *_metric(
+            "active_tasks",
+            "gauge",
+            "Tasks that have not ended.",
+            [({}, sum(states.count(state) for state in task_states.ACTIVE))],
+        ),
+        *_metric(
+            "active_tasks_complete",
+            "gauge",
+            "0 where there are more active tasks than one read finds, and the two above are less.",
+            [({}, int(all_of_them))],
+        ),
+        *_metric(
+            "task_events_total",
+            "counter",
+            "What happened to tasks, each event counted once.",
+            [({"event": name.removeprefix("task.")}, totals.get(name, 0)) for name in happened],
+        ),
+    ]
+
+
+def _queues(queues: dict[str, dict[str, int]]) -> list[str]:
+    samples: list[Sample] = [
+        ({"queue": queue, "state": state}, depth[state])
+        for queue, depth in queues.items()
+        for state in _QUEUE_STATES
+    ]
+    return _metric("queue_messages", "gauge", "Messages in the queues, approximately.", samples)
+
+
+def _exchange(
+    desk: Desk, limit: dict[str, Any], catalogue: dict[str, Any] | None, now_ms: int
+) -> list[str]:
+    weight = (catalogue or {}).get("weight_limit") or DEFAULT_WEIGHT_LIMIT
+    budget = weight * desk.settings.budget_percent // 100
+    used = limit["used"] if limit["window_minute"] == now_ms // MINUTE_MS else 0
+    waits_ms = max(0, limit["paused_until"] - now_ms)
+    values = (
+        ("exchange_weight_limit", "Request weight that all workers may use in a minute.", budget),
+        ("exchange_weight_used", "Request weight used in the running minute.", used),
+        (
+            "exchange_weight_left",
+            "Request weight left in the running minute.",
+            max(0, budget - used),
+        ),
+        ("breaker_open", "1 while all workers wait for the exchange.", int(waits_ms > 0)),
+        (
+            "breaker_open_seconds",
+            "For how long they will wait, 0 where they do not.",
+            waits_ms / 1000,
+        ),
+    )
+    return [line for name, about, value in values for line in _gauge(name, about, value)]
+
+
+def _market(
+    catalogue: dict[str, Any] | None, prices: dict[str, Any] | None, now_ms: int
+) -> list[str]:
+    symbols = catalogue["symbols"] if catalogue else {}
+    trading = sum(status == "TRADING" for status in symbols.values())
+    lines = [
+        *_gauge("catalogue_symbols", "Symbols that the exchange lists.", len(symbols)),
+        *_gauge("catalogue_symbols_trading", "Symbols that trade.", trading),
+    ]
+    # What was never fetched has no age: a missing series, not a zero.
+    if catalogue is not None:
+        age_ms = max(0, now_ms - catalogue["refreshed_at"])
+        lines += _gauge("catalogue_age_seconds", "Age of the list of symbols.", age_ms / 1000)
+    if prices is not None:
+        age_ms = max(0, now_ms - prices["priced_at"])
+        lines += _gauge("prices_age_seconds", "Age of the stored prices.", age_ms / 1000)
+        lines += _gauge("prices", "Symbols with a stored price.", len(prices["prices"]))
+    return lines
+
+
+def _freshness(schedules: int, lags: list[dict[str, Any]], now_ms: int) -> list[str]:
+    worst: dict[str, int] = {}
+    for lag in lags:
+        if now_ms - lag["measured_at"] > _MEASURED_WITHIN_MS:
+            continue
+        for timeframe, seconds in lag["timeframes"].items():
+            worst[timeframe] = max(seconds, worst.get(timeframe, 0))
+    samples: list[Sample] = [({"timeframe": name}, worst[name]) for name in sorted(worst)]
+    about = "How late candles are, the worst of what the hundred oldest schedules promise."
+    return [
+        *_gauge("schedules", "Schedules that are looked after.", schedules),
+        *_gauge(
+            "freshness_complete",
+            "0 where there are more than a hundred schedules, and the lags leave the newer out.",
+            int(schedules <= LAGS_READ),
+        ),
+        *(_metric("freshness_lag_seconds", "gauge", about, samples) if samples else []),
+    ]
+
+
+def _webhooks(totals: dict[str, int]) -> list[str]:
+    return _metric(
+        "webhook_deliveries_total",
+        "counter",
+        "Events that reached a webhook, or were given up, each counted once.",
+        [
+            ({"outcome": outcome}, totals.get(f"webhook.{outcome}", 0))
+            for outcome in ("delivered", "failed")
+        ],
+    )
+
+
+def _gauge(name: str, about: str, value: float) -> list[str]:
+    return _metric(name, "gauge", about, [({}, value)])
+
+
+def _metric(name: str, kind: str, about: str, samples: list[Sample]) -> list[str]:
+    name = PREFIX + name
+    lines = [f"# HELP {name} {_escaped(about)}\n", f"# TYPE {name} {kind}\n"]
+    for labels, value in samples:
+        pairs = ",".join(f'{label}="{_quoted(text)}"' for label, text in labels.items())
+        lines.append(f"{name}{{{pairs}}} {value}\n" if pairs else f"{name} {value}\n")
+    return lines
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def _quoted(text: str) -> str:
+    return _escaped(text).replace('"', '\\"')

@@ -1,0 +1,103 @@
+"""EventBridge Scheduler: the clock behind our schedules, one of its schedules for each of ours.
+
+In the stack's schedule group, named by the schedule's id:
+
+    ScheduleExpression, -Timezone, State   those of the schedule
+    StartDate       of a rate: its first run. Without one EventBridge would fire at once, and once
+                    more with every update
+    Target.Input    {"owner", "schedule_id", "rev", "scheduled_at"}; Scheduler puts the time that
+                    the run was due in place of <aws.scheduler.scheduled-time>
+    Target          run_schedule, with a role of Scheduler's own and a dead-letter queue
+
+Sources: EventBridge Scheduler API Reference (CreateSchedule, UpdateSchedule, DeleteSchedule); its
+User Guide, "Adding context attributes", "Rate-based schedules".
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from chalicelib.aws.calls import Call
+from chalicelib.core.errors import CallFailed
+
+SCHEDULED_TIME = "<aws.scheduler.scheduled-time>"
+#: Scheduler tries again for two minutes: what comes later has been made up for, or counted missed.
+_OLDEST_SECONDS, _RETRIES = 120, 4
+
+
+@dataclass(frozen=True)
+class Target:
+    """The schedule group's name; ARNs of run_schedule, Scheduler's role and its dead letters."""
+
+    group: str
+    function_arn: str
+    role_arn: str
+    dead_letter_arn: str
+
+
+class Scheduler:
+    def __init__(self, call: Call, target: Target) -> None:
+        self._call = call
+        self._target = target
+
+    async def put(self, owner: str, schedule: dict[str, Any], starts_ms: int | None) -> None:
+        """Make Scheduler's schedule what ours is, whether it has one or not.
+
+        `starts_ms`: a rate's first run, epoch ms. Raises CallFailed, with the code
+        ValidationException where Scheduler refuses it for good.
+        """
+        wanted = self._wanted(owner, schedule)
+        if starts_ms is not None:
+            wanted["StartDate"] = starts_ms // 1000
+        operations = ["UpdateSchedule", "CreateSchedule", "UpdateSchedule"]
+        if not schedule["synced_rev"]:
+            del operations[0]
+        for operation in operations:
+            try:
+                await self._call("scheduler", operation, **wanted)
+            except CallFailed as failed:
+                # Made or deleted meanwhile, or by the first try of a call that was repeated.
+                if failed.code not in ("ConflictException", "ResourceNotFoundException"):
+                    raise
+                last = failed
+            else:
+                return
+        raise last
+
+    async def remove(self, schedule_id: str) -> None:
+        """Forget a schedule; nothing happens where there is none."""
+        try:
+            await self._call(
+                "scheduler", "DeleteSchedule", Name=schedule_id, GroupName=self._target.group
+            )
+        except CallFailed as failed:
+            if failed.code != "ResourceNotFoundException":
+                raise
+
+    def _wanted(self, owner: str, schedule: dict[str, Any]) -> dict[str, Any]:
+        told = {
+            "owner": owner,
+            "schedule_id": schedule["schedule_id"],
+            "rev": schedule["rev"],
+            "scheduled_at": SCHEDULED_TIME,
+        }
+        return {
+            "Name": schedule["schedule_id"],
+            "GroupName": self._target.group,
+            "ScheduleExpression": schedule["expression"],
+            "ScheduleExpressionTimezone": schedule["timezone"],
+            "FlexibleTimeWindow": {"Mode": "OFF"},
+            "State": "ENABLED" if schedule["enabled"] else "DISABLED",
+            "Target": {
+                "Arn": self._target.function_arn,
+                "RoleArn": self._target.role_arn,
+                "Input": json.dumps(told),
+                "DeadLetterConfig": {"Arn": self._target.dead_letter_arn},
+                "RetryPolicy": {
+                    "MaximumEventAgeInSeconds": _OLDEST_SECONDS,
+                    "MaximumRetryAttempts": _RETRIES,
+                },
+            },
+        }

@@ -1,0 +1,157 @@
+"""Promised freshness: measured every minute, reported, and made good where it is broken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalicelib.candles.lag import Lag, Stored, lag_of
+from chalicelib.core import metrics
+from chalicelib.core.errors import CallFailed, ConditionFailed
+from chalicelib.core.logs import log
+from chalicelib.schedules import firings
+from chalicelib.schedules.table import owner_of
+from chalicelib.tasks import states
+from chalicelib.tasks.submit import submit
+from chalicelib.wiring import Desk
+from chalicelib.work.request import CollectionRequest
+
+#: A repair that did not help is tried again after a minute, then two, four, ... up to an hour:
+#: the exchange may not list the symbol any more.
+_FIRST_WAIT_MS, _LONGEST_WAIT_MS = 60_000, 3_600_000
+Item = dict[str, Any]
+
+
+async def measure_freshness(desk: Desk, request_id: str) -> int:
+    """Measure every schedule with a promise; returns how many failed.
+
+    The metric of a timeframe is the worst over all schedules.
+    """
+    promised = [
+        schedule
+        for schedule in await desk.schedules.watched()
+        if schedule["enabled"] and schedule["max_lag_seconds"] is not None
+    ]
+    if not promised:
+        return 0
+    catalogue = await desk.market.read_catalogue()
+    known: dict[str, str] = catalogue["symbols"] if catalogue else {}
+    requests = [CollectionRequest.unpack(schedule["request"]) for schedule in promised]
+    wanted = [_symbols(request, known) for request in requests]
+    stored = await desk.market.coverage_of(sorted({name for names in wanted for name in names}))
+    worst: dict[str, int] = {}
+    failed = broken = 0
+    for schedule, request, symbols in zip(promised, requests, wanted, strict=True):
+        lag = _lag(schedule, request, symbols, stored, desk.now_ms())
+        for timeframe, ms in lag.worst.items():
+            worst[timeframe] = max(ms, worst.get(timeframe, 0))
+        broken += bool(lag.behind)
+        try:
+            await _report(desk, schedule, lag)
+            await _judge(desk, schedule, lag, request_id)
+        except ConditionFailed:  # changed meanwhile; the next minute measures again
+            continue
+        except CallFailed as error:
+            failed += 1
+            schedule_id = schedule["schedule_id"]
+            log("freshness_failed", level="error", schedule_id=schedule_id, error=error.detail)
+    for timeframe, ms in sorted(worst.items()):
+        metrics.measure("FreshnessLag", ms / 1000, Timeframe=timeframe)
+    metrics.measure("FreshnessBroken", broken)
+    return failed
+
+
+def _symbols(request: CollectionRequest, known: dict[str, str]) -> tuple[str, ...]:
+    """Those whose candles go on: what the exchange has halted falls behind rightly."""
+    named = known if request.symbols is None else request.symbols
+    return tuple(name for name in named if known.get(name, "TRADING") == "TRADING")
+
+
+def _lag(
+    schedule: Item,
+    request: CollectionRequest,
+    symbols: tuple[str, ...],
+    stored: Stored,
+    now_ms: int,
+) -> Lag:
+    most_ms = schedule["max_lag_seconds"] * 1000
+    since_ms = schedule["created_at"]
+    return lag_of(symbols, request.timeframes, stored, since_ms, most_ms, now_ms)
+
+
+async def _report(desk: Desk, schedule: Item, lag: Lag) -> None:
+    seconds = {timeframe: ms // 1000 for timeframe, ms in lag.worst.items()}
+    measured = {
+        "lag_seconds": max(seconds.values(), default=0),
+        "timeframes": seconds,
+        "behind": sum(map(len, lag.behind.values())),
+    }
+    await desk.schedules.write_lag(schedule, measured, desk.now_ms())
+
+
+async def _judge(desk: Desk, schedule: Item, lag: Lag, request_id: str) -> None:
+    """Note when a promise is broken or kept again; collect exactly what is behind."""
+    if not lag.behind:
+        if "breached_since" in schedule:
+            kept = {name: value for name, value in schedule.items() if name != "breached_since"}
+            await desk.schedules.replace(schedule, {**kept, "repairs": 0})
+        return
+    new = schedule
+    if "breached_since" not in schedule:
+        new = {
+            **schedule,
+            "breached_since": desk.now_ms(),
+            "breaches": schedule["breaches"] + 1,
+            "repairs": 0,
+        }
+    repairing = await _may_repair(desk, new)
+    if repairing:
+        new = {**new, "repairs": new["repairs"] + 1, "last_repair_at": desk.now_ms()}
+        new["last_repair_task_id"] = firings.repair_id_of(new)
+    if new is schedule:
+        return
+    await desk.schedules.replace(schedule, new)
+    if new["breaches"] > schedule["breaches"]:
+        metrics.count("FreshnessBreaches")
+    if repairing:
+        await _repair(desk, new, lag, request_id)
+
+
+async def _may_repair(desk: Desk, schedule: Item) -> bool:
+    """Not while the last repair runs, and not again and again where it does not help."""
+    if "last_repair_task_id" in schedule:
+        meta = await desk.tasks.read(schedule["last_repair_task_id"], desk.now_ms())
+        if meta and meta["state"] in states.ACTIVE:
+            return False
+    tried = schedule["repairs"]
+    if not tried:
+        return True
+    wait_ms = min(_FIRST_WAIT_MS << min(tried - 1, 10), _LONGEST_WAIT_MS)
+    return bool(desk.now_ms() - schedule["last_repair_at"] >= wait_ms)
+
+
+async def _repair(desk: Desk, schedule: Item, lag: Lag, request_id: str) -> None:
+    behind = {frame for frames in lag.behind.values() for frame in frames}
+    promised = CollectionRequest.unpack(schedule["request"]).timeframes
+    request = CollectionRequest(
+        symbols=tuple(lag.behind),
+        timeframes=tuple(frame for frame in promised if frame in behind),
+        priority=states.HIGH,
+        only={symbol: list(frames) for symbol, frames in lag.behind.items()},
+    )
+    await submit(
+        desk,
+        states.DATA_COLLECTION,
+        request,
+        owner_of(schedule),
+        request_id,
+        schedule["last_repair_task_id"],
+        states.BY_FRESHNESS,
+        schedule["schedule_id"],
+    )
+    log(
+        "freshness_breached",
+        level="warning",
+        schedule_id=schedule["schedule_id"],
+        task_id=schedule["last_repair_task_id"],
+        behind=sum(map(len, lag.behind.values())),
+    )

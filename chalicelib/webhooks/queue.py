@@ -1,0 +1,52 @@
+"""The queue of events on their way to webhooks, and its dead letters.
+
+Bodies are those of webhooks/webhook.py; they hold neither the URL nor the secret. What no receiver
+took in all its tries is put among the dead letters here, so that it is there at once and by its own
+doing; the queue's redrive is only for messages that kill the function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chalicelib.aws.calls import Call
+from chalicelib.aws.sqs_queue import SqsQueue, batches
+from chalicelib.core.errors import CallFailed
+from chalicelib.webhooks.webhook import HookMessage
+
+
+class WebhookQueue:
+    def __init__(self, call: Call, url: str, dead_letters_url: str) -> None:
+        self._call = call
+        self._queue = SqsQueue(call, url)
+        self._dead_letters = SqsQueue(call, dead_letters_url)
+        self._dead_letters_url = dead_letters_url
+
+    async def send(self, messages: Sequence[HookMessage]) -> None:
+        """Queue deliveries. Raises CallFailed where some could not be queued."""
+        for batch in batches(messages):
+            # Fair queues: one task's many failures do not keep another's end waiting.
+            unsent = await self._queue.send(
+                [
+                    {"MessageBody": message.encode(), "MessageGroupId": message.task_id}
+                    for message in batch
+                ]
+            )
+            if unsent:
+                detail = f"{len(unsent)} webhooks not queued"
+                raise CallFailed("sqs", "SendMessageBatch", "Failed", detail)
+
+    async def retry_later(self, receipt_handle: str, seconds: int) -> None:
+        """Let a delivery that failed come back after `seconds`, not the visibility timeout."""
+        await self._queue.retry_later(receipt_handle, seconds)
+
+    async def bury(self, body: str) -> None:
+        """Put a delivery that failed for good among the dead letters."""
+        await self._call("sqs", "SendMessage", QueueUrl=self._dead_letters_url, MessageBody=body)
+
+    async def depths(self) -> dict[str, dict[str, int]]:
+        """Approximate numbers of messages, as WorkQueue.depths tells its own."""
+        return {
+            "webhooks": await self._queue.depth(),
+            "webhook_dead_letters": await self._dead_letters.depth(),
+        }

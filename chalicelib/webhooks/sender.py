@@ -1,0 +1,186 @@
+"""The HTTP side of webhooks: one POST to an address that was looked at first.
+
+A name is resolved once; where any address of the answer is refused (webhooks/addresses.py), nothing
+is sent, and otherwise exactly the checked address is connected to. So a name that resolves to
+something else a moment later changes nothing. No redirect is followed, no proxy used, no connection
+kept; one deadline holds for everything, and of the answer only its head is read, 64 KB at most.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from chalicelib.webhooks.addresses import refused
+from chalicelib.webhooks.webhook import Answer, Target, is_allowed, target
+
+CONNECT_SECONDS = 5
+TOTAL_SECONDS = 10
+MOST_BYTES = 64 * 1024
+_PIECE = 16 * 1024
+
+#: (host, port) -> the addresses of a name.
+Resolve = Callable[[str, int], list[str]]
+#: (address, port, seconds) -> a connected socket.
+Connect = Callable[[str, int, float], socket.socket]
+
+
+class WebhookSender:
+    """`send` blocks in a thread of its own, so that one slow receiver does not hold up the others.
+
+    `resolve`, `connect` and `tls` are for tests.
+    """
+
+    def __init__(
+        self,
+        allowed_hosts: Sequence[str],
+        resolve: Resolve | None = None,
+        connect: Connect | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._allowed = tuple(allowed_hosts)
+        self._resolve = resolve or _addresses_of
+        self._connect = connect or _connection_to
+        self._tls = tls
+
+    async def send(self, url: str, headers: dict[str, str], body: bytes) -> Answer:
+        """POST once. Never raises for what a receiver or a network does."""
+        import asyncio  # here, not above: nothing that starts quickly sends
+
+        return await asyncio.to_thread(self.post, url, headers, body)
+
+    def post(self, url: str, headers: dict[str, str], body: bytes) -> Answer:
+        deadline = time.monotonic() + TOTAL_SECONDS
+        to = target(url)
+        try:
+            found = self._resolved(to)
+        except TimeoutError:
+            return Answer(0, "the name was not resolved in time")
+        except (OSError, UnicodeError) as error:
+            return Answer(0, f"the name cannot be resolved ({type(error).__name__})")
+        if not found:
+            return Answer(0, "the name has no address")
+        if not is_allowed(to.host, to.port, self._allowed):
+            if to.scheme != "https":
+                return Answer(0, "only https is sent to", refused=True)
+            for address in found:
+                entry = refused(address)
+                if entry is not None:
+                    return Answer(0, f"resolves to a {entry.name} address", refused=True)
+        try:
+            return self._exchange(to, found, headers, body, deadline)
+        except TimeoutError:
+            return Answer(0, f"no answer within {TOTAL_SECONDS} s")
+        except ssl.SSLCertVerificationError as error:
+            return Answer(0, f"the certificate is not valid: {error.verify_message}")
+        except (OSError, http.client.HTTPException) as error:
+            return Answer(0, f"the connection failed ({type(error).__name__})")
+
+    def _resolved(self, to: Target) -> list[str]:
+        """The name's addresses, within the time a connection may take; getaddrinfo has no limit."""
+        outcome: list[list[str] | Exception] = []
+
+        def look() -> None:
+            try:
+                outcome.append(self._resolve(to.host, to.port))
+            except (OSError, UnicodeError) as error:
+                outcome.append(error)
+
+        thread = threading.Thread(target=look, daemon=True)
+        thread.start()
+        thread.join(CONNECT_SECONDS)
+        if not outcome:
+            raise TimeoutError
+        if isinstance(outcome[0], Exception):
+            raise outcome[0]
+        return outcome[0]
+
+    def _exchange(
+        self, to: Target, found: list[str], headers: dict[str, str], body: bytes, deadline: float
+    ) -> Answer:
+        with self._connected(found, to.port, deadline) as connection:
+            if to.scheme != "https":
+                return _converse(connection, to, headers, body, deadline)
+            connection.settimeout(_left(deadline))
+            with self._context().wrap_socket(connection, server_hostname=to.host) as secure:
+                return _converse(secure, to, headers, body, deadline)
+
+    def _connected(self, found: list[str], port: int, deadline: float) -> socket.socket:
+        """A connection to the first of the checked addresses that takes one."""
+        for address in found[:-1]:
+            try:
+                return self._connect(address, port, min(CONNECT_SECONDS, _left(deadline)))
+            except OSError:
+                continue  # the last one's error is told; _left ends it in time
+        return self._connect(found[-1], port, min(CONNECT_SECONDS, _left(deadline)))
+
+    def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return self._tls
+
+
+class _Reading(io.RawIOBase):
+    """What arrives, until the deadline (TimeoutError) or so many bytes (then it seems to end)."""
+
+    def __init__(self, connection: socket.socket, deadline: float) -> None:
+        self._connection, self._deadline, self._room = connection, deadline, MOST_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)[: self._room]
+        if not view:
+            return 0
+        self._connection.settimeout(_left(self._deadline))
+        count = self._connection.recv_into(view)
+        self._room -= count
+        return count
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """What http.client asks a socket for."""
+        return io.BufferedReader(self)
+
+
+def _converse(
+    connection: socket.socket, to: Target, headers: dict[str, str], body: bytes, deadline: float
+) -> Answer:
+    lines = [f"POST {to.path} HTTP/1.1", f"host: {to.authority}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    lines += [f"content-length: {len(body)}", "accept: */*", "connection: close", "", ""]
+    whole = "\r\n".join(lines).encode("ascii") + body
+    for start in range(0, len(whole), _PIECE):
+        connection.settimeout(_left(deadline))
+        connection.sendall(whole[start : start + _PIECE])
+    answer = http.client.HTTPResponse(_Reading(connection, deadline), method="POST")  # type: ignore[arg-type]
+    answer.begin()
+    # RFC 9110, 15.2: any number of interim answers may come before the one that counts; begin()
+    # passes over 100 only. All through one response, whose buffer may hold the next one already.
+    # 101 ends the exchange of HTTP, so nothing may follow it.
+    while 100 <= answer.status < 200 and answer.status != 101:
+        answer.headers = None  # type: ignore[assignment]  # or begin() takes the answer for read
+        answer.begin()
+    return Answer(answer.status, retry_after=answer.getheader("retry-after"))
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+def _addresses_of(host: str, port: int) -> list[str]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def _connection_to(address: str, port: int, seconds: float) -> socket.socket:
+    return socket.create_connection((address, port), timeout=seconds)

@@ -1,0 +1,115 @@
+"""What travels through the queues.
+
+plan:    {"v": 1, "kind": "plan", "task": id, "attempt": n, "turn": ms}
+collect: {"v": 1, "kind": "collect", "task": id, "attempt": n, "prog": p, "priority": "normal",
+          "symbol": "BTCUSDT", "units": [[number, "1m", start_ms, end_ms], ...]}
+
+`number` is the unit's number inside its PROG item; windows are half open. `turn` is only in the
+message that a task of low priority sent itself when it let others go first: when that was.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from chalicelib.core.errors import PoisonMessage
+from chalicelib.core.timeframes import LENGTH_MS
+from chalicelib.tasks.states import PRIORITIES
+
+VERSION = 1
+
+
+class Unit(NamedTuple):
+    number: int
+    timeframe: str
+    start_ms: int
+    end_ms: int
+
+
+@dataclass(frozen=True)
+class PlanMessage:
+    task_id: str
+    attempt: int
+    turn: int = 0
+
+    def encode(self) -> str:
+        fields = {"kind": "plan", "task": self.task_id, "attempt": self.attempt}
+        return _dump({**fields, "turn": self.turn} if self.turn else fields)
+
+
+@dataclass(frozen=True)
+class CollectMessage:
+    task_id: str
+    attempt: int
+    prog: int
+    priority: str
+    symbol: str
+    units: tuple[Unit, ...]
+
+    def encode(self) -> str:
+        return _dump(
+            {
+                "kind": "collect",
+                "task": self.task_id,
+                "attempt": self.attempt,
+                "prog": self.prog,
+                "priority": self.priority,
+                "symbol": self.symbol,
+                "units": [list(unit) for unit in self.units],
+            }
+        )
+
+
+def decode(body: str) -> PlanMessage | CollectMessage:
+    """Raises PoisonMessage for anything that `encode` did not write."""
+    try:
+        fields = json.loads(body)
+        if fields["v"] != VERSION:
+            raise PoisonMessage(f"message version {fields['v']!r} is not known")
+        if fields["kind"] == "plan":
+            turn = _count(fields.get("turn", 0), 0)
+            return PlanMessage(_text(fields["task"]), _count(fields["attempt"], 1), turn)
+        if fields["kind"] == "collect":
+            return _collect(fields)
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        raise PoisonMessage(f"unreadable message: {error!r}") from error
+    raise PoisonMessage(f"message kind {fields['kind']!r} is not known")
+
+
+def _collect(fields: dict[str, Any]) -> CollectMessage:
+    units = tuple(
+        Unit(_count(number, 0), _text(timeframe), _count(start_ms, 0), _count(end_ms, 0))
+        for number, timeframe, start_ms, end_ms in fields["units"]
+    )
+    if not units or len({unit.number for unit in units}) != len(units):
+        raise PoisonMessage("units must be there, each once")
+    if any(unit.timeframe not in LENGTH_MS or unit.start_ms >= unit.end_ms for unit in units):
+        raise PoisonMessage("a unit needs a known timeframe and a window")
+    if fields["priority"] not in PRIORITIES:
+        raise PoisonMessage(f"priority {fields['priority']!r} is not known")
+    return CollectMessage(
+        task_id=_text(fields["task"]),
+        attempt=_count(fields["attempt"], 1),
+        prog=_count(fields["prog"], 0),
+        priority=fields["priority"],
+        symbol=_text(fields["symbol"]),
+        units=units,
+    )
+
+
+def _dump(fields: dict[str, Any]) -> str:
+    return json.dumps({"v": VERSION, **fields}, separators=(",", ":"), ensure_ascii=False)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise PoisonMessage(f"{value!r} should be a text")
+    return value
+
+
+def _count(value: object, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise PoisonMessage(f"{value!r} should be an integer of at least {least}")
+    return value

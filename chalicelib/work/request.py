@@ -1,0 +1,235 @@
+"""What people may ask for: parsing and checking request bodies and queries. Pure.
+
+Every problem is found, not only the first, and named by its JSON pointer.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from chalicelib.core import timeframes
+from chalicelib.core.errors import InvalidRequest, PlanTooLarge
+from chalicelib.core.settings import SYMBOL_PATTERN, Settings
+from chalicelib.tasks import states
+from chalicelib.webhooks import webhook as webhook_webhook
+from chalicelib.webhooks.webhook import Webhook
+from chalicelib.work.units import bounds, unit_count
+
+_FIELDS = (
+    "symbols",
+    "timeframes",
+    "start",
+    "end",
+    "priority",
+    "tolerated_failure_percentage",
+    "timeout_seconds",
+    "webhook",
+)
+#: Bounds of `timeout_seconds`: a minute, and a week.
+_TIMEOUTS = (60, 604_800)
+_MOST_ERRORS = 50
+
+Errors = list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class CollectionRequest:
+    """`symbols` None: every symbol that trades. `start_ms` None: from the last stored candle.
+    `only`: symbol -> its timeframes, where not every symbol is wanted in all of them."""
+
+    symbols: tuple[str, ...] | None
+    timeframes: tuple[str, ...]
+    start_ms: int | None = None
+    end_ms: int | None = None
+    priority: str = states.NORMAL
+    tolerated_failure_percentage: float = 100
+    timeout_seconds: int | None = None
+    webhook: Webhook | None = None
+    only: dict[str, list[str]] | None = None
+
+    def timeframes_of(self, symbol: str) -> Sequence[str]:
+        return self.timeframes if self.only is None else self.only.get(symbol, ())
+
+    def pack(self) -> bytes:
+        """Compressed, because 3,000 symbols would make every write of the task cost more."""
+        return zlib.compress(json.dumps(asdict(self), ensure_ascii=False).encode(), 6)
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> CollectionRequest:
+        fields = json.loads(zlib.decompress(packed))
+        symbols, webhook = fields.pop("symbols"), fields.pop("webhook", None)
+        return cls(
+            symbols=None if symbols is None else tuple(symbols),
+            timeframes=tuple(fields.pop("timeframes")),
+            webhook=None if webhook is None else Webhook.of(webhook),
+            **fields,
+        )
+
+
+def parse_start(
+    body: object, known: Mapping[str, str] | None, settings: Settings, now_ms: int
+) -> CollectionRequest:
+    """The request of a POST /start body.
+
+    `known`: symbol -> status of the catalogue, None where it was never loaded (symbols are then
+    only checked for their form; unknown ones fail as units). Raises InvalidRequest with one entry
+    per problem, or PlanTooLarge.
+    """
+    if not isinstance(body, dict):
+        raise InvalidRequest(
+            "the body must be a JSON object", [_error("must be a JSON object", "")]
+        )
+    errors: Errors = [
+        _error(f"unknown field; allowed are {', '.join(_FIELDS)}", f"/{_escaped(name)}")
+        for name in body
+        if name not in _FIELDS
+    ]
+    symbols = _symbols(body, known, settings, errors)
+    frames = _timeframes(body, settings, errors)
+    start, end = _range(body, now_ms, errors)
+    priority = body.get("priority", states.NORMAL)
+    if priority not in states.PRIORITIES:
+        errors.append(_error(f"must be one of {', '.join(states.PRIORITIES)}", "/priority"))
+    tolerated = body.get("tolerated_failure_percentage", 100)
+    if (
+        isinstance(tolerated, bool)
+        or not isinstance(tolerated, (int, float))
+        or not 0 <= tolerated <= 100
+    ):
+        errors.append(_error("must be a number from 0 to 100", "/tolerated_failure_percentage"))
+    timeout = body.get("timeout_seconds", settings.task_timeout_seconds)
+    if (
+        isinstance(timeout, bool)
+        or not isinstance(timeout, int)
+        or not _TIMEOUTS[0] <= timeout <= _TIMEOUTS[1]
+    ):
+        detail = f"must be an integer from {_TIMEOUTS[0]} to {_TIMEOUTS[1]} (seconds)"
+        errors.append(_error(detail, "/timeout_seconds"))
+    webhook = None
+    if "webhook" in body:
+        webhook, problems = webhook_webhook.parse(body["webhook"], settings.webhook_allowed_hosts)
+        errors += [_error(detail, f"/webhook{pointer}") for detail, pointer in problems]
+    if errors:
+        raise invalid(errors)
+    request = CollectionRequest(symbols, frames, start, end, priority, tolerated, timeout, webhook)
+    _check_size(request, known, settings, now_ms)
+    return request
+
+
+def invalid(errors: Errors) -> InvalidRequest:
+    shown = errors[:_MOST_ERRORS]
+    first = f"{shown[0]['pointer']}: {shown[0]['detail']}".removeprefix(": ")
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return InvalidRequest(first + more, shown)
+
+
+def _symbols(
+    body: dict[str, Any], known: Mapping[str, str] | None, settings: Settings, errors: Errors
+) -> tuple[str, ...] | None:
+    if "symbols" not in body:
+        return settings.default_symbols or None
+    given = _strings(body["symbols"], "/symbols", settings.max_symbols, errors)
+    for at, symbol in given:
+        pointer = f"/symbols/{at}"
+        if not SYMBOL_PATTERN.fullmatch(symbol):
+            errors.append(_error("is not a symbol; one reads like BTCUSDT", pointer))
+        elif known is not None and symbol not in known:
+            hint = f"; did you mean {symbol.upper()}?" if symbol.upper() in known else ""
+            errors.append(
+                _error(
+                    f"unknown symbol {symbol}{hint} (GET /tasks/stats lists the known ones)",
+                    pointer,
+                )
+            )
+    return tuple(dict.fromkeys(symbol for _, symbol in given))
+
+
+def _timeframes(body: dict[str, Any], settings: Settings, errors: Errors) -> tuple[str, ...]:
+    if "timeframes" not in body:
+        return settings.default_timeframes
+    given = _strings(body["timeframes"], "/timeframes", 100, errors)
+    for at, timeframe in given:
+        if timeframe not in timeframes.LENGTH_MS:
+            errors.append(
+                _error(f"must be one of {', '.join(timeframes.LENGTH_MS)}", f"/timeframes/{at}")
+            )
+    return tuple(dict.fromkeys(timeframe for _, timeframe in given))
+
+
+def _strings(value: object, pointer: str, most: int, errors: Errors) -> list[tuple[int, str]]:
+    """(index, text) of a JSON list of texts; anything else is noted in `errors`."""
+    if not isinstance(value, list):
+        errors.append(_error("must be a list of texts", pointer))
+        return []
+    if not value:
+        errors.append(_error("must not be empty; leave the field out for all", pointer))
+    if len(value) > most:
+        errors.append(_error(f"has {len(value)} entries; at most {most} are allowed", pointer))
+        return []
+    texts = []
+    for at, entry in enumerate(value):
+        if isinstance(entry, str):
+            texts.append((at, entry))
+        else:
+            errors.append(_error("must be a text", f"{pointer}/{at}"))
+    return texts
+
+
+def _range(body: dict[str, Any], now_ms: int, errors: Errors) -> tuple[int | None, int | None]:
+    times: dict[str, int | None] = {"start": None, "end": None}
+    for name in times:
+        if body.get(name) is None and name not in body:
+            continue
+        try:
+            times[name] = timeframes.parse_time(body[name])
+        except (ValueError, OverflowError):
+            errors.append(
+                _error(
+                    "must be an ISO 8601 date or date-time, or epoch milliseconds, from 1970 on",
+                    f"/{name}",
+                )
+            )
+    start, end = times["start"], times["end"]
+    if start is not None and start >= now_ms:
+        errors.append(_error("must lie in the past", "/start"))
+    elif start is not None and end is not None and start >= end:
+        errors.append(_error("must be before end", "/start"))
+    return start, end
+
+
+def _check_size(
+    request: CollectionRequest,
+    known: Mapping[str, str] | None,
+    settings: Settings,
+    now_ms: int,
+) -> None:
+    """Raise PlanTooLarge where the windows already say so; needs no look at what is stored."""
+    symbols = len(request.symbols) if request.symbols is not None else len(known or ())
+    units = 0
+    for timeframe in request.timeframes:
+        start, end = bounds(
+            timeframe, now_ms, request.start_ms, request.end_ms, None, settings.backfill_candles
+        )
+        units += symbols * unit_count(timeframe, start, end, settings.max_units)
+    if units > settings.max_units:
+        raise too_large(units, settings)
+
+
+def too_large(units: int, settings: Settings) -> PlanTooLarge:
+    return PlanTooLarge(
+        f"the request needs at least {units} units (symbol x timeframe x window); a task may have "
+        f"{settings.max_units}: ask for fewer symbols or timeframes, or a shorter range"
+    )
+
+
+def _error(detail: str, pointer: str) -> dict[str, str]:
+    return {"detail": detail, "pointer": pointer}
+
+
+def _escaped(name: str) -> str:
+    """A JSON pointer token (RFC 6901)."""
+    return name[:100].replace("~", "~0").replace("/", "~1")

@@ -1,0 +1,137 @@
+"""How a request becomes units, and units become PROG items and messages. Pure.
+
+A unit is one (symbol, timeframe, window). Windows are cut along storage objects, so no two units
+of a task write the same object, and hold at most `UNIT_PAGES` pages, so that one fits well into a
+worker's time. A PROG item counts up to `PROG_UNITS` units; a message carries units of one symbol
+inside one PROG item, so one write can count them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from chalicelib.core import timeframes
+from chalicelib.work.messages import CollectMessage, Unit
+
+PAGE_CANDLES = 1000  # the most that one klines request returns
+UNIT_PAGES = 20
+PROG_UNITS = 200
+MESSAGE_UNITS = 12
+MESSAGE_PAGES = 120
+
+
+class PlannedUnit(NamedTuple):
+    symbol: str
+    timeframe: str
+    start_ms: int
+    end_ms: int
+
+
+def pages(timeframe: str, start_ms: int, end_ms: int) -> int:
+    """Requests that a window needs at most."""
+    return max(1, -(-timeframes.candles_between(timeframe, start_ms, end_ms) // PAGE_CANDLES))
+
+
+def windows(timeframe: str, start_ms: int, end_ms: int) -> Iterator[tuple[int, int]]:
+    """Cut [start, end) along storage objects into windows of at most UNIT_PAGES pages.
+
+    An object larger than that stays whole: two units must not write one object.
+    """
+    opened: int | None = None
+    closed = start_ms
+    for cut_start, cut_end in timeframes.object_cuts(timeframe, start_ms, end_ms):
+        if opened is not None and pages(timeframe, opened, cut_end) > UNIT_PAGES:
+            yield opened, closed
+            opened = None
+        if opened is None:
+            opened = cut_start
+        closed = cut_end
+    if opened is not None:
+        yield opened, closed
+
+
+def bounds(
+    timeframe: str,
+    now_ms: int,
+    start_ms: int | None,
+    end_ms: int | None,
+    last_open_ms: int | None,
+    backfill_candles: int,
+) -> tuple[int, int]:
+    """[start, end) to collect for one symbol and timeframe.
+
+    Without a start: from the last stored candle, which is fetched once more because the exchange
+    may have revised it, or `backfill_candles` back. The end is never behind the running candle.
+    """
+    running = timeframes.floor(timeframe, now_ms)
+    end = running if end_ms is None else min(end_ms, running)
+    if start_ms is not None:
+        return start_ms, end
+    if last_open_ms is None:
+        return timeframes.back(timeframe, end, backfill_candles), end
+    # Where an end lies before what is stored, only the last candle before that end is looked at.
+    return min(last_open_ms, timeframes.back(timeframe, end, 1)), end
+
+
+def unit_count(timeframe: str, start_ms: int, end_ms: int, most: int) -> int:
+    """How many units `windows` gives, counted no further than `most` + 1."""
+    count = 0
+    for _ in windows(timeframe, start_ms, end_ms):
+        count += 1
+        if count > most:
+            break
+    return max(1, count)
+
+
+def packs(units: Iterable[PlannedUnit]) -> list[list[PlannedUnit]]:
+    """Units, grouped by symbol, as the unit lists of PROG items.
+
+    A unit's number is its place in its list; no message straddles two PROG items.
+    """
+    progs: list[list[PlannedUnit]] = []
+    for message in _messages(enumerate(units)):
+        if not progs or len(progs[-1]) + len(message) > PROG_UNITS:
+            progs.append([])
+        progs[-1].extend(unit for _, unit in message)
+    return progs
+
+
+def messages_for(
+    task_id: str,
+    attempt: int,
+    prog: int,
+    priority: str,
+    units: list[PlannedUnit],
+    remaining: set[int],
+) -> list[CollectMessage]:
+    """The messages that carry the `remaining` unit numbers of one PROG item."""
+    left = ((index, unit) for index, unit in enumerate(units) if index in remaining)
+    return [
+        CollectMessage(
+            task_id=task_id,
+            attempt=attempt,
+            prog=prog,
+            priority=priority,
+            symbol=message[0][1].symbol,
+            units=tuple(Unit(index, *unit[1:]) for index, unit in message),
+        )
+        for message in _messages(left)
+    ]
+
+
+def _messages(
+    units: Iterable[tuple[int, PlannedUnit]],
+) -> Iterator[list[tuple[int, PlannedUnit]]]:
+    message: list[tuple[int, PlannedUnit]] = []
+    load = 0
+    for index, unit in units:
+        cost = pages(unit.timeframe, unit.start_ms, unit.end_ms)
+        full = len(message) == MESSAGE_UNITS or load + cost > MESSAGE_PAGES
+        if message and (full or message[-1][1].symbol != unit.symbol):
+            yield message
+            message, load = [], 0
+        message.append((index, unit))
+        load += cost
+    if message:
+        yield message

@@ -1,0 +1,148 @@
+"""Merging, cutting, checking candles, and naming what is missing."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.candles.candles import COLUMNS, Candles, is_valid, missing
+from chalicelib.collecting.fetch import closed_candles
+from chalicelib.core import timeframes
+from chalicelib.core.timeframes import MINUTE
+
+ROW = (MINUTE, 2.0, 3.0, 1.0, 2.5, 10.0, 2 * MINUTE - 1, 25.0, 7, 4.0, 10.0)
+
+#: {open time in minutes: revision}; the revision makes a row of its own.
+books = st.dictionaries(st.integers(0, 40), st.integers(0, 3), max_size=25)
+
+
+def candles_of(book: dict[int, int]) -> Candles:
+    candles = Candles()
+    for minute in sorted(book):
+        candles.append(row_at(minute * MINUTE, book[minute]))
+    return candles
+
+
+def row_at(open_ms: int, revision: int = 0) -> tuple[Any, ...]:
+    return (open_ms, *ROW[1:5], float(revision), open_ms + MINUTE - 1, *ROW[7:])
+
+
+def as_book(candles: Candles) -> dict[int, int]:
+    return {
+        open_ms // MINUTE: int(volume)
+        for open_ms, volume in zip(candles.open_times, candles.columns["volume"], strict=True)
+    }
+
+
+@given(books, books)
+def test_merging_candles_is_merging_dictionaries_by_open_time(
+    old: dict[int, int], new: dict[int, int]
+) -> None:
+    merged = candles_of(old).merged_with(candles_of(new))
+    assert as_book(merged) == {**old, **new}
+    assert list(merged.open_times) == sorted(merged.open_times)
+    assert {len(column) for column in merged.columns.values()} == {len({**old, **new})}
+    assert {name: column.typecode for name, column in merged.columns.items()} == COLUMNS
+
+
+@given(books, books)
+def test_merging_changes_neither_of_the_two(old: dict[int, int], new: dict[int, int]) -> None:
+    before, newer = candles_of(old), candles_of(new)
+    before.merged_with(newer)
+    assert before == candles_of(old)
+    assert newer == candles_of(new)
+
+
+@given(books, st.integers(-1, 42), st.integers(-1, 42))
+def test_a_cut_holds_exactly_the_candles_that_open_inside(
+    book: dict[int, int], start: int, end: int
+) -> None:
+    cut = candles_of(book).between(start * MINUTE, end * MINUTE)
+    assert as_book(cut) == {at: book[at] for at in book if start <= at < end}
+
+
+def test_a_possible_candle_is_valid() -> None:
+    assert is_valid(ROW)
+    assert is_valid((*ROW, b"0"))
+    assert is_valid((MINUTE, 1.0, 1.0, 1.0, 1.0, 0.0, MINUTE + 1, 0.0, 0, 0.0, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        (0, -1),
+        (0, 2 * MINUTE),  # opens behind its close
+        (1, 0.5),  # open below low
+        (1, 3.5),  # open above high
+        (2, 1.5),  # high below open
+        (2, float("inf")),
+        (2, float("nan")),
+        (3, 0.0),
+        (3, -1.0),
+        (3, 2.2),  # low above open
+        (3, float("nan")),
+        (4, 0.5),
+        (4, 3.5),
+        (4, float("nan")),
+        *((at, value) for at in (5, 7, 9, 10) for value in (-1.0, float("nan"), float("inf"))),
+        (8, -1),
+    ],
+)
+def test_a_candle_that_cannot_be_is_not_valid(column: int, value: float) -> None:
+    assert not is_valid((*ROW[:column], value, *ROW[column + 1 :]))
+
+
+@given(
+    st.sampled_from(["1m", "5m", "1h", "1d", "1w", "1M"]),
+    st.integers(0, 500),
+    st.integers(1, 60),
+    st.data(),
+)
+def test_what_is_missing_and_what_is_there_make_up_the_grid(
+    frame: str, first: int, periods: int, data: st.DataObject
+) -> None:
+    grid = [timeframes.floor(frame, (10_000 + first) * timeframes.DAY)]
+    while len(grid) <= periods:
+        grid.append(_after(frame, grid[-1]))
+    start, end = grid[0], grid.pop()
+    there = data.draw(st.lists(st.sampled_from(grid), unique=True).map(sorted))
+    gaps = missing(frame, there, start, end)
+    absent = {at for at in grid if any(low <= at < high for low, high in gaps)}
+    assert absent == set(grid) - set(there)
+    assert all(low < high for low, high in gaps)
+    assert all(a[1] < b[0] for a, b in itertools.pairwise(gaps))
+
+
+def test_a_candle_off_the_grid_stands_for_the_period_it_opens_in() -> None:
+    hour = timeframes.HOUR
+    assert missing("1h", [hour + 28 * MINUTE, 2 * hour], hour, 3 * hour) == []
+    assert missing("1h", [3 * hour + 1], hour, 4 * hour) == [(hour, 3 * hour)]
+
+
+def test_a_window_that_starts_inside_a_period_misses_only_whole_periods() -> None:
+    assert missing("1m", [2 * MINUTE], MINUTE + 1, 3 * MINUTE) == []
+    assert missing("1m", [], MINUTE + 1, 3 * MINUTE) == [(2 * MINUTE, 3 * MINUTE)]
+
+
+def test_a_candle_counts_as_closed_only_once_the_server_is_past_its_close() -> None:
+    rows = [row_at(0), row_at(MINUTE), row_at(2 * MINUTE)]
+    for server_ms, closed in ((MINUTE - 1, 0), (MINUTE, 1), (2 * MINUTE - 1, 1), (3 * MINUTE, 3)):
+        candles, rejected = closed_candles(rows, 0, 10 * MINUTE, server_ms)
+        assert (len(candles), rejected) == (closed, set())
+
+
+def test_rows_outside_the_window_repeated_or_impossible_are_not_taken() -> None:
+    bad = (*row_at(3 * MINUTE)[:2], -1.0, *row_at(3 * MINUTE)[3:])
+    rows = [row_at(0), row_at(MINUTE), row_at(MINUTE), row_at(2 * MINUTE), bad, row_at(9 * MINUTE)]
+    candles, rejected = closed_candles(rows, MINUTE, 9 * MINUTE, 100 * MINUTE)
+    assert list(candles.open_times) == [MINUTE, 2 * MINUTE]
+    assert rejected == {MINUTE, 3 * MINUTE}
+
+
+def _after(frame: str, at_ms: int) -> int:
+    step = 32 * timeframes.DAY if frame == "1M" else timeframes.LENGTH_MS[frame]
+    return timeframes.floor(frame, at_ms + step)

@@ -1,0 +1,82 @@
+"""What is known to be collected, against a minute-by-minute oracle."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.candles import coverage
+
+REASONS = (coverage.NO_CANDLE, coverage.INVALID)
+Step = tuple[int, int, dict[int, str]]
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> Step:
+    """A stretch that was asked for, and the minutes in it without a candle."""
+    start = draw(st.integers(0, 30))
+    end = start + draw(st.integers(0, 12))
+    if start == end:
+        return start, end, {}
+    minutes = st.integers(start, end - 1)
+    return start, end, draw(st.dictionaries(minutes, st.sampled_from(REASONS), max_size=6))
+
+
+@given(st.lists(steps(), max_size=8))
+def test_coverage_and_gaps_are_what_a_minute_by_minute_ledger_says(told: list[Step]) -> None:
+    entry: coverage.Entry | None = None
+    ledger: dict[int, str | None] = {}
+    for start, end, holes in told:
+        gaps = [(at, at + 1, holes[at]) for at in sorted(holes)]
+        entry = coverage.extended(entry, start, end, None, gaps)
+        ledger.update({at: holes.get(at) for at in range(start, end)})
+    entry = entry or coverage.extended(None, 0, 0, None, [])
+    covered = [at for start, end in entry["covered"] for at in range(start, end)]
+    assert covered == sorted(ledger)
+    gone = [(at, why) for start, end, why in entry["gaps"] for at in range(start, end)]
+    assert gone == [(at, ledger[at]) for at in sorted(ledger) if ledger[at]]
+
+
+@given(st.lists(steps(), max_size=8))
+def test_intervals_are_kept_as_few_as_can_be(told: list[Step]) -> None:
+    entry = coverage.extended(None, 0, 0, None, [])
+    for start, end, holes in told:
+        gaps = [(at, at + 1, holes[at]) for at in sorted(holes)]
+        entry = coverage.extended(entry, start, end, None, gaps)
+    covered, gaps = entry["covered"], entry["gaps"]
+    assert all(a[1] < b[0] for a, b in itertools.pairwise(covered))
+    for a, b in itertools.pairwise(gaps):
+        assert a[1] < b[0] or (a[1] == b[0] and a[2] != b[2])
+
+
+@given(st.lists(st.none() | st.integers(0, 100), max_size=8))
+def test_the_last_candle_never_goes_back(lasts: list[int | None]) -> None:
+    entry = coverage.extended(None, 0, 0, None, [])
+    for last in lasts:
+        entry = coverage.extended(entry, 0, 1, last, [])
+    known = [last for last in lasts if last is not None]
+    assert entry["last"] == (max(known) if known else None)
+
+
+@given(steps())
+def test_recording_the_same_twice_changes_nothing(step: Step) -> None:
+    start, end, holes = step
+    gaps = [(at, at + 1, holes[at]) for at in sorted(holes)]
+    once = coverage.extended(None, start, end, 5, gaps)
+    assert coverage.extended(once, start, end, 5, gaps) == once
+
+
+def test_the_newest_gaps_are_kept_and_the_dropped_ones_counted() -> None:
+    gaps = [(2 * at, 2 * at + 1, coverage.NO_CANDLE) for at in range(coverage.MOST_GAPS + 7)]
+    entry = coverage.extended(None, 0, 10_000, None, gaps)
+    assert entry["gaps_dropped"] == 7
+    assert entry["gaps"] == [list(gap) for gap in gaps[7:]]
+
+
+def test_the_entry_that_was_there_is_left_alone() -> None:
+    before = coverage.extended(None, 0, 10, None, [(3, 4, coverage.NO_CANDLE)])
+    copy = coverage.extended(None, 0, 10, None, [(3, 4, coverage.NO_CANDLE)])
+    coverage.extended(before, 5, 20, None, [(5, 7, coverage.INVALID)])
+    assert before == copy

@@ -1,0 +1,83 @@
+"""What no worker could finish is failed by name, and its task ends."""
+
+from __future__ import annotations
+
+import pytest
+
+from chalicelib.collecting.bury import bury_message
+from chalicelib.collecting.plan import plan_task
+from chalicelib.tasks.cancel import cancel_task
+from chalicelib.tasks.retry import retry_task
+from chalicelib.tasks.submit import submit_collection
+from chalicelib.tasks.view import view_task
+from chalicelib.work.messages import PlanMessage
+from tests.doubles.fleet import Crash
+
+BODY = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1h", "1d"]}
+
+
+def test_a_message_that_kills_every_worker_fails_its_units_and_the_rest_lands(
+    run, bench, fleet, exchange
+) -> None:
+    async def kill(asked) -> None:
+        if asked[0] == "ETHUSDT":
+            raise Crash
+
+    exchange.on_request = kill
+    task_id = run(submit_collection(bench, BODY, "me", "r"))
+    run(fleet.settle())
+    view = run(view_task(bench, task_id))
+    assert (view["status"], view["units"]["succeeded"], view["units"]["failed"]) == (
+        "completed",
+        2,
+        2,
+    )
+    assert {(f["symbol"], f["reason"]) for f in view["failures"]} == {("ETHUSDT", "WORKER_GAVE_UP")}
+    exchange.on_request = None
+    run(retry_task(bench, task_id))
+    run(fleet.settle())
+    assert run(view_task(bench, task_id))["result"]["succeeded"] == 4
+
+
+def test_a_plan_that_kills_every_worker_fails_the_task(run, desk, fleet, aws) -> None:
+    task_id = run(submit_collection(desk, BODY, "me", "r"))
+
+    class Kill:
+        async def before(self, called) -> None:
+            if called.name == "dynamodb.BatchWriteItem":
+                raise Crash
+
+        async def after(self, called) -> None:
+            return
+
+    aws.hooks.append(Kill())
+    run(fleet.settle())
+    view = run(view_task(desk, task_id))
+    assert view["status"] == "failed"
+    assert view["error"].startswith("PLANNING_FAILED")
+
+
+@pytest.mark.parametrize("body", ["", "{}", "[" * 50_000, '{"v": 1, "kind": "collect"}', "\ud800"])
+def test_an_unreadable_dead_letter_is_put_away(run, desk, aws, body) -> None:
+    run(bury_message(desk, body))
+    assert not aws.counts
+
+
+def test_a_dead_letter_of_what_is_over_changes_nothing(run, bench, aws, settings) -> None:
+    task_id = run(submit_collection(bench, BODY, "me", "r"))
+    run(plan_task(bench, PlanMessage(task_id, 1)))
+    run(cancel_task(bench, task_id))
+    view = run(view_task(bench, task_id))
+    for body in aws.sqs.bodies(settings.work_queue_url):
+        run(bury_message(bench, body))
+    run(bury_message(bench, PlanMessage(task_id, 1).encode()))
+    assert run(view_task(bench, task_id)) == view
+
+
+def test_a_dead_letter_buried_twice_fails_its_units_once(run, bench, aws, settings) -> None:
+    task_id = run(submit_collection(bench, BODY, "me", "r"))
+    run(plan_task(bench, PlanMessage(task_id, 1)))
+    body = aws.sqs.bodies(settings.work_queue_url)[0]
+    for _ in range(2):
+        run(bury_message(bench, body))
+    assert run(view_task(bench, task_id))["units"]["failed"] == 2

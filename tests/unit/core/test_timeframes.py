@@ -1,0 +1,132 @@
+"""The grid, the objects and the times of candles."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.core import timeframes
+from chalicelib.core.timeframes import DAY, FOREVER_MS, HOUR, LENGTH_MS
+
+frames = st.sampled_from(sorted(LENGTH_MS))
+#: Until 2199: what a real candle or request may name, and then some.
+moments = st.integers(5 * DAY, 7_258_118_400_000)
+
+
+@given(frames, moments)
+def test_the_running_candle_opens_at_or_before_now_and_is_the_last_to_do_so(
+    frame: str, at_ms: int
+) -> None:
+    opened = timeframes.floor(frame, at_ms)
+    assert opened <= at_ms
+    assert timeframes.floor(frame, opened) == opened
+    assert at_ms - opened < (31 * DAY if frame == "1M" else LENGTH_MS[frame])
+
+
+@given(moments)
+def test_weeks_open_on_monday_and_months_on_the_first(at_ms: int) -> None:
+    week = datetime.fromtimestamp(timeframes.floor("1w", at_ms) / 1000, UTC)
+    month = datetime.fromtimestamp(timeframes.floor("1M", at_ms) / 1000, UTC)
+    assert (week.weekday(), week.hour, week.minute) == (0, 0, 0)
+    assert (month.day, month.hour, month.minute, month.second) == (1, 0, 0, 0)
+
+
+@given(frames, moments, st.integers(0, 3000))
+def test_going_back_lands_on_the_grid_and_never_before_1970(
+    frame: str, at_ms: int, candles: int
+) -> None:
+    back = timeframes.back(frame, at_ms, candles)
+    assert 0 <= back <= at_ms
+    if back:
+        assert timeframes.floor(frame, back) == back
+        between = sum(1 for _ in _grid(frame, back, timeframes.floor(frame, at_ms)))
+        assert between == candles
+
+
+@given(frames, moments, st.integers(0, 400))
+def test_a_stretch_never_holds_more_candles_than_it_is_sized_for(
+    frame: str, start_ms: int, steps: int
+) -> None:
+    end_ms = start_ms + steps * LENGTH_MS[frame] // 3
+    opens = sum(
+        1 for at in _grid(frame, timeframes.floor(frame, start_ms), end_ms) if at >= start_ms
+    )
+    assert timeframes.candles_between(frame, start_ms, end_ms) >= opens
+
+
+@given(frames, moments)
+def test_every_candle_of_an_object_has_the_objects_name_and_no_other_has(
+    frame: str, at_ms: int
+) -> None:
+    start, end = timeframes.object_bounds(frame, at_ms)
+    name = timeframes.object_name(frame, at_ms)
+    assert start <= at_ms < end
+    assert timeframes.object_name(frame, start) == name
+    if end < FOREVER_MS:
+        assert timeframes.object_name(frame, end - 1) == name
+        assert timeframes.object_name(frame, end) != name
+    if start:
+        assert timeframes.object_name(frame, start - 1) != name
+
+
+@given(frames, moments, st.integers(0, 2000))
+def test_cuts_join_up_to_the_whole_range_and_each_stays_in_one_object(
+    frame: str, start_ms: int, hours: int
+) -> None:
+    end_ms = start_ms + hours * HOUR
+    cuts = list(timeframes.object_cuts(frame, start_ms, end_ms))
+    assert [start for start, _ in cuts] == [start_ms, *(end for _, end in cuts)][: len(cuts)]
+    assert not hours or cuts[-1][1] == end_ms
+    for start, end in cuts:
+        assert start < end
+        assert timeframes.object_name(frame, start) == timeframes.object_name(frame, end - 1)
+
+
+@given(st.integers(0, FOREVER_MS - 1))
+def test_a_time_written_as_text_reads_as_the_same_time(at_ms: int) -> None:
+    assert timeframes.parse_time(timeframes.iso(at_ms)) == at_ms
+    assert timeframes.parse_time(at_ms) == at_ms
+
+
+@pytest.mark.parametrize(
+    ("text", "at_ms"),
+    [
+        ("2024-01-01", 1_704_067_200_000),
+        ("2024-01-01T00:00:00", 1_704_067_200_000),
+        ("2024-01-01T01:00:00+01:00", 1_704_067_200_000),
+        ("2024-01-01T00:00:00.5Z", 1_704_067_200_500),
+    ],
+)
+def test_a_time_without_an_offset_is_utc(text: str, at_ms: int) -> None:
+    assert timeframes.parse_time(text) == at_ms
+
+
+@given(
+    st.one_of(
+        st.text(),
+        st.booleans(),
+        st.none(),
+        st.floats(),
+        st.integers(),
+        st.lists(st.integers()),
+        st.datetimes().map(str),
+    )
+)
+def test_anything_else_than_a_time_is_refused_as_a_value_error(value: object) -> None:
+    try:
+        at_ms = timeframes.parse_time(value)
+    except (ValueError, OverflowError):
+        return
+    assert 0 <= at_ms < FOREVER_MS
+
+
+def _grid(frame: str, start_ms: int, end_ms: int) -> list[int]:
+    opens = []
+    while start_ms < end_ms:
+        opens.append(start_ms)
+        step = 32 * DAY if frame == "1M" else LENGTH_MS[frame]
+        start_ms = timeframes.floor(frame, start_ms + step)
+    return opens

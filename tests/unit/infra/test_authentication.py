@@ -1,0 +1,63 @@
+"""Requests that must be signed: the built template of both settings."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import app
+from infra.package import package
+
+
+def _template(folder: Path, authentication: str) -> tuple[Path, dict[str, Any]]:
+    environ = {"AUTHENTICATION": authentication, "PATH": os.environ["PATH"]}
+    file = package("dev", folder / "package", environ, for_this_machine=True).template
+    return file, json.loads(file.read_text(encoding="utf-8"))
+
+
+def _methods(template: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    paths = template["Resources"]["RestAPI"]["Properties"]["DefinitionBody"]["paths"]
+    return {(path, name): method for path, found in paths.items() for name, method in found.items()}
+
+
+def test_without_authentication_no_method_asks_for_a_signature(tmp_path: Path) -> None:
+    _, template = _template(tmp_path, "none")
+    assert not [name for name, method in _methods(template).items() if "security" in method]
+
+
+def test_with_iam_every_method_asks_for_a_signature(tmp_path: Path) -> None:
+    file, template = _template(tmp_path, "iam")
+    methods = _methods(template)
+    routes = {(path, name.lower()) for path, found in app.routes.items() for name in found}
+    assert set(methods) == routes
+    assert {json.dumps(method["security"]) for method in methods.values()} == {'[{"sigv4": []}]'}
+    definition = template["Resources"]["RestAPI"]["Properties"]["DefinitionBody"]
+    scheme = definition["securityDefinitions"]["sigv4"]
+    assert scheme["x-amazon-apigateway-authtype"] == "awsSigv4"
+    functions = [
+        resource["Properties"]["Environment"]["Variables"]
+        for resource in template["Resources"].values()
+        if resource["Type"] == "AWS::Serverless::Function"
+    ]
+    assert {variables["AUTHENTICATION"] for variables in functions} == {"iam"}
+    linter = Path(sys.executable).parent / "cfn-lint"
+    done = subprocess.run(
+        [str(linter), "--regions", "us-east-1", "--", str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_another_kind_of_authentication_is_refused(tmp_path: Path) -> None:
+    from chalicelib.core.errors import SettingsInvalid
+
+    with pytest.raises(SettingsInvalid, match="AUTHENTICATION"):
+        _template(tmp_path, "basic")

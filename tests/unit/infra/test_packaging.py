@@ -1,0 +1,189 @@
+"""The deployment zip, and what packaging refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from chalicelib.core.errors import SettingsInvalid
+from infra.archive import unzipped_bytes
+from infra.configuration import environment
+from infra.layer import LayerFailed, build
+from infra.package import LARGEST_MB, ROOT, PackagingFailed, package
+
+ENVIRON = {"PATH": os.environ["PATH"]}
+
+#: Runs with the unpacked zip as its only library: what is missing there is missing on Lambda.
+IMPORT_EVERYTHING = """
+import importlib, pkgutil, sys
+sys.path.insert(0, ".")
+import app, chalicelib
+for module in pkgutil.walk_packages(chalicelib.__path__, "chalicelib."):
+    importlib.import_module(module.name)
+import aiobotocore.session, botocore.session, httpx_aiohttp, msgspec
+for name in ("apigatewaymanagementapi", "dynamodb", "s3", "sqs"):
+    botocore.session.get_session().create_client(
+        name, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
+    )
+for region, host in (
+    ("eu-central-1", "dynamodb.eu-central-1.amazonaws.com"),
+    ("cn-north-1", "dynamodb.cn-north-1.amazonaws.com.cn"),
+    ("us-gov-west-1", "dynamodb.us-gov-west-1.amazonaws.com"),
+):
+    client = botocore.session.get_session().create_client(
+        "dynamodb", region_name=region, aws_access_key_id="a", aws_secret_access_key="b"
+    )
+    assert client.meta.endpoint_url == "https://" + host, client.meta.endpoint_url
+outside = [
+    name for name, module in sys.modules.items()
+    if "site-packages" in (getattr(module, "__file__", None) or "")
+]
+assert not outside, outside
+"""
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("archive") / "package"
+    return package("local", out, ENVIRON, for_this_machine=True).archive
+
+
+@pytest.fixture(scope="session")
+def unpacked(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unpacked")
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(folder)
+    return folder
+
+
+def test_the_zip_stays_within_its_budget_unzipped(archive: Path) -> None:
+    assert unzipped_bytes(archive) <= LARGEST_MB * 1e6
+    assert LARGEST_MB == 60
+
+
+def test_every_module_of_the_application_imports_from_the_zip_alone(unpacked: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", IMPORT_EVERYTHING],
+        cwd=unpacked,
+        env={"AWS_DEFAULT_REGION": "us-east-1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_time_zones_come_from_the_zip_where_the_operating_system_has_none(unpacked: Path) -> None:
+    code = (
+        "import sys; sys.path.insert(0, '.'); import zoneinfo; zoneinfo.reset_tzpath(to=()); "
+        "from chalicelib.firings import zone; print(zone('America/Argentina/Ushuaia'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code],
+        cwd=unpacked,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "America/Argentina/Ushuaia\n", done.stderr
+
+
+def test_only_the_models_of_services_in_use_are_shipped(unpacked: Path) -> None:
+    services = {entry.name for entry in (unpacked / "botocore/data").iterdir() if entry.is_dir()}
+    assert services == {"apigatewaymanagementapi", "dynamodb", "s3", "sqs"}
+
+
+def test_the_laptops_tools_are_not_shipped(unpacked: Path) -> None:
+    shipped = {entry.name for entry in unpacked.iterdir()}
+    assert not shipped & {"tests", "local", "cli", "infra", "pip", "setuptools", "bin", "boto3"}
+    assert {"app.py", "chalicelib", "chalice"} <= shipped
+
+
+def test_compiled_code_does_not_ask_for_the_date_of_its_source(unpacked: Path) -> None:
+    sources = [path for path in unpacked.rglob("*.py") if path.parent.name != "__pycache__"]
+    tag = sys.implementation.cache_tag
+    compiled = [path.parent / "__pycache__" / f"{path.stem}.{tag}.pyc" for path in sources]
+    assert [path for path in compiled if not path.exists()] == []
+    # PEP 552: flags 1 is hash-based, and the second bit would mean "checked".
+    assert {path.read_bytes()[4] for path in compiled} == {1}
+
+
+def test_packaging_twice_gives_the_same_bytes(archive: Path, tmp_path: Path) -> None:
+    again = package("local", tmp_path / "package", ENVIRON, for_this_machine=True)
+    assert _sha(again.archive) == _sha(archive)
+
+
+def _sha(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_a_bad_setting_ends_packaging_with_one_sentence_and_code_2(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "infra.package", "--out", str(tmp_path / "package")],
+        cwd=ROOT,
+        env={**ENVIRON, "RETENTION_SECONDS": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    [sentence] = done.stderr.splitlines()
+    assert "RETENTION_SECONDS is 0; it must lie between 1 and 604800" in sentence
+
+
+def test_the_environment_wins_over_the_stage_and_the_stage_over_the_default(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(
+        "[default]\nbudget_percent = 50\nmax_symbols = 10\nlog_level = 'DEBUG'\n"
+        "[dev]\nbudget_percent = 60\nmax_symbols = 20\n"
+    )
+    chosen = environment("dev", {"BUDGET_PERCENT": "70"}, file)
+    assert chosen["BUDGET_PERCENT"] == "70"
+    assert chosen["MAX_SYMBOLS"] == "20"
+    assert chosen["LOG_LEVEL"] == "DEBUG"
+
+
+def test_a_resource_name_of_the_shell_never_replaces_the_templates() -> None:
+    assert "TASKS_TABLE" not in environment("dev", {"TASKS_TABLE": "someone-elses"})
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[default]\n[dev]\nretenton_seconds = 5\n", "retenton_seconds"),
+        ("[default]\n", "no section"),
+        ("[default\n", "cannot be read"),
+        ("[dev]\ndefault_timeframes = ['2m']\n", "2m"),
+    ],
+)
+def test_a_settings_file_that_is_wrong_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(content)
+    with pytest.raises(SettingsInvalid, match=said):
+        environment("dev", {}, file)
+
+
+def test_settings_that_exceed_lambdas_environment_are_refused() -> None:
+    symbols = ",".join(f"SYMBOL{number}USDT" for number in range(300))
+    with pytest.raises(SettingsInvalid, match="shorten DEFAULT_SYMBOLS"):
+        environment("dev", {"DEFAULT_SYMBOLS": symbols})
+
+
+def test_a_stage_that_chalice_does_not_know_is_refused(tmp_path: Path) -> None:
+    with pytest.raises((SettingsInvalid, PackagingFailed), match="staging"):
+        package("staging", tmp_path / "package", ENVIRON)
+
+
+def test_requirements_that_cannot_be_installed_are_named(tmp_path: Path) -> None:
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text(f"nothing @ file://{tmp_path}/nothing-1.0-py3-none-any.whl\n")
+    with pytest.raises(LayerFailed, match="cannot be installed"):
+        build(requirements, tmp_path / "cache", None)

@@ -1,0 +1,550 @@
+"""From the push queue to the clients: numbered without holes, paced, every state, no listener
+forgotten and none kept that is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+from chalicelib.aws.stream import change_of
+from chalicelib.core import metrics
+from chalicelib.core.together import together
+from chalicelib.live import receive
+from chalicelib.live.announce import announce
+from chalicelib.live.connections import LIFE_SECONDS
+from chalicelib.live.push import PAUSE_MS, Means, push_batch
+from chalicelib.tasks.cancel import cancel_task
+from chalicelib.tasks.finish import fail_task
+from chalicelib.tasks.retry import retry_task
+from chalicelib.tasks.states import TERMINAL
+from chalicelib.tasks.submit import submit_collection
+from chalicelib.tasks.view import view_task
+from tests.doubles.aws import Called, Hook
+from tests.doubles.clock import Clock, SimulatedLoop
+from tests.doubles.faults import Refuse
+from tests.doubles.fleet import Crash, Fleet
+from tests.doubles.listener import Listener
+from tests.doubles.settings import doubled_settings
+
+BODY = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1h", "1d"]}
+CLIENTS = 20
+POST = "apigatewaymanagementapi.PostToConnection"
+
+
+class Pushes:
+    """Streams, push queue and clients around a bench."""
+
+    def __init__(self, aws, bench) -> None:
+        self.aws, self.bench = aws, bench
+        self.means = Means(lambda work: together(*work), asyncio.sleep, bench.candles)
+        self.announced: dict[str, int] = {}
+        self.told = 0
+
+    async def client(self, name: str, *topics: str) -> None:
+        await receive.connect(self.bench, name)
+        await self.say(name, "subscribe", *topics)
+
+    async def say(self, name: str, action: str, *topics: str) -> None:
+        body = json.dumps({"action": action, "topics": list(topics)})
+        await receive.receive(self.bench, self.bench.candles, name, body)
+
+    async def announce(self) -> int:
+        """What is new in the streams."""
+        total = 0
+        for table in (self.bench.settings.tasks_table, self.bench.settings.market_table):
+            records = self.aws.stream_event(table, self.announced.get(table, 0))["Records"]
+            await announce(self.bench, [change_of(record) for record in records])
+            self.announced[table] = self.announced.get(table, 0) + len(records)
+            total += len(records)
+        return total
+
+    async def push(self, most: int = 10) -> int:
+        """One batch of the queue; returns how many messages it held."""
+        url = self.bench.settings.push_queue_url
+        records = self.aws.sqs.receive(url, most)
+        if records:
+            answer = await push_batch(self.bench, self.means, {"Records": records})
+            failed = {entry["itemIdentifier"] for entry in answer["batchItemFailures"]}
+            for record in records:
+                if record["messageId"] not in failed:
+                    self.aws.sqs.delete(url, record["receiptHandle"])
+        return len(records)
+
+    async def push_all(self) -> None:
+        while self.aws.sqs.bodies(self.bench.settings.push_queue_url):
+            if not await self.push():
+                self.aws.clock.advance_to(self.aws.sqs.next_visible_at() or 0)
+
+    def heard(self, name: str) -> list[dict[str, Any]]:
+        """What a client was sent since the last look."""
+        return [json.loads(text) for to, text in self.aws.sockets.sent if to == name]
+
+
+@pytest.fixture
+def pushes(aws, bench):
+    return Pushes(aws, bench)
+
+
+@pytest.fixture
+def known(run, desk, clock):
+    run(desk.market.write_catalogue({"BTCUSDT": "TRADING", "ETHUSDT": "TRADING"}, 6000, clock()))
+
+
+def of_type(messages, kind):
+    return [message for message in messages if message["type"] == kind]
+
+
+def test_a_task_is_followed_through_every_state_by_number(run, pushes, bench, fleet) -> None:
+    task_id = run(submit_collection(bench, BODY, "me", "r"))
+    run(pushes.client("c", f"task:{task_id}"))
+    run(fleet.settle())
+    run(pushes.announce())
+    run(pushes.push_all())
+    (snapshot,) = of_type(pushes.heard("c"), "snapshot")
+    updates = of_type(pushes.heard("c"), "update")
+    assert snapshot["task"]["status"] == "pending"
+    assert [update["task"]["status"] for update in updates] == ["pending", "running", "completed"]
+    assert [update["sequence"] for update in updates] == [1, 2, 3]
+    assert {tuple(update) for update in updates} == {
+        ("type", "topic", "sequence", "at", "task"),
+    }
+
+
+def test_the_list_of_tasks_gets_a_whole_batch_in_one_message(run, pushes, bench, fleet) -> None:
+    run(pushes.client("c", "tasks"))
+    ids = [run(submit_collection(bench, BODY, "me", "r")) for _ in range(3)]
+    run(pushes.announce())
+    run(pushes.push_all())
+    (update,) = of_type(pushes.heard("c"), "update")
+    assert [view["task_id"] for view in update["tasks"]] == ids
+    assert update["count"] == 3
+
+
+def test_progress_is_read_when_it_is_pushed(run, pushes, bench, fleet) -> None:
+    task_id = run(submit_collection(bench, BODY, "me", "r"))
+    run(fleet.plan())
+    run(pushes.client("c", f"task:{task_id}"))
+    run(fleet.collect(1))
+    run(pushes.announce())
+    run(pushes.push_all())
+    last = of_type(pushes.heard("c"), "update")[-1]
+    assert last["task"]["units"] == {"total": 4, "succeeded": 2, "failed": 0, "remaining": 2}
+    assert last["task"]["message"].startswith("Collected data for")
+
+
+@pytest.mark.parametrize("end", ["cancelled", "failed"])
+def test_a_stopped_task_and_its_retry_are_told_with_what_was_counted(
+    run, pushes, bench, fleet, end
+) -> None:
+    task_id = run(submit_collection(bench, BODY, "me", "r"))
+    run(fleet.plan())
+    run(fleet.collect(1))
+    run(pushes.announce())
+    run(pushes.push_all())
+    run(pushes.client("c", f"task:{task_id}"))
+    if end == "cancelled":
+        run(cancel_task(bench, task_id))
+    else:
+        meta = run(bench.tasks.read(task_id, bench.now_ms()))
+        run(fail_task(bench, meta, "DEADLINE_EXCEEDED", ""))
+    run(pushes.announce())
+    run(pushes.push_all())
+    views = [update["task"] for update in of_type(pushes.heard("c"), "update")]
+    assert [view["status"] for view in views] == [end, end]
+    shown = run(view_task(bench, task_id))
+    for name, told in views[-1].items():
+        assert told == shown[name], name
+    assert shown["units"]["succeeded"] == 2
+    run(retry_task(bench, task_id))
+    run(fleet.plan())
+    run(pushes.announce())
+    run(pushes.push_all())
+    run(fleet.settle())
+    run(pushes.announce())
+    run(pushes.push_all())
+    views = [update["task"] for update in of_type(pushes.heard("c"), "update")]
+    states = dict.fromkeys(view["status"] for view in views)
+    assert list(states) == [end, "pending", "running", "completed"]
+    progress = [view["progress"] for view in views]
+    assert progress == sorted(progress)
+    assert progress[0] == 50
+
+
+def test_progress_of_a_task_that_has_moved_on_says_nothing(run, pushes, bench, fleet, aws) -> None:
+    task_id = run(submit_collection(bench, BODY, "me", "r"))
+    run(fleet.plan())
+    run(pushes.client("c", f"task:{task_id}"))
+    run(pushes.announce())
+    run(fleet.collect(1))
+    run(pushes.announce())
+    run(fleet.collect())  # its end is not announced yet
+    run(pushes.push_all())
+    states = [one["task"]["status"] for one in of_type(pushes.heard("c"), "update")]
+    assert "completed" not in states
+    run(pushes.announce())
+    run(pushes.push_all())
+    assert of_type(pushes.heard("c"), "update")[-1]["task"]["status"] == "completed"
+
+
+def test_prices_and_candles_are_pushed_as_they_are_stored(
+    run, pushes, bench, fleet, clock, known
+) -> None:
+    run(pushes.client("c", "prices:BTCUSDT", "candles:BTCUSDT:1d", "candles:ETHUSDT:1m"))
+    run(bench.market.write_prices({"BTCUSDT": "62000.5", "ETHUSDT": "3000"}, clock()))
+    run(submit_collection(bench, BODY, "me", "r"))
+    run(fleet.settle())
+    run(pushes.announce())
+    run(pushes.push_all())
+    by_topic = {message["topic"]: message for message in of_type(pushes.heard("c"), "update")}
+    assert set(by_topic) == {"prices:BTCUSDT", "candles:BTCUSDT:1d"}
+    price = by_topic["prices:BTCUSDT"]
+    assert (price["price"], price["time"]) == (62000.5, "2026-03-04T05:06:07.890Z")
+    candles = by_topic["candles:BTCUSDT:1d"]
+    assert candles["candle"]["open_time"] == "2026-03-03T00:00:00.000Z"
+    assert candles["covered"]["end"] == "2026-03-04T00:00:00.000Z"
+
+
+def test_a_burst_goes_out_four_times_a_second(run, pushes, bench, clock, known) -> None:
+    run(pushes.client("c", "prices:BTCUSDT"))
+    began = clock()
+    for price in range(30):
+        run(bench.market.write_prices({"BTCUSDT": str(price)}, clock()))
+        run(pushes.announce())
+        clock.advance(20)
+        run(pushes.push(1))
+    run(pushes.push_all())
+    times = [message["at"] for message in of_type(pushes.heard("c"), "update")]
+    assert len(times) <= (clock() - began) / PAUSE_MS + 1
+    assert times == sorted(set(times))
+    assert of_type(pushes.heard("c"), "update")[-1]["price"] == 29
+
+
+def test_states_are_paced_but_none_is_dropped(run, pushes, bench, fleet, clock) -> None:
+    task_id = run(submit_collection(bench, BODY, "me", "r"))
+    run(pushes.client("c", f"task:{task_id}"))
+    run(fleet.settle())
+    run(pushes.announce())
+    began = clock()
+    run(pushes.push_all())
+    assert len(of_type(pushes.heard("c"), "update")) == 3
+    assert clock() - began >= 2 * PAUSE_MS
+
+
+def test_a_connection_that_is_gone_is_forgotten_and_stops_nobody(
+    run, pushes, bench, aws, settings, clock, known
+) -> None:
+    for name in ("gone", "here"):
+        run(pushes.client(name, "prices:BTCUSDT", "tasks"))
+    aws.sockets.gone.add("gone")
+    run(bench.market.write_prices({"BTCUSDT": "1"}, clock()))
+    run(pushes.announce())
+    run(pushes.push_all())
+    assert of_type(pushes.heard("here"), "update")
+    rows = [str(row["pk"]) + str(row["sk"]) for row in aws.items(settings.connections_table)]
+    assert not [row for row in rows if "gone" in row]
+
+
+def test_an_expired_connection_is_sent_nothing(run, pushes, bench, clock, known) -> None:
+    run(pushes.client("old", "prices:BTCUSDT"))
+    clock.advance(LIFE_SECONDS * 1000)
+    run(pushes.client("new", "prices:BTCUSDT"))
+    run(bench.market.write_prices({"BTCUSDT": "1"}, clock()))
+    run(pushes.announce())
+    run(pushes.push_all())
+    assert not of_type(pushes.heard("old"), "update")
+    assert of_type(pushes.heard("new"), "update")
+
+
+def test_a_topic_that_nobody_listens_to_any_more_is_not_announced(
+    run, pushes, bench, aws, clock, known
+) -> None:
+    run(pushes.client("c", "prices:BTCUSDT"))
+    run(receive.disconnect(bench, "c"))
+    for _ in range(3):
+        run(bench.market.write_prices({"BTCUSDT": str(clock())}, clock()))
+        clock.advance(1000)
+        aws.counts.clear()
+        run(pushes.announce())
+        run(pushes.push_all())
+    assert aws.counts["sqs.SendMessageBatch"] == 0
+    assert run(bench.connections.listened("market", clock())) == set()
+
+
+def test_who_alone_could_not_be_reached_is_hung_up_on(
+    run, pushes, bench, aws, clock, known
+) -> None:
+    """It may have been the topic's last update, behind which no number tells of the loss."""
+    for name in ("one", "two", "three"):
+        run(pushes.client(name, "prices:BTCUSDT"))
+    aws.hooks.append(Refuse(POST))
+    for price in (1, 2):
+        run(bench.market.write_prices({"BTCUSDT": str(price)}, clock()))
+        run(pushes.announce())
+        run(pushes.push_all())
+    (lost,) = aws.sockets.hung_up
+    assert of_type(pushes.heard(lost), "update") == []
+    assert not [row for row in aws.items("connections") if lost in str(row)]
+    for name in {"one", "two", "three"} - {lost}:
+        updates = of_type(pushes.heard(name), "update")
+        assert [(update["sequence"], update["price"]) for update in updates] == [(1, 1), (2, 2)]
+
+
+def test_who_cannot_even_be_hung_up_on_goes_on_listening(
+    run, pushes, bench, aws, clock, known, capsys
+) -> None:
+    for name in ("one", "two"):
+        run(pushes.client(name, "prices:BTCUSDT"))
+    aws.hooks += [Refuse(POST), Refuse("apigatewaymanagementapi.DeleteConnection")]
+    listeners = {name: Listener("prices:BTCUSDT") for name in ("one", "two")}
+    for price in range(2):
+        run(bench.market.write_prices({"BTCUSDT": str(price)}, clock()))
+        run(pushes.announce())
+        run(pushes.push_all())
+    for name, listener in listeners.items():
+        for message in pushes.heard(name):
+            listener.hear(message)
+    assert sorted(listener.holes for listener in listeners.values()) == [[], [(0, 2)]]
+    assert "hang_ups_failed" in capsys.readouterr().err
+    run(pushes.say("one", "snapshot", "prices:BTCUSDT"))
+    again = pushes.heard("one")[-1]
+    assert (again["type"], again["sequence"], again["price"]) == ("snapshot", 2, 1)
+
+
+def test_an_update_that_reaches_nobody_comes_again(run, pushes, bench, aws, clock, known) -> None:
+    run(pushes.client("c", "prices:BTCUSDT"))
+    run(bench.market.write_prices({"BTCUSDT": "5"}, clock()))
+    run(pushes.announce())
+    aws.hooks.append(Refuse(POST, times=2))
+    run(pushes.push_all())
+    (update,) = of_type(pushes.heard("c"), "update")
+    assert (update["price"], update["sequence"]) == (5, 3)
+
+
+def test_what_follows_a_failed_update_waits_for_it(run, pushes, bench, fleet, aws) -> None:
+    task_id = run(submit_collection(bench, BODY, "me", "r"))
+    run(pushes.client("c", f"task:{task_id}"))
+    run(fleet.settle())
+    run(pushes.announce())
+    aws.hooks.append(Refuse("dynamodb.UpdateItem"))
+    run(pushes.push_all())
+    updates = of_type(pushes.heard("c"), "update")
+    assert [update["task"]["status"] for update in updates] == ["pending", "running", "completed"]
+
+
+def test_one_streams_failure_is_not_anothers(run, pushes, bench, aws, clock, known) -> None:
+    run(pushes.client("c", "prices:BTCUSDT", "prices:ETHUSDT"))
+    run(bench.market.write_prices({"BTCUSDT": "1", "ETHUSDT": "2"}, clock()))
+    run(pushes.announce())
+    aws.hooks.append(Refuse(POST))
+    run(pushes.push())
+    assert len(of_type(pushes.heard("c"), "update")) == 1
+    assert len(aws.sqs.bodies(bench.settings.push_queue_url)) == 1
+
+
+def test_what_a_failed_update_had_taken_in_comes_again_with_it(
+    run, pushes, bench, aws, known
+) -> None:
+    run(pushes.client("c", "candles:BTCUSDT:1m"))
+    for start in (0, 60_000, 120_000):
+        run(bench.market.extend_coverage("BTCUSDT", [("1m", start, start + 60_000, start, [])]))
+        run(pushes.announce())
+    aws.hooks.append(Refuse(POST))
+    run(pushes.push_all())
+    (update,) = of_type(pushes.heard("c"), "update")
+    assert update["covered"] == {
+        "start": "1970-01-01T00:00:00.000Z",
+        "end": "1970-01-01T00:03:00.000Z",
+    }
+
+
+class Broken(Hook):
+    """What is stored of candles cannot be read by our code."""
+
+    async def before(self, called: Called) -> None:
+        if called.service == "s3":
+            raise ValueError("a bug")
+
+
+def test_what_breaks_our_code_in_one_stream_is_not_pushed_again_in_another(
+    run, pushes, bench, aws, clock, known, capsys
+) -> None:
+    run(pushes.client("c", "prices:BTCUSDT", "candles:BTCUSDT:1d"))
+    run(bench.market.write_prices({"BTCUSDT": "1"}, clock()))
+    run(bench.market.extend_coverage("BTCUSDT", [("1d", 0, 86_400_000, 0, [])]))
+    aws.hooks.append(Broken())
+    run(pushes.announce())
+    run(pushes.push())
+    assert [update["topic"] for update in of_type(pushes.heard("c"), "update")] == [
+        "prices:BTCUSDT"
+    ]
+    (left,) = aws.sqs.bodies(bench.settings.push_queue_url)
+    assert "candles:BTCUSDT:1d" in left
+    assert "push_crashed" in capsys.readouterr().err
+
+
+def test_a_message_that_is_no_update_is_dropped(run, pushes, bench, aws, capsys) -> None:
+    entry = {"Id": "0", "MessageGroupId": "g", "MessageDeduplicationId": "d"}
+    for at, body in enumerate(["no update", '{"stream": "no topic"}']):
+        ids = {"MessageDeduplicationId": str(at), "MessageBody": body}
+        aws.sqs.apply(
+            "SendMessageBatch",
+            {"QueueUrl": bench.settings.push_queue_url, "Entries": [{**entry, **ids}]},
+        )
+    run(pushes.push())
+    assert aws.sqs.bodies(bench.settings.push_queue_url) == []
+    assert capsys.readouterr().err.count("update_dropped") == 2
+
+
+def test_what_was_pushed_is_measured(run, pushes, bench, clock, known, capsys) -> None:
+    metrics.flush()
+    capsys.readouterr()
+    run(pushes.client("c", "prices:BTCUSDT"))
+    run(bench.market.write_prices({"BTCUSDT": "5"}, clock()))
+    run(pushes.announce())
+    clock.advance(1500)
+    run(pushes.push_all())
+    metrics.flush()
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    told = {name: line[name] for line in lines for name in line if "Push" in name or "Sent" in name}
+    assert told["UpdatesPushed"] == 1
+    assert told["MessagesSent"] == 1
+    assert told["PushDelay"] == 1500
+
+
+# --- whatever happens at the same time ----------------------------------------------------------
+
+
+class Jitter(Hook):
+    """Every call takes its time before and after it is applied, as a seed has it."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+
+    async def before(self, called: Called) -> None:
+        await self._wait()
+
+    async def after(self, called: Called) -> None:
+        await self._wait()
+
+    async def _wait(self) -> None:
+        await asyncio.sleep(self._random.choice((0, 0, 0.001, 0.005, 0.1)))
+
+
+AT_PUSHING: ContextVar[bool] = ContextVar("at_pushing", default=False)
+
+
+class Killed(Hook):
+    """A push dies at some of its calls, with what it held hidden until its time is over."""
+
+    def __init__(self, seed: int, times: int) -> None:
+        self._random = random.Random(seed)
+        self.left = times
+
+    async def after(self, called: Called) -> None:
+        if AT_PUSHING.get() and self.left and self._random.random() < 0.05:
+            self.left -= 1
+            raise Crash(called.name)
+
+
+@pytest.mark.parametrize("first", range(0, 120, 10))
+def test_no_listener_misses_anything_whatever_happens_meanwhile(first: int) -> None:
+    for seed in range(first, first + 10):
+        _play(seed)
+
+
+def _play(seed: int) -> None:
+    """A task runs, two pushers work, clients come at any moment; all are right in the end."""
+    from chalicelib import wiring
+    from tests.doubles.aws import Aws
+    from tests.doubles.exchange import Exchange
+
+    clock, chance = Clock(), random.Random(seed)
+    chosen = doubled_settings()
+    aws = Aws.for_settings(clock, chosen)
+    bench = wiring.bench_over(aws, chosen, clock, Exchange(clock))  # type: ignore[arg-type]
+    pushes, fleet = Pushes(aws, bench), Fleet(aws, bench)
+    kills = 2 * (seed % 2)
+    killed = Killed(seed, kills)
+    loop = SimulatedLoop(clock)
+
+    async def play() -> None:
+        symbols = {"BTCUSDT": "TRADING", "ETHUSDT": "TRADING"}
+        await bench.market.write_catalogue(symbols, 6000, clock())
+        task_id = await submit_collection(bench, BODY, "me", "r")
+        topic = f"task:{task_id}"
+        aws.hooks += [Jitter(seed), killed]
+        over = False
+
+        async def work() -> None:
+            while (await bench.tasks.read(task_id, clock()))["state"] not in TERMINAL:
+                await fleet.plan()
+                await fleet.collect(1)
+                await asyncio.sleep(chance.choice((0, 0.01, 0.2)))
+
+        async def price() -> None:
+            for _ in range(25):
+                await bench.market.write_prices({"BTCUSDT": str(clock())}, clock())
+                await asyncio.sleep(chance.choice((0.03, 0.11, 0.25)))
+
+        async def stream() -> None:
+            while not over:
+                await pushes.announce()
+                await asyncio.sleep(chance.choice((0, 0.01)))
+
+        async def push() -> None:
+            AT_PUSHING.set(True)
+            url = chosen.push_queue_url
+            while not over or aws.sqs.bodies(url):
+                with suppress(Crash):
+                    await pushes.push(chance.randint(1, 10))
+                await asyncio.sleep(chance.choice((0.005, 0.1)))
+
+        async def come(name: str) -> None:
+            await asyncio.sleep(chance.uniform(0, 2))
+            await pushes.client(name, topic, "prices:BTCUSDT")
+            await asyncio.sleep(chance.uniform(0, 0.6))
+            await pushes.say(name, "snapshot", "prices:BTCUSDT")
+
+        background = [asyncio.ensure_future(one) for one in (stream(), push())]
+        await asyncio.gather(work(), price(), *(come(f"client-{at}") for at in range(CLIENTS)))
+        over = True
+        await asyncio.gather(*background)
+        await pushes.announce()
+        await pushes.push_all()
+        final = await bench.tasks.read(task_id, clock())
+        stored = await bench.market.read_prices()
+        assert final
+        assert stored
+        for at in range(CLIENTS):
+            for name, right in (
+                (topic, final["state"]),
+                ("prices:BTCUSDT", float(stored["prices"]["BTCUSDT"])),
+            ):
+                listener = Listener(name)
+                for message in pushes.heard(f"client-{at}"):
+                    listener.hear(message)
+                last = listener.told[-1]
+                shown = last["task"]["status"] if name == topic else last["price"]
+                assert shown == right, (seed, at, name)
+                # A push that died may have numbered an update without sending it: that is seen.
+                assert len(listener.holes) <= kills - killed.left, (seed, listener.holes)
+        _check_that_snapshots_hold_what_their_number_says(aws)
+
+    loop.run_until_complete(play())
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+
+
+def _check_that_snapshots_hold_what_their_number_says(aws) -> None:
+    messages = [json.loads(text) for _, text in aws.sockets.sent]
+    prices = [message for message in messages if message.get("topic") == "prices:BTCUSDT"]
+    for snapshot in of_type(prices, "snapshot"):
+        for update in of_type(prices, "update"):
+            if update["sequence"] <= snapshot["sequence"]:
+                assert update["price"] <= snapshot["price"]

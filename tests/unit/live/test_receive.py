@@ -1,0 +1,326 @@
+"""WebSocket clients: what they send is answered, whatever it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chalicelib.core.errors import CallFailed, TicketRefused
+from chalicelib.live.connections import LIFE_SECONDS, MOST_MESSAGES, MOST_TOPICS, RATE_SECONDS
+from chalicelib.live.receive import MOST_BYTES, connect, disconnect, receive
+from chalicelib.live.tickets import issue_ticket
+from chalicelib.tasks.submit import submit_collection
+from tests.doubles.faults import Refuse
+
+BODY = {"symbols": ["BTCUSDT"], "timeframes": ["1d"]}
+
+
+@pytest.fixture
+def known(run, desk, clock):
+    """A catalogue, and prices of it."""
+    run(desk.market.write_catalogue({"BTCUSDT": "TRADING", "ETHUSDT": "TRADING"}, 6000, clock()))
+    run(desk.market.write_prices({"BTCUSDT": "62000.5"}, clock()))
+
+
+@pytest.fixture
+def say(run, bench, aws):
+    """Send one message as the connection `me`; gives what it was answered."""
+
+    def say(message, who="me"):
+        aws.sockets.sent.clear()
+        body = message if isinstance(message, str) else json.dumps(message)
+        run(receive(bench, bench.candles, who, body))
+        return [json.loads(text) for to, text in aws.sockets.sent if to == who]
+
+    run(connect(bench, "me"))
+    return say
+
+
+def subscribe(*topics):
+    return {"action": "subscribe", "topics": list(topics)}
+
+
+def topics_of(aws, settings) -> set[str]:
+    """The streams that rows of the table connect anybody with."""
+    rows = [(row["pk"]["S"], row["sk"]["S"]) for row in aws.items(settings.connections_table)]
+    return {pk[6:] for pk, sk in rows if pk.startswith("TOPIC#") and sk.startswith("CONN#")}
+
+
+def test_a_ping_is_answered(say) -> None:
+    assert say({"action": "ping"}) == [{"type": "pong"}]
+
+
+def test_a_subscription_is_confirmed_with_a_snapshot_of_every_topic(
+    run, desk, say, clock, known
+) -> None:
+    task_id = run(submit_collection(desk, BODY, "me", "r"))
+    topic = f"task:{task_id}"
+    wanted = (topic, "tasks", topic, "prices:BTCUSDT", "prices:ETHUSDT", "candles:BTCUSDT:1m")
+    confirmed, *snapshots = say(subscribe(*wanted))
+    assert confirmed == {"type": "subscribed", "topics": list(dict.fromkeys(wanted))}
+    assert [told["topic"] for told in snapshots] == confirmed["topics"]
+    assert {(told["type"], told["sequence"]) for told in snapshots} == {("snapshot", 0)}
+    task, tasks, price, none, candles = snapshots
+    assert task["task"]["status"] == "pending"
+    assert [one["task_id"] for one in tasks["tasks"]] == [task_id]
+    assert tasks["count"] == 1
+    assert (price["price"], none["price"], candles["candle"]) == (62000.5, None, None)
+    for topic in confirmed["topics"]:
+        assert run(desk.connections.subscribers(topic, clock())) == ["me"]
+
+
+def test_the_snapshot_of_candles_is_the_newest_one_stored(run, desk, say, fleet, known) -> None:
+    run(submit_collection(desk, BODY, "me", "r"))
+    run(fleet.settle())
+    _, snapshot = say(subscribe("candles:BTCUSDT:1d"))
+    candle = snapshot["candle"]
+    assert candle["open_time"] == "2026-03-03T00:00:00.000Z"
+    assert candle["close_time"] == "2026-03-03T23:59:59.999Z"
+    assert candle["low"] <= candle["open"] <= candle["high"]
+    assert set(candle) > {"close", "volume", "quote_volume", "trades", "taker_buy_volume"}
+
+
+def test_a_damaged_object_costs_the_snapshot_its_candle_and_nothing_else(
+    run, desk, say, fleet, known, aws
+) -> None:
+    run(submit_collection(desk, BODY, "me", "r"))
+    run(fleet.settle())
+    objects = aws.s3.buckets["candles"].objects
+    for key in objects:
+        objects[key] = b"not a Parquet file"
+    _, *snapshots = say({"action": "subscribe", "topics": ["candles:BTCUSDT:1d", "prices:BTCUSDT"]})
+    assert snapshots[0]["candle"] is None
+    assert snapshots[1]["price"] == 62000.5
+
+
+def test_a_snapshot_can_be_asked_for_again(run, desk, say, known, clock) -> None:
+    say(subscribe("prices:BTCUSDT"))
+    run(desk.connections.next_sequence("prices:BTCUSDT", clock()))
+    (again,) = say({"action": "snapshot", "topics": ["prices:BTCUSDT"]})
+    assert (again["type"], again["sequence"], again["price"]) == ("snapshot", 1, 62000.5)
+
+
+def test_an_unsubscribed_topic_is_no_longer_heard(run, desk, say, clock, aws, settings) -> None:
+    say(subscribe("tasks"))
+    assert say({"action": "unsubscribe", "topics": ["tasks"]})[0]["type"] == "unsubscribed"
+    assert run(desk.connections.subscribers("tasks", clock())) == []
+    assert say({"action": "unsubscribe", "topics": ["tasks"]})[0]["type"] == "unsubscribed"
+
+
+@pytest.mark.parametrize(
+    ("topic", "reason"),
+    [
+        ("task:unknown", "TASK_NOT_FOUND"),
+        ("prices:NOPE", "UNKNOWN_SYMBOL"),
+        ("prices:btcusdt", "UNKNOWN_SYMBOL"),
+        ("candles:NOPE:1m", "UNKNOWN_SYMBOL"),
+        ("candles:BTCUSDT:7m", "UNKNOWN_TOPIC"),
+        ("weather:BTCUSDT", "UNKNOWN_TOPIC"),
+    ],
+)
+def test_where_one_topic_is_unknown_nothing_is_subscribed(
+    say, known, aws, settings, topic, reason
+) -> None:
+    (answer,) = say(subscribe("tasks", topic))
+    assert (answer["type"], answer["reason"]) == ("error", reason)
+    assert topics_of(aws, settings) == set()
+
+
+def test_a_symbol_in_the_wrong_case_is_told_the_right_one(say, known) -> None:
+    assert "did you mean BTCUSDT?" in say(subscribe("prices:btcusdt"))[0]["detail"]
+
+
+def test_before_the_first_catalogue_a_client_is_told_what_to_do(say) -> None:
+    (answer,) = say(subscribe("prices:BTCUSDT"))
+    assert answer["reason"] == "NO_SYMBOLS_YET"
+
+
+def test_a_connection_holds_only_so_many_topics(run, desk, say, aws, settings) -> None:
+    many = [f"task:{number}" for number in range(MOST_TOPICS)]
+    run(desk.connections.change_topics("me", lambda held: held | set(many)))
+    (answer,) = say(subscribe("tasks"))
+    assert answer["reason"] == "TOO_MANY_TOPICS"
+    assert topics_of(aws, settings) == set()
+    assert say(subscribe(*many, "tasks"))[0]["reason"] == "TOO_MANY_TOPICS"
+
+
+def test_a_message_above_the_limit_is_refused_and_one_at_it_is_read(say) -> None:
+    long = json.dumps({"action": "ping", "x": "a" * (MOST_BYTES - 27)})
+    assert len(long) == MOST_BYTES
+    assert say(long) == [{"type": "pong"}]
+    assert say(long + " ")[0]["reason"] == "MESSAGE_TOO_LARGE"
+
+
+def test_who_sends_too_much_is_told_once_and_heard_again_later(say, clock) -> None:
+    clock.advance_to((clock() // (RATE_SECONDS * 1000) + 1) * RATE_SECONDS * 1000)
+    for _ in range(MOST_MESSAGES):
+        assert say({"action": "ping"}) == [{"type": "pong"}]
+    assert say({"action": "ping"})[0]["reason"] == "RATE_LIMITED"
+    assert say({"action": "ping"}) == []
+    clock.advance(RATE_SECONDS * 1000)
+    assert say({"action": "ping"}) == [{"type": "pong"}]
+
+
+def test_one_connections_flood_is_not_anothers(run, bench, say) -> None:
+    run(connect(bench, "other"))
+    for _ in range(2 * MOST_MESSAGES):
+        say({"action": "ping"})
+    assert say({"action": "ping"}, "other") == [{"type": "pong"}]
+
+
+def test_a_closed_connection_leaves_nothing_but_numbers(
+    run, desk, say, aws, settings, known
+) -> None:
+    say(subscribe("tasks", "prices:BTCUSDT"))
+    run(disconnect(desk, "me"))
+    rows = [(row["pk"]["S"], row["sk"]["S"]) for row in aws.items(settings.connections_table)]
+    assert not [row for row in rows if "CONN" in row[0] + row[1]]
+
+
+def test_a_connection_whose_end_was_never_told_ends_by_itself(
+    run, desk, say, clock, aws, settings
+) -> None:
+    say(subscribe("tasks"))
+    clock.advance(LIFE_SECONDS * 1000)
+    assert run(desk.connections.subscribers("tasks", clock())) == []
+    assert run(desk.connections.listened("tasks", clock())) == set()
+    assert say({"action": "ping"})[0]["reason"] == "CONNECTION_EXPIRED"
+    clock.advance(2 * LIFE_SECONDS * 1000)
+    aws.dynamodb.expire(settings.connections_table)
+    assert aws.items(settings.connections_table) == []
+
+
+def test_an_older_connection_does_not_shorten_what_a_younger_one_needs(
+    run, bench, say, clock
+) -> None:
+    clock.advance(LIFE_SECONDS * 500)
+    run(connect(bench, "young"))
+    say(subscribe("tasks"), "young")
+    say(subscribe("tasks"))
+    clock.advance(LIFE_SECONDS * 999)
+    assert run(bench.connections.listened("tasks", clock())) == {"tasks"}
+
+
+def test_a_backing_service_that_fails_is_told_to_the_client(say, aws, known) -> None:
+    aws.hooks.append(Refuse("dynamodb.BatchWriteItem"))
+    (answer,) = say(subscribe("prices:BTCUSDT"))
+    assert (answer["type"], answer["reason"]) == ("error", "BACKEND_UNAVAILABLE")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "no json",
+        "[]",
+        "7",
+        '{"action": "dance"}',
+        '{"action": ["ping"]}',
+        '{"action": "subscribe"}',
+        '{"action": "subscribe", "topics": []}',
+        '{"action": "subscribe", "topics": "tasks"}',
+        '{"action": "subscribe", "topics": [7]}',
+        '{"action": "subscribe", "topics": [["tasks"]]}',
+        '{"action": "snapshot", "topics": ["prices"]}',
+        '{"action": "subscribe", "topics": ["task:' + "x" * 200 + '"]}',
+        '{"action": "subscribe", "topics": ["task:\\ud800"]}',
+        "[" * 10_000,
+    ],
+)
+def test_a_message_that_makes_no_sense_is_answered_with_an_error(say, body) -> None:
+    (answer,) = say(body)
+    assert answer["type"] == "error"
+    assert answer["reason"]
+    assert answer["detail"]
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.one_of(
+        st.text(),
+        st.dictionaries(
+            st.sampled_from(["action", "topics", "x"]),
+            st.sampled_from(["ping", "subscribe", "unsubscribe", "snapshot"])
+            | st.lists(st.sampled_from(["tasks", "task:", "task:a", "x", "prices:A"]), max_size=3)
+            | st.integers(),
+        ).map(json.dumps),
+    )
+)
+def test_every_message_is_answered(say, clock, body: str) -> None:
+    clock.advance(RATE_SECONDS * 1000 // MOST_MESSAGES)
+    assert len(say(body)) >= 1
+
+
+# --- tickets ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def guarded(bench):
+    """A desk with authentication on."""
+    return dataclasses.replace(
+        bench, settings=dataclasses.replace(bench.settings, authentication="iam")
+    )
+
+
+def test_a_ticket_opens_one_connection_for_its_owner(run, guarded, clock) -> None:
+    issued = run(issue_ticket(guarded, "arn:me"))
+    assert issued["url"] == "wss://sockets.test"
+    run(connect(guarded, "first", issued["ticket"]))
+    assert run(guarded.connections.count_message("first", clock())).owner == "arn:me"
+    with pytest.raises(TicketRefused):
+        run(connect(guarded, "second", issued["ticket"]))
+
+
+def test_a_ticket_is_good_for_a_minute(run, guarded, clock) -> None:
+    ticket = run(issue_ticket(guarded, "arn:me"))["ticket"]
+    clock.advance(60_000)
+    with pytest.raises(TicketRefused):
+        run(connect(guarded, "late", ticket))
+
+
+@pytest.mark.parametrize("ticket", ["", "wrong", "x" * 5000, "\ud800"])
+def test_a_wrong_ticket_is_refused_even_where_none_is_needed(run, desk, guarded, ticket) -> None:
+    for either in (desk, guarded):
+        with pytest.raises(TicketRefused):
+            run(connect(either, "c", ticket))
+
+
+def test_where_a_ticket_is_needed_none_is_refused(run, guarded) -> None:
+    with pytest.raises(TicketRefused):
+        run(connect(guarded, "c", None))
+
+
+def test_a_ticket_is_stored_as_its_hash_only(run, desk, aws, settings) -> None:
+    ticket = run(issue_ticket(desk, "me"))["ticket"]
+    assert ticket not in str(aws.items(settings.connections_table))
+
+
+def test_a_ticket_that_cannot_be_looked_up_refuses_nobody_and_lets_nobody_in(
+    run, desk, aws
+) -> None:
+    ticket = run(issue_ticket(desk, "me"))["ticket"]
+    aws.hooks.append(Refuse("dynamodb.DeleteItem"))
+    with pytest.raises(CallFailed):
+        run(connect(desk, "c", ticket))
+    run(connect(desk, "c", ticket))
+
+
+def test_with_owners_others_tasks_are_unknown_and_not_listed(run, guarded, aws, known) -> None:
+    mine = run(submit_collection(guarded, BODY, "arn:me", "r"))
+    yours = run(submit_collection(guarded, BODY, "arn:you", "r"))
+    run(connect(guarded, "c", run(issue_ticket(guarded, "arn:me"))["ticket"]))
+
+    def say(topic):
+        aws.sockets.sent.clear()
+        run(receive(guarded, guarded.candles, "c", json.dumps(subscribe(topic))))
+        return [json.loads(text) for _, text in aws.sockets.sent]
+
+    assert say(f"task:{yours}")[0]["reason"] == "TASK_NOT_FOUND"
+    assert say(f"task:{mine}")[1]["task"]["task_id"] == mine
+    assert [one["task_id"] for one in say("tasks")[1]["tasks"]] == [mine]

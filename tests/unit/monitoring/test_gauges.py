@@ -1,0 +1,209 @@
+"""What is measured of the whole, of tasks' ends, and of what is too rare to wait for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import pytest
+
+from chalicelib.aws.stream import change_of
+from chalicelib.collecting.sweep import sweep
+from chalicelib.core import metrics
+from chalicelib.events.publish import publish
+from chalicelib.events.record import record_task_changes
+from chalicelib.exchange.budget import Budget
+from chalicelib.functions.batches import collect_batch, deliver_batch, plan_batch
+from chalicelib.live.announce import announce
+from chalicelib.monitoring.gauges import measure_changes, measure_state, measure_stream
+from chalicelib.tasks.cancel import cancel_task
+from chalicelib.tasks.retry import retry_task
+from chalicelib.tasks.submit import submit_collection
+from chalicelib.webhooks.webhook import Answer
+from local.emf import data_of
+from tests.doubles.faults import Refuse
+from tests.doubles.senders import Sender
+
+BODY = {"symbols": ["BTCUSDT"], "timeframes": ["1h", "1d"]}
+
+
+@pytest.fixture
+def told(monkeypatch, capsys):
+    """(metric, value of its own dimension or "") -> the values measured since the last time."""
+    monkeypatch.setenv("STACK", "s")
+    monkeypatch.setenv("FUNCTION", "f")
+    metrics.flush()
+    capsys.readouterr()
+
+    def told():
+        metrics.flush()
+        found = defaultdict(list)
+        for line in capsys.readouterr().err.splitlines():
+            for datum in data_of(line):
+                own = [value for name, value in datum.dimensions if name != "Stack"]
+                if own or not metrics.METRICS[datum.name].dimensions:
+                    found[datum.name, *own] += datum.values
+        return found
+
+    yield told
+    metrics.flush()
+
+
+@pytest.fixture
+def changes(aws, settings):
+    return lambda: [
+        change_of(record) for record in aws.stream_event(settings.tasks_table)["Records"]
+    ]
+
+
+def test_the_state_of_an_idle_collector_is_measured_too(run, desk, told) -> None:
+    run(measure_state(desk))
+    found = told()
+    assert found["SweepsDone",] == [1]
+    for gauge in ("BreakerOpen", "ExchangeWeightUsed", "TasksActive", "OldestTaskSeconds"):
+        assert found[gauge,] == [0]
+    assert found["QueueDepth", "work"] == [0]
+
+
+def test_queues_brakes_and_active_tasks_are_measured(run, desk, clock, told) -> None:
+    run(submit_collection(desk, BODY, "me", "r"))
+    clock.advance(9_000)
+    run(submit_collection(desk, BODY, "me", "r"))
+    run(desk.market.take_weight(60, 4800, clock()))
+    run(desk.market.pause(clock() + 60_000, "429"))
+    clock.advance(1_000)
+    told()
+    run(measure_state(desk))
+    found = told()
+    assert found["QueueDepth", "plan"] == [2]
+    assert (found["TasksActive",], found["OldestTaskSeconds",]) == ([2], [10])
+    assert (found["ExchangeWeightUsed",], found["BreakerOpen",]) == ([60], [1])
+
+
+def test_weight_of_a_minute_that_is_over_is_not_used_weight(run, desk, clock, told) -> None:
+    run(desk.market.take_weight(60, 4800, clock()))
+    clock.advance(60_000)
+    run(measure_state(desk))
+    assert told()["ExchangeWeightUsed",] == [0]
+
+
+def test_a_pause_is_counted_when_it_begins_and_not_when_a_longer_one_stands(
+    run, desk, clock, told
+) -> None:
+    for seconds in (60, 30, 90):
+        run(desk.market.pause(clock() + seconds * 1000, "429"))
+    assert told()["BreakerOpened",] == [2]
+
+
+def test_tasks_are_measured_when_they_start_and_end(
+    run, desk, fleet, exchange, clock, changes, told
+) -> None:
+    run(submit_collection(desk, BODY, "me", "r"))
+    run(fleet.settle())
+    cancelled = run(submit_collection(desk, BODY, "me", "r"))
+    run(cancel_task(desk, cancelled))
+    told()
+    measure_changes(changes())
+    found = told()
+    assert found["TasksStarted",] == [1]
+    assert found["TasksEnded", "completed"] == [1]
+    assert found["TasksEnded", "cancelled"] == [1]
+    [seconds] = found["TaskSeconds",]  # the cancelled one never started
+    assert seconds >= 0
+
+
+def test_a_retry_is_measured_as_another_start_and_end(
+    run, desk, fleet, exchange, changes, told
+) -> None:
+    task_id = run(submit_collection(desk, {**BODY, "symbols": ["NOPEUSDT"]}, "me", "r"))
+    run(fleet.settle())
+    run(retry_task(desk, task_id))
+    run(fleet.settle())
+    told()
+    measure_changes(changes())
+    found = told()
+    assert (found["TasksStarted",], found["TasksEnded", "failed"]) == ([2], [2])
+
+
+def test_a_streams_lag_is_the_age_of_its_newest_record(told) -> None:
+    records = [{"dynamodb": {"ApproximateCreationDateTime": at}} for at in (100.0, 103.5)]
+    measure_stream(records, 104_000)
+    measure_stream([], 104_000)
+    measure_stream([{"dynamodb": {}}], 104_000)
+    assert told()["StreamLag", "f"] == [500]
+
+
+def test_units_candles_and_deliveries_of_a_batch_are_measured(
+    run, bench, aws, settings, exchange, told
+) -> None:
+    body = {"symbols": ["BTCUSDT", "NOPEUSDT"], "timeframes": ["1h", "1d"]}
+    run(submit_collection(bench, body, "me", "r"))
+    run(plan_batch(bench, event(aws, settings.plan_queue_url)))
+    told()
+    batch = event(aws, settings.work_queue_url)
+    batch["Records"][0]["attributes"]["ApproximateReceiveCount"] = "2"
+    run(collect_batch(bench, Budget(bench), batch, lambda: 60_000))
+    found = told()
+    assert found["UnitsSucceeded", "1h"] == found["UnitsSucceeded", "1d"] == [1]
+    assert found["UnitsFailed", "INVALID_SYMBOL"] == [2]
+    assert found["CandlesStored", "1h"] == [1000]
+    assert found["Retries", "f"] == [1]
+    assert found["CandleLag", "1h"][0] >= 0
+    assert len(found["QueueWait", "other"]) == 1  # the double's records have no ARN
+
+
+def event(aws, url: str) -> dict[str, list[dict[str, object]]]:
+    return {"Records": aws.sqs.receive(url, 10)}
+
+
+def test_a_message_that_comes_back_is_counted_as_failed(run, bench, told) -> None:
+    record = {"messageId": "m", "body": "no message", "attributes": {}}
+    run(plan_batch(bench, {"Records": [record]}))
+    found = told()
+    assert found["MessagesFailed", "f"] == found["ErrorsLogged", "f"] == [1]
+
+
+def test_what_sweep_does_again_is_counted_by_what_it_was(run, desk, aws, settings, clock, told):
+    run(submit_collection(desk, BODY, "me", "r"))
+    aws.sqs.queues[settings.plan_queue_url].messages.clear()
+    clock.advance(90_000)
+    run(sweep(desk))
+    assert told()["SweepRepairs", "plan"] == [1]
+
+
+# --- too rare for a run of the whole ------------------------------------------------------------
+
+
+def test_a_record_that_breaks_our_code_is_counted(run, desk, told) -> None:
+    run(record_task_changes(desk, [{"dynamodb": {}}]))
+    assert told()["StreamRecordsFailed", "tasks"] == [1]
+
+
+def test_updates_that_cannot_be_queued_are_counted(run, desk, aws, clock, changes, told) -> None:
+    run(submit_collection(desk, BODY, "me", "r"))
+    run(desk.connections.enlist("c", ["tasks"], clock()))
+    aws.hooks.append(Refuse("sqs.SendMessageBatch", 9))
+    run(announce(desk, changes()))
+    assert sum(told()["UpdatesNotAnnounced",]) >= 1
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(200, "delivered"), (503, "retried"), (404, "failed")]
+)
+def test_webhooks_are_counted_by_what_became_of_them(
+    run, desk, aws, settings, told, status: int, outcome: str
+) -> None:
+    hook = {"url": "https://hooks.acme.com/in", "secret": "a-secret-of-thirty-two-letters-!"}
+    task_id = run(submit_collection(desk, {**BODY, "webhook": hook}, "me", "r"))
+    happened = {
+        "id": f"task:{task_id}:4",
+        "subject": f"task:{task_id}",
+        "seq": 4,
+        "action": "task.completed",
+        "at": "2026-03-04T05:06:07.000Z",
+        "by": "system",
+        "detail": "",
+    }
+    run(publish(desk, [happened]))
+    told()
+    run(deliver_batch(desk, Sender(Answer(status)), event(aws, settings.webhook_queue_url)))
+    assert told()["WebhookDeliveries", outcome] == [1]

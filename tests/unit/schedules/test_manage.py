@@ -1,0 +1,976 @@
+"""Schedules on the simulated AWS: one firing, one task; whatever breaks off is made good."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from chalicelib.aws.wire import item_from_wire
+from chalicelib.core.errors import CallFailed, ConditionFailed, InvalidRequest, ScheduleNotFound
+from chalicelib.core.settings import Settings
+from chalicelib.core.timeframes import iso
+from chalicelib.events.record import record_task_changes
+from chalicelib.schedules import manage
+from chalicelib.schedules import watch as schedule_watch
+from chalicelib.schedules.firings import PATIENCE_MS, task_id_of
+from chalicelib.tasks.cancel import cancel_task
+from chalicelib.tasks.view import view_task
+from chalicelib.wiring import Bench, Desk
+from infra.package import ROOT
+from tests.doubles.aws import Aws, Called, Hook
+from tests.doubles.clock import Clock
+from tests.doubles.error_codes import Always
+from tests.doubles.faults import CrashAfter, LoseAnswer, Refuse
+from tests.doubles.fleet import Crash, Fleet
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+ID = "0b8f6c1e-0000-4000-8000-000000000001"
+OWNER = "me"
+HOURLY: dict[str, Any] = {
+    "name": "hourly",
+    "expression": "cron(0 * * * ? *)",
+    "request": {"symbols": ["BTCUSDT"], "timeframes": ["1h"]},
+}
+HOUR_MS, MINUTE_MS = 3_600_000, 60_000
+
+
+class Office:
+    """A desk with short words for what people, EventBridge and the clock do."""
+
+    def __init__(self, run: Run, desk: Desk, aws: Aws, clock: Clock) -> None:
+        self.run, self.desk, self.aws, self.clock = run, desk, aws, clock
+
+    def make(self, schedule_id: str = ID, **fields: Any) -> dict[str, Any]:
+        body = {**HOURLY, **fields}
+        made = manage.create_schedule(self.desk, body, OWNER, "request-1", schedule_id)
+        return self.run(made)
+
+    def change(self, **fields: Any) -> dict[str, Any]:
+        return self.run(manage.change_schedule(self.desk, fields, OWNER, "request-2", ID))
+
+    def view(self) -> dict[str, Any]:
+        return self.run(manage.view_schedule(self.desk, OWNER, ID))
+
+    def fire(self, at_ms: int) -> str:
+        event = self.aws.scheduler.firing(ID, str(iso(at_ms)))
+        return self.run(schedule_watch.receive_firing(self.desk, event, "firing"))
+
+    def fire_next(self) -> tuple[int, str]:
+        """The clock goes to the next run, and EventBridge fires; (its time, the task's id)."""
+        item = self.item()
+        self.clock.advance_to(item["next_run_at"])
+        return item["next_run_at"], self.fire(item["next_run_at"])
+
+    def watch(self) -> dict[str, int]:
+        return self.run(schedule_watch.watch_schedules(self.desk, "watch"))
+
+    def item(self, schedule_id: str = ID) -> dict[str, Any]:
+        return self.run(self.desk.schedules.read(OWNER, schedule_id))
+
+    def tasks(self) -> list[str]:
+        items = self.aws.items(self.desk.settings.tasks_table)
+        return [item["task_id"]["S"] for item in items if item["sk"]["S"] == "META"]
+
+    def trail(self) -> list[dict[str, Any]]:
+        """What the audit trail tells of the schedule, in order."""
+        records = self.aws.stream_event(self.desk.settings.tasks_table)["Records"]
+        self.run(record_task_changes(self.desk, records))
+        items = map(item_from_wire, self.aws.items(self.desk.settings.audit_table))
+        events = [item for item in items if str(item.get("action")).startswith("schedule.")]
+        return sorted(events, key=lambda event: (event["pk"], event["sk"]))
+
+    def actions(self) -> list[str]:
+        return [event["action"].removeprefix("schedule.") for event in self.trail()]
+
+
+@pytest.fixture
+def office(run: Run, desk: Desk, aws: Aws, clock: Clock) -> Office:
+    return Office(run, desk, aws, clock)
+
+
+# --- firing -------------------------------------------------------------------------------------
+
+
+def test_a_firing_makes_a_task_of_its_schedules_owner(
+    run: Run, office: Office, fleet: Fleet
+) -> None:
+    office.make()
+    at_ms, task_id = office.fire_next()
+    run(fleet.settle())
+    view = run(view_task(office.desk, task_id))
+    assert view["status"] == "completed"
+    assert view["schedule_id"] == ID
+    meta = run(office.desk.tasks.read(task_id, office.clock()))
+    assert (meta["owner"], meta["source"]) == (OWNER, "schedule")
+    last = office.view()["last_run"]
+    assert last == {
+        "at": iso(at_ms),
+        "by": "schedule",
+        "task_id": task_id,
+        "status": "completed",
+    }
+    assert office.view()["next_run_at"] == iso(at_ms + HOUR_MS)
+
+
+def test_a_firing_that_arrives_twice_makes_one_task(run: Run, office: Office, fleet: Fleet) -> None:
+    office.make()
+    at_ms, first = office.fire_next()
+    assert office.fire(at_ms) == first
+    run(fleet.settle())
+    assert office.fire(at_ms) == first
+    assert office.tasks() == [first]
+    assert office.view()["runs"] == {"started": 1, "skipped": 0, "missed": 0}
+
+
+def test_an_older_firing_that_arrives_late_makes_no_task(office: Office) -> None:
+    office.make()
+    late = office.item()["next_run_at"]
+    office.clock.advance_to(late + HOUR_MS)
+    newer = office.fire(late + HOUR_MS)
+    office.fire(late)
+    assert office.tasks() == [newer]
+    assert office.view()["runs"]["missed"] == 1
+
+
+def test_a_firing_without_a_time_stands_for_its_minute(office: Office) -> None:
+    office.make()
+    office.clock.advance_to(office.item()["next_run_at"] + 7_000)
+    event = json.loads(office.aws.scheduler.schedules[ID]["Target"]["Input"])
+    assert event["scheduled_at"].startswith("<aws.")
+    task_id = office.run(schedule_watch.receive_firing(office.desk, event, "firing"))
+    assert task_id == task_id_of(ID, office.clock() // MINUTE_MS * MINUTE_MS)
+    assert office.tasks() == [task_id]
+
+
+def test_a_disabled_or_deleted_schedules_firing_makes_no_task(run: Run, office: Office) -> None:
+    office.make()
+    event = office.aws.scheduler.firing(ID, "2026-03-04T06:00:00Z")
+    office.change(enabled=False)
+    run(schedule_watch.receive_firing(office.desk, event, "firing"))
+    run(manage.delete_schedule(office.desk, OWNER, "r", ID))
+    run(schedule_watch.receive_firing(office.desk, event, "firing"))
+    assert office.tasks() == []
+
+
+def test_a_rates_firings_a_little_off_its_time_are_runs_of_their_own(
+    run: Run, office: Office, fleet: Fleet
+) -> None:
+    office.make(expression="rate(5 minutes)")
+    started = office.clock()
+    for number in (1, 2, 3):
+        office.clock.advance_to(started + number * 300_000)
+        office.fire(started + number * 300_000 - 700 * number)
+        run(fleet.settle())
+    assert office.view()["runs"] == {"started": 3, "skipped": 0, "missed": 0}
+
+
+@pytest.mark.parametrize("number", range(1, 7))
+def test_a_firing_that_dies_after_any_call_makes_one_task(
+    office: Office, number: int, aws: Aws
+) -> None:
+    office.make()
+    at_ms = office.item()["next_run_at"]
+    office.clock.advance_to(at_ms)
+    dying = CrashAfter(number)
+    aws.hooks.append(dying)
+    before = len(aws.calls)
+    try:
+        office.fire(at_ms)
+        died = False
+    except Crash:
+        died = True
+    aws.hooks.remove(dying)
+    assert died is (number <= len(aws.calls) - before and dying.left == 0)
+    office.clock.advance(MINUTE_MS)
+    office.watch()
+    if number > 2:  # the decision was stored: the watch alone has to bring the task
+        assert office.tasks() == [task_id_of(ID, at_ms)]
+    assert office.fire(at_ms) == task_id_of(ID, at_ms)
+    assert office.tasks() == [task_id_of(ID, at_ms)]
+    assert office.view()["runs"]["started"] == 1
+    assert "starting" not in office.item()
+
+
+def test_a_run_that_was_decided_is_started_though_its_schedule_is_paused_then(
+    office: Office, aws: Aws
+) -> None:
+    office.make()
+    at_ms = office.item()["next_run_at"]
+    office.clock.advance_to(at_ms)
+    aws.hooks.append(CrashAfter(2))  # the schedule is read, and replaced
+    with pytest.raises(Crash):
+        office.fire(at_ms)
+    aws.hooks.clear()
+    assert office.tasks() == []
+    office.change(enabled=False)
+    office.watch()
+    assert office.tasks() == [task_id_of(ID, at_ms)]
+    assert office.watch()["seen"] == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["dynamodb.PutItem", "dynamodb.GetItem", "sqs.SendMessage", "dynamodb.PutItem#2"]
+)
+def test_a_firing_whose_answers_are_lost_makes_one_task_when_it_is_repeated(
+    office: Office, aws: Aws, name: str
+) -> None:
+    office.make()
+    at_ms = office.item()["next_run_at"]
+    office.clock.advance_to(at_ms)
+    operation, _, number = name.partition("#")
+    aws.hooks.append(LoseAnswer(operation, int(number or 1)))
+    with suppress(CallFailed):
+        office.fire(at_ms)
+    assert office.fire(at_ms) == task_id_of(ID, at_ms)
+    assert office.tasks() == [task_id_of(ID, at_ms)]
+    assert office.view()["runs"]["started"] == 1
+
+
+class BeforeEach(Hook):
+    """Before each write of a schedule, the same firing comes once more, from another container."""
+
+    def __init__(self, office: Office, at_ms: int) -> None:
+        self.office, self.at_ms, self.inside = office, at_ms, False
+
+    async def before(self, called: Called) -> None:
+        item = called.parameters.get("Item", {})
+        if self.inside or called.operation != "PutItem" or "synced_rev" not in item:
+            return
+        self.inside = True
+        event = self.office.aws.scheduler.firing(ID, str(iso(self.at_ms)))
+        await schedule_watch.receive_firing(self.office.desk, event, "other")
+        self.inside = False
+
+
+def test_two_containers_that_fire_at_once_make_one_task(office: Office, aws: Aws) -> None:
+    office.make()
+    at_ms = office.item()["next_run_at"]
+    office.clock.advance_to(at_ms)
+    aws.hooks.append(BeforeEach(office, at_ms))
+    assert office.fire(at_ms) == task_id_of(ID, at_ms)
+    aws.hooks.clear()
+    assert office.tasks() == [task_id_of(ID, at_ms)]
+    assert office.view()["runs"] == {"started": 1, "skipped": 0, "missed": 0}
+    assert office.actions() == ["created", "fired"]
+
+
+# --- overlap ------------------------------------------------------------------------------------
+
+
+def test_a_run_is_skipped_while_the_last_one_has_not_ended(
+    run: Run, office: Office, fleet: Fleet
+) -> None:
+    office.make()
+    _, first = office.fire_next()
+    second_at, _ = office.fire_next()
+    assert office.tasks() == [first]
+    assert office.view()["runs"]["skipped"] == 1
+    assert office.view()["last_skipped_at"] == iso(second_at)
+    run(fleet.settle())
+    _, third = office.fire_next()
+    assert office.tasks() == [first, third]
+    assert office.actions() == ["created", "fired", "skipped", "fired"]
+
+
+def test_a_queued_run_starts_when_the_last_one_has_ended_and_only_one_waits(
+    run: Run, office: Office, fleet: Fleet
+) -> None:
+    office.make(overlap="queue")
+    _, first = office.fire_next()
+    second_at, second = office.fire_next()
+    office.fire_next()  # one waits already
+    office.watch()
+    assert office.tasks() == [first]
+    assert office.view()["queued_for"] == iso(second_at)
+    run(fleet.settle())
+    office.watch()
+    assert office.tasks() == [first, second]
+    assert office.view()["queued_for"] is None
+    assert office.view()["runs"] == {"started": 2, "skipped": 1, "missed": 0}
+    assert office.actions() == ["created", "fired", "queued", "skipped", "fired"]
+
+
+def test_a_firing_starts_what_waits_and_waits_itself(
+    run: Run, office: Office, fleet: Fleet
+) -> None:
+    office.make(overlap="queue")
+    _, first = office.fire_next()
+    _, second = office.fire_next()
+    run(fleet.settle())
+    third_at, _ = office.fire_next()
+    assert office.tasks() == [first, second]
+    assert office.view()["queued_for"] == iso(third_at)
+    assert office.actions() == ["created", "fired", "queued", "fired", "queued"]
+
+
+def test_what_waits_is_dropped_by_a_pause(run: Run, office: Office, fleet: Fleet) -> None:
+    office.make(overlap="queue")
+    _, first = office.fire_next()
+    office.fire_next()
+    office.change(enabled=False)
+    run(fleet.settle())
+    office.watch()
+    office.change(enabled=True)
+    office.watch()
+    assert office.tasks() == [first]
+
+
+def test_a_run_by_hand_starts_at_once_and_later_firings_see_it(
+    run: Run, office: Office, fleet: Fleet
+) -> None:
+    office.make()
+    _, first = office.fire_next()
+    task_id = run(manage.run_now(office.desk, OWNER, "request-3", ID, "by-hand"))
+    assert run(manage.run_now(office.desk, OWNER, "request-3", ID, "by-hand")) == task_id
+    assert office.tasks() == [first, "by-hand"]
+    run(cancel_task(office.desk, first))
+    office.fire_next()  # the one by hand has not ended
+    assert office.view()["runs"] == {"started": 2, "skipped": 1, "missed": 0}
+    assert office.view()["last_run"]["by"] == OWNER
+    fired = [event for event in office.trail() if event["action"] == "schedule.fired"]
+    assert [event["by"] for event in fired] == ["schedule", OWNER]
+    assert [event.get("request_id") for event in fired] == [None, "request-3"]
+
+
+def test_a_disabled_schedule_can_be_run_by_hand(run: Run, office: Office) -> None:
+    office.make(enabled=False)
+    run(manage.run_now(office.desk, OWNER, "r", ID, "by-hand"))
+    assert office.tasks() == ["by-hand"]
+
+
+# --- missed runs --------------------------------------------------------------------------------
+
+
+def test_runs_that_never_came_are_made_up_for_once(run: Run, office: Office, fleet: Fleet) -> None:
+    office.make(catch_up=True)
+    first = office.item()["next_run_at"]
+    office.clock.advance_to(first + 3 * HOUR_MS + PATIENCE_MS - 1)
+    office.watch()
+    assert office.tasks() == [task_id_of(ID, first + 2 * HOUR_MS)]
+    assert office.view()["runs"] == {"started": 1, "skipped": 0, "missed": 3}
+    office.clock.advance(1)
+    run(fleet.settle())
+    office.watch()
+    office.watch()
+    assert office.view()["runs"] == {"started": 2, "skipped": 0, "missed": 4}
+    office.fire(first + 3 * HOUR_MS)  # EventBridge, late: it has been made up for
+    assert len(office.tasks()) == 2
+    assert office.actions() == ["created", "missed", "fired", "missed", "fired"]
+
+
+def test_without_catch_up_missed_runs_are_only_counted(office: Office) -> None:
+    office.make()
+    office.clock.advance(5 * HOUR_MS)
+    office.watch()
+    assert office.tasks() == []
+    assert office.view()["runs"]["missed"] == 5
+    assert office.actions() == ["created", "missed"]
+    _, task_id = office.fire_next()
+    assert office.tasks() == [task_id]
+
+
+@pytest.mark.parametrize("catch_up", [True, False])
+def test_a_pause_is_made_up_for_where_that_is_wanted(office: Office, catch_up: bool) -> None:
+    office.make(catch_up=catch_up)
+    office.change(enabled=False)
+    assert office.view()["next_run_at"] is None
+    office.clock.advance(7 * HOUR_MS)
+    office.watch()
+    assert office.tasks() == []
+    office.change(enabled=True)
+    office.watch()
+    assert len(office.tasks()) == int(catch_up)
+    assert office.view()["runs"]["missed"] == 7
+
+
+def test_a_year_of_missed_minutes_is_made_up_for_once(office: Office) -> None:
+    office.make(expression="cron(* * * * ? *)", catch_up=True)
+    office.clock.advance(365 * 24 * HOUR_MS)
+    office.watch()
+    office.watch()
+    assert len(office.tasks()) == 1
+    assert office.view()["runs"]["missed"] == 1000  # and more
+    assert office.view()["next_run_at"] == iso((office.clock() // MINUTE_MS + 1) * MINUTE_MS)
+
+
+def test_a_rate_that_was_told_anew_may_begin_anew_without_missing_runs(
+    run: Run, office: Office, fleet: Fleet
+) -> None:
+    office.make(expression="rate(10 minutes)", catch_up=True)
+    office.clock.advance(13 * MINUTE_MS)
+    office.watch()
+    run(fleet.settle())
+    told_again = office.clock()
+    for _ in range(10):
+        office.clock.advance(MINUTE_MS)
+        office.watch()
+    office.fire(told_again + 10 * MINUTE_MS + 2000)
+    assert office.view()["runs"] == {"started": 2, "skipped": 0, "missed": 1}
+
+
+@pytest.mark.parametrize("expression", ["cron(* * * * ? *)", "rate(1 minute)", "rate(3 minutes)"])
+def test_a_run_that_is_lost_between_two_that_come_is_counted(
+    office: Office, expression: str
+) -> None:
+    office.make(expression=expression, overlap="skip")
+    every_ms = 3 * MINUTE_MS if "3" in expression else MINUTE_MS
+    started = office.clock() // MINUTE_MS * MINUTE_MS if "cron" in expression else office.clock()
+    for number in range(2, 21, 2):
+        office.clock.advance_to(started + number * every_ms)
+        office.fire(office.clock())
+    runs = office.view()["runs"]
+    assert (runs["missed"], runs["started"] + runs["skipped"]) == (10, 10)
+
+
+@pytest.mark.parametrize("minutes", [1, 2])
+def test_an_outage_of_a_rate_is_counted_up_to_the_moment_it_begins_anew(
+    office: Office, minutes: int
+) -> None:
+    office.make(expression=f"rate({minutes} minute{'s' * (minutes > 1)})")
+    office.clock.advance(5000)  # the watch comes just after the runs were due
+    for _ in range(60):
+        office.clock.advance(MINUTE_MS)
+        office.watch()
+    assert office.view()["runs"] == {"started": 0, "skipped": 0, "missed": 60 // minutes}
+
+
+def test_a_firing_that_was_counted_as_missed_makes_no_task_when_it_comes_after_all(
+    office: Office,
+) -> None:
+    office.make(expression="rate(2 minutes)")
+    second_ms = office.clock() + 4 * MINUTE_MS
+    office.clock.advance_to(second_ms + 1)
+    office.watch()  # the first run is missed, so the rate begins anew, after the second
+    office.fire(second_ms)
+    assert office.tasks() == []
+    assert office.view()["runs"] == {"started": 0, "skipped": 0, "missed": 2}
+    assert office.view()["next_run_at"] == iso(second_ms + 1 + 2 * MINUTE_MS)
+
+
+def test_what_eventbridge_lost_is_told_again_when_a_run_is_missed(office: Office) -> None:
+    office.make()
+    office.aws.scheduler.schedules.clear()
+    office.clock.advance_to(office.item()["next_run_at"] + PATIENCE_MS)
+    office.watch()
+    assert set(office.aws.scheduler.schedules) == {ID}
+
+
+# --- EventBridge follows ------------------------------------------------------------------------
+
+
+def told(office: Office) -> dict[str, Any]:
+    """What EventBridge knows of the schedule."""
+    known = office.aws.scheduler.schedules[ID]
+    return {
+        "expression": known["ScheduleExpression"],
+        "timezone": known["ScheduleExpressionTimezone"],
+        "enabled": known["State"] == "ENABLED",
+    }
+
+
+def test_eventbridge_is_told_of_a_schedule_and_its_changes(office: Office) -> None:
+    view = office.make(timezone="Europe/Berlin")
+    assert view["in_sync"] is True
+    assert told(office) == {
+        "expression": HOURLY["expression"],
+        "timezone": "Europe/Berlin",
+        "enabled": True,
+    }
+    assert office.change(enabled=False, expression="rate(2 hours)")["in_sync"] is True
+    assert told(office) == {
+        "expression": "rate(2 hours)",
+        "timezone": "Europe/Berlin",
+        "enabled": False,
+    }
+    before = office.aws.counts["scheduler.UpdateSchedule"]
+    office.change(name="another")
+    assert office.aws.counts["scheduler.UpdateSchedule"] == before
+
+
+def test_eventbridge_counts_a_rate_from_the_run_that_people_are_told_of(
+    run: Run, office: Office, fleet: Fleet, aws: Aws
+) -> None:
+    """Without a start EventBridge would fire at once, whenever it is told."""
+
+    def first() -> str | None:
+        return iso(aws.scheduler.schedules[ID]["StartDate"] * 1000)
+
+    def told() -> str:
+        return str(office.view()["next_run_at"])[:19] + ".000Z"
+
+    office.make(expression="rate(1 day)")
+    assert first() == told() == iso((office.clock() + 24 * HOUR_MS) // 1000 * 1000)
+    office.clock.advance(5 * HOUR_MS)
+    office.change(enabled=False)
+    office.change(enabled=True)  # a pause moves no run
+    assert first() == told() == iso((office.clock() + 19 * HOUR_MS) // 1000 * 1000)
+    office.clock.advance(60 * HOUR_MS)  # two runs never came: told anew, counting from now
+    office.watch()
+    assert first() == told() == iso((office.clock() + 24 * HOUR_MS) // 1000 * 1000)
+    office.change(expression="cron(0 6 * * ? *)")
+    assert "StartDate" not in aws.scheduler.schedules[ID]
+
+
+def test_a_changed_expression_counts_from_now(office: Office) -> None:
+    office.make()
+    office.clock.advance(HOUR_MS)
+    view = office.change(expression="cron(30 * * * ? *)")
+    office.clock.advance(MINUTE_MS)
+    office.watch()
+    assert view["next_run_at"] == iso(office.item()["next_run_at"])
+    assert office.view()["runs"]["missed"] == 0
+
+
+def _converged(office: Office) -> None:
+    office.clock.advance(MINUTE_MS)
+    assert office.watch()["failed"] == 0
+    item = office.item()
+    if item is None:
+        assert ID not in office.aws.scheduler.schedules
+        return
+    assert item["rev"] == item["synced_rev"]
+    assert told(office) == {name: item[name] for name in ("expression", "timezone", "enabled")}
+
+
+@pytest.mark.parametrize("number", range(1, 6))
+@pytest.mark.parametrize("what", ["make", "change", "delete"])
+def test_whatever_dies_after_any_call_the_watch_makes_eventbridge_agree(
+    office: Office, aws: Aws, what: str, number: int
+) -> None:
+    if what != "make":
+        office.make()
+    work = {
+        "make": lambda: office.make(),
+        "change": lambda: office.change(enabled=False),
+        "delete": lambda: office.run(manage.delete_schedule(office.desk, OWNER, "r", ID)),
+    }[what]
+    dying = CrashAfter(number)
+    aws.hooks.append(dying)
+    try:
+        work()
+    except Crash:
+        dying.left = -1
+    aws.hooks.clear()
+    _converged(office)
+    work() if what == "make" else None  # its repetition, with the same key
+    _converged(office)
+
+
+@pytest.mark.parametrize("operation", ["CreateSchedule", "UpdateSchedule", "DeleteSchedule"])
+@pytest.mark.parametrize("fault", [Refuse, LoseAnswer])
+def test_a_failing_eventbridge_leaves_the_change_stored_and_is_told_a_minute_later(
+    office: Office, aws: Aws, operation: str, fault: type[Hook]
+) -> None:
+    if operation != "CreateSchedule":
+        office.make()
+    aws.hooks.append(fault(f"scheduler.{operation}"))  # type: ignore[call-arg]
+    if operation == "CreateSchedule":
+        assert office.make()["in_sync"] is False
+    elif operation == "UpdateSchedule":
+        assert office.change(enabled=False)["in_sync"] is False
+    else:
+        office.run(manage.delete_schedule(office.desk, OWNER, "r", ID))
+        with pytest.raises(ScheduleNotFound):
+            office.view()
+    _converged(office)
+
+
+def test_two_changes_that_race_leave_eventbridge_with_the_last(office: Office, aws: Aws) -> None:
+    office.make()
+
+    class Between(Hook):
+        done = False
+
+        async def before(self, called: Called) -> None:
+            if called.name == "scheduler.UpdateSchedule" and not self.done:
+                self.done = True
+                change = {"expression": "rate(3 hours)"}
+                await manage.change_schedule(office.desk, change, OWNER, "other", ID)
+
+    aws.hooks.append(Between())
+    office.change(enabled=False)
+    assert told(office)["expression"] == "rate(3 hours)"
+    assert told(office)["enabled"] is False
+    assert office.view()["in_sync"] is True
+
+
+def test_a_firing_of_an_outdated_schedule_has_eventbridge_told_again(office: Office) -> None:
+    office.make()
+    old = dict(office.aws.scheduler.schedules[ID])
+    office.change(expression="cron(30 * * * ? *)")
+    office.aws.scheduler.schedules[ID] = old  # what a writer that hung for long may leave
+    office.fire(office.clock() // HOUR_MS * HOUR_MS)  # decided before the change
+    assert office.view()["in_sync"] is False
+    assert office.tasks() == []
+    _converged(office)
+    office.aws.scheduler.schedules[ID] = old
+    office.clock.advance(HOUR_MS)
+    office.fire(office.clock() // HOUR_MS * HOUR_MS)
+    assert office.view()["in_sync"] is False
+    _converged(office)
+
+
+def test_what_eventbridge_refuses_for_good_is_shown_and_can_be_changed(office: Office) -> None:
+    office.aws.scheduler.refuse.add("cron(0 * * * ? *)")
+    view = office.make()
+    assert view["in_sync"] is False
+    assert "Invalid Schedule Expression" in view["sync_error"]
+    assert office.watch() == {"seen": 1, "failed": 0}
+    view = office.change(expression="rate(1 hour)")
+    assert (view["in_sync"], view["sync_error"]) == (True, None)
+
+
+def test_a_deleted_schedule_is_gone_everywhere_and_its_tasks_stay(
+    run: Run, office: Office, settings: Settings
+) -> None:
+    office.make(freshness={"max_lag_seconds": 60})
+    _, task_id = office.fire_next()
+    office.watch()
+    run(manage.delete_schedule(office.desk, OWNER, "request-9", ID))
+    with pytest.raises(ScheduleNotFound):
+        run(manage.delete_schedule(office.desk, OWNER, "request-9", ID))
+    assert office.aws.scheduler.schedules == {}
+    left = [item["pk"]["S"] for item in office.aws.items(settings.tasks_table)]
+    assert not any(pk.startswith("SCHEDULES#") for pk in left)
+    assert run(view_task(office.desk, task_id))["status"] == "pending"
+    deleted = office.trail()[-1]
+    assert (deleted["action"], deleted["by"]) == ("schedule.deleted", OWNER)
+    assert deleted["request_id"] == "request-9"
+
+
+# --- people -------------------------------------------------------------------------------------
+
+
+def test_a_repeated_creation_makes_one_schedule(run: Run, office: Office) -> None:
+    first = office.make()
+    office.clock.advance(1000)
+    assert office.make() == first
+    found, following = run(manage.list_schedules(office.desk, OWNER, 10, None))
+    assert [entry["schedule_id"] for entry in found] == [ID]
+    assert following is None
+
+
+def test_pages_list_every_schedule_of_the_owner_once(run: Run, office: Office, aws: Aws) -> None:
+    ids = [ID[:-1] + str(number) for number in range(7)]
+    for schedule_id in ids:
+        office.make(schedule_id)
+    run(manage.create_schedule(office.desk, HOURLY, "somebody", "r", ID[:-1] + "9"))
+    run(manage.delete_schedule(office.desk, OWNER, "r", ids.pop(3)))
+    aws.dynamodb.tables["tasks"].page_items = 2
+    seen: list[str] = []
+    after = None
+    while True:
+        found, after = run(manage.list_schedules(office.desk, OWNER, 2, after))
+        seen += [entry["schedule_id"] for entry in found]
+        if after is None:
+            break
+    assert seen == ids
+
+
+def test_schedules_are_in_no_list_of_tasks(run: Run, office: Office) -> None:
+    office.make()
+    desk = office.desk
+    page, _ = run(desk.tasks.page_of_owner(OWNER, desk.now_ms(), 10, None, None, None))
+    assert page == []
+    assert run(desk.tasks.active(desk.now_ms())) == []
+
+
+def test_somebody_elses_schedule_is_not_found(run: Run, office: Office) -> None:
+    office.make()
+    for work in (
+        manage.view_schedule(office.desk, "somebody", ID),
+        manage.run_now(office.desk, "somebody", "r", ID, "t"),
+        manage.delete_schedule(office.desk, "somebody", "r", ID),
+    ):
+        with pytest.raises(ScheduleNotFound):
+            run(work)
+
+
+def test_changes_are_audited_with_before_and_after_and_by_whom(office: Office) -> None:
+    office.make()
+    office.change(enabled=False)
+    office.change(enabled=True, expression="rate(2 hours)", name="every other")
+    office.change(name="every other")  # nothing changes
+    events = office.trail()
+    assert office.actions() == ["created", "disabled", "changed", "enabled"]
+    assert {(event["by"], event["request_id"]) for event in events[1:]} == {(OWNER, "request-2")}
+    changed = events[2]
+    parts = [json.loads(changed[side]) for side in ("before", "after")]
+    assert parts == [
+        {"name": "hourly", "expression": "cron(0 * * * ? *)"},
+        {"name": "every other", "expression": "rate(2 hours)"},
+    ]
+
+
+def test_a_change_of_many_symbols_is_audited_though_only_some_are_told(
+    run: Run, office: Office
+) -> None:
+    many = {f"S{number:04d}USDT": "TRADING" for number in range(300)}
+    run(office.desk.market.write_catalogue(many, 6000, office.clock()))
+    names = list(many)
+    office.make(request={"symbols": names[:200], "timeframes": ["1h"]})
+    office.change(request={"symbols": names[:199] + names[250:251], "timeframes": ["1h"]})
+    [_, changed] = office.trail()
+    assert changed["action"] == "schedule.changed"
+    assert json.loads(changed["after"])["request"]["symbols_count"] == 200
+
+
+def test_a_change_to_nothing_that_runs_is_refused(office: Office) -> None:
+    office.make()
+    with pytest.raises(InvalidRequest, match="no run is left"):
+        office.change(expression="cron(0 6 * * ? 2020)")
+
+
+def test_the_watch_goes_on_though_one_schedule_fails(
+    run: Run, bench: Bench, office: Office
+) -> None:
+    other = ID[:-1] + "2"
+    office.make(catch_up=True)
+    office.make(other, catch_up=True)
+    office.clock.advance(2 * HOUR_MS)
+    office.aws.hooks.append(Refuse("dynamodb.PutItem"))
+    assert office.watch() == {"seen": 2, "failed": 1}
+    office.watch()
+    assert len(office.tasks()) == 2
+
+
+def test_a_schedule_that_breaks_our_code_holds_up_no_other(
+    run: Run, office: Office, desk: Desk
+) -> None:
+    other = ID[:-1] + "2"
+    office.make(catch_up=True)
+    office.make(other, catch_up=True)
+    item = office.item()
+    run(desk.schedules.replace(item, {**item, "timezone": "Europe/Atlantis"}))
+    office.clock.advance(2 * HOUR_MS)
+    with pytest.raises(ValueError, match="no time zone"):
+        office.watch()
+    assert len(office.tasks()) == 1
+
+
+def test_a_schedules_webhook_is_that_of_its_tasks_and_its_secret_is_shown_to_no_one(
+    run: Run, office: Office, aws: Aws
+) -> None:
+    hook = {"url": "https://hooks.example.com/x?token=hidden", "secret": "s" * 32}
+    office.make(request={**HOURLY["request"], "webhook": hook})
+    office.change(name="another")
+    _, task_id = office.fire_next()
+    meta = run(office.desk.tasks.read(task_id, office.clock()))
+    assert meta["webhook_host"] == "hooks.example.com"
+    assert office.view()["request"]["webhook_host"] == "hooks.example.com"
+    streamed = [
+        record
+        for record in aws.stream_event("tasks")["Records"]
+        if record["dynamodb"]["Keys"]["sk"]["S"].startswith("SCHED#")
+    ]
+    for told in (office.view(), office.trail(), [office.item()], streamed):
+        assert "hidden" not in str(told)
+        assert "s" * 32 not in str(told)
+    assert run(manage.find_schedule(office.desk, OWNER, ID))["webhook_host"]
+    office.change(request=HOURLY["request"])
+    assert "webhook_host" not in office.view()["request"]
+    mine = [item for item in aws.items("tasks") if item["pk"]["S"].startswith("SCHEDULES#")]
+    assert mine
+    assert "s" * 32 not in str(mine)
+    run(manage.delete_schedule(office.desk, OWNER, "r", ID))
+    assert not [item for item in aws.items("tasks") if item["pk"]["S"].startswith("SCHEDULES#")]
+
+
+# --- a webhook's secret is stored and forgotten with its schedule ---------------------------------
+
+HOOK = {"url": "https://hooks.example.com/x", "secret": "s" * 32}
+OTHER_HOOK = {"url": "https://other.example.com/y", "secret": "t" * 32}
+HOOKED = {**HOURLY["request"], "webhook": HOOK}
+REHOOKED = {**HOURLY["request"], "webhook": OTHER_HOOK}
+SECRETS = {"hooks.example.com": "s" * 32, "other.example.com": "t" * 32}
+TRANSACTION = "dynamodb.TransactWriteItems"
+
+
+def kept(office: Office) -> tuple[list[str | None], list[str]]:
+    """(the webhook hosts that schedules show, the secrets that are stored)."""
+    items = [item_from_wire(item) for item in office.aws.items(office.desk.settings.tasks_table)]
+    mine = [item for item in items if item["pk"].startswith("SCHEDULES#")]
+    hosts = [item["webhook_host"] for item in mine if item["sk"].startswith("SCHED#")]
+    return hosts, [item["secret"] for item in mine if "secret" in item]
+
+
+class RefuseFrom(Hook):
+    """The `number`th call (from 1) and all later ones fail without being applied."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    async def before(self, called: Called) -> None:
+        self.left -= 1
+        if self.left <= 0:
+            raise CallFailed(called.service, called.operation, "InternalServerError", "refused")
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+@pytest.mark.parametrize("what", ["make", "give", "replace", "take away", "delete"])
+@pytest.mark.parametrize("fault", [CrashAfter, RefuseFrom])
+def test_whatever_dies_after_any_call_a_secret_is_stored_only_beside_the_schedule_that_shows_it(
+    office: Office, aws: Aws, what: str, number: int, fault: type[Hook]
+) -> None:
+    if what != "make":
+        office.make(request=HOURLY["request"] if what == "give" else HOOKED)
+    work = {
+        "make": lambda: office.make(request=HOOKED),
+        "give": lambda: office.change(request=HOOKED),
+        "replace": lambda: office.change(request=REHOOKED),
+        "take away": lambda: office.change(request=HOURLY["request"]),
+        "delete": lambda: office.run(manage.delete_schedule(office.desk, OWNER, "r", ID)),
+    }[what]
+    aws.hooks.append(fault(number))  # type: ignore[call-arg]
+    with suppress(Crash, CallFailed):
+        work()
+    aws.hooks.clear()
+    hosts, secrets = kept(office)
+    assert secrets == [SECRETS[host] for host in hosts if host]
+
+
+class Once(Hook):
+    """Before the first transaction, something else happens."""
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        self.work, self.done = work, False
+
+    async def before(self, called: Called) -> None:
+        if called.name == TRANSACTION and not self.done:
+            self.done = True
+            await self.work()
+
+
+def test_a_schedule_that_is_deleted_while_it_is_given_a_webhook_leaves_no_secret(
+    office: Office, aws: Aws
+) -> None:
+    office.make()
+    aws.hooks.append(Once(lambda: manage.delete_schedule(office.desk, OWNER, "r", ID)))
+    with pytest.raises(ScheduleNotFound):
+        office.change(request=HOOKED)
+    assert kept(office) == ([], [])
+
+
+def test_of_two_webhooks_given_at_once_the_last_stays_whole(office: Office, aws: Aws) -> None:
+    office.make()
+    first = {"request": HOOKED}
+    aws.hooks.append(Once(lambda: manage.change_schedule(office.desk, first, OWNER, "other", ID)))
+    office.change(request=REHOOKED)
+    assert kept(office) == (["other.example.com"], ["t" * 32])
+
+
+def test_a_creation_that_comes_again_keeps_the_webhook_of_the_first(office: Office) -> None:
+    first = office.make(request=HOOKED)
+    assert office.make(request=REHOOKED) == first
+    assert kept(office) == (["hooks.example.com"], ["s" * 32])
+
+
+def test_a_transaction_that_others_cancelled_is_reported_and_no_change_of_the_schedule(
+    office: Office, aws: Aws
+) -> None:
+    office.make()
+    cancelled = "TransactionCanceledException"
+    aws.hooks.append(Always(lambda called: called.name == TRANSACTION, cancelled))
+    with pytest.raises(CallFailed) as failed:
+        office.change(request=HOOKED)
+    aws.hooks.clear()
+    assert failed.value.code == cancelled
+    assert kept(office) == ([None], [])
+    office.change(request=HOOKED)
+    assert kept(office) == (["hooks.example.com"], ["s" * 32])
+
+
+def test_forgetting_a_schedule_spares_the_one_that_was_made_under_its_id_since(
+    run: Run, office: Office
+) -> None:
+    """As a watch does that hung while its schedule was forgotten."""
+    office.make(request=HOOKED)
+    office.aws.hooks.append(Refuse("scheduler.DeleteSchedule"))
+    run(manage.delete_schedule(office.desk, OWNER, "r", ID))
+    tombstone = office.item()
+    office.watch()
+    assert kept(office) == ([], [])
+    office.make(request=REHOOKED)
+    with pytest.raises(ConditionFailed):
+        run(office.desk.schedules.delete(tombstone))
+    assert kept(office) == (["other.example.com"], ["t" * 32])
+
+
+def test_the_webhook_that_a_schedule_has_already_changes_nothing(office: Office, aws: Aws) -> None:
+    office.make(request=HOOKED)
+    before = office.item()
+    office.clock.advance(MINUTE_MS)
+    office.change(request=HOOKED)
+    office.change(name=HOURLY["name"])
+    assert office.item() == before
+    assert office.actions() == ["created"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"secret": "u" * 32},
+        {"url": "https://hooks.example.com/elsewhere"},
+        {"events": ["task.failed"]},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_another_webhook_on_the_same_host_is_audited_without_its_secret_and_path(
+    office: Office, other: dict[str, Any]
+) -> None:
+    office.make(request=HOOKED)
+    office.clock.advance(MINUTE_MS)
+    view = office.change(request={**HOOKED, "webhook": {**HOOK, **other}})
+    assert view["updated_at"] == iso(office.clock())
+    [created, changed] = office.trail()
+    assert json.loads(created["after"])["webhook_rev"] == 1
+    assert (changed["action"], changed["by"]) == ("schedule.changed", OWNER)
+    assert changed["request_id"] == "request-2"
+    assert told_of(changed) == [{"webhook_rev": 1}, {"webhook_rev": 2}]
+
+
+def test_a_webhook_that_is_given_moved_or_taken_away_is_audited_with_its_hosts(
+    office: Office,
+) -> None:
+    office.make()
+    office.change(request=HOOKED)
+    office.change(request=REHOOKED)
+    office.change(request=HOURLY["request"])
+    hosts, revs = [], []
+    for event in office.trail()[1:]:
+        assert event["action"] == "schedule.changed"
+        before, after = told_of(event)
+        hosts.append((before["request"]["webhook_host"], after["request"]["webhook_host"]))
+        revs.append((before["webhook_rev"], after["webhook_rev"]))
+    first, second = SECRETS
+    assert hosts == [(None, first), (first, second), (second, None)]
+    assert revs == [(0, 1), (1, 2), (2, 3)]
+
+
+def test_a_schedule_that_was_stored_before_webhooks_were_counted_begins_at_none(
+    run: Run, office: Office
+) -> None:
+    office.make(request=HOOKED)
+    item = office.item()
+    del item["webhook_rev"]
+    run(office.desk.schedules.replace(item, item))
+    office.change(name="another")
+    assert told_of(office.trail()[-1]) == [{"name": "hourly"}, {"name": "another"}]
+    office.change(request=REHOOKED)
+    before, after = told_of(office.trail()[-1])
+    assert (before["webhook_rev"], after["webhook_rev"]) == (0, 1)
+
+
+def told_of(event: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was before and what after a change, each as the event's schema says."""
+    [schema] = (ROOT / "docs" / "events").glob(f"{event['action']}.v*.schema.json")
+    parts = json.loads(schema.read_text("utf-8"))["properties"]
+    sides = {side: json.loads(event[side]) for side in ("before", "after")}
+    for side, told in sides.items():
+        Draft202012Validator(parts[side]).validate(told)
+    return list(sides.values())

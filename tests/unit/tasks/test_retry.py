@@ -1,0 +1,190 @@
+"""Another attempt runs what failed or never ran, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from chalicelib.collecting.plan import plan_task
+from chalicelib.core.errors import Conflict, TaskExpired, TaskNotFound
+from chalicelib.tasks.cancel import cancel_task
+from chalicelib.tasks.retry import retry_task
+from chalicelib.tasks.submit import submit_collection
+from chalicelib.tasks.view import view_task
+from chalicelib.wiring import desk_over
+from chalicelib.work.messages import PlanMessage
+from tests.doubles.faults import Meanwhile, Refuse, is_update_of
+
+BODY = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1h", "1d"]}
+
+
+@pytest.fixture
+def part_failed(run, bench, fleet, exchange):
+    """A completed task of four units, of which the two of ETHUSDT failed."""
+    exchange.refused["ETHUSDT"] = "INVALID_SYMBOL"
+    task_id = run(submit_collection(bench, BODY, "me", "r"))
+    run(fleet.settle())
+    exchange.refused.clear()
+    exchange.asked.clear()
+    return task_id
+
+
+def test_only_the_failed_units_run_again(run, desk, fleet, exchange, part_failed) -> None:
+    assert run(retry_task(desk, part_failed)) == 2
+    run(fleet.settle())
+    view = run(view_task(desk, part_failed))
+    assert (view["status"], view["attempt"], view["failures"]) == ("completed", 2, [])
+    assert view["result"] == {
+        "units": 4,
+        "succeeded": 4,
+        "failed": 0,
+        "candles": 4000,
+        "rejected_candles": 0,
+    }
+    assert {symbol for symbol, *_ in exchange.asked} == {"ETHUSDT"}
+
+
+def test_progress_never_falls_within_the_new_attempt(run, bench, fleet, part_failed) -> None:
+    run(retry_task(bench, part_failed))
+    seen = [run(view_task(bench, part_failed))["progress"]]
+    run(plan_task(bench, PlanMessage(part_failed, 2)))
+    seen.append(run(view_task(bench, part_failed))["progress"])
+    run(fleet.settle())
+    seen.append(run(view_task(bench, part_failed))["progress"])
+    assert seen == sorted(seen)
+    assert seen[-1] == 100
+
+
+def test_a_waiting_retry_shows_no_failure_of_the_attempt_before(run, desk, part_failed) -> None:
+    run(retry_task(desk, part_failed))
+    view = run(view_task(desk, part_failed))
+    assert (view["status"], view["units"]["remaining"]) == ("pending", 2)
+    assert view["completed_at"] is None
+    assert view["failures"] == []
+
+
+def test_a_retry_tells_only_of_what_it_did_itself(run, bench, fleet, exchange) -> None:
+    task_id = run(submit_collection(bench, BODY, "me", "r"))
+    exchange.refused = dict.fromkeys(exchange.symbols, "INVALID_SYMBOL")
+    run(fleet.settle())
+    assert run(view_task(bench, task_id))["failures"]
+    run(retry_task(bench, task_id))
+    run(fleet.plan())
+    view = run(view_task(bench, task_id))
+    assert (view["status"], view["units"]["failed"], view["failures"]) == ("running", 0, [])
+    assert not view["message"].startswith("Collected")
+
+
+def test_a_retry_of_several_prog_items_ends_only_with_the_last_of_them(
+    run, desk, fleet, exchange
+) -> None:
+    symbols = [f"COIN{number}USDT" for number in range(120)]
+    exchange.symbols = dict.fromkeys(symbols, "TRADING")
+    exchange.refused = dict.fromkeys(symbols, "RESTRICTED_LOCATION")
+    body = {"symbols": symbols, "timeframes": ["1d", "1w"], "start": "2026-02-01"}
+    task_id = run(submit_collection(desk, body, "me", "r"))
+    run(fleet.settle())
+    assert run(desk.tasks.read(task_id, 0))["progs_total"] == 2
+    exchange.refused.clear()
+    run(retry_task(desk, task_id))
+    run(fleet.settle())
+    view = run(view_task(desk, task_id))
+    assert (view["status"], view["result"]["succeeded"]) == ("completed", 240)
+
+
+def test_a_cancelled_task_goes_on_where_it_stopped(run, bench, fleet, exchange) -> None:
+    task_id = run(submit_collection(bench, BODY, "me", "r"))
+    run(plan_task(bench, PlanMessage(task_id, 1)))
+    run(fleet.collect(1))
+    run(cancel_task(bench, task_id))
+    exchange.asked.clear()
+    run(retry_task(bench, task_id))
+    run(fleet.settle())
+    view = run(view_task(bench, task_id))
+    assert (view["status"], view["result"]["succeeded"]) == ("completed", 4)
+    assert len({symbol for symbol, *_ in exchange.asked}) == 1
+
+
+def test_a_task_cancelled_before_it_was_planned_can_be_retried(run, desk, fleet) -> None:
+    task_id = run(submit_collection(desk, BODY, "me", "r"))
+    run(cancel_task(desk, task_id))
+    run(retry_task(desk, task_id))
+    run(fleet.settle())
+    assert run(view_task(desk, task_id))["result"]["succeeded"] == 4
+
+
+def test_a_failed_unit_that_fails_again_is_counted_once(run, desk, fleet, exchange, part_failed):
+    exchange.refused["ETHUSDT"] = "RESTRICTED_LOCATION"
+    for attempt in (2, 3):
+        assert run(retry_task(desk, part_failed)) == attempt
+        run(fleet.settle())
+        view = run(view_task(desk, part_failed))
+        assert (view["result"]["succeeded"], view["result"]["failed"]) == (2, 2)
+        assert {failure["reason"] for failure in view["failures"]} == {"RESTRICTED_LOCATION"}
+
+
+def test_a_task_with_nothing_left_to_do_is_not_retried(run, desk, fleet) -> None:
+    task_id = run(submit_collection(desk, BODY, "me", "r"))
+    with pytest.raises(Conflict) as active:
+        run(retry_task(desk, task_id))
+    run(fleet.settle())
+    with pytest.raises(Conflict) as finished:
+        run(retry_task(desk, task_id))
+    assert (active.value.reason, finished.value.reason) == ("TASK_ACTIVE", "NOTHING_TO_RETRY")
+
+
+def test_two_retries_at_once_make_one_attempt(run, desk, part_failed) -> None:
+    run(retry_task(desk, part_failed))
+    with pytest.raises(Conflict):
+        run(retry_task(desk, part_failed))
+    assert run(view_task(desk, part_failed))["attempt"] == 2
+
+
+def test_an_unknown_or_expired_task_cannot_be_retried(run, desk, clock, part_failed) -> None:
+    with pytest.raises(TaskNotFound):
+        run(retry_task(desk, "unknown"))
+    clock.advance(desk.settings.retention_seconds * 1000 + 1000)
+    with pytest.raises(TaskExpired):
+        run(retry_task(desk, part_failed))
+
+
+def test_a_cancel_while_units_are_opened_again_is_not_undone(
+    run, bench, aws, fleet, exchange, part_failed
+) -> None:
+    run(retry_task(bench, part_failed))
+    # The first update finds the PROG item of the attempt before, the second opens it again.
+    cancel = Meanwhile(is_update_of("PROG#"), lambda: cancel_task(bench, part_failed), number=2)
+    aws.hooks.append(cancel)
+    run(plan_task(bench, PlanMessage(part_failed, 2)))
+    assert cancel.left == 0
+    run(fleet.settle())
+    assert run(bench.tasks.read_prog(part_failed, 0))["state"] == "CLOSED"
+    assert run(view_task(bench, part_failed))["status"] == "cancelled"
+    assert exchange.asked == []
+
+
+def test_a_retry_whose_message_was_lost_is_planned_by_sweep(
+    run, desk, aws, fleet, part_failed
+) -> None:
+    aws.hooks.append(Refuse("sqs.SendMessage"))
+    run(retry_task(desk, part_failed))
+    run(fleet.settle_and_sweep(3))
+    assert run(view_task(desk, part_failed))["status"] == "completed"
+
+
+def test_a_retried_task_does_not_expire_while_it_runs(run, desk, clock, part_failed) -> None:
+    clock.advance(desk.settings.retention_seconds * 1000 - 2000)
+    run(retry_task(desk, part_failed))
+    clock.advance(3_600_000)
+    assert run(view_task(desk, part_failed))["status"] == "pending"
+
+
+def test_a_retry_that_its_own_client_sent_twice_is_no_conflict(
+    run, aws, settings, clock, fleet, part_failed
+) -> None:
+    async def twice(service, operation, **parameters):
+        if ":retry_id" in parameters.get("ExpressionAttributeValues", {}):
+            await aws(service, operation, **parameters)  # applied, and the answer lost
+        return await aws(service, operation, **parameters)
+
+    assert run(retry_task(desk_over(twice, settings, clock), part_failed)) == 2
+    run(fleet.settle())
