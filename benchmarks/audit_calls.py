@@ -7,7 +7,8 @@ from benchmarks.simulated import new_aws, settings
 from benchmarks.write_units import WriteUnits
 from chalicelib import wiring
 from chalicelib.aws.stream import change_of
-from chalicelib.events.record import Trail, events_of
+from chalicelib.events.record import events_of
+from chalicelib.events.trail import Trail
 from chalicelib.tasks.submit import submit_collection
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange

@@ -21,9 +21,9 @@ from typing import Any
 import httpx
 
 from benchmarks.report import Report
-from chalicelib.core import timeframes
-from chalicelib.core.timeframes import DAY, HOUR
-from chalicelib.tasks import states
+from chalicelib.core import times
+from chalicelib.core.times import DAY, HOUR
+from chalicelib.work import priorities
 from cli.api import ENDED, Api, Rejected
 from tests.e2e.stack import Cloud, running_cloud
 
@@ -66,12 +66,12 @@ class Stage:
         self.symbols = sorted(each["symbol"] for each in trading)
 
     def start(self, symbols: list[str], priority: str, frames: tuple[str, ...] = TIMEFRAMES) -> str:
-        start_ms = timeframes.parse_time("2026-06-01") - next(self._days) * DAY
+        start_ms = times.parse_time("2026-06-01") - next(self._days) * DAY
         body = {
             "symbols": symbols,
             "timeframes": list(frames),
-            "start": timeframes.iso(start_ms),
-            "end": timeframes.iso(start_ms + 12 * HOUR),
+            "start": times.iso(start_ms),
+            "end": times.iso(start_ms + 12 * HOUR),
             "priority": priority,
         }
         return str(self.api.start(body)["task_id"])
@@ -130,7 +130,7 @@ def _measure(stage: Stage) -> Report:
     _ended(stage.api, stage.start(stage.symbols[:60], "normal"))  # warm containers
     speeds = [_speed(stage) for _ in range(2)]
     print("units/s", *(f"{speed:.1f}" for speed in speeds), flush=True)
-    cases = [case for case in CASES if case.large in (None, *states.PRIORITIES)]
+    cases = [case for case in CASES if case.large in (None, *priorities.PRIORITIES)]
     seconds: dict[str, list[tuple[float, int, int]]] = {case.name: [] for case in cases}
     for _ in range(ROUNDS):
         for case in cases:
@@ -165,5 +165,5 @@ def _play(stage: Stage, case: Case) -> tuple[float, int, int]:
 
 
 def _seconds(task: dict[str, Any]) -> float:
-    begun, ended = (timeframes.parse_time(task[name]) for name in ("created_at", "completed_at"))
+    begun, ended = (times.parse_time(task[name]) for name in ("created_at", "completed_at"))
     return (ended - begun) / 1000

@@ -10,8 +10,8 @@ from benchmarks.report import Report
 from benchmarks.simulated import new_aws, settings
 from benchmarks.writes_per_unit import TIMEFRAMES, _SameForAll
 from chalicelib import wiring
-from chalicelib.core import timeframes
-from chalicelib.core.timeframes import HOUR
+from chalicelib.core import times
+from chalicelib.core.times import HOUR
 from chalicelib.tasks.submit import submit_collection
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.fleet import Fleet
@@ -56,8 +56,11 @@ async def _play(
     bench: wiring.Bench, fleet: Fleet, symbols: list[str], frames: tuple[str, ...], clock: Clock
 ) -> int:
     start_ms = clock() - 12 * HOUR
-    times = {"start": timeframes.iso(start_ms), "end": timeframes.iso(clock())}
-    body = {"timeframes": list(frames), **times}
+    body = {
+        "timeframes": list(frames),
+        "start": times.iso(start_ms),
+        "end": times.iso(clock()),
+    }
     if len(symbols) > SMALL:
         await submit_collection(bench, {**body, "symbols": symbols[SMALL:]}, "large", "r")
         for _ in range(2):

@@ -13,8 +13,8 @@ from benchmarks.report import Report, verdict
 from benchmarks.simulated import new_aws, settings
 from benchmarks.write_units import WriteUnits
 from chalicelib import wiring
-from chalicelib.core import timeframes
-from chalicelib.core.timeframes import DAY, HOUR
+from chalicelib.core import timeframes, times
+from chalicelib.core.times import DAY, HOUR
 from chalicelib.events.record import record_task_changes
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.work.units import bounds
@@ -54,7 +54,7 @@ def measure() -> Report:
     bench = wiring.bench_over(aws, settings(), clock, exchange)  # type: ignore[arg-type]
     loop = SimulatedLoop(clock)
     loop.run_until_complete(bench.market.write_catalogue(exchange.symbols, 6000, clock()))
-    started = timeframes.iso(clock())
+    started = times.iso(clock())
     report = Report(
         f"writes_per_unit: a task of {UNITS:,} units",
         ("run", "what", "a unit", "in all", "budget", "verdict"),
@@ -123,7 +123,7 @@ async def _run(aws: Aws, bench: wiring.Bench, counted: WriteUnits) -> dict[str, 
 
 def _objects_of_first_runs() -> tuple[float, float, float]:
     """Objects a unit that first runs at every hour of 2026 write: fewest, mean, most."""
-    start = timeframes.parse_time("2026-01-01")
+    start = times.parse_time("2026-01-01")
     figures = []
     for now_ms in range(start, start + 365 * DAY, HOUR):
         objects = 0

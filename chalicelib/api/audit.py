@@ -10,8 +10,8 @@ from chalicelib import wiring
 from chalicelib.api import web
 from chalicelib.audit.query import AuditQuery, page_of_audit
 from chalicelib.aws.calls import run
-from chalicelib.core.timeframes import parse_time
-from chalicelib.work.request import invalid
+from chalicelib.core.problems import invalid
+from chalicelib.core.times import parse_time
 
 #: Parameter -> kind of subject. At most one of them.
 _SUBJECTS = {"task_id": "task", "schedule_id": "schedule", "exchange": "market"}

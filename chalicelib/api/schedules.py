@@ -12,8 +12,8 @@ from chalicelib.api import web
 from chalicelib.api.idempotency import Body
 from chalicelib.aws.calls import run
 from chalicelib.core.errors import ScheduleNotFound
+from chalicelib.core.problems import invalid
 from chalicelib.schedules import manage
-from chalicelib.work.request import invalid
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 

@@ -11,7 +11,8 @@ from chalicelib.api import web
 from chalicelib.api.idempotency import Body
 from chalicelib.aws.calls import run
 from chalicelib.core.errors import TaskNotFound
-from chalicelib.core.timeframes import iso
+from chalicelib.core.problems import invalid
+from chalicelib.core.times import iso
 from chalicelib.exchange.prices import latest_prices
 from chalicelib.monitoring.status import collector_status, task_stats
 from chalicelib.tasks import states
@@ -19,7 +20,6 @@ from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection, submit_symbol_refresh
 from chalicelib.tasks.view import list_active, list_tasks, view_task
-from chalicelib.work.request import invalid
 
 _PAGE_TOKEN = re.compile(r"\d{13}#[0-9a-f-]{36}")
 

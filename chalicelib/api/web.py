@@ -13,10 +13,10 @@ from chalicelib.api.idempotency import Body, Work, answer_once
 from chalicelib.api.problems import guarded
 from chalicelib.aws.calls import run
 from chalicelib.core.errors import InvalidRequest, UnsupportedMediaType
-from chalicelib.core.timeframes import iso
+from chalicelib.core.problems import invalid
+from chalicelib.core.times import iso
 from chalicelib.tasks import states
 from chalicelib.wiring import Desk
-from chalicelib.work.request import invalid
 
 #: The stage is called `api`; API Gateway takes it off before a path reaches us.
 _ROOT = "/v1/data-collector"

@@ -24,7 +24,7 @@ from chalicelib.audit.chain import FIELDS, Event
 from chalicelib.audit.table import id_of
 from chalicelib.aws.calls import Call
 from chalicelib.core.errors import CallFailed
-from chalicelib.core.timeframes import iso, parse_time
+from chalicelib.core.times import iso, parse_time
 
 EVENTS, HEADS, MANIFEST = "events.parquet", "heads.parquet", "manifest.json"
 ALTERED = "altered.json"

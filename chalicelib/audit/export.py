@@ -29,7 +29,7 @@ from chalicelib.audit.chain import Event, holds_its_hash
 from chalicelib.audit.table import event_of, id_of
 from chalicelib.core.errors import CollectorError
 from chalicelib.core.logs import log
-from chalicelib.core.timeframes import DAY, MINUTE, iso, parse_time
+from chalicelib.core.times import DAY, MINUTE, iso, parse_time
 from chalicelib.wiring import Bench
 
 VERSION = 1

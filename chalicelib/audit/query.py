@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from chalicelib.audit.chain import Event
 from chalicelib.core.errors import InvalidRequest
-from chalicelib.core.timeframes import DAY, iso, parse_time
+from chalicelib.core.problems import invalid
+from chalicelib.core.times import DAY, iso, parse_time
 from chalicelib.wiring import Desk
-from chalicelib.work.request import invalid
 
 #: What one request may read: so many queries of so many events. A page may then hold fewer than
 #: were asked for, and still say where to go on.

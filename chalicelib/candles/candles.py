@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from math import isfinite
 from typing import Any
 
-from chalicelib.core import timeframes
+from chalicelib.core import timeframes, times
 
 #: Column names in the order they are stored, with their array type codes.
 COLUMNS: dict[str, str] = {
@@ -157,4 +157,4 @@ def missing(
 def _step(timeframe: str, open_ms: int, length: int) -> int:
     if timeframe != "1M":
         return length
-    return timeframes.floor("1M", open_ms + 32 * timeframes.DAY) - open_ms
+    return timeframes.floor("1M", open_ms + 32 * times.DAY) - open_ms

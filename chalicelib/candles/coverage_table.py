@@ -23,13 +23,11 @@ from chalicelib.aws.wire import item_from_wire, item_to_wire, to_wire
 from chalicelib.candles import coverage
 from chalicelib.core import metrics
 from chalicelib.core.errors import CallFailed, ConditionFailed
+from chalicelib.exchange.catalogue_table import packed
+from chalicelib.exchange.ledger import MINUTE_MS
 
 Gap = tuple[int, int, str]
-MINUTE_MS = 60_000
 _RACES = 20
-
-#: Binance's request weight per minute and IP, where the exchange has not told its own.
-DEFAULT_WEIGHT_LIMIT = 6000
 
 
 class MarketTable(ItemTable):
@@ -216,15 +214,5 @@ class MarketTable(ItemTable):
         return {"pk": {"S": f"{kind}#{self._exchange}"}, "sk": {"S": sk}}
 
 
-def prices_in(item: dict[str, Any]) -> tuple[dict[str, str], int]:
-    """{symbol: price as the exchange sent it} of a PRICES item, and their time in epoch ms."""
-    return json.loads(zlib.decompress(item["prices"])), item["priced_at"]
-
-
 def entries_in(item: dict[str, Any]) -> dict[str, coverage.Entry]:
     return {name[3:]: json.loads(text) for name, text in item.items() if name.startswith("tf_")}
-
-
-def packed(value: dict[str, str]) -> bytes:
-    """A mapping as the items hold it; `prices_in` reads it back."""
-    return zlib.compress(json.dumps(value, ensure_ascii=False, sort_keys=True).encode(), 6)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from chalicelib.candles import coverage
-from chalicelib.core import timeframes
+from chalicelib.core import timeframes, times
 
 Stored = Mapping[str, Mapping[str, coverage.Entry]]
 
@@ -65,5 +65,5 @@ def lag_ms(timeframe: str, entry: coverage.Entry | None, since_ms: int, now_ms: 
 def _following(timeframe: str, open_ms: int) -> int:
     """When the candle that opens at `open_ms` has closed, and the next one opens."""
     if timeframe == "1M":
-        return timeframes.floor("1M", open_ms + 32 * timeframes.DAY)
+        return timeframes.floor("1M", open_ms + 32 * times.DAY)
     return open_ms + timeframes.LENGTH_MS[timeframe]

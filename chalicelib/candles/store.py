@@ -22,7 +22,7 @@ from arro3.io import read_parquet, write_parquet
 
 from chalicelib.aws.calls import Call
 from chalicelib.candles.candles import COLUMNS, Candles
-from chalicelib.core import timeframes
+from chalicelib.core import timeframes, times
 from chalicelib.core.errors import CallFailed, ObjectDamaged
 
 _TIMES = ("open_time", "close_time")
@@ -112,7 +112,7 @@ def encode(candles: Candles, task_id: str, source: str, now_ms: int) -> bytes:
         key_value_metadata={
             "source": source,
             "task_id": task_id,
-            "collected_at": timeframes.iso(now_ms) or "",
+            "collected_at": times.iso(now_ms) or "",
         },
     )
     return file.getvalue()

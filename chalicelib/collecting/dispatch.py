@@ -19,13 +19,14 @@ from typing import Any
 
 from chalicelib.core.errors import CallFailed
 from chalicelib.core.logs import log
+from chalicelib.core.task_keys import CHILD_TTL_SECONDS
 from chalicelib.core.together import together
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import finish_prog, finish_task, left_of, standings
 from chalicelib.tasks.progress import OPEN
 from chalicelib.tasks.submit import queue_planning
-from chalicelib.tasks.table import CHILD_TTL_SECONDS
 from chalicelib.wiring import Bench, Desk
+from chalicelib.work import priorities
 from chalicelib.work.messages import PlanMessage
 from chalicelib.work.units import PlannedUnit, messages_for
 from chalicelib.work.window import (
@@ -124,12 +125,12 @@ async def _must_wait(desk: Desk, meta: Item) -> bool:
     """Whether this task is of low priority and another one, that is not, is being collected."""
     now_ms = desk.now_ms()
     patience_ms = desk.settings.low_priority_patience_seconds * 1000
-    if meta["priority"] != states.LOW or now_ms - meta["started_at"] >= patience_ms:
+    if meta["priority"] != priorities.LOW or now_ms - meta["started_at"] >= patience_ms:
         return False
     return any(
         row["state"] in states.ACTIVE
         and row["task_type"] == states.DATA_COLLECTION
-        and row.get("priority") != states.LOW
+        and row.get("priority") != priorities.LOW
         for row in await desk.tasks.active(now_ms)
     )
 

@@ -15,10 +15,10 @@ from typing import Any
 from chalicelib.collecting.dispatch import dispatch
 from chalicelib.core.errors import CollectorError, ConditionFailed, ExchangeError, PlanTooLarge
 from chalicelib.core.logs import log
+from chalicelib.core.task_keys import CHILD_TTL_SECONDS
 from chalicelib.exchange.refresh import refresh_catalogue, refresh_prices
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import fail_task, totals
-from chalicelib.tasks.table import CHILD_TTL_SECONDS
 from chalicelib.wiring import Bench, Desk
 from chalicelib.work.messages import PlanMessage
 from chalicelib.work.request import CollectionRequest, too_large

@@ -1,6 +1,6 @@
 """Timeframes: their lengths, their grid, and the storage object each candle belongs to.
 
-Times are epoch milliseconds UTC everywhere; windows are half open, [start, end).
+Times are epoch milliseconds UTC; windows are half open, [start, end).
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
+from chalicelib.core.times import DAY, FOREVER_MS, HOUR, MINUTE, SECOND, epoch_ms, utc
 
 #: Nominal length in ms of each timeframe of Binance's spot API (names are case-sensitive).
 #: A month is counted as 30 days where a length is needed; its grid is the calendar's.
@@ -43,14 +43,13 @@ _OBJECT_NAME = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m", "yea
 
 #: Binance opens weekly candles on Monday; epoch day 0 was a Thursday.
 _WEEK_SHIFT = 4 * DAY
-FOREVER_MS = 253_402_300_800_000  # 10000-01-01T00:00:00Z: above every candle
 
 
 def floor(timeframe: str, at_ms: int) -> int:
     """Open time of the candle of `timeframe` that is running at `at_ms`."""
     if timeframe == "1M":
-        moment = _utc(at_ms)
-        return _ms(datetime(moment.year, moment.month, 1, tzinfo=UTC))
+        moment = utc(at_ms)
+        return epoch_ms(datetime(moment.year, moment.month, 1, tzinfo=UTC))
     shift = _WEEK_SHIFT if timeframe == "1w" else 0
     length = LENGTH_MS[timeframe]
     return (at_ms - shift) // length * length + shift
@@ -59,9 +58,9 @@ def floor(timeframe: str, at_ms: int) -> int:
 def back(timeframe: str, from_ms: int, candles: int) -> int:
     """Open time `candles` candles before the one running at `from_ms`, never below 0."""
     if timeframe == "1M":
-        moment = _utc(floor("1M", from_ms))
+        moment = utc(floor("1M", from_ms))
         months = max(0, (moment.year - 1970) * 12 + moment.month - 1 - candles)
-        return _ms(datetime(1970 + months // 12, months % 12 + 1, 1, tzinfo=UTC))
+        return epoch_ms(datetime(1970 + months // 12, months % 12 + 1, 1, tzinfo=UTC))
     return max(0, floor(timeframe, from_ms) - candles * LENGTH_MS[timeframe])
 
 
@@ -74,7 +73,7 @@ def candles_between(timeframe: str, start_ms: int, end_ms: int) -> int:
 def object_name(timeframe: str, open_ms: int) -> str:
     """File name, without ending, of the object that holds the candle opening at `open_ms`."""
     span = _OBJECT_SPAN[timeframe]
-    return "all" if span == "all" else _utc(open_ms).strftime(_OBJECT_NAME[span])
+    return "all" if span == "all" else utc(open_ms).strftime(_OBJECT_NAME[span])
 
 
 def object_bounds(timeframe: str, open_ms: int) -> tuple[int, int]:
@@ -82,17 +81,18 @@ def object_bounds(timeframe: str, open_ms: int) -> tuple[int, int]:
     span = _OBJECT_SPAN[timeframe]
     if span == "all":
         return 0, FOREVER_MS
-    moment = _utc(open_ms)
+    moment = utc(open_ms)
     if span == "hour":
         start = moment.replace(minute=0, second=0, microsecond=0)
-        return _ms(start), _ms(start + timedelta(hours=1))
+        return epoch_ms(start), epoch_ms(start + timedelta(hours=1))
     start = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
     if span == "day":
-        return _ms(start), _ms(start + timedelta(days=1))
+        return epoch_ms(start), epoch_ms(start + timedelta(days=1))
     if span == "month":
         start = start.replace(day=1)
-        return _ms(start), _ms((start + timedelta(days=32)).replace(day=1))
-    return _ms(start.replace(month=1, day=1)), _ms(datetime(moment.year + 1, 1, 1, tzinfo=UTC))
+        return epoch_ms(start), epoch_ms((start + timedelta(days=32)).replace(day=1))
+    end = datetime(moment.year + 1, 1, 1, tzinfo=UTC)
+    return epoch_ms(start.replace(month=1, day=1)), epoch_ms(end)
 
 
 def object_cuts(timeframe: str, start_ms: int, end_ms: int) -> Iterator[tuple[int, int]]:
@@ -101,38 +101,3 @@ def object_cuts(timeframe: str, start_ms: int, end_ms: int) -> Iterator[tuple[in
         cut = min(object_bounds(timeframe, start_ms)[1], end_ms)
         yield start_ms, cut
         start_ms = cut
-
-
-def iso(at_ms: int | None) -> str | None:
-    """ISO 8601 in UTC, to the millisecond; None stays None."""
-    if at_ms is None:
-        return None
-    return _utc(at_ms).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at_ms % 1000:03d}Z"
-
-
-def parse_time(value: object) -> int:
-    """Epoch ms of an ISO 8601 date or date-time (UTC where no offset stands) or an integer.
-
-    Raises ValueError where it is neither, or lies outside 1970 to 9999.
-    """
-    if isinstance(value, bool):
-        raise ValueError("not a time")
-    if isinstance(value, int):
-        at_ms = value
-    elif isinstance(value, str):
-        moment = datetime.fromisoformat(value)
-        at_ms = _ms(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
-    else:
-        raise ValueError("not a time")
-    if not 0 <= at_ms < FOREVER_MS:
-        raise ValueError("outside 1970 to 9999")
-    return at_ms
-
-
-def _utc(at_ms: int) -> datetime:
-    # Through timedelta, not fromtimestamp: exact for every ms, and independent of the platform.
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at_ms)
-
-
-def _ms(moment: datetime) -> int:
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)

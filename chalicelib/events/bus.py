@@ -15,7 +15,7 @@ from typing import Any
 from chalicelib.aws.batches import batched
 from chalicelib.aws.calls import Call
 from chalicelib.core.errors import CallFailed
-from chalicelib.core.timeframes import parse_time
+from chalicelib.core.times import parse_time
 
 SOURCE = "market-data-collector"
 #: Limits of one request (EventBridge quotas): entries, and bytes of all of them together. The bytes

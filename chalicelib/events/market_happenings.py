@@ -6,10 +6,12 @@ Published, and not audited: one comes with nearly every message that a worker fi
 from __future__ import annotations
 
 import json
+import zlib
 from typing import Any
 
 from chalicelib.aws.stream import Change
-from chalicelib.core.timeframes import iso
+from chalicelib.core.times import iso
+from chalicelib.events.happening import MOST_NAMES, SYSTEM, Happening, Item
 
 Entry = dict[str, Any]
 
@@ -81,3 +83,40 @@ def _outside(start: int, end: int, known: list[list[int]]) -> list[tuple[int, in
     if start < end:
         parts.append((start, end))
     return parts
+
+
+def of_catalogue(change: Change) -> list[Happening]:
+    """The catalogue: what the exchange lists, and with which status."""
+    if not change.new or not change.pk.startswith("CATALOGUE#"):
+        return []
+    old, new = _symbols(change.old), _symbols(change.new)
+    added, removed = sorted(new.keys() - old.keys()), sorted(old.keys() - new.keys())
+    changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
+    if not (added or removed or changed):
+        return []
+    asked = change.new.get("asked") or {}
+    return [
+        Happening(
+            subject=f"market:{change.pk.removeprefix('CATALOGUE#')}",
+            action="symbols.changed",
+            by=asked.get("by", SYSTEM),
+            request_id=asked.get("request_id"),
+            before=len(old),
+            after=len(new),
+            detail=f"{len(added)} added, {len(removed)} removed, {len(changed)} changed status",
+            data={
+                "task_id": asked.get("task_id"),
+                "added": {"count": len(added), "symbols": added[:MOST_NAMES]},
+                "removed": {"count": len(removed), "symbols": removed[:MOST_NAMES]},
+                "changed": {
+                    "count": len(changed),
+                    "symbols": {name: [old[name], new[name]] for name in changed[:MOST_NAMES]},
+                },
+            },
+        )
+    ]
+
+
+def _symbols(item: Item) -> dict[str, str]:
+    symbols: dict[str, str] = json.loads(zlib.decompress(item["symbols"])) if item else {}
+    return symbols

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib.events.bus import LARGEST_DETAIL, as_text
+from chalicelib.events.totals import COUNTED
 from chalicelib.webhooks import webhook
 from chalicelib.webhooks.webhook import HookMessage
 from chalicelib.wiring import Desk
@@ -36,19 +37,6 @@ FIELDS = (
 )
 #: What an event that is too large for the bus goes without; it then says `truncated`.
 _LARGE = ("data", "before", "after")
-#: How often these happened is in GET /metrics.
-COUNTED = frozenset(
-    {
-        "task.submitted",
-        "task.completed",
-        "task.failed",
-        "task.cancelled",
-        "task.retried",
-        "task.expired",
-        "webhook.delivered",
-        "webhook.failed",
-    }
-)
 
 
 async def publish(desk: Desk, events: list[Event]) -> None:

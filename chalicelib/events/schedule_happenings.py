@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib.aws.stream import Change
-from chalicelib.core.timeframes import iso
+from chalicelib.core.times import iso
 from chalicelib.events.happening import MOST_NAMES, SYSTEM, Happening, Item
 from chalicelib.tasks import states
 from chalicelib.work.request import CollectionRequest

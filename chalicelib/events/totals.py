@@ -78,3 +78,18 @@ class Totals(ItemTable):
     @property
     def _totals(self) -> dict[str, Any]:
         return {"pk": {"S": f"TOTALS#{self._exchange}"}, "sk": {"S": "TOTALS"}}
+
+
+#: How often these happened is in GET /metrics.
+COUNTED = frozenset(
+    {
+        "task.submitted",
+        "task.completed",
+        "task.failed",
+        "task.cancelled",
+        "task.retried",
+        "task.expired",
+        "webhook.delivered",
+        "webhook.failed",
+    }
+)

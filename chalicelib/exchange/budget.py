@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from chalicelib.candles.coverage_table import DEFAULT_WEIGHT_LIMIT, MINUTE_MS
+from chalicelib.exchange.ledger import DEFAULT_WEIGHT_LIMIT, MINUTE_MS
 from chalicelib.wiring import Bench
 
 #: Taking a little ahead saves a write per message; what is left at the minute's end is lost.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib.core.errors import NotReady
-from chalicelib.core.timeframes import iso
+from chalicelib.core.times import iso
 from chalicelib.wiring import Desk
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from chalicelib import wiring
-from chalicelib.candles.coverage_table import DEFAULT_WEIGHT_LIMIT
 from chalicelib.core.errors import ExchangeThrottled
 from chalicelib.exchange.binance import ALL_PRICES_WEIGHT, EXCHANGE_INFO_WEIGHT
+from chalicelib.exchange.ledger import DEFAULT_WEIGHT_LIMIT
 from chalicelib.wiring import Bench
 
 
@@ -66,26 +63,3 @@ async def _take(bench: Bench, weight: int) -> None:
     until_ms = await bench.market.take_weight(weight, share, bench.now_ms())
     if until_ms:
         raise ExchangeThrottled("waiting for the exchange", until_ms)
-
-
-async def refresh_symbols_async(
-    progress: Callable[[int, int, str], None] | None = None, bench: Bench | None = None
-) -> dict[str, object]:
-    """Refresh the catalogue in this process: {"symbols": [...], "added": n}.
-
-    `progress(done, total, label)` is called when it is done. Raises ExchangeError.
-    """
-    catalogue = await refresh_catalogue(bench or wiring.bench())
-    if progress:
-        progress(1, 1, f"{len(catalogue.symbols)} symbols")
-    return {"symbols": sorted(catalogue.symbols), "added": catalogue.added}
-
-
-def refresh_symbols() -> dict[str, object]:
-    """`refresh_symbols_async` for callers without an event loop."""
-
-    async def closing() -> dict[str, object]:
-        async with wiring.fresh_bench() as bench:
-            return await refresh_symbols_async(bench=bench)
-
-    return asyncio.run(closing())

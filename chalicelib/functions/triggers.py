@@ -130,8 +130,8 @@ def watch_schedules(event: Event, context: Any) -> Event:
 
 @edge
 def on_task_change(event: Event, context: Any) -> Event:
+    from chalicelib.events.measures import measure_stream
     from chalicelib.events.record import record_task_changes
-    from chalicelib.monitoring.gauges import measure_stream
 
     measure_stream(event["Records"], wiring.wall_clock_ms())
     run(record_task_changes(wiring.desk(), event["Records"]))
@@ -140,8 +140,8 @@ def on_task_change(event: Event, context: Any) -> Event:
 
 @edge
 def on_market_change(event: Event, context: Any) -> Event:
+    from chalicelib.events.measures import measure_stream
     from chalicelib.events.record import record_market_changes
-    from chalicelib.monitoring.gauges import measure_stream
 
     measure_stream(event["Records"], wiring.wall_clock_ms())
     run(record_market_changes(wiring.desk(), event["Records"]))

@@ -12,11 +12,12 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib.aws.stream import Change
-from chalicelib.candles.coverage_table import entries_in, prices_in
+from chalicelib.candles.coverage_table import entries_in
 from chalicelib.core.errors import CallFailed, InvalidRequest
 from chalicelib.core.logs import log
 from chalicelib.core.metrics import count
-from chalicelib.core.timeframes import iso
+from chalicelib.core.times import iso
+from chalicelib.exchange.catalogue_table import prices_in
 from chalicelib.live import topics
 from chalicelib.live.connections import MARKET_TABLE, TASKS_TABLE
 from chalicelib.live.topics import Topic, stream_of, topic_of

@@ -21,7 +21,7 @@ from typing import Any
 from chalicelib.core.errors import CallFailed, CollectorError
 from chalicelib.core.logs import log
 from chalicelib.core.metrics import count, measure
-from chalicelib.core.timeframes import iso
+from chalicelib.core.times import iso
 from chalicelib.live import topics
 from chalicelib.live.subscribe import CandleReader, newest_candle, shortened
 from chalicelib.live.topics import topic_of

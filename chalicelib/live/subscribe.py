@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from chalicelib.candles.candles import COLUMNS, Candles
 from chalicelib.core.errors import InvalidRequest, ObjectDamaged, RequestRejected
 from chalicelib.core.logs import log
-from chalicelib.core.timeframes import iso
+from chalicelib.core.times import iso
 from chalicelib.live import topics
 from chalicelib.live.connections import MOST_TOPICS, Connection
 from chalicelib.live.topics import Topic, stream_of

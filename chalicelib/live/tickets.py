@@ -12,7 +12,7 @@ import os
 from typing import Any
 
 from chalicelib.core.errors import TicketRefused
-from chalicelib.core.timeframes import iso
+from chalicelib.core.times import iso
 from chalicelib.tasks import states
 from chalicelib.wiring import Desk
 

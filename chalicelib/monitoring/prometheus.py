@@ -13,8 +13,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from chalicelib.candles.coverage_table import DEFAULT_WEIGHT_LIMIT, MINUTE_MS
-from chalicelib.events.publish import COUNTED
+from chalicelib.events.totals import COUNTED
+from chalicelib.exchange.ledger import DEFAULT_WEIGHT_LIMIT, MINUTE_MS
 from chalicelib.tasks import states as task_states
 from chalicelib.wiring import Desk
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.candles.coverage_table import DEFAULT_WEIGHT_LIMIT, MINUTE_MS
-from chalicelib.core.timeframes import iso
+from chalicelib.core.times import iso
+from chalicelib.exchange.ledger import DEFAULT_WEIGHT_LIMIT, MINUTE_MS
 from chalicelib.tasks import states
 from chalicelib.tasks.view import count_tasks
 from chalicelib.wiring import Desk

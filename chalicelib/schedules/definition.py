@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from chalicelib.core.errors import InvalidRequest
+from chalicelib.core.problems import Errors, invalid
 from chalicelib.core.settings import Settings
-from chalicelib.core.timeframes import iso
 from chalicelib.schedules import cron, firings
-from chalicelib.work.request import CollectionRequest, Errors, invalid, parse_start
+from chalicelib.work.request import parse_start
 
 Item = dict[str, Any]
 
@@ -118,77 +118,6 @@ def removed(schedule: Item, now_ms: int, by: str, request_id: str) -> Item:
     """A tombstone: it stays until EventBridge has forgotten the schedule."""
     new = changed(schedule, {"enabled": False}, now_ms, by, request_id)
     return {**new, "removed": True, "rev": schedule["rev"] + 1}
-
-
-def summary(schedule: Item, now_ms: int) -> Item:
-    """A schedule in a list."""
-    skipped, missed = schedule["skipped"], schedule["missed"]
-    return {
-        "schedule_id": schedule["schedule_id"],
-        "name": schedule["name"],
-        "expression": schedule["expression"],
-        "timezone": schedule["timezone"],
-        "enabled": schedule["enabled"],
-        "overlap": schedule["overlap"],
-        "catch_up": schedule["catch_up"],
-        "next_run_at": iso(firings.next_run(schedule, now_ms)),
-        "queued_for": iso(schedule.get("queued_for")),
-        "runs": {"started": schedule["runs"], "skipped": skipped, "missed": missed},
-        "last_skipped_at": iso(schedule.get("last_skipped_at")),
-        "created_at": iso(schedule["created_at"]),
-        "updated_at": iso(schedule["updated_at"]),
-        "in_sync": schedule["rev"] == schedule["synced_rev"] and "sync_error" not in schedule,
-        "sync_error": schedule.get("sync_error"),
-    }
-
-
-def view(schedule: Item, lag: Item | None, last_status: str | None, now_ms: int) -> Item:
-    """The whole answer of GET /schedules/{id}.
-
-    `last_status`: the state of the last run's task, None where it has expired.
-    """
-    last_run = None
-    if "last_task_id" in schedule:
-        last_run = {
-            "at": iso(schedule["last_run_at"]),
-            "by": schedule["last_run_by"],
-            "task_id": schedule["last_task_id"],
-            "status": last_status,
-        }
-    return {
-        **summary(schedule, now_ms),
-        "request": _request_view(schedule),
-        "last_run": last_run,
-        "freshness": _freshness_view(schedule, lag),
-    }
-
-
-def _freshness_view(schedule: Item, lag: Item | None) -> Item | None:
-    if schedule["max_lag_seconds"] is None:
-        return None
-    return {
-        "promised_seconds": schedule["max_lag_seconds"],
-        "lag_seconds": lag["lag_seconds"] if lag else None,
-        "timeframes": lag["timeframes"] if lag else {},
-        "behind": lag["behind"] if lag else None,
-        "measured_at": iso(lag["measured_at"]) if lag else None,
-        "breaches": schedule["breaches"],
-        "breached_since": iso(schedule.get("breached_since")),
-        "last_repair_task_id": schedule.get("last_repair_task_id"),
-    }
-
-
-def _request_view(schedule: Item) -> Item:
-    request = CollectionRequest.unpack(schedule["request"])
-    fields = {
-        "symbols": None if request.symbols is None else list(request.symbols),
-        "timeframes": list(request.timeframes),
-        "priority": request.priority,
-        "tolerated_failure_percentage": request.tolerated_failure_percentage,
-        "timeout_seconds": request.timeout_seconds,
-        "webhook_host": schedule.get("webhook_host"),
-    }
-    return {name: value for name, value in fields.items() if value is not None}
 
 
 # --- reading ------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import uuid
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from chalicelib.core.timeframes import iso
+from chalicelib.core.times import iso
 from chalicelib.schedules import cron
 from chalicelib.tasks import states
 

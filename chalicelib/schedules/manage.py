@@ -14,7 +14,7 @@ from typing import Any
 from chalicelib.core.errors import CallFailed, ConditionFailed, ScheduleNotFound
 from chalicelib.core.logs import log
 from chalicelib.schedules import definition as schedule_definition
-from chalicelib.schedules import firings
+from chalicelib.schedules import firings, view
 from chalicelib.schedules.table import owner_of
 from chalicelib.tasks import states
 from chalicelib.tasks.submit import submit
@@ -91,7 +91,7 @@ async def list_schedules(
 ) -> tuple[list[Item], str | None]:
     """One page of an owner's schedules, and where the next one starts."""
     found, following = await desk.schedules.page_of_owner(owner, limit, after)
-    return [schedule_definition.summary(schedule, desk.now_ms()) for schedule in found], following
+    return [view.summary(schedule, desk.now_ms()) for schedule in found], following
 
 
 async def find_schedule(desk: Desk, owner: str, schedule_id: str) -> Item:
@@ -176,7 +176,7 @@ async def _view(desk: Desk, schedule: Item) -> Item:
         status = meta["state"] if meta and not meta["expired"] else None
     promised = schedule["max_lag_seconds"] is not None
     lag = await desk.schedules.lag_of(schedule) if promised else None
-    return schedule_definition.view(schedule, lag, status, now_ms)
+    return view.view(schedule, lag, status, now_ms)
 
 
 async def _change(

@@ -13,6 +13,7 @@ from chalicelib.schedules.table import owner_of
 from chalicelib.tasks import states
 from chalicelib.tasks.submit import submit
 from chalicelib.wiring import Desk
+from chalicelib.work import priorities
 from chalicelib.work.request import CollectionRequest
 
 #: A repair that did not help is tried again after a minute, then two, four, ... up to an hour:
@@ -135,7 +136,7 @@ async def _repair(desk: Desk, schedule: Item, lag: Lag, request_id: str) -> None
     request = CollectionRequest(
         symbols=tuple(lag.behind),
         timeframes=tuple(frame for frame in promised if frame in behind),
-        priority=states.HIGH,
+        priority=priorities.HIGH,
         only={symbol: list(frames) for symbol, frames in lag.behind.items()},
     )
     await submit(

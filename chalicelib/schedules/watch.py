@@ -11,7 +11,7 @@ from typing import Any
 
 from chalicelib.core.errors import CallFailed, ConditionFailed
 from chalicelib.core.logs import bound, log
-from chalicelib.core.timeframes import parse_time
+from chalicelib.core.times import parse_time
 from chalicelib.schedules import firings
 from chalicelib.schedules.eventbridge import SCHEDULED_TIME
 from chalicelib.schedules.manage import start, synchronise

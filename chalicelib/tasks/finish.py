@@ -6,9 +6,9 @@ from typing import Any
 
 from chalicelib.core.errors import ConditionFailed
 from chalicelib.core.logs import log
+from chalicelib.core.task_keys import CHILD_TTL_SECONDS
 from chalicelib.tasks import states
 from chalicelib.tasks.progress import OPEN, failed_units
-from chalicelib.tasks.table import CHILD_TTL_SECONDS
 from chalicelib.wiring import Desk
 from chalicelib.work import units as work_units
 from chalicelib.work.request import CollectionRequest

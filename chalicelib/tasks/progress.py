@@ -12,6 +12,7 @@ from typing import Any
 from chalicelib.aws.item_table import ItemTable
 from chalicelib.aws.wire import item_from_wire, to_wire
 from chalicelib.core.errors import CallFailed, ConditionFailed
+from chalicelib.core.task_keys import item_key, prog_key
 from chalicelib.work.window import Claim
 
 Item = dict[str, Any]
@@ -276,19 +277,7 @@ def _claim_values(claim: Claim, left: int) -> Item:
     }
 
 
-def prog_key(prog: int) -> str:
-    return f"PROG#{prog:03d}"
-
-
 def _old(failed: ConditionFailed) -> Item:
     if failed.item is None:
         raise CallFailed("dynamodb", failed.operation, "ItemVanished", "no old item") from failed
     return item_from_wire(failed.item)
-
-
-def task_pk(task_id: str) -> str:
-    return f"TASK#{task_id}"
-
-
-def item_key(task_id: str, sk: str) -> dict[str, Any]:
-    return {"pk": {"S": task_pk(task_id)}, "sk": {"S": sk}}

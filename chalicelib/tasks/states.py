@@ -27,9 +27,6 @@ SHARED_OWNER = "anonymous"
 #: What made a task: a request, the clock, or candles that were later than promised.
 BY_REQUEST, BY_SCHEDULE, BY_FRESHNESS = "request", "schedule", "freshness"
 
-#: High has workers of its own; low is sent only while nothing else is collected.
-HIGH, NORMAL, LOW = "high", "normal", "low"
-PRIORITIES = (HIGH, NORMAL, LOW)
 
 #: Target state -> the states it may be reached from.
 MOVES: dict[str, tuple[str, ...]] = {

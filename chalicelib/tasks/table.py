@@ -24,15 +24,12 @@ from typing import Any
 
 from chalicelib.aws.wire import item_from_wire, item_to_wire, to_wire
 from chalicelib.core.errors import ConditionFailed
+from chalicelib.core.task_keys import item_key, prog_key, task_pk, units_key
 from chalicelib.tasks import states
-from chalicelib.tasks.progress import ProgItems, item_key, prog_key, task_pk
+from chalicelib.tasks.progress import ProgItems
 from chalicelib.work.units import PlannedUnit
 
 Item = dict[str, Any]
-
-#: Items below META (PROG, UNITS) outlive every attempt of their task and are never read without
-#: its META, so a ttl far enough away is all the cleaning that they need.
-CHILD_TTL_SECONDS = 14 * 86_400
 
 
 class TaskTable(ProgItems):
@@ -270,10 +267,6 @@ class TaskTable(ProgItems):
         )
         rows = [_meta_item(item_from_wire(item), now_ms) for item in answer["Items"]]
         return rows, "LastEvaluatedKey" not in answer
-
-
-def units_key(plan_id: str, prog: int) -> str:
-    return f"UNITS#{plan_id}#{prog:03d}"
 
 
 def _numbered(items: list[Item]) -> list[Item]:

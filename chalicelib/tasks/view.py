@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib.core.errors import TaskExpired, TaskNotFound
-from chalicelib.core.timeframes import iso
+from chalicelib.core.times import iso
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import totals
-from chalicelib.webhooks.deliver import webhook_view
+from chalicelib.webhooks import retry
 from chalicelib.wiring import Desk
 from chalicelib.work.window import TURN_LOST_MS
 
@@ -234,3 +234,20 @@ def _expired(task_id: str) -> TaskExpired:
     return TaskExpired(
         f"task {task_id} has expired; its audit trail is at /audit?task_id={task_id}"
     )
+
+
+async def webhook_view(desk: Desk, meta: dict[str, Any]) -> dict[str, Any] | None:
+    """What GET /task/{id} shows of a task's webhook; None where it has none."""
+    if "webhook_host" not in meta:
+        return None
+    deliveries = await desk.hooks.deliveries(meta["task_id"])
+    states = [delivery["state"] for delivery in deliveries]
+    failing = [delivery for delivery in deliveries if delivery.get("error")]
+    last = max(failing, key=lambda delivery: delivery["last_at"], default=None)
+    return {
+        "url_host": meta["webhook_host"],
+        "delivered": states.count(retry.DELIVERED),
+        "failed": states.count(retry.FAILED),
+        "pending": states.count(retry.PENDING),
+        "last_error": last["error"] if last else None,
+    }

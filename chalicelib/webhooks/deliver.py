@@ -29,8 +29,9 @@ from typing import Any, Protocol
 
 from chalicelib.core import metrics
 from chalicelib.core.logs import bound, log
-from chalicelib.webhooks import webhook
-from chalicelib.webhooks.webhook import Answer, HookMessage, Webhook
+from chalicelib.webhooks import retry, signature, webhook
+from chalicelib.webhooks.retry import Answer
+from chalicelib.webhooks.webhook import HookMessage, Webhook
 from chalicelib.wiring import Desk
 
 MOST_ERROR = 200
@@ -73,9 +74,9 @@ async def deliver(desk: Desk, sender: Sender, record: dict[str, Any]) -> bool:
 
 def _is_over(record: dict[str, Any], noted: dict[str, Any]) -> bool:
     """Whether nothing is left to do for a record: it is no dead letter that was put back."""
-    if noted.get("state") == webhook.FAILED:
+    if noted.get("state") == retry.FAILED:
         return bool(_sent_at(record) < noted["last_at"])
-    return bool(noted.get("state") == webhook.DELIVERED)
+    return bool(noted.get("state") == retry.DELIVERED)
 
 
 async def _leave(desk: Desk, record: dict[str, Any], noted: dict[str, Any], now_ms: int) -> bool:
@@ -101,9 +102,9 @@ def _sent_at(record: dict[str, Any]) -> int:
 
 
 async def _send(desk: Desk, sender: Sender, hook: Webhook, message: HookMessage) -> Answer:
-    body = webhook.payload(message.event)
+    body = signature.payload(message.event)
     at_s = desk.now_ms() // 1000
-    headers = webhook.headers(hook.secret, str(message.event["id"]), at_s, body)
+    headers = signature.headers(hook.secret, str(message.event["id"]), at_s, body)
     return await sender.send(hook.url, headers, body)
 
 
@@ -117,45 +118,28 @@ async def _settle(
     """Write down what came of a try, and see to the next one; `noted`: of those before it."""
     now_ms = desk.now_ms()
     tries = int(noted.get("tries", 0)) + 1
-    if webhook.is_delivered(answer.status):
+    if retry.is_delivered(answer.status):
         metrics.count("WebhookDeliveries", Outcome="delivered")
-        await desk.hooks.note(message, webhook.DELIVERED, tries, answer.status, "", now_ms)
+        await desk.hooks.note(message, retry.DELIVERED, tries, answer.status, "", now_ms)
         return True
     error = (answer.problem or f"answered {answer.status}")[:MOST_ERROR]
     wait = None
-    may_pass = not answer.refused and (answer.status == 0 or webhook.may_pass(answer.status))
-    if may_pass and noted.get("state") != webhook.FAILED:
-        asked = webhook.retry_after_seconds(answer.retry_after, now_ms // 1000)
-        wait = webhook.wait_seconds(tries, random.random(), asked)
+    may_pass = not answer.refused and (answer.status == 0 or retry.may_pass(answer.status))
+    if may_pass and noted.get("state") != retry.FAILED:
+        asked = retry.retry_after_seconds(answer.retry_after, now_ms // 1000)
+        wait = retry.wait_seconds(tries, random.random(), asked)
     if wait is None:
         log("webhook_failed", level="warning", tries=tries, error=error)
         metrics.count("WebhookDeliveries", Outcome="failed")
         await desk.webhook_queue.bury(record["body"])
         # As of before the burial, so that the dead letter counts as sent after the failure.
-        await desk.hooks.note(message, webhook.FAILED, tries, answer.status, error, now_ms)
+        await desk.hooks.note(message, retry.FAILED, tries, answer.status, error, now_ms)
         return True
     log("webhook_comes_back", after_seconds=wait, tries=tries, error=error)
     metrics.count("WebhookDeliveries", Outcome="retried")
     carrier, next_at = record["messageId"], now_ms + wait * 1000
     await desk.hooks.note(
-        message, webhook.PENDING, tries, answer.status, error, now_ms, carrier, next_at
+        message, retry.PENDING, tries, answer.status, error, now_ms, carrier, next_at
     )
     await desk.webhook_queue.retry_later(record["receiptHandle"], wait)
     return False
-
-
-async def webhook_view(desk: Desk, meta: dict[str, Any]) -> dict[str, Any] | None:
-    """What GET /task/{id} shows of a task's webhook; None where it has none."""
-    if "webhook_host" not in meta:
-        return None
-    deliveries = await desk.hooks.deliveries(meta["task_id"])
-    states = [delivery["state"] for delivery in deliveries]
-    failing = [delivery for delivery in deliveries if delivery.get("error")]
-    last = max(failing, key=lambda delivery: delivery["last_at"], default=None)
-    return {
-        "url_host": meta["webhook_host"],
-        "delivered": states.count(webhook.DELIVERED),
-        "failed": states.count(webhook.FAILED),
-        "pending": states.count(webhook.PENDING),
-        "last_error": last["error"] if last else None,
-    }

@@ -22,9 +22,9 @@ from typing import Any
 from chalicelib.aws.item_table import ItemTable
 from chalicelib.aws.wire import item_from_wire, item_to_wire, to_wire
 from chalicelib.core.errors import ConditionFailed
-from chalicelib.tasks.progress import item_key, task_pk
-from chalicelib.tasks.table import CHILD_TTL_SECONDS
-from chalicelib.webhooks.webhook import DELIVERED, PENDING, HookMessage, Webhook
+from chalicelib.core.task_keys import CHILD_TTL_SECONDS, item_key, task_pk
+from chalicelib.webhooks.retry import DELIVERED, PENDING
+from chalicelib.webhooks.webhook import HookMessage, Webhook
 
 Item = dict[str, Any]
 

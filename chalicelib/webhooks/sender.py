@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from chalicelib.webhooks.addresses import refused
-from chalicelib.webhooks.webhook import Answer, Target, is_allowed, target
+from chalicelib.webhooks.retry import Answer
+from chalicelib.webhooks.webhook import Target, is_allowed, target
 
 CONNECT_SECONDS = 5
 TOTAL_SECONDS = 10

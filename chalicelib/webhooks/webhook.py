@@ -5,19 +5,16 @@ Sources: Standard Webhooks specification (headers, signature, payload); RFC 9110
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from chalicelib.core.errors import PoisonMessage
 from chalicelib.webhooks import addresses
+from chalicelib.webhooks.signature import IN_BASE64, key_of
 
 #: What a task's webhook may be told; webhook.* is not among them, or every delivery made another,
 #: nor task.expired, by which time nobody waits for it.
@@ -33,26 +30,13 @@ ACTIONS = (
     "task.retried",
 )
 DEFAULT_ACTIONS = ("task.completed", "task.failed", "task.cancelled")
-USER_AGENT = "market-data-collector-webhook/1"
 
 LONGEST_URL = 2048
 SHORTEST_SECRET, LONGEST_SECRET = 24, 256
 _FIELDS = ("url", "secret", "events")
-#: A secret that begins so holds its key in base64 (Standard Webhooks); any other is the key.
-_IN_BASE64 = "whsec_"
 _PRINTABLE = re.compile(r"[\x20-\x7e]+")
 _URL_CHARACTERS = re.compile(r"[\x21-\x7e]+")
 
-#: What became of a delivery.
-PENDING, DELIVERED, FAILED = "pending", "delivered", "failed"
-
-#: Seconds between tries, each stretched or shortened by up to a fifth.
-WAITS = (5, 30, 120, 600, 3600)
-MOST_TRIES = len(WAITS) + 1
-_JITTER = 0.2
-LONGEST_WAIT = 3600
-#: Statuses below 500 after which trying again makes sense: the receiver was slow, or busy.
-_PASSING = (408, 425, 429)
 
 Problems = list[tuple[str, str]]
 
@@ -147,9 +131,9 @@ def _secret_problem(secret: object) -> str:
     ):
         return f"must be {SHORTEST_SECRET} to {LONGEST_SECRET} printable ASCII characters"
     try:
-        _key(secret)
+        key_of(secret)
     except ValueError:
-        return f"begins with {_IN_BASE64}, so the rest must be base64"
+        return f"begins with {IN_BASE64}, so the rest must be base64"
     return ""
 
 
@@ -212,85 +196,7 @@ def decode(body: str) -> HookMessage:
     return message
 
 
-def payload(event: dict[str, Any]) -> bytes:
-    """The body of a delivery: the event's type, its time, and the event."""
-    body = {"type": event["action"], "timestamp": event["at"], "data": event}
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def headers(secret: str, event_id: str, at_s: int, body: bytes) -> dict[str, str]:
-    """The headers of a delivery; `at_s` is when it is tried, epoch seconds."""
-    return {
-        "content-type": "application/json",
-        "user-agent": USER_AGENT,
-        "webhook-id": event_id,
-        "webhook-timestamp": str(at_s),
-        "webhook-signature": signature(secret, event_id, at_s, body),
-    }
-
-
-def signature(secret: str, event_id: str, at_s: int, body: bytes) -> str:
-    """`v1,` and the base64 of HMAC-SHA256 over id.timestamp.body.
-
-    Source: Standard Webhooks, "Signature scheme".
-    """
-    signed = f"{event_id}.{at_s}.".encode() + body
-    digest = hmac.new(_key(secret), signed, hashlib.sha256).digest()
-    return "v1," + base64.b64encode(digest).decode()
-
-
-def _key(secret: str) -> bytes:
-    if secret.startswith(_IN_BASE64):
-        return base64.b64decode(secret.removeprefix(_IN_BASE64), validate=True)
-    return secret.encode()
-
-
 # --- what an answer means -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Answer:
-    """`status` is 0 where no answer came; `problem` then says why, without what was received.
-
-    `refused`: the address may not be connected to, and trying again is no use.
-    """
-
-    status: int
-    problem: str = ""
-    retry_after: str | None = None
-    refused: bool = False
-
-
-def is_delivered(status: int) -> bool:
-    return 200 <= status < 300
-
-
-def may_pass(status: int) -> bool:
-    """Whether the same request may fare better later."""
-    return status >= 500 or status in _PASSING
-
-
-def wait_seconds(tries: int, chance: float, retry_after: int = 0) -> int | None:
-    """How long to wait after so many failed tries (from 1); None where that was the last.
-
-    `chance` from 0 to 1 spreads the receivers' next requests; `retry_after` is what they asked for.
-    """
-    if tries >= MOST_TRIES:
-        return None
-    seconds = WAITS[tries - 1] * (1 - _JITTER + 2 * _JITTER * chance)
-    return max(round(seconds), min(retry_after, LONGEST_WAIT))
-
-
-def retry_after_seconds(text: str | None, now_s: int) -> int:
-    """Seconds of a Retry-After header, which holds seconds or a date; 0 where it says nothing."""
-    if not text:
-        return 0
-    if text.strip().isascii() and text.strip().isdecimal():
-        return min(int(text.strip()[:9]), LONGEST_WAIT)
-    try:
-        return min(max(0, int(parsedate_to_datetime(text).timestamp()) - now_s), LONGEST_WAIT)
-    except (ValueError, TypeError, OverflowError):
-        return 0
 
 
 def _escaped(name: str) -> str:

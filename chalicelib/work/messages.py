@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from chalicelib.core.errors import PoisonMessage
 from chalicelib.core.timeframes import LENGTH_MS
-from chalicelib.tasks.states import PRIORITIES
+from chalicelib.work.priorities import PRIORITIES
 
 VERSION = 1
 

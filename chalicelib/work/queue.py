@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from chalicelib.aws.calls import Call
 from chalicelib.aws.sqs_queue import SqsQueue, batches
-from chalicelib.tasks import states
+from chalicelib.work import priorities
 from chalicelib.work.messages import CollectMessage, PlanMessage
 
 #: SQS's limit of a message's delay (AWS documentation).
@@ -42,8 +42,8 @@ class WorkQueue:
     ) -> list[CollectMessage]:
         """Send to each message's queue; returns those that could not be sent."""
         unsent: list[CollectMessage] = []
-        for priority in states.PRIORITIES:
-            url = self._urls.urgent if priority == states.HIGH else self._urls.work
+        for priority in priorities.PRIORITIES:
+            url = self._urls.urgent if priority == priorities.HIGH else self._urls.work
             same = [message for message in messages if message.priority == priority]
             for batch in batches(same):
                 unsent += await self._send_batch(url, batch, delay_seconds)
@@ -65,7 +65,7 @@ class WorkQueue:
 
     async def retry_later(self, priority: str, receipt_handle: str, seconds: int) -> None:
         """As SqsQueue.retry_later, of the queue of that priority."""
-        url = self._urls.urgent if priority == states.HIGH else self._urls.work
+        url = self._urls.urgent if priority == priorities.HIGH else self._urls.work
         await SqsQueue(self._call, url).retry_later(receipt_handle, seconds)
 
     async def depths(self) -> dict[str, dict[str, int]]:

@@ -13,10 +13,12 @@ from typing import Any
 
 from chalicelib.core import timeframes
 from chalicelib.core.errors import InvalidRequest, PlanTooLarge
+from chalicelib.core.problems import Errors, invalid, pointer_token, problem
 from chalicelib.core.settings import SYMBOL_PATTERN, Settings
-from chalicelib.tasks import states
-from chalicelib.webhooks import webhook as webhook_webhook
+from chalicelib.core.times import parse_time
 from chalicelib.webhooks.webhook import Webhook
+from chalicelib.webhooks.webhook import parse as parse_webhook
+from chalicelib.work import priorities
 from chalicelib.work.units import bounds, unit_count
 
 _FIELDS = (
@@ -31,9 +33,6 @@ _FIELDS = (
 )
 #: Bounds of `timeout_seconds`: a minute, and a week.
 _TIMEOUTS = (60, 604_800)
-_MOST_ERRORS = 50
-
-Errors = list[dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class CollectionRequest:
     timeframes: tuple[str, ...]
     start_ms: int | None = None
     end_ms: int | None = None
-    priority: str = states.NORMAL
+    priority: str = priorities.NORMAL
     tolerated_failure_percentage: float = 100
     timeout_seconds: int | None = None
     webhook: Webhook | None = None
@@ -81,26 +80,26 @@ def parse_start(
     """
     if not isinstance(body, dict):
         raise InvalidRequest(
-            "the body must be a JSON object", [_error("must be a JSON object", "")]
+            "the body must be a JSON object", [problem("must be a JSON object", "")]
         )
     errors: Errors = [
-        _error(f"unknown field; allowed are {', '.join(_FIELDS)}", f"/{_escaped(name)}")
+        problem(f"unknown field; allowed are {', '.join(_FIELDS)}", f"/{pointer_token(name)}")
         for name in body
         if name not in _FIELDS
     ]
     symbols = _symbols(body, known, settings, errors)
     frames = _timeframes(body, settings, errors)
     start, end = _range(body, now_ms, errors)
-    priority = body.get("priority", states.NORMAL)
-    if priority not in states.PRIORITIES:
-        errors.append(_error(f"must be one of {', '.join(states.PRIORITIES)}", "/priority"))
+    priority = body.get("priority", priorities.NORMAL)
+    if priority not in priorities.PRIORITIES:
+        errors.append(problem(f"must be one of {', '.join(priorities.PRIORITIES)}", "/priority"))
     tolerated = body.get("tolerated_failure_percentage", 100)
     if (
         isinstance(tolerated, bool)
         or not isinstance(tolerated, (int, float))
         or not 0 <= tolerated <= 100
     ):
-        errors.append(_error("must be a number from 0 to 100", "/tolerated_failure_percentage"))
+        errors.append(problem("must be a number from 0 to 100", "/tolerated_failure_percentage"))
     timeout = body.get("timeout_seconds", settings.task_timeout_seconds)
     if (
         isinstance(timeout, bool)
@@ -108,23 +107,16 @@ def parse_start(
         or not _TIMEOUTS[0] <= timeout <= _TIMEOUTS[1]
     ):
         detail = f"must be an integer from {_TIMEOUTS[0]} to {_TIMEOUTS[1]} (seconds)"
-        errors.append(_error(detail, "/timeout_seconds"))
+        errors.append(problem(detail, "/timeout_seconds"))
     webhook = None
     if "webhook" in body:
-        webhook, problems = webhook_webhook.parse(body["webhook"], settings.webhook_allowed_hosts)
-        errors += [_error(detail, f"/webhook{pointer}") for detail, pointer in problems]
+        webhook, problems = parse_webhook(body["webhook"], settings.webhook_allowed_hosts)
+        errors += [problem(detail, f"/webhook{pointer}") for detail, pointer in problems]
     if errors:
         raise invalid(errors)
     request = CollectionRequest(symbols, frames, start, end, priority, tolerated, timeout, webhook)
     _check_size(request, known, settings, now_ms)
     return request
-
-
-def invalid(errors: Errors) -> InvalidRequest:
-    shown = errors[:_MOST_ERRORS]
-    first = f"{shown[0]['pointer']}: {shown[0]['detail']}".removeprefix(": ")
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return InvalidRequest(first + more, shown)
 
 
 def _symbols(
@@ -136,11 +128,11 @@ def _symbols(
     for at, symbol in given:
         pointer = f"/symbols/{at}"
         if not SYMBOL_PATTERN.fullmatch(symbol):
-            errors.append(_error("is not a symbol; one reads like BTCUSDT", pointer))
+            errors.append(problem("is not a symbol; one reads like BTCUSDT", pointer))
         elif known is not None and symbol not in known:
             hint = f"; did you mean {symbol.upper()}?" if symbol.upper() in known else ""
             errors.append(
-                _error(
+                problem(
                     f"unknown symbol {symbol}{hint} (GET /tasks/stats lists the known ones)",
                     pointer,
                 )
@@ -155,7 +147,7 @@ def _timeframes(body: dict[str, Any], settings: Settings, errors: Errors) -> tup
     for at, timeframe in given:
         if timeframe not in timeframes.LENGTH_MS:
             errors.append(
-                _error(f"must be one of {', '.join(timeframes.LENGTH_MS)}", f"/timeframes/{at}")
+                problem(f"must be one of {', '.join(timeframes.LENGTH_MS)}", f"/timeframes/{at}")
             )
     return tuple(dict.fromkeys(timeframe for _, timeframe in given))
 
@@ -163,19 +155,19 @@ def _timeframes(body: dict[str, Any], settings: Settings, errors: Errors) -> tup
 def _strings(value: object, pointer: str, most: int, errors: Errors) -> list[tuple[int, str]]:
     """(index, text) of a JSON list of texts; anything else is noted in `errors`."""
     if not isinstance(value, list):
-        errors.append(_error("must be a list of texts", pointer))
+        errors.append(problem("must be a list of texts", pointer))
         return []
     if not value:
-        errors.append(_error("must not be empty; leave the field out for all", pointer))
+        errors.append(problem("must not be empty; leave the field out for all", pointer))
     if len(value) > most:
-        errors.append(_error(f"has {len(value)} entries; at most {most} are allowed", pointer))
+        errors.append(problem(f"has {len(value)} entries; at most {most} are allowed", pointer))
         return []
     texts = []
     for at, entry in enumerate(value):
         if isinstance(entry, str):
             texts.append((at, entry))
         else:
-            errors.append(_error("must be a text", f"{pointer}/{at}"))
+            errors.append(problem("must be a text", f"{pointer}/{at}"))
     return texts
 
 
@@ -185,19 +177,19 @@ def _range(body: dict[str, Any], now_ms: int, errors: Errors) -> tuple[int | Non
         if body.get(name) is None and name not in body:
             continue
         try:
-            times[name] = timeframes.parse_time(body[name])
+            times[name] = parse_time(body[name])
         except (ValueError, OverflowError):
             errors.append(
-                _error(
+                problem(
                     "must be an ISO 8601 date or date-time, or epoch milliseconds, from 1970 on",
                     f"/{name}",
                 )
             )
     start, end = times["start"], times["end"]
     if start is not None and start >= now_ms:
-        errors.append(_error("must lie in the past", "/start"))
+        errors.append(problem("must lie in the past", "/start"))
     elif start is not None and end is not None and start >= end:
-        errors.append(_error("must be before end", "/start"))
+        errors.append(problem("must be before end", "/start"))
     return start, end
 
 
@@ -224,12 +216,3 @@ def too_large(units: int, settings: Settings) -> PlanTooLarge:
         f"the request needs at least {units} units (symbol x timeframe x window); a task may have "
         f"{settings.max_units}: ask for fewer symbols or timeframes, or a shorter range"
     )
-
-
-def _error(detail: str, pointer: str) -> dict[str, str]:
-    return {"detail": detail, "pointer": pointer}
-
-
-def _escaped(name: str) -> str:
-    """A JSON pointer token (RFC 6901)."""
-    return name[:100].replace("~", "~0").replace("/", "~1")

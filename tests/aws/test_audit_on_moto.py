@@ -18,7 +18,7 @@ from chalicelib.audit.table import AuditTable
 from chalicelib.aws.calls import run
 from chalicelib.core.errors import ConditionFailed
 from chalicelib.core.settings import Settings
-from chalicelib.core.timeframes import DAY, iso
+from chalicelib.core.times import DAY, iso
 from chalicelib.events.set_aside import FailureQueue
 from tests.aws.conftest import Moto
 

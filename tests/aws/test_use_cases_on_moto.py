@@ -30,9 +30,9 @@ from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection, submit_symbol_refresh
 from chalicelib.tasks.view import list_active, list_tasks, view_task
-from chalicelib.webhooks import webhook
+from chalicelib.webhooks import retry, webhook
 from chalicelib.webhooks.deliver import deliver
-from chalicelib.webhooks.webhook import Answer
+from chalicelib.webhooks.retry import Answer
 from chalicelib.wiring import Bench
 from chalicelib.work.messages import CollectMessage, PlanMessage, decode
 from tests.aws.conftest import Moto
@@ -216,7 +216,7 @@ async def _tell_a_webhook(both: Both, bench: Bench, clock: Clock) -> None:
         await bench.webhook_queue.send([webhook.decode(record["body"])])
     await metrics_text(bench)
     [delivery] = await bench.hooks.deliveries(task_id)
-    assert delivery["state"] == webhook.DELIVERED
+    assert delivery["state"] == retry.DELIVERED
 
 
 def test_events_out_read_the_same_on_the_double_and_on_moto(

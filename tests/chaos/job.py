@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from chalicelib.core.timeframes import parse_time
+from chalicelib.core.times import parse_time
 from chalicelib.work.units import PlannedUnit
 from cli.api import ENDED, Api
 from infra.package import Package

@@ -10,8 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 
-from chalicelib.tasks.states import HIGH
 from chalicelib.work.messages import CollectMessage, PlanMessage
+from chalicelib.work.priorities import HIGH
 from chalicelib.work.units import messages_for
 from tests.chaos import workers
 from tests.chaos.backstage import Backstage

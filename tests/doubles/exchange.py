@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from chalicelib.core import timeframes
+from chalicelib.core import timeframes, times
 from chalicelib.core.errors import ExchangeRefused, ExchangeThrottled, ExchangeUnavailable
 from chalicelib.exchange.binance import (
     ALL_PRICES_WEIGHT,
@@ -72,7 +72,7 @@ class Exchange:
         rows = self.rows(symbol, timeframe, start_ms, end_ms)
         # The Date header, from which the server's clock is read, has whole seconds.
         server_ms = self.clock() // 1000 * 1000
-        return Page(rows, server_ms, self.weight_by_minute[self.clock() // timeframes.MINUTE])  # type: ignore[arg-type]
+        return Page(rows, server_ms, self.weight_by_minute[self.clock() // times.MINUTE])  # type: ignore[arg-type]
 
     async def listing(self) -> Listing:
         self._answer(EXCHANGE_INFO_WEIGHT)
@@ -142,7 +142,7 @@ class Exchange:
         keys = {symbol, (symbol, timeframe)}
         if self.down or keys & self.unavailable:
             raise ExchangeUnavailable("no answer from the exchange", reason="EXCHANGE_NO_ANSWER")
-        self.weight_by_minute[self.clock() // timeframes.MINUTE] += weight
+        self.weight_by_minute[self.clock() // times.MINUTE] += weight
         if self.throttled_until > self.clock():
             raise ExchangeThrottled("HTTP 429: Too many requests", self.throttled_until)
         if keys & self.malformed:
@@ -153,7 +153,7 @@ class Exchange:
 
 def next_open(timeframe: str, open_ms: int) -> int:
     """Open time of the grid's next candle."""
-    step = 32 * timeframes.DAY if timeframe == "1M" else timeframes.LENGTH_MS[timeframe]
+    step = 32 * times.DAY if timeframe == "1M" else timeframes.LENGTH_MS[timeframe]
     return timeframes.floor(timeframe, open_ms + step)
 
 

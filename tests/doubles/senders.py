@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chalicelib.webhooks.webhook import Answer
+from chalicelib.webhooks.retry import Answer
 
 
 class Sender:

@@ -19,7 +19,7 @@ from chalicelib.candles.store import CandleStore
 from chalicelib.collecting import bury, dispatch, sweep
 from chalicelib.collecting import collect as collector
 from chalicelib.collecting.collect import Outcome
-from chalicelib.events.record import Trail
+from chalicelib.events.trail import Trail
 from chalicelib.functions import batches
 from chalicelib.tasks import finish, states, table, view
 from chalicelib.tasks.progress import failed_units

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.api.idempotency import answer_once
-from chalicelib.core import timeframes
+from chalicelib.core import times
 from chalicelib.core.errors import CallFailed, Conflict, RequestRejected, TaskExpired, TaskNotFound
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.retry import retry_task
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ENDED = ("completed", "failed", "cancelled")
 FRAMES = ("30m", "1h", "1d", "15m", "2h", "4h")
 #: Windows around New Year fall into two objects of these timeframes with a handful of candles.
-NEW_YEAR_MS = timeframes.parse_time("2026-01-01")
+NEW_YEAR_MS = times.parse_time("2026-01-01")
 
 
 class Person:

@@ -11,6 +11,7 @@ from chalicelib.core.errors import CallFailed, ExchangeThrottled, ExchangeUnavai
 from chalicelib.exchange.binance import Listing, Page
 from chalicelib.exchange.budget import Budget
 from chalicelib.tasks import states
+from chalicelib.work import priorities
 from tests.simulation.checks import Violation
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def _goes_first(row: dict[str, Any]) -> bool:
     """Whether a row of the active index is of a task that one of low priority lets go first."""
     kind, state = row["task_type"]["S"], row["state"]["S"]
     collected = kind == states.DATA_COLLECTION and state in states.ACTIVE
-    return collected and row["priority"]["S"] != states.LOW
+    return collected and row["priority"]["S"] != priorities.LOW
 
 
 class ProcessExchange:

@@ -19,8 +19,8 @@ from chalicelib.events import record as event_record
 from chalicelib.functions import batches
 from chalicelib.schedules import definition as schedule_definition
 from chalicelib.schedules import watch
-from chalicelib.tasks import states
 from chalicelib.wiring import Bench
+from chalicelib.work import priorities
 from chalicelib.work.request import CollectionRequest
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock, SimulatedLoop
@@ -371,7 +371,7 @@ class World:
         patience_ms = self.settings.low_priority_patience_seconds * 1000
         # A clock of ours may be some seconds ahead of all others.
         young = self.clock() + 10_000 - int(meta["started_at"]["N"]) < patience_ms
-        if meta["priority"]["S"] == states.LOW and young and others_seen is not False:
+        if meta["priority"]["S"] == priorities.LOW and young and others_seen is not False:
             seen = "without a look at them" if others_seen is None else "though it saw them"
             self.violation = Violation("yielding", f"{task_id} went before others, {seen}")
 

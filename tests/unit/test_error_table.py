@@ -28,7 +28,7 @@ from chalicelib.aws.stream import change_of
 from chalicelib.aws.wire import item_from_wire
 from chalicelib.collecting import sweep as collecting_sweep
 from chalicelib.core.errors import CallFailed, CollectorError
-from chalicelib.core.timeframes import iso
+from chalicelib.core.times import iso
 from chalicelib.core.together import together
 from chalicelib.events import happenings, replay
 from chalicelib.events import record as event_record
@@ -39,7 +39,7 @@ from chalicelib.live import announce, push, receive
 from chalicelib.schedules import definition as schedule_definition
 from chalicelib.schedules import watch as schedule_watch
 from chalicelib.tasks import states
-from chalicelib.webhooks.webhook import Answer
+from chalicelib.webhooks.retry import Answer
 from chalicelib.work.request import CollectionRequest
 from infra.package import ROOT
 from tests.doubles.aws import Aws, Called, Hook

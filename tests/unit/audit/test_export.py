@@ -16,7 +16,7 @@ from chalicelib.audit.chain import FIELDS, Event, digest, sealed, verify
 from chalicelib.audit.export import DayNotOver, export_audit
 from chalicelib.audit.table import event_of
 from chalicelib.core.errors import CallFailed
-from chalicelib.core.timeframes import DAY, HOUR, iso
+from chalicelib.core.times import DAY, HOUR, iso
 from tests.doubles.faults import CrashAfter, LoseAnswer, Meanwhile
 from tests.doubles.fleet import Crash
 

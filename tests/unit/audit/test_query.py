@@ -12,7 +12,7 @@ from chalicelib.audit.query import _MOST_QUERIES, AuditQuery, _token, page_of_au
 from chalicelib.aws.calls import run
 from chalicelib.core.errors import InvalidRequest
 from chalicelib.core.settings import Settings
-from chalicelib.core.timeframes import DAY, iso, parse_time
+from chalicelib.core.times import DAY, iso, parse_time
 from chalicelib.wiring import Desk
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock

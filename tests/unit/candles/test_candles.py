@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from chalicelib.candles.candles import COLUMNS, Candles, is_valid, missing
 from chalicelib.collecting.fetch import closed_candles
-from chalicelib.core import timeframes
-from chalicelib.core.timeframes import MINUTE
+from chalicelib.core import timeframes, times
+from chalicelib.core.times import MINUTE
 
 ROW = (MINUTE, 2.0, 3.0, 1.0, 2.5, 10.0, 2 * MINUTE - 1, 25.0, 7, 4.0, 10.0)
 
@@ -105,7 +105,7 @@ def test_a_candle_that_cannot_be_is_not_valid(column: int, value: float) -> None
 def test_what_is_missing_and_what_is_there_make_up_the_grid(
     frame: str, first: int, periods: int, data: st.DataObject
 ) -> None:
-    grid = [timeframes.floor(frame, (10_000 + first) * timeframes.DAY)]
+    grid = [timeframes.floor(frame, (10_000 + first) * times.DAY)]
     while len(grid) <= periods:
         grid.append(_after(frame, grid[-1]))
     start, end = grid[0], grid.pop()
@@ -118,7 +118,7 @@ def test_what_is_missing_and_what_is_there_make_up_the_grid(
 
 
 def test_a_candle_off_the_grid_stands_for_the_period_it_opens_in() -> None:
-    hour = timeframes.HOUR
+    hour = times.HOUR
     assert missing("1h", [hour + 28 * MINUTE, 2 * hour], hour, 3 * hour) == []
     assert missing("1h", [3 * hour + 1], hour, 4 * hour) == [(hour, 3 * hour)]
 
@@ -144,5 +144,5 @@ def test_rows_outside_the_window_repeated_or_impossible_are_not_taken() -> None:
 
 
 def _after(frame: str, at_ms: int) -> int:
-    step = 32 * timeframes.DAY if frame == "1M" else timeframes.LENGTH_MS[frame]
+    step = 32 * times.DAY if frame == "1M" else timeframes.LENGTH_MS[frame]
     return timeframes.floor(frame, at_ms + step)

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from chalicelib.aws.wire import item_from_wire
 from chalicelib.candles import coverage
 from chalicelib.candles import lag as candle_lag
-from chalicelib.collecting.collect import collect_market_data_async
+from chalicelib.collecting.direct import collect_market_data_async
 from chalicelib.core import metrics, timeframes
-from chalicelib.core.timeframes import DAY, HOUR, MINUTE, floor, iso
+from chalicelib.core.timeframes import floor
+from chalicelib.core.times import DAY, HOUR, MINUTE, iso
 from chalicelib.events.record import record_task_changes
 from chalicelib.schedules import manage
 from chalicelib.schedules.promise import measure_freshness

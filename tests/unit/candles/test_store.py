@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from chalicelib.candles.candles import Candles
 from chalicelib.candles.store import CandleStore, decode, encode
 from chalicelib.core.errors import CallFailed, ObjectDamaged
-from chalicelib.core.timeframes import MINUTE
+from chalicelib.core.times import MINUTE
 from tests.doubles.aws import Aws
 from tests.doubles.clock import NOW, Clock
 from tests.doubles.faults import LoseAnswer, Meanwhile, Refuse

@@ -8,13 +8,8 @@ import contextlib
 import pytest
 
 from chalicelib.candles import coverage
-from chalicelib.collecting.collect import (
-    DOWN_PAUSE_MS,
-    MOST_DELIVERIES,
-    Outcome,
-    collect_market_data_async,
-    collect_message,
-)
+from chalicelib.collecting.collect import DOWN_PAUSE_MS, MOST_DELIVERIES, Outcome, collect_message
+from chalicelib.collecting.direct import collect_market_data_async
 from chalicelib.collecting.fetch import GROUP_PAGES
 from chalicelib.collecting.plan import plan_task
 from chalicelib.exchange.budget import Budget

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.core import timeframes
-from chalicelib.core.timeframes import DAY, FOREVER_MS, HOUR, LENGTH_MS
+from chalicelib.core import timeframes, times
+from chalicelib.core.timeframes import LENGTH_MS
+from chalicelib.core.times import DAY, FOREVER_MS, HOUR
 
 frames = st.sampled_from(sorted(LENGTH_MS))
 #: Until 2199: what a real candle or request may name, and then some.
@@ -87,8 +88,8 @@ def test_cuts_join_up_to_the_whole_range_and_each_stays_in_one_object(
 
 @given(st.integers(0, FOREVER_MS - 1))
 def test_a_time_written_as_text_reads_as_the_same_time(at_ms: int) -> None:
-    assert timeframes.parse_time(timeframes.iso(at_ms)) == at_ms
-    assert timeframes.parse_time(at_ms) == at_ms
+    assert times.parse_time(times.iso(at_ms)) == at_ms
+    assert times.parse_time(at_ms) == at_ms
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_a_time_written_as_text_reads_as_the_same_time(at_ms: int) -> None:
     ],
 )
 def test_a_time_without_an_offset_is_utc(text: str, at_ms: int) -> None:
-    assert timeframes.parse_time(text) == at_ms
+    assert times.parse_time(text) == at_ms
 
 
 @given(
@@ -117,7 +118,7 @@ def test_a_time_without_an_offset_is_utc(text: str, at_ms: int) -> None:
 )
 def test_anything_else_than_a_time_is_refused_as_a_value_error(value: object) -> None:
     try:
-        at_ms = timeframes.parse_time(value)
+        at_ms = times.parse_time(value)
     except (ValueError, OverflowError):
         return
     assert 0 <= at_ms < FOREVER_MS

@@ -63,8 +63,10 @@ def test_the_limits_are_those_of_the_code() -> None:
 def test_every_reason_that_the_code_gives_is_in_the_table_and_no_other() -> None:
     table = PAGE.split("| `reason` |")[1].split("## Numbers")[0]
     named = set(re.findall(r"`([A-Z_]+)`", table))
-    files = ("connecting", "subscribing", "topics", "gateways/connection_table")
-    code = "".join((ROOT / "chalicelib" / f"{file}.py").read_text("utf-8") for file in files)
+    files = ("receive", "subscribe", "topics", "connections")
+    code = "".join(
+        (ROOT / "chalicelib" / "live" / f"{file}.py").read_text("utf-8") for file in files
+    )
     given = set(re.findall(r'reason="([A-Z_]+)"', code))
     of_classes = {"INVALID_REQUEST", "TASK_NOT_FOUND", "TASK_EXPIRED", "BACKEND_UNAVAILABLE"}
     assert named == given | of_classes

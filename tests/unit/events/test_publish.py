@@ -16,15 +16,16 @@ from chalicelib.aws.wire import item_from_wire
 from chalicelib.core.errors import CallFailed
 from chalicelib.core.settings import Settings
 from chalicelib.events import bus
-from chalicelib.events.publish import COUNTED, FIELDS, VERSION, detail_of, publish
+from chalicelib.events.publish import FIELDS, VERSION, detail_of, publish
 from chalicelib.events.record import record_market_changes, record_task_changes
+from chalicelib.events.totals import COUNTED
 from chalicelib.functions.batches import deliver_batch
 from chalicelib.schedules import manage, watch
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection, submit_symbol_refresh
 from chalicelib.webhooks import webhook
-from chalicelib.webhooks.webhook import Answer
+from chalicelib.webhooks.retry import Answer
 from infra.functions import FUNCTIONS, events
 from infra.package import ROOT
 from infra.storage import queues

@@ -15,8 +15,8 @@ from chalicelib.audit.chain import Event, sealed, verify
 from chalicelib.audit.table import LEAST_TASK_DAYS, AuditTable
 from chalicelib.core.errors import CallFailed, ConditionFailed
 from chalicelib.core.settings import Settings
-from chalicelib.core.timeframes import iso
-from chalicelib.events import happenings
+from chalicelib.core.times import iso
+from chalicelib.events import happenings, task_happenings
 from chalicelib.events import record as event_record
 from chalicelib.events.record import record_market_changes, record_task_changes
 from chalicelib.events.replay import replay
@@ -560,7 +560,7 @@ def test_a_tasks_chain_outlasts_the_task_however_short_events_are_kept(
 @pytest.fixture
 def broken(monkeypatch):
     """Happenings break at a task's start, as a bug of ours would, while it is in force."""
-    original = happenings.of_task
+    original = task_happenings.of_task
 
     def of_task(change: Any) -> Any:
         if change.new.get("state") == "running":

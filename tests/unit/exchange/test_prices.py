@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chalicelib.core.errors import ExchangeThrottled, NotReady
-from chalicelib.core.timeframes import iso
+from chalicelib.core.times import iso
 from chalicelib.exchange.prices import latest_prices
 from chalicelib.exchange.refresh import refresh_catalogue, refresh_prices
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chalicelib.core.metrics import METRICS, NAMESPACE
 from chalicelib.core.settings import Settings
-from chalicelib.webhooks import webhook
+from chalicelib.webhooks import retry
 from infra import alarms, storage
 from infra.functions import FUNCTIONS, events, timeouts
 from infra.package import ROOT
@@ -97,7 +97,7 @@ def test_a_queue_rings_before_it_forgets_its_oldest_message() -> None:
 
 def test_a_receiver_that_asks_for_patience_is_no_reason_to_ring() -> None:
     # SQS leaves a message that was received more than three times out of the age.
-    assert ALARMS["WebhookQueueAgeAlarm"].threshold > 2 * webhook.LONGEST_WAIT
+    assert ALARMS["WebhookQueueAgeAlarm"].threshold > 2 * retry.LONGEST_WAIT
 
 
 def test_one_failure_rings_of_a_function_whose_tries_are_too_far_apart_for_three_of_them() -> None:

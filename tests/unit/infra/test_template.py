@@ -15,7 +15,7 @@ import pytest
 
 import app as application
 from chalicelib.core.settings import Settings, user_settings
-from chalicelib.webhooks.webhook import MOST_TRIES
+from chalicelib.webhooks.retry import MOST_TRIES
 from infra import schedules
 from infra.functions import FUNCTIONS, role
 from infra.package import ROOT, package

@@ -9,16 +9,17 @@ import pytest
 from chalicelib.aws.stream import change_of
 from chalicelib.collecting.sweep import sweep
 from chalicelib.core import metrics
+from chalicelib.events.measures import measure_changes, measure_stream
 from chalicelib.events.publish import publish
 from chalicelib.events.record import record_task_changes
 from chalicelib.exchange.budget import Budget
 from chalicelib.functions.batches import collect_batch, deliver_batch, plan_batch
 from chalicelib.live.announce import announce
-from chalicelib.monitoring.gauges import measure_changes, measure_state, measure_stream
+from chalicelib.monitoring.gauges import measure_state
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection
-from chalicelib.webhooks.webhook import Answer
+from chalicelib.webhooks.retry import Answer
 from local.emf import data_of
 from tests.doubles.faults import Refuse
 from tests.doubles.senders import Sender

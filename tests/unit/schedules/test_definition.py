@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from chalicelib.core.errors import CollectorError, InvalidRequest
 from chalicelib.core.settings import Settings
-from chalicelib.core.timeframes import iso
+from chalicelib.core.times import iso
 from chalicelib.schedules import definition as schedules
-from chalicelib.schedules import firings
+from chalicelib.schedules import firings, view
 from chalicelib.work.request import CollectionRequest
 from tests.doubles.clock import NOW
 
@@ -135,7 +135,7 @@ def test_freshness_can_be_taken_back() -> None:
     schedule = made(freshness={"max_lag_seconds": 60})
     changes = schedules.parse_change({"freshness": None}, schedule, KNOWN, Settings(), NOW)
     after = schedules.changed({**schedule, "breached_since": 1}, changes, NOW, "me", "r")
-    assert schedules.view(after, None, None, NOW)["freshness"] is None
+    assert view.view(after, None, None, NOW)["freshness"] is None
     assert "breached_since" not in after
 
 
@@ -158,7 +158,7 @@ def test_freshness_can_be_taken_back() -> None:
 def test_the_next_run_is_shown_as_it_will_come(
     fields: dict[str, Any], after_ms: int, expected: str | None
 ) -> None:
-    assert schedules.summary(made(**fields), NOW + after_ms)["next_run_at"] == expected
+    assert view.summary(made(**fields), NOW + after_ms)["next_run_at"] == expected
 
 
 @given(

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from chalicelib.aws.wire import item_from_wire
 from chalicelib.core.errors import CallFailed, ConditionFailed, InvalidRequest, ScheduleNotFound
 from chalicelib.core.settings import Settings
-from chalicelib.core.timeframes import iso
+from chalicelib.core.times import iso
 from chalicelib.events.record import record_task_changes
 from chalicelib.schedules import manage
 from chalicelib.schedules import watch as schedule_watch

@@ -19,12 +19,11 @@ from chalicelib.core.errors import CallFailed
 from chalicelib.events.publish import publish
 from chalicelib.functions.batches import deliver_batch
 from chalicelib.tasks.submit import submit_collection
-from chalicelib.tasks.view import view_task
+from chalicelib.tasks.view import view_task, webhook_view
 from chalicelib.webhooks import deliver as webhook_deliver
-from chalicelib.webhooks import webhook
-from chalicelib.webhooks.deliver import webhook_view
+from chalicelib.webhooks import retry, webhook
+from chalicelib.webhooks.retry import Answer
 from chalicelib.webhooks.sender import WebhookSender
-from chalicelib.webhooks.webhook import Answer
 from infra import functions, storage
 from infra.package import ROOT
 from tests.doubles.faults import Meanwhile, Refuse, is_update_of
@@ -213,7 +212,7 @@ def test_after_six_tries_over_more_than_an_hour_it_is_given_up_and_buried(
     while left()[0]:
         tries += deliver(sender)
         clock.advance(1000)
-    assert tries == len(sender.sent) == webhook.MOST_TRIES == 6
+    assert tries == len(sender.sent) == retry.MOST_TRIES == 6
     assert clock() - began > 3_600_000
     assert left() == (0, 1)
     assert shown(task_id) == {
@@ -245,7 +244,7 @@ def test_a_late_duplicates_failure_does_not_undo_a_delivery(
     [body] = aws.sqs.bodies(settings.webhook_queue_url)
     message = webhook.decode(body)
     deliver(Sender())
-    run(desk.hooks.note(message, webhook.FAILED, 2, 500, "answered 500", desk.now_ms()))
+    run(desk.hooks.note(message, retry.FAILED, 2, 500, "answered 500", desk.now_ms()))
     assert shown(task_id)["delivered"] == 1
     assert shown(task_id)["failed"] == 0
 
@@ -350,7 +349,7 @@ def test_copies_share_one_series_of_tries_and_make_one_dead_letter(
     while left()[0]:
         deliver(sender)
         clock.advance(1000)
-    assert len(sender.sent) == webhook.MOST_TRIES
+    assert len(sender.sent) == retry.MOST_TRIES
     assert clock() - began > 3_600_000
     assert left() == (0, 1)
     assert (shown(task_id)["failed"], shown(task_id)["pending"]) == (1, 0)

@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.core.errors import PoisonMessage
+from chalicelib.webhooks import retry, signature, webhook
 from chalicelib.webhooks import sender as webhook_sender
-from chalicelib.webhooks import webhook
 from chalicelib.webhooks.sender import WebhookSender
 from chalicelib.webhooks.webhook import HookMessage, parse, url_problem
 from tests.doubles.receiver import Receiver, certificate_for, receiving
@@ -195,7 +195,7 @@ def test_the_signature_is_the_conventions_own_example() -> None:
     """Standard Webhooks, specification, "Verifying webhook authenticity": its published example."""
     body = b'{"test": 2432232314}'
     secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-    made = webhook.signature(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, body)
+    made = signature.signature(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, body)
     assert made == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
@@ -203,7 +203,7 @@ def test_the_signature_is_the_conventions_own_example() -> None:
 def test_a_plain_secret_is_itself_the_key(secret: str, event_id: str, body: bytes) -> None:
     signed = event_id.encode() + b"." + b"1700000000." + body
     expected = base64.b64encode(hmac.new(secret.encode(), signed, hashlib.sha256).digest())
-    made = webhook.signature(secret, event_id, 1_700_000_000, body)
+    made = signature.signature(secret, event_id, 1_700_000_000, body)
     assert made == "v1," + expected.decode()
 
 
@@ -224,15 +224,15 @@ def test_what_we_never_wrote_is_poison(body: str) -> None:
 
 
 def test_waits_grow_to_an_hour_and_then_end() -> None:
-    waits = [webhook.wait_seconds(tries, 0.5) for tries in range(1, 8)]
+    waits = [retry.wait_seconds(tries, 0.5) for tries in range(1, 8)]
     assert waits == [5, 30, 120, 600, 3600, None, None]
 
 
 @given(st.integers(1, 5), st.floats(0, 1))
 def test_jitter_keeps_a_wait_within_a_fifth(tries: int, chance: float) -> None:
-    wait = webhook.wait_seconds(tries, chance)
+    wait = retry.wait_seconds(tries, chance)
     assert wait is not None
-    assert 0.8 * webhook.WAITS[tries - 1] <= wait <= 1.2 * webhook.WAITS[tries - 1]
+    assert 0.8 * retry.WAITS[tries - 1] <= wait <= 1.2 * retry.WAITS[tries - 1]
 
 
 @pytest.mark.parametrize(
@@ -254,12 +254,12 @@ def test_jitter_keeps_a_wait_within_a_fifth(tries: int, chance: float) -> None:
 def test_retry_after_is_read_in_both_forms_and_never_holds_us_for_more_than_an_hour(
     text: str | None, seconds: int
 ) -> None:
-    assert webhook.retry_after_seconds(text, 0) == seconds
+    assert retry.retry_after_seconds(text, 0) == seconds
 
 
 @given(st.text())
 def test_no_retry_after_breaks_the_wait(text: str) -> None:
-    assert 0 <= webhook.retry_after_seconds(text, 0) <= webhook.LONGEST_WAIT
+    assert 0 <= retry.retry_after_seconds(text, 0) <= retry.LONGEST_WAIT
 
 
 # --- the sender, against a real server ----------------------------------------------------------
@@ -299,7 +299,7 @@ def test_a_delivery_goes_to_the_checked_address_under_its_own_name(tmp_path: Pat
     with tls_receiver(tmp_path) as (receiver, client):
         network = Network(receiver.port, [PUBLIC])
         sender = WebhookSender((), network.resolve, network.connect, client)
-        headers = webhook.headers(SECRET, "task:1:7", 1_700_000_000, b"{}")
+        headers = signature.headers(SECRET, "task:1:7", 1_700_000_000, b"{}")
         answer = sender.post(f"https://{NAME}:8443/in?a=b", headers, b"{}")
         [request] = receiver.seen
     assert answer.status == 204
@@ -307,7 +307,7 @@ def test_a_delivery_goes_to_the_checked_address_under_its_own_name(tmp_path: Pat
     assert request.path == "/in?a=b"
     assert request.headers["host"] == f"{NAME}:8443"
     assert request.headers["webhook-id"] == "task:1:7"
-    assert request.headers["user-agent"] == webhook.USER_AGENT
+    assert request.headers["user-agent"] == signature.USER_AGENT
     assert request.body == b"{}"
 
 
@@ -387,8 +387,8 @@ def test_a_redirect_is_an_answer_and_not_followed(tmp_path: Path) -> None:
         assert sender.post(f"https://{NAME}/", {}, b"").status == 307
     assert len(receiver.seen) == 1
     assert len(network.connected) == 1
-    assert not webhook.is_delivered(307)
-    assert not webhook.may_pass(307)
+    assert not retry.is_delivered(307)
+    assert not retry.may_pass(307)
 
 
 def test_the_next_checked_address_is_tried_where_the_first_takes_no_connection() -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from chalicelib.core.errors import PoisonMessage
 from chalicelib.core.timeframes import LENGTH_MS
-from chalicelib.tasks.states import PRIORITIES
 from chalicelib.work.messages import CollectMessage, PlanMessage, Unit, decode
+from chalicelib.work.priorities import PRIORITIES
 
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 

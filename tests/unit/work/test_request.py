@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from chalicelib.core.errors import InvalidRequest, PlanTooLarge
 from chalicelib.core.settings import Settings
 from chalicelib.core.timeframes import LENGTH_MS
-from chalicelib.tasks import states
+from chalicelib.work import priorities
 from chalicelib.work.request import CollectionRequest, parse_start
 from tests.doubles.clock import NOW
 
@@ -71,7 +71,7 @@ def test_any_body_is_a_valid_request_or_rejected_with_valid_pointers(
     assert isinstance(body, dict)
     assert request.timeframes
     assert all(frame in LENGTH_MS for frame in request.timeframes)
-    assert request.priority in states.PRIORITIES
+    assert request.priority in priorities.PRIORITIES
     assert 0 <= request.tolerated_failure_percentage <= 100
     assert request.symbols is None or 1 <= len(request.symbols) <= SETTINGS.max_symbols
     assert request.start_ms is None or request.start_ms < NOW

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.core import timeframes
-from chalicelib.core.timeframes import DAY, LENGTH_MS, floor
+from chalicelib.core.timeframes import LENGTH_MS, floor
+from chalicelib.core.times import DAY
 from chalicelib.work import units as work_units
 from chalicelib.work.units import (
     MESSAGE_PAGES,
