@@ -5,10 +5,10 @@ from __future__ import annotations
 from benchmarks.report import Report
 from benchmarks.simulated import new_aws, settings
 from benchmarks.write_units import WriteUnits
-from chalicelib import wiring
 from chalicelib.aws.stream import change_of
 from chalicelib.events.record import events_of
 from chalicelib.events.trail import Trail
+from chalicelib.exchange.worker import Worker
 from chalicelib.tasks.submit import submit_collection
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange
@@ -38,10 +38,10 @@ def _row(name: str, refused: tuple[str, ...], whole: bool) -> tuple[str, ...]:
     aws = new_aws(clock)
     exchange = Exchange(clock)
     exchange.refused.update(dict.fromkeys(refused, "INVALID_SYMBOL"))
-    bench = wiring.bench_over(aws, settings(), clock, exchange)  # type: ignore[arg-type]
+    worker = Worker(aws, settings(), clock, exchange)  # type: ignore[arg-type]
     loop = SimulatedLoop(clock)
-    loop.run_until_complete(submit_collection(bench, BODY, "me", "request"))
-    loop.run_until_complete(Fleet(aws, bench).settle())
+    loop.run_until_complete(submit_collection(worker, BODY, "me", "request"))
+    loop.run_until_complete(Fleet(aws, worker).settle())
     records = [
         record
         for record in aws.stream_event("tasks")["Records"]
@@ -53,7 +53,7 @@ def _row(name: str, refused: tuple[str, ...], whole: bool) -> tuple[str, ...]:
     aws.counts.clear()
     events = 0
     for batch in batches:
-        trail = Trail(bench)
+        trail = Trail(worker)
         for record in batch:
             events += len(loop.run_until_complete(events_of(trail, change_of(record))))
     loop.close()

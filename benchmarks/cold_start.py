@@ -29,9 +29,9 @@ import app
 from chalicelib import wiring
 from chalicelib.gateways.aws import run
 from chalicelib.messages import PlanMessage
-desk = wiring.desk()
-run(desk.tasks.read("benchmark", 0))
-run(desk.queue.send_plan(PlanMessage("benchmark", 1)))
+backend = wiring.backend()
+run(backend.tasks.read("benchmark", 0))
+run(backend.queue.send_plan(PlanMessage("benchmark", 1)))
 """
 
 _BASELINE = """

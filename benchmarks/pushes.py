@@ -21,12 +21,13 @@ from aiohttp import web
 
 from benchmarks.report import Report
 from benchmarks.simulated import new_aws, settings
-from chalicelib import wiring
 from chalicelib.aws.calls import AsyncCalls, run
 from chalicelib.aws.signed_calls import SignedCalls
 from chalicelib.aws.stream import change_of
 from chalicelib.aws.thread_pool import ThreadPool
+from chalicelib.core.backend import Backend
 from chalicelib.core.together import together
+from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.live import receive
 from chalicelib.live.announce import announce
 from chalicelib.live.push import Means, push_batch
@@ -119,21 +120,21 @@ def _calls(listeners: int) -> str:
     clock = Clock()
     loop = SimulatedLoop(clock)
     aws = new_aws(clock)
-    desk = wiring.desk_over(aws, settings(), clock)
+    backend = Backend(aws, settings(), clock)
     means = Means(lambda work: together(*work), asyncio.sleep, None)  # type: ignore[arg-type]
 
     async def play() -> None:
-        await desk.market.write_catalogue({"BTCUSDT": "TRADING"}, 6000, clock())
+        await CatalogueTable(backend).write_catalogue({"BTCUSDT": "TRADING"}, 6000, clock())
         body = '{"action": "subscribe", "topics": ["prices:BTCUSDT"]}'
         for at in range(listeners):
-            await receive.connect(desk, f"c{at}")
-            await receive.receive(desk, None, f"c{at}", body)  # type: ignore[arg-type]
-        await desk.market.write_prices({"BTCUSDT": "1"}, clock())
+            await receive.connect(backend, f"c{at}")
+            await receive.receive(backend, None, f"c{at}", body)  # type: ignore[arg-type]
+        await CatalogueTable(backend).write_prices({"BTCUSDT": "1"}, clock())
         aws.counts.clear()
         records = aws.stream_event(settings().market_table)["Records"][-1:]
-        await announce(desk, [change_of(record) for record in records])
+        await announce(backend, [change_of(record) for record in records])
         while found := aws.sqs.receive(settings().push_queue_url):
-            await push_batch(desk, means, {"Records": found})
+            await push_batch(backend, means, {"Records": found})
 
     loop.run_until_complete(play())
     loop.close()

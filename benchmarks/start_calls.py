@@ -11,6 +11,8 @@ from benchmarks.report import Report
 from benchmarks.simulated import new_aws, settings
 from chalicelib import wiring
 from chalicelib.aws.calls import run
+from chalicelib.core.backend import Backend
+from chalicelib.exchange.catalogue_table import CatalogueTable
 from tests.doubles.clock import Clock
 
 SIZES = (1, 500, 3000)
@@ -40,11 +42,11 @@ def measure() -> Report:
 def _count(symbols: list[str], body: dict[str, object]) -> dict[str, int]:
     clock = Clock()
     aws = new_aws(clock)
-    desk = wiring.desk_over(aws, settings(), clock)
-    run(desk.market.write_catalogue(dict.fromkeys(symbols, "TRADING"), 6000, clock()))
+    backend = Backend(aws, settings(), clock)
+    run(CatalogueTable(backend).write_catalogue(dict.fromkeys(symbols, "TRADING"), 6000, clock()))
     aws.counts.clear()
-    # The application asks for its desk at every request; this process has no other.
-    wiring.desk = lambda: desk  # type: ignore[assignment]
+    # The application asks for its backend at every request; this process has no other.
+    wiring.backend = lambda: backend  # type: ignore[assignment]
     os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
     import app
 

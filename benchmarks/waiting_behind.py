@@ -9,10 +9,12 @@ from __future__ import annotations
 from benchmarks.report import Report
 from benchmarks.simulated import new_aws, settings
 from benchmarks.writes_per_unit import TIMEFRAMES, _SameForAll
-from chalicelib import wiring
 from chalicelib.core import times
 from chalicelib.core.times import HOUR
+from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.exchange.worker import Worker
 from chalicelib.tasks.submit import submit_collection
+from chalicelib.tasks.table import TaskTable
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.fleet import Fleet
 
@@ -42,18 +44,18 @@ def _count(size: int, frames: tuple[str, ...]) -> int:
     aws = new_aws(clock)
     symbols = [f"S{at:04d}USDT" for at in range(size + SMALL)]
     exchange = _SameForAll(clock, dict.fromkeys(symbols, "TRADING"))
-    bench = wiring.bench_over(aws, settings(), clock, exchange)  # type: ignore[arg-type]
+    worker = Worker(aws, settings(), clock, exchange)  # type: ignore[arg-type]
     loop = SimulatedLoop(clock)
     try:
-        known = bench.market.write_catalogue(exchange.symbols, 600_000, clock())
+        known = CatalogueTable(worker).write_catalogue(exchange.symbols, 600_000, clock())
         loop.run_until_complete(known)
-        return loop.run_until_complete(_play(bench, Fleet(aws, bench), symbols, frames, clock))
+        return loop.run_until_complete(_play(worker, Fleet(aws, worker), symbols, frames, clock))
     finally:
         loop.close()
 
 
 async def _play(
-    bench: wiring.Bench, fleet: Fleet, symbols: list[str], frames: tuple[str, ...], clock: Clock
+    worker: Worker, fleet: Fleet, symbols: list[str], frames: tuple[str, ...], clock: Clock
 ) -> int:
     start_ms = clock() - 12 * HOUR
     body = {
@@ -62,16 +64,16 @@ async def _play(
         "end": times.iso(clock()),
     }
     if len(symbols) > SMALL:
-        await submit_collection(bench, {**body, "symbols": symbols[SMALL:]}, "large", "r")
+        await submit_collection(worker, {**body, "symbols": symbols[SMALL:]}, "large", "r")
         for _ in range(2):
             await fleet.plan()
             await fleet.collect(AT_ONCE)
     body = {"timeframes": list(TIMEFRAMES), **times}
-    task_id = await submit_collection(bench, {**body, "symbols": symbols[:SMALL]}, "small", "r")
+    task_id = await submit_collection(worker, {**body, "symbols": symbols[:SMALL]}, "small", "r")
     count = 0
     while True:
         await fleet.plan()
         count += await fleet.collect(AT_ONCE)
-        meta = await bench.tasks.read(task_id, clock())
+        meta = await TaskTable(worker).read(task_id, clock())
         if meta and meta["state"] == "completed":
             return count

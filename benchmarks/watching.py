@@ -28,7 +28,7 @@ _MESSAGE = {
 
 def measure() -> Report:
     """A message of 6 units is 6 pages here, with the lines and the flush of its invocation."""
-    os.environ.update(STACK="bench", AWS_LAMBDA_FUNCTION_NAME="bench", LOG_LEVEL="INFO")
+    os.environ.update(STACK="worker", AWS_LAMBDA_FUNCTION_NAME="worker", LOG_LEVEL="INFO")
     report = Report(
         "watching: what logs and metrics cost a worker",
         ("what", "us CPU", "budget", "verdict"),

@@ -12,11 +12,13 @@ from functools import lru_cache
 from benchmarks.report import Report, verdict
 from benchmarks.simulated import new_aws, settings
 from benchmarks.write_units import WriteUnits
-from chalicelib import wiring
 from chalicelib.core import timeframes, times
 from chalicelib.core.times import DAY, HOUR
 from chalicelib.events.record import record_task_changes
+from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.exchange.worker import Worker
 from chalicelib.tasks.submit import submit_collection
+from chalicelib.tasks.table import TaskTable
 from chalicelib.work.units import bounds
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock, SimulatedLoop
@@ -51,9 +53,9 @@ def measure() -> Report:
     clock = Clock()
     aws = new_aws(clock)
     exchange = _SameForAll(clock, dict.fromkeys(SYMBOLS, "TRADING"))
-    bench = wiring.bench_over(aws, settings(), clock, exchange)  # type: ignore[arg-type]
+    worker = Worker(aws, settings(), clock, exchange)  # type: ignore[arg-type]
     loop = SimulatedLoop(clock)
-    loop.run_until_complete(bench.market.write_catalogue(exchange.symbols, 6000, clock()))
+    loop.run_until_complete(CatalogueTable(worker).write_catalogue(exchange.symbols, 6000, clock()))
     started = times.iso(clock())
     report = Report(
         f"writes_per_unit: a task of {UNITS:,} units",
@@ -64,7 +66,7 @@ def measure() -> Report:
         clock.advance(pause_ms)
         counted = WriteUnits(aws)
         aws.hooks[:] = [counted]
-        spent = loop.run_until_complete(_run(aws, bench, counted))
+        spent = loop.run_until_complete(_run(aws, worker, counted))
         for what, budget in BUDGETS.items():
             figure = spent[what] / UNITS
             limit, judged = f"<= {budget}", verdict(figure, budget)
@@ -92,13 +94,13 @@ def measure() -> Report:
     return report
 
 
-async def _run(aws: Aws, bench: wiring.Bench, counted: WriteUnits) -> dict[str, int]:
+async def _run(aws: Aws, worker: Worker, counted: WriteUnits) -> dict[str, int]:
     first_call, first_change = len(aws.calls), len(aws.dynamodb.tables["tasks"].stream)
     body = {"symbols": SYMBOLS, "timeframes": list(TIMEFRAMES)}
-    task_id = await submit_collection(bench, body, "benchmark", "benchmark")
-    await Fleet(aws, bench).settle()
-    await record_task_changes(bench, aws.stream_event("tasks", first_change)["Records"])
-    meta = await bench.tasks.read(task_id, bench.now_ms())
+    task_id = await submit_collection(worker, body, "benchmark", "benchmark")
+    await Fleet(aws, worker).settle()
+    await record_task_changes(worker, aws.stream_event("tasks", first_change)["Records"])
+    meta = await TaskTable(worker).read(task_id, worker.now_ms())
     if meta is None or meta["state"] != "completed" or meta["result"]["succeeded"] != UNITS:
         raise RuntimeError(f"the task did not complete: {meta}")
     sends = batches = puts = 0

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from chalicelib import wiring
+from chalicelib.core.backend import Backend
 from chalicelib.core.settings import Settings
-from chalicelib.wiring import Bench, Desk
+from chalicelib.exchange.worker import Worker
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange
@@ -38,18 +38,18 @@ def exchange(clock: Clock) -> Exchange:
 
 
 @pytest.fixture
-def desk(aws: Aws, settings: Settings, clock: Clock) -> Desk:
-    return wiring.desk_over(aws, settings, clock)
+def backend(aws: Aws, settings: Settings, clock: Clock) -> Backend:
+    return Backend(aws, settings, clock)
 
 
 @pytest.fixture
-def bench(aws: Aws, settings: Settings, clock: Clock, exchange: Exchange) -> Bench:
-    return wiring.bench_over(aws, settings, clock, exchange)  # type: ignore[arg-type]
+def worker(aws: Aws, settings: Settings, clock: Clock, exchange: Exchange) -> Worker:
+    return Worker(aws, settings, clock, exchange)  # type: ignore[arg-type]
 
 
 @pytest.fixture
-def fleet(aws: Aws, bench: Bench) -> Fleet:
-    return Fleet(aws, bench)
+def fleet(aws: Aws, worker: Worker) -> Fleet:
+    return Fleet(aws, worker)
 
 
 @pytest.fixture

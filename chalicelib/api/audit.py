@@ -10,6 +10,7 @@ from chalicelib import wiring
 from chalicelib.api import web
 from chalicelib.audit.query import AuditQuery, page_of_audit
 from chalicelib.aws.calls import run
+from chalicelib.core.backend import Backend
 from chalicelib.core.problems import invalid
 from chalicelib.core.times import parse_time
 
@@ -20,12 +21,12 @@ _ACTION = re.compile(r"[a-z]{1,30}\.[a-z_.]{1,60}")
 
 @web.route("GET", "/audit")
 def get_audit() -> Response:
-    desk = wiring.desk()
-    events, following = run(page_of_audit(desk, _asked(desk)))
+    backend = wiring.backend()
+    events, following = run(page_of_audit(backend, _asked(backend)))
     return web.answer(200, {"events": events, "next_page_token": following})
 
 
-def _asked(desk: wiring.Desk) -> AuditQuery:
+def _asked(backend: Backend) -> AuditQuery:
     query = web.query(*_SUBJECTS, "from", "to", "action", "page_size", "page_token")
     errors = []
     subjects = [name for name in _SUBJECTS if name in query]
@@ -48,7 +49,7 @@ def _asked(desk: wiring.Desk) -> AuditQuery:
         errors.append({"detail": "must read like task.submitted", "pointer": "/action"})
     if errors:
         raise invalid(errors)
-    settings = desk.settings
+    settings = backend.settings
     return AuditQuery(
         owner=web.owner(),
         page_size=web.page_size(query, settings.default_page_size, settings.max_page_size),

@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from chalicelib.api.idempotency_keys import ANSWERED
+from chalicelib.api.idempotency_keys import ANSWERED, IdempotencyKeys
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, Conflict, InvalidRequest, KeyReused, RequestRejected
 from chalicelib.core.logs import log
-from chalicelib.wiring import Desk
 
 MOST_KEY_LENGTH = 255
 Body = dict[str, Any]
@@ -37,7 +37,7 @@ Work = Callable[[str, bool], Awaitable[tuple[int, Body]]]
 
 
 async def answer_once(
-    desk: Desk, owner: str, key: str | None, request: tuple[str, object], work: Work
+    backend: Backend, owner: str, key: str | None, request: tuple[str, object], work: Work
 ) -> Answer:
     """Do `work`, once per key. `request` is (method and path, parsed body): what must be the same.
 
@@ -50,20 +50,22 @@ async def answer_once(
             f"Idempotency-Key must have 1 to {MOST_KEY_LENGTH} printable ASCII characters",
             reason="INVALID_IDEMPOTENCY_KEY",
         )
-    now_ms = desk.now_ms()
-    expires = now_ms // 1000 + desk.settings.idempotency_ttl_seconds
+    now_ms = backend.now_ms()
+    expires = now_ms // 1000 + backend.settings.idempotency_ttl_seconds
     digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
-    claimed, item = await desk.keys.claim(owner, key, digest, str(uuid.uuid4()), now_ms, expires)
+    claimed, item = await IdempotencyKeys(backend).claim(
+        owner, key, digest, str(uuid.uuid4()), now_ms, expires
+    )
     if not claimed:
         return _earlier(item, digest)
     try:
         status, body = await work(item["task_id"], "taken_over" in item)
-        await desk.keys.answer(owner, key, status, json.dumps(body))
+        await IdempotencyKeys(backend).answer(owner, key, status, json.dumps(body))
     except RequestRejected:
-        await desk.keys.release(owner, key)
+        await IdempotencyKeys(backend).release(owner, key)
         raise
     except CallFailed:
-        await _leave_open(desk, owner, key)
+        await _leave_open(backend, owner, key)
         raise
     return Answer(status, body, expires_ms=item["ttl"] * 1000)
 
@@ -84,8 +86,8 @@ def _earlier(item: dict[str, Any], digest: str) -> Answer:
     )
 
 
-async def _leave_open(desk: Desk, owner: str, key: str) -> None:
+async def _leave_open(backend: Backend, owner: str, key: str) -> None:
     try:
-        await desk.keys.leave_open(owner, key)
+        await IdempotencyKeys(backend).leave_open(owner, key)
     except CallFailed as failed:  # then the claim counts as abandoned in half a minute
         log("key_not_left_open", level="warning", error=failed.detail)

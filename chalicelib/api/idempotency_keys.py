@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.aws.calls import Call
 from chalicelib.aws.wire import item_from_wire, item_to_wire, to_wire
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed
 
 IN_FLIGHT, OPEN, ANSWERED = "in_flight", "open", "answered"
@@ -22,10 +22,10 @@ ABANDONED_MS = 30_000
 Item = dict[str, Any]
 
 
-class IdempotencyTable:
-    def __init__(self, call: Call, table: str) -> None:
-        self._call = call
-        self._table = table
+class IdempotencyKeys:
+    def __init__(self, backend: Backend) -> None:
+        self._call = backend.call
+        self._table = backend.settings.tasks_table
 
     async def claim(
         self, owner: str, key: str, request_hash: str, task_id: str, now_ms: int, ttl: int

@@ -13,4 +13,4 @@ from chalicelib.monitoring.prometheus import CONTENT_TYPE, metrics_text
 @web.route("GET", "/metrics")
 def get_metrics() -> Response:
     web.query()
-    return Response(run(metrics_text(wiring.desk())), {"Content-Type": CONTENT_TYPE}, 200)
+    return Response(run(metrics_text(wiring.backend())), {"Content-Type": CONTENT_TYPE}, 200)

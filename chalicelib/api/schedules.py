@@ -20,14 +20,14 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 @web.route("POST", "/schedules")
 def create_schedule() -> Response:
-    desk, body = wiring.desk(), web.json_body()
+    backend, body = wiring.backend(), web.json_body()
     owner, request_id = web.owner(), web.request_id()
 
     async def work(schedule_id: str, _: bool) -> tuple[int, Body]:
-        made = manage.create_schedule(desk, body, owner, request_id, schedule_id)
+        made = manage.create_schedule(backend, body, owner, request_id, schedule_id)
         return 201, await made
 
-    answer = web.once(desk, body, work)
+    answer = web.once(backend, body, work)
     path = f"{web.PREFIX}/schedules/{json.loads(answer.body)['schedule_id']}"
     answer.headers["Location"] = path
     return answer
@@ -35,26 +35,26 @@ def create_schedule() -> Response:
 
 @web.route("GET", "/schedules")
 def get_schedules() -> Response:
-    desk, query = wiring.desk(), web.query("page_size", "page_token")
-    settings, after = desk.settings, query.get("page_token")
+    backend, query = wiring.backend(), web.query("page_size", "page_token")
+    settings, after = backend.settings, query.get("page_token")
     page_size = web.page_size(query, settings.default_page_size, settings.max_page_size)
     if after is not None and not _UUID.fullmatch(after):
         raise invalid([{"detail": "must be a next_page_token", "pointer": "/page_token"}])
-    found, following = run(manage.list_schedules(desk, web.owner(), page_size, after))
+    found, following = run(manage.list_schedules(backend, web.owner(), page_size, after))
     return web.answer(200, {"schedules": found, "next_page_token": following})
 
 
 @web.route("GET", "/schedules/{schedule_id}")
 def get_schedule(schedule_id: str) -> Response:
     web.query()
-    view = manage.view_schedule(wiring.desk(), web.owner(), _possible(schedule_id))
+    view = manage.view_schedule(wiring.backend(), web.owner(), _possible(schedule_id))
     return web.answer(200, run(view))
 
 
 @web.route("PATCH", "/schedules/{schedule_id}")
 def change_schedule(schedule_id: str) -> Response:
     changed = manage.change_schedule(
-        wiring.desk(), web.json_body(), web.owner(), web.request_id(), _possible(schedule_id)
+        wiring.backend(), web.json_body(), web.owner(), web.request_id(), _possible(schedule_id)
     )
     return web.answer(200, run(changed))
 
@@ -62,21 +62,21 @@ def change_schedule(schedule_id: str) -> Response:
 @web.route("DELETE", "/schedules/{schedule_id}")
 def delete_schedule(schedule_id: str) -> Response:
     web.no_fields()
-    desk = wiring.desk()
-    run(manage.delete_schedule(desk, web.owner(), web.request_id(), _possible(schedule_id)))
+    backend = wiring.backend()
+    run(manage.delete_schedule(backend, web.owner(), web.request_id(), _possible(schedule_id)))
     return web.answer(200, {"schedule_id": schedule_id, "status": "deleted"})
 
 
 @web.route("POST", "/schedules/{schedule_id}/run")
 def run_schedule_now(schedule_id: str) -> Response:
-    desk, body = wiring.desk(), web.no_fields()
+    backend, body = wiring.backend(), web.no_fields()
     owner, request_id = web.owner(), web.request_id()
 
     async def work(task_id: str, _: bool) -> tuple[int, Body]:
-        await manage.run_now(desk, owner, request_id, _possible(schedule_id), task_id)
+        await manage.run_now(backend, owner, request_id, _possible(schedule_id), task_id)
         return web.submitted(task_id, "Collection submitted", schedule_id=schedule_id)
 
-    return web.once(desk, body, work)
+    return web.once(backend, body, work)
 
 
 def _possible(schedule_id: str) -> str:

@@ -26,38 +26,38 @@ _PAGE_TOKEN = re.compile(r"\d{13}#[0-9a-f-]{36}")
 
 @web.route("POST", "/start")
 def start() -> Response:
-    desk, body = wiring.desk(), web.json_body()
+    backend, body = wiring.backend(), web.json_body()
 
     async def work(task_id: str, _: bool) -> tuple[int, Body]:
-        await submit_collection(desk, body, web.owner(), web.request_id(), task_id)
+        await submit_collection(backend, body, web.owner(), web.request_id(), task_id)
         return web.submitted(task_id, "Collection submitted")
 
-    return web.once(desk, body, work)
+    return web.once(backend, body, work)
 
 
 @web.route("POST", "/refresh-symbols")
 def refresh_symbols() -> Response:
-    desk, body = wiring.desk(), web.no_fields()
+    backend, body = wiring.backend(), web.no_fields()
 
     async def work(task_id: str, _: bool) -> tuple[int, Body]:
-        await submit_symbol_refresh(desk, web.owner(), web.request_id(), task_id)
+        await submit_symbol_refresh(backend, web.owner(), web.request_id(), task_id)
         return web.submitted(task_id, "Symbol refresh submitted")
 
-    return web.once(desk, body, work)
+    return web.once(backend, body, work)
 
 
 @web.route("GET", "/task/{task_id}")
 def get_task(task_id: str) -> Response:
-    view = run(view_task(wiring.desk(), _possible(task_id), web.owner()))
+    view = run(view_task(wiring.backend(), _possible(task_id), web.owner()))
     headers = {} if view["status"] in states.TERMINAL else {"Retry-After": web.POLL_SECONDS}
     return web.answer(200, view, headers)
 
 
 @web.route("GET", "/tasks")
 def get_tasks() -> Response:
-    desk = wiring.desk()
+    backend = wiring.backend()
     query = web.query("task_type", "status", "page_size", "page_token")
-    settings = desk.settings
+    settings = backend.settings
     page_size = web.page_size(query, settings.default_page_size, settings.max_page_size)
     errors = [
         {"detail": f"must be one of {', '.join(allowed)}", "pointer": f"/{name}"}
@@ -70,7 +70,7 @@ def get_tasks() -> Response:
         raise invalid(errors)
     found, following = run(
         list_tasks(
-            desk,
+            backend,
             web.owner(),
             page_size,
             query.get("page_token"),
@@ -84,22 +84,22 @@ def get_tasks() -> Response:
 @web.route("GET", "/tasks/active")
 def get_active_tasks() -> Response:
     web.query()
-    found, _ = run(list_active(wiring.desk(), web.owner()))
+    found, _ = run(list_active(wiring.backend(), web.owner()))
     return web.answer(200, {"tasks": found, "count": len(found)})
 
 
 @web.route("GET", "/tasks/stats")
 def get_task_stats() -> Response:
     web.query()
-    return web.answer(200, run(task_stats(wiring.desk(), web.owner())))
+    return web.answer(200, run(task_stats(wiring.backend(), web.owner())))
 
 
 @web.route("POST", "/task/{task_id}/cancel")
 def cancel(task_id: str) -> Response:
-    desk, body = wiring.desk(), web.no_fields()
+    backend, body = wiring.backend(), web.no_fields()
 
     async def work(_: str, taken_over: bool) -> tuple[int, Body]:
-        did, receipt = await cancel_task(desk, _possible(task_id), *_caller())
+        did, receipt = await cancel_task(backend, _possible(task_id), *_caller())
         did = did or taken_over
         return (202 if did else 200), {
             "task_id": task_id,
@@ -114,31 +114,31 @@ def cancel(task_id: str) -> Response:
             "candles": receipt["candles"],
         }
 
-    return web.once(desk, body, work)
+    return web.once(backend, body, work)
 
 
 @web.route("POST", "/task/{task_id}/retry")
 def retry(task_id: str) -> Response:
-    desk, body = wiring.desk(), web.no_fields()
+    backend, body = wiring.backend(), web.no_fields()
 
     async def work(_: str, taken_over: bool) -> tuple[int, Body]:
-        attempt = await retry_task(desk, _possible(task_id), taken_over, *_caller())
+        attempt = await retry_task(backend, _possible(task_id), taken_over, *_caller())
         return web.submitted(task_id, f"Attempt {attempt} submitted", attempt=attempt)
 
-    return web.once(desk, body, work)
+    return web.once(backend, body, work)
 
 
 @web.route("GET", "/status")
 def get_status() -> Response:
     web.query()
-    return web.answer(200, run(collector_status(wiring.desk(), web.owner())))
+    return web.answer(200, run(collector_status(wiring.backend(), web.owner())))
 
 
 @web.route("GET", "/latest-prices")
 def get_latest_prices() -> Response:
     symbols = web.query("symbols").get("symbols")
     wanted = None if symbols is None else [part for part in symbols.split(",") if part]
-    return web.answer(200, run(latest_prices(wiring.desk(), wanted)))
+    return web.answer(200, run(latest_prices(wiring.backend(), wanted)))
 
 
 def _caller() -> tuple[str, str]:

@@ -14,4 +14,4 @@ from chalicelib.live.tickets import issue_ticket
 def ws_ticket() -> Response:
     web.no_fields()
     # Not to be answered twice under an Idempotency-Key: a ticket is good for one connection.
-    return web.answer(201, run(issue_ticket(wiring.desk(), web.owner())))
+    return web.answer(201, run(issue_ticket(wiring.backend(), web.owner())))

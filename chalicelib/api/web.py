@@ -12,11 +12,11 @@ from chalice.app import Blueprint, Response
 from chalicelib.api.idempotency import Body, Work, answer_once
 from chalicelib.api.problems import guarded
 from chalicelib.aws.calls import run
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import InvalidRequest, UnsupportedMediaType
 from chalicelib.core.problems import invalid
 from chalicelib.core.times import iso
 from chalicelib.tasks import states
-from chalicelib.wiring import Desk
 
 #: The stage is called `api`; API Gateway takes it off before a path reaches us.
 _ROOT = "/v1/data-collector"
@@ -124,11 +124,11 @@ def submitted(task_id: str, message: str, **more: Any) -> tuple[int, Body]:
     return 202, {"task_id": task_id, "status": "submitted", "message": message, **more}
 
 
-def once(desk: Desk, body: object, work: Work) -> Response:
+def once(backend: Backend, body: object, work: Work) -> Response:
     """Answer a POST, at most once per Idempotency-Key."""
     key = _request().headers.get("idempotency-key")
     path = str(_request().context.get("path"))
-    made = run(answer_once(desk, owner(), key, (path, body), work))
+    made = run(answer_once(backend, owner(), key, (path, body), work))
     headers = {}
     if made.body.get("status") == "submitted":
         headers["Location"] = f"{PREFIX}/task/{made.body['task_id']}"

@@ -22,7 +22,7 @@ from arro3.io import read_parquet, write_parquet
 
 from chalicelib.audit.chain import FIELDS, Event
 from chalicelib.audit.table import id_of
-from chalicelib.aws.calls import Call
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed
 from chalicelib.core.times import iso, parse_time
 
@@ -39,9 +39,9 @@ _LOST_RACE = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 
 
 class AuditExports:
-    def __init__(self, call: Call, bucket: str) -> None:
-        self._call = call
-        self._bucket = bucket
+    def __init__(self, backend: Backend) -> None:
+        self._call = backend.call
+        self._bucket = backend.settings.candles_bucket
 
     async def read(self, day: str, name: str) -> bytes | None:
         """An object of a day; None where there is none."""

@@ -20,17 +20,18 @@ from chalicelib.audit.bucket import (
     EVENTS,
     HEADS,
     MANIFEST,
+    AuditExports,
     encode_altered,
     encode_events,
     encode_heads,
     fits,
 )
 from chalicelib.audit.chain import Event, holds_its_hash
-from chalicelib.audit.table import event_of, id_of
+from chalicelib.audit.table import AuditTable, event_of, id_of
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CollectorError
 from chalicelib.core.logs import log
 from chalicelib.core.times import DAY, MINUTE, iso, parse_time
-from chalicelib.wiring import Bench
 
 VERSION = 1
 #: No invocation that records an event of a day lasts longer than this into the next one.
@@ -48,45 +49,45 @@ class DayNotOver(CollectorError):
     reason = "DAY_NOT_OVER"
 
 
-async def export_audit(bench: Bench, day: str | None = None) -> list[str]:
+async def export_audit(backend: Backend, day: str | None = None) -> list[str]:
     """Export every day up to `day` (None: the last that is over) that is not; returns which.
 
     Safe to repeat: what is exported is left as it is. Raises DayNotOver, ValueError for what is
     no date, or CallFailed.
     """
-    over = (bench.now_ms() - PATIENCE_MS) // DAY * DAY - DAY
+    over = (backend.now_ms() - PATIENCE_MS) // DAY * DAY - DAY
     target = over if day is None else parse_time(day)
     if target % DAY:
         raise ValueError(f"{day!r} is no date like 2026-11-23")
     if target > over:
         raise DayNotOver(f"{_date(target)} is not over yet")
-    days, before = await _missing(bench, target)
+    days, before = await _missing(backend, target)
     for each in days:
-        before = (_date(each), await _export(bench, _date(each), before))
+        before = (_date(each), await _export(backend, _date(each), before))
     return [_date(each) for each in days]
 
 
-async def _missing(bench: Bench, target: int) -> tuple[Sequence[int], tuple[str, bytes] | None]:
+async def _missing(backend: Backend, target: int) -> tuple[Sequence[int], tuple[str, bytes] | None]:
     """Days up to `target` (epoch ms) without an export, in order, and the manifest before them.
 
     Where nothing was exported yet, from the first day of which the table knows anything.
     """
-    oldest = target - bench.settings.audit_retention_days * DAY
+    oldest = target - backend.settings.audit_retention_days * DAY
     for day in range(target, oldest, -DAY):
-        manifest = await bench.exports.read(_date(day), MANIFEST)
+        manifest = await AuditExports(backend).read(_date(day), MANIFEST)
         if manifest is not None:
             return range(day + DAY, target + DAY, DAY), (_date(day), manifest)
     first = oldest
-    while first < target and not (await bench.audit.of_day(_date(first), "", "~", 1))[0]:
+    while first < target and not (await AuditTable(backend).of_day(_date(first), "", "~", 1))[0]:
         first += DAY
     return range(first, target + DAY, DAY), None
 
 
-async def _export(bench: Bench, day: str, before: tuple[str, bytes] | None) -> bytes:
+async def _export(backend: Backend, day: str, before: tuple[str, bytes] | None) -> bytes:
     """Write one day; returns the manifest that stands then."""
-    events, altered = await _events(bench, day)
+    events, altered = await _events(backend, day)
     parquet = encode_events(events)
-    await bench.exports.write(day, EVENTS, parquet)
+    await AuditExports(backend).write(day, EVENTS, parquet)
     heads = heads_of(events)
     manifest: dict[str, Any] = {
         "v": VERSION,
@@ -101,28 +102,28 @@ async def _export(bench: Bench, day: str, before: tuple[str, bytes] | None) -> b
         manifest["heads"] = heads
     else:
         content = encode_heads(heads)
-        await bench.exports.write(day, HEADS, content)
+        await AuditExports(backend).write(day, HEADS, content)
         manifest["heads_sha256"] = _sha256(content)
     if altered:
         content = encode_altered(altered)
-        await bench.exports.write(day, ALTERED, content)
+        await AuditExports(backend).write(day, ALTERED, content)
         named = {"object": ALTERED, "events": len(altered), "sha256": _sha256(content)}
         manifest["altered"] = named
         ids = [id_of(item) for item in altered[:_MOST_NAMED]]
         log("audit_events_altered", level="error", day=day, count=len(altered), ids=ids)
     text = json.dumps(manifest, indent=1, sort_keys=True).encode()
-    standing = await bench.exports.write_manifest(day, text)
+    standing = await AuditExports(backend).write_manifest(day, text)
     log("audit_exported", day=day, events=len(events), chains=len(heads))
     return standing
 
 
-async def _events(bench: Bench, day: str) -> tuple[list[Event], list[dict[str, Any]]]:
+async def _events(backend: Backend, day: str) -> tuple[list[Event], list[dict[str, Any]]]:
     """Everything recorded on a day, in order; and the items of events that were altered since."""
     events: list[Event] = []
     altered: list[dict[str, Any]] = []
     after: str | None = ""
     while after is not None:
-        page, after = await bench.audit.items_of_day(day, after, "~", _PAGE)
+        page, after = await AuditTable(backend).items_of_day(day, after, "~", _PAGE)
         for item in page:
             event = event_of(item)
             if _is_sound(event, id_of(item)):

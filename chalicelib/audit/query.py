@@ -8,10 +8,11 @@ import re
 from dataclasses import dataclass
 
 from chalicelib.audit.chain import Event
+from chalicelib.audit.table import AuditTable
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import InvalidRequest
 from chalicelib.core.problems import invalid
 from chalicelib.core.times import DAY, iso, parse_time
-from chalicelib.wiring import Desk
 
 #: What one request may read: so many queries of so many events. A page may then hold fewer than
 #: were asked for, and still say where to go on.
@@ -38,23 +39,23 @@ class AuditQuery:
     token: str | None = None
 
 
-async def page_of_audit(desk: Desk, query: AuditQuery) -> tuple[list[Event], str | None]:
+async def page_of_audit(backend: Backend, query: AuditQuery) -> tuple[list[Event], str | None]:
     """One page of events and the token of the next, None at the end.
 
     An unknown subject has no events. Raises InvalidRequest for a token that is none of ours.
     """
     if query.subject is not None:
-        return await _of_subject(desk, query, query.subject)
-    return await _of_time(desk, query)
+        return await _of_subject(backend, query, query.subject)
+    return await _of_time(backend, query)
 
 
 async def _of_subject(
-    desk: Desk, query: AuditQuery, subject: str
+    backend: Backend, query: AuditQuery, subject: str
 ) -> tuple[list[Event], str | None]:
     seq = 0 if query.token is None else _seq_of(query.token)
     found: list[Event] = []
     for _ in range(_MOST_QUERIES):
-        events, following = await desk.audit.after(subject, seq, _PAGE, desk.now_ms())
+        events, following = await AuditTable(backend).after(subject, seq, _PAGE, backend.now_ms())
         for number, event in events:
             if _matches(query, event):
                 if len(found) == query.page_size:
@@ -67,12 +68,12 @@ async def _of_subject(
     return found, _token(seq)
 
 
-async def _of_time(desk: Desk, query: AuditQuery) -> tuple[list[Event], str | None]:
+async def _of_time(backend: Backend, query: AuditQuery) -> tuple[list[Event], str | None]:
     """Day by day along the index, which may lag behind by moments."""
-    now_ms = desk.now_ms()
+    now_ms = backend.now_ms()
     # Nothing was recorded on days to come: who asks for them gets no pages of them.
     to_ms = now_ms + 1 if query.to_ms is None else min(query.to_ms, now_ms + DAY)
-    oldest = now_ms - desk.settings.audit_retention_days * DAY
+    oldest = now_ms - backend.settings.audit_retention_days * DAY
     start = max(0, oldest, to_ms - DAY if query.from_ms is None else query.from_ms)
     after = str(iso(start)) if query.token is None else _key_of(query.token)
     until = str(iso(to_ms))
@@ -80,7 +81,7 @@ async def _of_time(desk: Desk, query: AuditQuery) -> tuple[list[Event], str | No
     for _ in range(_MOST_QUERIES):
         if after >= until:
             return found, None
-        events, following = await desk.audit.of_day(after[:10], after, until, _PAGE)
+        events, following = await AuditTable(backend).of_day(after[:10], after, until, _PAGE)
         for key, event in events:
             if _matches(query, event):
                 if len(found) == query.page_size:

@@ -24,8 +24,8 @@ import re
 from typing import Any
 
 from chalicelib.audit.chain import FIELDS, Event, holds_its_hash
-from chalicelib.aws.calls import Call
 from chalicelib.aws.wire import item_to_wire, to_wire
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed
 
 _PREFIXES = {"task": "TASK#", "schedule": "SCHEDULE#", "market": "MARKET#"}
@@ -43,9 +43,9 @@ _LATE_SECONDS = LEAST_TASK_DAYS * _DAY_SECONDS
 
 
 class AuditTable:
-    def __init__(self, call: Call, table: str) -> None:
-        self._call = call
-        self._table = table
+    def __init__(self, backend: Backend) -> None:
+        self._call = backend.call
+        self._table = backend.settings.audit_table
 
     async def add(self, event: Event, ttl: int) -> None:
         """Store a sealed event. Raises ConditionFailed where one of its number is there.

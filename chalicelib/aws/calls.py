@@ -12,13 +12,12 @@ raises errors.CallFailed (ConditionFailed for a refused conditional write). Thre
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from chalicelib.aws.tracing import incoming, outgoing
 from chalicelib.core.errors import CallFailed, ConditionFailed
 
-Call = Callable[..., Awaitable[dict[str, Any]]]
 Result = TypeVar("Result")
 
 #: Short timeouts and few retries: our callers are retried by queues, and an API caller waits.

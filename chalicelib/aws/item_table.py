@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.aws.calls import Call
 from chalicelib.aws.wire import item_from_wire
+from chalicelib.core.backend import Call
 from chalicelib.core.errors import CallFailed
 
 Item = dict[str, Any]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
 from chalicelib.aws.batches import batched
-from chalicelib.aws.calls import Call
+from chalicelib.core.backend import Call
 from chalicelib.core.errors import CallFailed
 
 #: SQS's limit of a batch.

@@ -20,9 +20,9 @@ from urllib.parse import quote
 from arro3.core import Array, DataType, Table
 from arro3.io import read_parquet, write_parquet
 
-from chalicelib.aws.calls import Call
 from chalicelib.candles.candles import COLUMNS, Candles
 from chalicelib.core import timeframes, times
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ObjectDamaged
 
 _TIMES = ("open_time", "close_time")
@@ -34,10 +34,10 @@ _MISSING = ("NoSuchKey", "404")
 
 
 class CandleStore:
-    def __init__(self, call: Call, bucket: str, exchange: str) -> None:
-        self._call = call
-        self._bucket = bucket
-        self._exchange = exchange
+    def __init__(self, backend: Backend) -> None:
+        self._call = backend.call
+        self._bucket = backend.settings.candles_bucket
+        self._exchange = backend.settings.exchange
 
     def key(self, symbol: str, timeframe: str, open_ms: int) -> str:
         # Symbols may be non-ASCII; quoted, a key is one path segment everywhere.

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from chalicelib.collecting.dispatch import ask_for_more
 from chalicelib.core import metrics
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import PoisonMessage
 from chalicelib.core.logs import bound, log
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import fail_task, finish_prog
-from chalicelib.wiring import Desk
+from chalicelib.tasks.table import TaskTable
 from chalicelib.work.messages import CollectMessage, PlanMessage, decode
 
 REASON = "WORKER_GAVE_UP"
 DETAIL = "every delivery of its message crashed or timed out"
 
 
-async def bury_message(desk: Desk, body: str) -> None:
+async def bury_message(backend: Backend, body: str) -> None:
     """Fail the units (or the planning) of one dead letter; unreadable ones are logged."""
     try:
         message = decode(body)
@@ -23,12 +24,12 @@ async def bury_message(desk: Desk, body: str) -> None:
         log("poison_message", level="error", error=error.detail, body=body[:1000])
         return
     if isinstance(message, PlanMessage):
-        meta = await desk.tasks.read(message.task_id, desk.now_ms())
+        meta = await TaskTable(backend).read(message.task_id, backend.now_ms())
         if meta and meta["attempt"] == message.attempt and meta["state"] in states.ACTIVE:
             with bound(task_id=message.task_id, attempt=message.attempt):
                 log("planning_buried", level="error")
                 await fail_task(
-                    desk, meta, "PLANNING_FAILED", "planning the task failed every time"
+                    backend, meta, "PLANNING_FAILED", "planning the task failed every time"
                 )
         return
     with bound(
@@ -37,19 +38,19 @@ async def bury_message(desk: Desk, body: str) -> None:
         prog=message.prog,
         symbol=message.symbol,
     ):
-        await _bury_units(desk, message)
+        await _bury_units(backend, message)
 
 
-async def _bury_units(desk: Desk, message: CollectMessage) -> None:
+async def _bury_units(backend: Backend, message: CollectMessage) -> None:
     log("units_buried", level="error", units=len(message.units))
-    prog = await desk.tasks.count(
+    prog = await TaskTable(backend).count(
         message.task_id,
         message.attempt,
         message.prog,
         {},
         {unit.number: (REASON, DETAIL) for unit in message.units},
         f"{message.symbol} {message.units[-1].timeframe}",
-        desk.now_ms(),
+        backend.now_ms(),
     )
     if prog is None:
         return
@@ -63,5 +64,5 @@ async def _bury_units(desk: Desk, message: CollectMessage) -> None:
             reason=REASON,
             detail=DETAIL,
         )
-    await finish_prog(desk, message.task_id, message.attempt, message.prog, prog)
-    await ask_for_more(desk, message.task_id, message.attempt, prog)
+    await finish_prog(backend, message.task_id, message.attempt, message.prog, prog)
+    await ask_for_more(backend, message.task_id, message.attempt, prog)

@@ -25,10 +25,13 @@ from chalicelib.collecting.fetch import (
 from chalicelib.core import metrics
 from chalicelib.core.logs import log
 from chalicelib.exchange.budget import Budget
+from chalicelib.exchange.ledger import Ledger
+from chalicelib.exchange.worker import Worker
 from chalicelib.tasks.finish import finish_prog
 from chalicelib.tasks.progress import OPEN
-from chalicelib.wiring import Bench
+from chalicelib.tasks.table import TaskTable
 from chalicelib.work.messages import CollectMessage, Unit
+from chalicelib.work.queue import WorkQueue
 
 #: How long the fleet pauses where the exchange does not even answer a ping.
 DOWN_PAUSE_MS = 15_000
@@ -45,7 +48,7 @@ class Outcome(Enum):
 
 
 async def collect_message(
-    bench: Bench,
+    worker: Worker,
     budget: Budget,
     message: CollectMessage,
     deliveries: int,
@@ -57,17 +60,17 @@ async def collect_message(
     anything, went back as a new message).
     """
     task_id, attempt, number = message.task_id, message.attempt, message.prog
-    prog = await bench.tasks.read_prog(task_id, number)
+    prog = await TaskTable(worker).read_prog(task_id, number)
     if prog is None or prog["attempt"] != attempt or prog["state"] != OPEN:
         log("message_outdated", task_id=task_id, attempt=attempt, prog=number)
         return Outcome.DONE
     left = [unit for unit in message.units if unit.number not in prog.get("done", ())]
     if not left:  # counted by another delivery, which may have died before it said so
-        await finish_prog(bench, task_id, attempt, number, prog)
-        await ask_for_more(bench, task_id, attempt, prog)
+        await finish_prog(worker, task_id, attempt, number, prog)
+        await ask_for_more(worker, task_id, attempt, prog)
 
     async def authorised() -> bool:
-        current = await bench.tasks.read_prog(task_id, number)
+        current = await TaskTable(worker).read_prog(task_id, number)
         return bool(current and current["attempt"] == attempt and current["state"] == OPEN)
 
     started = time.monotonic()
@@ -75,13 +78,13 @@ async def collect_message(
     troubled: list[Unit] = []  # failed in this delivery; they come back with it
     while left:
         if remaining_ms() < RESERVE_MS:
-            return await _hand_on(bench, message, left + troubled, 0)
+            return await _hand_on(worker, message, left + troubled, 0)
         units = next_group(left)
         group = await collect_units(
-            bench, budget, message.symbol, units, task_id, authorised, remaining_ms
+            worker, budget, message.symbol, units, task_id, authorised, remaining_ms
         )
-        await _judge_unavailable(bench, group, deliveries)
-        if group.results and not await _count(bench, message, units, group):
+        await _judge_unavailable(worker, group, deliveries)
+        if group.results and not await _count(worker, message, units, group):
             log("units_not_counted", level="warning", units=len(group.results))
             return Outcome.DONE
         left = [unit for unit in left if unit.number not in group.results]
@@ -89,9 +92,9 @@ async def collect_message(
             log("message_stopped", units_left=len(left))
             return Outcome.DONE
         if group.wait_until_ms:
-            wait_ms = max(0, group.wait_until_ms - bench.now_ms())
+            wait_ms = max(0, group.wait_until_ms - worker.now_ms())
             if wait_ms > SHORT_WAIT_MS:
-                return await _hand_on(bench, message, left + troubled, -(-wait_ms // 1000))
+                return await _hand_on(worker, message, left + troubled, -(-wait_ms // 1000))
             await asyncio.sleep(max(wait_ms, LEAST_WAIT_MS) / 1000)
         elif group.unavailable:
             troubled += [unit for unit in left if unit.number in group.unavailable]
@@ -105,13 +108,13 @@ async def collect_message(
     return Outcome.RETRY if troubled else Outcome.DONE
 
 
-async def _judge_unavailable(bench: Bench, group: Group, deliveries: int) -> None:
+async def _judge_unavailable(worker: Worker, group: Group, deliveries: int) -> None:
     """Transient trouble: is it the exchange, the last try, or worth another delivery?"""
     if not group.unavailable:
         return
-    if not await bench.exchange.is_up():
-        until_ms = bench.now_ms() + DOWN_PAUSE_MS
-        await bench.market.pause(until_ms, "the exchange does not answer")
+    if not await worker.exchange.is_up():
+        until_ms = worker.now_ms() + DOWN_PAUSE_MS
+        await Ledger(worker).pause(until_ms, "the exchange does not answer")
         log("exchange_down", level="warning", until=until_ms)
         group.wait_until_ms = until_ms
         group.unavailable.clear()
@@ -123,7 +126,7 @@ async def _judge_unavailable(bench: Bench, group: Group, deliveries: int) -> Non
 
 
 async def _count(
-    bench: Bench, message: CollectMessage, units: Sequence[Unit], group: Group
+    worker: Worker, message: CollectMessage, units: Sequence[Unit], group: Group
 ) -> bool:
     """Count the group's results behind the fence; False where nothing may be counted any more."""
     ok = {
@@ -137,20 +140,20 @@ async def _count(
         if result.reason is not None
     }
     last = next(unit for unit in reversed(units) if unit.number in group.results)
-    prog = await bench.tasks.count(
+    prog = await TaskTable(worker).count(
         message.task_id,
         message.attempt,
         message.prog,
         ok,
         bad,
         f"{message.symbol} {last.timeframe}",
-        bench.now_ms(),
+        worker.now_ms(),
     )
     if prog is None:
         return False
     _tell(units, group)
-    await finish_prog(bench, message.task_id, message.attempt, message.prog, prog)
-    await ask_for_more(bench, message.task_id, message.attempt, prog)
+    await finish_prog(worker, message.task_id, message.attempt, message.prog, prog)
+    await ask_for_more(worker, message.task_id, message.attempt, prog)
     return True
 
 
@@ -180,7 +183,7 @@ def _tell(units: Sequence[Unit], group: Group) -> None:
 
 
 async def _hand_on(
-    bench: Bench, message: CollectMessage, left: list[Unit], delay_seconds: int
+    worker: Worker, message: CollectMessage, left: list[Unit], delay_seconds: int
 ) -> Outcome:
     """Send what is left as a new message; this delivery is then done with."""
     rest = CollectMessage(
@@ -192,7 +195,7 @@ async def _hand_on(
         tuple(left),
     )
     log("message_handed_on", units=len(left), delay_seconds=delay_seconds)
-    unsent = await bench.queue.send_collect([rest], delay_seconds)
+    unsent = await WorkQueue(worker).send_collect([rest], delay_seconds)
     return Outcome.RETRY if unsent else Outcome.DONE
 
 

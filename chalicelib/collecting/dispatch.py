@@ -17,17 +17,20 @@ import asyncio
 import uuid
 from typing import Any
 
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed
 from chalicelib.core.logs import log
 from chalicelib.core.task_keys import CHILD_TTL_SECONDS
 from chalicelib.core.together import together
+from chalicelib.exchange.worker import Worker
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import finish_prog, finish_task, left_of, standings
 from chalicelib.tasks.progress import OPEN
 from chalicelib.tasks.submit import queue_planning
-from chalicelib.wiring import Bench, Desk
+from chalicelib.tasks.table import TaskTable
 from chalicelib.work import priorities
 from chalicelib.work.messages import PlanMessage
+from chalicelib.work.queue import WorkQueue
 from chalicelib.work.units import PlannedUnit, messages_for
 from chalicelib.work.window import (
     LEASE_MS,
@@ -43,35 +46,35 @@ _AT_ONCE = 10
 Item = dict[str, Any]
 
 
-async def dispatch(bench: Bench, meta: Item, turn: int = 0) -> None:
+async def dispatch(worker: Worker, meta: Item, turn: int = 0) -> None:
     """Send what there is room for of a running task. `turn`: of the message that asks for it."""
     task_id, attempt, total = meta["task_id"], meta["attempt"], meta["progs_total"]
     finished = meta.get("progs_done", set())
     first = min(set(range(total)) - finished, default=total)
-    progs = await bench.tasks.read_progs(task_id, first)
-    chosen = next_progs(standings(meta, progs, bench.now_ms()))
+    progs = await TaskTable(worker).read_progs(task_id, first)
+    chosen = next_progs(standings(meta, progs, worker.now_ms()))
     if not total:
-        await finish_task(bench, meta, [])
-    if not chosen or meta["deadline_at"] <= bench.now_ms():
+        await finish_task(worker, meta, [])
+    if not chosen or meta["deadline_at"] <= worker.now_ms():
         return  # the window is full, all is sent, or sweep is about to fail the task
-    if await _must_wait(bench, meta):
-        await _give_way(bench, meta, turn)
+    if await _must_wait(worker, meta):
+        await _give_way(worker, meta, turn)
         return
     if "yielded_at" in meta:
-        await bench.tasks.note(task_id, attempt, {}, remove=("yielded_at",))
-    claim = Claim(uuid.uuid4().hex[:12], bench.now_ms(), more=chosen[-1] < total - 1)
+        await TaskTable(worker).note(task_id, attempt, {}, remove=("yielded_at",))
+    claim = Claim(uuid.uuid4().hex[:12], worker.now_ms(), more=chosen[-1] < total - 1)
     limit = asyncio.Semaphore(_AT_ONCE)
 
     async def opened(number: int) -> tuple[list[PlannedUnit], Item | None]:
         async with limit:
-            return await _open(bench, meta, number, claim)
+            return await _open(worker, meta, number, claim)
 
     async def sent(number: int, units: list[PlannedUnit], prog: Item) -> None:
         async with limit:
-            await _send(bench, meta, number, units, prog)
+            await _send(worker, meta, number, units, prog)
 
     found = dict(zip(chosen, await together(*map(opened, chosen)), strict=True))
-    current = await bench.tasks.read(task_id, bench.now_ms())
+    current = await TaskTable(worker).read(task_id, worker.now_ms())
     if not current or current["state"] != states.RUNNING or current["attempt"] != attempt:
         return  # cancelled meanwhile; whoever did it shuts the PROG items
     await together(
@@ -83,65 +86,65 @@ async def dispatch(bench: Bench, meta: Item, turn: int = 0) -> None:
     )
     for number, (_, prog) in found.items():
         if prog is not None:
-            await finish_prog(bench, task_id, attempt, number, prog)
+            await finish_prog(worker, task_id, attempt, number, prog)
 
 
-async def ask_for_more(desk: Desk, task_id: str, attempt: int, prog: Item) -> None:
+async def ask_for_more(backend: Backend, task_id: str, attempt: int, prog: Item) -> None:
     """After a count, given the PROG item that it returned: have the task's next items sent?"""
     if asks_for_more(left_of(prog, attempt), prog.get("fresh"), prog.get("refill_at", NEVER)):
-        await queue_planning(desk, task_id, attempt)
+        await queue_planning(backend, task_id, attempt)
 
 
 async def _open(
-    bench: Bench, meta: Item, number: int, claim: Claim
+    worker: Worker, meta: Item, number: int, claim: Claim
 ) -> tuple[list[PlannedUnit], Item | None]:
     task_id, attempt = meta["task_id"], meta["attempt"]
-    ttl = bench.now_ms() // 1000 + CHILD_TTL_SECONDS
-    units = await bench.tasks.read_units(task_id, meta["plan_id"], number)
-    prog = await bench.tasks.open_prog(task_id, attempt, number, len(units), ttl, claim)
+    ttl = worker.now_ms() // 1000 + CHILD_TTL_SECONDS
+    units = await TaskTable(worker).read_units(task_id, meta["plan_id"], number)
+    prog = await TaskTable(worker).open_prog(task_id, attempt, number, len(units), ttl, claim)
     if prog is None or prog.get("claim") == claim.id or "sent_at" in prog:
         return units, prog
-    if bench.now_ms() - prog.get("claimed_at", 0) < LEASE_MS:
+    if worker.now_ms() - prog.get("claimed_at", 0) < LEASE_MS:
         return units, prog  # just being sent by another dispatch
-    return units, await bench.tasks.claim_prog(task_id, attempt, number, prog, claim)
+    return units, await TaskTable(worker).claim_prog(task_id, attempt, number, prog, claim)
 
 
 async def _send(
-    bench: Bench, meta: Item, number: int, units: list[PlannedUnit], prog: Item
+    worker: Worker, meta: Item, number: int, units: list[PlannedUnit], prog: Item
 ) -> None:
     task_id, attempt = meta["task_id"], meta["attempt"]
     remaining = set(range(len(units))) - prog.get("done", set())
-    unsent = await bench.queue.send_collect(
+    unsent = await WorkQueue(worker).send_collect(
         messages_for(task_id, attempt, number, meta["priority"], units, remaining)
     )
     if unsent:  # not marked as sent: sweep asks again
         log("messages_not_queued", level="warning", task_id=task_id, count=len(unsent))
         return
-    await bench.tasks.mark_sent(task_id, attempt, number, bench.now_ms())
+    await TaskTable(worker).mark_sent(task_id, attempt, number, worker.now_ms())
     log("messages_sent", task_id=task_id, attempt=attempt, prog=number, units=len(remaining))
 
 
-async def _must_wait(desk: Desk, meta: Item) -> bool:
+async def _must_wait(backend: Backend, meta: Item) -> bool:
     """Whether this task is of low priority and another one, that is not, is being collected."""
-    now_ms = desk.now_ms()
-    patience_ms = desk.settings.low_priority_patience_seconds * 1000
+    now_ms = backend.now_ms()
+    patience_ms = backend.settings.low_priority_patience_seconds * 1000
     if meta["priority"] != priorities.LOW or now_ms - meta["started_at"] >= patience_ms:
         return False
     return any(
         row["state"] in states.ACTIVE
         and row["task_type"] == states.DATA_COLLECTION
         and row.get("priority") != priorities.LOW
-        for row in await desk.tasks.active(now_ms)
+        for row in await TaskTable(backend).active(now_ms)
     )
 
 
-async def _give_way(desk: Desk, meta: Item, turn: int) -> None:
+async def _give_way(backend: Backend, meta: Item, turn: int) -> None:
     """Look again in some seconds, by one message however many asked for more."""
-    task_id, attempt, now_ms = meta["task_id"], meta["attempt"], desk.now_ms()
-    if not await desk.tasks.give_way(task_id, attempt, turn, now_ms - TURN_LOST_MS, now_ms):
+    task_id, attempt, now_ms = meta["task_id"], meta["attempt"], backend.now_ms()
+    if not await TaskTable(backend).give_way(task_id, attempt, turn, now_ms - TURN_LOST_MS, now_ms):
         return  # another message comes back, or the task is over
     log("task_gave_way", task_id=task_id, attempt=attempt)
     try:
-        await desk.queue.send_plan(PlanMessage(task_id, attempt, now_ms), TURN_SECONDS)
+        await WorkQueue(backend).send_plan(PlanMessage(task_id, attempt, now_ms), TURN_SECONDS)
     except CallFailed as failed:
         log("plan_not_queued", level="warning", task_id=task_id, error=failed.detail)

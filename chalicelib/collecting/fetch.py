@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from chalicelib.candles import coverage
 from chalicelib.candles.candles import Candles, Row, is_valid, missing
+from chalicelib.candles.coverage_table import CoverageTable
+from chalicelib.candles.store import CandleStore
 from chalicelib.core import metrics, timeframes
 from chalicelib.core.errors import (
     ExchangeRefused,
@@ -21,7 +23,8 @@ from chalicelib.core.logs import log
 from chalicelib.core.together import together
 from chalicelib.exchange.binance import KLINES_WEIGHT, PAGE_LIMIT
 from chalicelib.exchange.budget import Budget
-from chalicelib.wiring import Bench
+from chalicelib.exchange.ledger import Ledger
+from chalicelib.exchange.worker import Worker
 from chalicelib.work.messages import Unit
 from chalicelib.work.units import PAGE_CANDLES, pages
 
@@ -71,7 +74,7 @@ def next_group(units: list[Unit]) -> list[Unit]:
 
 
 async def collect_units(
-    bench: Bench,
+    worker: Worker,
     budget: Budget,
     symbol: str,
     units: Sequence[Unit],
@@ -92,7 +95,7 @@ async def collect_units(
         if not batch:
             continue
         if remaining_ms() < RESERVE_MS:
-            group.wait_until_ms = bench.now_ms() + SHORT_WAIT_MS + 1000
+            group.wait_until_ms = worker.now_ms() + SHORT_WAIT_MS + 1000
             return group
         until_ms = await budget.take(len(batch) * KLINES_WEIGHT)
         if until_ms:
@@ -101,7 +104,7 @@ async def collect_units(
         if not await authorised():
             group.stopped = True
             return group
-        await together(*(_fetch(bench, budget, symbol, page, rows, group) for page in batch))
+        await together(*(_fetch(worker, budget, symbol, page, rows, group) for page in batch))
         if group.throttled:
             group.wait_until_ms = group.throttled.until_ms
             break
@@ -111,10 +114,10 @@ async def collect_units(
         if len(rows[unit.number]) == len(_pages(unit)) and unit.number not in group.unavailable
     ]
     await together(
-        *(_store(bench, symbol, unit, rows[unit.number], task_id, group) for unit in whole)
+        *(_store(worker, symbol, unit, rows[unit.number], task_id, group) for unit in whole)
     )
     if group.parts:
-        await bench.market.extend_coverage(symbol, group.parts)
+        await CoverageTable(worker).extend_coverage(symbol, group.parts)
     return group
 
 
@@ -134,7 +137,7 @@ def _pages(unit: Unit) -> list[tuple[Unit, int, int]]:
 
 
 async def _fetch(
-    bench: Bench,
+    worker: Worker,
     budget: Budget,
     symbol: str,
     page: tuple[Unit, int, int],
@@ -148,7 +151,7 @@ async def _fetch(
         while True:
             if group.throttled:  # another request of this batch was throttled: ask nothing more
                 return
-            answer = await bench.exchange.klines(symbol, unit.timeframe, at_ms, end_ms)
+            answer = await worker.exchange.klines(symbol, unit.timeframe, at_ms, end_ms)
             await budget.observe(answer.used_weight)
             found += answer.rows
             if len(answer.rows) < PAGE_LIMIT or answer.rows[-1][0] + length >= end_ms:
@@ -160,7 +163,7 @@ async def _fetch(
         return
     except ExchangeThrottled as error:
         group.throttled = error
-        await bench.market.pause(error.until_ms, error.detail[:200])
+        await Ledger(worker).pause(error.until_ms, error.detail[:200])
         log("exchange_throttled", level="warning", until=error.until_ms, detail=error.detail)
         return
     except ExchangeUnavailable as error:
@@ -170,7 +173,7 @@ async def _fetch(
 
 
 async def _store(
-    bench: Bench,
+    worker: Worker,
     symbol: str,
     unit: Unit,
     fetched: list[tuple[int, list[Row], int]],
@@ -189,7 +192,7 @@ async def _store(
         if not len(part):
             continue
         try:
-            await bench.candles.merge(symbol, unit.timeframe, part, task_id, bench.now_ms())
+            await CandleStore(worker).merge(symbol, unit.timeframe, part, task_id, worker.now_ms())
         except ObjectDamaged as error:
             group.results[unit.number] = Result(reason=error.reason, detail=error.detail)
             return
@@ -203,7 +206,7 @@ async def _store(
     last = candles.open_times[-1] if len(candles) else None
     # Of a unit that reaches up to now; how late a backfill is says nothing.
     if last is not None and end_ms == timeframes.floor(unit.timeframe, server_ms):
-        lag_ms = max(0, bench.now_ms() - candles.columns["close_time"][-1])
+        lag_ms = max(0, worker.now_ms() - candles.columns["close_time"][-1])
         metrics.measure("CandleLag", lag_ms / 1000, Timeframe=unit.timeframe)
     group.parts.append((unit.timeframe, unit.start_ms, max(unit.start_ms, end_ms), last, gaps))
     group.results[unit.number] = Result(stored, len(rejected))

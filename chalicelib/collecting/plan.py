@@ -12,14 +12,18 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.collecting.dispatch import dispatch
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CollectorError, ConditionFailed, ExchangeError, PlanTooLarge
 from chalicelib.core.logs import log
 from chalicelib.core.task_keys import CHILD_TTL_SECONDS
+from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.exchange.refresh import refresh_catalogue, refresh_prices
+from chalicelib.exchange.worker import Worker
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import fail_task, totals
-from chalicelib.wiring import Bench, Desk
+from chalicelib.tasks.table import TaskTable
 from chalicelib.work.messages import PlanMessage
 from chalicelib.work.request import CollectionRequest, too_large
 from chalicelib.work.units import PlannedUnit, bounds, packs, windows
@@ -29,9 +33,9 @@ class NoSymbols(CollectorError):
     reason = "NO_SYMBOLS"
 
 
-async def plan_task(bench: Bench, message: PlanMessage) -> None:
+async def plan_task(worker: Worker, message: PlanMessage) -> None:
     """Plan one task, or go on with one that was planned: send what there is room for."""
-    meta = await bench.tasks.read(message.task_id, bench.now_ms())
+    meta = await TaskTable(worker).read(message.task_id, worker.now_ms())
     if meta is None or meta["attempt"] != message.attempt:
         log("plan_outdated", task_id=message.task_id, attempt=message.attempt)
         return
@@ -39,33 +43,33 @@ async def plan_task(bench: Bench, message: PlanMessage) -> None:
         return
     try:
         if meta["task_type"] == states.SYMBOL_REFRESH:
-            await _refresh(bench, meta)
+            await _refresh(worker, meta)
             return
         if meta["state"] == states.PENDING:
-            started = await _start(bench, meta)
+            started = await _start(worker, meta)
             if started is None:
                 return
             meta = started
-        await dispatch(bench, meta, message.turn)
+        await dispatch(worker, meta, message.turn)
     except (PlanTooLarge, NoSymbols) as error:
-        await fail_task(bench, meta, error.reason, error.detail)
+        await fail_task(worker, meta, error.reason, error.detail)
 
 
-async def _start(bench: Bench, meta: dict[str, Any]) -> dict[str, Any] | None:
+async def _start(worker: Worker, meta: dict[str, Any]) -> dict[str, Any] | None:
     """Move the task to running with a plan; META as it stands then, None where it is over."""
-    task_id, attempt, now_ms = meta["task_id"], meta["attempt"], bench.now_ms()
+    task_id, attempt, now_ms = meta["task_id"], meta["attempt"], worker.now_ms()
     values: dict[str, Any] = {"started_at": now_ms, "message": "Planned"}
     ttl = now_ms // 1000 + CHILD_TTL_SECONDS
     if "plan_id" in meta:  # a retry keeps its plan, which must outlive it
         for number in range(meta["progs_total"]):
-            kept = await bench.tasks.read_units(task_id, meta["plan_id"], number)
-            await bench.tasks.write_units(task_id, meta["plan_id"], {number: kept}, ttl)
-        _, progs_kept = await bench.tasks.read_with_progs(task_id, now_ms)
+            kept = await TaskTable(worker).read_units(task_id, meta["plan_id"], number)
+            await TaskTable(worker).write_units(task_id, meta["plan_id"], {number: kept}, ttl)
+        _, progs_kept = await TaskTable(worker).read_with_progs(task_id, now_ms)
         values["kept_units"] = totals(meta, progs_kept)["succeeded"]
     else:
-        progs = packs(await _units(bench, CollectionRequest.unpack(meta["request"]), now_ms))
+        progs = packs(await _units(worker, CollectionRequest.unpack(meta["request"]), now_ms))
         plan_id = uuid.uuid4().hex[:12]
-        await bench.tasks.write_units(task_id, plan_id, dict(enumerate(progs)), ttl)
+        await TaskTable(worker).write_units(task_id, plan_id, dict(enumerate(progs)), ttl)
         values |= {
             "plan_id": plan_id,
             "progs_total": len(progs),
@@ -73,7 +77,7 @@ async def _start(bench: Bench, meta: dict[str, Any]) -> dict[str, Any] | None:
             "kept_units": 0,
         }
     try:
-        planned = await bench.tasks.move(
+        planned = await TaskTable(worker).move(
             task_id, attempt, states.RUNNING, values, remove=("yielded_at",)
         )
         log(
@@ -85,23 +89,23 @@ async def _start(bench: Bench, meta: dict[str, Any]) -> dict[str, Any] | None:
         )
         return planned
     except ConditionFailed:
-        now = await bench.tasks.read(task_id, now_ms)
+        now = await TaskTable(worker).read(task_id, now_ms)
         if now and now["attempt"] == attempt and now["state"] == states.RUNNING:
             return now  # another delivery won; go on with its plan
         return None
 
 
-async def _units(bench: Bench, request: CollectionRequest, now_ms: int) -> list[PlannedUnit]:
+async def _units(worker: Worker, request: CollectionRequest, now_ms: int) -> list[PlannedUnit]:
     symbols = request.symbols
     if symbols is None:
-        catalogue = await bench.market.read_catalogue()
-        known = catalogue["symbols"] if catalogue else (await refresh_catalogue(bench)).symbols
+        catalogue = await CatalogueTable(worker).read_catalogue()
+        known = catalogue["symbols"] if catalogue else (await refresh_catalogue(worker)).symbols
         symbols = tuple(sorted(name for name, status in known.items() if status == "TRADING"))
         if not symbols:
             raise NoSymbols("the exchange lists no symbol that trades")
     stored = {}
     if request.start_ms is None:
-        stored = await bench.market.coverage_of(list(symbols))
+        stored = await CoverageTable(worker).coverage_of(list(symbols))
     units: list[PlannedUnit] = []
     for symbol in symbols:
         for timeframe in request.timeframes_of(symbol):
@@ -112,27 +116,27 @@ async def _units(bench: Bench, request: CollectionRequest, now_ms: int) -> list[
                 request.start_ms,
                 request.end_ms,
                 last,
-                bench.settings.backfill_candles,
+                worker.settings.backfill_candles,
             )
             # A range inside the running candle still makes a unit: it is asked for and counted.
             cuts = windows(timeframe, start, max(end, start + 1))
             units += (PlannedUnit(symbol, timeframe, *cut) for cut in cuts)
-        if len(units) > bench.settings.max_units:
-            raise too_large(len(units), bench.settings)
+        if len(units) > worker.settings.max_units:
+            raise too_large(len(units), worker.settings)
     return units
 
 
-async def _refresh(bench: Bench, meta: dict[str, Any]) -> None:
+async def _refresh(worker: Worker, meta: dict[str, Any]) -> None:
     """The whole of a symbol_refresh task: the catalogue, then the prices."""
     task_id, attempt = meta["task_id"], meta["attempt"]
     if meta["state"] == states.PENDING:
         try:
-            meta = await bench.tasks.move(
+            meta = await TaskTable(worker).move(
                 task_id,
                 attempt,
                 states.RUNNING,
                 {
-                    "started_at": bench.now_ms(),
+                    "started_at": worker.now_ms(),
                     "total_units": 1,
                     "progs_total": 0,
                     "message": "Asking the exchange for its symbols",
@@ -141,13 +145,13 @@ async def _refresh(bench: Bench, meta: dict[str, Any]) -> None:
         except ConditionFailed:
             return
     try:
-        catalogue = await refresh_catalogue(bench, _asked(meta))
+        catalogue = await refresh_catalogue(worker, _asked(meta))
         # Prices come along, so that a stack just deployed has some before its first full minute.
-        await refresh_prices(bench)
+        await refresh_prices(worker)
     except ExchangeError as error:
-        await fail_task(bench, meta, error.reason, error.detail)
+        await fail_task(worker, meta, error.reason, error.detail)
         return
-    await _complete_refresh(bench, task_id, attempt, len(catalogue.symbols), catalogue.added)
+    await _complete_refresh(worker, task_id, attempt, len(catalogue.symbols), catalogue.added)
 
 
 def _asked(meta: dict[str, Any]) -> dict[str, Any]:
@@ -160,10 +164,12 @@ def _asked(meta: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _complete_refresh(desk: Desk, task_id: str, attempt: int, count: int, added: int) -> None:
-    now_ms = desk.now_ms()
+async def _complete_refresh(
+    backend: Backend, task_id: str, attempt: int, count: int, added: int
+) -> None:
+    now_ms = backend.now_ms()
     try:
-        await desk.tasks.move(
+        await TaskTable(backend).move(
             task_id,
             attempt,
             states.COMPLETED,
@@ -171,7 +177,7 @@ async def _complete_refresh(desk: Desk, task_id: str, attempt: int, count: int, 
                 "completed_at": now_ms,
                 "message": f"{count} symbols known, {added} of them new",
                 "result": {"units": 1, "succeeded": 1, "failed": 0, "symbols": count, "new": added},
-                "ttl": now_ms // 1000 + desk.settings.retention_seconds,
+                "ttl": now_ms // 1000 + backend.settings.retention_seconds,
             },
             remove=("active",),
         )

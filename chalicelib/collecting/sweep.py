@@ -10,13 +10,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from chalicelib.core import metrics
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed
 from chalicelib.core.logs import log
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import fail_task, finish_prog, finish_task, shut, standings
 from chalicelib.tasks.progress import OPEN
 from chalicelib.tasks.submit import queue_planning
-from chalicelib.wiring import Desk
+from chalicelib.tasks.table import TaskTable
+from chalicelib.work.queue import WorkQueue
 from chalicelib.work.units import messages_for
 from chalicelib.work.window import next_progs
 
@@ -27,53 +29,53 @@ ASK_PATIENCE_MS = 10_000
 Item = dict[str, Any]
 
 
-async def sweep(desk: Desk) -> dict[str, int]:
+async def sweep(backend: Backend) -> dict[str, int]:
     """Look after every task in the active index; returns how many were seen and failed to sweep."""
-    rows = await desk.tasks.active(desk.now_ms())
+    rows = await TaskTable(backend).active(backend.now_ms())
     failed = 0
     idle: bool | None = None
     for row in rows:
         try:
-            idle = await _sweep_task(desk, row["task_id"], idle)
+            idle = await _sweep_task(backend, row["task_id"], idle)
         except CallFailed as error:  # the next sweep tries again; the others go on
             failed += 1
             log("sweep_failed", level="error", task_id=row["task_id"], error=error.detail)
     return {"seen": len(rows), "failed": failed}
 
 
-async def _sweep_task(desk: Desk, task_id: str, idle: bool | None) -> bool | None:
-    now_ms = desk.now_ms()
-    meta, progs = await desk.tasks.read_with_progs(task_id, now_ms)
+async def _sweep_task(backend: Backend, task_id: str, idle: bool | None) -> bool | None:
+    now_ms = backend.now_ms()
+    meta, progs = await TaskTable(backend).read_with_progs(task_id, now_ms)
     if meta is None:
         return idle
     if meta["state"] in states.TERMINAL and "result" not in meta:  # stopped, but not shut
         _repaired("shut", task_id, meta["attempt"])
-        await shut(desk, meta)
+        await shut(backend, meta)
     if meta["state"] not in states.ACTIVE:
         return idle
     if meta["deadline_at"] <= now_ms:
         _repaired("deadline", task_id, meta["attempt"])
-        await fail_task(desk, meta, "DEADLINE_EXCEEDED", "the task's time ran out")
+        await fail_task(backend, meta, "DEADLINE_EXCEEDED", "the task's time ran out")
         return idle
     if meta["state"] == states.PENDING or meta["task_type"] == states.SYMBOL_REFRESH:
-        await _plan_again(desk, meta, now_ms)
+        await _plan_again(backend, meta, now_ms)
         return idle
     attempt = meta["attempt"]
     current = {prog["number"]: prog for prog in progs if prog["attempt"] == attempt}
     if next_progs(standings(meta, progs, now_ms)) and _is_quiet(current.values(), now_ms):
-        await _plan_again(desk, meta, now_ms)
+        await _plan_again(backend, meta, now_ms)
     for number, prog in current.items():
         if number not in meta.get("progs_done", ()):
-            await finish_prog(desk, task_id, attempt, number, prog)
+            await finish_prog(backend, task_id, attempt, number, prog)
     if len(meta.get("progs_done", ())) == meta["progs_total"]:
-        await finish_task(desk, meta, progs)
+        await finish_task(backend, meta, progs)
         return idle
-    stalled = [prog for prog in current.values() if _is_stalled(desk, prog, now_ms)]
+    stalled = [prog for prog in current.values() if _is_stalled(backend, prog, now_ms)]
     if stalled:
         if idle is None:
-            idle = await _queues_are_empty(desk)
+            idle = await _queues_are_empty(backend)
         if idle:
-            await _send_again(desk, meta, stalled)
+            await _send_again(backend, meta, stalled)
     return idle
 
 
@@ -83,15 +85,15 @@ def _repaired(repair: str, task_id: str, attempt: int, prog: int | None = None) 
     log("swept", level="warning", repair=repair, task_id=task_id, attempt=attempt, prog=prog)
 
 
-async def _plan_again(desk: Desk, meta: Item, now_ms: int) -> None:
+async def _plan_again(backend: Backend, meta: Item, now_ms: int) -> None:
     if now_ms - max(meta["plan_sent_at"], meta.get("yielded_at", 0)) < PLAN_PATIENCE_MS:
         return  # asked for lately, or about to come back by itself
     try:
-        await desk.tasks.note(meta["task_id"], meta["attempt"], {"plan_sent_at": now_ms})
+        await TaskTable(backend).note(meta["task_id"], meta["attempt"], {"plan_sent_at": now_ms})
     except ConditionFailed:
         return
     _repaired("plan", meta["task_id"], meta["attempt"])
-    await queue_planning(desk, meta["task_id"], meta["attempt"])
+    await queue_planning(backend, meta["task_id"], meta["attempt"])
 
 
 def _is_quiet(progs: Iterable[Item], now_ms: int) -> bool:
@@ -100,33 +102,35 @@ def _is_quiet(progs: Iterable[Item], now_ms: int) -> bool:
     return now_ms - latest >= ASK_PATIENCE_MS
 
 
-def _is_stalled(desk: Desk, prog: Item, now_ms: int) -> bool:
+def _is_stalled(backend: Backend, prog: Item, now_ms: int) -> bool:
     """Nothing counted for longer than a message can stay hidden in its queue."""
     if prog["state"] != OPEN or len(prog.get("done", ())) >= prog["unit_count"]:
         return False
-    hidden_ms = desk.settings.collect_timeout_seconds * 6 * 1000
+    hidden_ms = backend.settings.collect_timeout_seconds * 6 * 1000
     touched = max(prog.get("last_at", 0), prog.get("sent_at", now_ms))
     return bool(now_ms - touched > hidden_ms + PLAN_PATIENCE_MS)
 
 
-async def _queues_are_empty(desk: Desk) -> bool:
-    depths = await desk.queue.depths()
+async def _queues_are_empty(backend: Backend) -> bool:
+    depths = await WorkQueue(backend).depths()
     return not any(
         count for name in ("urgent", "work", "dead_letters") for count in depths[name].values()
     )
 
 
-async def _send_again(desk: Desk, meta: Item, progs: list[Item]) -> None:
+async def _send_again(backend: Backend, meta: Item, progs: list[Item]) -> None:
     """Messages that no queue holds any more, though their units were never counted."""
     for prog in progs:
         # Read again: what was read before the queues were may have been counted in between.
-        now = await desk.tasks.read_prog(meta["task_id"], prog["number"])
+        now = await TaskTable(backend).read_prog(meta["task_id"], prog["number"])
         if now is None or now["rev"] != prog["rev"]:
             continue
-        units = await desk.tasks.read_units(meta["task_id"], meta["plan_id"], prog["number"])
+        units = await TaskTable(backend).read_units(
+            meta["task_id"], meta["plan_id"], prog["number"]
+        )
         remaining = set(range(len(units))) - prog.get("done", set())
         _repaired("messages", meta["task_id"], meta["attempt"], prog=prog["number"])
-        await desk.queue.send_collect(
+        await WorkQueue(backend).send_collect(
             messages_for(
                 meta["task_id"],
                 meta["attempt"],

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from chalicelib.aws.batches import batched
-from chalicelib.aws.calls import Call
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed
 from chalicelib.core.times import parse_time
 
@@ -29,9 +29,9 @@ _TRIES = 4
 
 
 class EventBus:
-    def __init__(self, call: Call, name: str) -> None:
-        self._call = call
-        self._name = name
+    def __init__(self, backend: Backend) -> None:
+        self._call = backend.call
+        self._name = backend.settings.event_bus
 
     async def put(self, details: Sequence[dict[str, Any]]) -> None:
         """Publish events, each of which has an `action` and `at` (ISO 8601).

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.events.bus import LARGEST_DETAIL, as_text
-from chalicelib.events.totals import COUNTED
+from chalicelib.core.backend import Backend
+from chalicelib.events.bus import LARGEST_DETAIL, EventBus, as_text
+from chalicelib.events.totals import COUNTED, Totals
 from chalicelib.webhooks import webhook
+from chalicelib.webhooks.items import HookItems
+from chalicelib.webhooks.queue import WebhookQueue
 from chalicelib.webhooks.webhook import HookMessage
-from chalicelib.wiring import Desk
 
 Event = dict[str, Any]
 
@@ -39,18 +41,18 @@ FIELDS = (
 _LARGE = ("data", "before", "after")
 
 
-async def publish(desk: Desk, events: list[Event]) -> None:
+async def publish(backend: Backend, events: list[Event]) -> None:
     """Publish events of a stream batch, in their order.
 
     `events`: recorded audit events, and data events, which have no `seq`. Raises CallFailed where
     some could not be published, so that the batch comes again.
     """
     details = [detail_of(event) for event in events]
-    await desk.bus.put(details)
-    await _enqueue(desk, details)
+    await EventBus(backend).put(details)
+    await _enqueue(backend, details)
     for detail in details:
         if detail["action"] in COUNTED:
-            await desk.totals.count(detail["id"], detail["action"], desk.now_ms())
+            await Totals(backend).count(detail["id"], detail["action"], backend.now_ms())
 
 
 def detail_of(event: Event) -> Event:
@@ -63,23 +65,25 @@ def detail_of(event: Event) -> Event:
     return detail
 
 
-async def _enqueue(desk: Desk, details: list[Event]) -> None:
+async def _enqueue(backend: Backend, details: list[Event]) -> None:
     """Queue what tasks with a webhook want to hear; noted as pending before it is queued.
 
     What was delivered, or given up, when the stream tells of it once more is not queued again:
     behind a failure it would look like a dead letter that somebody put back (webhooks/deliver.py).
     """
     tellable = [detail for detail in details if detail["action"] in webhook.ACTIONS]
-    hooks = await desk.hooks.read_many(_task_id(detail) for detail in tellable)
+    hooks = await HookItems(backend).read_many(_task_id(detail) for detail in tellable)
     messages = []
     for detail in tellable:
         task_id = _task_id(detail)
         if task_id in hooks and detail["action"] in hooks[task_id]["events"]:
             messages.append(HookMessage(task_id, detail["seq"], detail))
-    due = [message for message in messages if await desk.hooks.open(message, desk.now_ms())]
-    await desk.webhook_queue.send(due)
+    due = [
+        message for message in messages if await HookItems(backend).open(message, backend.now_ms())
+    ]
+    await WebhookQueue(backend).send(due)
     for task_id in {message.task_id for message in messages}:
-        await desk.hooks.keep(hooks[task_id], desk.now_ms())
+        await HookItems(backend).keep(hooks[task_id], backend.now_ms())
 
 
 def _task_id(detail: Event) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from chalicelib.audit.chain import Event
 from chalicelib.aws.stream import Change, change_of
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed
 from chalicelib.core.logs import log
 from chalicelib.core.metrics import count
@@ -23,33 +24,33 @@ from chalicelib.events.happenings import of_change
 from chalicelib.events.market_happenings import of_coverage
 from chalicelib.events.measures import measure_changes
 from chalicelib.events.publish import publish
+from chalicelib.events.set_aside import FailureQueue
 from chalicelib.events.trail import Trail
 from chalicelib.live.announce import announce
-from chalicelib.wiring import Desk
 
 TASKS, MARKET = "tasks", "market"
 
 Record = dict[str, Any]
 
 
-async def record_task_changes(desk: Desk, records: list[Record]) -> None:
+async def record_task_changes(backend: Backend, records: list[Record]) -> None:
     """Audit what happened in a batch of the Tasks stream, then tell those who listen.
 
     Safe to repeat. Raises CallFailed where the trail could not be written or published, so that
     the batch comes again.
     """
-    await _record_batch(desk, TASKS, records)
+    await _record_batch(backend, TASKS, records)
 
 
-async def record_market_changes(desk: Desk, records: list[Record]) -> None:
+async def record_market_changes(backend: Backend, records: list[Record]) -> None:
     """The same for the Market stream; candles that were stored are published, but not audited."""
-    await _record_batch(desk, MARKET, records)
+    await _record_batch(backend, MARKET, records)
 
 
-async def record_one(desk: Desk, record: Record) -> list[Event]:
+async def record_one(backend: Backend, record: Record) -> list[Event]:
     """Audit and publish one record by itself; returns its events. Raises whatever is wrong."""
-    events = await events_of(Trail(desk), change_of(record))
-    await publish(desk, events)
+    events = await events_of(Trail(backend), change_of(record))
+    await publish(backend, events)
     return events
 
 
@@ -62,8 +63,8 @@ async def events_of(trail: Trail, change: Change) -> list[Event]:
     return events + of_coverage(change)
 
 
-async def _record_batch(desk: Desk, table: str, records: list[Record]) -> None:
-    trail = Trail(desk)
+async def _record_batch(backend: Backend, table: str, records: list[Record]) -> None:
+    trail = Trail(backend)
     changes: list[Change] = []
     events: list[Event] = []
     telling: list[Record] = []
@@ -79,12 +80,12 @@ async def _record_batch(desk: Desk, table: str, records: list[Record]) -> None:
     for record in records:
         error = await _trouble(lambda record=record: recorded(record))  # type: ignore[misc]
         if error:
-            await _set_aside(desk, table, record, error)
-    error = await _trouble(lambda: publish(desk, events))
+            await _set_aside(backend, table, record, error)
+    error = await _trouble(lambda: publish(backend, events))
     if error:
         for record in telling:
-            await _set_aside(desk, table, record, error)
-    error = await _trouble(lambda: announce(desk, changes))
+            await _set_aside(backend, table, record, error)
+    error = await _trouble(lambda: announce(backend, changes))
     if error:
         log("announcing_failed", level="error", error=error)
     measure_changes(changes)
@@ -111,7 +112,7 @@ async def _trouble(work: Callable[[], Awaitable[None]]) -> str | None:
     return None
 
 
-async def _set_aside(desk: Desk, table: str, record: Record, error: str) -> None:
+async def _set_aside(backend: Backend, table: str, record: Record, error: str) -> None:
     told = record.get("dynamodb", {})
     log(
         "stream_record_set_aside",
@@ -122,4 +123,4 @@ async def _set_aside(desk: Desk, table: str, record: Record, error: str) -> None
         error=error,
     )
     count("StreamRecordsFailed", Table=table)
-    await desk.failures.put(table, record, error)
+    await FailureQueue(backend).put(table, record, error)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-from chalicelib.aws.calls import Call
+from chalicelib.core.backend import Backend
 
 VERSION = 1
 _BATCH = 10
@@ -26,9 +26,9 @@ class SetAside(NamedTuple):
 
 
 class FailureQueue:
-    def __init__(self, call: Call, url: str) -> None:
-        self._call = call
-        self._url = url
+    def __init__(self, backend: Backend) -> None:
+        self._call = backend.call
+        self._url = backend.settings.stream_failure_queue_url
 
     async def put(self, table: str, record: dict[str, Any], error: str) -> None:
         body = {"v": VERSION, "table": table, "error": error[:1000], "record": record}

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.aws.calls import Call
 from chalicelib.aws.item_table import ItemTable
 from chalicelib.aws.wire import to_wire
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed
 
 #: The streams keep a record for a day, and one that is set aside waits for two weeks more to be
@@ -26,9 +26,9 @@ _RACES = 8
 
 
 class Totals(ItemTable):
-    def __init__(self, call: Call, market_table: str, exchange: str) -> None:
-        super().__init__(call, market_table)
-        self._exchange = exchange
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend.call, backend.settings.market_table)
+        self._exchange = backend.settings.exchange
 
     async def read(self) -> dict[str, int]:
         """action -> how often; {} before the first."""

@@ -5,26 +5,27 @@ from __future__ import annotations
 from dataclasses import replace
 
 from chalicelib.audit.chain import Event, canonical, sealed
-from chalicelib.audit.table import keep_days
+from chalicelib.audit.table import AuditTable, keep_days
 from chalicelib.aws.stream import Change
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed
 from chalicelib.core.times import iso
 from chalicelib.events.happening import Happening
-from chalicelib.wiring import Desk
+from chalicelib.tasks.table import TaskTable
 
 
-async def named(desk: Desk, change: Change, happening: Happening) -> Happening:
+async def named(backend: Backend, change: Change, happening: Happening) -> Happening:
     """The happening with its units' symbols, timeframes and windows, and its task's owner.
 
     Two reads, for failed units alone. Where the task is gone since, the numbers have to do.
     """
     if happening.action != "task.unit_failed":
         return happening
-    meta = await desk.tasks.read(change.pk.removeprefix("TASK#"), desk.now_ms())
+    meta = await TaskTable(backend).read(change.pk.removeprefix("TASK#"), backend.now_ms())
     if meta is None or "plan_id" not in meta:
         return happening
     data = happening.data
-    units = await desk.tasks.read_units(meta["task_id"], meta["plan_id"], data["prog"])
+    units = await TaskTable(backend).read_units(meta["task_id"], meta["plan_id"], data["prog"])
     told = []
     for failed in data["units"]:
         if failed["number"] < len(units):
@@ -49,8 +50,8 @@ _MOST_BYTES = 300_000
 class Trail:
     """The ends of the chains that one batch touches; each is read once."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
         #: subject -> its newest events, newest first, and whether the chain begins with the last.
         self._ends: dict[str, tuple[list[Event], bool]] = {}
 
@@ -59,7 +60,7 @@ class Trail:
 
         Raises CallFailed.
         """
-        desk, subject = self._desk, happening.subject
+        backend, subject = self._backend, happening.subject
         place = (int(change.sequence), index)
         for _ in range(_RACES):
             found, late = await self._find(subject, place)
@@ -67,14 +68,14 @@ class Trail:
                 return found
             end = self._ends[subject][0]
             last = end[0] if end else None
-            event = _event(await named(desk, change, happening), change, place, last)
-            now_ms = desk.now_ms()
+            event = _event(await named(backend, change, happening), change, place, last)
+            now_ms = backend.now_ms()
             event = sealed({**event, "recorded_at": iso(now_ms), "late": late}, last)
             if len(canonical(event)) > _MOST_BYTES:
                 raise ValueError(f"an event of {subject} is too large: {event['action']}")
-            keep_seconds = keep_days(subject, desk.settings.audit_retention_days) * 86_400
+            keep_seconds = keep_days(subject, backend.settings.audit_retention_days) * 86_400
             try:
-                await desk.audit.add(event, now_ms // 1000 + keep_seconds)
+                await AuditTable(backend).add(event, now_ms // 1000 + keep_seconds)
             except ConditionFailed:
                 # Someone else's event is there by now, or our own, sent twice by the client.
                 del self._ends[subject]
@@ -110,7 +111,7 @@ class Trail:
         if at >= len(events) and not whole:
             most = _LOOK_BACK if events else 1
             before = events[-1]["seq"] if events else None
-            more = await self._desk.audit.newest(subject, most, before)
+            more = await AuditTable(self._backend).newest(subject, most, before)
             events = [*events, *more]
             whole = not more or events[-1]["seq"] == 1
             self._ends[subject] = events, whole

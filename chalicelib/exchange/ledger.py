@@ -1,9 +1,125 @@
-""""""
+"""The request weight that the whole fleet has used, and the pause that stops it: one item.
+
+    pk                    sk          holds
+    LIMIT#<exchange>      LIMIT       window_minute, used (request weight in it), paused_until,
+                                      pause_reason
+
+Ledger and breaker share an item of the Market table, so that one conditional update checks both.
+"""
 
 from __future__ import annotations
 
-MINUTE_MS = 60_000
+from typing import Any
 
+from chalicelib.aws.item_table import ItemTable
+from chalicelib.aws.wire import item_from_wire, to_wire
+from chalicelib.core import metrics
+from chalicelib.core.backend import Backend
+from chalicelib.core.errors import ConditionFailed
+
+MINUTE_MS = 60_000
+_RACES = 20
 
 #: Binance's request weight per minute and IP, where the exchange has not told its own.
 DEFAULT_WEIGHT_LIMIT = 6000
+
+
+class Ledger(ItemTable):
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend.call, backend.settings.market_table)
+        self._exchange = backend.settings.exchange
+
+    async def read_limit(self) -> dict[str, Any]:
+        """{"window_minute", "used", "paused_until", "pause_reason"}, with zeros where unset."""
+        item = await self._get(self._key) or {}
+        return {"window_minute": 0, "used": 0, "paused_until": 0, "pause_reason": ""} | item
+
+    async def take_weight(self, weight: int, budget: int, now_ms: int) -> int:
+        """Take request weight from this minute's budget for the whole fleet.
+
+        Returns 0 where it was granted, else the epoch ms at which asking again makes sense.
+        """
+        key = self._key
+        minute = now_ms // MINUTE_MS
+        not_paused = "(attribute_not_exists(paused_until) OR paused_until <= :now)"
+        for _ in range(_RACES):
+            values = {
+                ":weight": to_wire(weight),
+                ":minute": to_wire(minute),
+                ":now": to_wire(now_ms),
+            }
+            try:
+                await self._call(
+                    "dynamodb",
+                    "UpdateItem",
+                    TableName=self._table,
+                    Key=key,
+                    UpdateExpression="ADD used :weight",
+                    ConditionExpression="window_minute = :minute AND used <= :room AND "
+                    + not_paused,
+                    ExpressionAttributeValues={**values, ":room": to_wire(budget - weight)},
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                )
+                return 0
+            except ConditionFailed as refused:
+                old = {} if refused.item is None else item_from_wire(refused.item)
+            if old.get("paused_until", 0) > now_ms:
+                return int(old["paused_until"])
+            if old.get("window_minute", -1) == minute:
+                return (minute + 1) * MINUTE_MS
+            if old.get("window_minute", -1) > minute:  # our clock is behind another worker's
+                minute = old["window_minute"]
+                continue
+            try:
+                await self._call(
+                    "dynamodb",
+                    "UpdateItem",
+                    TableName=self._table,
+                    Key=key,
+                    UpdateExpression="SET window_minute = :minute, used = :weight",
+                    ConditionExpression="(attribute_not_exists(window_minute) OR "
+                    "window_minute < :minute) AND " + not_paused,
+                    ExpressionAttributeValues=values,
+                )
+                return 0
+            except ConditionFailed:
+                continue
+        return now_ms + 1000
+
+    async def observe_weight(self, used: int, now_ms: int) -> None:
+        """The exchange itself counted `used` in this minute; where that is more, it stands."""
+        try:
+            await self._call(
+                "dynamodb",
+                "UpdateItem",
+                TableName=self._table,
+                Key=self._key,
+                UpdateExpression="SET used = :used",
+                ConditionExpression="window_minute = :minute AND used < :used",
+                ExpressionAttributeValues={
+                    ":used": to_wire(used),
+                    ":minute": to_wire(now_ms // MINUTE_MS),
+                },
+            )
+        except ConditionFailed:
+            return  # the ledger knows as much already
+
+    async def pause(self, until_ms: int, reason: str) -> None:
+        """Stop every worker until `until_ms`; a longer pause that stands already is kept."""
+        try:
+            await self._call(
+                "dynamodb",
+                "UpdateItem",
+                TableName=self._table,
+                Key=self._key,
+                UpdateExpression="SET paused_until = :until, pause_reason = :reason",
+                ConditionExpression="attribute_not_exists(paused_until) OR paused_until < :until",
+                ExpressionAttributeValues={":until": to_wire(until_ms), ":reason": to_wire(reason)},
+            )
+            metrics.count("BreakerOpened")
+        except ConditionFailed:
+            return
+
+    @property
+    def _key(self) -> dict[str, Any]:
+        return {"pk": {"S": f"LIMIT#{self._exchange}"}, "sk": {"S": "LIMIT"}}

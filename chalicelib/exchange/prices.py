@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import NotReady
 from chalicelib.core.times import iso
-from chalicelib.wiring import Desk
+from chalicelib.exchange.catalogue_table import CatalogueTable
 
 
-async def latest_prices(desk: Desk, wanted: list[str] | None) -> dict[str, Any]:
+async def latest_prices(backend: Backend, wanted: list[str] | None) -> dict[str, Any]:
     """{"prices": {symbol: {"price", "time"}}, "unreachable": [...], "as_of"}.
 
     `wanted` None: all. A price is a number; `time` is when the exchange was asked, at most about a
     minute ago. Raises NotReady before the first refresh.
     """
-    stored = await desk.market.read_prices()
+    stored = await CatalogueTable(backend).read_prices()
     if stored is None:
         raise NotReady("no prices yet; they are refreshed every minute", reason="NO_PRICES_YET")
     known, at = stored["prices"], iso(stored["priced_at"])

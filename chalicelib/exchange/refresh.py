@@ -7,8 +7,9 @@ from typing import Any
 
 from chalicelib.core.errors import ExchangeThrottled
 from chalicelib.exchange.binance import ALL_PRICES_WEIGHT, EXCHANGE_INFO_WEIGHT
-from chalicelib.exchange.ledger import DEFAULT_WEIGHT_LIMIT
-from chalicelib.wiring import Bench
+from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.exchange.ledger import DEFAULT_WEIGHT_LIMIT, Ledger
+from chalicelib.exchange.worker import Worker
 
 
 @dataclass(frozen=True)
@@ -20,46 +21,46 @@ class Catalogue:
     weight_limit: int
 
 
-async def refresh_catalogue(bench: Bench, asked: dict[str, Any] | None = None) -> Catalogue:
+async def refresh_catalogue(worker: Worker, asked: dict[str, Any] | None = None) -> Catalogue:
     """Load the exchange's symbols into the Market table. Raises ExchangeError.
 
     `asked`: by, request_id and task_id of whoever asked for it, for the audit trail.
     """
-    await _take(bench, EXCHANGE_INFO_WEIGHT)
+    await _take(worker, EXCHANGE_INFO_WEIGHT)
     try:
-        listing = await bench.exchange.listing()
+        listing = await worker.exchange.listing()
     except ExchangeThrottled as error:
-        await bench.market.pause(error.until_ms, error.detail[:200])
+        await Ledger(worker).pause(error.until_ms, error.detail[:200])
         raise
-    before = await bench.market.read_catalogue()
+    before = await CatalogueTable(worker).read_catalogue()
     limit = listing.weight_limit or DEFAULT_WEIGHT_LIMIT
-    await bench.market.write_catalogue(listing.symbols, limit, bench.now_ms(), asked)
+    await CatalogueTable(worker).write_catalogue(listing.symbols, limit, worker.now_ms(), asked)
     known = before["symbols"] if before else {}
     return Catalogue(listing.symbols, len(listing.symbols.keys() - known.keys()), limit)
 
 
-async def refresh_prices(bench: Bench) -> int:
+async def refresh_prices(worker: Worker) -> int:
     """Store every listed symbol's price in one packed item; returns how many.
 
     The exchange still quotes delisted symbols: what the catalogue does not list is left out.
     """
-    await _take(bench, ALL_PRICES_WEIGHT)
+    await _take(worker, ALL_PRICES_WEIGHT)
     try:
-        prices, server_ms = await bench.exchange.prices()
+        prices, server_ms = await worker.exchange.prices()
     except ExchangeThrottled as error:
-        await bench.market.pause(error.until_ms, error.detail[:200])
+        await Ledger(worker).pause(error.until_ms, error.detail[:200])
         raise
-    catalogue = await bench.market.read_catalogue()
+    catalogue = await CatalogueTable(worker).read_catalogue()
     if catalogue is not None:
         prices = {name: prices[name] for name in prices if name in catalogue["symbols"]}
-    await bench.market.write_prices(prices, server_ms)
+    await CatalogueTable(worker).write_prices(prices, server_ms)
     return len(prices)
 
 
-async def _take(bench: Bench, weight: int) -> None:
-    catalogue = await bench.market.read_catalogue()
+async def _take(worker: Worker, weight: int) -> None:
+    catalogue = await CatalogueTable(worker).read_catalogue()
     limit = (catalogue or {}).get("weight_limit") or DEFAULT_WEIGHT_LIMIT
-    share = max(weight, limit * bench.settings.budget_percent // 100)
-    until_ms = await bench.market.take_weight(weight, share, bench.now_ms())
+    share = max(weight, limit * worker.settings.budget_percent // 100)
+    until_ms = await Ledger(worker).take_weight(weight, share, worker.now_ms())
     if until_ms:
         raise ExchangeThrottled("waiting for the exchange", until_ms)

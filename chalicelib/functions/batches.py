@@ -15,13 +15,15 @@ from chalicelib.collecting.bury import bury_message
 from chalicelib.collecting.collect import Outcome, collect_message
 from chalicelib.collecting.plan import plan_task
 from chalicelib.core import metrics
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import PoisonMessage
 from chalicelib.core.logs import bound, log
 from chalicelib.core.together import together
 from chalicelib.exchange.budget import Budget
+from chalicelib.exchange.worker import Worker
 from chalicelib.webhooks.deliver import Sender, deliver
-from chalicelib.wiring import Bench, Desk
 from chalicelib.work.messages import CollectMessage, PlanMessage, decode
+from chalicelib.work.queue import WorkQueue
 
 Event = dict[str, Any]
 #: Back off before a failed message returns: 5, 10, 20, 40 ... seconds by delivery.
@@ -36,20 +38,20 @@ _QUEUES = {
 }
 
 
-async def plan_batch(bench: Bench, event: Event) -> Event:
+async def plan_batch(worker: Worker, event: Event) -> Event:
     async def one(record: Event) -> bool:
         message = decode(record["body"])
         if not isinstance(message, PlanMessage):
             raise PoisonMessage("the plan queue holds plan messages only")
         with bound(task_id=message.task_id, attempt=message.attempt):
-            await plan_task(bench, message)
+            await plan_task(worker, message)
         return True
 
     return await _each(event, one)
 
 
 async def collect_batch(
-    bench: Bench, budget: Budget, event: Event, remaining_ms: Callable[[], int]
+    worker: Worker, budget: Budget, event: Event, remaining_ms: Callable[[], int]
 ) -> Event:
     async def one(record: Event) -> bool:
         message = decode(record["body"])
@@ -62,29 +64,29 @@ async def collect_batch(
             prog=message.prog,
             symbol=message.symbol,
         ):
-            outcome = await collect_message(bench, budget, message, deliveries, remaining_ms)
+            outcome = await collect_message(worker, budget, message, deliveries, remaining_ms)
             if outcome is Outcome.DONE:
                 return True
             seconds = BACKOFF_SECONDS * 2 ** min(deliveries - 1, 6)
             log("message_comes_back", level="warning", after_seconds=seconds)
-            await bench.queue.retry_later(message.priority, record["receiptHandle"], seconds)
+            await WorkQueue(worker).retry_later(message.priority, record["receiptHandle"], seconds)
             return False
 
     return await _each(event, one)
 
 
-async def bury_batch(desk: Desk, event: Event) -> Event:
+async def bury_batch(backend: Backend, event: Event) -> Event:
     async def one(record: Event) -> bool:
-        await bury_message(desk, record["body"])
+        await bury_message(backend, record["body"])
         metrics.count("DeadLetters")
         return True
 
     return await _each(event, one)
 
 
-async def deliver_batch(desk: Desk, sender: Sender, event: Event) -> Event:
+async def deliver_batch(backend: Backend, sender: Sender, event: Event) -> Event:
     async def one(record: Event) -> bool:
-        return await deliver(desk, sender, record)
+        return await deliver(backend, sender, record)
 
     return await _each(event, one)
 

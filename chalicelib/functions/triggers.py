@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from chalicelib import wiring
 from chalicelib.aws.calls import run
 from chalicelib.core import metrics
+from chalicelib.core.backend import wall_clock_ms
 from chalicelib.core.errors import ExchangeError, TicketRefused
 from chalicelib.core.logs import bound, log
 
@@ -67,7 +68,7 @@ def plan(event: Event, context: Any) -> Event:
     from chalicelib.functions.batches import plan_batch
 
     async def work() -> Event:
-        return await plan_batch(wiring.bench(), event)
+        return await plan_batch(wiring.worker(), event)
 
     return _worked(work())
 
@@ -78,7 +79,7 @@ def collect(event: Event, context: Any) -> Event:
 
     async def work() -> Event:
         remaining_ms = context.get_remaining_time_in_millis
-        return await collect_batch(wiring.bench(), _budget(), event, remaining_ms)
+        return await collect_batch(wiring.worker(), _budget(), event, remaining_ms)
 
     return _worked(work())
 
@@ -87,7 +88,7 @@ def collect(event: Event, context: Any) -> Event:
 def bury(event: Event, context: Any) -> Event:
     from chalicelib.functions.batches import bury_batch
 
-    return _worked(bury_batch(wiring.desk(), event))
+    return _worked(bury_batch(wiring.backend(), event))
 
 
 @edge
@@ -95,8 +96,8 @@ def sweep(event: Event, context: Any) -> Event:
     from chalicelib.collecting import sweep as collecting_sweep
     from chalicelib.monitoring import gauges
 
-    swept = run(collecting_sweep.sweep(wiring.desk()))
-    run(gauges.measure_state(wiring.desk()))
+    swept = run(collecting_sweep.sweep(wiring.backend()))
+    run(gauges.measure_state(wiring.backend()))
     return swept
 
 
@@ -106,7 +107,7 @@ def refresh_prices(event: Event, context: Any) -> Event:
 
     async def refresh() -> Event:
         try:
-            return {"prices": await exchange_refresh.refresh_prices(wiring.bench())}
+            return {"prices": await exchange_refresh.refresh_prices(wiring.worker())}
         except ExchangeError as error:  # the next minute tries again
             log("prices_not_refreshed", level="warning", error=error.detail)
             return {"prices": 0, "error": error.detail}
@@ -118,14 +119,14 @@ def refresh_prices(event: Event, context: Any) -> Event:
 def run_schedule(event: Event, context: Any) -> Event:
     from chalicelib.schedules.watch import receive_firing
 
-    return {"task_id": run(receive_firing(wiring.desk(), event, context.aws_request_id))}
+    return {"task_id": run(receive_firing(wiring.backend(), event, context.aws_request_id))}
 
 
 @edge
 def watch_schedules(event: Event, context: Any) -> Event:
     from chalicelib.schedules.watch import watch_schedules as watch
 
-    return run(watch(wiring.desk(), context.aws_request_id))
+    return run(watch(wiring.backend(), context.aws_request_id))
 
 
 @edge
@@ -133,8 +134,8 @@ def on_task_change(event: Event, context: Any) -> Event:
     from chalicelib.events.measures import measure_stream
     from chalicelib.events.record import record_task_changes
 
-    measure_stream(event["Records"], wiring.wall_clock_ms())
-    run(record_task_changes(wiring.desk(), event["Records"]))
+    measure_stream(event["Records"], wall_clock_ms())
+    run(record_task_changes(wiring.backend(), event["Records"]))
     return {}
 
 
@@ -143,8 +144,8 @@ def on_market_change(event: Event, context: Any) -> Event:
     from chalicelib.events.measures import measure_stream
     from chalicelib.events.record import record_market_changes
 
-    measure_stream(event["Records"], wiring.wall_clock_ms())
-    run(record_market_changes(wiring.desk(), event["Records"]))
+    measure_stream(event["Records"], wall_clock_ms())
+    run(record_market_changes(wiring.backend(), event["Records"]))
     return {}
 
 
@@ -154,7 +155,7 @@ def export_audit(event: Event, context: Any) -> Event:
     from chalicelib.audit.export import export_audit as export
 
     async def work() -> Event:
-        return {"exported": await export(wiring.bench(), event.get("day"))}
+        return {"exported": await export(wiring.worker(), event.get("day"))}
 
     return _worked(work())
 
@@ -163,21 +164,21 @@ def export_audit(event: Event, context: Any) -> Event:
 def replay_changes(event: Event, context: Any) -> Event:
     from chalicelib.events.replay import replay
 
-    return run(replay(wiring.desk(), context.get_remaining_time_in_millis))
+    return run(replay(wiring.backend(), context.get_remaining_time_in_millis))
 
 
 @edge
 def deliver_webhook(event: Event, context: Any) -> Event:
     from chalicelib.functions.batches import deliver_batch
 
-    return _worked(deliver_batch(wiring.desk(), _sender(), event))
+    return _worked(deliver_batch(wiring.backend(), _sender(), event))
 
 
 @edge
 def push_updates(event: Event, context: Any) -> Event:
     from chalicelib.live.push import push_batch
 
-    return run(push_batch(wiring.desk(), _means(), event))
+    return run(push_batch(wiring.backend(), _means(), event))
 
 
 @edge
@@ -186,7 +187,7 @@ def ws_connect(event: Any) -> Event:
 
     query = event.to_dict().get("queryStringParameters") or {}
     try:
-        run(receive.connect(wiring.desk(), event.connection_id, query.get("ticket")))
+        run(receive.connect(wiring.backend(), event.connection_id, query.get("ticket")))
     except TicketRefused as refused:
         log("connection_refused", level="warning", error=refused.detail)
         return {"statusCode": refused.status}
@@ -198,28 +199,28 @@ def ws_message(event: Any) -> None:
     from chalicelib.live import receive
 
     candles = wiring.candle_reader()
-    run(receive.receive(wiring.desk(), candles, event.connection_id, event.body))
+    run(receive.receive(wiring.backend(), candles, event.connection_id, event.body))
 
 
 @edge
 def ws_disconnect(event: Any) -> None:
     from chalicelib.live import receive
 
-    run(receive.disconnect(wiring.desk(), event.connection_id))
+    run(receive.disconnect(wiring.backend(), event.connection_id))
 
 
 @lru_cache(maxsize=1)
 def _sender() -> Any:
     from chalicelib.webhooks.sender import WebhookSender
 
-    return WebhookSender(wiring.desk().settings.webhook_allowed_hosts)
+    return WebhookSender(wiring.backend().settings.webhook_allowed_hosts)
 
 
 @lru_cache(maxsize=1)
 def _budget() -> Any:
     from chalicelib.exchange.budget import Budget
 
-    return Budget(wiring.bench())
+    return Budget(wiring.worker())
 
 
 @lru_cache(maxsize=1)

@@ -13,30 +13,32 @@ from typing import Any
 
 from chalicelib.aws.stream import Change
 from chalicelib.candles.coverage_table import entries_in
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, InvalidRequest
 from chalicelib.core.logs import log
 from chalicelib.core.metrics import count
 from chalicelib.core.times import iso
 from chalicelib.exchange.catalogue_table import prices_in
 from chalicelib.live import topics
-from chalicelib.live.connections import MARKET_TABLE, TASKS_TABLE
+from chalicelib.live.connections import MARKET_TABLE, TASKS_TABLE, ConnectionTable
+from chalicelib.live.queue import PushQueue
 from chalicelib.live.topics import Topic, stream_of, topic_of
 from chalicelib.live.updates import CANDLE, PRICE, PROGRESS, STATE, Update, coalesced, newly_covered
+from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import summary
-from chalicelib.wiring import Desk
 
 _TASK, _PROG = "META", "PROG#"
 
 
-async def announce(desk: Desk, changes: list[Change]) -> None:
+async def announce(backend: Backend, changes: list[Change]) -> None:
     """Queue what changed for those who listen to it; what AWS does not take is only logged."""
     lost: list[Update] = []
     updates: list[Update] = []
     try:
-        updates += coalesced(await _of_tasks(desk, changes))
-        updates += coalesced(await _of_market(desk, changes))
+        updates += coalesced(await _of_tasks(backend, changes))
+        updates += coalesced(await _of_market(backend, changes))
         if updates:
-            lost = await desk.pushes.send(updates)
+            lost = await PushQueue(backend).send(updates)
     except CallFailed as error:
         log("updates_not_announced", level="warning", changes=len(changes), error=error.detail)
         count("UpdatesNotAnnounced", max(1, len(updates)))
@@ -45,7 +47,7 @@ async def announce(desk: Desk, changes: list[Change]) -> None:
         count("UpdatesNotAnnounced", len(lost))
 
 
-async def _of_tasks(desk: Desk, changes: list[Change]) -> list[Update]:
+async def _of_tasks(backend: Backend, changes: list[Change]) -> list[Update]:
     told = [
         change
         for change in changes
@@ -55,7 +57,7 @@ async def _of_tasks(desk: Desk, changes: list[Change]) -> list[Update]:
     ]
     if not told:
         return []
-    listened = await desk.connections.listened(TASKS_TABLE, desk.now_ms())
+    listened = await ConnectionTable(backend).listened(TASKS_TABLE, backend.now_ms())
     owned = any(stream.startswith(f"{topics.TASKS}@") for stream in listened)
     owners: dict[str, str] = {}
     updates = []
@@ -63,18 +65,20 @@ async def _of_tasks(desk: Desk, changes: list[Change]) -> list[Update]:
         task_id = change.pk.removeprefix("TASK#")
         streams = {str(Topic(topics.TASK, task_id)), topics.TASKS}
         if owned:
-            streams.add(await _owned_stream(desk, change, task_id, owners))
+            streams.add(await _owned_stream(backend, change, task_id, owners))
         for stream in sorted(streams & listened):
             updates.append(_task_update(change, task_id, stream))
     return updates
 
 
-async def _owned_stream(desk: Desk, change: Change, task_id: str, owners: dict[str, str]) -> str:
+async def _owned_stream(
+    backend: Backend, change: Change, task_id: str, owners: dict[str, str]
+) -> str:
     """The stream of the task's owner, who stands on META only."""
     if task_id not in owners:
         item = change.new
         if change.sk != _TASK:
-            item = await desk.tasks.read(task_id, desk.now_ms()) or {}
+            item = await TaskTable(backend).read(task_id, backend.now_ms()) or {}
         owners[task_id] = str(item.get("owner", ""))
     return stream_of(Topic(topics.TASKS), owners[task_id])
 
@@ -93,7 +97,7 @@ def _task_update(change: Change, task_id: str, stream: str) -> Update:
     return Update(stream, kind, task_id, change.at_ms, change.sequence, content)
 
 
-async def _of_market(desk: Desk, changes: list[Change]) -> list[Update]:
+async def _of_market(backend: Backend, changes: list[Change]) -> list[Update]:
     told = [
         change for change in changes if change.new and change.pk.startswith(("PRICES#", "COVER#"))
     ]
@@ -101,7 +105,9 @@ async def _of_market(desk: Desk, changes: list[Change]) -> list[Update]:
         return []
     listened = [
         (stream, topic)
-        for stream in sorted(await desk.connections.listened(MARKET_TABLE, desk.now_ms()))
+        for stream in sorted(
+            await ConnectionTable(backend).listened(MARKET_TABLE, backend.now_ms())
+        )
         if (topic := _topic_of(stream)) is not None
     ]
     updates = []

@@ -27,6 +27,7 @@ from typing import Any
 
 from chalicelib.aws.item_table import ItemTable
 from chalicelib.aws.wire import item_from_wire, item_to_wire, to_wire
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed, RequestRejected
 from chalicelib.live import topics
 
@@ -53,6 +54,9 @@ class Connection:
 
 
 class ConnectionTable(ItemTable):
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend.call, backend.settings.connections_table)
+
     # --- connections ------------------------------------------------------------------------
 
     async def open(self, connection_id: str, owner: str, now_ms: int) -> None:

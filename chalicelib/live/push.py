@@ -18,17 +18,20 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, CollectorError
 from chalicelib.core.logs import log
 from chalicelib.core.metrics import count, measure
 from chalicelib.core.times import iso
 from chalicelib.live import topics
+from chalicelib.live.connections import ConnectionTable
+from chalicelib.live.queue import PushQueue
 from chalicelib.live.subscribe import CandleReader, newest_candle, shortened
 from chalicelib.live.topics import topic_of
 from chalicelib.live.updates import CANDLE, PRICE, PROGRESS, STATE, Update, coalesced, decode
 from chalicelib.tasks.states import RUNNING
+from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import recounted, summary
-from chalicelib.wiring import Desk
 
 #: Between two updates of a topic.
 PAUSE_MS = 250
@@ -40,7 +43,7 @@ Together = Callable[[Sequence[Coroutine[Any, Any, Any]]], Awaitable[list[Any]]]
 
 @dataclass(frozen=True)
 class Means:
-    """What pushing needs besides its desk.
+    """What pushing needs besides its backend.
 
     `together`: run coroutines at once, and give their results in order; `sleep`: of seconds.
     """
@@ -50,7 +53,7 @@ class Means:
     candles: CandleReader
 
 
-async def push_batch(desk: Desk, means: Means, event: Event) -> Event:
+async def push_batch(backend: Backend, means: Means, event: Event) -> Event:
     """Push a batch of the push queue; the answer names the messages that shall come again."""
     streams: dict[str, list[tuple[Event, Update]]] = {}
     for record in event["Records"]:
@@ -63,7 +66,7 @@ async def push_batch(desk: Desk, means: Means, event: Event) -> Event:
             continue
         streams.setdefault(update.stream, []).append((record, update))
     failed = await means.together(
-        [_guarded(desk, means, stream, found) for stream, found in streams.items()]
+        [_guarded(backend, means, stream, found) for stream, found in streams.items()]
     )
     return {
         "batchItemFailures": [{"itemIdentifier": each} for several in failed for each in several]
@@ -71,10 +74,10 @@ async def push_batch(desk: Desk, means: Means, event: Event) -> Event:
 
 
 async def _guarded(
-    desk: Desk, means: Means, stream: str, found: list[tuple[Event, Update]]
+    backend: Backend, means: Means, stream: str, found: list[tuple[Event, Update]]
 ) -> list[str]:
     try:
-        return await _push_stream(desk, means, stream, found)
+        return await _push_stream(backend, means, stream, found)
     except Exception as error:  # noqa: BLE001 - the edge: else all topics would be pushed again
         log(
             "push_crashed",
@@ -87,18 +90,18 @@ async def _guarded(
 
 
 async def _push_stream(
-    desk: Desk, means: Means, stream: str, found: list[tuple[Event, Update]]
+    backend: Backend, means: Means, stream: str, found: list[tuple[Event, Update]]
 ) -> list[str]:
     """Ids of the messages that shall come again: all behind the last that was pushed, in order."""
     numbers = [update.number for _, update in found]
     done = 0
     for step in _steps(stream, [update for _, update in found]):
         try:
-            await _push(desk, means, stream, step)
+            await _push(backend, means, stream, step)
         except CallFailed as error:
             log("push_failed", level="error", topic=str(topic_of(stream)), error=error.detail)
             # Those, too, that are not in the step themselves: it may hold what they said.
-            return await _again(desk, [record for record, _ in found[done:]])
+            return await _again(backend, [record for record, _ in found[done:]])
         done = 1 + max(numbers.index(update.number) for update in step)
     return []
 
@@ -109,52 +112,52 @@ def _steps(stream: str, updates: list[Update]) -> list[list[Update]]:
     return [left] if topic_of(stream).kind == topics.TASKS else [[update] for update in left]
 
 
-async def _again(desk: Desk, records: list[Event]) -> list[str]:
+async def _again(backend: Backend, records: list[Event]) -> list[str]:
     deliveries = int(records[0]["attributes"]["ApproximateReceiveCount"])
     seconds = min(2 ** min(deliveries - 1, 10), _LONGEST_RETRY_SECONDS)
     for record in records:
-        await desk.pushes.retry_later(record["receiptHandle"], seconds)
+        await PushQueue(backend).retry_later(record["receiptHandle"], seconds)
     return [record["messageId"] for record in records]
 
 
-async def _push(desk: Desk, means: Means, stream: str, updates: list[Update]) -> None:
+async def _push(backend: Backend, means: Means, stream: str, updates: list[Update]) -> None:
     """Raises CallFailed where the update reached nobody, though somebody listens."""
-    since_ms = desk.now_ms() - await desk.connections.pushed_at(stream)
+    since_ms = backend.now_ms() - await ConnectionTable(backend).pushed_at(stream)
     if 0 <= since_ms < PAUSE_MS:
         await means.sleep((PAUSE_MS - since_ms) / 1000)
-    told = await _content(desk, means, stream, updates)
+    told = await _content(backend, means, stream, updates)
     if told is None:
         return
-    sequence = await desk.connections.next_sequence(stream, desk.now_ms())
-    listeners = await desk.connections.subscribers(stream, desk.now_ms())
+    sequence = await ConnectionTable(backend).next_sequence(stream, backend.now_ms())
+    listeners = await ConnectionTable(backend).subscribers(stream, backend.now_ms())
     if not listeners:
-        await desk.connections.take_off(stream, desk.now_ms())
+        await ConnectionTable(backend).take_off(stream, backend.now_ms())
         return
     message = {
         "type": "update",
         "topic": str(topic_of(stream)),
         "sequence": sequence,
-        "at": iso(desk.now_ms()),
+        "at": iso(backend.now_ms()),
         **told,
     }
-    await _send_to_all(desk, means, stream, listeners, json.dumps(message))
+    await _send_to_all(backend, means, stream, listeners, json.dumps(message))
     kind = topic_of(stream).kind
     count("UpdatesPushed", Kind=kind)
-    measure("PushDelay", desk.now_ms() - min(each.changed_at for each in updates), Kind=kind)
+    measure("PushDelay", backend.now_ms() - min(each.changed_at for each in updates), Kind=kind)
 
 
 async def _send_to_all(
-    desk: Desk, means: Means, stream: str, listeners: list[str], text: str
+    backend: Backend, means: Means, stream: str, listeners: list[str], text: str
 ) -> None:
     async def send(connection_id: str) -> CallFailed | bool:
         try:
-            return await desk.connections.send(connection_id, text, stream)
+            return await ConnectionTable(backend).send(connection_id, text, stream)
         except CallFailed as error:
             return error
 
     async def hang_up(connection_id: str) -> CallFailed | None:
         try:
-            await desk.connections.hang_up(connection_id, stream)
+            await ConnectionTable(backend).hang_up(connection_id, stream)
         except CallFailed as error:
             return error
         return None
@@ -182,12 +185,12 @@ async def _send_to_all(
 
 
 async def _content(
-    desk: Desk, means: Means, stream: str, updates: list[Update]
+    backend: Backend, means: Means, stream: str, updates: list[Update]
 ) -> dict[str, Any] | None:
     """What the message says besides its topic and number; None where that is nothing."""
     topic, newest = topic_of(stream), updates[-1]
     if newest.kind in (STATE, PROGRESS):
-        views = [view for update in updates if (view := await _view(desk, update)) is not None]
+        views = [view for update in updates if (view := await _view(backend, update)) is not None]
         if not views:
             return None
         return shortened(views, len(views)) if topic.kind == topics.TASKS else {"task": views[-1]}
@@ -196,12 +199,12 @@ async def _content(
     assert newest.kind == CANDLE
     covered = newest.content["covered"]
     return {
-        "candle": await newest_candle(desk, means.candles, topic.subject, topic.timeframe),
+        "candle": await newest_candle(backend, means.candles, topic.subject, topic.timeframe),
         "covered": covered and {"start": iso(covered[0]), "end": iso(covered[1])},
     }
 
 
-async def _view(desk: Desk, update: Update) -> dict[str, Any] | None:
+async def _view(backend: Backend, update: Update) -> dict[str, Any] | None:
     """The task as the update says it was, with what is counted now.
 
     None for progress of a task that has moved on since: its state is an update of its own, and in
@@ -211,8 +214,8 @@ async def _view(desk: Desk, update: Update) -> dict[str, Any] | None:
         view: dict[str, Any] = update.content["task"]
         if view["result"] is not None or not view["units"]["total"]:
             return view
-        return recounted(view, await desk.tasks.read_progs(update.about, 0))
-    meta, progs = await desk.tasks.read_with_progs(update.about, desk.now_ms())
+        return recounted(view, await TaskTable(backend).read_progs(update.about, 0))
+    meta, progs = await TaskTable(backend).read_with_progs(update.about, backend.now_ms())
     if meta is None or meta["state"] != RUNNING or meta["attempt"] != update.content["attempt"]:
         return None
-    return summary(meta, progs, desk.now_ms())
+    return summary(meta, progs, backend.now_ms())

@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from chalicelib.aws.calls import Call
 from chalicelib.aws.sqs_queue import BATCH_BYTES, BATCH_ENTRIES, SqsQueue
+from chalicelib.core.backend import Backend
 from chalicelib.live.updates import Update
 
 
 class PushQueue:
-    def __init__(self, call: Call, url: str) -> None:
-        self._queue = SqsQueue(call, url)
+    def __init__(self, backend: Backend) -> None:
+        self._queue = SqsQueue(backend.call, backend.settings.push_queue_url)
 
     async def send(self, updates: list[Update]) -> list[Update]:
         """Send in order; returns those that SQS refused, again and again. Raises CallFailed."""

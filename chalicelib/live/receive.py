@@ -10,32 +10,38 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, InvalidRequest, RequestRejected
 from chalicelib.core.logs import log
 from chalicelib.live import tickets
-from chalicelib.live.connections import MOST_MESSAGES, MOST_TOPICS, RATE_SECONDS, Connection
+from chalicelib.live.connections import (
+    MOST_MESSAGES,
+    MOST_TOPICS,
+    RATE_SECONDS,
+    Connection,
+    ConnectionTable,
+)
 from chalicelib.live.subscribe import CandleReader, snapshot, subscribe, unsubscribe
 from chalicelib.live.topics import Topic, parse
-from chalicelib.wiring import Desk
 
 ACTIONS = ("subscribe", "unsubscribe", "snapshot", "ping")
 MOST_BYTES = 16 * 1024
 
 
-async def connect(desk: Desk, connection_id: str, ticket: str | None = None) -> None:
+async def connect(backend: Backend, connection_id: str, ticket: str | None = None) -> None:
     """Raises TicketRefused where this client may not connect."""
-    owner = await tickets.owner_of(desk, ticket)
-    await desk.connections.open(connection_id, owner, desk.now_ms())
+    owner = await tickets.owner_of(backend, ticket)
+    await ConnectionTable(backend).open(connection_id, owner, backend.now_ms())
 
 
-async def disconnect(desk: Desk, connection_id: str) -> None:
-    await desk.connections.close(connection_id)
+async def disconnect(backend: Backend, connection_id: str) -> None:
+    await ConnectionTable(backend).close(connection_id)
 
 
-async def receive(desk: Desk, candles: CandleReader, connection_id: str, body: str) -> None:
+async def receive(backend: Backend, candles: CandleReader, connection_id: str, body: str) -> None:
     """Answer one message of a client; what is wrong with it is told to the client."""
     try:
-        connection = await desk.connections.count_message(connection_id, desk.now_ms())
+        connection = await ConnectionTable(backend).count_message(connection_id, backend.now_ms())
         if connection.messages > MOST_MESSAGES:
             if connection.messages > MOST_MESSAGES + 1:
                 return  # told once: to answer a flood would be another one
@@ -44,30 +50,32 @@ async def receive(desk: Desk, candles: CandleReader, connection_id: str, body: s
                 "rest of them is not answered",
                 reason="RATE_LIMITED",
             )
-        await _answer(desk, candles, connection, body)
+        await _answer(backend, candles, connection, body)
     except RequestRejected as error:
-        await _send_error(desk, connection_id, error.reason, error.detail)
+        await _send_error(backend, connection_id, error.reason, error.detail)
     except CallFailed as error:
         log("message_not_answered", level="error", error=error.detail)
-        await _send_error(desk, connection_id, error.reason, "try again in a few seconds")
+        await _send_error(backend, connection_id, error.reason, "try again in a few seconds")
 
 
-async def _answer(desk: Desk, candles: CandleReader, connection: Connection, body: str) -> None:
+async def _answer(
+    backend: Backend, candles: CandleReader, connection: Connection, body: str
+) -> None:
     action, wanted = _parse(body)
     names = [str(topic) for topic in wanted]
     if action == "ping":
-        await _send(desk, connection.id, {"type": "pong"})
+        await _send(backend, connection.id, {"type": "pong"})
     elif action == "unsubscribe":
-        await unsubscribe(desk, connection, wanted)
-        await _send(desk, connection.id, {"type": "unsubscribed", "topics": names})
+        await unsubscribe(backend, connection, wanted)
+        await _send(backend, connection.id, {"type": "unsubscribed", "topics": names})
     else:
         # A snapshot is a subscription that is there, or comes to be.
-        await subscribe(desk, connection, wanted)
+        await subscribe(backend, connection, wanted)
         if action == "subscribe":
-            await _send(desk, connection.id, {"type": "subscribed", "topics": names})
+            await _send(backend, connection.id, {"type": "subscribed", "topics": names})
         for topic in wanted:
-            told = await snapshot(desk, candles, connection, topic)
-            await _send(desk, connection.id, {"type": "snapshot", **told})
+            told = await snapshot(backend, candles, connection, topic)
+            await _send(backend, connection.id, {"type": "snapshot", **told})
 
 
 def _parse(body: str) -> tuple[str, list[Topic]]:
@@ -92,9 +100,9 @@ def _parse(body: str) -> tuple[str, list[Topic]]:
     return action, list(dict.fromkeys(map(parse, given)))
 
 
-async def _send_error(desk: Desk, connection_id: str, reason: str, detail: str) -> None:
-    await _send(desk, connection_id, {"type": "error", "reason": reason, "detail": detail})
+async def _send_error(backend: Backend, connection_id: str, reason: str, detail: str) -> None:
+    await _send(backend, connection_id, {"type": "error", "reason": reason, "detail": detail})
 
 
-async def _send(desk: Desk, connection_id: str, message: dict[str, Any]) -> None:
-    await desk.connections.send(connection_id, json.dumps(message))
+async def _send(backend: Backend, connection_id: str, message: dict[str, Any]) -> None:
+    await ConnectionTable(backend).send(connection_id, json.dumps(message))

@@ -11,10 +11,11 @@ import hashlib
 import os
 from typing import Any
 
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import TicketRefused
 from chalicelib.core.times import iso
+from chalicelib.live.connections import ConnectionTable
 from chalicelib.tasks import states
-from chalicelib.wiring import Desk
 
 LIFE_SECONDS = 60
 _RANDOM_BYTES = 32
@@ -22,27 +23,27 @@ _RANDOM_BYTES = 32
 _LONGEST = 100
 
 
-async def issue_ticket(desk: Desk, owner: str) -> dict[str, Any]:
+async def issue_ticket(backend: Backend, owner: str) -> dict[str, Any]:
     """{"ticket", "expires_at", "url"}: for `owner`, to connect once to `url`?ticket=..."""
     ticket = base64.urlsafe_b64encode(os.urandom(_RANDOM_BYTES)).decode().rstrip("=")
-    ends = desk.now_ms() // 1000 + LIFE_SECONDS
-    await desk.connections.put_ticket(_digest(ticket), owner, ends)
+    ends = backend.now_ms() // 1000 + LIFE_SECONDS
+    await ConnectionTable(backend).put_ticket(_digest(ticket), owner, ends)
     return {
         "ticket": ticket,
         "expires_at": iso(ends * 1000),
-        "url": desk.settings.ws_endpoint.replace("http", "ws", 1),
+        "url": backend.settings.ws_endpoint.replace("http", "ws", 1),
     }
 
 
-async def owner_of(desk: Desk, ticket: str | None) -> str:
+async def owner_of(backend: Backend, ticket: str | None) -> str:
     """Who connects. Raises TicketRefused for a wrong ticket, and where one is needed, for none."""
     if ticket is None:
-        if desk.settings.authentication != "none":
+        if backend.settings.authentication != "none":
             raise TicketRefused("connect with ?ticket= from POST /ws-ticket")
         return states.SHARED_OWNER
     owner = None
     if len(ticket) <= _LONGEST:
-        owner = await desk.connections.take_ticket(_digest(ticket), desk.now_ms())
+        owner = await ConnectionTable(backend).take_ticket(_digest(ticket), backend.now_ms())
     if owner is None:
         raise TicketRefused("the ticket is unknown, used or older than a minute")
     return owner

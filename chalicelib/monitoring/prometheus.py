@@ -13,10 +13,15 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from chalicelib.events.totals import COUNTED
-from chalicelib.exchange.ledger import DEFAULT_WEIGHT_LIMIT, MINUTE_MS
+from chalicelib.core.backend import Backend
+from chalicelib.events.totals import COUNTED, Totals
+from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.exchange.ledger import DEFAULT_WEIGHT_LIMIT, MINUTE_MS, Ledger
+from chalicelib.schedules.table import ScheduleTable
 from chalicelib.tasks import states as task_states
-from chalicelib.wiring import Desk
+from chalicelib.tasks.table import TaskTable
+from chalicelib.webhooks.queue import WebhookQueue
+from chalicelib.work.queue import WorkQueue
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "data_collector_"
@@ -34,22 +39,22 @@ LAGS_READ = 100
 Sample = tuple[dict[str, str], float]
 
 
-async def metrics_text(desk: Desk) -> str:
+async def metrics_text(backend: Backend) -> str:
     """The whole answer. Raises CallFailed: half a picture would look like a whole one."""
-    now_ms = desk.now_ms()
-    active, all_of_them = await desk.tasks.first_active(now_ms)
-    queues = {**await desk.queue.depths(), **await desk.webhook_queue.depths()}
-    limit = await desk.market.read_limit()
-    catalogue = await desk.market.read_catalogue()
-    prices = await desk.market.read_prices()
-    totals = await desk.totals.read()
-    schedules, lags = await desk.schedules.first_lags()
+    now_ms = backend.now_ms()
+    active, all_of_them = await TaskTable(backend).first_active(now_ms)
+    queues = {**await WorkQueue(backend).depths(), **await WebhookQueue(backend).depths()}
+    limit = await Ledger(backend).read_limit()
+    catalogue = await CatalogueTable(backend).read_catalogue()
+    prices = await CatalogueTable(backend).read_prices()
+    totals = await Totals(backend).read()
+    schedules, lags = await ScheduleTable(backend).first_lags()
     return "".join(
         [
-            *_build(desk),
+            *_build(backend),
             *_tasks(active, all_of_them, totals),
             *_queues(queues),
-            *_exchange(desk, limit, catalogue, now_ms),
+            *_exchange(backend, limit, catalogue, now_ms),
             *_market(catalogue, prices, now_ms),
             *_freshness(schedules, lags, now_ms),
             *_webhooks(totals),
@@ -57,9 +62,9 @@ async def metrics_text(desk: Desk) -> str:
     )
 
 
-def _build(desk: Desk) -> list[str]:
+def _build(backend: Backend) -> list[str]:
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    labels = {"version": VERSION, "exchange": desk.settings.exchange, "python": python}
+    labels = {"version": VERSION, "exchange": backend.settings.exchange, "python": python}
     return _metric("build_info", "gauge", "What answers; always 1.", [(labels, 1)])
 
 
@@ -104,10 +109,10 @@ def _queues(queues: dict[str, dict[str, int]]) -> list[str]:
 
 
 def _exchange(
-    desk: Desk, limit: dict[str, Any], catalogue: dict[str, Any] | None, now_ms: int
+    backend: Backend, limit: dict[str, Any], catalogue: dict[str, Any] | None, now_ms: int
 ) -> list[str]:
     weight = (catalogue or {}).get("weight_limit") or DEFAULT_WEIGHT_LIMIT
-    budget = weight * desk.settings.budget_percent // 100
+    budget = weight * backend.settings.budget_percent // 100
     used = limit["used"] if limit["window_minute"] == now_ms // MINUTE_MS else 0
     waits_ms = max(0, limit["paused_until"] - now_ms)
     values = (

@@ -16,10 +16,9 @@ User Guide, "Adding context attributes", "Rate-based schedules".
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
-from chalicelib.aws.calls import Call
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed
 
 SCHEDULED_TIME = "<aws.scheduler.scheduled-time>"
@@ -27,20 +26,10 @@ SCHEDULED_TIME = "<aws.scheduler.scheduled-time>"
 _OLDEST_SECONDS, _RETRIES = 120, 4
 
 
-@dataclass(frozen=True)
-class Target:
-    """The schedule group's name; ARNs of run_schedule, Scheduler's role and its dead letters."""
-
-    group: str
-    function_arn: str
-    role_arn: str
-    dead_letter_arn: str
-
-
 class Scheduler:
-    def __init__(self, call: Call, target: Target) -> None:
-        self._call = call
-        self._target = target
+    def __init__(self, backend: Backend) -> None:
+        self._call = backend.call
+        self._settings = backend.settings
 
     async def put(self, owner: str, schedule: dict[str, Any], starts_ms: int | None) -> None:
         """Make Scheduler's schedule what ours is, whether it has one or not.
@@ -70,7 +59,10 @@ class Scheduler:
         """Forget a schedule; nothing happens where there is none."""
         try:
             await self._call(
-                "scheduler", "DeleteSchedule", Name=schedule_id, GroupName=self._target.group
+                "scheduler",
+                "DeleteSchedule",
+                Name=schedule_id,
+                GroupName=self._settings.schedule_group,
             )
         except CallFailed as failed:
             if failed.code != "ResourceNotFoundException":
@@ -85,16 +77,16 @@ class Scheduler:
         }
         return {
             "Name": schedule["schedule_id"],
-            "GroupName": self._target.group,
+            "GroupName": self._settings.schedule_group,
             "ScheduleExpression": schedule["expression"],
             "ScheduleExpressionTimezone": schedule["timezone"],
             "FlexibleTimeWindow": {"Mode": "OFF"},
             "State": "ENABLED" if schedule["enabled"] else "DISABLED",
             "Target": {
-                "Arn": self._target.function_arn,
-                "RoleArn": self._target.role_arn,
+                "Arn": self._settings.schedule_function_arn,
+                "RoleArn": self._settings.schedule_role_arn,
                 "Input": json.dumps(told),
-                "DeadLetterConfig": {"Arn": self._target.dead_letter_arn},
+                "DeadLetterConfig": {"Arn": self._settings.schedule_dead_letter_arn},
                 "RetryPolicy": {
                     "MaximumEventAgeInSeconds": _OLDEST_SECONDS,
                     "MaximumRetryAttempts": _RETRIES,

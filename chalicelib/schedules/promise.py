@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.candles.lag import Lag, Stored, lag_of
 from chalicelib.core import metrics
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed
 from chalicelib.core.logs import log
+from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.schedules import firings
-from chalicelib.schedules.table import owner_of
+from chalicelib.schedules.table import ScheduleTable, owner_of
 from chalicelib.tasks import states
 from chalicelib.tasks.submit import submit
-from chalicelib.wiring import Desk
+from chalicelib.tasks.table import TaskTable
 from chalicelib.work import priorities
 from chalicelib.work.request import CollectionRequest
 
@@ -22,33 +25,35 @@ _FIRST_WAIT_MS, _LONGEST_WAIT_MS = 60_000, 3_600_000
 Item = dict[str, Any]
 
 
-async def measure_freshness(desk: Desk, request_id: str) -> int:
+async def measure_freshness(backend: Backend, request_id: str) -> int:
     """Measure every schedule with a promise; returns how many failed.
 
     The metric of a timeframe is the worst over all schedules.
     """
     promised = [
         schedule
-        for schedule in await desk.schedules.watched()
+        for schedule in await ScheduleTable(backend).watched()
         if schedule["enabled"] and schedule["max_lag_seconds"] is not None
     ]
     if not promised:
         return 0
-    catalogue = await desk.market.read_catalogue()
+    catalogue = await CatalogueTable(backend).read_catalogue()
     known: dict[str, str] = catalogue["symbols"] if catalogue else {}
     requests = [CollectionRequest.unpack(schedule["request"]) for schedule in promised]
     wanted = [_symbols(request, known) for request in requests]
-    stored = await desk.market.coverage_of(sorted({name for names in wanted for name in names}))
+    stored = await CoverageTable(backend).coverage_of(
+        sorted({name for names in wanted for name in names})
+    )
     worst: dict[str, int] = {}
     failed = broken = 0
     for schedule, request, symbols in zip(promised, requests, wanted, strict=True):
-        lag = _lag(schedule, request, symbols, stored, desk.now_ms())
+        lag = _lag(schedule, request, symbols, stored, backend.now_ms())
         for timeframe, ms in lag.worst.items():
             worst[timeframe] = max(ms, worst.get(timeframe, 0))
         broken += bool(lag.behind)
         try:
-            await _report(desk, schedule, lag)
-            await _judge(desk, schedule, lag, request_id)
+            await _report(backend, schedule, lag)
+            await _judge(backend, schedule, lag, request_id)
         except ConditionFailed:  # changed meanwhile; the next minute measures again
             continue
         except CallFailed as error:
@@ -79,58 +84,58 @@ def _lag(
     return lag_of(symbols, request.timeframes, stored, since_ms, most_ms, now_ms)
 
 
-async def _report(desk: Desk, schedule: Item, lag: Lag) -> None:
+async def _report(backend: Backend, schedule: Item, lag: Lag) -> None:
     seconds = {timeframe: ms // 1000 for timeframe, ms in lag.worst.items()}
     measured = {
         "lag_seconds": max(seconds.values(), default=0),
         "timeframes": seconds,
         "behind": sum(map(len, lag.behind.values())),
     }
-    await desk.schedules.write_lag(schedule, measured, desk.now_ms())
+    await ScheduleTable(backend).write_lag(schedule, measured, backend.now_ms())
 
 
-async def _judge(desk: Desk, schedule: Item, lag: Lag, request_id: str) -> None:
+async def _judge(backend: Backend, schedule: Item, lag: Lag, request_id: str) -> None:
     """Note when a promise is broken or kept again; collect exactly what is behind."""
     if not lag.behind:
         if "breached_since" in schedule:
             kept = {name: value for name, value in schedule.items() if name != "breached_since"}
-            await desk.schedules.replace(schedule, {**kept, "repairs": 0})
+            await ScheduleTable(backend).replace(schedule, {**kept, "repairs": 0})
         return
     new = schedule
     if "breached_since" not in schedule:
         new = {
             **schedule,
-            "breached_since": desk.now_ms(),
+            "breached_since": backend.now_ms(),
             "breaches": schedule["breaches"] + 1,
             "repairs": 0,
         }
-    repairing = await _may_repair(desk, new)
+    repairing = await _may_repair(backend, new)
     if repairing:
-        new = {**new, "repairs": new["repairs"] + 1, "last_repair_at": desk.now_ms()}
+        new = {**new, "repairs": new["repairs"] + 1, "last_repair_at": backend.now_ms()}
         new["last_repair_task_id"] = firings.repair_id_of(new)
     if new is schedule:
         return
-    await desk.schedules.replace(schedule, new)
+    await ScheduleTable(backend).replace(schedule, new)
     if new["breaches"] > schedule["breaches"]:
         metrics.count("FreshnessBreaches")
     if repairing:
-        await _repair(desk, new, lag, request_id)
+        await _repair(backend, new, lag, request_id)
 
 
-async def _may_repair(desk: Desk, schedule: Item) -> bool:
+async def _may_repair(backend: Backend, schedule: Item) -> bool:
     """Not while the last repair runs, and not again and again where it does not help."""
     if "last_repair_task_id" in schedule:
-        meta = await desk.tasks.read(schedule["last_repair_task_id"], desk.now_ms())
+        meta = await TaskTable(backend).read(schedule["last_repair_task_id"], backend.now_ms())
         if meta and meta["state"] in states.ACTIVE:
             return False
     tried = schedule["repairs"]
     if not tried:
         return True
     wait_ms = min(_FIRST_WAIT_MS << min(tried - 1, 10), _LONGEST_WAIT_MS)
-    return bool(desk.now_ms() - schedule["last_repair_at"] >= wait_ms)
+    return bool(backend.now_ms() - schedule["last_repair_at"] >= wait_ms)
 
 
-async def _repair(desk: Desk, schedule: Item, lag: Lag, request_id: str) -> None:
+async def _repair(backend: Backend, schedule: Item, lag: Lag, request_id: str) -> None:
     behind = {frame for frames in lag.behind.values() for frame in frames}
     promised = CollectionRequest.unpack(schedule["request"]).timeframes
     request = CollectionRequest(
@@ -140,7 +145,7 @@ async def _repair(desk: Desk, schedule: Item, lag: Lag, request_id: str) -> None
         only={symbol: list(frames) for symbol, frames in lag.behind.items()},
     )
     await submit(
-        desk,
+        backend,
         states.DATA_COLLECTION,
         request,
         owner_of(schedule),

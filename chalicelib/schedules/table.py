@@ -27,6 +27,7 @@ from typing import Any
 
 from chalicelib.aws.item_table import ItemTable
 from chalicelib.aws.wire import item_to_wire, to_wire
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed
 from chalicelib.schedules.firings import is_watched
 from chalicelib.webhooks.webhook import Webhook
@@ -42,6 +43,9 @@ class ScheduleTable(ItemTable):
     """A schedule to store may have a `webhook` (a Webhook, or None to forget the one that it had),
     which is stored beside it. No schedule that is read has one, and one without keeps what it had.
     """
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend.call, backend.settings.tasks_table)
 
     async def create(self, owner: str, schedule: Item) -> Item:
         """Store a new schedule; what stands there where the id exists (a repeated call)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed
 from chalicelib.core.logs import bound, log
 from chalicelib.core.times import parse_time
@@ -16,27 +17,28 @@ from chalicelib.schedules import firings
 from chalicelib.schedules.eventbridge import SCHEDULED_TIME
 from chalicelib.schedules.manage import start, synchronise
 from chalicelib.schedules.promise import measure_freshness
+from chalicelib.schedules.table import ScheduleTable
 from chalicelib.tasks import states
-from chalicelib.wiring import Desk
+from chalicelib.tasks.table import TaskTable
 
 Item = dict[str, Any]
 _RACES = 8
 
 
-async def receive_firing(desk: Desk, event: Item, request_id: str) -> str:
+async def receive_firing(backend: Backend, event: Item, request_id: str) -> str:
     """What EventBridge sent (schedules/eventbridge.py); the task id of the run."""
     told = event["scheduled_at"]
     # An embedded cloud leaves the placeholder: the minute of the firing stands in for it.
-    this_minute = desk.now_ms() // 60_000 * 60_000
+    this_minute = backend.now_ms() // 60_000 * 60_000
     at_ms = this_minute if told == SCHEDULED_TIME else parse_time(told)
     with bound(schedule_id=event["schedule_id"]):
         return await run_schedule(
-            desk, event["owner"], event["schedule_id"], at_ms, int(event["rev"]), request_id
+            backend, event["owner"], event["schedule_id"], at_ms, int(event["rev"]), request_id
         )
 
 
 async def run_schedule(
-    desk: Desk, owner: str, schedule_id: str, at_ms: int, rev: int, request_id: str
+    backend: Backend, owner: str, schedule_id: str, at_ms: int, rev: int, request_id: str
 ) -> str:
     """A firing of the run that is due at `at_ms`: its task id, however often it arrives.
 
@@ -44,60 +46,60 @@ async def run_schedule(
     schedule that EventBridge fired. Raises CallFailed; the firing may then be repeated.
     """
     for _ in range(_RACES):
-        schedule = await desk.schedules.read(owner, schedule_id)
+        schedule = await ScheduleTable(backend).read(owner, schedule_id)
         task_id = firings.task_id_of(schedule_id, at_ms)
         if schedule is None or not schedule["enabled"]:
             log("firing_ignored", level="warning", schedule_id=schedule_id)
             return task_id
         try:
-            schedule = await _finish_start(desk, schedule, request_id)
-            new = firings.fire(schedule, at_ms, await _is_active(desk, schedule))
+            schedule = await _finish_start(backend, schedule, request_id)
+            new = firings.fire(schedule, at_ms, await _is_active(backend, schedule))
             if new is None and rev == schedule["rev"]:
                 log("firing_repeated", schedule_id=schedule_id, at=at_ms)
                 return task_id
             new = new or schedule
             if rev != schedule["rev"]:  # EventBridge has an older one: the watch tells it again
                 new = {**new, "synced_rev": 0}
-            schedule = await desk.schedules.replace(schedule, new)
-            await _finish_start(desk, schedule, request_id)
+            schedule = await ScheduleTable(backend).replace(schedule, new)
+            await _finish_start(backend, schedule, request_id)
         except ConditionFailed:
             continue
         return task_id
     raise CallFailed("dynamodb", "PutItem", "Contention", f"schedule {schedule_id}")
 
 
-async def watch_schedules(desk: Desk, request_id: str) -> dict[str, int]:
+async def watch_schedules(backend: Backend, request_id: str) -> dict[str, int]:
     """Look after every schedule that is enabled or half changed, then measure freshness.
 
     Returns how many were seen and how many failed; those are looked after a minute later. One
     that breaks our own code (a time zone that is no more, say) holds up no other: what it raised
     is raised when all have had their turn, for the alarm.
     """
-    seen = await desk.schedules.watched()
+    seen = await ScheduleTable(backend).watched()
     failed = 0
     bugs: list[Exception] = []
     for schedule in seen:
         with bound(schedule_id=schedule["schedule_id"]):
             try:
-                await _look_after(desk, schedule, request_id)
+                await _look_after(backend, schedule, request_id)
             except CallFailed as error:
                 failed += 1
                 log("schedule_watch_failed", level="error", error=error.detail)
             except Exception as bug:  # noqa: BLE001 - raised again below
                 bugs.append(bug)
                 log("schedule_watch_failed", level="error", trace=True, error=repr(bug))
-    failed += await measure_freshness(desk, request_id)
+    failed += await measure_freshness(backend, request_id)
     if bugs:
         raise bugs[0]
     return {"seen": len(seen), "failed": failed}
 
 
-async def _look_after(desk: Desk, schedule: Item, request_id: str) -> None:
+async def _look_after(backend: Backend, schedule: Item, request_id: str) -> None:
     steps: tuple[Callable[[Item], Awaitable[Item | None]], ...] = (
-        lambda item: _finish_start(desk, item, request_id),
-        lambda item: _start_queued(desk, item, request_id),
-        lambda item: _make_up(desk, item, request_id),
-        lambda item: synchronise(desk, item),
+        lambda item: _finish_start(backend, item, request_id),
+        lambda item: _start_queued(backend, item, request_id),
+        lambda item: _make_up(backend, item, request_id),
+        lambda item: synchronise(backend, item),
     )
     current: Item | None = schedule
     for step in steps:
@@ -107,19 +109,19 @@ async def _look_after(desk: Desk, schedule: Item, request_id: str) -> None:
             return
 
 
-async def _start_queued(desk: Desk, schedule: Item, request_id: str) -> Item:
-    if "queued_for" not in schedule or await _is_active(desk, schedule):
+async def _start_queued(backend: Backend, schedule: Item, request_id: str) -> Item:
+    if "queued_for" not in schedule or await _is_active(backend, schedule):
         return schedule
-    schedule = await desk.schedules.replace(schedule, firings.start_queued(schedule))
-    return await _finish_start(desk, schedule, request_id)
+    schedule = await ScheduleTable(backend).replace(schedule, firings.start_queued(schedule))
+    return await _finish_start(backend, schedule, request_id)
 
 
-async def _make_up(desk: Desk, schedule: Item, request_id: str) -> Item:
+async def _make_up(backend: Backend, schedule: Item, request_id: str) -> Item:
     """Runs that never came."""
     if not schedule["enabled"]:
         return schedule
-    active = schedule["catch_up"] and await _is_active(desk, schedule)
-    new = firings.make_up(schedule, desk.now_ms(), active)
+    active = schedule["catch_up"] and await _is_active(backend, schedule)
+    new = firings.make_up(schedule, backend.now_ms(), active)
     if new is None:
         return schedule
     log(
@@ -128,22 +130,22 @@ async def _make_up(desk: Desk, schedule: Item, request_id: str) -> Item:
         schedule_id=schedule["schedule_id"],
         missed=new["missed"] - schedule["missed"],
     )
-    schedule = await desk.schedules.replace(schedule, new)
-    return await _finish_start(desk, schedule, request_id)
+    schedule = await ScheduleTable(backend).replace(schedule, new)
+    return await _finish_start(backend, schedule, request_id)
 
 
-async def _finish_start(desk: Desk, schedule: Item, request_id: str) -> Item:
+async def _finish_start(backend: Backend, schedule: Item, request_id: str) -> Item:
     """Store the task of a run that was decided; the schedule after it."""
     if "starting" not in schedule:
         return schedule
     starting = schedule["starting"]
-    await start(desk, schedule, starting["task_id"], states.BY_SCHEDULE, request_id)
-    return await desk.schedules.replace(schedule, firings.started(schedule))
+    await start(backend, schedule, starting["task_id"], states.BY_SCHEDULE, request_id)
+    return await ScheduleTable(backend).replace(schedule, firings.started(schedule))
 
 
-async def _is_active(desk: Desk, schedule: Item) -> bool:
+async def _is_active(backend: Backend, schedule: Item) -> bool:
     """Whether the schedule's last task has not ended."""
     if "last_task_id" not in schedule:
         return False
-    meta = await desk.tasks.read(schedule["last_task_id"], desk.now_ms())
+    meta = await TaskTable(backend).read(schedule["last_task_id"], backend.now_ms())
     return bool(meta and meta["state"] in states.ACTIVE)

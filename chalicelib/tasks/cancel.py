@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import ConditionFailed, Conflict
 from chalicelib.core.logs import log
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import shut
-from chalicelib.tasks.table import old_meta
+from chalicelib.tasks.table import TaskTable, old_meta
 from chalicelib.tasks.view import find_task
-from chalicelib.wiring import Desk
 
 
 async def cancel_task(
-    desk: Desk, task_id: str, by: str | None = None, request_id: str | None = None
+    backend: Backend, task_id: str, by: str | None = None, request_id: str | None = None
 ) -> tuple[bool, dict[str, Any]]:
     """Cancel a task; returns (whether this call did it, the cancel's receipt).
 
@@ -23,12 +23,12 @@ async def cancel_task(
     The receipt names when no further exchange request could be authorised, and how many units had
     landed by then. Raises TaskNotFound, TaskExpired, or Conflict where the task has ended.
     """
-    meta = await find_task(desk, task_id, by)
+    meta = await find_task(backend, task_id, by)
     did = False
     if meta["state"] in states.ACTIVE:
-        now_ms = desk.now_ms()
+        now_ms = backend.now_ms()
         try:
-            meta = await desk.tasks.move(
+            meta = await TaskTable(backend).move(
                 task_id,
                 meta["attempt"],
                 states.CANCELLED,
@@ -44,10 +44,10 @@ async def cancel_task(
         except ConditionFailed as failed:
             raced = old_meta(failed)
             if raced is None:
-                await find_task(desk, task_id, by)  # expired meanwhile: say so
+                await find_task(backend, task_id, by)  # expired meanwhile: say so
             meta = raced or meta
     if meta["state"] != states.CANCELLED:
         raise Conflict(f"task {task_id} is {meta['state']} already", reason="TASK_ENDED")
     if "result" not in meta:
-        meta = await shut(desk, meta)
+        meta = await shut(backend, meta)
     return did, {"stopped_at": meta["stopped_at"], **meta["result"]}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import ConditionFailed
 from chalicelib.core.logs import log
 from chalicelib.core.task_keys import CHILD_TTL_SECONDS
 from chalicelib.tasks import states
 from chalicelib.tasks.progress import OPEN, failed_units
-from chalicelib.wiring import Desk
+from chalicelib.tasks.table import TaskTable
 from chalicelib.work import units as work_units
 from chalicelib.work.request import CollectionRequest
 from chalicelib.work.window import LEASE_MS, Standing
@@ -69,20 +70,22 @@ def standings(meta: Item, progs: list[Item], now_ms: int) -> list[Standing]:
     return found
 
 
-async def finish_prog(desk: Desk, task_id: str, attempt: int, number: int, prog: Item) -> None:
+async def finish_prog(
+    backend: Backend, task_id: str, attempt: int, number: int, prog: Item
+) -> None:
     """Where PROG item `number` is full, tell META; who completes the set ends the task."""
     if not is_full(prog) or prog["attempt"] != attempt:
         return
     try:
-        meta = await desk.tasks.add_finished_prog(task_id, attempt, number)
+        meta = await TaskTable(backend).add_finished_prog(task_id, attempt, number)
     except ConditionFailed:
         return  # the task has ended, or was retried
     if len(meta["progs_done"]) == meta["progs_total"]:
-        _, progs = await desk.tasks.read_with_progs(task_id, desk.now_ms())
-        await finish_task(desk, meta, progs)
+        _, progs = await TaskTable(backend).read_with_progs(task_id, backend.now_ms())
+        await finish_task(backend, meta, progs)
 
 
-async def finish_task(desk: Desk, meta: Item, progs: list[Item]) -> None:
+async def finish_task(backend: Backend, meta: Item, progs: list[Item]) -> None:
     """Move a task whose units are all counted to completed or failed."""
     result = totals(meta, progs)
     tolerated = CollectionRequest.unpack(meta["request"]).tolerated_failure_percentage
@@ -90,69 +93,71 @@ async def finish_task(desk: Desk, meta: Item, progs: list[Item]) -> None:
     message = (
         f"Collected {result['succeeded']} of {result['units']} units, {result['candles']} candles"
     )
-    values: Item = {"result": result, "message": message, "ttl": expiry(desk)}
+    values: Item = {"result": result, "message": message, "ttl": expiry(backend)}
     if result["failed"]:
         values["message"] += f"; {result['failed']} units failed"
     if state == states.FAILED:
         values["error"] = (
             f"{result['failed']} of {result['units']} units failed ({_reasons(progs)})"
         )
-    await _end(desk, meta, state, values, "active")
+    await _end(backend, meta, state, values, "active")
 
 
-async def fail_task(desk: Desk, meta: Item, reason: str, detail: str) -> None:
+async def fail_task(backend: Backend, meta: Item, reason: str, detail: str) -> None:
     """End a task that cannot go on, with what landed."""
     error = f"{reason}: {detail}"
-    moved = await _end(desk, meta, states.FAILED, {"message": "Failed", "error": error})
+    moved = await _end(backend, meta, states.FAILED, {"message": "Failed", "error": error})
     if moved is not None:
-        await shut(desk, moved)
+        await shut(backend, moved)
 
 
-async def shut(desk: Desk, meta: Item) -> Item:
+async def shut(backend: Backend, meta: Item) -> Item:
     """Shut the PROG items of a task stopped half way, then write down what had landed.
 
     In this order: a result read before the items are shut may miss what lands meanwhile. Until
     the result stands, sweep looks after the task, and it does not expire. Repeatable; returns META.
     """
-    progs = await close_progs(desk, meta)
+    progs = await close_progs(backend, meta)
     result = totals(meta, progs)
     landed = result["succeeded"] + result["failed"]
     word = "Cancelled" if meta["state"] == states.CANCELLED else "Failed"
     values = {
-        "stopped_at": desk.now_ms(),
+        "stopped_at": backend.now_ms(),
         # Of the moment it was stopped: shutting it twice must not show it for longer.
-        "ttl": meta["completed_at"] // 1000 + desk.settings.retention_seconds,
+        "ttl": meta["completed_at"] // 1000 + backend.settings.retention_seconds,
         "result": result,
         "message": f"{word} after {landed} of {result['units']} units",
     }
     try:
-        return await desk.tasks.note(meta["task_id"], meta["attempt"], values, remove=("active",))
+        return await TaskTable(backend).note(
+            meta["task_id"], meta["attempt"], values, remove=("active",)
+        )
     except ConditionFailed:  # retried by someone in this moment; the old attempt is shut
         return {**meta, **values}
 
 
-def expiry(desk: Desk) -> int:
+def expiry(backend: Backend) -> int:
     """Epoch seconds until which a task that has ended now can be read."""
-    return desk.now_ms() // 1000 + desk.settings.retention_seconds
+    return backend.now_ms() // 1000 + backend.settings.retention_seconds
 
 
-async def close_progs(desk: Desk, meta: Item) -> list[Item]:
+async def close_progs(backend: Backend, meta: Item) -> list[Item]:
     """Shut every PROG item of the task; returns them as they stand then."""
-    ttl = desk.now_ms() // 1000 + CHILD_TTL_SECONDS
+    ttl = backend.now_ms() // 1000 + CHILD_TTL_SECONDS
     closed = []
     for number in range(meta.get("progs_total", 0)):
-        prog = await desk.tasks.close_prog(meta["task_id"], meta["attempt"], number, ttl)
+        prog = await TaskTable(backend).close_prog(meta["task_id"], meta["attempt"], number, ttl)
         if prog is not None:
             closed.append(prog)
     return closed
 
 
-async def _end(desk: Desk, meta: Item, state: str, values: Item, *remove: str) -> Item | None:
+async def _end(backend: Backend, meta: Item, state: str, values: Item, *remove: str) -> Item | None:
     """Move a task to an end state; META then, or None where it ended another way or was retried."""
-    now_ms = desk.now_ms()
+    now_ms = backend.now_ms()
     task_id, attempt = meta["task_id"], meta["attempt"]
     try:
-        ended = await desk.tasks.move(
+        ended = await TaskTable(backend).move(
             task_id,
             attempt,
             state,

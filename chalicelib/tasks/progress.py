@@ -11,6 +11,7 @@ from typing import Any
 
 from chalicelib.aws.item_table import ItemTable
 from chalicelib.aws.wire import item_from_wire, to_wire
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed
 from chalicelib.core.task_keys import item_key, prog_key
 from chalicelib.work.window import Claim
@@ -22,6 +23,9 @@ _RACES = 8
 
 class ProgItems(ItemTable):
     """The part of TaskTable that opens, shuts and counts PROG items."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend.call, backend.settings.tasks_table)
 
     async def read_prog(self, task_id: str, prog: int) -> Item | None:
         return await self._get(item_key(task_id, prog_key(prog)))

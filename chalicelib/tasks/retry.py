@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import uuid
 
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import ConditionFailed, Conflict
 from chalicelib.core.logs import log
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import shut
 from chalicelib.tasks.submit import deadline, queue_planning
-from chalicelib.tasks.table import old_meta
+from chalicelib.tasks.table import TaskTable, old_meta
 from chalicelib.tasks.view import find_task
-from chalicelib.wiring import Desk
 from chalicelib.work.request import CollectionRequest
 
 
 async def retry_task(
-    desk: Desk,
+    backend: Backend,
     task_id: str,
     again: bool = False,
     by: str | None = None,
@@ -30,20 +30,20 @@ async def retry_task(
 
     Raises TaskNotFound, TaskExpired, or Conflict where it runs or nothing is left to do.
     """
-    meta = await find_task(desk, task_id, by)
+    meta = await find_task(backend, task_id, by)
     if meta["state"] in states.ACTIVE and again:
-        await queue_planning(desk, task_id, meta["attempt"])
+        await queue_planning(backend, task_id, meta["attempt"])
         return int(meta["attempt"])
     if meta["state"] in states.ACTIVE:
         raise Conflict(f"task {task_id} is {meta['state']}", reason="TASK_ACTIVE")
     if meta["state"] == states.COMPLETED and not meta["result"].get("failed"):
         raise Conflict(f"task {task_id} has no failed unit", reason="NOTHING_TO_RETRY")
     if "result" not in meta:
-        meta = await shut(desk, meta)  # what stopped it died half way
-    attempt, now_ms, retry_id = int(meta["attempt"]) + 1, desk.now_ms(), uuid.uuid4().hex
+        meta = await shut(backend, meta)  # what stopped it died half way
+    attempt, now_ms, retry_id = int(meta["attempt"]) + 1, backend.now_ms(), uuid.uuid4().hex
     remove = ["completed_at", "error", "result", "ttl", "progs_done", "stopped_at", "kept_units"]
     try:
-        await desk.tasks.move(
+        await TaskTable(backend).move(
             task_id,
             meta["attempt"],
             states.PENDING,
@@ -53,7 +53,7 @@ async def retry_task(
                 "moved_by": by or meta["owner"],
                 "moved_request_id": request_id,
                 "plan_sent_at": now_ms,
-                "deadline_at": deadline(desk, CollectionRequest.unpack(meta["request"])),
+                "deadline_at": deadline(backend, CollectionRequest.unpack(meta["request"])),
                 "message": "Waiting to be planned again",
                 "active": "1",
             },
@@ -62,10 +62,10 @@ async def retry_task(
     except ConditionFailed as failed:
         # The refusal may be of our own write, sent again because its first answer was lost.
         if (old_meta(failed) or {}).get("retry_id") != retry_id:
-            await find_task(desk, task_id, by)
+            await find_task(backend, task_id, by)
             raise Conflict(
                 f"task {task_id} was retried by someone else just now", reason="TASK_ACTIVE"
             ) from None
     log("task_retried", task_id=task_id, attempt=attempt)
-    await queue_planning(desk, task_id, attempt)
+    await queue_planning(backend, task_id, attempt)
     return attempt

@@ -6,43 +6,47 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed
 from chalicelib.core.logs import log
+from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.tasks import states
-from chalicelib.wiring import Desk
+from chalicelib.tasks.table import TaskTable
+from chalicelib.webhooks.items import HookItems
 from chalicelib.work.messages import PlanMessage
+from chalicelib.work.queue import WorkQueue
 from chalicelib.work.request import CollectionRequest, parse_start
 
 
 async def submit_collection(
-    desk: Desk, body: object, owner: str, request_id: str, task_id: str | None = None
+    backend: Backend, body: object, owner: str, request_id: str, task_id: str | None = None
 ) -> str:
     """Check a POST /start body against the catalogue, store the task, queue its planning.
 
     Returns the task id. Raises InvalidRequest or PlanTooLarge with nothing stored. Three AWS
     calls, for one symbol and for thousands; one more with a webhook.
     """
-    catalogue = await desk.market.read_catalogue()
+    catalogue = await CatalogueTable(backend).read_catalogue()
     known = catalogue["symbols"] if catalogue else None
-    request = parse_start(body, known, desk.settings, desk.now_ms())
-    return await submit(desk, states.DATA_COLLECTION, request, owner, request_id, task_id)
+    request = parse_start(body, known, backend.settings, backend.now_ms())
+    return await submit(backend, states.DATA_COLLECTION, request, owner, request_id, task_id)
 
 
 async def submit_symbol_refresh(
-    desk: Desk, owner: str, request_id: str, task_id: str | None = None
+    backend: Backend, owner: str, request_id: str, task_id: str | None = None
 ) -> str:
     request = CollectionRequest(symbols=None, timeframes=())
-    return await submit(desk, states.SYMBOL_REFRESH, request, owner, request_id, task_id)
+    return await submit(backend, states.SYMBOL_REFRESH, request, owner, request_id, task_id)
 
 
-def deadline(desk: Desk, request: CollectionRequest) -> int:
+def deadline(backend: Backend, request: CollectionRequest) -> int:
     """Epoch ms by which an attempt that starts now must have ended."""
-    seconds = request.timeout_seconds or desk.settings.task_timeout_seconds
-    return desk.now_ms() + seconds * 1000
+    seconds = request.timeout_seconds or backend.settings.task_timeout_seconds
+    return backend.now_ms() + seconds * 1000
 
 
 async def submit(
-    desk: Desk,
+    backend: Backend,
     task_type: str,
     request: CollectionRequest,
     owner: str,
@@ -52,7 +56,7 @@ async def submit(
     schedule_id: str | None = None,
 ) -> str:
     """Store a pending task and queue its planning; a task id given twice makes one task."""
-    now_ms = desk.now_ms()
+    now_ms = backend.now_ms()
     task_id = task_id or str(uuid.uuid4())
     meta: dict[str, Any] = {
         "task_id": task_id,
@@ -67,15 +71,15 @@ async def submit(
         "request_id": request_id,
         "created_at": now_ms,
         "plan_sent_at": now_ms,
-        "deadline_at": deadline(desk, request),
+        "deadline_at": deadline(backend, request),
         "message": "Waiting to be planned",
     }
     if request.webhook is not None:
         meta["webhook_host"] = request.webhook.host
-        await desk.hooks.write(task_id, request.webhook, now_ms)
+        await HookItems(backend).write(task_id, request.webhook, now_ms)
     if schedule_id is not None:
         meta["schedule_id"] = schedule_id
-    await desk.tasks.create(meta)
+    await TaskTable(backend).create(meta)
     log(
         "task_submitted",
         task_id=task_id,
@@ -86,13 +90,13 @@ async def submit(
     )
     # Sent even where the task was there already: it may be this very call, whose first answer was
     # lost, and a plan message too many changes nothing.
-    await queue_planning(desk, task_id, 1)
+    await queue_planning(backend, task_id, 1)
     return task_id
 
 
-async def queue_planning(desk: Desk, task_id: str, attempt: int) -> None:
+async def queue_planning(backend: Backend, task_id: str, attempt: int) -> None:
     """Send the plan message; where that fails, sweep sends it within 90 seconds."""
     try:
-        await desk.queue.send_plan(PlanMessage(task_id, attempt))
+        await WorkQueue(backend).send_plan(PlanMessage(task_id, attempt))
     except CallFailed as failed:
         log("plan_not_queued", level="warning", task_id=task_id, error=failed.detail)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from chalicelib.audit.table import AuditTable
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import TaskExpired, TaskNotFound
 from chalicelib.core.times import iso
+from chalicelib.exchange.ledger import Ledger
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import totals
+from chalicelib.tasks.table import TaskTable
 from chalicelib.webhooks import retry
-from chalicelib.wiring import Desk
+from chalicelib.webhooks.items import HookItems
 from chalicelib.work.window import TURN_LOST_MS
 
 #: Failures listed with a task; `units.failed` is the true number.
@@ -17,32 +21,32 @@ MOST_FAILURES = 100
 Item = dict[str, Any]
 
 
-async def find_task(desk: Desk, task_id: str, caller: str | None = None) -> Item:
+async def find_task(backend: Backend, task_id: str, caller: str | None = None) -> Item:
     """META of a live task, to which `caller` (None: the system) has access.
 
     Raises TaskNotFound, for another owner's task too, or TaskExpired.
     """
-    meta = await desk.tasks.read(task_id, desk.now_ms())
-    return await _live(desk, task_id, meta, caller)
+    meta = await TaskTable(backend).read(task_id, backend.now_ms())
+    return await _live(backend, task_id, meta, caller)
 
 
-async def view_task(desk: Desk, task_id: str, caller: str | None = None) -> Item:
+async def view_task(backend: Backend, task_id: str, caller: str | None = None) -> Item:
     """The whole answer of GET /task/{id}. Raises as find_task does."""
-    meta, progs = await desk.tasks.read_with_progs(task_id, desk.now_ms())
-    meta = await _live(desk, task_id, meta, caller)
+    meta, progs = await TaskTable(backend).read_with_progs(task_id, backend.now_ms())
+    meta = await _live(backend, task_id, meta, caller)
     pause = None
     if meta["state"] in states.ACTIVE:
-        pause = await desk.market.read_limit()
-    view = summary(meta, progs, desk.now_ms(), pause)
+        pause = await Ledger(backend).read_limit()
+    view = summary(meta, progs, backend.now_ms(), pause)
     return {
         **view,
-        "failures": await _failures(desk, meta, progs),
-        "webhook": await webhook_view(desk, meta),
+        "failures": await _failures(backend, meta, progs),
+        "webhook": await webhook_view(backend, meta),
     }
 
 
 async def list_tasks(
-    desk: Desk,
+    backend: Backend,
     owner: str,
     limit: int,
     before: str | None,
@@ -50,45 +54,45 @@ async def list_tasks(
     state: str | None,
 ) -> tuple[list[Item], str | None]:
     """One page of an owner's tasks, newest first, and where the next one starts."""
-    metas, following = await desk.tasks.page_of_owner(
-        owner, desk.now_ms(), limit, before, task_type, state
+    metas, following = await TaskTable(backend).page_of_owner(
+        owner, backend.now_ms(), limit, before, task_type, state
     )
-    return [await _summary_of(desk, meta) for meta in metas], following
+    return [await _summary_of(backend, meta) for meta in metas], following
 
 
 async def list_active(
-    desk: Desk, caller: str | None = None, most: int | None = None
+    backend: Backend, caller: str | None = None, most: int | None = None
 ) -> tuple[list[Item], int]:
     """The pending and running tasks to which `caller` has access, oldest first.
 
     At most `most` of them, and how many there are.
     """
-    rows = await desk.tasks.active(desk.now_ms())
+    rows = await TaskTable(backend).active(backend.now_ms())
     ids = [row["task_id"] for row in rows if row["state"] in states.ACTIVE and not row["expired"]]
     # The index may lag behind, and does not know the owner.
-    metas = await desk.tasks.read_all(ids, desk.now_ms())
+    metas = await TaskTable(backend).read_all(ids, backend.now_ms())
     shown = [
         task_id
         for task_id in ids
         if (meta := metas.get(task_id))
         and meta["state"] in states.ACTIVE
-        and _may_see(desk, meta, caller)
+        and _may_see(backend, meta, caller)
     ]
     views = []
     for task_id in shown[:most]:
-        meta, progs = await desk.tasks.read_with_progs(task_id, desk.now_ms())
+        meta, progs = await TaskTable(backend).read_with_progs(task_id, backend.now_ms())
         if meta and meta["state"] in states.ACTIVE:
-            views.append(summary(meta, progs, desk.now_ms()))
+            views.append(summary(meta, progs, backend.now_ms()))
     return views, len(shown)
 
 
-async def count_tasks(desk: Desk, owner: str) -> dict[str, int]:
+async def count_tasks(backend: Backend, owner: str) -> dict[str, int]:
     """Live tasks of an owner by state, every state named."""
     counts = dict.fromkeys(states.STATES, 0)
     before: str | None = None
     while True:
-        metas, before = await desk.tasks.page_of_owner(
-            owner, desk.now_ms(), 1000, before, None, None
+        metas, before = await TaskTable(backend).page_of_owner(
+            owner, backend.now_ms(), 1000, before, None, None
         )
         for meta in metas:
             counts[meta["state"]] += 1
@@ -96,11 +100,11 @@ async def count_tasks(desk: Desk, owner: str) -> dict[str, int]:
             return counts
 
 
-async def _summary_of(desk: Desk, meta: Item) -> Item:
+async def _summary_of(backend: Backend, meta: Item) -> Item:
     if meta["state"] != states.RUNNING:
-        return summary(meta, [], desk.now_ms())
-    current, progs = await desk.tasks.read_with_progs(meta["task_id"], desk.now_ms())
-    return summary(current or meta, progs, desk.now_ms())
+        return summary(meta, [], backend.now_ms())
+    current, progs = await TaskTable(backend).read_with_progs(meta["task_id"], backend.now_ms())
+    return summary(current or meta, progs, backend.now_ms())
 
 
 def summary(meta: Item, progs: list[Item], now_ms: int, pause: Item | None = None) -> Item:
@@ -183,7 +187,7 @@ def _of_attempt(meta: Item, progs: list[Item]) -> list[Item]:
     return [prog for prog in progs if prog["attempt"] == meta["attempt"]]
 
 
-async def _failures(desk: Desk, meta: Item, progs: list[Item]) -> list[Item]:
+async def _failures(backend: Backend, meta: Item, progs: list[Item]) -> list[Item]:
     """Up to MOST_FAILURES failed units with their reasons."""
     failures: list[Item] = []
     for prog in _of_attempt(meta, progs):
@@ -195,7 +199,9 @@ async def _failures(desk: Desk, meta: Item, progs: list[Item]) -> list[Item]:
         }
         if not reasons or len(failures) >= MOST_FAILURES:
             continue
-        units = await desk.tasks.read_units(meta["task_id"], meta["plan_id"], prog["number"])
+        units = await TaskTable(backend).read_units(
+            meta["task_id"], meta["plan_id"], prog["number"]
+        )
         for index in sorted(reasons):
             symbol, timeframe, start_ms, end_ms = units[index]
             failures.append(
@@ -211,21 +217,21 @@ async def _failures(desk: Desk, meta: Item, progs: list[Item]) -> list[Item]:
     return failures[:MOST_FAILURES]
 
 
-async def _live(desk: Desk, task_id: str, meta: Item | None, caller: str | None) -> Item:
+async def _live(backend: Backend, task_id: str, meta: Item | None, caller: str | None) -> Item:
     if meta is None:
-        if await desk.audit.knows(task_id):
+        if await AuditTable(backend).knows(task_id):
             raise _expired(task_id)
         raise TaskNotFound(f"there is no task {task_id}")
-    if not _may_see(desk, meta, caller):
+    if not _may_see(backend, meta, caller):
         raise TaskNotFound(f"there is no task {task_id}")
     if meta["expired"]:
         raise _expired(task_id)
     return meta
 
 
-def _may_see(desk: Desk, meta: Item, caller: str | None) -> bool:
+def _may_see(backend: Backend, meta: Item, caller: str | None) -> bool:
     """Where nothing authenticates, nobody is told apart; the system (None) sees everything."""
-    if desk.settings.authentication == "none" or caller is None:
+    if backend.settings.authentication == "none" or caller is None:
         return True
     return bool(meta["owner"] == caller)
 
@@ -236,11 +242,11 @@ def _expired(task_id: str) -> TaskExpired:
     )
 
 
-async def webhook_view(desk: Desk, meta: dict[str, Any]) -> dict[str, Any] | None:
+async def webhook_view(backend: Backend, meta: dict[str, Any]) -> dict[str, Any] | None:
     """What GET /task/{id} shows of a task's webhook; None where it has none."""
     if "webhook_host" not in meta:
         return None
-    deliveries = await desk.hooks.deliveries(meta["task_id"])
+    deliveries = await HookItems(backend).deliveries(meta["task_id"])
     states = [delivery["state"] for delivery in deliveries]
     failing = [delivery for delivery in deliveries if delivery.get("error")]
     last = max(failing, key=lambda delivery: delivery["last_at"], default=None)

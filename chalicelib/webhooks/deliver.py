@@ -28,11 +28,13 @@ import random
 from typing import Any, Protocol
 
 from chalicelib.core import metrics
+from chalicelib.core.backend import Backend
 from chalicelib.core.logs import bound, log
 from chalicelib.webhooks import retry, signature, webhook
+from chalicelib.webhooks.items import HookItems
+from chalicelib.webhooks.queue import WebhookQueue
 from chalicelib.webhooks.retry import Answer
 from chalicelib.webhooks.webhook import HookMessage, Webhook
-from chalicelib.wiring import Desk
 
 MOST_ERROR = 200
 #: No try lasts longer: the timeout of the function. A message whose function died returns later,
@@ -46,7 +48,7 @@ class Sender(Protocol):
     async def send(self, url: str, headers: dict[str, str], body: bytes) -> Answer: ...
 
 
-async def deliver(desk: Desk, sender: Sender, record: dict[str, Any]) -> bool:
+async def deliver(backend: Backend, sender: Sender, record: dict[str, Any]) -> bool:
     """Deliver one queue record's event; False where it is to come back.
 
     A record that is acknowledged unsent was delivered, or is a copy that another one stands for.
@@ -55,21 +57,21 @@ async def deliver(desk: Desk, sender: Sender, record: dict[str, Any]) -> bool:
     """
     message = webhook.decode(record["body"])
     with bound(task_id=message.task_id, event_id=message.event["id"]):
-        hook = await desk.hooks.read(message.task_id)
+        hook = await HookItems(backend).read(message.task_id)
         if hook is None:  # gone with its task, days ago
             log("webhook_gone", level="warning")
             return True
-        noted = await desk.hooks.delivery(message)
-        now_ms = desk.now_ms()
+        noted = await HookItems(backend).delivery(message)
+        now_ms = backend.now_ms()
         if _is_over(record, noted):
             return True
         if now_ms < noted.get("next_at", 0) - _SKEW_MS:
-            return await _leave(desk, record, noted, now_ms)
+            return await _leave(backend, record, noted, now_ms)
         carrier, until_ms = record["messageId"], now_ms + CLAIM_MS
-        if not await desk.hooks.claim(message, noted, carrier, now_ms, until_ms):
-            return await _leave(desk, record, await desk.hooks.delivery(message), now_ms)
-        answer = await _send(desk, sender, hook, message)
-        return await _settle(desk, record, message, answer, noted)
+        if not await HookItems(backend).claim(message, noted, carrier, now_ms, until_ms):
+            return await _leave(backend, record, await HookItems(backend).delivery(message), now_ms)
+        answer = await _send(backend, sender, hook, message)
+        return await _settle(backend, record, message, answer, noted)
 
 
 def _is_over(record: dict[str, Any], noted: dict[str, Any]) -> bool:
@@ -79,7 +81,9 @@ def _is_over(record: dict[str, Any], noted: dict[str, Any]) -> bool:
     return bool(noted.get("state") == retry.DELIVERED)
 
 
-async def _leave(desk: Desk, record: dict[str, Any], noted: dict[str, Any], now_ms: int) -> bool:
+async def _leave(
+    backend: Backend, record: dict[str, Any], noted: dict[str, Any], now_ms: int
+) -> bool:
     """Leave a delivery whose next try is not due, or that is being tried: True where others see
     to it, False where the record is to come back for it.
 
@@ -92,7 +96,7 @@ async def _leave(desk: Desk, record: dict[str, Any], noted: dict[str, Any], now_
         return True
     wait = max(1, math.ceil((noted["next_at"] - now_ms) / 1000))
     log("webhook_put_off", after_seconds=wait, tries=noted["tries"])
-    await desk.webhook_queue.retry_later(record["receiptHandle"], wait)
+    await WebhookQueue(backend).retry_later(record["receiptHandle"], wait)
     return False
 
 
@@ -101,26 +105,26 @@ def _sent_at(record: dict[str, Any]) -> int:
     return int(record["attributes"]["SentTimestamp"])
 
 
-async def _send(desk: Desk, sender: Sender, hook: Webhook, message: HookMessage) -> Answer:
+async def _send(backend: Backend, sender: Sender, hook: Webhook, message: HookMessage) -> Answer:
     body = signature.payload(message.event)
-    at_s = desk.now_ms() // 1000
+    at_s = backend.now_ms() // 1000
     headers = signature.headers(hook.secret, str(message.event["id"]), at_s, body)
     return await sender.send(hook.url, headers, body)
 
 
 async def _settle(
-    desk: Desk,
+    backend: Backend,
     record: dict[str, Any],
     message: HookMessage,
     answer: Answer,
     noted: dict[str, Any],
 ) -> bool:
     """Write down what came of a try, and see to the next one; `noted`: of those before it."""
-    now_ms = desk.now_ms()
+    now_ms = backend.now_ms()
     tries = int(noted.get("tries", 0)) + 1
     if retry.is_delivered(answer.status):
         metrics.count("WebhookDeliveries", Outcome="delivered")
-        await desk.hooks.note(message, retry.DELIVERED, tries, answer.status, "", now_ms)
+        await HookItems(backend).note(message, retry.DELIVERED, tries, answer.status, "", now_ms)
         return True
     error = (answer.problem or f"answered {answer.status}")[:MOST_ERROR]
     wait = None
@@ -131,15 +135,15 @@ async def _settle(
     if wait is None:
         log("webhook_failed", level="warning", tries=tries, error=error)
         metrics.count("WebhookDeliveries", Outcome="failed")
-        await desk.webhook_queue.bury(record["body"])
+        await WebhookQueue(backend).bury(record["body"])
         # As of before the burial, so that the dead letter counts as sent after the failure.
-        await desk.hooks.note(message, retry.FAILED, tries, answer.status, error, now_ms)
+        await HookItems(backend).note(message, retry.FAILED, tries, answer.status, error, now_ms)
         return True
     log("webhook_comes_back", after_seconds=wait, tries=tries, error=error)
     metrics.count("WebhookDeliveries", Outcome="retried")
     carrier, next_at = record["messageId"], now_ms + wait * 1000
-    await desk.hooks.note(
+    await HookItems(backend).note(
         message, retry.PENDING, tries, answer.status, error, now_ms, carrier, next_at
     )
-    await desk.webhook_queue.retry_later(record["receiptHandle"], wait)
+    await WebhookQueue(backend).retry_later(record["receiptHandle"], wait)
     return False

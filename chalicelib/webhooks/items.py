@@ -21,6 +21,7 @@ from typing import Any
 
 from chalicelib.aws.item_table import ItemTable
 from chalicelib.aws.wire import item_from_wire, item_to_wire, to_wire
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import ConditionFailed
 from chalicelib.core.task_keys import CHILD_TTL_SECONDS, item_key, task_pk
 from chalicelib.webhooks.retry import DELIVERED, PENDING
@@ -34,6 +35,9 @@ _RENEWED_BELOW_SECONDS = 10 * 86_400
 
 
 class HookItems(ItemTable):
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend.call, backend.settings.tasks_table)
+
     # --- where they go ----------------------------------------------------------------------
 
     async def write(self, task_id: str, hook: Webhook, now_ms: int) -> None:

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chalicelib.aws.calls import Call
 from chalicelib.aws.sqs_queue import SqsQueue, batches
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed
 from chalicelib.webhooks.webhook import HookMessage
 
 
 class WebhookQueue:
-    def __init__(self, call: Call, url: str, dead_letters_url: str) -> None:
-        self._call = call
-        self._queue = SqsQueue(call, url)
-        self._dead_letters = SqsQueue(call, dead_letters_url)
-        self._dead_letters_url = dead_letters_url
+    def __init__(self, backend: Backend) -> None:
+        self._call = backend.call
+        self._queue = SqsQueue(backend.call, backend.settings.webhook_queue_url)
+        self._dead_letters_url = backend.settings.webhook_dead_letter_queue_url
+        self._dead_letters = SqsQueue(backend.call, self._dead_letters_url)
 
     async def send(self, messages: Sequence[HookMessage]) -> None:
         """Queue deliveries. Raises CallFailed where some could not be queued."""

@@ -7,10 +7,9 @@ caller, who leaves it to sweep.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from chalicelib.aws.calls import Call
 from chalicelib.aws.sqs_queue import SqsQueue, batches
+from chalicelib.core.backend import Backend
 from chalicelib.work import priorities
 from chalicelib.work.messages import CollectMessage, PlanMessage
 
@@ -18,23 +17,17 @@ from chalicelib.work.messages import CollectMessage, PlanMessage
 MOST_DELAY_SECONDS = 900
 
 
-@dataclass(frozen=True)
-class QueueUrls:
-    plan: str
-    urgent: str
-    work: str
-    dead_letters: str
-
-
 class WorkQueue:
-    def __init__(self, call: Call, urls: QueueUrls) -> None:
-        self._call = call
-        self._urls = urls
+    def __init__(self, backend: Backend) -> None:
+        self._call = backend.call
+        settings = backend.settings
+        self._plan, self._urgent = settings.plan_queue_url, settings.urgent_queue_url
+        self._work, self._dead_letters = settings.work_queue_url, settings.dead_letter_queue_url
 
     async def send_plan(self, message: PlanMessage, delay_seconds: int = 0) -> None:
         later = {"DelaySeconds": delay_seconds} if delay_seconds else {}
         await self._call(
-            "sqs", "SendMessage", QueueUrl=self._urls.plan, MessageBody=message.encode(), **later
+            "sqs", "SendMessage", QueueUrl=self._plan, MessageBody=message.encode(), **later
         )
 
     async def send_collect(
@@ -43,7 +36,7 @@ class WorkQueue:
         """Send to each message's queue; returns those that could not be sent."""
         unsent: list[CollectMessage] = []
         for priority in priorities.PRIORITIES:
-            url = self._urls.urgent if priority == priorities.HIGH else self._urls.work
+            url = self._urgent if priority == priorities.HIGH else self._work
             same = [message for message in messages if message.priority == priority]
             for batch in batches(same):
                 unsent += await self._send_batch(url, batch, delay_seconds)
@@ -65,12 +58,15 @@ class WorkQueue:
 
     async def retry_later(self, priority: str, receipt_handle: str, seconds: int) -> None:
         """As SqsQueue.retry_later, of the queue of that priority."""
-        url = self._urls.urgent if priority == priorities.HIGH else self._urls.work
+        url = self._urgent if priority == priorities.HIGH else self._work
         await SqsQueue(self._call, url).retry_later(receipt_handle, seconds)
 
     async def depths(self) -> dict[str, dict[str, int]]:
         """Approximate numbers of messages per queue: visible, in_flight, delayed."""
-        return {
-            name: await SqsQueue(self._call, getattr(self._urls, name)).depth()
-            for name in ("plan", "urgent", "work", "dead_letters")
+        urls = {
+            "plan": self._plan,
+            "urgent": self._urgent,
+            "work": self._work,
+            "dead_letters": self._dead_letters,
         }
+        return {name: await SqsQueue(self._call, url).depth() for name, url in urls.items()}

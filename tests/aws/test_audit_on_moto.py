@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from chalicelib import wiring
 from chalicelib.audit.bucket import EVENTS, MANIFEST, AuditExports, decode
 from chalicelib.audit.chain import Event, sealed, verify
 from chalicelib.audit.export import export_audit
@@ -20,7 +19,9 @@ from chalicelib.core.errors import ConditionFailed
 from chalicelib.core.settings import Settings
 from chalicelib.core.times import DAY, iso
 from chalicelib.events.set_aside import FailureQueue
+from chalicelib.exchange.worker import Worker
 from tests.aws.conftest import Moto
+from tests.doubles.settings import backend_of
 
 NOW = int(time.time() * 1000)
 TTL = NOW // 1000 + 86_400
@@ -28,7 +29,7 @@ TTL = NOW // 1000 + 86_400
 
 @pytest.fixture
 def table(moto: Moto) -> AuditTable:
-    return AuditTable(moto.signed, moto.new_table("AuditTable"))
+    return AuditTable(backend_of(moto.signed, audit_table=moto.new_table("AuditTable")))
 
 
 def chain(subject: str, count: int, at_ms: int) -> list[Event]:
@@ -72,7 +73,7 @@ def test_an_event_is_stored_once_per_number_and_comes_back_as_it_was(table: Audi
 
 def test_a_markets_newest_event_is_there_though_it_expired(moto: Moto) -> None:
     name = moto.new_table("AuditTable")
-    table = AuditTable(moto.signed, name)
+    table = AuditTable(backend_of(moto.signed, audit_table=name))
     events = chain("market:binance", 3, NOW)
     for event in events[:2]:
         run(table.add(event, TTL))
@@ -111,7 +112,7 @@ def test_a_day_is_paged_by_the_moment_of_recording(table: AuditTable) -> None:
 
 
 def test_the_manifest_that_stands_is_never_replaced(moto: Moto) -> None:
-    exports = AuditExports(moto.pooled, moto.new_bucket())
+    exports = AuditExports(backend_of(moto.pooled, candles_bucket=moto.new_bucket()))
 
     def wait(work: Any) -> Any:
         return moto.runner.run(work)
@@ -129,26 +130,26 @@ def test_a_days_events_are_exported_and_read_back(moto: Moto, settings: Settings
         candles_bucket=moto.new_bucket(),
         audit_retention_days=3,
     )
-    bench = wiring.bench_over(moto.pooled, chosen, lambda: NOW, None)  # type: ignore[arg-type]
+    worker = Worker(moto.pooled, chosen, lambda: NOW, None)  # type: ignore[arg-type]
     events = chain("task:one", 4, NOW // DAY * DAY - 2 * DAY)
 
     async def work() -> list[str]:
         for event in events:
-            await bench.audit.add(event, TTL)
-        return await export_audit(bench)
+            await AuditTable(worker).add(event, TTL)
+        return await export_audit(worker)
 
     days = moto.runner.run(work())
     day = events[0]["recorded_at"][:10]
     assert days[0] == day
-    stored = moto.runner.run(bench.exports.read(day, EVENTS))
+    stored = moto.runner.run(AuditExports(worker).read(day, EVENTS))
     assert decode(stored) == events
-    assert moto.runner.run(export_audit(bench)) == []
+    assert moto.runner.run(export_audit(worker)) == []
     asked = AuditQuery("me", 100, from_ms=NOW - 3 * DAY)
-    assert moto.runner.run(page_of_audit(bench, asked)) == (events, None)
+    assert moto.runner.run(page_of_audit(worker, asked)) == (events, None)
 
 
 def test_a_record_is_set_aside_whole_and_taken_once(moto: Moto) -> None:
-    queue = FailureQueue(moto.signed, moto.new_queue())
+    queue = FailureQueue(backend_of(moto.signed, stream_failure_queue_url=moto.new_queue()))
     record = {"dynamodb": {"SequenceNumber": "1", "NewImage": {"request": {"B": "eJw="}}}}
     run(queue.put("tasks", record, "KeyError('币')"))
     [taken] = run(queue.take())

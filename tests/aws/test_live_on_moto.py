@@ -16,11 +16,14 @@ from chalicelib.live.queue import PushQueue
 from chalicelib.live.updates import STATE, Update, decode
 from tests.aws.conftest import Moto
 from tests.doubles.clock import NOW
+from tests.doubles.settings import backend_of
 
 
 @pytest.fixture
 def table(moto: Moto) -> ConnectionTable:
-    return ConnectionTable(moto.signed, moto.new_table("ConnectionsTable"))
+    return ConnectionTable(
+        backend_of(moto.signed, connections_table=moto.new_table("ConnectionsTable"))
+    )
 
 
 @pytest.fixture
@@ -81,7 +84,7 @@ def test_updates_are_numbered_one_after_another(table: ConnectionTable) -> None:
 
 
 def test_a_streams_updates_are_received_in_order_and_once(moto: Moto, url: str) -> None:
-    queue = PushQueue(moto.signed, url)
+    queue = PushQueue(backend_of(moto.signed, push_queue_url=url))
     updates = [
         Update(stream, STATE, "t", NOW, str(at), {"task": {"at": at}})
         for at in range(12)
@@ -100,7 +103,7 @@ def test_a_streams_updates_are_received_in_order_and_once(moto: Moto, url: str) 
 def test_a_message_that_failed_holds_back_its_stream_until_it_comes_again(
     moto: Moto, url: str
 ) -> None:
-    queue = PushQueue(moto.signed, url)
+    queue = PushQueue(backend_of(moto.signed, push_queue_url=url))
     first = Update("tasks", STATE, "t", NOW, "1", {})
     run(queue.send([first, dataclasses.replace(first, number="2")]))
     (message,) = _receive(moto, url, most=1, delete=False)

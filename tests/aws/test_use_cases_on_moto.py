@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib import wiring
+from chalicelib.candles.store import CandleStore
 from chalicelib.collecting.bury import bury_message
 from chalicelib.collecting.collect import Outcome, collect_message
 from chalicelib.collecting.plan import plan_task
@@ -21,8 +21,10 @@ from chalicelib.core.errors import CallFailed, ConditionFailed
 from chalicelib.core.settings import Settings
 from chalicelib.events.record import record_task_changes
 from chalicelib.exchange.budget import Budget
+from chalicelib.exchange.ledger import Ledger
 from chalicelib.exchange.prices import latest_prices
 from chalicelib.exchange.refresh import refresh_catalogue, refresh_prices
+from chalicelib.exchange.worker import Worker
 from chalicelib.live.receive import connect, disconnect, receive
 from chalicelib.monitoring.prometheus import metrics_text
 from chalicelib.monitoring.status import collector_status, task_stats
@@ -32,8 +34,9 @@ from chalicelib.tasks.submit import submit_collection, submit_symbol_refresh
 from chalicelib.tasks.view import list_active, list_tasks, view_task
 from chalicelib.webhooks import retry, webhook
 from chalicelib.webhooks.deliver import deliver
+from chalicelib.webhooks.items import HookItems
+from chalicelib.webhooks.queue import WebhookQueue
 from chalicelib.webhooks.retry import Answer
-from chalicelib.wiring import Bench
 from chalicelib.work.messages import CollectMessage, PlanMessage, decode
 from tests.aws.conftest import Moto
 from tests.doubles.aws import Aws
@@ -48,7 +51,7 @@ class Both:
 
     def __init__(self, double: Aws, settings: Settings, moto: Moto, signed: bool) -> None:
         self.double = double
-        self.bench = wiring.bench_over(self, settings, double.clock, Exchange(double.clock))  # type: ignore[arg-type]
+        self.worker = Worker(self, settings, double.clock, Exchange(double.clock))  # type: ignore[arg-type]
         self._moto = moto
         self._signed = signed
         self._turn = asyncio.Lock()
@@ -116,83 +119,83 @@ def both(request: pytest.FixtureRequest, moto: Moto, settings: Settings, clock: 
     return Both(Aws.for_settings(clock, settings), settings, moto, request.param == "signed")
 
 
-async def _work_off(both: Both, bench: Bench, budget: Budget) -> None:
+async def _work_off(both: Both, worker: Worker, budget: Budget) -> None:
     """Deliver what the double's queues hold, as the functions would."""
-    settings, sqs = bench.settings, both.double.sqs
+    settings, sqs = worker.settings, both.double.sqs
     for record in sqs.receive(settings.plan_queue_url):
         plan = decode(record["body"])
         assert isinstance(plan, PlanMessage)
-        await plan_task(bench, plan)
+        await plan_task(worker, plan)
         sqs.delete(settings.plan_queue_url, record["receiptHandle"])
     for url in (settings.urgent_queue_url, settings.work_queue_url):
         for record in sqs.receive(url):
             message = decode(record["body"])
             assert isinstance(message, CollectMessage)
-            done = await collect_message(bench, budget, message, 1, lambda: 60_000)
+            done = await collect_message(worker, budget, message, 1, lambda: 60_000)
             if done is Outcome.DONE:
                 sqs.delete(url, record["receiptHandle"])
 
 
-async def _live_through(both: Both, bench: Bench, clock: Clock) -> None:
-    budget, exchange = Budget(bench), bench.exchange
+async def _live_through(both: Both, worker: Worker, clock: Clock) -> None:
+    budget, exchange = Budget(worker), worker.exchange
     tables, sqs = both.double.dynamodb.tables, both.double.sqs
-    await refresh_catalogue(bench)
-    await refresh_prices(bench)
-    await latest_prices(bench, ["BTCUSDT", "NOPE"])
+    await refresh_catalogue(worker)
+    await refresh_prices(worker)
+    await latest_prices(worker, ["BTCUSDT", "NOPE"])
 
     exchange.refused[("ETHUSDT", "1h")] = "INVALID_SYMBOL"  # type: ignore[attr-defined]
     body = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1m", "1h"], "priority": "high"}
-    first = await submit_collection(bench, body, "me", "request-1")
-    await connect(bench, "socket-1")
+    first = await submit_collection(worker, body, "me", "request-1")
+    await connect(worker, "socket-1")
     for action in ("subscribe", "unsubscribe", "subscribe"):
         text = f'{{"action": "{action}", "topics": ["task:{first}", "tasks"]}}'
-        await receive(bench, bench.candles, "socket-1", text)
-    await _work_off(both, bench, budget)
-    assert (await view_task(bench, first))["result"]["failed"] == 1
+        await receive(worker, CandleStore(worker), "socket-1", text)
+    await _work_off(both, worker, budget)
+    assert (await view_task(worker, first))["result"]["failed"] == 1
 
     clock.advance(60_000)
     exchange.refused.clear()  # type: ignore[attr-defined]
-    await retry_task(bench, first)
-    await _work_off(both, bench, budget)
-    view = await view_task(bench, first)
+    await retry_task(worker, first)
+    await _work_off(both, worker, budget)
+    view = await view_task(worker, first)
     assert (view["status"], view["result"]["failed"]) == ("completed", 0)
 
-    second = await submit_collection(bench, {"timeframes": ["1d"]}, "me", "request-2")
-    for record in sqs.receive(bench.settings.plan_queue_url):
-        await plan_task(bench, decode(record["body"]))  # type: ignore[arg-type]
-    await cancel_task(bench, second)
-    await cancel_task(bench, second)
-    await _work_off(both, bench, budget)
-    await retry_task(bench, second)
-    await list_active(bench)
+    second = await submit_collection(worker, {"timeframes": ["1d"]}, "me", "request-2")
+    for record in sqs.receive(worker.settings.plan_queue_url):
+        await plan_task(worker, decode(record["body"]))  # type: ignore[arg-type]
+    await cancel_task(worker, second)
+    await cancel_task(worker, second)
+    await _work_off(both, worker, budget)
+    await retry_task(worker, second)
+    await list_active(worker)
     clock.advance(61_000)
-    await sweep(bench)
-    await _work_off(both, bench, budget)
+    await sweep(worker)
+    await _work_off(both, worker, budget)
 
-    third = await submit_collection(bench, {"timeframes": ["4h"]}, "me", "request-3")
-    await plan_task(bench, PlanMessage(third, 1))
-    for text in sqs.bodies(bench.settings.work_queue_url):
+    third = await submit_collection(worker, {"timeframes": ["4h"]}, "me", "request-3")
+    await plan_task(worker, PlanMessage(third, 1))
+    for text in sqs.bodies(worker.settings.work_queue_url):
         if third in text:
-            await bury_message(bench, text)
-    await submit_symbol_refresh(bench, "me", "request-4")
-    await _work_off(both, bench, budget)
-    await bench.market.pause(clock() + 1000, "HTTP 429")
-    await collector_status(bench, "me")
-    await task_stats(bench, "me")
-    page, following = await list_tasks(bench, "me", 2, None, "data_collection", None)
+            await bury_message(worker, text)
+    await submit_symbol_refresh(worker, "me", "request-4")
+    await _work_off(both, worker, budget)
+    await Ledger(worker).pause(clock() + 1000, "HTTP 429")
+    await collector_status(worker, "me")
+    await task_stats(worker, "me")
+    page, following = await list_tasks(worker, "me", 2, None, "data_collection", None)
     assert len(page) == 2
-    await list_tasks(bench, "me", 2, following, None, "completed")
+    await list_tasks(worker, "me", 2, following, None, "completed")
 
-    stream = tables[bench.settings.tasks_table].stream
-    await record_task_changes(bench, stream)
-    await record_task_changes(bench, stream)
-    await disconnect(bench, "socket-1")
+    stream = tables[worker.settings.tasks_table].stream
+    await record_task_changes(worker, stream)
+    await record_task_changes(worker, stream)
+    await disconnect(worker, "socket-1")
     for condition in ({"IfNoneMatch": "*"}, {"IfNoneMatch": "*"}, {"IfMatch": '"other"'}, {}):
         await _outcome(
             both(
                 "s3",
                 "PutObject",
-                Bucket=bench.settings.candles_bucket,
+                Bucket=worker.settings.candles_bucket,
                 Key="raced",
                 Body=b"",
                 **condition,
@@ -200,29 +203,29 @@ async def _live_through(both: Both, bench: Bench, clock: Clock) -> None:
         )
 
 
-async def _tell_a_webhook(both: Both, bench: Bench, clock: Clock) -> None:
+async def _tell_a_webhook(both: Both, worker: Worker, clock: Clock) -> None:
     """Events out: published, told to a webhook, counted; and all of it repeated."""
     hook = {"url": "https://hooks.acme.com/in", "secret": "x" * 24, "events": ["task.cancelled"]}
     body = {"symbols": ["BTCUSDT"], "timeframes": ["1h"], "webhook": hook}
-    task_id = await submit_collection(bench, body, "me", "request")
-    await cancel_task(bench, task_id)
-    stream = both.double.dynamodb.tables[bench.settings.tasks_table].stream
+    task_id = await submit_collection(worker, body, "me", "request")
+    await cancel_task(worker, task_id)
+    stream = both.double.dynamodb.tables[worker.settings.tasks_table].stream
     clock.advance(5 * 86_400_000)  # so that the webhook is given its whole time again
     for _ in range(2):
-        await record_task_changes(bench, stream)
+        await record_task_changes(worker, stream)
     for answer in (Answer(404), Answer(204), Answer(204)):  # given up, put back, and a duplicate
-        [record, *_] = both.double.sqs.receive(bench.settings.webhook_queue_url)
-        assert await deliver(bench, Sender(answer), record)
-        await bench.webhook_queue.send([webhook.decode(record["body"])])
-    await metrics_text(bench)
-    [delivery] = await bench.hooks.deliveries(task_id)
+        [record, *_] = both.double.sqs.receive(worker.settings.webhook_queue_url)
+        assert await deliver(worker, Sender(answer), record)
+        await WebhookQueue(worker).send([webhook.decode(record["body"])])
+    await metrics_text(worker)
+    [delivery] = await HookItems(worker).deliveries(task_id)
     assert delivery["state"] == retry.DELIVERED
 
 
 def test_events_out_read_the_same_on_the_double_and_on_moto(
     moto: Moto, both: Both, clock: Clock
 ) -> None:
-    moto.runner.run(_tell_a_webhook(both, both.bench, clock))
+    moto.runner.run(_tell_a_webhook(both, both.worker, clock))
     counts = both.double.counts
     assert counts["events.PutEvents"]
     assert counts["dynamodb.TransactWriteItems"] >= 4
@@ -231,6 +234,6 @@ def test_events_out_read_the_same_on_the_double_and_on_moto(
 def test_a_life_of_tasks_reads_the_same_on_the_double_and_on_moto(
     moto: Moto, both: Both, clock: Clock
 ) -> None:
-    moto.runner.run(_live_through(both, both.bench, clock))
+    moto.runner.run(_live_through(both, both.worker, clock))
     for operation in ("dynamodb.UpdateItem", "dynamodb.Query", "dynamodb.BatchWriteItem"):
         assert both.double.counts[operation]

@@ -10,8 +10,9 @@ from chalicelib.aws.calls import run
 from chalicelib.aws.signed_calls import SignedCalls
 from chalicelib.tasks.table import TaskTable
 from chalicelib.work.messages import CollectMessage, PlanMessage
-from chalicelib.work.queue import QueueUrls, WorkQueue
+from chalicelib.work.queue import WorkQueue
 from chalicelib.work.units import PlannedUnit
+from tests.doubles.settings import backend_of
 from tests.e2e.stack import Cloud
 
 Item = dict[str, Any]
@@ -29,9 +30,16 @@ class Backstage:
         self._cloud = cloud
         outputs = cloud.outputs
         call = SignedCalls({"dynamodb": cloud.endpoint_url, "sqs": cloud.endpoint_url})
-        self._tasks = TaskTable(call, outputs["TasksTable"])
-        urls = ("PlanQueue", "UrgentQueue", "WorkQueue", "DeadLetterQueue")
-        self._queue = WorkQueue(call, QueueUrls(*(outputs[name] for name in urls)))
+        backend = backend_of(
+            call,
+            tasks_table=outputs["TasksTable"],
+            plan_queue_url=outputs["PlanQueue"],
+            urgent_queue_url=outputs["UrgentQueue"],
+            work_queue_url=outputs["WorkQueue"],
+            dead_letter_queue_url=outputs["DeadLetterQueue"],
+        )
+        self._tasks = TaskTable(backend)
+        self._queue = WorkQueue(backend)
 
     def task(self, task_id: str) -> tuple[Item, list[Item]]:
         """META and the PROG items."""

@@ -15,8 +15,9 @@ from chalicelib.collecting.plan import plan_task
 from chalicelib.collecting.sweep import sweep
 from chalicelib.core.errors import CollectorError
 from chalicelib.exchange.budget import Budget
-from chalicelib.wiring import Bench
+from chalicelib.exchange.worker import Worker
 from chalicelib.work.messages import CollectMessage, PlanMessage, decode
+from chalicelib.work.queue import WorkQueue
 from tests.doubles.aws import Aws
 
 _AGES = 5_000
@@ -27,24 +28,24 @@ class Crash(BaseException):
 
 
 class Fleet:
-    def __init__(self, aws: Aws, bench: Bench) -> None:
-        self.bench = bench
-        self.budget = Budget(bench)
+    def __init__(self, aws: Aws, worker: Worker) -> None:
+        self.worker = worker
+        self.budget = Budget(worker)
         self.remaining_ms: Callable[[], int] = lambda: 60_000
         self._aws = aws
 
     async def plan(self) -> int:
         """Deliver what the plan queue holds; returns how many deliveries that were."""
-        return await self._deliver(self.bench.settings.plan_queue_url, self._plan)
+        return await self._deliver(self.worker.settings.plan_queue_url, self._plan)
 
     async def collect(self, most: int = 10) -> int:
-        settings, count = self.bench.settings, 0
+        settings, count = self.worker.settings, 0
         for url in (settings.urgent_queue_url, settings.work_queue_url):
             count += await self._deliver(url, self._collect, most)
         return count
 
     async def bury(self) -> int:
-        return await self._deliver(self.bench.settings.dead_letter_queue_url, self._bury)
+        return await self._deliver(self.worker.settings.dead_letter_queue_url, self._bury)
 
     async def settle(self) -> None:
         """Let everything happen, waits included, until every queue is empty."""
@@ -62,7 +63,7 @@ class Fleet:
             await self.settle()
             self._aws.clock.advance(60_000)
             with suppress(Crash):
-                await sweep(self.bench)
+                await sweep(self.worker)
         await self.settle()
 
     async def _deliver(self, url: str, one: Callable[[Any], Any], most: int = 10) -> int:
@@ -79,7 +80,7 @@ class Fleet:
     async def _plan(self, record: dict[str, Any]) -> bool:
         message = decode(record["body"])
         assert isinstance(message, PlanMessage)
-        await plan_task(self.bench, message)
+        await plan_task(self.worker, message)
         return True
 
     async def _collect(self, record: dict[str, Any]) -> bool:
@@ -87,12 +88,12 @@ class Fleet:
         assert isinstance(message, CollectMessage)
         deliveries = int(record["attributes"]["ApproximateReceiveCount"])
         outcome = await collect_message(
-            self.bench, self.budget, message, deliveries, self.remaining_ms
+            self.worker, self.budget, message, deliveries, self.remaining_ms
         )
         if outcome is Outcome.RETRY:
-            await self.bench.queue.retry_later(message.priority, record["receiptHandle"], 5)
+            await WorkQueue(self.worker).retry_later(message.priority, record["receiptHandle"], 5)
         return outcome is Outcome.DONE
 
     async def _bury(self, record: dict[str, Any]) -> bool:
-        await bury_message(self.bench, record["body"])
+        await bury_message(self.worker, record["body"])
         return True

@@ -1,9 +1,10 @@
-"""Settings under which everything is at hand that `Aws.for_settings` makes."""
+"""Settings under which everything is at hand that `Aws.for_settings` makes, and backends."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from chalicelib.core.backend import Backend, Call, wall_clock_ms
 from chalicelib.core.settings import Settings
 
 
@@ -29,3 +30,8 @@ def doubled_settings(**own: Any) -> Settings:
         "webhook_dead_letter_queue_url": "https://queues.test/webhook-dead-letters",
     }
     return Settings(**{**names, **own})
+
+
+def backend_of(call: Call, **names: str) -> Backend:
+    """A backend for single stores: only the resources in `names` are there."""
+    return Backend(call, Settings(**names), wall_clock_ms)

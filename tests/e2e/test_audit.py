@@ -20,6 +20,7 @@ from chalicelib.aws.wire import item_to_wire
 from cli.__main__ import main
 from cli.api import Api, Expired
 from tests.cli.running import Stream
+from tests.doubles.settings import backend_of
 from tests.e2e.conftest import Cloud
 from tests.e2e.test_main_job import ended
 from tests.e2e.waiting import until
@@ -105,7 +106,7 @@ def yesterdays_events(cloud: Cloud) -> list[Event]:
         answer: dict[str, Any] = getattr(dynamodb, method_name(operation))(**parameters)
         return answer
 
-    table = AuditTable(call, cloud.outputs["AuditTable"])
+    table = AuditTable(backend_of(call, audit_table=cloud.outputs["AuditTable"]))
     day = datetime.now(UTC).date() - timedelta(days=1)
     events: list[Event] = []
     for subject in (f"task:{uuid.uuid4()}", f"task:{uuid.uuid4()}"):

@@ -12,7 +12,8 @@ from chalice.test import Client
 
 from chalicelib import wiring
 from chalicelib.aws.calls import run
-from chalicelib.wiring import Desk
+from chalicelib.core.backend import Backend
+from chalicelib.exchange.catalogue_table import CatalogueTable
 
 #: As API Gateway hands it on, without the stage.
 PREFIX = "/v1/data-collector"
@@ -41,14 +42,14 @@ class Http:
 
 
 @pytest.fixture
-def http(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Iterator[Http]:
+def http(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Iterator[Http]:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setattr(wiring, "desk", lambda: desk)
+    monkeypatch.setattr(wiring, "backend", lambda: backend)
     import app
 
     run(
-        desk.market.write_catalogue(
-            {"BTCUSDT": "TRADING", "ETHUSDT": "TRADING"}, 6000, desk.now_ms()
+        CatalogueTable(backend).write_catalogue(
+            {"BTCUSDT": "TRADING", "ETHUSDT": "TRADING"}, 6000, backend.now_ms()
         )
     )
     with Client(app.app) as client:

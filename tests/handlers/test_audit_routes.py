@@ -12,8 +12,8 @@ import pytest
 from chalicelib.api import web
 from chalicelib.audit.chain import FIELDS, verify
 from chalicelib.aws.calls import run
+from chalicelib.core.backend import Backend
 from chalicelib.events.record import record_task_changes
-from chalicelib.wiring import Desk
 from infra.package import ROOT
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock
@@ -24,9 +24,9 @@ START = {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}
 
 
 @pytest.fixture
-def stream(aws: Aws, desk: Desk) -> Any:
+def stream(aws: Aws, backend: Backend) -> Any:
     records = lambda: aws.stream_event("tasks")["Records"]  # noqa: E731
-    return lambda: run(record_task_changes(desk, records()))
+    return lambda: run(record_task_changes(backend, records()))
 
 
 @pytest.fixture

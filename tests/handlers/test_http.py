@@ -10,8 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chalicelib.api.idempotency_keys import IdempotencyKeys
 from chalicelib.aws.calls import run
-from chalicelib.wiring import Desk
+from chalicelib.core.backend import Backend
+from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.exchange.ledger import Ledger
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock
 from tests.doubles.fleet import Fleet
@@ -199,8 +202,8 @@ def test_stats_and_active_count_what_is_there(http: Http) -> None:
     assert active["count"] == len(active["tasks"]) == 2
 
 
-def test_status_names_queues_budget_and_breaker(http: Http, desk: Desk) -> None:
-    run(desk.market.pause(desk.now_ms() + 5000, "HTTP 429: too much"))
+def test_status_names_queues_budget_and_breaker(http: Http, backend: Backend) -> None:
+    run(Ledger(backend).pause(backend.now_ms() + 5000, "HTTP 429: too much"))
     http("POST", "/start", START)
     status = http("GET", "/status").json_body
     assert status["status"] == "waiting"
@@ -211,10 +214,10 @@ def test_status_names_queues_budget_and_breaker(http: Http, desk: Desk) -> None:
 
 
 def test_prices_come_with_their_time_and_unknown_symbols_are_unreachable(
-    http: Http, desk: Desk
+    http: Http, backend: Backend
 ) -> None:
     problem(http("GET", "/latest-prices"), 503, "NO_PRICES_YET")
-    run(desk.market.write_prices({"BTCUSDT": "62000.10"}, 1_772_600_767_000))
+    run(CatalogueTable(backend).write_prices({"BTCUSDT": "62000.10"}, 1_772_600_767_000))
     body = http("GET", "/latest-prices?symbols=BTCUSDT,NOPE").json_body
     assert body["prices"] == {"BTCUSDT": {"price": 62000.1, "time": "2026-03-04T05:06:07.000Z"}}
     assert body["unreachable"] == ["NOPE"]
@@ -264,12 +267,12 @@ def test_a_rejected_request_frees_its_key(http: Http) -> None:
 
 
 def test_a_key_in_flight_is_409_until_its_request_counts_as_abandoned(
-    http: Http, desk: Desk, clock: Clock
+    http: Http, backend: Backend, clock: Clock
 ) -> None:
     key = {"Idempotency-Key": "k-1"}
     answer = http("POST", "/start", START, key).json_body
     stuck = run(
-        desk.keys._update(
+        IdempotencyKeys(backend)._update(
             "anonymous",
             "k-1",
             "SET #state = :state",

@@ -13,21 +13,24 @@ from chalicelib import wiring
 from chalicelib.aws.calls import run as drive
 from chalicelib.aws.thread_pool import ThreadPool
 from chalicelib.candles.reader import BlockingCandles
+from chalicelib.candles.store import CandleStore
 from chalicelib.core.logs import bound, log
+from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.exchange.worker import Worker
 from chalicelib.functions import triggers
+from chalicelib.live.connections import ConnectionTable
 from chalicelib.tasks.submit import submit_collection
-from chalicelib.wiring import Bench
 
 CONTEXT = SimpleNamespace(aws_request_id="r", get_remaining_time_in_millis=lambda: 60_000)
 
 
 @pytest.fixture
-def application(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Any:
+def application(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> Any:
     import app
 
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setattr(wiring, "desk", lambda: bench)
-    candles = BlockingCandles(lambda: bench.candles)
+    monkeypatch.setattr(wiring, "backend", lambda: worker)
+    candles = BlockingCandles(lambda: CandleStore(worker))
     monkeypatch.setattr(wiring, "candle_reader", lambda: candles)
     triggers._means.cache_clear()
     yield app
@@ -41,12 +44,12 @@ def socket_event(kind: str, name: str, body: object = None) -> dict[str, Any]:
 
 
 def test_a_change_reaches_every_client_through_stream_queue_and_threads(
-    application, bench, aws, settings, fleet, run
+    application, worker, aws, settings, fleet, run
 ) -> None:
     names = [f"c{at}" for at in range(40)]
-    run(bench.market.write_catalogue({"BTCUSDT": "TRADING"}, 6000, bench.now_ms()))
+    run(CatalogueTable(worker).write_catalogue({"BTCUSDT": "TRADING"}, 6000, worker.now_ms()))
     task_id = run(
-        submit_collection(bench, {"symbols": ["BTCUSDT"], "timeframes": ["1d"]}, "me", "r")
+        submit_collection(worker, {"symbols": ["BTCUSDT"], "timeframes": ["1d"]}, "me", "r")
     )
     topics = [f"task:{task_id}", "candles:BTCUSDT:1d"]
     for name in names:
@@ -61,7 +64,7 @@ def test_a_change_reaches_every_client_through_stream_queue_and_threads(
         assert answer == {"batchItemFailures": []}
         for record in records:
             aws.sqs.delete(settings.push_queue_url, record["receiptHandle"])
-        bench.now_ms.advance(1000)  # the pace is not this test's concern
+        worker.now_ms.advance(1000)  # the pace is not this test's concern
     heard = [(to, json.loads(text)) for to, text in aws.sockets.sent]
     for name in names:
         updates = [m for to, m in heard if to == name and m["type"] == "update"]
@@ -71,7 +74,7 @@ def test_a_change_reaches_every_client_through_stream_queue_and_threads(
             "2026-03-03T00:00:00.000Z"
         ]
     application.ws_disconnect(socket_event("$disconnect", "c0"), CONTEXT)
-    assert "c0" not in run(bench.connections.subscribers(topics[0], bench.now_ms()))
+    assert "c0" not in run(ConnectionTable(worker).subscribers(topics[0], worker.now_ms()))
 
 
 # --- threads ------------------------------------------------------------------------------------

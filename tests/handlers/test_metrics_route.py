@@ -8,8 +8,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from chalicelib.aws.calls import run
+from chalicelib.events.totals import Totals
+from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.exchange.ledger import Ledger
 from chalicelib.schedules.watch import watch_schedules
 from chalicelib.tasks.submit import submit_collection
+from chalicelib.work.queue import WorkQueue
 from tests.doubles.faults import Refuse
 
 BODY = {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}
@@ -51,7 +55,7 @@ def test_it_takes_no_parameters_and_is_a_problem_document_where_something_fails(
     assert answer.json_body["reason"] == "BACKEND_UNAVAILABLE"
 
 
-def test_tasks_and_queues_are_counted_as_they_are(http: Any, metrics: Any, desk: Any) -> None:
+def test_tasks_and_queues_are_counted_as_they_are(http: Any, metrics: Any, backend: Any) -> None:
     before = metrics()
     assert before["data_collector_active_tasks"] == {(): 0}
     for _ in range(3):
@@ -66,17 +70,17 @@ def test_tasks_and_queues_are_counted_as_they_are(http: Any, metrics: Any, desk:
     depths = found["data_collector_queue_messages"]
     assert depths[("queue", "plan"), ("state", "visible")] == 3
     assert {dict(labels)["queue"] for labels in depths} == {
-        *run(desk.queue.depths()),
+        *run(WorkQueue(backend).depths()),
         "webhooks",
         "webhook_dead_letters",
     }
 
 
-def test_counters_grow_with_what_was_counted_and_begin_at_zero(metrics: Any, desk: Any) -> None:
+def test_counters_grow_with_what_was_counted_and_begin_at_zero(metrics: Any, backend: Any) -> None:
     assert set(metrics()["data_collector_task_events_total"].values()) == {0}
-    run(desk.totals.count("one", "task.completed", desk.now_ms()))
-    run(desk.totals.count("one", "task.completed", desk.now_ms()))
-    run(desk.totals.count("two", "webhook.failed", desk.now_ms()))
+    run(Totals(backend).count("one", "task.completed", backend.now_ms()))
+    run(Totals(backend).count("one", "task.completed", backend.now_ms()))
+    run(Totals(backend).count("two", "webhook.failed", backend.now_ms()))
     found = metrics()
     assert found["data_collector_task_events_total"][(("event", "completed"),)] == 1
     assert found["data_collector_webhook_deliveries_total"] == {
@@ -86,14 +90,14 @@ def test_counters_grow_with_what_was_counted_and_begin_at_zero(metrics: Any, des
 
 
 def test_the_exchanges_brakes_and_the_ages_of_what_is_stored_are_told(
-    metrics: Any, desk: Any, clock: Any
+    metrics: Any, backend: Any, clock: Any
 ) -> None:
     found = metrics()
     assert "data_collector_prices_age_seconds" not in found
     assert found["data_collector_breaker_open"] == {(): 0}
-    run(desk.market.write_prices({"BTCUSDT": "1"}, desk.now_ms()))
-    assert run(desk.market.take_weight(70, 4800, desk.now_ms())) == 0
-    run(desk.market.pause(desk.now_ms() + 90_000, "HTTP 429"))
+    run(CatalogueTable(backend).write_prices({"BTCUSDT": "1"}, backend.now_ms()))
+    assert run(Ledger(backend).take_weight(70, 4800, backend.now_ms())) == 0
+    run(Ledger(backend).pause(backend.now_ms() + 90_000, "HTTP 429"))
     clock.advance(2_500)
     found = metrics()
     assert found["data_collector_prices_age_seconds"] == {(): 2.5}
@@ -108,7 +112,7 @@ def test_the_exchanges_brakes_and_the_ages_of_what_is_stored_are_told(
 
 
 def test_schedules_are_counted_and_the_latest_candles_of_each_timeframe_told(
-    http: Any, metrics: Any, desk: Any, clock: Any
+    http: Any, metrics: Any, backend: Any, clock: Any
 ) -> None:
     found = metrics()
     assert found["data_collector_schedules"] == {(): 0}
@@ -121,7 +125,7 @@ def test_schedules_are_counted_and_the_latest_candles_of_each_timeframe_told(
         }
         assert http("POST", "/schedules", body).status_code == 201
     clock.advance(7_200_000)
-    run(watch_schedules(desk, "r"))
+    run(watch_schedules(backend, "r"))
     found = metrics()
     assert found["data_collector_schedules"] == {(): 2}
     lags = found["data_collector_freshness_lag_seconds"]
@@ -130,7 +134,7 @@ def test_schedules_are_counted_and_the_latest_candles_of_each_timeframe_told(
 
 
 def test_a_lag_that_is_not_measured_any_more_is_not_told_any_more(
-    http: Any, metrics: Any, desk: Any, clock: Any
+    http: Any, metrics: Any, backend: Any, clock: Any
 ) -> None:
     body = {
         "expression": "rate(1 hour)",
@@ -138,29 +142,29 @@ def test_a_lag_that_is_not_measured_any_more_is_not_told_any_more(
         "freshness": {"max_lag_seconds": 60},
     }
     schedule = http("POST", "/schedules", body).json_body["schedule_id"]
-    run(watch_schedules(desk, "r"))
+    run(watch_schedules(backend, "r"))
     assert "data_collector_freshness_lag_seconds" in metrics()
     assert http("PATCH", f"/schedules/{schedule}", {"freshness": None}).status_code == 200
     for _ in range(5):
         clock.advance(60_000)
-        run(watch_schedules(desk, "r"))
+        run(watch_schedules(backend, "r"))
     found = metrics()
     assert found["data_collector_schedules"] == {(): 1}
     assert "data_collector_freshness_lag_seconds" not in found
 
 
 def test_neither_its_calls_nor_its_series_grow_with_what_there_is(
-    metrics: Any, desk: Any, aws: Any
+    metrics: Any, backend: Any, aws: Any
 ) -> None:
-    run(desk.market.write_prices({"BTCUSDT": "1"}, desk.now_ms()))
+    run(CatalogueTable(backend).write_prices({"BTCUSDT": "1"}, backend.now_ms()))
     aws.counts.clear()
     few = metrics()
     calls = dict(aws.counts)
     symbols = {f"COIN{number}USDT": "TRADING" for number in range(3000)}
-    run(desk.market.write_catalogue(symbols, 6000, desk.now_ms()))
-    run(desk.market.write_prices(dict.fromkeys(symbols, "1"), desk.now_ms()))
+    run(CatalogueTable(backend).write_catalogue(symbols, 6000, backend.now_ms()))
+    run(CatalogueTable(backend).write_prices(dict.fromkeys(symbols, "1"), backend.now_ms()))
     for number in range(300):
-        run(submit_collection(desk, {**BODY, "symbols": [f"COIN{number}USDT"]}, "me", "r"))
+        run(submit_collection(backend, {**BODY, "symbols": [f"COIN{number}USDT"]}, "me", "r"))
     aws.counts.clear()
     many = metrics()
     assert dict(aws.counts) == calls

@@ -9,20 +9,20 @@ import pytest
 
 from chalicelib import wiring
 from chalicelib.api import web
-from chalicelib.wiring import Desk
+from chalicelib.core.backend import Backend
 from tests.handlers.conftest import Http
 
 MINE, THEIRS = "arn:aws:iam::123456789012:user/me", "arn:aws:iam::123456789012:user/them"
 
 
 @pytest.fixture
-def as_caller(http: Http, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Any:
+def as_caller(http: Http, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Set what AUTHENTICATION is, and who API Gateway says is calling."""
 
     def act(caller: str, authentication: str = "iam") -> None:
-        settings = dataclasses.replace(desk.settings, authentication=authentication)
-        asked = dataclasses.replace(desk, settings=settings)
-        monkeypatch.setattr(wiring, "desk", lambda: asked)
+        settings = dataclasses.replace(backend.settings, authentication=authentication)
+        asked = dataclasses.replace(backend, settings=settings)
+        monkeypatch.setattr(wiring, "backend", lambda: asked)
         monkeypatch.setattr(web, "owner", lambda: caller)
 
     return act

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chalicelib import wiring
-from chalicelib.wiring import Desk
+from chalicelib.core.backend import Backend
 from tests.handlers.conftest import Http
 
 
@@ -32,12 +32,12 @@ def connect(ticket: str | None, name: str = "c") -> dict[str, Any]:
 
 
 @pytest.fixture
-def guarded(http: Http, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
+def guarded(http: Http, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Backend:
     """The application with authentication on."""
     asking = dataclasses.replace(
-        desk, settings=dataclasses.replace(desk.settings, authentication="iam")
+        backend, settings=dataclasses.replace(backend.settings, authentication="iam")
     )
-    monkeypatch.setattr(wiring, "desk", lambda: asking)
+    monkeypatch.setattr(wiring, "backend", lambda: asking)
     return asking
 
 
@@ -62,13 +62,13 @@ def test_a_body_is_refused(http: Http) -> None:
     assert http("POST", "/ws-ticket", {"for": "me"}).status_code == 400
 
 
-def test_a_ticket_opens_one_connection(guarded: Desk, http: Http) -> None:
+def test_a_ticket_opens_one_connection(guarded: Backend, http: Http) -> None:
     ticket = http("POST", "/ws-ticket").json_body["ticket"]
     assert connect(ticket) == {"statusCode": 200}
     assert connect(ticket, "another") == {"statusCode": 401}
 
 
-def test_where_requests_are_signed_nobody_connects_without_a_ticket(guarded: Desk) -> None:
+def test_where_requests_are_signed_nobody_connects_without_a_ticket(guarded: Backend) -> None:
     assert connect(None) == {"statusCode": 401}
 
 

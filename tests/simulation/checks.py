@@ -17,6 +17,7 @@ from chalicelib.tasks import states
 from chalicelib.work import units as work_units
 from chalicelib.work import window
 from chalicelib.work.request import CollectionRequest
+from tests.doubles.settings import backend_of
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -261,7 +262,7 @@ def _check_candles(world: World, changes: list[tuple[Item, Item]], units: dict[s
         parts = dict(part.split("=") for part in key.split("/")[1:-1])
         symbol, timeframe = parts["symbol"], parts["timeframe"]
         candles = candle_store.decode(content)
-        store = CandleStore(world.aws, "candles", "binance")
+        store = CandleStore(backend_of(world.aws, candles_bucket="candles"))
         expected_key = _OBJECT_KEY(store, symbol, timeframe, candles.open_times[0])
         if key != expected_key:
             raise Violation("storage", f"{key} should be {expected_key}")

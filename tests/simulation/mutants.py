@@ -25,6 +25,7 @@ from chalicelib.tasks import finish, states, table, view
 from chalicelib.tasks.progress import failed_units
 from chalicelib.tasks.table import TaskTable
 from chalicelib.work.queue import WorkQueue
+from tests.doubles.settings import backend_of
 from tests.simulation.running import play
 from tests.simulation.world import World
 
@@ -172,19 +173,21 @@ def _random_key(original: Any) -> Any:
 
 
 def _acknowledging_first(original: Any) -> Any:
-    async def collect(bench: Any, budget: Any, event: Any, remaining_ms: Any) -> Any:
-        world = bench.exchange._container.world
+    async def collect(worker: Any, budget: Any, event: Any, remaining_ms: Any) -> Any:
+        world = worker.exchange._container.world
         for url in (world.settings.urgent_queue_url, world.settings.work_queue_url):
             for record in event["Records"]:
                 world.aws.sqs.delete(url, record["receiptHandle"])
-        return await original(bench, budget, event, remaining_ms)
+        return await original(worker, budget, event, remaining_ms)
 
     return collect
 
 
 def _not_closing(_: Any) -> Any:
-    async def close(desk: Any, meta: Any) -> list[Any]:
-        return list((await desk.tasks.read_with_progs(meta["task_id"], desk.now_ms()))[1])
+    async def close(backend: Any, meta: Any) -> list[Any]:
+        return list(
+            (await TaskTable(backend).read_with_progs(meta["task_id"], backend.now_ms()))[1]
+        )
 
     return close
 
@@ -227,7 +230,7 @@ def _overwriting(original: Any) -> Any:
                 put.pop("ConditionExpression", None)
             return await self._call(service, operation, **parameters)
 
-        await original(AuditTable(call, self._table), event, ttl)
+        await original(AuditTable(backend_of(call, audit_table=self._table)), event, ttl)
 
     return add
 

@@ -75,14 +75,16 @@ class Person:
         body = self._body()
         for _ in range(8):
             container = Container(self.world)
-            desk = container.bench
+            backend = container.worker
 
-            async def work(task_id: str, _: bool, desk: Any = desk) -> tuple[int, dict[str, Any]]:
-                await submit_collection(desk, body, "me", "r", task_id)
+            async def work(
+                task_id: str, _: bool, backend: Any = backend
+            ) -> tuple[int, dict[str, Any]]:
+                await submit_collection(backend, body, "me", "r", task_id)
                 return 202, {"task_id": task_id}
 
             try:
-                answer = await answer_once(desk, "me", self._key, ("/start", body), work)
+                answer = await answer_once(backend, "me", self._key, ("/start", body), work)
             except (Crash, CallFailed, Conflict):
                 if self._key is None and self.world.random.random() < 0.5:
                     return  # gives up; a task may be there all the same
@@ -128,9 +130,9 @@ class Person:
     async def _look(self) -> dict[str, Any] | None:
         """Read the task without faults and hold it against what was seen before."""
         assert self.task_id is not None
-        desk = self.world.honest
+        backend = self.world.honest
         try:
-            view = await view_task(desk, self.task_id)
+            view = await view_task(backend, self.task_id)
         except (TaskExpired, TaskNotFound):
             return None
         attempt, progress = view["attempt"], view["progress"]
@@ -148,7 +150,7 @@ class Person:
         self.world.faults.seen["cancel"] += 1
         for _ in range(5):
             try:
-                _, receipt = await cancel_task(Container(self.world).bench, self.task_id)
+                _, receipt = await cancel_task(Container(self.world).worker, self.task_id)
             except (Crash, CallFailed):
                 await self._sleep(2)
                 continue
@@ -166,7 +168,7 @@ class Person:
         self.receipt_step = None
         for _ in range(3):
             try:
-                await retry_task(Container(self.world).bench, self.task_id)
+                await retry_task(Container(self.world).worker, self.task_id)
                 return
             except (Crash, CallFailed):
                 await self._sleep(1)

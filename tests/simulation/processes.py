@@ -6,10 +6,10 @@ import asyncio
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from chalicelib import wiring
 from chalicelib.core.errors import CallFailed, ExchangeThrottled, ExchangeUnavailable
 from chalicelib.exchange.binance import Listing, Page
 from chalicelib.exchange.budget import Budget
+from chalicelib.exchange.worker import Worker
 from chalicelib.tasks import states
 from chalicelib.work import priorities
 from tests.simulation.checks import Violation
@@ -46,13 +46,13 @@ class Container:
         #: The queue that it works off, "" for others.
         self.queue = ""
         self.deadline_ms = FOREVER
-        self.bench = wiring.bench_over(
+        self.worker = Worker(
             self.call,
             world.settings,
             self.now_ms,
             ProcessExchange(self),  # type: ignore[arg-type]
         )
-        self.budget = Budget(self.bench)
+        self.budget = Budget(self.worker)
 
     def now_ms(self) -> int:
         return self.world.clock() + self.skew_ms

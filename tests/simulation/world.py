@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from chalicelib import wiring
 from chalicelib.collecting import sweep
+from chalicelib.core.backend import Backend
 from chalicelib.events import record as event_record
+from chalicelib.exchange.worker import Worker
 from chalicelib.functions import batches
 from chalicelib.schedules import definition as schedule_definition
 from chalicelib.schedules import watch
-from chalicelib.wiring import Bench
+from chalicelib.schedules.table import ScheduleTable
 from chalicelib.work import priorities
 from chalicelib.work.request import CollectionRequest
 from tests.doubles.aws import Aws
@@ -88,7 +89,7 @@ class World:
         #: (task id, stream length, succeeded, failed) of every cancel's receipt.
         self.receipts: list[tuple[str, int, int, int]] = []
         #: Gateways without faults, for looking.
-        self.honest = wiring.desk_over(self.aws, self.settings, self.clock)
+        self.honest = Backend(self.aws, self.settings, self.clock)
         self._idle: dict[str, list[Container]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._streamed = 0
@@ -281,8 +282,8 @@ class World:
         container.sweeps = True
         container.deadline_ms = self.clock() + 60_000
         try:
-            await sweep.sweep(container.bench)
-            await watch.watch_schedules(container.bench, "watch")
+            await sweep.sweep(container.worker)
+            await watch.watch_schedules(container.worker, "watch")
         except Crash:
             return
         except Exception:  # noqa: BLE001 - a failed invocation; the next minute comes
@@ -296,14 +297,14 @@ class World:
     async def _scheduled(self) -> None:
         for _ in range(3):  # EventBridge tries a failed invocation again
             try:
-                await self._fire(Container(self).bench)
+                await self._fire(Container(self).worker)
                 return
             except Crash:
                 await asyncio.sleep(30)
             except Exception:  # noqa: BLE001 - as above
                 await asyncio.sleep(30)
 
-    async def _fire(self, bench: Bench) -> None:
+    async def _fire(self, worker: Worker) -> None:
         """One run of a daily schedule, which is there from the beginning."""
         request = CollectionRequest(tuple(SYMBOLS[-1]), ("1d",))
         definition = {
@@ -317,9 +318,9 @@ class World:
             "request": request.pack(),
         }
         made = schedule_definition.made("schedule", definition, self.started_ms, "anonymous", "r")
-        await self.honest.schedules.create("anonymous", made)
+        await ScheduleTable(self.honest).create("anonymous", made)
         at_ms = (self.started_ms // 60_000 + 1) * 60_000
-        await watch.run_schedule(bench, "anonymous", "schedule", at_ms, 1, "r")
+        await watch.run_schedule(worker, "anonymous", "schedule", at_ms, 1, "r")
 
     # --- the stream ---------------------------------------------------------------------------
 
@@ -341,7 +342,7 @@ class World:
             self.faults.seen["stream_beside"] += 1
             self._spawn(self._beside(records))
         try:
-            await event_record.record_task_changes(Container(self).bench, records)
+            await event_record.record_task_changes(Container(self).worker, records)
             if self.faults.hit("stream_redelivery"):
                 return
             self._streamed = end
@@ -356,7 +357,7 @@ class World:
         """An invocation that its poller took for dead is at work on the same batch."""
         container = Container(self, self._besides.choice((-1500, 700, 4000)))
         try:
-            await event_record.record_task_changes(container.bench, records)
+            await event_record.record_task_changes(container.worker, records)
         except Crash:
             return
         except Exception:  # noqa: BLE001 - nobody hears of it
@@ -418,14 +419,14 @@ def acknowledged(answer: Any, records: list[dict[str, Any]]) -> list[dict[str, A
 
 
 async def _plan(container: Container, event: dict[str, Any]) -> dict[str, Any]:
-    return await batches.plan_batch(container.bench, event)
+    return await batches.plan_batch(container.worker, event)
 
 
 async def _collect(container: Container, event: dict[str, Any]) -> dict[str, Any]:
     return await batches.collect_batch(
-        container.bench, container.budget, event, container.remaining_ms
+        container.worker, container.budget, event, container.remaining_ms
     )
 
 
 async def _bury(container: Container, event: dict[str, Any]) -> dict[str, Any]:
-    return await batches.bury_batch(container.bench, event)
+    return await batches.bury_batch(container.worker, event)

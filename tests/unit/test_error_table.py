@@ -26,6 +26,7 @@ from chalicelib import wiring
 from chalicelib.audit import bucket, export
 from chalicelib.aws.stream import change_of
 from chalicelib.aws.wire import item_from_wire
+from chalicelib.candles.store import CandleStore
 from chalicelib.collecting import sweep as collecting_sweep
 from chalicelib.core.errors import CallFailed, CollectorError
 from chalicelib.core.times import iso
@@ -34,10 +35,14 @@ from chalicelib.events import happenings, replay
 from chalicelib.events import record as event_record
 from chalicelib.exchange import refresh
 from chalicelib.exchange.budget import Budget
+from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.exchange.worker import Worker
 from chalicelib.functions import batches
 from chalicelib.live import announce, push, receive
+from chalicelib.live.connections import ConnectionTable
 from chalicelib.schedules import definition as schedule_definition
 from chalicelib.schedules import watch as schedule_watch
+from chalicelib.schedules.table import ScheduleTable
 from chalicelib.tasks import states
 from chalicelib.webhooks.retry import Answer
 from chalicelib.work.request import CollectionRequest
@@ -80,7 +85,7 @@ QUEUES = ("plan", "urgent", "work", "bury", "webhooks", "push")
 PUSH = "apigatewaymanagementapi.PostToConnection"
 #: What is kept silent on purpose: (last function, operation) -> why.
 SILENT = {
-    ("connection_table.ConnectionTable.send", PUSH): (
+    ("connections.ConnectionTable.send", PUSH): (
         "GoneException is the documented answer for a closed connection: its rows are deleted"
     ),
 }
@@ -100,8 +105,8 @@ class Life:
         self.aws.dynamodb.careful = False  # our gateways build what they send and only read answers
         self.exchange = Exchange(self.clock)
         self.loop = SimulatedLoop(self.clock)
-        self.bench = wiring.bench_over(self.aws, self.settings, self.clock, self.exchange)  # type: ignore[arg-type]
-        self.budget = Budget(self.bench)
+        self.worker = Worker(self.aws, self.settings, self.clock, self.exchange)  # type: ignore[arg-type]
+        self.budget = Budget(self.worker)
         self.sender = Sender()
         self.edge = "nobody"
         self.surfaced: set[str] = set()
@@ -170,24 +175,24 @@ class Life:
         return len(records)
 
     async def _plan(self, event: dict[str, Any]) -> dict[str, Any]:
-        return await batches.plan_batch(self.bench, event)
+        return await batches.plan_batch(self.worker, event)
 
     async def _collect(self, event: dict[str, Any]) -> dict[str, Any]:
-        return await batches.collect_batch(self.bench, self.budget, event, lambda: 60_000)
+        return await batches.collect_batch(self.worker, self.budget, event, lambda: 60_000)
 
     async def _bury(self, event: dict[str, Any]) -> dict[str, Any]:
-        return await batches.bury_batch(self.bench, event)
+        return await batches.bury_batch(self.worker, event)
 
     async def _push(self, event: dict[str, Any]) -> dict[str, Any]:
         means = push.Means(
             lambda work: together(*work),
             asyncio.sleep,
-            self.bench.candles,
+            CandleStore(self.worker),
         )
-        return await push.push_batch(self.bench, means, event)
+        return await push.push_batch(self.worker, means, event)
 
     async def _deliver(self, event: dict[str, Any]) -> dict[str, Any]:
-        return await batches.deliver_batch(self.bench, self.sender, event)
+        return await batches.deliver_batch(self.worker, self.sender, event)
 
     def stream(self) -> None:
         """Hand the stream's new records on; a batch that fails comes again."""
@@ -195,22 +200,22 @@ class Life:
         fresh = self.records()[self.streamed : end]
         if (
             fresh
-            and self.run("stream", lambda: event_record.record_task_changes(self.bench, fresh))[0]
+            and self.run("stream", lambda: event_record.record_task_changes(self.worker, fresh))[0]
         ):
             self.streamed = end
 
     def market_stream(self) -> None:
         """Hand the Market stream's records on, to who announces them."""
         fresh = [change_of(record) for record in self.aws.stream_event("market")["Records"]]
-        self.run("market stream", lambda: announce.announce(self.bench, fresh))
+        self.run("market stream", lambda: announce.announce(self.worker, fresh))
 
     def sweep(self) -> None:
-        self.run("sweep", lambda: collecting_sweep.sweep(self.bench))
+        self.run("sweep", lambda: collecting_sweep.sweep(self.worker))
 
     def prices(self) -> None:
         """The refresh of one minute, and of the next where that failed."""
         for _ in range(2):
-            fine, _ = self.run("prices", lambda: refresh.refresh_prices(self.bench))
+            fine, _ = self.run("prices", lambda: refresh.refresh_prices(self.worker))
             if fine:
                 return
 
@@ -228,21 +233,21 @@ class Life:
             "request": request.pack(),
         }
         made = schedule_definition.made("schedule", definition, self.clock(), "anonymous", "r")
-        self.loop.run_until_complete(self.bench.schedules.create("anonymous", made))
+        self.loop.run_until_complete(ScheduleTable(self.worker).create("anonymous", made))
         at_ms = (self.clock() // MINUTE_MS + 1) * MINUTE_MS
         for _ in range(2):
             for _ in range(3):
                 fine, _ = self.run(
                     "schedule",
                     lambda: schedule_watch.run_schedule(
-                        self.bench, "anonymous", "schedule", at_ms, 1, "r"
+                        self.worker, "anonymous", "schedule", at_ms, 1, "r"
                     ),
                 )
                 if fine:
                     break
 
     def watch(self) -> None:
-        self.run("watch", lambda: schedule_watch.watch_schedules(self.bench, "watch"))
+        self.run("watch", lambda: schedule_watch.watch_schedules(self.worker, "watch"))
 
     def socket(self, edge: str, work: Callable[[], Awaitable[Any]]) -> None:
         """A client that asks once more where its message was answered with an error."""
@@ -575,7 +580,7 @@ def _fire(life: Life, path: str) -> None:
     event = life.aws.scheduler.firing(path.rpartition("/")[2], str(iso(life.clock())))
     for _ in range(2):
         for _ in range(3):
-            if life.run("schedule", lambda: schedule_watch.receive_firing(life.bench, event, "r"))[
+            if life.run("schedule", lambda: schedule_watch.receive_firing(life.worker, event, "r"))[
                 0
             ]:
                 break
@@ -671,12 +676,12 @@ def a_promise_that_is_broken(life: Life) -> None:
 def sockets(life: Life) -> None:
     """Two listen to a task, one of them with a ticket; one goes without a word. A third cannot be
     reached, and is hung up on."""
-    desk = life.bench
+    backend = life.worker
     task_id = life.start()
     ticket = life.ask("POST", "/ws-ticket").json_body["ticket"]
     topics = [f"task:{task_id}", "tasks", "prices:BTCUSDT", "candles:BTCUSDT:1d"]
     for name, shown in (("one", None), ("two", ticket)):
-        life.socket("connect", lambda name=name, shown=shown: receive.connect(desk, name, shown))
+        life.socket("connect", lambda name=name, shown=shown: receive.connect(backend, name, shown))
         _say(life, name, json.dumps({"action": "subscribe", "topics": topics}))
     for text in ('{"action": "ping"}', "no JSON", '{"action": "snapshot", "topics": ["tasks"]}'):
         _say(life, "one", text)
@@ -698,7 +703,7 @@ def sockets(life: Life) -> None:
     life.settle()
     life.market_stream()
     life.settle()
-    life.socket("connect", lambda: receive.connect(desk, "three"))
+    life.socket("connect", lambda: receive.connect(backend, "three"))
     _say(life, "three", json.dumps({"action": "subscribe", "topics": ["prices:BTCUSDT"]}))
     hook = Always(_named(PUSH, "'three'"), "LimitExceededException")
     life.aws.hooks.append(hook)
@@ -707,7 +712,7 @@ def sockets(life: Life) -> None:
     life.settle()
     life.aws.hooks.remove(hook)
     _say(life, "one", '{"action": "unsubscribe", "topics": ["tasks"]}')
-    life.socket("disconnect", lambda: receive.disconnect(desk, "one"))
+    life.socket("disconnect", lambda: receive.disconnect(backend, "one"))
     # And nobody is left to hear of this.
     life.start()
     life.settle()
@@ -715,17 +720,17 @@ def sockets(life: Life) -> None:
 
 def _say(life: Life, name: str, text: str) -> None:
     life.clock.advance(1000)  # below the limit of messages
-    desk = life.bench
-    life.socket("message", lambda: receive.receive(desk, desk.candles, name, text))
+    backend = life.worker
+    life.socket("message", lambda: receive.receive(backend, CandleStore(backend), name, text))
 
 
 def a_market_that_nobody_listens_to_any_more(life: Life) -> None:
     """A client went, and its rows with it, but for the one that makes prices be announced."""
-    desk = life.bench
+    backend = life.worker
     life.prices()
-    life.socket("connect", lambda: receive.connect(desk, "one"))
+    life.socket("connect", lambda: receive.connect(backend, "one"))
     _say(life, "one", json.dumps({"action": "subscribe", "topics": ["prices:BTCUSDT"]}))
-    life.socket("disconnect", lambda: receive.disconnect(desk, "one"))
+    life.socket("disconnect", lambda: receive.disconnect(backend, "one"))
     life.prices()
     life.market_stream()
     life.settle()
@@ -820,7 +825,7 @@ def days_are_exported(life: Life) -> None:
     first = str(iso(life.clock()))[:10]
     life.clock.advance(2 * 86_400_000)
     for _ in range(3):  # Lambda tries a failed invocation again
-        if life.run("export", lambda: export.export_audit(life.bench))[0]:
+        if life.run("export", lambda: export.export_audit(life.worker))[0]:
             break
     manifests = [key for key in life.aws.s3.buckets["candles"].objects if "manifest" in key]
     assert len(manifests) == 2
@@ -843,7 +848,7 @@ def a_record_is_set_aside_and_replayed(life: Life) -> None:
     queue = life.aws.sqs.queues[life.settings.stream_failure_queue_url]
     assert queue.messages
     for _ in range(4):
-        life.run("replay", lambda: replay.replay(life.bench, lambda: 60_000))
+        life.run("replay", lambda: replay.replay(life.worker, lambda: 60_000))
         life.clock.advance(61_000)
     assert not queue.messages
     life.settle()
@@ -904,15 +909,17 @@ def _post(path: str, body: object = None, key: str | None = None) -> Any:
 def a_life() -> Iterator[Life]:
     """A new installation whose catalogue is loaded, behind the application's routes."""
     life = Life()
-    original = wiring.desk
-    wiring.desk = lambda: life.bench  # type: ignore[assignment,misc]
+    original = wiring.backend
+    wiring.backend = lambda: life.worker  # type: ignore[assignment,misc]
     try:
         with small_plans():
-            known = life.bench.market.write_catalogue(life.exchange.symbols, 6000, life.clock())
+            known = CatalogueTable(life.worker).write_catalogue(
+                life.exchange.symbols, 6000, life.clock()
+            )
             life.loop.run_until_complete(known)
             yield life
     finally:
-        wiring.desk = original  # type: ignore[misc]
+        wiring.backend = original  # type: ignore[misc]
         life.loop.close()
 
 
@@ -1052,7 +1059,7 @@ def test_the_table_covers_every_operation_and_says_how_large_it_is(
 
 def test_every_gateway_function_that_calls_aws_is_in_the_table() -> None:
     calling = set()
-    for file in (ROOT / "chalicelib" / "gateways").glob("*.py"):
+    for file in (ROOT / "chalicelib").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.ClassDef):
                 continue
@@ -1132,7 +1139,9 @@ def test_a_task_goes_on_while_its_trail_cannot_be_written_which_is_then_made_up_
 def test_a_task_completes_though_no_update_can_be_pushed() -> None:
     with a_life() as life:
         life.aws.hooks.append(Always(_named(PUSH), "ForbiddenException"))
-        life.run("connect", lambda: life.bench.connections.enlist("c", ["tasks"], life.clock()))
+        life.run(
+            "connect", lambda: ConnectionTable(life.worker).enlist("c", ["tasks"], life.clock())
+        )
         task_id = life.start()
         life.settle()
         assert life.ask("GET", f"/task/{task_id}").json_body["status"] == "completed"

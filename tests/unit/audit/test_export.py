@@ -14,7 +14,7 @@ from chalicelib.audit import export as audit_export
 from chalicelib.audit.bucket import ALTERED, EVENTS, HEADS, MANIFEST, decode, export_key
 from chalicelib.audit.chain import FIELDS, Event, digest, sealed, verify
 from chalicelib.audit.export import DayNotOver, export_audit
-from chalicelib.audit.table import event_of
+from chalicelib.audit.table import AuditTable, event_of
 from chalicelib.core.errors import CallFailed
 from chalicelib.core.times import DAY, HOUR, iso
 from tests.doubles.faults import CrashAfter, LoseAnswer, Meanwhile
@@ -22,8 +22,8 @@ from tests.doubles.fleet import Crash
 
 
 class Writer:
-    def __init__(self, run: Any, bench: Any, clock: Any) -> None:
-        self.run, self.bench, self.clock = run, bench, clock
+    def __init__(self, run: Any, worker: Any, clock: Any) -> None:
+        self.run, self.worker, self.clock = run, worker, clock
         self.ends: dict[str, Event] = {}
 
     def add(self, subject: str = "task:one", **more: Any) -> Event:
@@ -38,15 +38,15 @@ class Writer:
             },
             self.ends.get(subject),
         )
-        self.run(self.bench.audit.add(event, 1 << 40))
+        self.run(AuditTable(self.worker).add(event, 1 << 40))
         self.ends[subject] = event
         return event
 
 
 @pytest.fixture
-def writer(run, bench, clock):
+def writer(run, worker, clock):
     clock.advance_to((clock() // DAY + 1) * DAY + HOUR)
-    return Writer(run, bench, clock)
+    return Writer(run, worker, clock)
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def objects(aws):
 
 
 @pytest.fixture
-def export(run, bench):
-    return lambda day=None: run(export_audit(bench, day))
+def export(run, worker):
+    return lambda day=None: run(export_audit(worker, day))
 
 
 def manifest(objects: dict[str, bytes], day: str) -> Any:
@@ -211,13 +211,13 @@ def test_an_export_that_breaks_off_is_done_again(
 
 
 def test_two_exports_at_once_leave_one_manifest(
-    run, writer, clock, objects, export, aws, bench
+    run, writer, clock, objects, export, aws, worker
 ) -> None:
     writer.add()
     day = day_of(clock())
     clock.advance(DAY)
     puts = lambda called: called.parameters.get("IfNoneMatch") == "*"  # noqa: E731
-    aws.hooks.append(Meanwhile(puts, lambda: export_audit(bench)))
+    aws.hooks.append(Meanwhile(puts, lambda: export_audit(worker)))
     export()
     assert aws.s3.buckets["candles"].writes[export_key(day, MANIFEST)] == 1
     clock.advance(DAY)

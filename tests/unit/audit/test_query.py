@@ -6,14 +6,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chalicelib import wiring
 from chalicelib.audit.chain import Event, sealed
 from chalicelib.audit.query import _MOST_QUERIES, AuditQuery, _token, page_of_audit
+from chalicelib.audit.table import AuditTable
 from chalicelib.aws.calls import run
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import InvalidRequest
 from chalicelib.core.settings import Settings
 from chalicelib.core.times import DAY, iso, parse_time
-from chalicelib.wiring import Desk
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock
 
@@ -28,7 +28,7 @@ class Writer:
     def __init__(self) -> None:
         self.clock = Clock()
         self.aws = Aws.for_settings(self.clock, TABLES)
-        self.desk: Desk = wiring.desk_over(self.aws, TABLES, self.clock)
+        self.backend: Backend = Backend(self.aws, TABLES, self.clock)
         self.ends: dict[str, Event] = {}
 
     def add(self, subject: str, action: str = "task.started", owner: str | None = "me") -> Event:
@@ -41,7 +41,7 @@ class Writer:
             },
             self.ends.get(subject),
         )
-        run(self.desk.audit.add(event, self.clock() // 1000 + 400 * 86_400))
+        run(AuditTable(self.backend).add(event, self.clock() // 1000 + 400 * 86_400))
         self.ends[subject] = event
         return event
 
@@ -50,7 +50,7 @@ class Writer:
         pages = []
         while True:
             asked = AuditQuery("me", page_size, token=token, **query)  # type: ignore[arg-type]
-            page, token = run(page_of_audit(self.desk, asked))
+            page, token = run(page_of_audit(self.backend, asked))
             pages.append(page)
             assert len(page) <= page_size
             if token is None:
@@ -174,14 +174,14 @@ AFTER_EVENTS = {_token(seq) for seq in range(1, 10_000)}
 
 @given(st.text(max_size=30) | st.sampled_from(["MQ", "M0", "LTE", "dHJ1ZQ", "IjEi", "MS41", "W10"]))
 def test_a_token_of_nobodys_is_refused(token: str) -> None:
-    desk = Writer().desk
+    backend = Writer().backend
     for subject in ("task:one", None):
         asked = AuditQuery("me", 5, subject=subject, token=token)
         if subject and token in AFTER_EVENTS:
-            assert run(page_of_audit(desk, asked)) == ([], None)
+            assert run(page_of_audit(backend, asked)) == ([], None)
         else:
             with pytest.raises(InvalidRequest):
-                run(page_of_audit(desk, asked))
+                run(page_of_audit(backend, asked))
 
 
 def test_an_event_that_somebody_altered_is_still_shown(writer: Writer) -> None:

@@ -15,12 +15,15 @@ from chalicelib.candles import coverage
 from chalicelib.candles import lag as candle_lag
 from chalicelib.collecting.direct import collect_market_data_async
 from chalicelib.core import metrics, timeframes
+from chalicelib.core.backend import Backend
 from chalicelib.core.timeframes import floor
 from chalicelib.core.times import DAY, HOUR, MINUTE, iso
 from chalicelib.events.record import record_task_changes
+from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.exchange.worker import Worker
 from chalicelib.schedules import manage
 from chalicelib.schedules.promise import measure_freshness
-from chalicelib.wiring import Bench, Desk
+from chalicelib.tasks.table import TaskTable
 from chalicelib.work.request import CollectionRequest
 from tests.doubles.aws import Aws, Called, Hook
 from tests.doubles.clock import NOW, Clock
@@ -105,27 +108,27 @@ def test_what_is_behind_is_named_by_symbol_and_timeframe() -> None:
 class Promise:
     """A schedule of two symbols in two timeframes that promises two minutes, all collected."""
 
-    def __init__(self, run: Run, bench: Bench, aws: Aws, clock: Clock, fleet: Fleet) -> None:
-        self.run, self.bench, self.aws, self.clock, self.fleet = run, bench, aws, clock, fleet
+    def __init__(self, run: Run, worker: Worker, aws: Aws, clock: Clock, fleet: Fleet) -> None:
+        self.run, self.worker, self.aws, self.clock, self.fleet = run, worker, aws, clock, fleet
         known = {"BTCUSDT": "TRADING", "ETHUSDT": "TRADING"}
-        run(bench.market.write_catalogue(known, 6000, clock()))
+        run(CatalogueTable(worker).write_catalogue(known, 6000, clock()))
         body = {
             "expression": "rate(1 day)",
             "request": {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1m", "1h"]},
             "freshness": {"max_lag_seconds": 120},
         }
-        run(manage.create_schedule(bench, body, OWNER, "r", ID))
+        run(manage.create_schedule(worker, body, OWNER, "r", ID))
         self.collect("BTCUSDT", "1m", "1h")
         self.collect("ETHUSDT", "1m", "1h")
 
     def collect(self, symbol: str, *wanted: str) -> None:
-        self.run(collect_market_data_async([symbol], wanted, bench=self.bench))
+        self.run(collect_market_data_async([symbol], wanted, worker=self.worker))
 
     def measure(self, minutes: int = 0) -> dict[str, Any]:
         """The watch comes; what a person sees of freshness then."""
         self.clock.advance(minutes * MINUTE)
-        assert self.run(measure_freshness(self.bench, "watch")) == 0
-        return self.run(manage.view_schedule(self.bench, OWNER, ID))["freshness"]
+        assert self.run(measure_freshness(self.worker, "watch")) == 0
+        return self.run(manage.view_schedule(self.worker, OWNER, ID))["freshness"]
 
     def repairs(self) -> list[CollectionRequest]:
         return [
@@ -136,8 +139,8 @@ class Promise:
 
 
 @pytest.fixture
-def promise(run: Run, bench: Bench, aws: Aws, clock: Clock, fleet: Fleet) -> Promise:
-    return Promise(run, bench, aws, clock, fleet)
+def promise(run: Run, worker: Worker, aws: Aws, clock: Clock, fleet: Fleet) -> Promise:
+    return Promise(run, worker, aws, clock, fleet)
 
 
 def test_a_kept_promise_is_measured_and_nothing_is_collected(promise: Promise) -> None:
@@ -169,7 +172,7 @@ def test_a_breach_collects_exactly_what_is_behind_and_is_over_then(
     assert request.priority == "high"
     run(promise.fleet.settle())
     assert {asked[:2] for asked in exchange.asked} == {("BTCUSDT", "1m")}
-    meta = run(promise.bench.tasks.read(seen["last_repair_task_id"], promise.clock()))
+    meta = run(TaskTable(promise.worker).read(seen["last_repair_task_id"], promise.clock()))
     assert (meta["state"], meta["schedule_id"], meta["owner"]) == ("completed", ID, OWNER)
     seen = promise.measure()
     assert (seen["lag_seconds"], seen["breached_since"], seen["breaches"]) == (0, None, 1)
@@ -214,10 +217,10 @@ def test_what_was_measured_while_its_schedule_was_deleted_expires(
     class Meanwhile(Hook):
         async def before(self, called: Called) -> None:
             if "LAG#" in str(called.parameters.get("Item")):
-                await manage.delete_schedule(promise.bench, OWNER, "r", ID)
+                await manage.delete_schedule(promise.worker, OWNER, "r", ID)
 
     aws.hooks.append(Meanwhile())
-    run(measure_freshness(promise.bench, "watch"))
+    run(measure_freshness(promise.worker, "watch"))
     left = [item for item in aws.items("tasks") if item["pk"]["S"].startswith("SCHEDULES#")]
     assert [item["sk"]["S"] for item in left] == [f"LAG#{ID}"]
     clock.advance(DAY)
@@ -255,7 +258,7 @@ def test_a_breach_is_reported_once_as_metric_and_in_the_trail(
     assert broken == [1, 1]  # as long as it lasts, though it is counted once
     monkeypatch.undo()
     records = promise.aws.stream_event("tasks")["Records"]
-    promise.run(record_task_changes(promise.bench, records))
+    promise.run(record_task_changes(promise.worker, records))
     events = map(item_from_wire, promise.aws.items("audit"))
     [breached] = [event for event in events if event.get("action") == "schedule.breached"]
     assert breached["by"] == "system"
@@ -265,11 +268,11 @@ def test_halted_symbols_and_disabled_schedules_break_no_promise(
     run: Run, promise: Promise, clock: Clock
 ) -> None:
     halted = {"BTCUSDT": "BREAK", "ETHUSDT": "TRADING"}
-    run(promise.bench.market.write_catalogue(halted, 6000, clock()))
+    run(CatalogueTable(promise.worker).write_catalogue(halted, 6000, clock()))
     clock.advance(4 * MINUTE)
     promise.collect("ETHUSDT", "1m")
     assert promise.measure()["behind"] == 0
-    run(manage.change_schedule(promise.bench, {"enabled": False}, OWNER, "r", ID))
+    run(manage.change_schedule(promise.worker, {"enabled": False}, OWNER, "r", ID))
     promise.measure(10)
     assert promise.repairs() == []
 
@@ -277,7 +280,7 @@ def test_halted_symbols_and_disabled_schedules_break_no_promise(
 def test_a_schedule_of_every_symbol_promises_for_those_that_trade(
     run: Run, promise: Promise
 ) -> None:
-    run(manage.change_schedule(promise.bench, {"request": {"timeframes": ["1m"]}}, OWNER, "r", ID))
+    run(manage.change_schedule(promise.worker, {"request": {"timeframes": ["1m"]}}, OWNER, "r", ID))
     promise.measure(4)
     [request] = promise.repairs()
     assert set(request.symbols or ()) == {"BTCUSDT", "ETHUSDT"}
@@ -288,12 +291,12 @@ def test_a_measuring_that_dies_after_any_call_ends_in_one_repair_that_helps(
     run: Run, promise: Promise, aws: Aws, number: int
 ) -> None:
     patience = {"freshness": {"max_lag_seconds": 600}}
-    run(manage.change_schedule(promise.bench, patience, OWNER, "r", ID))
+    run(manage.change_schedule(promise.worker, patience, OWNER, "r", ID))
     promise.clock.advance(12 * MINUTE)
     dying = CrashAfter(number)
     aws.hooks.append(dying)
     try:
-        run(measure_freshness(promise.bench, "watch"))
+        run(measure_freshness(promise.worker, "watch"))
     except Crash:
         dying.left = -1
     aws.hooks.clear()
@@ -307,24 +310,24 @@ def test_a_measuring_that_dies_after_any_call_ends_in_one_repair_that_helps(
 
 
 def test_a_failure_of_one_schedule_is_counted_and_the_next_minute_measures_again(
-    run: Run, promise: Promise, desk: Desk, aws: Aws
+    run: Run, promise: Promise, backend: Backend, aws: Aws
 ) -> None:
     aws.hooks.append(Refuse("dynamodb.PutItem"))
-    assert run(measure_freshness(desk, "watch")) == 1
+    assert run(measure_freshness(backend, "watch")) == 1
     assert promise.measure()["lag_seconds"] == 0
 
 
 def test_measuring_reads_the_coverage_of_a_hundred_symbols_at_a_time(
-    run: Run, desk: Desk, aws: Aws, clock: Clock
+    run: Run, backend: Backend, aws: Aws, clock: Clock
 ) -> None:
     symbols = {f"S{number:04d}USDT": "TRADING" for number in range(300)}
-    run(desk.market.write_catalogue(symbols, 6000, clock()))
+    run(CatalogueTable(backend).write_catalogue(symbols, 6000, clock()))
     body = {
         "expression": "rate(1 hour)",
         "request": {"timeframes": ["1m"]},
         "freshness": {"max_lag_seconds": 60},
     }
-    run(manage.create_schedule(desk, body, OWNER, "r", ID))
+    run(manage.create_schedule(backend, body, OWNER, "r", ID))
     aws.counts.clear()
-    run(measure_freshness(desk, "watch"))
+    run(measure_freshness(backend, "watch"))
     assert aws.counts["dynamodb.BatchGetItem"] == 1 + 3

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chalicelib.candles.candles import Candles
+from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.candles.store import CandleStore, decode, encode
 from chalicelib.core.errors import CallFailed, ObjectDamaged
 from chalicelib.core.times import MINUTE
@@ -21,14 +22,15 @@ from tests.doubles.aws import Aws
 from tests.doubles.clock import NOW, Clock
 from tests.doubles.faults import LoseAnswer, Meanwhile, Refuse
 from tests.doubles.s3 import Bucket
+from tests.doubles.settings import backend_of
 from tests.unit.candles.test_candles import as_book, books, candles_of
 
 DAY_OPEN = 0
 
 
 @pytest.fixture
-def store(bench) -> CandleStore:
-    return bench.candles
+def store(worker) -> CandleStore:
+    return CandleStore(worker)
 
 
 @given(books.filter(bool))
@@ -77,7 +79,7 @@ def test_a_second_writer_in_between_loses_nothing(run, store, aws) -> None:
 @given(st.lists(books.filter(bool), min_size=1, max_size=5), st.integers(0, 3))
 def test_writers_interleaved_at_every_call_lose_nothing(parts: Any, turns: int) -> None:
     aws = Aws(Clock(), buckets={"candles": Bucket()})
-    store = CandleStore(aws, "candles", "binance")
+    store = CandleStore(backend_of(aws, candles_bucket="candles"))
 
     class Turns:
         async def before(self, called: Any) -> None:
@@ -136,20 +138,20 @@ def test_a_key_is_one_path_segment_per_part_whatever_the_symbol(store) -> None:
     assert key.isascii()
 
 
-def test_coverage_of_a_symbol_survives_two_writers(run, bench, aws) -> None:
+def test_coverage_of_a_symbol_survives_two_writers(run, worker, aws) -> None:
     async def other() -> None:
-        await bench.market.extend_coverage("BTCUSDT", [("1h", 0, MINUTE, 0, [])])
+        await CoverageTable(worker).extend_coverage("BTCUSDT", [("1h", 0, MINUTE, 0, [])])
 
     aws.hooks.append(Meanwhile(lambda called: called.operation == "PutItem", other))
-    run(bench.market.extend_coverage("BTCUSDT", [("1m", 0, MINUTE, 0, [])]))
-    known = run(bench.market.coverage_of(["BTCUSDT"]))["BTCUSDT"]
+    run(CoverageTable(worker).extend_coverage("BTCUSDT", [("1m", 0, MINUTE, 0, [])]))
+    known = run(CoverageTable(worker).coverage_of(["BTCUSDT"]))["BTCUSDT"]
     assert set(known) == {"1m", "1h"}
 
 
-def test_coverage_of_thousands_of_symbols_is_read_in_full(run, bench, aws) -> None:
+def test_coverage_of_thousands_of_symbols_is_read_in_full(run, worker, aws) -> None:
     symbols = [f"COIN{number}" for number in range(250)]
     for symbol in symbols[::10]:
-        run(bench.market.extend_coverage(symbol, [("1m", 0, MINUTE, 0, [])]))
+        run(CoverageTable(worker).extend_coverage(symbol, [("1m", 0, MINUTE, 0, [])]))
     aws.dynamodb.leave_unprocessed = 40
-    assert set(run(bench.market.coverage_of(symbols))) == set(symbols[::10])
+    assert set(run(CoverageTable(worker).coverage_of(symbols))) == set(symbols[::10])
     assert aws.counts["dynamodb.BatchGetItem"] == 4

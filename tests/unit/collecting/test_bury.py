@@ -17,16 +17,16 @@ BODY = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1h", "1d"]}
 
 
 def test_a_message_that_kills_every_worker_fails_its_units_and_the_rest_lands(
-    run, bench, fleet, exchange
+    run, worker, fleet, exchange
 ) -> None:
     async def kill(asked) -> None:
         if asked[0] == "ETHUSDT":
             raise Crash
 
     exchange.on_request = kill
-    task_id = run(submit_collection(bench, BODY, "me", "r"))
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
     run(fleet.settle())
-    view = run(view_task(bench, task_id))
+    view = run(view_task(worker, task_id))
     assert (view["status"], view["units"]["succeeded"], view["units"]["failed"]) == (
         "completed",
         2,
@@ -34,13 +34,13 @@ def test_a_message_that_kills_every_worker_fails_its_units_and_the_rest_lands(
     )
     assert {(f["symbol"], f["reason"]) for f in view["failures"]} == {("ETHUSDT", "WORKER_GAVE_UP")}
     exchange.on_request = None
-    run(retry_task(bench, task_id))
+    run(retry_task(worker, task_id))
     run(fleet.settle())
-    assert run(view_task(bench, task_id))["result"]["succeeded"] == 4
+    assert run(view_task(worker, task_id))["result"]["succeeded"] == 4
 
 
-def test_a_plan_that_kills_every_worker_fails_the_task(run, desk, fleet, aws) -> None:
-    task_id = run(submit_collection(desk, BODY, "me", "r"))
+def test_a_plan_that_kills_every_worker_fails_the_task(run, backend, fleet, aws) -> None:
+    task_id = run(submit_collection(backend, BODY, "me", "r"))
 
     class Kill:
         async def before(self, called) -> None:
@@ -52,32 +52,32 @@ def test_a_plan_that_kills_every_worker_fails_the_task(run, desk, fleet, aws) ->
 
     aws.hooks.append(Kill())
     run(fleet.settle())
-    view = run(view_task(desk, task_id))
+    view = run(view_task(backend, task_id))
     assert view["status"] == "failed"
     assert view["error"].startswith("PLANNING_FAILED")
 
 
 @pytest.mark.parametrize("body", ["", "{}", "[" * 50_000, '{"v": 1, "kind": "collect"}', "\ud800"])
-def test_an_unreadable_dead_letter_is_put_away(run, desk, aws, body) -> None:
-    run(bury_message(desk, body))
+def test_an_unreadable_dead_letter_is_put_away(run, backend, aws, body) -> None:
+    run(bury_message(backend, body))
     assert not aws.counts
 
 
-def test_a_dead_letter_of_what_is_over_changes_nothing(run, bench, aws, settings) -> None:
-    task_id = run(submit_collection(bench, BODY, "me", "r"))
-    run(plan_task(bench, PlanMessage(task_id, 1)))
-    run(cancel_task(bench, task_id))
-    view = run(view_task(bench, task_id))
+def test_a_dead_letter_of_what_is_over_changes_nothing(run, worker, aws, settings) -> None:
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
+    run(plan_task(worker, PlanMessage(task_id, 1)))
+    run(cancel_task(worker, task_id))
+    view = run(view_task(worker, task_id))
     for body in aws.sqs.bodies(settings.work_queue_url):
-        run(bury_message(bench, body))
-    run(bury_message(bench, PlanMessage(task_id, 1).encode()))
-    assert run(view_task(bench, task_id)) == view
+        run(bury_message(worker, body))
+    run(bury_message(worker, PlanMessage(task_id, 1).encode()))
+    assert run(view_task(worker, task_id)) == view
 
 
-def test_a_dead_letter_buried_twice_fails_its_units_once(run, bench, aws, settings) -> None:
-    task_id = run(submit_collection(bench, BODY, "me", "r"))
-    run(plan_task(bench, PlanMessage(task_id, 1)))
+def test_a_dead_letter_buried_twice_fails_its_units_once(run, worker, aws, settings) -> None:
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
+    run(plan_task(worker, PlanMessage(task_id, 1)))
     body = aws.sqs.bodies(settings.work_queue_url)[0]
     for _ in range(2):
-        run(bury_message(bench, body))
-    assert run(view_task(bench, task_id))["units"]["failed"] == 2
+        run(bury_message(worker, body))
+    assert run(view_task(worker, task_id))["units"]["failed"] == 2

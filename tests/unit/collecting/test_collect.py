@@ -8,14 +8,18 @@ import contextlib
 import pytest
 
 from chalicelib.candles import coverage
+from chalicelib.candles.coverage_table import CoverageTable
+from chalicelib.candles.store import CandleStore
 from chalicelib.collecting.collect import DOWN_PAUSE_MS, MOST_DELIVERIES, Outcome, collect_message
 from chalicelib.collecting.direct import collect_market_data_async
 from chalicelib.collecting.fetch import GROUP_PAGES
 from chalicelib.collecting.plan import plan_task
 from chalicelib.exchange.budget import Budget
+from chalicelib.exchange.ledger import Ledger
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection
+from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import view_task
 from chalicelib.work.messages import CollectMessage, PlanMessage, Unit, decode
 from tests.doubles.faults import CrashAfter, LoseAnswer
@@ -25,12 +29,12 @@ BODY = {"symbols": ["BTCUSDT"], "timeframes": ["1m", "1h", "1d"]}
 
 
 @pytest.fixture
-def submit(run, bench, aws, settings):
+def submit(run, worker, aws, settings):
     """Submit and plan a collection; gives the task's id and its messages."""
 
     def submit(body=BODY):
-        task_id = run(submit_collection(bench, body, "me", "r"))
-        run(plan_task(bench, PlanMessage(task_id, 1)))
+        task_id = run(submit_collection(worker, body, "me", "r"))
+        run(plan_task(worker, PlanMessage(task_id, 1)))
         aws.sqs.queues[settings.plan_queue_url].messages.clear()
         bodies = aws.sqs.bodies(settings.urgent_queue_url) + aws.sqs.bodies(settings.work_queue_url)
         return task_id, [message for message in map(decode, bodies) if message.task_id == task_id]
@@ -39,40 +43,42 @@ def submit(run, bench, aws, settings):
 
 
 @pytest.fixture
-def collect(run, bench):
+def collect(run, worker):
     def collect(message, deliveries=1, remaining_ms=lambda: 60_000):
-        return run(collect_message(bench, Budget(bench), message, deliveries, remaining_ms))
+        return run(collect_message(worker, Budget(worker), message, deliveries, remaining_ms))
 
     return collect
 
 
-def test_a_message_collects_and_counts_all_its_units(run, bench, submit, collect, exchange) -> None:
+def test_a_message_collects_and_counts_all_its_units(
+    run, worker, submit, collect, exchange
+) -> None:
     task_id, (message,) = submit()
     assert collect(message) is Outcome.DONE
-    view = run(view_task(bench, task_id))
+    view = run(view_task(worker, task_id))
     assert (view["status"], view["units"]["succeeded"], view["progress"]) == ("completed", 3, 100)
-    stored = run(bench.candles.read("BTCUSDT", "1d", exchange.clock()))
+    stored = run(CandleStore(worker).read("BTCUSDT", "1d", exchange.clock()))
     unit = next(unit for unit in message.units if unit.timeframe == "1d")
     assert list(stored.open_times) == exchange.closed_opens("1d", unit.start_ms, unit.end_ms)
 
 
 def test_a_message_delivered_twice_counts_and_asks_once(
-    run, bench, submit, collect, exchange
+    run, worker, submit, collect, exchange
 ) -> None:
     task_id, (message,) = submit()
     collect(message)
-    view, asked = run(view_task(bench, task_id)), list(exchange.asked)
+    view, asked = run(view_task(worker, task_id)), list(exchange.asked)
     assert collect(message) is Outcome.DONE
-    assert run(view_task(bench, task_id)) == view
+    assert run(view_task(worker, task_id)) == view
     assert exchange.asked == asked
 
 
-def test_two_deliveries_at_once_count_each_unit_once(run, bench, submit) -> None:
+def test_two_deliveries_at_once_count_each_unit_once(run, worker, submit) -> None:
     task_id, (message,) = submit()
 
     async def both() -> None:
         await asyncio.gather(
-            *(collect_message(bench, Budget(bench), message, 1, lambda: 60_000) for _ in range(2))
+            *(collect_message(worker, Budget(worker), message, 1, lambda: 60_000) for _ in range(2))
         )
 
     class Turns:
@@ -82,24 +88,24 @@ def test_two_deliveries_at_once_count_each_unit_once(run, bench, submit) -> None
         async def after(self, called) -> None:
             await asyncio.sleep(0)
 
-    bench.tasks._call.hooks.append(Turns())
+    TaskTable(worker)._call.hooks.append(Turns())
     run(both())
-    view = run(view_task(bench, task_id))
+    view = run(view_task(worker, task_id))
     assert (view["status"], view["units"]["succeeded"]) == ("completed", 3)
     # 1,000 candles of each timeframe, neither doubled by the second delivery.
     assert view["candles"] == 3000
 
 
 def test_a_message_of_an_older_attempt_asks_for_nothing(
-    run, bench, submit, collect, exchange, clock
+    run, worker, submit, collect, exchange, clock
 ) -> None:
     task_id, (message,) = submit()
-    run(cancel_task(bench, task_id))
-    run(retry_task(bench, task_id))
-    run(plan_task(bench, PlanMessage(task_id, 2)))
+    run(cancel_task(worker, task_id))
+    run(retry_task(worker, task_id))
+    run(plan_task(worker, PlanMessage(task_id, 2)))
     assert collect(message) is Outcome.DONE
     assert exchange.asked == []
-    assert run(view_task(bench, task_id))["units"]["succeeded"] == 0
+    assert run(view_task(worker, task_id))["units"]["succeeded"] == 0
 
 
 def test_a_message_of_an_unknown_task_is_acknowledged(collect, exchange) -> None:
@@ -110,7 +116,7 @@ def test_a_message_of_an_unknown_task_is_acknowledged(collect, exchange) -> None
 
 @pytest.mark.parametrize("number", range(1, 26))
 def test_a_worker_that_dies_after_any_call_leaves_a_task_that_still_finishes_right(
-    run, bench, submit, collect, aws, fleet, number
+    run, worker, submit, collect, aws, fleet, number
 ) -> None:
     task_id, (message,) = submit()
     crash = CrashAfter(number)
@@ -119,81 +125,81 @@ def test_a_worker_that_dies_after_any_call_leaves_a_task_that_still_finishes_rig
         collect(message)
     aws.hooks.clear()
     run(fleet.settle())
-    view = run(view_task(bench, task_id))
+    view = run(view_task(worker, task_id))
     assert (view["status"], view["units"]["succeeded"], view["candles"]) == ("completed", 3, 3000)
 
 
 @pytest.mark.parametrize("name", ["dynamodb.UpdateItem", "s3.PutObject", "dynamodb.PutItem"])
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_lost_answer_is_made_good_by_the_next_delivery(
-    run, bench, submit, aws, fleet, name, number
+    run, worker, submit, aws, fleet, name, number
 ) -> None:
     task_id, _ = submit()
     aws.hooks.append(LoseAnswer(name, number))
     run(fleet.settle())
-    view = run(view_task(bench, task_id))
+    view = run(view_task(worker, task_id))
     assert (view["status"], view["units"]["succeeded"], view["candles"]) == ("completed", 3, 3000)
 
 
 # --- what is stored ---------------------------------------------------------------------------
 
 
-def test_the_running_candle_is_never_stored(run, bench, collect, exchange, clock) -> None:
+def test_the_running_candle_is_never_stored(run, worker, collect, exchange, clock) -> None:
     now = clock()
     group_body = {"symbols": ["BTCUSDT"], "timeframes": ["1m"]}
-    task_id = run(submit_collection(bench, group_body, "me", "r"))
-    run(plan_task(bench, PlanMessage(task_id, 1)))
+    task_id = run(submit_collection(worker, group_body, "me", "r"))
+    run(plan_task(worker, PlanMessage(task_id, 1)))
     minute = now // 60_000 * 60_000
     message = CollectMessage(
         task_id, 1, 0, "normal", "BTCUSDT", (Unit(0, "1m", minute - 120_000, minute + 60_000),)
     )
     collect(message)
-    stored = run(bench.candles.read("BTCUSDT", "1m", minute))
+    stored = run(CandleStore(worker).read("BTCUSDT", "1m", minute))
     assert list(stored.open_times) == [minute - 120_000, minute - 60_000]
-    known = run(bench.market.coverage_of(["BTCUSDT"]))["BTCUSDT"]["1m"]
+    known = run(CoverageTable(worker).coverage_of(["BTCUSDT"]))["BTCUSDT"]["1m"]
     assert known["covered"] == [[minute - 120_000, minute]]
 
 
-def test_a_revised_candle_replaces_the_older_one(run, bench, fleet, exchange) -> None:
+def test_a_revised_candle_replaces_the_older_one(run, worker, fleet, exchange) -> None:
     body = {"symbols": ["BTCUSDT"], "timeframes": ["1d"], "start": "2026-02-01"}
-    run(submit_collection(bench, body, "me", "r"))
+    run(submit_collection(worker, body, "me", "r"))
     run(fleet.settle())
-    before = run(bench.candles.read("BTCUSDT", "1d", exchange.clock()))
+    before = run(CandleStore(worker).read("BTCUSDT", "1d", exchange.clock()))
     exchange.revision = 1
-    run(submit_collection(bench, body, "me", "r"))
+    run(submit_collection(worker, body, "me", "r"))
     run(fleet.settle())
-    after = run(bench.candles.read("BTCUSDT", "1d", exchange.clock()))
+    after = run(CandleStore(worker).read("BTCUSDT", "1d", exchange.clock()))
     assert list(before.open_times) == list(after.open_times)
     assert before.columns["volume"] != after.columns["volume"]
 
 
 def test_gaps_are_named_with_their_reasons_and_nothing_is_invented(
-    run, bench, fleet, exchange
+    run, worker, fleet, exchange
 ) -> None:
     day = 86_400_000
     today = exchange.clock() // day * day
     exchange.outage = {today - 5 * day}
     exchange.broken = {today - 3 * day}
     body = {"symbols": ["BTCUSDT"], "timeframes": ["1d"], "start": today - 7 * day}
-    task_id = run(submit_collection(bench, body, "me", "r"))
+    task_id = run(submit_collection(worker, body, "me", "r"))
     run(fleet.settle())
-    view = run(view_task(bench, task_id))
+    view = run(view_task(worker, task_id))
     assert (view["candles"], view["result"]["rejected_candles"]) == (5, 1)
-    known = run(bench.market.coverage_of(["BTCUSDT"]))["BTCUSDT"]["1d"]
+    known = run(CoverageTable(worker).coverage_of(["BTCUSDT"]))["BTCUSDT"]["1d"]
     assert known["gaps"] == [
         [today - 5 * day, today - 4 * day, coverage.NO_CANDLE],
         [today - 3 * day, today - 2 * day, coverage.INVALID],
     ]
-    stored = run(bench.candles.read("BTCUSDT", "1d", today))
+    stored = run(CandleStore(worker).read("BTCUSDT", "1d", today))
     assert list(stored.open_times) == exchange.closed_opens("1d", today - 7 * day, today)
 
 
-def test_a_range_before_the_listing_is_no_failure(run, bench, fleet, exchange) -> None:
+def test_a_range_before_the_listing_is_no_failure(run, worker, fleet, exchange) -> None:
     exchange.listed_ms = exchange.clock() - 86_400_000
     body = {"symbols": ["BTCUSDT"], "timeframes": ["1h"], "start": "2026-01-01"}
-    task_id = run(submit_collection(bench, body, "me", "r"))
+    task_id = run(submit_collection(worker, body, "me", "r"))
     run(fleet.settle())
-    view = run(view_task(bench, task_id))
+    view = run(view_task(worker, task_id))
     assert (view["status"], view["units"]["failed"]) == ("completed", 0)
     assert 23 <= view["candles"] <= 24
 
@@ -201,11 +207,11 @@ def test_a_range_before_the_listing_is_no_failure(run, bench, fleet, exchange) -
 # --- the exchange's moods ---------------------------------------------------------------------
 
 
-def test_a_refused_unit_fails_alone_with_its_reason(run, bench, submit, collect, exchange) -> None:
+def test_a_refused_unit_fails_alone_with_its_reason(run, worker, submit, collect, exchange) -> None:
     exchange.refused[("BTCUSDT", "1h")] = "INVALID_TIMEFRAME"
     task_id, (message,) = submit()
     assert collect(message) is Outcome.DONE
-    view = run(view_task(bench, task_id))
+    view = run(view_task(worker, task_id))
     assert (view["status"], view["units"]["succeeded"], view["units"]["failed"]) == (
         "completed",
         2,
@@ -216,11 +222,11 @@ def test_a_refused_unit_fails_alone_with_its_reason(run, bench, submit, collect,
     ]
 
 
-def test_an_unknown_symbol_does_not_stop_the_others(run, bench, fleet) -> None:
+def test_an_unknown_symbol_does_not_stop_the_others(run, worker, fleet) -> None:
     body = {"symbols": ["NOPEUSDT", "BTCUSDT"], "timeframes": ["1d"]}
-    task_id = run(submit_collection(bench, body, "me", "r"))
+    task_id = run(submit_collection(worker, body, "me", "r"))
     run(fleet.settle())
-    view = run(view_task(bench, task_id))
+    view = run(view_task(worker, task_id))
     assert (view["status"], view["units"]["succeeded"], view["units"]["failed"]) == (
         "completed",
         1,
@@ -230,14 +236,14 @@ def test_an_unknown_symbol_does_not_stop_the_others(run, bench, fleet) -> None:
 
 
 def test_a_damaged_object_fails_its_own_unit_and_is_left_as_it_is(
-    run, bench, fleet, aws, clock
+    run, worker, fleet, aws, clock
 ) -> None:
-    key = bench.candles.key("BTCUSDT", "1d", clock())
+    key = CandleStore(worker).key("BTCUSDT", "1d", clock())
     aws.s3.buckets["candles"].objects[key] = b"not a Parquet file"
     body = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1d", "1h"]}
-    task_id = run(submit_collection(bench, body, "me", "r"))
+    task_id = run(submit_collection(worker, body, "me", "r"))
     run(fleet.settle())
-    view = run(view_task(bench, task_id))
+    view = run(view_task(worker, task_id))
     assert view["status"] == "completed"
     assert {(f["symbol"], f["timeframe"], f["reason"]) for f in view["failures"]} == {
         ("BTCUSDT", "1d", "STORED_OBJECT_DAMAGED")
@@ -245,61 +251,61 @@ def test_a_damaged_object_fails_its_own_unit_and_is_left_as_it_is(
     assert aws.s3.buckets["candles"].objects[key] == b"not a Parquet file"
 
 
-def test_a_task_of_which_nothing_landed_has_failed(run, bench, fleet) -> None:
+def test_a_task_of_which_nothing_landed_has_failed(run, worker, fleet) -> None:
     body = {"symbols": ["NOPEUSDT"], "timeframes": ["1d"]}
-    task_id = run(submit_collection(bench, body, "me", "r"))
+    task_id = run(submit_collection(worker, body, "me", "r"))
     run(fleet.settle())
-    view = run(view_task(bench, task_id))
+    view = run(view_task(worker, task_id))
     assert view["status"] == "failed"
     assert "INVALID_SYMBOL: 1" in view["error"]
 
 
 def test_a_throttled_worker_pauses_the_fleet_and_sends_the_rest_with_a_delay(
-    run, bench, submit, collect, exchange, aws, settings, clock
+    run, worker, submit, collect, exchange, aws, settings, clock
 ) -> None:
     task_id, (message,) = submit()
     aws.sqs.queues[settings.work_queue_url].messages.clear()
     exchange.throttled_until = until = clock() + 30_000
     assert collect(message) is Outcome.DONE
-    assert run(bench.market.read_limit())["paused_until"] == until
+    assert run(Ledger(worker).read_limit())["paused_until"] == until
     (rest,) = aws.sqs.queues[settings.work_queue_url].messages
     assert decode(rest.body) == message
     assert until <= rest.visible_at <= until + 1000
     asked = len(exchange.asked)
     assert collect(message) is Outcome.DONE
     assert len(exchange.asked) == asked, "a paused fleet asks for nothing"
-    assert run(view_task(bench, task_id))["message"].startswith("Waiting for the exchange until")
+    assert run(view_task(worker, task_id))["message"].startswith("Waiting for the exchange until")
 
 
 def test_a_throttled_task_completes_after_the_pause(
-    run, bench, submit, fleet, exchange, clock
+    run, worker, submit, fleet, exchange, clock
 ) -> None:
     task_id, _ = submit()
     exchange.throttled_until = until = clock() + 125_000
     run(fleet.settle())
-    view = run(view_task(bench, task_id))
+    view = run(view_task(worker, task_id))
     assert (view["status"], view["units"]["succeeded"]) == ("completed", 3)
     assert clock() >= until
 
 
 @pytest.mark.parametrize("fault", ["unavailable", "malformed"])
 def test_transient_trouble_comes_back_and_fails_with_its_reason_only_at_last(
-    run, bench, submit, collect, exchange, fault
+    run, worker, submit, collect, exchange, fault
 ) -> None:
     getattr(exchange, fault).add(("BTCUSDT", "1h"))
     task_id, (message,) = submit()
     for deliveries in range(1, MOST_DELIVERIES):
         assert collect(message, deliveries) is Outcome.RETRY
-        view = run(view_task(bench, task_id))
+        view = run(view_task(worker, task_id))
         assert (view["units"]["succeeded"], view["units"]["failed"]) == (2, 0)
     assert collect(message, MOST_DELIVERIES) is Outcome.DONE
-    view = run(view_task(bench, task_id))
+    view = run(view_task(worker, task_id))
     assert (view["status"], view["units"]["failed"]) == ("completed", 1)
     assert view["failures"][0]["reason"] in ("EXCHANGE_NO_ANSWER", "EXCHANGE_MALFORMED_ANSWER")
 
 
 def test_an_exchange_that_is_down_pauses_the_fleet_and_fails_nothing(
-    run, bench, submit, collect, exchange, aws, settings, clock
+    run, worker, submit, collect, exchange, aws, settings, clock
 ) -> None:
     task_id, (message,) = submit()
     aws.sqs.queues[settings.work_queue_url].messages.clear()
@@ -307,12 +313,12 @@ def test_an_exchange_that_is_down_pauses_the_fleet_and_fails_nothing(
     for deliveries in (1, MOST_DELIVERIES, MOST_DELIVERIES + 1):
         assert collect(message, deliveries) is Outcome.DONE
         clock.advance(DOWN_PAUSE_MS)
-    assert run(view_task(bench, task_id))["units"]["failed"] == 0
+    assert run(view_task(worker, task_id))["units"]["failed"] == 0
     assert [decode(body) for body in aws.sqs.bodies(settings.work_queue_url)] == [message] * 3
 
 
 def test_an_outage_of_an_hour_only_delays_a_task(
-    run, bench, submit, fleet, exchange, clock
+    run, worker, submit, fleet, exchange, clock
 ) -> None:
     task_id, _ = submit()
     exchange.down = True
@@ -327,7 +333,7 @@ def test_an_outage_of_an_hour_only_delays_a_task(
     run(hour())
     exchange.down = False
     run(fleet.settle())
-    view = run(view_task(bench, task_id))
+    view = run(view_task(worker, task_id))
     assert (view["status"], view["units"]["succeeded"]) == ("completed", 3)
 
 
@@ -335,7 +341,7 @@ def test_an_outage_of_an_hour_only_delays_a_task(
 
 
 def test_a_worker_out_of_time_hands_on_what_is_left(
-    run, bench, submit, collect, exchange, aws, settings
+    run, worker, submit, collect, exchange, aws, settings
 ) -> None:
     body = {"symbols": ["BTCUSDT"], "timeframes": ["1m"], "start": "2026-01-01"}
     task_id, messages = submit(body)
@@ -344,7 +350,7 @@ def test_a_worker_out_of_time_hands_on_what_is_left(
     budget = iter([60_000] * 4)
     assert collect(message, 1, lambda: next(budget, 1000)) is Outcome.DONE
     (rest,) = map(decode, aws.sqs.bodies(settings.work_queue_url))
-    counted = run(bench.tasks.read_prog(task_id, message.prog)).get("done", set())
+    counted = run(TaskTable(worker).read_prog(task_id, message.prog)).get("done", set())
     assert {unit.number for unit in rest.units} == {u.number for u in message.units} - counted
     assert rest.units
 
@@ -359,7 +365,7 @@ def test_a_message_that_cannot_be_handed_on_comes_back(
 
 
 def test_a_cancel_stops_a_worker_before_its_next_group(
-    run, bench, submit, collect, exchange
+    run, worker, submit, collect, exchange
 ) -> None:
     body = {"symbols": ["BTCUSDT"], "timeframes": ["1m"], "start": "2026-02-01"}
     task_id, messages = submit(body)
@@ -367,12 +373,12 @@ def test_a_cancel_stops_a_worker_before_its_next_group(
 
     async def cancel(asked) -> None:
         exchange.on_request = None
-        await cancel_task(bench, task_id)
+        await cancel_task(worker, task_id)
 
     exchange.on_request = cancel
     assert collect(message) is Outcome.DONE
     assert 1 <= len(exchange.asked) <= GROUP_PAGES, "requests in flight may end, no more are made"
-    view = run(view_task(bench, task_id))
+    view = run(view_task(worker, task_id))
     assert (view["status"], view["units"]["succeeded"]) == ("cancelled", 0)
     asked = len(exchange.asked)
     for other in messages:
@@ -387,30 +393,30 @@ def test_high_priority_goes_through_the_urgent_queue(submit, aws, settings) -> N
 
 
 def test_the_message_of_a_running_task_names_what_was_collected_last(
-    run, bench, submit, collect
+    run, worker, submit, collect
 ) -> None:
     task_id, messages = submit({"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["5m"]})
     collect(messages[0])
-    view = run(view_task(bench, task_id))
+    view = run(view_task(worker, task_id))
     assert view["message"] == "Collected data for BTCUSDT 5m (1/2)"
 
 
-def test_a_caller_who_waits_gets_the_same_and_hears_of_each_unit(run, bench, exchange) -> None:
+def test_a_caller_who_waits_gets_the_same_and_hears_of_each_unit(run, worker, exchange) -> None:
     exchange.refused["ETHUSDT"] = "INVALID_SYMBOL"
     heard = []
 
     def progress(done, total, label) -> None:
         heard.append((done, total, label))
 
-    result = run(collect_market_data_async(["BTCUSDT", "ETHUSDT"], ["1h", "1d"], progress, bench))
+    result = run(collect_market_data_async(["BTCUSDT", "ETHUSDT"], ["1h", "1d"], progress, worker))
     assert (result["units"], result["succeeded"], result["failed"]) == (4, 2, 2)
     assert result["candles"] == 2000
     assert [done for done, *_ in heard] == [1, 2, 3, 4]
     assert {failure["symbol"] for failure in result["failures"]} == {"ETHUSDT"}
 
 
-def test_a_caller_who_waits_outlasts_a_pause(run, bench, exchange, clock) -> None:
+def test_a_caller_who_waits_outlasts_a_pause(run, worker, exchange, clock) -> None:
     exchange.throttled_until = until = clock() + 90_000
-    result = run(collect_market_data_async(["BTCUSDT"], ["1d"], None, bench))
+    result = run(collect_market_data_async(["BTCUSDT"], ["1d"], None, worker))
     assert result["succeeded"] == 1
     assert clock() >= until

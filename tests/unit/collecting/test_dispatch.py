@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from chalicelib import wiring
 from chalicelib.collecting.plan import plan_task
 from chalicelib.collecting.sweep import sweep
+from chalicelib.exchange.worker import Worker
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection, submit_symbol_refresh
+from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import view_task
 from chalicelib.work import units, window
 from chalicelib.work.messages import PlanMessage, decode
@@ -57,57 +58,57 @@ def planned(aws: Any, settings: Any) -> list[PlanMessage]:
     return [decode(body) for body in aws.sqs.bodies(settings.plan_queue_url)]  # type: ignore[misc]
 
 
-def submitted(run: Any, bench: Any, body: dict[str, Any], priority: str = "normal") -> str:
-    return str(run(submit_collection(bench, {**body, "priority": priority}, "me", "r")))
+def submitted(run: Any, worker: Any, body: dict[str, Any], priority: str = "normal") -> str:
+    return str(run(submit_collection(worker, {**body, "priority": priority}, "me", "r")))
 
 
-def test_a_large_task_is_never_in_its_queue_as_a_whole(run, bench, aws, settings, fleet) -> None:
-    task_id = submitted(run, bench, LARGE)
+def test_a_large_task_is_never_in_its_queue_as_a_whole(run, worker, aws, settings, fleet) -> None:
+    task_id = submitted(run, worker, LARGE)
     seen = []
     while run(fleet.plan()) + bool(queued(aws, settings, task_id)):
         seen.append(len(set(queued(aws, settings, task_id))))
         run(fleet.collect(1))
     assert 0 < max(seen) <= most() < UNITS
-    assert run(view_task(bench, task_id))["units"]["succeeded"] == UNITS
+    assert run(view_task(worker, task_id))["units"]["succeeded"] == UNITS
 
 
 def test_a_small_task_is_sent_at_once_and_asks_for_nothing(
-    run, bench, aws, settings, fleet
+    run, worker, aws, settings, fleet
 ) -> None:
-    task_id = submitted(run, bench, SMALL)
+    task_id = submitted(run, worker, SMALL)
     run(fleet.plan())
     aws.counts.clear()
     run(fleet.collect())
-    assert run(view_task(bench, task_id))["status"] == "completed"
+    assert run(view_task(worker, task_id))["status"] == "completed"
     assert "sqs.SendMessage" not in aws.counts
 
 
 def test_a_task_that_comes_later_waits_for_a_few_units_only(
-    run, bench, aws, settings, fleet
+    run, worker, aws, settings, fleet
 ) -> None:
-    first = submitted(run, bench, LARGE)
+    first = submitted(run, worker, LARGE)
     run(fleet.plan())
-    second = submitted(run, bench, SMALL)
+    second = submitted(run, worker, SMALL)
     run(fleet.plan())
     for _ in range(6):
         run(fleet.collect(1))
         run(fleet.plan())
-    assert run(view_task(bench, second))["status"] == "completed"
-    assert run(view_task(bench, first))["status"] == "running"
+    assert run(view_task(worker, second))["status"] == "completed"
+    assert run(view_task(worker, first))["status"] == "running"
 
 
-def test_asking_twice_sends_nothing_twice(run, bench, aws, settings, fleet) -> None:
-    task_id = submitted(run, bench, LARGE)
+def test_asking_twice_sends_nothing_twice(run, worker, aws, settings, fleet) -> None:
+    task_id = submitted(run, worker, LARGE)
     run(fleet.plan())
     for _ in range(5):
         run(fleet.collect(1))
         for _ in range(3):
-            run(plan_task(bench, PlanMessage(task_id, 1)))
+            run(plan_task(worker, PlanMessage(task_id, 1)))
         assert set(Counter(queued(aws, settings, task_id)).values()) <= {1}
         assert len(queued(aws, settings, task_id)) <= most()
 
 
-def test_two_dispatches_at_once_send_each_unit_once(run, bench, aws, settings, fleet) -> None:
+def test_two_dispatches_at_once_send_each_unit_once(run, worker, aws, settings, fleet) -> None:
     class Turns:
         async def before(self, called: Any) -> None:
             await asyncio.sleep(0)
@@ -117,9 +118,9 @@ def test_two_dispatches_at_once_send_each_unit_once(run, bench, aws, settings, f
 
     async def both() -> None:
         message = PlanMessage(task_id, 1)
-        await asyncio.gather(plan_task(bench, message), plan_task(bench, message))
+        await asyncio.gather(plan_task(worker, message), plan_task(worker, message))
 
-    task_id = submitted(run, bench, LARGE)
+    task_id = submitted(run, worker, LARGE)
     run(fleet.plan())
     run(fleet.collect(2))
     aws.hooks.append(Turns())
@@ -130,9 +131,9 @@ def test_two_dispatches_at_once_send_each_unit_once(run, bench, aws, settings, f
 
 @pytest.mark.parametrize("which", ["lost", "refused"])
 def test_what_nobody_asked_for_is_asked_for_by_sweep(
-    run, bench, aws, settings, fleet, clock, which
+    run, worker, aws, settings, fleet, clock, which
 ) -> None:
-    task_id = submitted(run, bench, LARGE)
+    task_id = submitted(run, worker, LARGE)
     run(fleet.plan())
     if which == "refused":
         aws.hooks.append(Refuse("sqs.SendMessage"))
@@ -140,74 +141,74 @@ def test_what_nobody_asked_for_is_asked_for_by_sweep(
         run(fleet.collect())
         aws.sqs.queues[settings.plan_queue_url].messages.clear()
     aws.hooks.clear()
-    assert run(view_task(bench, task_id))["status"] == "running"
+    assert run(view_task(worker, task_id))["status"] == "running"
     run(fleet.settle_and_sweep(2))
-    assert run(view_task(bench, task_id))["status"] == "completed"
+    assert run(view_task(worker, task_id))["status"] == "completed"
 
 
 def test_sweep_does_not_ask_while_the_window_is_full(
-    run, bench, aws, settings, fleet, clock
+    run, worker, aws, settings, fleet, clock
 ) -> None:
-    task_id = submitted(run, bench, LARGE)
+    task_id = submitted(run, worker, LARGE)
     run(fleet.plan())
     clock.advance(90_000)
     before = queued(aws, settings, task_id)
-    run(sweep(bench))
+    run(sweep(worker))
     assert planned(aws, settings) == []
-    run(plan_task(bench, PlanMessage(task_id, 1)))
+    run(plan_task(worker, PlanMessage(task_id, 1)))
     assert queued(aws, settings, task_id) == before
 
 
 @pytest.mark.parametrize("number", range(1, 13))
 def test_a_dispatch_that_dies_after_any_call_is_made_good_by_sweep(
-    run, bench, aws, settings, fleet: Fleet, number: int
+    run, worker, aws, settings, fleet: Fleet, number: int
 ) -> None:
-    task_id = submitted(run, bench, LARGE)
+    task_id = submitted(run, worker, LARGE)
     run(fleet.plan())
     while not planned(aws, settings):
         run(fleet.collect(1))
     aws.hooks.append(CrashAfter(number))
     try:
-        run(plan_task(bench, PlanMessage(task_id, 1)))
+        run(plan_task(worker, PlanMessage(task_id, 1)))
     except Crash:
         aws.sqs.queues[settings.plan_queue_url].messages.clear()
     aws.hooks.clear()
     run(fleet.settle_and_sweep(3))
-    assert run(view_task(bench, task_id))["units"]["succeeded"] == UNITS
-    assert run(bench.tasks.read(task_id, 0))["state"] == "completed"
+    assert run(view_task(worker, task_id))["units"]["succeeded"] == UNITS
+    assert run(TaskTable(worker).read(task_id, 0))["state"] == "completed"
 
 
 def test_items_that_another_dispatch_is_sending_are_left_to_it_for_a_while(
-    run, bench, aws, settings, clock
+    run, worker, aws, settings, clock
 ) -> None:
-    task_id = submitted(run, bench, LARGE)
+    task_id = submitted(run, worker, LARGE)
     aws.hooks.append(Refuse("sqs.SendMessageBatch"))
     with pytest.raises(Exception, match="SendMessageBatch"):
-        run(plan_task(bench, PlanMessage(task_id, 1)))
+        run(plan_task(worker, PlanMessage(task_id, 1)))
     aws.hooks.clear()
-    run(plan_task(bench, PlanMessage(task_id, 1)))
+    run(plan_task(worker, PlanMessage(task_id, 1)))
     assert queued(aws, settings, task_id) == []
     clock.advance(LEASE_MS)
-    run(plan_task(bench, PlanMessage(task_id, 1)))
+    run(plan_task(worker, PlanMessage(task_id, 1)))
     assert 0 < len(queued(aws, settings, task_id)) <= most()
 
 
 def test_a_cancel_leaves_no_more_than_a_window_of_messages(
-    run, bench, aws, settings, fleet
+    run, worker, aws, settings, fleet
 ) -> None:
-    task_id = submitted(run, bench, LARGE)
+    task_id = submitted(run, worker, LARGE)
     run(fleet.plan())
     while not planned(aws, settings):
         run(fleet.collect(1))
-    run(cancel_task(bench, task_id))
+    run(cancel_task(worker, task_id))
     run(fleet.plan())
     assert len(queued(aws, settings, task_id)) <= most()
     run(fleet.settle())
-    assert run(view_task(bench, task_id))["status"] == "cancelled"
+    assert run(view_task(worker, task_id))["status"] == "cancelled"
 
 
-def test_a_task_out_of_time_is_sent_no_more(run, bench, aws, settings, fleet, clock) -> None:
-    task_id = submitted(run, bench, LARGE)
+def test_a_task_out_of_time_is_sent_no_more(run, worker, aws, settings, fleet, clock) -> None:
+    task_id = submitted(run, worker, LARGE)
     run(fleet.plan())
     while not planned(aws, settings):
         run(fleet.collect(1))
@@ -215,131 +216,133 @@ def test_a_task_out_of_time_is_sent_no_more(run, bench, aws, settings, fleet, cl
     before = queued(aws, settings, task_id)
     run(fleet.plan())
     assert queued(aws, settings, task_id) == before
-    run(sweep(bench))
-    assert run(view_task(bench, task_id))["error"].startswith("DEADLINE_EXCEEDED")
+    run(sweep(worker))
+    assert run(view_task(worker, task_id))["error"].startswith("DEADLINE_EXCEEDED")
 
 
 @pytest.mark.parametrize("rounds", [0, 1, 3, 8])
 def test_a_retry_goes_through_what_is_left_a_few_units_at_a_time(
-    run, bench, aws, settings, fleet, exchange, rounds
+    run, worker, aws, settings, fleet, exchange, rounds
 ) -> None:
-    task_id = submitted(run, bench, LARGE)
+    task_id = submitted(run, worker, LARGE)
     run(fleet.plan())
     for _ in range(rounds):
         run(fleet.collect(1))
         run(fleet.plan())
-    run(cancel_task(bench, task_id))
-    kept = run(view_task(bench, task_id))["units"]["succeeded"]
+    run(cancel_task(worker, task_id))
+    kept = run(view_task(worker, task_id))["units"]["succeeded"]
     run(fleet.settle())
     exchange.asked.clear()
-    run(retry_task(bench, task_id))
+    run(retry_task(worker, task_id))
     while run(fleet.plan()) + bool(queued(aws, settings, task_id)):
         assert len(set(queued(aws, settings, task_id))) <= most()
         run(fleet.collect(1))
-    view = run(view_task(bench, task_id))
+    view = run(view_task(worker, task_id))
     assert (view["status"], view["units"]["succeeded"]) == ("completed", UNITS)
-    assert run(bench.tasks.read(task_id, 0))["kept_units"] == kept
+    assert run(TaskTable(worker).read(task_id, 0))["kept_units"] == kept
     assert len(exchange.asked) == UNITS - kept
 
 
 # --- low priority ---------------------------------------------------------------------------------
 
 
-def test_low_priority_waits_while_others_are_collected(run, bench, aws, settings, fleet) -> None:
-    normal = submitted(run, bench, LARGE)
+def test_low_priority_waits_while_others_are_collected(run, worker, aws, settings, fleet) -> None:
+    normal = submitted(run, worker, LARGE)
     run(fleet.plan())
-    low = submitted(run, bench, LARGE, "low")
+    low = submitted(run, worker, LARGE, "low")
     for _ in range(5):
         run(fleet.plan())
         run(fleet.collect(1))
         assert queued(aws, settings, low) == []
-    assert run(view_task(bench, low))["message"].startswith("Waiting for tasks of higher priority")
+    assert run(view_task(worker, low))["message"].startswith("Waiting for tasks of higher priority")
     run(fleet.settle())
-    ended = {name: run(bench.tasks.read(id, 0)) for name, id in (("low", low), ("normal", normal))}
+    ended = {
+        name: run(TaskTable(worker).read(id, 0)) for name, id in (("low", low), ("normal", normal))
+    }
     assert {meta["state"] for meta in ended.values()} == {"completed"}
     assert ended["normal"]["completed_at"] <= ended["low"]["completed_at"]
 
 
-def test_low_priority_alone_goes_at_once(run, bench, aws, settings, fleet) -> None:
-    run(submit_symbol_refresh(bench, "me", "r"))  # asks the exchange once, collects nothing
-    low = submitted(run, bench, LARGE, "low")
-    other = submitted(run, bench, LARGE, "low")
-    run(plan_task(bench, PlanMessage(low, 1)))
-    run(plan_task(bench, PlanMessage(other, 1)))
+def test_low_priority_alone_goes_at_once(run, worker, aws, settings, fleet) -> None:
+    run(submit_symbol_refresh(worker, "me", "r"))  # asks the exchange once, collects nothing
+    low = submitted(run, worker, LARGE, "low")
+    other = submitted(run, worker, LARGE, "low")
+    run(plan_task(worker, PlanMessage(low, 1)))
+    run(plan_task(worker, PlanMessage(other, 1)))
     assert queued(aws, settings, low)
     assert queued(aws, settings, other)
 
 
 def test_low_priority_stops_at_its_window_when_another_task_comes(
-    run, bench, aws, settings, fleet
+    run, worker, aws, settings, fleet
 ) -> None:
-    low = submitted(run, bench, LARGE, "low")
+    low = submitted(run, worker, LARGE, "low")
     run(fleet.plan())
     sent = len(queued(aws, settings, low))
-    submitted(run, bench, LARGE, "high")
+    submitted(run, worker, LARGE, "high")
     for _ in range(4):
-        run(plan_task(bench, PlanMessage(low, 1)))
+        run(plan_task(worker, PlanMessage(low, 1)))
         run(fleet._deliver(settings.work_queue_url, fleet._collect, 1))
-    assert run(view_task(bench, low))["units"]["succeeded"] <= sent
+    assert run(view_task(worker, low))["units"]["succeeded"] <= sent
     run(fleet.settle())
-    assert run(view_task(bench, low))["status"] == "completed"
+    assert run(view_task(worker, low))["status"] == "completed"
 
 
-def test_a_low_task_that_waits_comes_back_by_one_message(run, bench, aws, settings, clock) -> None:
-    normal = submitted(run, bench, LARGE)
-    run(plan_task(bench, PlanMessage(normal, 1)))
-    low = submitted(run, bench, LARGE, "low")
+def test_a_low_task_that_waits_comes_back_by_one_message(run, worker, aws, settings, clock) -> None:
+    normal = submitted(run, worker, LARGE)
+    run(plan_task(worker, PlanMessage(normal, 1)))
+    low = submitted(run, worker, LARGE, "low")
     aws.sqs.queues[settings.plan_queue_url].messages.clear()
     for _ in range(3):
-        run(plan_task(bench, PlanMessage(low, 1)))
+        run(plan_task(worker, PlanMessage(low, 1)))
         clock.advance(1)
     [waiting] = planned(aws, settings)
     for _ in range(20):
         clock.advance(TURN_SECONDS * 1000)
         [record] = aws.sqs.receive(settings.plan_queue_url)
-        run(plan_task(bench, decode(record["body"])))
+        run(plan_task(worker, decode(record["body"])))
         clock.advance(1)
-        run(plan_task(bench, decode(record["body"])))  # delivered twice
+        run(plan_task(worker, decode(record["body"])))  # delivered twice
         aws.sqs.delete(settings.plan_queue_url, record["receiptHandle"])
-        run(sweep(bench))
+        run(sweep(worker))
         [following] = planned(aws, settings)
         assert following.turn > waiting.turn
         waiting = following
 
 
 def test_sweep_asks_again_for_a_low_task_whose_message_was_lost(
-    run, bench, aws, settings, clock, fleet
+    run, worker, aws, settings, clock, fleet
 ) -> None:
-    normal = submitted(run, bench, LARGE)
-    run(plan_task(bench, PlanMessage(normal, 1)))
-    low = submitted(run, bench, LARGE, "low")
-    run(plan_task(bench, PlanMessage(low, 1)))
+    normal = submitted(run, worker, LARGE)
+    run(plan_task(worker, PlanMessage(normal, 1)))
+    low = submitted(run, worker, LARGE, "low")
+    run(plan_task(worker, PlanMessage(low, 1)))
     aws.sqs.queues[settings.plan_queue_url].messages.clear()
     run(fleet.settle_and_sweep(3))
-    assert run(bench.tasks.read(low, 0))["state"] == "completed"
+    assert run(TaskTable(worker).read(low, 0))["state"] == "completed"
 
 
 def test_low_priority_counts_as_normal_once_it_has_waited_long_enough(
     run, aws, settings, clock, exchange
 ) -> None:
     patient = replace(settings, low_priority_patience_seconds=600)
-    bench = wiring.bench_over(aws, patient, clock, exchange)
-    normal = submitted(run, bench, LARGE)
-    run(plan_task(bench, PlanMessage(normal, 1)))
-    low = submitted(run, bench, LARGE, "low")
-    run(plan_task(bench, PlanMessage(low, 1)))
+    worker = Worker(aws, patient, clock, exchange)
+    normal = submitted(run, worker, LARGE)
+    run(plan_task(worker, PlanMessage(normal, 1)))
+    low = submitted(run, worker, LARGE, "low")
+    run(plan_task(worker, PlanMessage(low, 1)))
     clock.advance(599_000)
-    run(plan_task(bench, PlanMessage(low, 1)))
+    run(plan_task(worker, PlanMessage(low, 1)))
     assert queued(aws, settings, low) == []
     clock.advance(1_000)
-    run(plan_task(bench, PlanMessage(low, 1)))
+    run(plan_task(worker, PlanMessage(low, 1)))
     assert queued(aws, settings, low)
 
 
-def test_low_priority_does_not_wait_for_a_task_that_has_ended(run, bench, aws, settings) -> None:
-    normal = submitted(run, bench, LARGE)
-    run(plan_task(bench, PlanMessage(normal, 1)))
-    run(cancel_task(bench, normal))
-    low = submitted(run, bench, LARGE, "low")
-    run(plan_task(bench, PlanMessage(low, 1)))
+def test_low_priority_does_not_wait_for_a_task_that_has_ended(run, worker, aws, settings) -> None:
+    normal = submitted(run, worker, LARGE)
+    run(plan_task(worker, PlanMessage(normal, 1)))
+    run(cancel_task(worker, normal))
+    low = submitted(run, worker, LARGE, "low")
+    run(plan_task(worker, PlanMessage(low, 1)))
     assert queued(aws, settings, low)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from chalicelib.collecting.plan import plan_task
+from chalicelib.exchange.worker import Worker
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.view import view_task
@@ -33,9 +34,9 @@ def units_of(bodies: list[str]) -> Counter[Any]:
     return carried
 
 
-def test_a_plan_sends_each_unit_once(run, bench, aws, settings) -> None:
-    task_id = run(submit_collection(bench, BODY, "me", "r"))
-    run(plan_task(bench, PlanMessage(task_id, 1)))
+def test_a_plan_sends_each_unit_once(run, worker, aws, settings) -> None:
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
+    run(plan_task(worker, PlanMessage(task_id, 1)))
     carried = units_of(aws.sqs.bodies(settings.work_queue_url))
     assert len(carried) == UNITS
     assert set(carried.values()) == {1}
@@ -44,14 +45,14 @@ def test_a_plan_sends_each_unit_once(run, bench, aws, settings) -> None:
     }
 
 
-def test_a_plan_delivered_twice_sends_nothing_twice(run, bench, aws, settings) -> None:
-    task_id = run(submit_collection(bench, BODY, "me", "r"))
+def test_a_plan_delivered_twice_sends_nothing_twice(run, worker, aws, settings) -> None:
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
     for _ in range(2):
-        run(plan_task(bench, PlanMessage(task_id, 1)))
+        run(plan_task(worker, PlanMessage(task_id, 1)))
     assert set(units_of(aws.sqs.bodies(settings.work_queue_url)).values()) == {1}
 
 
-def test_two_plans_at_once_agree_on_one_set_of_units(run, bench, aws, settings, fleet) -> None:
+def test_two_plans_at_once_agree_on_one_set_of_units(run, worker, aws, settings, fleet) -> None:
     class Turns:
         """Every call lets the other plan go on."""
 
@@ -63,21 +64,20 @@ def test_two_plans_at_once_agree_on_one_set_of_units(run, bench, aws, settings, 
 
     async def both(task_id: str) -> None:
         message = PlanMessage(task_id, 1)
-        await asyncio.gather(plan_task(bench, message), plan_task(bench, message))
+        await asyncio.gather(plan_task(worker, message), plan_task(worker, message))
 
-    task_id = run(submit_collection(bench, BODY, "me", "r"))
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
     aws.hooks.append(Turns())
     run(both(task_id))
     aws.hooks.clear()
     # Both may send a unit, but never two different ones: the fence counts it once.
     assert len(units_of(aws.sqs.bodies(settings.work_queue_url))) == UNITS
     run(fleet.settle())
-    view = run(view_task(bench, task_id))
+    view = run(view_task(worker, task_id))
     assert (view["status"], view["units"]["succeeded"]) == ("completed", UNITS)
 
 
 def _calls_of_a_plan() -> int:
-    from chalicelib import wiring
     from chalicelib.core.settings import Settings
 
     clock = Clock()
@@ -93,103 +93,105 @@ def _calls_of_a_plan() -> int:
         dead_letter_queue_url="d",
     )
     aws = Aws.for_settings(clock, settings)
-    bench = wiring.bench_over(aws, settings, clock, Exchange(clock))  # type: ignore[arg-type]
+    worker = Worker(aws, settings, clock, Exchange(clock))  # type: ignore[arg-type]
     loop = SimulatedLoop(clock)
-    task_id = loop.run_until_complete(submit_collection(bench, BODY, "me", "r"))
+    task_id = loop.run_until_complete(submit_collection(worker, BODY, "me", "r"))
     before = len(aws.calls)
-    loop.run_until_complete(plan_task(bench, PlanMessage(task_id, 1)))
+    loop.run_until_complete(plan_task(worker, PlanMessage(task_id, 1)))
     loop.close()
     return len(aws.calls) - before
 
 
 @pytest.mark.parametrize("number", range(1, _calls_of_a_plan() + 1))
 def test_a_plan_that_dies_after_any_call_is_finished_by_the_next_delivery(
-    run, bench, aws, clock, settings, fleet: Fleet, number: int
+    run, worker, aws, clock, settings, fleet: Fleet, number: int
 ) -> None:
-    task_id = run(submit_collection(bench, BODY, "me", "r"))
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
     aws.hooks.append(CrashAfter(number))
     with pytest.raises(Crash):
-        run(plan_task(bench, PlanMessage(task_id, 1)))
+        run(plan_task(worker, PlanMessage(task_id, 1)))
     aws.hooks.clear()
     clock.advance(LEASE_MS)  # the queue delivers it again much later than that
-    run(plan_task(bench, PlanMessage(task_id, 1)))
+    run(plan_task(worker, PlanMessage(task_id, 1)))
     assert len(units_of(aws.sqs.bodies(settings.work_queue_url))) == UNITS
     run(fleet.settle())
-    view = run(view_task(bench, task_id))
+    view = run(view_task(worker, task_id))
     assert (view["status"], view["units"]["succeeded"]) == ("completed", UNITS)
 
 
 def test_a_plan_that_only_partly_left_is_sent_again_by_the_next_one(
-    run, bench, aws, settings, fleet
+    run, worker, aws, settings, fleet
 ) -> None:
-    task_id = run(submit_collection(bench, BODY, "me", "r"))
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
     aws.sqs.queues[settings.work_queue_url].refuse_next = 1000
-    run(plan_task(bench, PlanMessage(task_id, 1)))
+    run(plan_task(worker, PlanMessage(task_id, 1)))
     aws.sqs.queues[settings.work_queue_url].refuse_next = 0
     assert aws.sqs.bodies(settings.work_queue_url) == []
     run(fleet.settle_and_sweep(3))
-    assert run(view_task(bench, task_id))["status"] == "completed"
+    assert run(view_task(worker, task_id))["status"] == "completed"
 
 
-def test_refused_entries_of_a_batch_are_sent_again_at_once(run, bench, aws, settings) -> None:
-    task_id = run(submit_collection(bench, BODY, "me", "r"))
+def test_refused_entries_of_a_batch_are_sent_again_at_once(run, worker, aws, settings) -> None:
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
     aws.sqs.queues[settings.work_queue_url].refuse_next = 2
-    run(plan_task(bench, PlanMessage(task_id, 1)))
+    run(plan_task(worker, PlanMessage(task_id, 1)))
     assert set(units_of(aws.sqs.bodies(settings.work_queue_url)).values()) == {1}
     assert len(units_of(aws.sqs.bodies(settings.work_queue_url))) == UNITS
 
 
-def test_units_left_unprocessed_by_a_batch_are_written_again(run, bench, aws, fleet) -> None:
-    task_id = run(submit_collection(bench, BODY, "me", "r"))
+def test_units_left_unprocessed_by_a_batch_are_written_again(run, worker, aws, fleet) -> None:
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
     aws.dynamodb.leave_unprocessed = 1
     run(fleet.settle())
-    assert run(view_task(bench, task_id))["status"] == "completed"
+    assert run(view_task(worker, task_id))["status"] == "completed"
 
 
-def test_a_plan_of_an_older_attempt_or_an_unknown_task_changes_nothing(run, bench, aws) -> None:
-    task_id = run(submit_collection(bench, BODY, "me", "r"))
-    run(plan_task(bench, PlanMessage(task_id, 2)))
-    run(plan_task(bench, PlanMessage("unknown", 1)))
-    assert run(view_task(bench, task_id))["status"] == "pending"
+def test_a_plan_of_an_older_attempt_or_an_unknown_task_changes_nothing(run, worker, aws) -> None:
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
+    run(plan_task(worker, PlanMessage(task_id, 2)))
+    run(plan_task(worker, PlanMessage("unknown", 1)))
+    assert run(view_task(worker, task_id))["status"] == "pending"
     assert "dynamodb.UpdateItem" not in aws.counts
 
 
 @pytest.mark.parametrize("at", ["META", "PROG#"])
-def test_a_cancel_while_a_plan_is_under_way_stops_it(run, bench, aws, fleet, exchange, at) -> None:
-    task_id = run(submit_collection(bench, BODY, "me", "r"))
-    aws.hooks.append(Meanwhile(is_update_of(at), lambda: cancel_task(bench, task_id)))
-    run(plan_task(bench, PlanMessage(task_id, 1)))
+def test_a_cancel_while_a_plan_is_under_way_stops_it(run, worker, aws, fleet, exchange, at) -> None:
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
+    aws.hooks.append(Meanwhile(is_update_of(at), lambda: cancel_task(worker, task_id)))
+    run(plan_task(worker, PlanMessage(task_id, 1)))
     run(fleet.settle())
-    view = run(view_task(bench, task_id))
+    view = run(view_task(worker, task_id))
     assert (view["status"], view["units"]["succeeded"]) == ("cancelled", 0)
     assert exchange.asked == []
 
 
-def test_a_cancel_just_before_the_messages_leave_keeps_them_back(run, bench, aws, settings) -> None:
-    task_id = run(submit_collection(bench, BODY, "me", "r"))
+def test_a_cancel_just_before_the_messages_leave_keeps_them_back(
+    run, worker, aws, settings
+) -> None:
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
 
     def reads_meta(called: Any) -> bool:
         key = called.parameters.get("Key", {}).get("sk", {})
         return called.operation == "GetItem" and key == {"S": "META"}
 
-    aws.hooks.append(Meanwhile(reads_meta, lambda: cancel_task(bench, task_id), number=2))
-    run(plan_task(bench, PlanMessage(task_id, 1)))
-    assert run(view_task(bench, task_id))["status"] == "cancelled"
+    aws.hooks.append(Meanwhile(reads_meta, lambda: cancel_task(worker, task_id), number=2))
+    run(plan_task(worker, PlanMessage(task_id, 1)))
+    assert run(view_task(worker, task_id))["status"] == "cancelled"
     assert aws.sqs.bodies(settings.work_queue_url) == []
 
 
-def test_a_request_for_all_symbols_collects_those_that_trade(run, bench, fleet, exchange) -> None:
-    task_id = run(submit_collection(bench, {"timeframes": ["1d"]}, "me", "r"))
+def test_a_request_for_all_symbols_collects_those_that_trade(run, worker, fleet, exchange) -> None:
+    task_id = run(submit_collection(worker, {"timeframes": ["1d"]}, "me", "r"))
     run(fleet.settle())
     assert {symbol for symbol, *_ in exchange.asked} == {"BTCUSDT", "ETHUSDT"}
-    assert run(view_task(bench, task_id))["units"]["succeeded"] == 2
+    assert run(view_task(worker, task_id))["units"]["succeeded"] == 2
 
 
-def test_a_plan_without_any_symbol_fails_and_says_so(run, bench, fleet, exchange) -> None:
+def test_a_plan_without_any_symbol_fails_and_says_so(run, worker, fleet, exchange) -> None:
     exchange.symbols = {"OLDUSDT": "BREAK"}
-    task_id = run(submit_collection(bench, {"timeframes": ["1d"]}, "me", "r"))
+    task_id = run(submit_collection(worker, {"timeframes": ["1d"]}, "me", "r"))
     run(fleet.settle())
-    view = run(view_task(bench, task_id))
+    view = run(view_task(worker, task_id))
     assert view["status"] == "failed"
     assert view["error"].startswith("NO_SYMBOLS")
 
@@ -197,25 +199,23 @@ def test_a_plan_without_any_symbol_fails_and_says_so(run, bench, fleet, exchange
 def test_a_plan_that_turns_out_too_large_fails_and_says_so(run, aws, settings, clock) -> None:
     from dataclasses import replace
 
-    from chalicelib import wiring
-
     small = replace(settings, max_units=3)
     exchange = Exchange(clock)
-    bench = wiring.bench_over(aws, small, clock, exchange)
-    task_id = run(submit_collection(bench, {"timeframes": ["1d", "1h"]}, "me", "r"))
-    run(Fleet(aws, bench).settle())
-    view = run(view_task(bench, task_id))
+    worker = Worker(aws, small, clock, exchange)
+    task_id = run(submit_collection(worker, {"timeframes": ["1d", "1h"]}, "me", "r"))
+    run(Fleet(aws, worker).settle())
+    view = run(view_task(worker, task_id))
     assert view["status"] == "failed"
     assert view["error"].startswith("TOO_MANY_UNITS")
     assert exchange.asked == []
 
 
-def test_a_second_collection_starts_at_the_last_stored_candle(run, bench, fleet, exchange) -> None:
-    run(submit_collection(bench, {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}, "me", "r"))
+def test_a_second_collection_starts_at_the_last_stored_candle(run, worker, fleet, exchange) -> None:
+    run(submit_collection(worker, {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}, "me", "r"))
     run(fleet.settle())
     last = exchange.closed_opens("1h", exchange.clock() - 10**7, exchange.clock())[-1]
     exchange.clock.advance(2 * 3_600_000)
     exchange.asked.clear()
-    run(submit_collection(bench, {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}, "me", "r"))
+    run(submit_collection(worker, {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}, "me", "r"))
     run(fleet.settle())
     assert [asked[2] for asked in exchange.asked] == [last]

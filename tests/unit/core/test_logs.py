@@ -114,17 +114,17 @@ async def one_at_once(one) -> None:
     await together(*(one(f"n{number}") for number in range(10)))
 
 
-def test_two_messages_of_one_batch_do_not_mix(run, bench, aws, settings, exchange, lines) -> None:
+def test_two_messages_of_one_batch_do_not_mix(run, worker, aws, settings, exchange, lines) -> None:
     task_ids = [
-        run(submit_collection(bench, {"symbols": [name], "timeframes": ["1h", "1d"]}, "me", "r"))
+        run(submit_collection(worker, {"symbols": [name], "timeframes": ["1h", "1d"]}, "me", "r"))
         for name in ("BTCUSDT", "ETHUSDT")
     ]
-    deliver(run, plan_batch, bench, aws.sqs, settings.plan_queue_url)
+    deliver(run, plan_batch, worker, aws.sqs, settings.plan_queue_url)
     lines()
     event = received(aws.sqs, settings.work_queue_url)
     assert len(event["Records"]) == 2
     with bound(request_id="req-1"):
-        run(collect_batch(bench, Budget(bench), event, lambda: 60_000))
+        run(collect_batch(worker, Budget(worker), event, lambda: 60_000))
     seen = lines()
     symbol_of = dict(zip(task_ids, ("BTCUSDT", "ETHUSDT"), strict=True))
     counted = [line for line in seen if line["event"] == "units_counted"]
@@ -187,21 +187,21 @@ def test_a_socket_event_carries_its_own_context(lines) -> None:
 
 
 def test_one_query_by_task_id_follows_a_task_through_all_functions(
-    run, bench, aws, settings, exchange, clock, lines
+    run, worker, aws, settings, exchange, clock, lines
 ) -> None:
     body = {"symbols": ["BTCUSDT", "NOPEUSDT"], "timeframes": ["1h"]}
-    task_id = run(submit_collection(bench, body, "me", "r"))
-    deliver(run, plan_batch, bench, aws.sqs, settings.plan_queue_url)
+    task_id = run(submit_collection(worker, body, "me", "r"))
+    deliver(run, plan_batch, worker, aws.sqs, settings.plan_queue_url)
     event = received(aws.sqs, settings.work_queue_url)
-    run(collect_batch(bench, Budget(bench), event, lambda: 60_000))
-    run(record_task_changes(bench, aws.stream_event(settings.tasks_table)["Records"]))
-    run(retry_task(bench, task_id))
+    run(collect_batch(worker, Budget(worker), event, lambda: 60_000))
+    run(record_task_changes(worker, aws.stream_event(settings.tasks_table)["Records"]))
+    run(retry_task(worker, task_id))
     aws.sqs.queues[settings.plan_queue_url].messages.clear()  # lost
     clock.advance(90_000)
-    run(sweep(bench))
-    run(bury_batch(bench, one_record(PlanMessage(task_id, 2).encode())))
-    other = run(submit_collection(bench, {"symbols": ["ETHUSDT"]}, "me", "r"))
-    run(cancel_task(bench, other))
+    run(sweep(worker))
+    run(bury_batch(worker, one_record(PlanMessage(task_id, 2).encode())))
+    other = run(submit_collection(worker, {"symbols": ["ETHUSDT"]}, "me", "r"))
+    run(cancel_task(worker, other))
     found = lines()
     assert [line["event"] for line in found if line.get("task_id") == other] == [
         "task_submitted",
@@ -228,22 +228,22 @@ def one_record(body: str) -> dict[str, object]:
     return {"Records": [{"messageId": "m", "body": body, "attributes": attributes}]}
 
 
-def deliver(run, batch, bench, sqs, url: str) -> None:
+def deliver(run, batch, worker, sqs, url: str) -> None:
     event = received(sqs, url)
-    assert run(batch(bench, event)) == {"batchItemFailures": []}
+    assert run(batch(worker, event)) == {"batchItemFailures": []}
     for record in event["Records"]:
         sqs.delete(url, record["receiptHandle"])
 
 
 def test_no_line_holds_what_a_caller_sent_or_a_credential(
-    run, bench, aws, settings, exchange, monkeypatch, capsys
+    run, worker, aws, settings, exchange, monkeypatch, capsys
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "sEcReT/KeY")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "tOkEn")
-    run(submit_collection(bench, {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}, "me@home", "r"))
-    deliver(run, plan_batch, bench, aws.sqs, settings.plan_queue_url)
+    run(submit_collection(worker, {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}, "me@home", "r"))
+    deliver(run, plan_batch, worker, aws.sqs, settings.plan_queue_url)
     event = received(aws.sqs, settings.work_queue_url)
-    run(collect_batch(bench, Budget(bench), event, lambda: 60_000))
+    run(collect_batch(worker, Budget(worker), event, lambda: 60_000))
     metrics.flush()
     text = capsys.readouterr().err
     handles = [record["receiptHandle"] for record in event["Records"]]

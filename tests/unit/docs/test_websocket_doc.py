@@ -7,6 +7,8 @@ import re
 
 import pytest
 
+from chalicelib.candles.store import CandleStore
+from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.live import connections, receive, tickets
 from infra.package import ROOT
 
@@ -25,18 +27,18 @@ def _exchanges() -> list[tuple[str, list[dict]]]:
 
 
 @pytest.fixture
-def client(run, bench, clock):
-    run(bench.market.write_catalogue({"BTCUSDT": "TRADING"}, 6000, clock()))
-    run(bench.market.write_prices({"BTCUSDT": "62128.63"}, clock()))
-    run(receive.connect(bench, "me"))
+def client(run, worker, clock):
+    run(CatalogueTable(worker).write_catalogue({"BTCUSDT": "TRADING"}, 6000, clock()))
+    run(CatalogueTable(worker).write_prices({"BTCUSDT": "62128.63"}, clock()))
+    run(receive.connect(worker, "me"))
 
 
-def test_every_message_shown_is_answered_as_shown(run, bench, aws, client) -> None:
+def test_every_message_shown_is_answered_as_shown(run, worker, aws, client) -> None:
     shown = _exchanges()
     assert len(shown) >= 5
     for text, answers in shown:
         aws.sockets.sent.clear()
-        run(receive.receive(bench, bench.candles, "me", text))
+        run(receive.receive(worker, CandleStore(worker), "me", text))
         told = [json.loads(sent) for _, sent in aws.sockets.sent]
         assert [list(answer) for answer in told] == [list(answer) for answer in answers]
         for answer, example in zip(told, answers, strict=True):

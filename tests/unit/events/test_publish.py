@@ -18,13 +18,15 @@ from chalicelib.core.settings import Settings
 from chalicelib.events import bus
 from chalicelib.events.publish import FIELDS, VERSION, detail_of, publish
 from chalicelib.events.record import record_market_changes, record_task_changes
-from chalicelib.events.totals import COUNTED
+from chalicelib.events.totals import COUNTED, Totals
+from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.functions.batches import deliver_batch
 from chalicelib.schedules import manage, watch
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection, submit_symbol_refresh
 from chalicelib.webhooks import webhook
+from chalicelib.webhooks.items import HookItems
 from chalicelib.webhooks.retry import Answer
 from infra.functions import FUNCTIONS, events
 from infra.package import ROOT
@@ -43,7 +45,7 @@ DAY_MS = 86_400_000
 
 
 @pytest.fixture
-def streams(run, desk, aws, settings):
+def streams(run, backend, aws, settings):
     """Hand both streams' new records on, as Lambda does: call it whenever something happened."""
     done = {settings.tasks_table: 0, settings.market_table: 0}
     record = {
@@ -54,19 +56,19 @@ def streams(run, desk, aws, settings):
     def hand_on() -> None:
         for table, start in done.items():
             records = aws.stream_event(table)["Records"]
-            run(record[table](desk, records[start:]))
+            run(record[table](backend, records[start:]))
             done[table] = len(records)
 
     return hand_on
 
 
 @pytest.fixture
-def deliver(run, desk, aws, settings):
+def deliver(run, backend, aws, settings):
     """Give what waits for webhooks to the sender, once."""
 
     def deliver(sender: Sender) -> int:
         records = aws.sqs.receive(settings.webhook_queue_url)
-        answer = run(deliver_batch(desk, sender, {"Records": records}))
+        answer = run(deliver_batch(backend, sender, {"Records": records}))
         failed = {entry["itemIdentifier"] for entry in answer["batchItemFailures"]}
         for record in records:
             if record["messageId"] not in failed:
@@ -77,30 +79,30 @@ def deliver(run, desk, aws, settings):
 
 
 @pytest.fixture
-def play(run, desk, bench, fleet, aws, exchange, clock, settings, streams, deliver):
+def play(run, backend, worker, fleet, aws, exchange, clock, settings, streams, deliver):
     """Lives that together hold every action there is."""
 
     def play() -> list[dict[str, Any]]:
-        run(desk.market.write_catalogue({"BTCUSDT": "TRADING"}, 6000, desk.now_ms()))
+        run(CatalogueTable(backend).write_catalogue({"BTCUSDT": "TRADING"}, 6000, backend.now_ms()))
         listed = {"BTCUSDT": "BREAK", "ETHUSDT": "TRADING"}
-        run(desk.market.write_catalogue(listed, 6000, desk.now_ms()))
+        run(CatalogueTable(backend).write_catalogue(listed, 6000, backend.now_ms()))
         everything = {**HOOK, "events": list(webhook.ACTIONS)}
         # Some units fail, or all of them; one task is cancelled and run again.
         exchange.refused["ETHUSDT"] = "INVALID_SYMBOL"
-        run(submit_collection(desk, {**BODY, "webhook": everything}, "me", "r1"))
-        run(submit_collection(desk, {**BODY, "symbols": ["ETHUSDT"]}, "me", "r2"))
+        run(submit_collection(backend, {**BODY, "webhook": everything}, "me", "r1"))
+        run(submit_collection(backend, {**BODY, "symbols": ["ETHUSDT"]}, "me", "r2"))
         run(fleet.settle())
         exchange.refused.clear()
-        cancelled = run(submit_collection(desk, {**BODY, "start": "2025-06-01"}, "me", "r3"))
-        run(submit_symbol_refresh(desk, "me", "r4"))
-        run(cancel_task(desk, cancelled))
-        run(retry_task(desk, cancelled))
+        cancelled = run(submit_collection(backend, {**BODY, "start": "2025-06-01"}, "me", "r3"))
+        run(submit_symbol_refresh(backend, "me", "r4"))
+        run(cancel_task(backend, cancelled))
+        run(retry_task(backend, cancelled))
         run(fleet.settle())
         streams()
         assert deliver(Sender(Answer(204), Answer(400))) > 2
         streams()
         _schedules()
-        gone = run(submit_collection(desk, BODY, "me", "r5"))
+        gone = run(submit_collection(backend, BODY, "me", "r5"))
         aws.dynamodb.apply("DeleteItem", {"TableName": settings.tasks_table, "Key": _meta(gone)})
         clock.advance(DAY_MS)
         aws.dynamodb.expire(settings.tasks_table)
@@ -109,11 +111,11 @@ def play(run, desk, bench, fleet, aws, exchange, clock, settings, streams, deliv
 
     def _schedules() -> None:
         def change(**fields: Any) -> None:
-            run(manage.change_schedule(desk, fields, "me", "r", "s1"))
+            run(manage.change_schedule(backend, fields, "me", "r", "s1"))
             streams()
 
         def fire(at_ms: int) -> None:
-            run(watch.run_schedule(desk, "me", "s1", at_ms, 1, "r"))
+            run(watch.run_schedule(backend, "me", "s1", at_ms, 1, "r"))
             streams()
 
         minute = 60_000
@@ -123,18 +125,18 @@ def play(run, desk, bench, fleet, aws, exchange, clock, settings, streams, deliv
             "request": {"symbols": ["BTCUSDT"], "timeframes": ["1h"], "webhook": HOOK},
             "freshness": {"max_lag_seconds": 60},
         }
-        run(manage.create_schedule(desk, body, "me", "r", "s1"))
+        run(manage.create_schedule(backend, body, "me", "r", "s1"))
         streams()
         fire(clock() // minute * minute + 60 * minute)
         fire(clock() // minute * minute + 120 * minute)  # the first has not ended: skipped
         change(overlap="queue")
         fire(clock() // minute * minute + 180 * minute)  # the same, and now it waits
         clock.advance(30 * 60 * minute)
-        run(watch.watch_schedules(desk, "r"))  # missed, and far behind its promise
+        run(watch.watch_schedules(backend, "r"))  # missed, and far behind its promise
         streams()
         change(enabled=False)
         change(enabled=True, name="yours")
-        run(manage.delete_schedule(desk, "me", "r", "s1"))
+        run(manage.delete_schedule(backend, "me", "r", "s1"))
         streams()
 
     return play
@@ -192,7 +194,7 @@ def test_an_event_of_another_shape_is_not_valid(play) -> None:
 
 
 def test_no_event_anywhere_holds_the_secret_of_a_webhook_or_its_path(
-    play, aws, settings, run, desk, capsys
+    play, aws, settings, run, backend, capsys
 ) -> None:
     play()
     hidden = ("sssssecret", "/in")
@@ -245,9 +247,9 @@ def _events(many: int, action: str = "task.completed", **more: Any) -> list[dict
 
 
 def test_events_go_to_the_bus_of_the_stack_in_order_with_source_type_and_time(
-    run, desk, aws, settings
+    run, backend, aws, settings
 ) -> None:
-    run(publish(desk, _events(23)))
+    run(publish(backend, _events(23)))
     published = aws.events.published
     assert [json.loads(entry["Detail"])["id"] for entry in published] == [
         f"task:t{number}:3" for number in range(23)
@@ -259,25 +261,25 @@ def test_events_go_to_the_bus_of_the_stack_in_order_with_source_type_and_time(
     assert {entry["Time"] for entry in published} == {1_772_600_767}
 
 
-def test_nothing_is_asked_of_anybody_where_nothing_happened(run, desk, aws) -> None:
-    run(publish(desk, []))
+def test_nothing_is_asked_of_anybody_where_nothing_happened(run, backend, aws) -> None:
+    run(publish(backend, []))
     assert not aws.calls
 
 
-def test_entries_that_the_bus_refuses_are_sent_again_and_only_those(run, desk, aws) -> None:
+def test_entries_that_the_bus_refuses_are_sent_again_and_only_those(run, backend, aws) -> None:
     aws.events.refuse_next = 4
-    run(publish(desk, _events(10)))
+    run(publish(backend, _events(10)))
     ids = [detail["id"] for detail in aws.events.details()]
     assert len(ids) == len(set(ids)) == 10
 
 
 def test_where_the_bus_goes_on_refusing_the_batch_comes_again_with_the_same_ids(
-    run, desk, aws
+    run, backend, aws
 ) -> None:
     aws.events.refuse_next = 4
     with pytest.raises(CallFailed):
-        run(publish(desk, _events(1)))
-    run(publish(desk, _events(1)))
+        run(publish(backend, _events(1)))
+    run(publish(backend, _events(1)))
     assert [detail["id"] for detail in aws.events.details()] == ["task:t0:3"]
 
 
@@ -294,11 +296,11 @@ def test_batches_never_exceed_what_one_request_may_hold(sizes: list[int]) -> Non
 
 @pytest.mark.parametrize("letter", ["x", "ü", "\U0001f600"])
 def test_an_event_too_large_for_the_bus_goes_without_its_large_parts_and_says_so(
-    run, desk, aws, letter: str
+    run, backend, aws, letter: str
 ) -> None:
     units = {"units": 1, "succeeded": 1, "failed": 0, "text": letter * 300_000}
     big = _events(1, before="running", after="completed", owner="me", attempt=1, data=units)
-    run(publish(desk, big))
+    run(publish(backend, big))
     [detail] = aws.events.details()
     assert detail["truncated"] is True
     assert "data" not in detail
@@ -312,30 +314,30 @@ def test_what_is_the_trails_own_or_unknown_is_not_published() -> None:
     }
 
 
-def test_an_event_that_comes_again_is_counted_once(run, desk) -> None:
+def test_an_event_that_comes_again_is_counted_once(run, backend) -> None:
     for _ in range(3):
-        run(publish(desk, _events(2)))
-    run(publish(desk, _events(5, "task.failed")[4:]))
-    assert run(desk.totals.read()) == {"task.completed": 2, "task.failed": 1}
+        run(publish(backend, _events(2)))
+    run(publish(backend, _events(5, "task.failed")[4:]))
+    assert run(Totals(backend).read()) == {"task.completed": 2, "task.failed": 1}
 
 
 def test_an_event_that_was_set_aside_is_counted_once_however_late_it_is_replayed(
-    run, desk, aws, clock, settings
+    run, backend, aws, clock, settings
 ) -> None:
-    run(publish(desk, _events(1)))
+    run(publish(backend, _events(1)))
     kept_s = queues(dict.fromkeys(FUNCTIONS, 60))["StreamFailureQueue"]["Properties"]
     clock.advance(DAY_MS + kept_s["MessageRetentionPeriod"] * 1000)
     aws.dynamodb.expire(settings.market_table)
-    run(publish(desk, _events(1)))
-    assert run(desk.totals.read()) == {"task.completed": 1}
+    run(publish(backend, _events(1)))
+    assert run(Totals(backend).read()) == {"task.completed": 1}
 
 
-def test_a_count_whose_answer_was_lost_is_counted_once(run, desk, aws) -> None:
+def test_a_count_whose_answer_was_lost_is_counted_once(run, backend, aws) -> None:
     aws.hooks.append(LoseAnswer("dynamodb.TransactWriteItems"))
     with pytest.raises(CallFailed):
-        run(publish(desk, _events(1)))
-    run(publish(desk, _events(1)))
-    assert run(desk.totals.read()) == {"task.completed": 1}
+        run(publish(backend, _events(1)))
+    run(publish(backend, _events(1)))
+    assert run(Totals(backend).read()) == {"task.completed": 1}
 
 
 class Collide(Refuse):
@@ -348,17 +350,17 @@ class Collide(Refuse):
             raise CallFailed(called.service, called.operation, code, "[None, Conflict]")
 
 
-def test_a_count_that_collides_with_others_is_made_once_they_are_through(run, desk, aws) -> None:
+def test_a_count_that_collides_with_others_is_made_once_they_are_through(run, backend, aws) -> None:
     aws.hooks.append(Collide("", 5))
-    run(publish(desk, _events(1)))
-    assert run(desk.totals.read()) == {"task.completed": 1}
+    run(publish(backend, _events(1)))
+    assert run(Totals(backend).read()) == {"task.completed": 1}
 
 
-def test_a_count_that_collides_again_and_again_is_not_taken_for_done(run, desk, aws) -> None:
+def test_a_count_that_collides_again_and_again_is_not_taken_for_done(run, backend, aws) -> None:
     aws.hooks.append(Collide("", 100))
     with pytest.raises(CallFailed):
-        run(publish(desk, _events(1)))
-    assert run(desk.totals.read()) == {}
+        run(publish(backend, _events(1)))
+    assert run(Totals(backend).read()) == {}
 
 
 # --- webhooks -----------------------------------------------------------------------------------
@@ -369,11 +371,11 @@ def _queued(aws, settings) -> list[dict[str, Any]]:
 
 
 def test_a_webhook_is_queued_what_it_asked_for_and_nothing_else(
-    run, desk, fleet, aws, settings, streams
+    run, backend, fleet, aws, settings, streams
 ) -> None:
     wanted = {**HOOK, "events": ["task.started", "task.completed"]}
-    task_id = run(submit_collection(desk, {**BODY, "webhook": wanted}, "me", "r"))
-    run(submit_collection(desk, BODY, "me", "r"))
+    task_id = run(submit_collection(backend, {**BODY, "webhook": wanted}, "me", "r"))
+    run(submit_collection(backend, BODY, "me", "r"))
     run(fleet.settle())
     streams()
     queued = _queued(aws, settings)
@@ -383,54 +385,54 @@ def test_a_webhook_is_queued_what_it_asked_for_and_nothing_else(
 
 
 def test_deliveries_are_pending_before_they_are_queued_and_a_repetition_keeps_what_is_known(
-    run, desk, aws, settings, streams, deliver
+    run, backend, aws, settings, streams, deliver
 ) -> None:
-    task_id = run(submit_collection(desk, {**BODY, "webhook": HOOK}, "me", "r"))
-    run(cancel_task(desk, task_id))
+    task_id = run(submit_collection(backend, {**BODY, "webhook": HOOK}, "me", "r"))
+    run(cancel_task(backend, task_id))
     aws.hooks.append(Refuse("sqs.SendMessageBatch", 5))
     with pytest.raises(CallFailed):
         streams()
-    assert [row["state"] for row in run(desk.hooks.deliveries(task_id))] == ["pending"]
+    assert [row["state"] for row in run(HookItems(backend).deliveries(task_id))] == ["pending"]
     aws.hooks.clear()
     streams()
     deliver(Sender())
-    assert [row["state"] for row in run(desk.hooks.deliveries(task_id))] == ["delivered"]
-    run(record_task_changes(desk, aws.stream_event(settings.tasks_table)["Records"]))
-    assert [row["state"] for row in run(desk.hooks.deliveries(task_id))] == ["delivered"]
+    assert [row["state"] for row in run(HookItems(backend).deliveries(task_id))] == ["delivered"]
+    run(record_task_changes(backend, aws.stream_event(settings.tasks_table)["Records"]))
+    assert [row["state"] for row in run(HookItems(backend).deliveries(task_id))] == ["delivered"]
 
 
 @pytest.mark.parametrize(("status", "state"), [(204, "delivered"), (404, "failed")])
 def test_what_was_delivered_or_given_up_is_not_queued_again(
-    run, desk, aws, settings, clock, deliver, status: int, state: str
+    run, backend, aws, settings, clock, deliver, status: int, state: str
 ) -> None:
-    task_id = run(submit_collection(desk, {**BODY, "webhook": HOOK}, "me", "r"))
+    task_id = run(submit_collection(backend, {**BODY, "webhook": HOOK}, "me", "r"))
     ended = [{**_events(1)[0], "subject": f"task:{task_id}"}]
     for _ in range(2):  # what is still to be delivered is queued each time
-        run(publish(desk, ended))
+        run(publish(backend, ended))
     assert len(_queued(aws, settings)) == 2
     clock.advance(1)
     deliver(Sender(Answer(status)))
-    assert [row["state"] for row in run(desk.hooks.deliveries(task_id))] == [state]
+    assert [row["state"] for row in run(HookItems(backend).deliveries(task_id))] == [state]
     assert _queued(aws, settings) == []
-    run(publish(desk, ended))
+    run(publish(backend, ended))
     assert _queued(aws, settings) == []
 
 
 def test_characters_that_sqs_does_not_take_are_queued_all_the_same(
-    run, desk, aws, settings
+    run, backend, aws, settings
 ) -> None:
-    task_id = run(submit_collection(desk, {**BODY, "webhook": HOOK}, "me", "r"))
+    task_id = run(submit_collection(backend, {**BODY, "webhook": HOOK}, "me", "r"))
     told = "bad symbol \uffff\ufffe"
-    run(publish(desk, [{**_events(1)[0], "subject": f"task:{task_id}", "detail": told}]))
+    run(publish(backend, [{**_events(1)[0], "subject": f"task:{task_id}", "detail": told}]))
     (message,) = _queued(aws, settings)
     assert message["event"]["detail"] == told
 
 
 def test_what_became_of_a_delivery_is_published_and_never_delivered_itself(
-    run, desk, aws, settings, streams, deliver
+    run, backend, aws, settings, streams, deliver
 ) -> None:
     wanted = {**HOOK, "events": list(webhook.ACTIONS)}
-    run(submit_collection(desk, {**BODY, "webhook": wanted}, "me", "r"))
+    run(submit_collection(backend, {**BODY, "webhook": wanted}, "me", "r"))
     streams()
     for _ in range(3):
         deliver(Sender(Answer(404)))
@@ -442,39 +444,43 @@ def test_what_became_of_a_delivery_is_published_and_never_delivered_itself(
 
 
 def test_reading_webhooks_takes_one_call_for_a_whole_batch_and_none_for_other_events(
-    run, desk, aws
+    run, backend, aws
 ) -> None:
-    run(publish(desk, _events(80)))
+    run(publish(backend, _events(80)))
     assert aws.counts["dynamodb.BatchGetItem"] == 1
     aws.counts.clear()
-    run(publish(desk, _events(3, "task.expired") + _events(2, "webhook.failed")))
+    run(publish(backend, _events(3, "task.expired") + _events(2, "webhook.failed")))
     assert aws.counts["dynamodb.BatchGetItem"] == 0
 
 
-def test_webhooks_that_were_not_read_at_first_are_read_again(run, desk, aws, settings) -> None:
+def test_webhooks_that_were_not_read_at_first_are_read_again(run, backend, aws, settings) -> None:
     for number in range(5):
         hook = webhook.Webhook(HOOK["url"], HOOK["secret"])
-        run(desk.hooks.write(f"t{number}", hook, desk.now_ms()))
+        run(HookItems(backend).write(f"t{number}", hook, backend.now_ms()))
     aws.dynamodb.leave_unprocessed = 3
-    run(publish(desk, _events(5)))
+    run(publish(backend, _events(5)))
     assert len(_queued(aws, settings)) == 5
 
 
-def test_a_webhook_lives_as_long_as_its_task_goes_on(run, desk, aws, clock, settings) -> None:
+def test_a_webhook_lives_as_long_as_its_task_goes_on(run, backend, aws, clock, settings) -> None:
     """A task may be retried after weeks; each event gives its webhook the whole time again."""
-    run(desk.hooks.write("t0", webhook.Webhook(HOOK["url"], HOOK["secret"]), desk.now_ms()))
+    run(
+        HookItems(backend).write(
+            "t0", webhook.Webhook(HOOK["url"], HOOK["secret"]), backend.now_ms()
+        )
+    )
     for _ in range(8):
         clock.advance(7 * DAY_MS)
         aws.dynamodb.expire(settings.tasks_table)
-        run(publish(desk, _events(1)))
-        assert run(desk.hooks.read("t0")) is not None
+        run(publish(backend, _events(1)))
+        assert run(HookItems(backend).read("t0")) is not None
     clock.advance(15 * DAY_MS)
     aws.dynamodb.expire(settings.tasks_table)
-    assert run(desk.hooks.read("t0")) is None
+    assert run(HookItems(backend).read("t0")) is None
 
 
-def test_the_secret_stands_in_one_item_of_one_table(run, desk, aws, settings, fleet) -> None:
-    run(submit_collection(desk, {**BODY, "webhook": HOOK}, "me", "r"))
+def test_the_secret_stands_in_one_item_of_one_table(run, backend, aws, settings, fleet) -> None:
+    run(submit_collection(backend, {**BODY, "webhook": HOOK}, "me", "r"))
     run(fleet.settle())
     holding = [
         (table, item["sk"]["S"])

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chalicelib import wiring
 from chalicelib.audit.chain import Event, sealed, verify
 from chalicelib.audit.table import LEAST_TASK_DAYS, AuditTable
+from chalicelib.candles.coverage_table import CoverageTable
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed
 from chalicelib.core.settings import Settings
 from chalicelib.core.times import iso
@@ -20,6 +21,8 @@ from chalicelib.events import happenings, task_happenings
 from chalicelib.events import record as event_record
 from chalicelib.events.record import record_market_changes, record_task_changes
 from chalicelib.events.replay import replay
+from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.exchange.worker import Worker
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection, submit_symbol_refresh
@@ -38,14 +41,14 @@ def adds_event(called: Called) -> bool:
 
 
 @pytest.fixture
-def trail(run, desk):
+def trail(run, backend):
     """The events of a subject, by default of the only task."""
 
     def trail(subject: str | None = None) -> list[Event]:
-        items = desk.audit._call.items("audit")
+        items = AuditTable(backend)._call.items("audit")
         names = {item["subject"]["S"] for item in items if item["sk"]["S"] != "HEAD"}
         [subject] = [subject] if subject else names or {"task:none"}
-        return [event for _, event in run(desk.audit.after(subject, 0, 1000, 0))[0]]
+        return [event for _, event in run(AuditTable(backend).after(subject, 0, 1000, 0))[0]]
 
     return trail
 
@@ -82,12 +85,12 @@ def published(monkeypatch):
 # --- what is recorded -----------------------------------------------------------------------------
 
 
-def test_a_life_of_a_task_is_audited_in_order(run, desk, fleet, records, actions, trail) -> None:
-    task_id = run(submit_collection(desk, BODY, "me", "r-submit"))
-    run(cancel_task(desk, task_id, "you", "r-cancel"))
-    run(retry_task(desk, task_id, False, "she", "r-retry"))
+def test_a_life_of_a_task_is_audited_in_order(run, backend, fleet, records, actions, trail) -> None:
+    task_id = run(submit_collection(backend, BODY, "me", "r-submit"))
+    run(cancel_task(backend, task_id, "you", "r-cancel"))
+    run(retry_task(backend, task_id, False, "she", "r-retry"))
     run(fleet.settle())
-    run(record_task_changes(desk, records()))
+    run(record_task_changes(backend, records()))
     assert actions() == [
         "task.submitted",
         "task.cancelled",
@@ -107,12 +110,12 @@ def test_a_life_of_a_task_is_audited_in_order(run, desk, fleet, records, actions
 
 
 def test_failed_units_are_named_with_symbol_timeframe_window_and_reason(
-    run, desk, fleet, exchange, records, trail, actions
+    run, backend, fleet, exchange, records, trail, actions
 ) -> None:
     exchange.refused["ETHUSDT"] = "INVALID_SYMBOL"
-    run(submit_collection(desk, {**BODY, "symbols": ["BTCUSDT", "ETHUSDT"]}, "me", "r"))
+    run(submit_collection(backend, {**BODY, "symbols": ["BTCUSDT", "ETHUSDT"]}, "me", "r"))
     run(fleet.settle())
-    run(record_task_changes(desk, records()))
+    run(record_task_changes(backend, records()))
     [failed] = [event for event in trail() if event["action"] == "task.unit_failed"]
     assert (failed["before"], failed["after"], failed["data"]["failed"]) == (0, 2, 2)
     assert [(unit["symbol"], unit["timeframe"]) for unit in failed["data"]["units"]] == [
@@ -127,27 +130,27 @@ def test_failed_units_are_named_with_symbol_timeframe_window_and_reason(
 
 
 def test_failed_units_of_a_task_that_is_gone_keep_their_numbers(
-    run, desk, fleet, exchange, records, trail, clock, aws, settings
+    run, backend, fleet, exchange, records, trail, clock, aws, settings
 ) -> None:
     exchange.refused["BTCUSDT"] = "INVALID_SYMBOL"
-    run(submit_collection(desk, BODY, "me", "r"))
+    run(submit_collection(backend, BODY, "me", "r"))
     run(fleet.settle())
     clock.advance(settings.retention_seconds * 1000)
     aws.dynamodb.expire(settings.tasks_table)
-    run(record_task_changes(desk, records()))
+    run(record_task_changes(backend, records()))
     [failed] = [event for event in trail() if event["action"] == "task.unit_failed"]
     assert {unit["number"] for unit in failed["data"]["units"]} == {0, 1}
     assert failed["owner"] == "me"
 
 
 def test_an_expired_tasks_removal_is_audited_and_its_trail_stays(
-    run, desk, fleet, aws, clock, settings, records, actions
+    run, backend, fleet, aws, clock, settings, records, actions
 ) -> None:
-    run(submit_collection(desk, BODY, "me", "r"))
+    run(submit_collection(backend, BODY, "me", "r"))
     run(fleet.settle())
     clock.advance(settings.retention_seconds * 1000)
     aws.dynamodb.expire(settings.tasks_table)
-    run(record_task_changes(desk, records()))
+    run(record_task_changes(backend, records()))
     assert actions() == [*LIFE, "task.expired"]
     clock.advance(30 * 86_400_000)
     aws.dynamodb.expire(settings.audit_table)
@@ -158,15 +161,15 @@ def test_an_expired_tasks_removal_is_audited_and_its_trail_stays(
 
 
 def test_what_the_exchange_lists_is_audited_when_it_changes_and_only_then(
-    run, desk, aws, settings, actions, trail, clock
+    run, backend, aws, settings, actions, trail, clock
 ) -> None:
     before = {"BTCUSDT": "TRADING", "OLDUSDT": "TRADING", "ETHUSDT": "TRADING"}
     after = {"BTCUSDT": "TRADING", "NEWUSDT": "TRADING", "ETHUSDT": "BREAK"}
     for symbols in (before, before, after):
         clock.advance(1000)
-        run(desk.market.write_catalogue(symbols, 6000, clock()))
-    run(desk.market.write_prices({"BTCUSDT": "1.0"}, clock()))
-    run(record_market_changes(desk, aws.stream_event(settings.market_table)["Records"]))
+        run(CatalogueTable(backend).write_catalogue(symbols, 6000, clock()))
+    run(CatalogueTable(backend).write_prices({"BTCUSDT": "1.0"}, clock()))
+    run(record_market_changes(backend, aws.stream_event(settings.market_table)["Records"]))
     assert actions("market:binance") == ["symbols.changed"] * 2
     changed = trail("market:binance")[1]
     assert (changed["before"], changed["after"], changed["owner"]) == (3, 3, None)
@@ -180,18 +183,18 @@ def test_what_the_exchange_lists_is_audited_when_it_changes_and_only_then(
 
 
 def test_a_refresh_of_the_symbols_bears_the_name_and_request_of_whoever_asked(
-    run, desk, fleet, aws, settings, trail
+    run, backend, fleet, aws, settings, trail
 ) -> None:
-    task_id = run(submit_symbol_refresh(desk, "me", "r"))
+    task_id = run(submit_symbol_refresh(backend, "me", "r"))
     run(fleet.settle())
-    run(record_market_changes(desk, aws.stream_event(settings.market_table)["Records"]))
+    run(record_market_changes(backend, aws.stream_event(settings.market_table)["Records"]))
     [changed] = trail("market:binance")
     assert (changed["by"], changed["request_id"]) == ("me", "r")
     assert changed["data"]["task_id"] == task_id
 
 
 def test_candles_that_were_stored_are_published_and_not_audited(
-    run, desk, aws, settings, monkeypatch
+    run, backend, aws, settings, monkeypatch
 ) -> None:
     seen: list[Event] = []
 
@@ -200,10 +203,10 @@ def test_candles_that_were_stored_are_published_and_not_audited(
 
     monkeypatch.setattr(event_record, "publish", publish)
     hour = 3_600_000
-    run(desk.market.extend_coverage("BTCUSDT", [("1h", 0, 2 * hour, hour, [])]))
-    run(desk.market.extend_coverage("BTCUSDT", [("1h", hour, 5 * hour, 4 * hour, [])]))
-    run(desk.market.extend_coverage("BTCUSDT", [("1d", 0, hour, None, [])]))
-    run(record_market_changes(desk, aws.stream_event(settings.market_table)["Records"]))
+    run(CoverageTable(backend).extend_coverage("BTCUSDT", [("1h", 0, 2 * hour, hour, [])]))
+    run(CoverageTable(backend).extend_coverage("BTCUSDT", [("1h", hour, 5 * hour, 4 * hour, [])]))
+    run(CoverageTable(backend).extend_coverage("BTCUSDT", [("1d", 0, hour, None, [])]))
+    run(record_market_changes(backend, aws.stream_event(settings.market_table)["Records"]))
     assert [(e["action"], e["subject"]) for e in seen] == [
         ("candles.stored", "candles:BTCUSDT")
     ] * 2
@@ -226,11 +229,11 @@ def test_candles_that_were_stored_are_published_and_not_audited(
     assert not aws.items(settings.audit_table)
 
 
-def test_a_page_of_events_is_one_read_and_one_write_each(run, desk, fleet, aws, records) -> None:
-    run(submit_collection(desk, BODY, "me", "r"))
+def test_a_page_of_events_is_one_read_and_one_write_each(run, backend, fleet, aws, records) -> None:
+    run(submit_collection(backend, BODY, "me", "r"))
     run(fleet.settle())
     first = len(aws.calls)
-    run(record_task_changes(desk, records()))
+    run(record_task_changes(backend, records()))
     mine = [c.name for c in aws.calls[first:] if c.parameters.get("TableName") == "audit"]
     assert mine == ["dynamodb.Query", *["dynamodb.PutItem"] * 4]
 
@@ -239,13 +242,13 @@ def test_a_page_of_events_is_one_read_and_one_write_each(run, desk, fleet, aws, 
 
 
 def test_a_batch_delivered_again_and_in_pieces_is_audited_once(
-    run, desk, fleet, records, actions, trail
+    run, backend, fleet, records, actions, trail
 ) -> None:
-    run(submit_collection(desk, BODY, "me", "r"))
+    run(submit_collection(backend, BODY, "me", "r"))
     run(fleet.settle())
     for start in range(len(records())):
-        run(record_task_changes(desk, records()[start:]))
-        run(record_task_changes(desk, records()[: start + 1]))
+        run(record_task_changes(backend, records()[start:]))
+        run(record_task_changes(backend, records()[: start + 1]))
     assert actions() == LIFE
     assert not any(event["late"] for event in trail())
 
@@ -253,14 +256,14 @@ def test_a_batch_delivered_again_and_in_pieces_is_audited_once(
 @pytest.mark.parametrize("hook", [CrashAfter, lambda n: LoseAnswer("dynamodb.PutItem", n)])
 @pytest.mark.parametrize("number", range(1, 7))
 def test_a_crash_or_a_lost_answer_at_any_call_leaves_one_event_each(
-    run, desk, fleet, aws, records, actions, published, hook, number
+    run, backend, fleet, aws, records, actions, published, hook, number
 ) -> None:
-    run(submit_collection(desk, BODY, "me", "r"))
+    run(submit_collection(backend, BODY, "me", "r"))
     run(fleet.settle())
     aws.hooks.append(hook(number))
     for _ in range(3):
         try:
-            run(record_task_changes(desk, records()))
+            run(record_task_changes(backend, records()))
         except (Crash, CallFailed):
             continue
     assert actions() == LIFE
@@ -268,9 +271,9 @@ def test_a_crash_or_a_lost_answer_at_any_call_leaves_one_event_each(
 
 
 def test_a_write_that_its_own_client_sent_twice_is_one_event(
-    run, desk, fleet, aws, settings, clock, records, actions, published
+    run, backend, fleet, aws, settings, clock, records, actions, published
 ) -> None:
-    run(submit_collection(desk, BODY, "me", "r"))
+    run(submit_collection(backend, BODY, "me", "r"))
     run(fleet.settle())
 
     async def twice(service: str, operation: str, **parameters: Any) -> dict[str, Any]:
@@ -278,39 +281,39 @@ def test_a_write_that_its_own_client_sent_twice_is_one_event(
             await aws(service, operation, **parameters)
         return await aws(service, operation, **parameters)
 
-    run(record_task_changes(wiring.desk_over(twice, settings, clock), records()))
+    run(record_task_changes(Backend(twice, settings, clock), records()))
     assert actions() == LIFE
     assert [action for _, action in published[-1]] == LIFE
 
 
 @pytest.mark.parametrize("number", range(1, 5))
 def test_two_invocations_with_the_same_batch_do_not_fork_the_chain(
-    run, desk, fleet, aws, records, actions, number
+    run, backend, fleet, aws, records, actions, number
 ) -> None:
-    run(submit_collection(desk, BODY, "me", "r"))
+    run(submit_collection(backend, BODY, "me", "r"))
     run(fleet.settle())
-    other = Meanwhile(adds_event, lambda: record_task_changes(desk, records()), number)
+    other = Meanwhile(adds_event, lambda: record_task_changes(backend, records()), number)
     aws.hooks.append(other)
-    run(record_task_changes(desk, records()))
+    run(record_task_changes(backend, records()))
     assert other.left == 0
     assert actions() == LIFE
 
 
 def test_a_trail_that_cannot_be_written_fails_the_batch_so_that_it_comes_again(
-    run, desk, aws, records, actions
+    run, backend, aws, records, actions
 ) -> None:
-    run(submit_collection(desk, BODY, "me", "r"))
+    run(submit_collection(backend, BODY, "me", "r"))
     aws.hooks.append(Refuse("dynamodb.PutItem"))
     with pytest.raises(CallFailed):
-        run(record_task_changes(desk, records()))
-    run(record_task_changes(desk, records()))
+        run(record_task_changes(backend, records()))
+    run(record_task_changes(backend, records()))
     assert actions() == ["task.submitted"]
 
 
 def test_what_was_recorded_before_is_published_again_in_order(
-    run, desk, fleet, records, published, monkeypatch
+    run, backend, fleet, records, published, monkeypatch
 ) -> None:
-    run(submit_collection(desk, BODY, "me", "r"))
+    run(submit_collection(backend, BODY, "me", "r"))
     run(fleet.settle())
 
     async def refuse(*_: object) -> None:
@@ -319,26 +322,26 @@ def test_what_was_recorded_before_is_published_again_in_order(
     with monkeypatch.context() as patch:
         patch.setattr(event_record, "publish", refuse)
         with pytest.raises(CallFailed):
-            run(record_task_changes(desk, records()))
-    run(record_task_changes(desk, records()))
+            run(record_task_changes(backend, records()))
+    run(record_task_changes(backend, records()))
     assert [action for _, action in published[-1]] == LIFE
-    run(record_task_changes(desk, records()))
+    run(record_task_changes(backend, records()))
     assert published[-1] == published[-2]
 
 
 @pytest.mark.parametrize("stream", [{"S": "x"}, {"S": "7"}, {"N": "7"}, {"L": []}, None])
 def test_an_event_whose_place_somebody_altered_holds_up_nothing(
-    run, desk, fleet, aws, settings, records, trail, stream
+    run, backend, fleet, aws, settings, records, trail, stream
 ) -> None:
-    run(submit_collection(desk, BODY, "me", "r"))
-    run(record_task_changes(desk, records()))
+    run(submit_collection(backend, BODY, "me", "r"))
+    run(record_task_changes(backend, records()))
     [key] = aws.dynamodb.tables["audit"].items
     altered = dict(aws.dynamodb.tables["audit"].items[key])
     del altered["stream"]
     aws.dynamodb.tables["audit"].items[key] = altered | ({"stream": stream} if stream else {})
     run(fleet.settle())
-    run(record_task_changes(desk, records()[1:]))
-    run(record_task_changes(desk, records()[1:]))
+    run(record_task_changes(backend, records()[1:]))
+    run(record_task_changes(backend, records()[1:]))
     assert [event["action"] for event in trail()] == LIFE
     faults = verify(trail()[0]["subject"], trail())
     assert {(fault.seq, fault.kind) for fault in faults} == {(1, "altered")}
@@ -362,7 +365,7 @@ def test_records_in_any_order_and_number_become_one_whole_chain(data: st.DataObj
         },
     )
     aws = Aws.for_settings(clock, chosen)
-    bench = wiring.bench_over(aws, chosen, clock, Exchange(clock))  # type: ignore[arg-type]
+    worker = Worker(aws, chosen, clock, Exchange(clock))  # type: ignore[arg-type]
     loop = SimulatedLoop(clock)
 
     async def quiet(*_: object) -> None:
@@ -372,15 +375,17 @@ def test_records_in_any_order_and_number_become_one_whole_chain(data: st.DataObj
     event_record.publish = event_record.announce = quiet
     try:
         run = loop.run_until_complete
-        task_id = run(submit_collection(bench, BODY, "me", "r"))
-        run(Fleet(aws, bench).settle())
+        task_id = run(submit_collection(worker, BODY, "me", "r"))
+        run(Fleet(aws, worker).settle())
         records = aws.stream_event("tasks_table")["Records"]
         for _ in range(data.draw(st.integers(0, 3))):
             picked = data.draw(st.lists(st.sampled_from(records), max_size=6))
-            run(record_task_changes(bench, picked))
+            run(record_task_changes(worker, picked))
         rest = data.draw(st.permutations(records))
-        run(record_task_changes(bench, list(rest)))
-        events = [event for _, event in run(bench.audit.after(f"task:{task_id}", 0, 100, 0))[0]]
+        run(record_task_changes(worker, list(rest)))
+        events = [
+            event for _, event in run(AuditTable(worker).after(f"task:{task_id}", 0, 100, 0))[0]
+        ]
     finally:
         event_record.publish, event_record.announce = original
         loop.close()
@@ -398,17 +403,21 @@ def test_records_in_any_order_and_number_become_one_whole_chain(data: st.DataObj
 
 
 @pytest.fixture
-def lists(run, desk, aws, settings, clock):
+def lists(run, backend, aws, settings, clock):
     """The exchange lists these symbols from now on; recorded, by default."""
     read = [0]
 
     def lists(*symbols: str, record: bool = True) -> list[Any]:
         clock.advance(1000)
-        run(desk.market.write_catalogue(dict.fromkeys(symbols, "TRADING"), 6000, clock()))
+        run(
+            CatalogueTable(backend).write_catalogue(
+                dict.fromkeys(symbols, "TRADING"), 6000, clock()
+            )
+        )
         fresh = aws.stream_event(settings.market_table)["Records"][read[0] :]
         read[0] += len(fresh)
         if record:
-            run(record_market_changes(desk, fresh))
+            run(record_market_changes(backend, fresh))
         return fresh
 
     return lists
@@ -430,7 +439,7 @@ HEAD = ("MARKET#binance", "HEAD")
 
 @pytest.mark.parametrize("deleted", [(1, 2), (2,), (1,), ()])
 def test_an_event_follows_the_last_though_it_expired_in_any_order(
-    lists, run, desk, aws, clock, trail, audit_items, retention_ms, deleted
+    lists, run, backend, aws, clock, trail, audit_items, retention_ms, deleted
 ) -> None:
     lists("A")
     lists("A", "B")
@@ -439,7 +448,7 @@ def test_an_event_follows_the_last_though_it_expired_in_any_order(
     for number in deleted:
         del audit_items["MARKET#binance", f"{number:012d}"]
     lists("A", "B", "C")
-    found, _ = run(desk.audit.after(MARKET, 0, 100, clock()))
+    found, _ = run(AuditTable(backend).after(MARKET, 0, 100, clock()))
     assert [number for number, _ in found] == [3]
     events = [event for _, event in found]
     assert events[0]["previous_hash"] == exported[2]
@@ -448,13 +457,13 @@ def test_an_event_follows_the_last_though_it_expired_in_any_order(
 
 
 def test_what_expired_and_comes_again_is_not_recorded_again(
-    lists, run, desk, aws, clock, settings, audit_items, retention_ms, published
+    lists, run, backend, aws, clock, settings, audit_items, retention_ms, published
 ) -> None:
     fresh = lists("A")
     told = published[-1]
     clock.advance(retention_ms)
     assert aws.dynamodb.expire(settings.audit_table) == 1
-    run(record_market_changes(desk, fresh))
+    run(record_market_changes(backend, fresh))
     assert list(audit_items) == [HEAD]
     assert published[-1] == told == [("market:binance:1", "symbols.changed")]
 
@@ -471,13 +480,13 @@ def test_a_head_costs_no_read_and_no_call_more(lists, aws) -> None:
 )
 @pytest.mark.parametrize("number", range(1, 6))
 def test_a_crash_or_a_lost_answer_leaves_one_event_each_and_the_head_at_the_last(
-    lists, run, desk, aws, actions, audit_items, hook, number
+    lists, run, backend, aws, actions, audit_items, hook, number
 ) -> None:
     fresh = [*lists("A", record=False), *lists("A", "B", record=False)]
     aws.hooks.append(hook(number))
     for _ in range(3):
         try:
-            run(record_market_changes(desk, fresh))
+            run(record_market_changes(backend, fresh))
         except (Crash, CallFailed):
             continue
     assert actions(MARKET) == ["symbols.changed"] * 2
@@ -485,14 +494,14 @@ def test_a_crash_or_a_lost_answer_leaves_one_event_each_and_the_head_at_the_last
 
 
 def test_two_invocations_with_the_same_change_of_the_market_record_it_once(
-    lists, run, desk, aws, actions
+    lists, run, backend, aws, actions
 ) -> None:
     lists("A")
     fresh = lists("A", "B", record=False)
     writes = lambda called: called.operation == "TransactWriteItems"  # noqa: E731
-    other = Meanwhile(writes, lambda: record_market_changes(desk, fresh))
+    other = Meanwhile(writes, lambda: record_market_changes(backend, fresh))
     aws.hooks.append(other)
-    run(record_market_changes(desk, fresh))
+    run(record_market_changes(backend, fresh))
     assert other.left == 0
     assert len(actions(MARKET)) == 2
 
@@ -522,27 +531,27 @@ def test_a_head_that_somebody_altered_is_not_believed_where_there_are_events(
 
 
 def test_a_head_expires_only_where_its_schedule_was_deleted(
-    run, desk, aws, clock, settings, audit_items, retention_ms
+    run, backend, aws, clock, settings, audit_items, retention_ms
 ) -> None:
     last = None
     for action in ("schedule.created", "schedule.deleted"):
         event = {"subject": "schedule:one", "action": action, "recorded_at": iso(clock())}
         last = sealed(event, last)
-        run(desk.audit.add(last, clock() // 1000 + retention_ms // 1000))
+        run(AuditTable(backend).add(last, clock() // 1000 + retention_ms // 1000))
         head = audit_items["SCHEDULE#one", "HEAD"]
         assert ("ttl" in head) == (action == "schedule.deleted")
     clock.advance(retention_ms)
     aws.dynamodb.expire(settings.audit_table)
-    assert run(desk.audit.newest("schedule:one", 1)) == [last]
+    assert run(AuditTable(backend).newest("schedule:one", 1)) == [last]
     clock.advance(LEAST_TASK_DAYS * 86_400_000)
     aws.dynamodb.expire(settings.audit_table)
     assert not audit_items
 
 
 def test_a_tasks_chain_outlasts_the_task_however_short_events_are_kept(
-    run, desk, aws, clock, fleet, settings, records, actions
+    run, backend, aws, clock, fleet, settings, records, actions
 ) -> None:
-    brief = replace(desk, settings=replace(settings, audit_retention_days=1))
+    brief = replace(backend, settings=replace(settings, audit_retention_days=1))
     run(submit_collection(brief, BODY, "me", "r"))
     run(fleet.settle())
     run(record_task_changes(brief, records()))
@@ -573,11 +582,11 @@ def broken(monkeypatch):
 
 
 def test_a_record_that_breaks_our_code_is_set_aside_and_the_rest_goes_on(
-    run, desk, fleet, aws, settings, records, actions, broken, capsys, published
+    run, backend, fleet, aws, settings, records, actions, broken, capsys, published
 ) -> None:
-    task_id = run(submit_collection(desk, BODY, "me", "r"))
+    task_id = run(submit_collection(backend, BODY, "me", "r"))
     run(fleet.settle())
-    run(record_task_changes(desk, records()))
+    run(record_task_changes(backend, records()))
     assert actions() == ["task.submitted", "task.completed"]
     assert [action for _, action in published[-1]] == ["task.submitted", "task.completed"]
     bodies = aws.sqs.bodies(settings.stream_failure_queue_url)
@@ -592,15 +601,15 @@ def test_a_record_that_breaks_our_code_is_set_aside_and_the_rest_goes_on(
 
 
 def test_what_was_set_aside_is_replayed_late_once_and_with_its_own_time(
-    run, desk, fleet, aws, settings, clock, records, actions, trail, broken, published
+    run, backend, fleet, aws, settings, clock, records, actions, trail, broken, published
 ) -> None:
-    run(submit_collection(desk, BODY, "me", "r"))
+    run(submit_collection(backend, BODY, "me", "r"))
     clock.advance(5_000)
     run(fleet.settle())
-    run(record_task_changes(desk, records()))
+    run(record_task_changes(backend, records()))
     broken.undo()
     clock.advance(86_400_000)
-    told = run(replay(desk, lambda: 60_000))
+    told = run(replay(backend, lambda: 60_000))
     assert told["left"] == 0
     assert told["events"] == 2
     assert actions() == ["task.submitted", "task.completed", "task.planned", "task.started"]
@@ -609,73 +618,73 @@ def test_what_was_set_aside_is_replayed_late_once_and_with_its_own_time(
     assert late["at"] <= ended["at"] < late["recorded_at"]
     assert not aws.sqs.bodies(settings.stream_failure_queue_url)
     assert {action for batch in published for _, action in batch} == set(LIFE)
-    run(record_task_changes(desk, records()))
+    run(record_task_changes(backend, records()))
     assert len(actions()) == 4
 
 
 def test_a_replay_that_breaks_off_or_runs_twice_records_once(
-    run, desk, fleet, aws, settings, clock, records, actions, broken
+    run, backend, fleet, aws, settings, clock, records, actions, broken
 ) -> None:
-    run(submit_collection(desk, BODY, "me", "r"))
+    run(submit_collection(backend, BODY, "me", "r"))
     run(fleet.settle())
-    run(record_task_changes(desk, records()))
-    run(record_task_changes(desk, records()))  # set aside twice, by a redelivery
+    run(record_task_changes(backend, records()))
+    run(record_task_changes(backend, records()))  # set aside twice, by a redelivery
     broken.undo()
     aws.hooks.append(LoseAnswer("dynamodb.PutItem"))
     with pytest.raises(CallFailed):
-        run(replay(desk, lambda: 60_000))
+        run(replay(backend, lambda: 60_000))
     clock.advance(61_000)
-    run(replay(desk, lambda: 60_000))
+    run(replay(backend, lambda: 60_000))
     assert sorted(actions()) == sorted(LIFE)
     assert not aws.sqs.bodies(settings.stream_failure_queue_url)
 
 
 def test_what_still_breaks_and_what_is_no_record_stays_in_the_queue(
-    run, desk, fleet, aws, settings, records, actions, broken
+    run, backend, fleet, aws, settings, records, actions, broken
 ) -> None:
-    run(submit_collection(desk, BODY, "me", "r"))
+    run(submit_collection(backend, BODY, "me", "r"))
     run(fleet.settle())
-    run(record_task_changes(desk, records()))
+    run(record_task_changes(backend, records()))
     queue = settings.stream_failure_queue_url
     for body in ("no JSON", '{"requestContext": {"condition": "RetryAttemptsExhausted"}}', "[]"):
         run(aws("sqs", "SendMessage", QueueUrl=queue, MessageBody=body))
     before = aws.sqs.bodies(queue)
-    told = run(replay(desk, lambda: 60_000))
+    told = run(replay(backend, lambda: 60_000))
     assert told == {"replayed": 0, "events": 0, "left": len(before)}
     assert aws.sqs.bodies(queue) == before
-    assert run(replay(desk, lambda: 9_000)) == {"replayed": 0, "events": 0, "left": 0}
+    assert run(replay(backend, lambda: 9_000)) == {"replayed": 0, "events": 0, "left": 0}
 
 
 def test_a_replay_is_not_over_because_a_short_poll_found_nothing(
-    run, desk, fleet, aws, settings, records, actions, broken
+    run, backend, fleet, aws, settings, records, actions, broken
 ) -> None:
-    run(submit_collection(desk, BODY, "me", "r"))
+    run(submit_collection(backend, BODY, "me", "r"))
     run(fleet.settle())
-    run(record_task_changes(desk, records()))
+    run(record_task_changes(backend, records()))
     broken.undo()
     queue = aws.sqs.queues[settings.stream_failure_queue_url]
     queue.missed_polls = 1
     assert run(aws("sqs", "ReceiveMessage", QueueUrl=settings.stream_failure_queue_url)) == {}
     queue.missed_polls = 1
     before = len(queue.messages)
-    assert run(replay(desk, lambda: 60_000))["replayed"] == before > 0
+    assert run(replay(backend, lambda: 60_000))["replayed"] == before > 0
     assert not queue.messages
 
 
 def test_a_record_that_cannot_be_set_aside_fails_the_batch(
-    run, desk, fleet, aws, records, broken
+    run, backend, fleet, aws, records, broken
 ) -> None:
-    run(submit_collection(desk, BODY, "me", "r"))
+    run(submit_collection(backend, BODY, "me", "r"))
     run(fleet.settle())
     aws.hooks.append(Refuse("sqs.SendMessage"))
     with pytest.raises(CallFailed):
-        run(record_task_changes(desk, records()))
+        run(record_task_changes(backend, records()))
 
 
 def test_a_bug_in_publishing_sets_aside_what_was_to_be_told(
-    run, desk, fleet, aws, settings, records, actions, monkeypatch
+    run, backend, fleet, aws, settings, records, actions, monkeypatch
 ) -> None:
-    run(submit_collection(desk, BODY, "me", "r"))
+    run(submit_collection(backend, BODY, "me", "r"))
     run(fleet.settle())
 
     async def breaks(*_: object) -> None:
@@ -683,42 +692,42 @@ def test_a_bug_in_publishing_sets_aside_what_was_to_be_told(
 
     with monkeypatch.context() as patch:
         patch.setattr(event_record, "publish", breaks)
-        run(record_task_changes(desk, records()))
+        run(record_task_changes(backend, records()))
     assert actions() == LIFE
     assert len(aws.sqs.bodies(settings.stream_failure_queue_url)) == 3
-    told = run(replay(desk, lambda: 60_000))
+    told = run(replay(backend, lambda: 60_000))
     assert told == {"replayed": 3, "events": 4, "left": 0}
     assert actions() == LIFE
 
 
-def test_a_record_that_is_no_change_is_set_aside(run, desk, aws, settings) -> None:
-    run(record_task_changes(desk, [{"dynamodb": {}}]))
+def test_a_record_that_is_no_change_is_set_aside(run, backend, aws, settings) -> None:
+    run(record_task_changes(backend, [{"dynamodb": {}}]))
     [body] = aws.sqs.bodies(settings.stream_failure_queue_url)
     assert json.loads(body)["record"] == {"dynamodb": {}}
 
 
 def test_a_chain_under_constant_contention_fails_its_batch_rather_than_looping(
-    run, desk, records, monkeypatch
+    run, backend, records, monkeypatch
 ) -> None:
-    run(submit_collection(desk, BODY, "me", "r"))
+    run(submit_collection(backend, BODY, "me", "r"))
 
     async def lose(*_: object) -> None:
         raise ConditionFailed("PutItem", None)
 
     monkeypatch.setattr(AuditTable, "add", lose)
     with pytest.raises(CallFailed, match="Contention"):
-        run(record_task_changes(desk, records()))
+        run(record_task_changes(backend, records()))
 
 
 def test_a_bug_in_announcing_is_logged_and_holds_back_nothing(
-    run, desk, records, actions, monkeypatch, capsys
+    run, backend, records, actions, monkeypatch, capsys
 ) -> None:
-    run(submit_collection(desk, BODY, "me", "r"))
+    run(submit_collection(backend, BODY, "me", "r"))
 
     async def breaks(*_: object) -> None:
         raise KeyError("a bug")
 
     monkeypatch.setattr(event_record, "announce", breaks)
-    run(record_task_changes(desk, records()))
+    run(record_task_changes(backend, records()))
     assert actions() == ["task.submitted"]
     assert "announcing_failed" in capsys.readouterr().err

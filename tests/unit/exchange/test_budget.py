@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib import wiring
 from chalicelib.core.settings import Settings
 from chalicelib.exchange.budget import Budget
+from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.exchange.ledger import Ledger
+from chalicelib.exchange.worker import Worker
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange
@@ -21,15 +23,15 @@ from tests.doubles.tables import Table
 MINUTE = 60_000
 
 
-def small_fleet(limit: int, workers: int) -> tuple[Clock, wiring.Bench, list[Budget]]:
+def small_fleet(limit: int, workers: int) -> tuple[Clock, Worker, list[Budget]]:
     clock = Clock()
     aws = Aws(clock, {"market": Table()}, {}, {"candles": Bucket()})
-    bench = wiring.bench_over(
+    worker = Worker(
         aws, Settings(market_table="market", candles_bucket="candles"), clock, Exchange(clock)
     )
     with asyncio.Runner(loop_factory=lambda: SimulatedLoop(clock)) as runner:
-        runner.run(bench.market.write_catalogue({}, limit, clock()))
-    return clock, bench, [Budget(bench) for _ in range(workers)]
+        runner.run(CatalogueTable(worker).write_catalogue({}, limit, clock()))
+    return clock, worker, [Budget(worker) for _ in range(workers)]
 
 
 @settings(max_examples=60, deadline=None)
@@ -61,71 +63,71 @@ def test_all_workers_together_never_spend_more_than_the_share_in_a_minute(
     assert all(used <= share for used in spent.values())
 
 
-def test_one_pause_stops_every_worker_until_it_is_over(run, bench, clock) -> None:
-    budgets = [Budget(bench) for _ in range(3)]
+def test_one_pause_stops_every_worker_until_it_is_over(run, worker, clock) -> None:
+    budgets = [Budget(worker) for _ in range(3)]
     for budget in budgets:
         assert run(budget.take(2)) == 0
     until = clock() + 5_000
-    run(bench.market.pause(until, "HTTP 429"))
+    run(Ledger(worker).pause(until, "HTTP 429"))
     assert [run(budget.take(2)) for budget in budgets] == [until] * 3
     clock.advance(5_000)
     assert [run(budget.take(2)) for budget in budgets] == [0] * 3
 
 
-def test_a_longer_pause_stands_against_a_shorter_one(run, bench, clock) -> None:
-    run(bench.market.pause(clock() + 60_000, "HTTP 418"))
-    run(bench.market.pause(clock() + 1_000, "HTTP 429"))
-    limit = run(bench.market.read_limit())
+def test_a_longer_pause_stands_against_a_shorter_one(run, worker, clock) -> None:
+    run(Ledger(worker).pause(clock() + 60_000, "HTTP 418"))
+    run(Ledger(worker).pause(clock() + 1_000, "HTTP 429"))
+    limit = run(Ledger(worker).read_limit())
     assert (limit["paused_until"], limit["pause_reason"]) == (clock() + 60_000, "HTTP 418")
 
 
-def test_a_spent_minute_is_answered_with_the_next_one(run, bench, clock) -> None:
-    assert run(bench.market.take_weight(100, 100, clock())) == 0
-    until = run(bench.market.take_weight(1, 100, clock()))
+def test_a_spent_minute_is_answered_with_the_next_one(run, worker, clock) -> None:
+    assert run(Ledger(worker).take_weight(100, 100, clock())) == 0
+    until = run(Ledger(worker).take_weight(1, 100, clock()))
     assert until == (clock() // MINUTE + 1) * MINUTE
-    assert run(bench.market.take_weight(1, 100, until)) == 0
+    assert run(Ledger(worker).take_weight(1, 100, until)) == 0
 
 
-def test_a_minute_can_be_spent_to_the_last(run, bench, clock) -> None:
-    taken = [run(bench.market.take_weight(weight, 100, clock())) for weight in (1, 60, 39)]
+def test_a_minute_can_be_spent_to_the_last(run, worker, clock) -> None:
+    taken = [run(Ledger(worker).take_weight(weight, 100, clock())) for weight in (1, 60, 39)]
     assert taken == [0, 0, 0]
 
 
-def test_the_exchanges_own_higher_count_stands_in_the_ledger(run, bench, clock) -> None:
-    budget = Budget(bench)
+def test_the_exchanges_own_higher_count_stands_in_the_ledger(run, worker, clock) -> None:
+    budget = Budget(worker)
     run(budget.take(2))
     run(budget.observe(4700))
-    assert run(bench.market.read_limit())["used"] == 4700
-    run(bench.market.observe_weight(50, clock()))
-    assert run(bench.market.read_limit())["used"] == 4700
-    other = Budget(bench)
+    assert run(Ledger(worker).read_limit())["used"] == 4700
+    run(Ledger(worker).observe_weight(50, clock()))
+    assert run(Ledger(worker).read_limit())["used"] == 4700
+    other = Budget(worker)
     assert run(other.take(200)) > clock()
 
 
-def test_a_worker_whose_clock_is_behind_still_shares_the_ledger(run, bench, clock) -> None:
+def test_a_worker_whose_clock_is_behind_still_shares_the_ledger(run, worker, clock) -> None:
     now = clock()
-    assert run(bench.market.take_weight(90, 100, now + MINUTE)) == 0
-    assert run(bench.market.take_weight(20, 100, now)) > now
-    assert run(bench.market.take_weight(10, 100, now)) == 0
+    assert run(Ledger(worker).take_weight(90, 100, now + MINUTE)) == 0
+    assert run(Ledger(worker).take_weight(20, 100, now)) > now
+    assert run(Ledger(worker).take_weight(10, 100, now)) == 0
 
 
-def test_a_group_larger_than_a_tiny_limit_still_gets_through(run, bench, clock) -> None:
-    run(bench.market.write_catalogue({}, 10, clock()))
-    assert run(Budget(bench).take(24)) == 0
+def test_a_group_larger_than_a_tiny_limit_still_gets_through(run, worker, clock) -> None:
+    run(CatalogueTable(worker).write_catalogue({}, 10, clock()))
+    assert run(Budget(worker).take(24)) == 0
 
 
-def test_weight_is_taken_ahead_so_that_few_requests_write(run, bench, aws) -> None:
-    budget = Budget(bench)
+def test_weight_is_taken_ahead_so_that_few_requests_write(run, worker, aws) -> None:
+    budget = Budget(worker)
     for _ in range(20):
         assert run(budget.take(2)) == 0
     assert aws.counts["dynamodb.UpdateItem"] <= 3
 
 
 @pytest.mark.parametrize("workers", [2, 5])
-def test_workers_that_open_a_minute_together_share_it(run, bench, workers) -> None:
+def test_workers_that_open_a_minute_together_share_it(run, worker, workers) -> None:
     async def together() -> list[int]:
         return await asyncio.gather(
-            *(bench.market.take_weight(30, 60, bench.now_ms()) for _ in range(workers))
+            *(Ledger(worker).take_weight(30, 60, worker.now_ms()) for _ in range(workers))
         )
 
     class Turns:
@@ -135,6 +137,6 @@ def test_workers_that_open_a_minute_together_share_it(run, bench, workers) -> No
         async def after(self, called) -> None:
             await asyncio.sleep(0)
 
-    bench.market._call.hooks.append(Turns())
+    worker.call.hooks.append(Turns())
     granted = run(together()).count(0)
     assert granted == 2

@@ -82,7 +82,7 @@ def test_every_module_of_the_application_imports_from_the_zip_alone(unpacked: Pa
 def test_time_zones_come_from_the_zip_where_the_operating_system_has_none(unpacked: Path) -> None:
     code = (
         "import sys; sys.path.insert(0, '.'); import zoneinfo; zoneinfo.reset_tzpath(to=()); "
-        "from chalicelib.firings import zone; print(zone('America/Argentina/Ushuaia'))"
+        "from chalicelib.schedules.firings import zone; print(zone('America/Argentina/Ushuaia'))"
     )
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code],

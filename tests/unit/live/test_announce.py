@@ -8,8 +8,11 @@ import json
 import pytest
 
 from chalicelib.aws.stream import change_of
+from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.core.errors import CallFailed
+from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.live.announce import announce
+from chalicelib.live.connections import ConnectionTable
 from chalicelib.live.queue import BATCH_ENTRIES
 from chalicelib.live.updates import decode
 from chalicelib.tasks.cancel import cancel_task
@@ -21,8 +24,8 @@ BODY = {"symbols": ["BTCUSDT"], "timeframes": ["1h", "1d"]}
 
 
 @pytest.fixture
-def listen(run, desk, clock):
-    return lambda *streams: run(desk.connections.enlist("c", streams, clock()))
+def listen(run, backend, clock):
+    return lambda *streams: run(ConnectionTable(backend).enlist("c", streams, clock()))
 
 
 @pytest.fixture
@@ -38,24 +41,24 @@ def queued(aws, settings):
     return lambda: [decode(body) for body in aws.sqs.bodies(settings.push_queue_url)]
 
 
-def test_nothing_is_queued_where_nobody_listens(run, desk, fleet, changes, aws, queued) -> None:
-    run(submit_collection(desk, BODY, "me", "r"))
+def test_nothing_is_queued_where_nobody_listens(run, backend, fleet, changes, aws, queued) -> None:
+    run(submit_collection(backend, BODY, "me", "r"))
     run(fleet.settle())
     aws.counts.clear()
-    run(announce(desk, changes()))
+    run(announce(backend, changes()))
     assert queued() == []
     assert dict(aws.counts) == {"dynamodb.Query": 1}
 
 
 def test_every_state_is_queued_in_order_with_the_task_as_it_was(
-    run, desk, fleet, changes, listen, queued
+    run, backend, fleet, changes, listen, queued
 ) -> None:
-    task_id = run(submit_collection(desk, BODY, "me", "r"))
-    run(cancel_task(desk, task_id))
-    run(retry_task(desk, task_id))
+    task_id = run(submit_collection(backend, BODY, "me", "r"))
+    run(cancel_task(backend, task_id))
+    run(retry_task(backend, task_id))
     run(fleet.settle())
     listen("tasks", f"task:{task_id}")
-    run(announce(desk, changes()))
+    run(announce(backend, changes()))
     for stream in ("tasks", f"task:{task_id}"):
         told = [update for update in queued() if update.stream == stream]
         assert [update.kind for update in told] == ["state"] * 6
@@ -71,64 +74,66 @@ def test_every_state_is_queued_in_order_with_the_task_as_it_was(
         assert [view["progress"] for view in views] == [0, 0, 0, 0, 0, 100]
 
 
-def test_progress_is_only_named_once_a_batch(run, desk, fleet, changes, listen, queued) -> None:
-    task_id = run(submit_collection(desk, BODY, "me", "r"))
+def test_progress_is_only_named_once_a_batch(run, backend, fleet, changes, listen, queued) -> None:
+    task_id = run(submit_collection(backend, BODY, "me", "r"))
     run(fleet.plan())
     before = len(changes())
     run(fleet.collect(1))
     listen("tasks")
     fresh = changes()[before:]
-    run(announce(desk, [change for change in fresh if change.sk.startswith("PROG#")] * 3))
+    run(announce(backend, [change for change in fresh if change.sk.startswith("PROG#")] * 3))
     (update,) = queued()
     assert (update.kind, update.about, update.content) == ("progress", task_id, {"attempt": 1})
 
 
-def test_a_batch_that_comes_again_is_queued_once(run, desk, fleet, changes, listen, queued) -> None:
-    run(submit_collection(desk, BODY, "me", "r"))
+def test_a_batch_that_comes_again_is_queued_once(
+    run, backend, fleet, changes, listen, queued
+) -> None:
+    run(submit_collection(backend, BODY, "me", "r"))
     run(fleet.settle())
     listen("tasks")
-    run(announce(desk, changes()))
+    run(announce(backend, changes()))
     before = queued()
-    run(announce(desk, changes()))
+    run(announce(backend, changes()))
     assert queued() == before
 
 
 def test_with_owners_each_ones_list_hears_of_his_own_tasks(
-    run, desk, fleet, changes, listen, queued
+    run, backend, fleet, changes, listen, queued
 ) -> None:
-    desk = dataclasses.replace(
-        desk, settings=dataclasses.replace(desk.settings, authentication="iam")
+    backend = dataclasses.replace(
+        backend, settings=dataclasses.replace(backend.settings, authentication="iam")
     )
-    mine = run(submit_collection(desk, BODY, "arn:me", "r"))
-    run(submit_collection(desk, BODY, "arn:you", "r"))
+    mine = run(submit_collection(backend, BODY, "arn:me", "r"))
+    run(submit_collection(backend, BODY, "arn:you", "r"))
     run(fleet.plan())
     run(fleet.collect(1))
     listen("tasks@arn:me")
-    run(announce(desk, changes()))
+    run(announce(backend, changes()))
     assert {update.about for update in queued()} == {mine}
 
 
 def test_prices_are_queued_for_the_symbols_listened_to(
-    run, desk, changes, listen, queued, clock, settings
+    run, backend, changes, listen, queued, clock, settings
 ) -> None:
-    run(desk.market.write_prices({"BTCUSDT": "62000.50", "ETHUSDT": "3000"}, clock()))
+    run(CatalogueTable(backend).write_prices({"BTCUSDT": "62000.50", "ETHUSDT": "3000"}, clock()))
     listen("prices:BTCUSDT", "prices:GONE", "candles:BTCUSDT:1m")
-    run(announce(desk, changes(settings.market_table)))
+    run(announce(backend, changes(settings.market_table)))
     (update,) = queued()
     assert (update.stream, update.about) == ("prices:BTCUSDT", "BTCUSDT")
     assert update.content == {"price": 62000.5, "time": "2026-03-04T05:06:07.890Z"}
 
 
 def test_candles_are_queued_with_what_was_just_covered(
-    run, desk, changes, listen, queued, settings
+    run, backend, changes, listen, queued, settings
 ) -> None:
-    run(desk.market.extend_coverage("BTCUSDT", [("1m", 0, 60_000, 0, [])]))
+    run(CoverageTable(backend).extend_coverage("BTCUSDT", [("1m", 0, 60_000, 0, [])]))
     before = len(changes(settings.market_table))
-    run(desk.market.extend_coverage("BTCUSDT", [("1m", 60_000, 180_000, 120_000, [])]))
-    run(desk.market.extend_coverage("BTCUSDT", [("5m", 0, 300_000, 0, [])]))
-    run(desk.market.extend_coverage("ETHUSDT", [("1m", 0, 60_000, 0, [])]))
+    run(CoverageTable(backend).extend_coverage("BTCUSDT", [("1m", 60_000, 180_000, 120_000, [])]))
+    run(CoverageTable(backend).extend_coverage("BTCUSDT", [("5m", 0, 300_000, 0, [])]))
+    run(CoverageTable(backend).extend_coverage("ETHUSDT", [("1m", 0, 60_000, 0, [])]))
     listen("candles:BTCUSDT:1m", "candles:BTCUSDT:1h", "prices:BTCUSDT")
-    run(announce(desk, changes(settings.market_table)[before:]))
+    run(announce(backend, changes(settings.market_table)[before:]))
     (update,) = queued()
     assert (update.stream, update.content) == (
         "candles:BTCUSDT:1m",
@@ -138,12 +143,12 @@ def test_candles_are_queued_with_what_was_just_covered(
 
 @pytest.mark.parametrize("name", ["dynamodb.Query", "sqs.SendMessageBatch"])
 def test_trouble_with_aws_is_logged_and_never_raised(
-    run, desk, fleet, changes, listen, aws, capsys, name
+    run, backend, fleet, changes, listen, aws, capsys, name
 ) -> None:
-    run(submit_collection(desk, BODY, "me", "r"))
+    run(submit_collection(backend, BODY, "me", "r"))
     listen("tasks")
     aws.hooks.append(Refuse(name))
-    run(announce(desk, changes()))
+    run(announce(backend, changes()))
     (line,) = [
         json.loads(line)
         for line in capsys.readouterr().err.splitlines()
@@ -153,16 +158,16 @@ def test_trouble_with_aws_is_logged_and_never_raised(
 
 
 def test_what_the_queue_refuses_of_a_batch_is_sent_again_in_order(
-    run, desk, fleet, changes, listen, aws, queued, settings
+    run, backend, fleet, changes, listen, aws, queued, settings
 ) -> None:
-    task_id = run(submit_collection(desk, BODY, "me", "r"))
+    task_id = run(submit_collection(backend, BODY, "me", "r"))
     run(fleet.settle())
     listen("tasks", f"task:{task_id}")
     for refused in range(1, 8):
         aws.sqs.queues[settings.push_queue_url].messages.clear()
         aws.sqs.queues[settings.push_queue_url].seen.clear()
         aws.sqs.queues[settings.push_queue_url].refuse_next = refused
-        run(announce(desk, changes()))
+        run(announce(backend, changes()))
         states = [
             update.content["task"]["status"] for update in queued() if update.stream == "tasks"
         ]
@@ -170,34 +175,34 @@ def test_what_the_queue_refuses_of_a_batch_is_sent_again_in_order(
 
 
 def test_what_the_queue_goes_on_refusing_is_given_up(
-    run, desk, fleet, changes, listen, aws, queued, settings, capsys
+    run, backend, fleet, changes, listen, aws, queued, settings, capsys
 ) -> None:
-    run(submit_collection(desk, BODY, "me", "r"))
+    run(submit_collection(backend, BODY, "me", "r"))
     listen("tasks")
     aws.sqs.queues[settings.push_queue_url].refuse_next = 10 * BATCH_ENTRIES
-    run(announce(desk, changes()))
+    run(announce(backend, changes()))
     assert queued() == []
     assert "updates_not_announced" in capsys.readouterr().err
 
 
 def test_many_topics_are_sent_ten_at_a_time(
-    run, desk, changes, listen, aws, clock, settings
+    run, backend, changes, listen, aws, clock, settings
 ) -> None:
     symbols = [f"S{at}USDT" for at in range(95)]
-    run(desk.market.write_prices(dict.fromkeys(symbols, "1"), clock()))
+    run(CatalogueTable(backend).write_prices(dict.fromkeys(symbols, "1"), clock()))
     listen(*(f"prices:{symbol}" for symbol in symbols))
     aws.counts.clear()
-    run(announce(desk, changes(settings.market_table)))
+    run(announce(backend, changes(settings.market_table)))
     assert dict(aws.counts) == {"dynamodb.Query": 1, "sqs.SendMessageBatch": 10}
 
 
 def test_symbols_and_owners_of_any_script_and_length_are_sent(
-    run, desk, changes, listen, queued, clock, settings
+    run, backend, changes, listen, queued, clock, settings
 ) -> None:
-    run(desk.market.write_prices({"币安人生USDT": "0.1"}, clock()))
+    run(CatalogueTable(backend).write_prices({"币安人生USDT": "0.1"}, clock()))
     listen("prices:币安人生USDT")
     try:
-        run(announce(desk, changes(settings.market_table)))
+        run(announce(backend, changes(settings.market_table)))
     except CallFailed as failed:
         pytest.fail(failed.detail)
     assert [update.stream for update in queued()] == ["prices:币安人生USDT"]

@@ -13,17 +13,22 @@ from typing import Any
 import pytest
 
 from chalicelib.aws.stream import change_of
+from chalicelib.candles.coverage_table import CoverageTable
+from chalicelib.candles.store import CandleStore
 from chalicelib.core import metrics
 from chalicelib.core.together import together
+from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.exchange.worker import Worker
 from chalicelib.live import receive
 from chalicelib.live.announce import announce
-from chalicelib.live.connections import LIFE_SECONDS
+from chalicelib.live.connections import LIFE_SECONDS, ConnectionTable
 from chalicelib.live.push import PAUSE_MS, Means, push_batch
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.finish import fail_task
 from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.states import TERMINAL
 from chalicelib.tasks.submit import submit_collection
+from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import view_task
 from tests.doubles.aws import Called, Hook
 from tests.doubles.clock import Clock, SimulatedLoop
@@ -38,38 +43,38 @@ POST = "apigatewaymanagementapi.PostToConnection"
 
 
 class Pushes:
-    """Streams, push queue and clients around a bench."""
+    """Streams, push queue and clients around a worker."""
 
-    def __init__(self, aws, bench) -> None:
-        self.aws, self.bench = aws, bench
-        self.means = Means(lambda work: together(*work), asyncio.sleep, bench.candles)
+    def __init__(self, aws, worker) -> None:
+        self.aws, self.worker = aws, worker
+        self.means = Means(lambda work: together(*work), asyncio.sleep, CandleStore(worker))
         self.announced: dict[str, int] = {}
         self.told = 0
 
     async def client(self, name: str, *topics: str) -> None:
-        await receive.connect(self.bench, name)
+        await receive.connect(self.worker, name)
         await self.say(name, "subscribe", *topics)
 
     async def say(self, name: str, action: str, *topics: str) -> None:
         body = json.dumps({"action": action, "topics": list(topics)})
-        await receive.receive(self.bench, self.bench.candles, name, body)
+        await receive.receive(self.worker, CandleStore(self.worker), name, body)
 
     async def announce(self) -> int:
         """What is new in the streams."""
         total = 0
-        for table in (self.bench.settings.tasks_table, self.bench.settings.market_table):
+        for table in (self.worker.settings.tasks_table, self.worker.settings.market_table):
             records = self.aws.stream_event(table, self.announced.get(table, 0))["Records"]
-            await announce(self.bench, [change_of(record) for record in records])
+            await announce(self.worker, [change_of(record) for record in records])
             self.announced[table] = self.announced.get(table, 0) + len(records)
             total += len(records)
         return total
 
     async def push(self, most: int = 10) -> int:
         """One batch of the queue; returns how many messages it held."""
-        url = self.bench.settings.push_queue_url
+        url = self.worker.settings.push_queue_url
         records = self.aws.sqs.receive(url, most)
         if records:
-            answer = await push_batch(self.bench, self.means, {"Records": records})
+            answer = await push_batch(self.worker, self.means, {"Records": records})
             failed = {entry["itemIdentifier"] for entry in answer["batchItemFailures"]}
             for record in records:
                 if record["messageId"] not in failed:
@@ -77,7 +82,7 @@ class Pushes:
         return len(records)
 
     async def push_all(self) -> None:
-        while self.aws.sqs.bodies(self.bench.settings.push_queue_url):
+        while self.aws.sqs.bodies(self.worker.settings.push_queue_url):
             if not await self.push():
                 self.aws.clock.advance_to(self.aws.sqs.next_visible_at() or 0)
 
@@ -87,21 +92,25 @@ class Pushes:
 
 
 @pytest.fixture
-def pushes(aws, bench):
-    return Pushes(aws, bench)
+def pushes(aws, worker):
+    return Pushes(aws, worker)
 
 
 @pytest.fixture
-def known(run, desk, clock):
-    run(desk.market.write_catalogue({"BTCUSDT": "TRADING", "ETHUSDT": "TRADING"}, 6000, clock()))
+def known(run, backend, clock):
+    run(
+        CatalogueTable(backend).write_catalogue(
+            {"BTCUSDT": "TRADING", "ETHUSDT": "TRADING"}, 6000, clock()
+        )
+    )
 
 
 def of_type(messages, kind):
     return [message for message in messages if message["type"] == kind]
 
 
-def test_a_task_is_followed_through_every_state_by_number(run, pushes, bench, fleet) -> None:
-    task_id = run(submit_collection(bench, BODY, "me", "r"))
+def test_a_task_is_followed_through_every_state_by_number(run, pushes, worker, fleet) -> None:
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
     run(pushes.client("c", f"task:{task_id}"))
     run(fleet.settle())
     run(pushes.announce())
@@ -116,9 +125,9 @@ def test_a_task_is_followed_through_every_state_by_number(run, pushes, bench, fl
     }
 
 
-def test_the_list_of_tasks_gets_a_whole_batch_in_one_message(run, pushes, bench, fleet) -> None:
+def test_the_list_of_tasks_gets_a_whole_batch_in_one_message(run, pushes, worker, fleet) -> None:
     run(pushes.client("c", "tasks"))
-    ids = [run(submit_collection(bench, BODY, "me", "r")) for _ in range(3)]
+    ids = [run(submit_collection(worker, BODY, "me", "r")) for _ in range(3)]
     run(pushes.announce())
     run(pushes.push_all())
     (update,) = of_type(pushes.heard("c"), "update")
@@ -126,8 +135,8 @@ def test_the_list_of_tasks_gets_a_whole_batch_in_one_message(run, pushes, bench,
     assert update["count"] == 3
 
 
-def test_progress_is_read_when_it_is_pushed(run, pushes, bench, fleet) -> None:
-    task_id = run(submit_collection(bench, BODY, "me", "r"))
+def test_progress_is_read_when_it_is_pushed(run, pushes, worker, fleet) -> None:
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
     run(fleet.plan())
     run(pushes.client("c", f"task:{task_id}"))
     run(fleet.collect(1))
@@ -140,28 +149,28 @@ def test_progress_is_read_when_it_is_pushed(run, pushes, bench, fleet) -> None:
 
 @pytest.mark.parametrize("end", ["cancelled", "failed"])
 def test_a_stopped_task_and_its_retry_are_told_with_what_was_counted(
-    run, pushes, bench, fleet, end
+    run, pushes, worker, fleet, end
 ) -> None:
-    task_id = run(submit_collection(bench, BODY, "me", "r"))
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
     run(fleet.plan())
     run(fleet.collect(1))
     run(pushes.announce())
     run(pushes.push_all())
     run(pushes.client("c", f"task:{task_id}"))
     if end == "cancelled":
-        run(cancel_task(bench, task_id))
+        run(cancel_task(worker, task_id))
     else:
-        meta = run(bench.tasks.read(task_id, bench.now_ms()))
-        run(fail_task(bench, meta, "DEADLINE_EXCEEDED", ""))
+        meta = run(TaskTable(worker).read(task_id, worker.now_ms()))
+        run(fail_task(worker, meta, "DEADLINE_EXCEEDED", ""))
     run(pushes.announce())
     run(pushes.push_all())
     views = [update["task"] for update in of_type(pushes.heard("c"), "update")]
     assert [view["status"] for view in views] == [end, end]
-    shown = run(view_task(bench, task_id))
+    shown = run(view_task(worker, task_id))
     for name, told in views[-1].items():
         assert told == shown[name], name
     assert shown["units"]["succeeded"] == 2
-    run(retry_task(bench, task_id))
+    run(retry_task(worker, task_id))
     run(fleet.plan())
     run(pushes.announce())
     run(pushes.push_all())
@@ -176,8 +185,8 @@ def test_a_stopped_task_and_its_retry_are_told_with_what_was_counted(
     assert progress[0] == 50
 
 
-def test_progress_of_a_task_that_has_moved_on_says_nothing(run, pushes, bench, fleet, aws) -> None:
-    task_id = run(submit_collection(bench, BODY, "me", "r"))
+def test_progress_of_a_task_that_has_moved_on_says_nothing(run, pushes, worker, fleet, aws) -> None:
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
     run(fleet.plan())
     run(pushes.client("c", f"task:{task_id}"))
     run(pushes.announce())
@@ -193,11 +202,11 @@ def test_progress_of_a_task_that_has_moved_on_says_nothing(run, pushes, bench, f
 
 
 def test_prices_and_candles_are_pushed_as_they_are_stored(
-    run, pushes, bench, fleet, clock, known
+    run, pushes, worker, fleet, clock, known
 ) -> None:
     run(pushes.client("c", "prices:BTCUSDT", "candles:BTCUSDT:1d", "candles:ETHUSDT:1m"))
-    run(bench.market.write_prices({"BTCUSDT": "62000.5", "ETHUSDT": "3000"}, clock()))
-    run(submit_collection(bench, BODY, "me", "r"))
+    run(CatalogueTable(worker).write_prices({"BTCUSDT": "62000.5", "ETHUSDT": "3000"}, clock()))
+    run(submit_collection(worker, BODY, "me", "r"))
     run(fleet.settle())
     run(pushes.announce())
     run(pushes.push_all())
@@ -210,11 +219,11 @@ def test_prices_and_candles_are_pushed_as_they_are_stored(
     assert candles["covered"]["end"] == "2026-03-04T00:00:00.000Z"
 
 
-def test_a_burst_goes_out_four_times_a_second(run, pushes, bench, clock, known) -> None:
+def test_a_burst_goes_out_four_times_a_second(run, pushes, worker, clock, known) -> None:
     run(pushes.client("c", "prices:BTCUSDT"))
     began = clock()
     for price in range(30):
-        run(bench.market.write_prices({"BTCUSDT": str(price)}, clock()))
+        run(CatalogueTable(worker).write_prices({"BTCUSDT": str(price)}, clock()))
         run(pushes.announce())
         clock.advance(20)
         run(pushes.push(1))
@@ -225,8 +234,8 @@ def test_a_burst_goes_out_four_times_a_second(run, pushes, bench, clock, known) 
     assert of_type(pushes.heard("c"), "update")[-1]["price"] == 29
 
 
-def test_states_are_paced_but_none_is_dropped(run, pushes, bench, fleet, clock) -> None:
-    task_id = run(submit_collection(bench, BODY, "me", "r"))
+def test_states_are_paced_but_none_is_dropped(run, pushes, worker, fleet, clock) -> None:
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
     run(pushes.client("c", f"task:{task_id}"))
     run(fleet.settle())
     run(pushes.announce())
@@ -237,12 +246,12 @@ def test_states_are_paced_but_none_is_dropped(run, pushes, bench, fleet, clock) 
 
 
 def test_a_connection_that_is_gone_is_forgotten_and_stops_nobody(
-    run, pushes, bench, aws, settings, clock, known
+    run, pushes, worker, aws, settings, clock, known
 ) -> None:
     for name in ("gone", "here"):
         run(pushes.client(name, "prices:BTCUSDT", "tasks"))
     aws.sockets.gone.add("gone")
-    run(bench.market.write_prices({"BTCUSDT": "1"}, clock()))
+    run(CatalogueTable(worker).write_prices({"BTCUSDT": "1"}, clock()))
     run(pushes.announce())
     run(pushes.push_all())
     assert of_type(pushes.heard("here"), "update")
@@ -250,11 +259,11 @@ def test_a_connection_that_is_gone_is_forgotten_and_stops_nobody(
     assert not [row for row in rows if "gone" in row]
 
 
-def test_an_expired_connection_is_sent_nothing(run, pushes, bench, clock, known) -> None:
+def test_an_expired_connection_is_sent_nothing(run, pushes, worker, clock, known) -> None:
     run(pushes.client("old", "prices:BTCUSDT"))
     clock.advance(LIFE_SECONDS * 1000)
     run(pushes.client("new", "prices:BTCUSDT"))
-    run(bench.market.write_prices({"BTCUSDT": "1"}, clock()))
+    run(CatalogueTable(worker).write_prices({"BTCUSDT": "1"}, clock()))
     run(pushes.announce())
     run(pushes.push_all())
     assert not of_type(pushes.heard("old"), "update")
@@ -262,29 +271,29 @@ def test_an_expired_connection_is_sent_nothing(run, pushes, bench, clock, known)
 
 
 def test_a_topic_that_nobody_listens_to_any_more_is_not_announced(
-    run, pushes, bench, aws, clock, known
+    run, pushes, worker, aws, clock, known
 ) -> None:
     run(pushes.client("c", "prices:BTCUSDT"))
-    run(receive.disconnect(bench, "c"))
+    run(receive.disconnect(worker, "c"))
     for _ in range(3):
-        run(bench.market.write_prices({"BTCUSDT": str(clock())}, clock()))
+        run(CatalogueTable(worker).write_prices({"BTCUSDT": str(clock())}, clock()))
         clock.advance(1000)
         aws.counts.clear()
         run(pushes.announce())
         run(pushes.push_all())
     assert aws.counts["sqs.SendMessageBatch"] == 0
-    assert run(bench.connections.listened("market", clock())) == set()
+    assert run(ConnectionTable(worker).listened("market", clock())) == set()
 
 
 def test_who_alone_could_not_be_reached_is_hung_up_on(
-    run, pushes, bench, aws, clock, known
+    run, pushes, worker, aws, clock, known
 ) -> None:
     """It may have been the topic's last update, behind which no number tells of the loss."""
     for name in ("one", "two", "three"):
         run(pushes.client(name, "prices:BTCUSDT"))
     aws.hooks.append(Refuse(POST))
     for price in (1, 2):
-        run(bench.market.write_prices({"BTCUSDT": str(price)}, clock()))
+        run(CatalogueTable(worker).write_prices({"BTCUSDT": str(price)}, clock()))
         run(pushes.announce())
         run(pushes.push_all())
     (lost,) = aws.sockets.hung_up
@@ -296,14 +305,14 @@ def test_who_alone_could_not_be_reached_is_hung_up_on(
 
 
 def test_who_cannot_even_be_hung_up_on_goes_on_listening(
-    run, pushes, bench, aws, clock, known, capsys
+    run, pushes, worker, aws, clock, known, capsys
 ) -> None:
     for name in ("one", "two"):
         run(pushes.client(name, "prices:BTCUSDT"))
     aws.hooks += [Refuse(POST), Refuse("apigatewaymanagementapi.DeleteConnection")]
     listeners = {name: Listener("prices:BTCUSDT") for name in ("one", "two")}
     for price in range(2):
-        run(bench.market.write_prices({"BTCUSDT": str(price)}, clock()))
+        run(CatalogueTable(worker).write_prices({"BTCUSDT": str(price)}, clock()))
         run(pushes.announce())
         run(pushes.push_all())
     for name, listener in listeners.items():
@@ -316,9 +325,9 @@ def test_who_cannot_even_be_hung_up_on_goes_on_listening(
     assert (again["type"], again["sequence"], again["price"]) == ("snapshot", 2, 1)
 
 
-def test_an_update_that_reaches_nobody_comes_again(run, pushes, bench, aws, clock, known) -> None:
+def test_an_update_that_reaches_nobody_comes_again(run, pushes, worker, aws, clock, known) -> None:
     run(pushes.client("c", "prices:BTCUSDT"))
-    run(bench.market.write_prices({"BTCUSDT": "5"}, clock()))
+    run(CatalogueTable(worker).write_prices({"BTCUSDT": "5"}, clock()))
     run(pushes.announce())
     aws.hooks.append(Refuse(POST, times=2))
     run(pushes.push_all())
@@ -326,8 +335,8 @@ def test_an_update_that_reaches_nobody_comes_again(run, pushes, bench, aws, cloc
     assert (update["price"], update["sequence"]) == (5, 3)
 
 
-def test_what_follows_a_failed_update_waits_for_it(run, pushes, bench, fleet, aws) -> None:
-    task_id = run(submit_collection(bench, BODY, "me", "r"))
+def test_what_follows_a_failed_update_waits_for_it(run, pushes, worker, fleet, aws) -> None:
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
     run(pushes.client("c", f"task:{task_id}"))
     run(fleet.settle())
     run(pushes.announce())
@@ -337,22 +346,26 @@ def test_what_follows_a_failed_update_waits_for_it(run, pushes, bench, fleet, aw
     assert [update["task"]["status"] for update in updates] == ["pending", "running", "completed"]
 
 
-def test_one_streams_failure_is_not_anothers(run, pushes, bench, aws, clock, known) -> None:
+def test_one_streams_failure_is_not_anothers(run, pushes, worker, aws, clock, known) -> None:
     run(pushes.client("c", "prices:BTCUSDT", "prices:ETHUSDT"))
-    run(bench.market.write_prices({"BTCUSDT": "1", "ETHUSDT": "2"}, clock()))
+    run(CatalogueTable(worker).write_prices({"BTCUSDT": "1", "ETHUSDT": "2"}, clock()))
     run(pushes.announce())
     aws.hooks.append(Refuse(POST))
     run(pushes.push())
     assert len(of_type(pushes.heard("c"), "update")) == 1
-    assert len(aws.sqs.bodies(bench.settings.push_queue_url)) == 1
+    assert len(aws.sqs.bodies(worker.settings.push_queue_url)) == 1
 
 
 def test_what_a_failed_update_had_taken_in_comes_again_with_it(
-    run, pushes, bench, aws, known
+    run, pushes, worker, aws, known
 ) -> None:
     run(pushes.client("c", "candles:BTCUSDT:1m"))
     for start in (0, 60_000, 120_000):
-        run(bench.market.extend_coverage("BTCUSDT", [("1m", start, start + 60_000, start, [])]))
+        run(
+            CoverageTable(worker).extend_coverage(
+                "BTCUSDT", [("1m", start, start + 60_000, start, [])]
+            )
+        )
         run(pushes.announce())
     aws.hooks.append(Refuse(POST))
     run(pushes.push_all())
@@ -372,40 +385,40 @@ class Broken(Hook):
 
 
 def test_what_breaks_our_code_in_one_stream_is_not_pushed_again_in_another(
-    run, pushes, bench, aws, clock, known, capsys
+    run, pushes, worker, aws, clock, known, capsys
 ) -> None:
     run(pushes.client("c", "prices:BTCUSDT", "candles:BTCUSDT:1d"))
-    run(bench.market.write_prices({"BTCUSDT": "1"}, clock()))
-    run(bench.market.extend_coverage("BTCUSDT", [("1d", 0, 86_400_000, 0, [])]))
+    run(CatalogueTable(worker).write_prices({"BTCUSDT": "1"}, clock()))
+    run(CoverageTable(worker).extend_coverage("BTCUSDT", [("1d", 0, 86_400_000, 0, [])]))
     aws.hooks.append(Broken())
     run(pushes.announce())
     run(pushes.push())
     assert [update["topic"] for update in of_type(pushes.heard("c"), "update")] == [
         "prices:BTCUSDT"
     ]
-    (left,) = aws.sqs.bodies(bench.settings.push_queue_url)
+    (left,) = aws.sqs.bodies(worker.settings.push_queue_url)
     assert "candles:BTCUSDT:1d" in left
     assert "push_crashed" in capsys.readouterr().err
 
 
-def test_a_message_that_is_no_update_is_dropped(run, pushes, bench, aws, capsys) -> None:
+def test_a_message_that_is_no_update_is_dropped(run, pushes, worker, aws, capsys) -> None:
     entry = {"Id": "0", "MessageGroupId": "g", "MessageDeduplicationId": "d"}
     for at, body in enumerate(["no update", '{"stream": "no topic"}']):
         ids = {"MessageDeduplicationId": str(at), "MessageBody": body}
         aws.sqs.apply(
             "SendMessageBatch",
-            {"QueueUrl": bench.settings.push_queue_url, "Entries": [{**entry, **ids}]},
+            {"QueueUrl": worker.settings.push_queue_url, "Entries": [{**entry, **ids}]},
         )
     run(pushes.push())
-    assert aws.sqs.bodies(bench.settings.push_queue_url) == []
+    assert aws.sqs.bodies(worker.settings.push_queue_url) == []
     assert capsys.readouterr().err.count("update_dropped") == 2
 
 
-def test_what_was_pushed_is_measured(run, pushes, bench, clock, known, capsys) -> None:
+def test_what_was_pushed_is_measured(run, pushes, worker, clock, known, capsys) -> None:
     metrics.flush()
     capsys.readouterr()
     run(pushes.client("c", "prices:BTCUSDT"))
-    run(bench.market.write_prices({"BTCUSDT": "5"}, clock()))
+    run(CatalogueTable(worker).write_prices({"BTCUSDT": "5"}, clock()))
     run(pushes.announce())
     clock.advance(1500)
     run(pushes.push_all())
@@ -460,36 +473,35 @@ def test_no_listener_misses_anything_whatever_happens_meanwhile(first: int) -> N
 
 def _play(seed: int) -> None:
     """A task runs, two pushers work, clients come at any moment; all are right in the end."""
-    from chalicelib import wiring
     from tests.doubles.aws import Aws
     from tests.doubles.exchange import Exchange
 
     clock, chance = Clock(), random.Random(seed)
     chosen = doubled_settings()
     aws = Aws.for_settings(clock, chosen)
-    bench = wiring.bench_over(aws, chosen, clock, Exchange(clock))  # type: ignore[arg-type]
-    pushes, fleet = Pushes(aws, bench), Fleet(aws, bench)
+    worker = Worker(aws, chosen, clock, Exchange(clock))  # type: ignore[arg-type]
+    pushes, fleet = Pushes(aws, worker), Fleet(aws, worker)
     kills = 2 * (seed % 2)
     killed = Killed(seed, kills)
     loop = SimulatedLoop(clock)
 
     async def play() -> None:
         symbols = {"BTCUSDT": "TRADING", "ETHUSDT": "TRADING"}
-        await bench.market.write_catalogue(symbols, 6000, clock())
-        task_id = await submit_collection(bench, BODY, "me", "r")
+        await CatalogueTable(worker).write_catalogue(symbols, 6000, clock())
+        task_id = await submit_collection(worker, BODY, "me", "r")
         topic = f"task:{task_id}"
         aws.hooks += [Jitter(seed), killed]
         over = False
 
         async def work() -> None:
-            while (await bench.tasks.read(task_id, clock()))["state"] not in TERMINAL:
+            while (await TaskTable(worker).read(task_id, clock()))["state"] not in TERMINAL:
                 await fleet.plan()
                 await fleet.collect(1)
                 await asyncio.sleep(chance.choice((0, 0.01, 0.2)))
 
         async def price() -> None:
             for _ in range(25):
-                await bench.market.write_prices({"BTCUSDT": str(clock())}, clock())
+                await CatalogueTable(worker).write_prices({"BTCUSDT": str(clock())}, clock())
                 await asyncio.sleep(chance.choice((0.03, 0.11, 0.25)))
 
         async def stream() -> None:
@@ -517,8 +529,8 @@ def _play(seed: int) -> None:
         await asyncio.gather(*background)
         await pushes.announce()
         await pushes.push_all()
-        final = await bench.tasks.read(task_id, clock())
-        stored = await bench.market.read_prices()
+        final = await TaskTable(worker).read(task_id, clock())
+        stored = await CatalogueTable(worker).read_prices()
         assert final
         assert stored
         for at in range(CLIENTS):

@@ -9,8 +9,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chalicelib.candles.store import CandleStore
 from chalicelib.core.errors import CallFailed, TicketRefused
-from chalicelib.live.connections import LIFE_SECONDS, MOST_MESSAGES, MOST_TOPICS, RATE_SECONDS
+from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.live.connections import (
+    LIFE_SECONDS,
+    MOST_MESSAGES,
+    MOST_TOPICS,
+    RATE_SECONDS,
+    ConnectionTable,
+)
 from chalicelib.live.receive import MOST_BYTES, connect, disconnect, receive
 from chalicelib.live.tickets import issue_ticket
 from chalicelib.tasks.submit import submit_collection
@@ -20,23 +28,27 @@ BODY = {"symbols": ["BTCUSDT"], "timeframes": ["1d"]}
 
 
 @pytest.fixture
-def known(run, desk, clock):
+def known(run, backend, clock):
     """A catalogue, and prices of it."""
-    run(desk.market.write_catalogue({"BTCUSDT": "TRADING", "ETHUSDT": "TRADING"}, 6000, clock()))
-    run(desk.market.write_prices({"BTCUSDT": "62000.5"}, clock()))
+    run(
+        CatalogueTable(backend).write_catalogue(
+            {"BTCUSDT": "TRADING", "ETHUSDT": "TRADING"}, 6000, clock()
+        )
+    )
+    run(CatalogueTable(backend).write_prices({"BTCUSDT": "62000.5"}, clock()))
 
 
 @pytest.fixture
-def say(run, bench, aws):
+def say(run, worker, aws):
     """Send one message as the connection `me`; gives what it was answered."""
 
     def say(message, who="me"):
         aws.sockets.sent.clear()
         body = message if isinstance(message, str) else json.dumps(message)
-        run(receive(bench, bench.candles, who, body))
+        run(receive(worker, CandleStore(worker), who, body))
         return [json.loads(text) for to, text in aws.sockets.sent if to == who]
 
-    run(connect(bench, "me"))
+    run(connect(worker, "me"))
     return say
 
 
@@ -55,9 +67,9 @@ def test_a_ping_is_answered(say) -> None:
 
 
 def test_a_subscription_is_confirmed_with_a_snapshot_of_every_topic(
-    run, desk, say, clock, known
+    run, backend, say, clock, known
 ) -> None:
-    task_id = run(submit_collection(desk, BODY, "me", "r"))
+    task_id = run(submit_collection(backend, BODY, "me", "r"))
     topic = f"task:{task_id}"
     wanted = (topic, "tasks", topic, "prices:BTCUSDT", "prices:ETHUSDT", "candles:BTCUSDT:1m")
     confirmed, *snapshots = say(subscribe(*wanted))
@@ -70,11 +82,11 @@ def test_a_subscription_is_confirmed_with_a_snapshot_of_every_topic(
     assert tasks["count"] == 1
     assert (price["price"], none["price"], candles["candle"]) == (62000.5, None, None)
     for topic in confirmed["topics"]:
-        assert run(desk.connections.subscribers(topic, clock())) == ["me"]
+        assert run(ConnectionTable(backend).subscribers(topic, clock())) == ["me"]
 
 
-def test_the_snapshot_of_candles_is_the_newest_one_stored(run, desk, say, fleet, known) -> None:
-    run(submit_collection(desk, BODY, "me", "r"))
+def test_the_snapshot_of_candles_is_the_newest_one_stored(run, backend, say, fleet, known) -> None:
+    run(submit_collection(backend, BODY, "me", "r"))
     run(fleet.settle())
     _, snapshot = say(subscribe("candles:BTCUSDT:1d"))
     candle = snapshot["candle"]
@@ -85,9 +97,9 @@ def test_the_snapshot_of_candles_is_the_newest_one_stored(run, desk, say, fleet,
 
 
 def test_a_damaged_object_costs_the_snapshot_its_candle_and_nothing_else(
-    run, desk, say, fleet, known, aws
+    run, backend, say, fleet, known, aws
 ) -> None:
-    run(submit_collection(desk, BODY, "me", "r"))
+    run(submit_collection(backend, BODY, "me", "r"))
     run(fleet.settle())
     objects = aws.s3.buckets["candles"].objects
     for key in objects:
@@ -97,17 +109,17 @@ def test_a_damaged_object_costs_the_snapshot_its_candle_and_nothing_else(
     assert snapshots[1]["price"] == 62000.5
 
 
-def test_a_snapshot_can_be_asked_for_again(run, desk, say, known, clock) -> None:
+def test_a_snapshot_can_be_asked_for_again(run, backend, say, known, clock) -> None:
     say(subscribe("prices:BTCUSDT"))
-    run(desk.connections.next_sequence("prices:BTCUSDT", clock()))
+    run(ConnectionTable(backend).next_sequence("prices:BTCUSDT", clock()))
     (again,) = say({"action": "snapshot", "topics": ["prices:BTCUSDT"]})
     assert (again["type"], again["sequence"], again["price"]) == ("snapshot", 1, 62000.5)
 
 
-def test_an_unsubscribed_topic_is_no_longer_heard(run, desk, say, clock, aws, settings) -> None:
+def test_an_unsubscribed_topic_is_no_longer_heard(run, backend, say, clock, aws, settings) -> None:
     say(subscribe("tasks"))
     assert say({"action": "unsubscribe", "topics": ["tasks"]})[0]["type"] == "unsubscribed"
-    assert run(desk.connections.subscribers("tasks", clock())) == []
+    assert run(ConnectionTable(backend).subscribers("tasks", clock())) == []
     assert say({"action": "unsubscribe", "topics": ["tasks"]})[0]["type"] == "unsubscribed"
 
 
@@ -139,9 +151,9 @@ def test_before_the_first_catalogue_a_client_is_told_what_to_do(say) -> None:
     assert answer["reason"] == "NO_SYMBOLS_YET"
 
 
-def test_a_connection_holds_only_so_many_topics(run, desk, say, aws, settings) -> None:
+def test_a_connection_holds_only_so_many_topics(run, backend, say, aws, settings) -> None:
     many = [f"task:{number}" for number in range(MOST_TOPICS)]
-    run(desk.connections.change_topics("me", lambda held: held | set(many)))
+    run(ConnectionTable(backend).change_topics("me", lambda held: held | set(many)))
     (answer,) = say(subscribe("tasks"))
     assert answer["reason"] == "TOO_MANY_TOPICS"
     assert topics_of(aws, settings) == set()
@@ -165,29 +177,29 @@ def test_who_sends_too_much_is_told_once_and_heard_again_later(say, clock) -> No
     assert say({"action": "ping"}) == [{"type": "pong"}]
 
 
-def test_one_connections_flood_is_not_anothers(run, bench, say) -> None:
-    run(connect(bench, "other"))
+def test_one_connections_flood_is_not_anothers(run, worker, say) -> None:
+    run(connect(worker, "other"))
     for _ in range(2 * MOST_MESSAGES):
         say({"action": "ping"})
     assert say({"action": "ping"}, "other") == [{"type": "pong"}]
 
 
 def test_a_closed_connection_leaves_nothing_but_numbers(
-    run, desk, say, aws, settings, known
+    run, backend, say, aws, settings, known
 ) -> None:
     say(subscribe("tasks", "prices:BTCUSDT"))
-    run(disconnect(desk, "me"))
+    run(disconnect(backend, "me"))
     rows = [(row["pk"]["S"], row["sk"]["S"]) for row in aws.items(settings.connections_table)]
     assert not [row for row in rows if "CONN" in row[0] + row[1]]
 
 
 def test_a_connection_whose_end_was_never_told_ends_by_itself(
-    run, desk, say, clock, aws, settings
+    run, backend, say, clock, aws, settings
 ) -> None:
     say(subscribe("tasks"))
     clock.advance(LIFE_SECONDS * 1000)
-    assert run(desk.connections.subscribers("tasks", clock())) == []
-    assert run(desk.connections.listened("tasks", clock())) == set()
+    assert run(ConnectionTable(backend).subscribers("tasks", clock())) == []
+    assert run(ConnectionTable(backend).listened("tasks", clock())) == set()
     assert say({"action": "ping"})[0]["reason"] == "CONNECTION_EXPIRED"
     clock.advance(2 * LIFE_SECONDS * 1000)
     aws.dynamodb.expire(settings.connections_table)
@@ -195,14 +207,14 @@ def test_a_connection_whose_end_was_never_told_ends_by_itself(
 
 
 def test_an_older_connection_does_not_shorten_what_a_younger_one_needs(
-    run, bench, say, clock
+    run, worker, say, clock
 ) -> None:
     clock.advance(LIFE_SECONDS * 500)
-    run(connect(bench, "young"))
+    run(connect(worker, "young"))
     say(subscribe("tasks"), "young")
     say(subscribe("tasks"))
     clock.advance(LIFE_SECONDS * 999)
-    assert run(bench.connections.listened("tasks", clock())) == {"tasks"}
+    assert run(ConnectionTable(worker).listened("tasks", clock())) == {"tasks"}
 
 
 def test_a_backing_service_that_fails_is_told_to_the_client(say, aws, known) -> None:
@@ -261,10 +273,10 @@ def test_every_message_is_answered(say, clock, body: str) -> None:
 
 
 @pytest.fixture
-def guarded(bench):
-    """A desk with authentication on."""
+def guarded(worker):
+    """A backend with authentication on."""
     return dataclasses.replace(
-        bench, settings=dataclasses.replace(bench.settings, authentication="iam")
+        worker, settings=dataclasses.replace(worker.settings, authentication="iam")
     )
 
 
@@ -272,7 +284,7 @@ def test_a_ticket_opens_one_connection_for_its_owner(run, guarded, clock) -> Non
     issued = run(issue_ticket(guarded, "arn:me"))
     assert issued["url"] == "wss://sockets.test"
     run(connect(guarded, "first", issued["ticket"]))
-    assert run(guarded.connections.count_message("first", clock())).owner == "arn:me"
+    assert run(ConnectionTable(guarded).count_message("first", clock())).owner == "arn:me"
     with pytest.raises(TicketRefused):
         run(connect(guarded, "second", issued["ticket"]))
 
@@ -285,8 +297,8 @@ def test_a_ticket_is_good_for_a_minute(run, guarded, clock) -> None:
 
 
 @pytest.mark.parametrize("ticket", ["", "wrong", "x" * 5000, "\ud800"])
-def test_a_wrong_ticket_is_refused_even_where_none_is_needed(run, desk, guarded, ticket) -> None:
-    for either in (desk, guarded):
+def test_a_wrong_ticket_is_refused_even_where_none_is_needed(run, backend, guarded, ticket) -> None:
+    for either in (backend, guarded):
         with pytest.raises(TicketRefused):
             run(connect(either, "c", ticket))
 
@@ -296,19 +308,19 @@ def test_where_a_ticket_is_needed_none_is_refused(run, guarded) -> None:
         run(connect(guarded, "c", None))
 
 
-def test_a_ticket_is_stored_as_its_hash_only(run, desk, aws, settings) -> None:
-    ticket = run(issue_ticket(desk, "me"))["ticket"]
+def test_a_ticket_is_stored_as_its_hash_only(run, backend, aws, settings) -> None:
+    ticket = run(issue_ticket(backend, "me"))["ticket"]
     assert ticket not in str(aws.items(settings.connections_table))
 
 
 def test_a_ticket_that_cannot_be_looked_up_refuses_nobody_and_lets_nobody_in(
-    run, desk, aws
+    run, backend, aws
 ) -> None:
-    ticket = run(issue_ticket(desk, "me"))["ticket"]
+    ticket = run(issue_ticket(backend, "me"))["ticket"]
     aws.hooks.append(Refuse("dynamodb.DeleteItem"))
     with pytest.raises(CallFailed):
-        run(connect(desk, "c", ticket))
-    run(connect(desk, "c", ticket))
+        run(connect(backend, "c", ticket))
+    run(connect(backend, "c", ticket))
 
 
 def test_with_owners_others_tasks_are_unknown_and_not_listed(run, guarded, aws, known) -> None:
@@ -318,7 +330,7 @@ def test_with_owners_others_tasks_are_unknown_and_not_listed(run, guarded, aws, 
 
     def say(topic):
         aws.sockets.sent.clear()
-        run(receive(guarded, guarded.candles, "c", json.dumps(subscribe(topic))))
+        run(receive(guarded, CandleStore(guarded), "c", json.dumps(subscribe(topic))))
         return [json.loads(text) for _, text in aws.sockets.sent]
 
     assert say(f"task:{yours}")[0]["reason"] == "TASK_NOT_FOUND"

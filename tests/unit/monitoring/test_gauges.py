@@ -13,8 +13,10 @@ from chalicelib.events.measures import measure_changes, measure_stream
 from chalicelib.events.publish import publish
 from chalicelib.events.record import record_task_changes
 from chalicelib.exchange.budget import Budget
+from chalicelib.exchange.ledger import Ledger
 from chalicelib.functions.batches import collect_batch, deliver_batch, plan_batch
 from chalicelib.live.announce import announce
+from chalicelib.live.connections import ConnectionTable
 from chalicelib.monitoring.gauges import measure_state
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.retry import retry_task
@@ -56,8 +58,8 @@ def changes(aws, settings):
     ]
 
 
-def test_the_state_of_an_idle_collector_is_measured_too(run, desk, told) -> None:
-    run(measure_state(desk))
+def test_the_state_of_an_idle_collector_is_measured_too(run, backend, told) -> None:
+    run(measure_state(backend))
     found = told()
     assert found["SweepsDone",] == [1]
     for gauge in ("BreakerOpen", "ExchangeWeightUsed", "TasksActive", "OldestTaskSeconds"):
@@ -65,43 +67,43 @@ def test_the_state_of_an_idle_collector_is_measured_too(run, desk, told) -> None
     assert found["QueueDepth", "work"] == [0]
 
 
-def test_queues_brakes_and_active_tasks_are_measured(run, desk, clock, told) -> None:
-    run(submit_collection(desk, BODY, "me", "r"))
+def test_queues_brakes_and_active_tasks_are_measured(run, backend, clock, told) -> None:
+    run(submit_collection(backend, BODY, "me", "r"))
     clock.advance(9_000)
-    run(submit_collection(desk, BODY, "me", "r"))
-    run(desk.market.take_weight(60, 4800, clock()))
-    run(desk.market.pause(clock() + 60_000, "429"))
+    run(submit_collection(backend, BODY, "me", "r"))
+    run(Ledger(backend).take_weight(60, 4800, clock()))
+    run(Ledger(backend).pause(clock() + 60_000, "429"))
     clock.advance(1_000)
     told()
-    run(measure_state(desk))
+    run(measure_state(backend))
     found = told()
     assert found["QueueDepth", "plan"] == [2]
     assert (found["TasksActive",], found["OldestTaskSeconds",]) == ([2], [10])
     assert (found["ExchangeWeightUsed",], found["BreakerOpen",]) == ([60], [1])
 
 
-def test_weight_of_a_minute_that_is_over_is_not_used_weight(run, desk, clock, told) -> None:
-    run(desk.market.take_weight(60, 4800, clock()))
+def test_weight_of_a_minute_that_is_over_is_not_used_weight(run, backend, clock, told) -> None:
+    run(Ledger(backend).take_weight(60, 4800, clock()))
     clock.advance(60_000)
-    run(measure_state(desk))
+    run(measure_state(backend))
     assert told()["ExchangeWeightUsed",] == [0]
 
 
 def test_a_pause_is_counted_when_it_begins_and_not_when_a_longer_one_stands(
-    run, desk, clock, told
+    run, backend, clock, told
 ) -> None:
     for seconds in (60, 30, 90):
-        run(desk.market.pause(clock() + seconds * 1000, "429"))
+        run(Ledger(backend).pause(clock() + seconds * 1000, "429"))
     assert told()["BreakerOpened",] == [2]
 
 
 def test_tasks_are_measured_when_they_start_and_end(
-    run, desk, fleet, exchange, clock, changes, told
+    run, backend, fleet, exchange, clock, changes, told
 ) -> None:
-    run(submit_collection(desk, BODY, "me", "r"))
+    run(submit_collection(backend, BODY, "me", "r"))
     run(fleet.settle())
-    cancelled = run(submit_collection(desk, BODY, "me", "r"))
-    run(cancel_task(desk, cancelled))
+    cancelled = run(submit_collection(backend, BODY, "me", "r"))
+    run(cancel_task(backend, cancelled))
     told()
     measure_changes(changes())
     found = told()
@@ -113,11 +115,11 @@ def test_tasks_are_measured_when_they_start_and_end(
 
 
 def test_a_retry_is_measured_as_another_start_and_end(
-    run, desk, fleet, exchange, changes, told
+    run, backend, fleet, exchange, changes, told
 ) -> None:
-    task_id = run(submit_collection(desk, {**BODY, "symbols": ["NOPEUSDT"]}, "me", "r"))
+    task_id = run(submit_collection(backend, {**BODY, "symbols": ["NOPEUSDT"]}, "me", "r"))
     run(fleet.settle())
-    run(retry_task(desk, task_id))
+    run(retry_task(backend, task_id))
     run(fleet.settle())
     told()
     measure_changes(changes())
@@ -134,15 +136,15 @@ def test_a_streams_lag_is_the_age_of_its_newest_record(told) -> None:
 
 
 def test_units_candles_and_deliveries_of_a_batch_are_measured(
-    run, bench, aws, settings, exchange, told
+    run, worker, aws, settings, exchange, told
 ) -> None:
     body = {"symbols": ["BTCUSDT", "NOPEUSDT"], "timeframes": ["1h", "1d"]}
-    run(submit_collection(bench, body, "me", "r"))
-    run(plan_batch(bench, event(aws, settings.plan_queue_url)))
+    run(submit_collection(worker, body, "me", "r"))
+    run(plan_batch(worker, event(aws, settings.plan_queue_url)))
     told()
     batch = event(aws, settings.work_queue_url)
     batch["Records"][0]["attributes"]["ApproximateReceiveCount"] = "2"
-    run(collect_batch(bench, Budget(bench), batch, lambda: 60_000))
+    run(collect_batch(worker, Budget(worker), batch, lambda: 60_000))
     found = told()
     assert found["UnitsSucceeded", "1h"] == found["UnitsSucceeded", "1d"] == [1]
     assert found["UnitsFailed", "INVALID_SYMBOL"] == [2]
@@ -156,34 +158,34 @@ def event(aws, url: str) -> dict[str, list[dict[str, object]]]:
     return {"Records": aws.sqs.receive(url, 10)}
 
 
-def test_a_message_that_comes_back_is_counted_as_failed(run, bench, told) -> None:
+def test_a_message_that_comes_back_is_counted_as_failed(run, worker, told) -> None:
     record = {"messageId": "m", "body": "no message", "attributes": {}}
-    run(plan_batch(bench, {"Records": [record]}))
+    run(plan_batch(worker, {"Records": [record]}))
     found = told()
     assert found["MessagesFailed", "f"] == found["ErrorsLogged", "f"] == [1]
 
 
-def test_what_sweep_does_again_is_counted_by_what_it_was(run, desk, aws, settings, clock, told):
-    run(submit_collection(desk, BODY, "me", "r"))
+def test_what_sweep_does_again_is_counted_by_what_it_was(run, backend, aws, settings, clock, told):
+    run(submit_collection(backend, BODY, "me", "r"))
     aws.sqs.queues[settings.plan_queue_url].messages.clear()
     clock.advance(90_000)
-    run(sweep(desk))
+    run(sweep(backend))
     assert told()["SweepRepairs", "plan"] == [1]
 
 
 # --- too rare for a run of the whole ------------------------------------------------------------
 
 
-def test_a_record_that_breaks_our_code_is_counted(run, desk, told) -> None:
-    run(record_task_changes(desk, [{"dynamodb": {}}]))
+def test_a_record_that_breaks_our_code_is_counted(run, backend, told) -> None:
+    run(record_task_changes(backend, [{"dynamodb": {}}]))
     assert told()["StreamRecordsFailed", "tasks"] == [1]
 
 
-def test_updates_that_cannot_be_queued_are_counted(run, desk, aws, clock, changes, told) -> None:
-    run(submit_collection(desk, BODY, "me", "r"))
-    run(desk.connections.enlist("c", ["tasks"], clock()))
+def test_updates_that_cannot_be_queued_are_counted(run, backend, aws, clock, changes, told) -> None:
+    run(submit_collection(backend, BODY, "me", "r"))
+    run(ConnectionTable(backend).enlist("c", ["tasks"], clock()))
     aws.hooks.append(Refuse("sqs.SendMessageBatch", 9))
-    run(announce(desk, changes()))
+    run(announce(backend, changes()))
     assert sum(told()["UpdatesNotAnnounced",]) >= 1
 
 
@@ -191,10 +193,10 @@ def test_updates_that_cannot_be_queued_are_counted(run, desk, aws, clock, change
     ("status", "outcome"), [(200, "delivered"), (503, "retried"), (404, "failed")]
 )
 def test_webhooks_are_counted_by_what_became_of_them(
-    run, desk, aws, settings, told, status: int, outcome: str
+    run, backend, aws, settings, told, status: int, outcome: str
 ) -> None:
     hook = {"url": "https://hooks.acme.com/in", "secret": "a-secret-of-thirty-two-letters-!"}
-    task_id = run(submit_collection(desk, {**BODY, "webhook": hook}, "me", "r"))
+    task_id = run(submit_collection(backend, {**BODY, "webhook": hook}, "me", "r"))
     happened = {
         "id": f"task:{task_id}:4",
         "subject": f"task:{task_id}",
@@ -204,7 +206,7 @@ def test_webhooks_are_counted_by_what_became_of_them(
         "by": "system",
         "detail": "",
     }
-    run(publish(desk, [happened]))
+    run(publish(backend, [happened]))
     told()
-    run(deliver_batch(desk, Sender(Answer(status)), event(aws, settings.webhook_queue_url)))
+    run(deliver_batch(backend, Sender(Answer(status)), event(aws, settings.webhook_queue_url)))
     assert told()["WebhookDeliveries", outcome] == [1]

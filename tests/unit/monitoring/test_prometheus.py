@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from chalicelib.monitoring import prometheus
 from chalicelib.schedules import manage
 from chalicelib.schedules.promise import measure_freshness
+from chalicelib.tasks.table import TaskTable
 from infra.package import ROOT
 
 
@@ -36,7 +37,7 @@ def test_the_version_it_tells_is_the_projects() -> None:
     assert project["project"]["version"] == prometheus.VERSION
 
 
-def test_it_says_so_where_one_read_does_not_hold_all_active_tasks(run, desk, aws, clock) -> None:
+def test_it_says_so_where_one_read_does_not_hold_all_active_tasks(run, backend, aws, clock) -> None:
     big = "x" * 300_000
     for number in range(6):
         meta = {
@@ -48,8 +49,8 @@ def test_it_says_so_where_one_read_does_not_hold_all_active_tasks(run, desk, aws
             "created_at": clock(),
             "priority": big,  # the index holds it
         }
-        run(desk.tasks.create(meta))
-    text = run(prometheus.metrics_text(desk))
+        run(TaskTable(backend).create(meta))
+    text = run(prometheus.metrics_text(backend))
     assert "data_collector_active_tasks_complete 0\n" in text
     assert "data_collector_active_tasks 6\n" not in text
 
@@ -62,32 +63,32 @@ def test_it_says_so_where_one_read_does_not_hold_all_active_tasks(run, desk, aws
     [(prometheus.LAGS_READ - 1, 1, True), (prometheus.LAGS_READ, 0, False)],
 )
 def test_it_says_so_where_the_lags_leave_schedules_out(
-    run, desk, clock, before: int, complete: int, told: bool
+    run, backend, clock, before: int, complete: int, told: bool
 ) -> None:
     """The promise is the newest schedule's, behind so many that promise nothing."""
     asked = {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}
     body = {"expression": "rate(1 hour)", "request": asked}
     for number in range(before):
-        run(manage.create_schedule(desk, body, "me", "r", f"s{number:03d}"))
+        run(manage.create_schedule(backend, body, "me", "r", f"s{number:03d}"))
         clock.advance(1)
     body["freshness"] = {"max_lag_seconds": 60}
-    run(manage.create_schedule(desk, body, "me", "r", "promise"))
+    run(manage.create_schedule(backend, body, "me", "r", "promise"))
     clock.advance(3 * 3_600_000)
-    run(measure_freshness(desk, "r"))
-    text = run(prometheus.metrics_text(desk))
+    run(measure_freshness(backend, "r"))
+    text = run(prometheus.metrics_text(backend))
     assert f"data_collector_schedules {before + 1}\n" in text
     assert f"data_collector_freshness_complete {complete}\n" in text
     assert ('data_collector_freshness_lag_seconds{timeframe="1h"}' in text) is told
 
 
-def test_lags_are_complete_where_there_are_no_schedules(run, desk) -> None:
-    assert "data_collector_freshness_complete 1\n" in run(prometheus.metrics_text(desk))
+def test_lags_are_complete_where_there_are_no_schedules(run, backend) -> None:
+    assert "data_collector_freshness_complete 1\n" in run(prometheus.metrics_text(backend))
 
 
-def test_what_the_lags_are_of_is_told_in_the_metric_and_on_its_page(run, desk) -> None:
+def test_what_the_lags_are_of_is_told_in_the_metric_and_on_its_page(run, backend) -> None:
     """Their number is written out in words, in both places."""
     assert prometheus.LAGS_READ == 100
-    text = run(prometheus.metrics_text(desk))
+    text = run(prometheus.metrics_text(backend))
     assert "# HELP data_collector_freshness_complete 0 where there are more than a hundred" in text
     page = (ROOT / "docs" / "OBSERVABILITY.md").read_text(encoding="utf-8")
     assert "the hundred oldest schedules" in page

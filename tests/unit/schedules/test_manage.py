@@ -11,16 +11,20 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from chalicelib.aws.wire import item_from_wire
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed, InvalidRequest, ScheduleNotFound
 from chalicelib.core.settings import Settings
 from chalicelib.core.times import iso
 from chalicelib.events.record import record_task_changes
+from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.exchange.worker import Worker
 from chalicelib.schedules import manage
 from chalicelib.schedules import watch as schedule_watch
 from chalicelib.schedules.firings import PATIENCE_MS, task_id_of
+from chalicelib.schedules.table import ScheduleTable
 from chalicelib.tasks.cancel import cancel_task
+from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import view_task
-from chalicelib.wiring import Bench, Desk
 from infra.package import ROOT
 from tests.doubles.aws import Aws, Called, Hook
 from tests.doubles.clock import Clock
@@ -40,25 +44,25 @@ HOUR_MS, MINUTE_MS = 3_600_000, 60_000
 
 
 class Office:
-    """A desk with short words for what people, EventBridge and the clock do."""
+    """A backend with short words for what people, EventBridge and the clock do."""
 
-    def __init__(self, run: Run, desk: Desk, aws: Aws, clock: Clock) -> None:
-        self.run, self.desk, self.aws, self.clock = run, desk, aws, clock
+    def __init__(self, run: Run, backend: Backend, aws: Aws, clock: Clock) -> None:
+        self.run, self.backend, self.aws, self.clock = run, backend, aws, clock
 
     def make(self, schedule_id: str = ID, **fields: Any) -> dict[str, Any]:
         body = {**HOURLY, **fields}
-        made = manage.create_schedule(self.desk, body, OWNER, "request-1", schedule_id)
+        made = manage.create_schedule(self.backend, body, OWNER, "request-1", schedule_id)
         return self.run(made)
 
     def change(self, **fields: Any) -> dict[str, Any]:
-        return self.run(manage.change_schedule(self.desk, fields, OWNER, "request-2", ID))
+        return self.run(manage.change_schedule(self.backend, fields, OWNER, "request-2", ID))
 
     def view(self) -> dict[str, Any]:
-        return self.run(manage.view_schedule(self.desk, OWNER, ID))
+        return self.run(manage.view_schedule(self.backend, OWNER, ID))
 
     def fire(self, at_ms: int) -> str:
         event = self.aws.scheduler.firing(ID, str(iso(at_ms)))
-        return self.run(schedule_watch.receive_firing(self.desk, event, "firing"))
+        return self.run(schedule_watch.receive_firing(self.backend, event, "firing"))
 
     def fire_next(self) -> tuple[int, str]:
         """The clock goes to the next run, and EventBridge fires; (its time, the task's id)."""
@@ -67,20 +71,20 @@ class Office:
         return item["next_run_at"], self.fire(item["next_run_at"])
 
     def watch(self) -> dict[str, int]:
-        return self.run(schedule_watch.watch_schedules(self.desk, "watch"))
+        return self.run(schedule_watch.watch_schedules(self.backend, "watch"))
 
     def item(self, schedule_id: str = ID) -> dict[str, Any]:
-        return self.run(self.desk.schedules.read(OWNER, schedule_id))
+        return self.run(ScheduleTable(self.backend).read(OWNER, schedule_id))
 
     def tasks(self) -> list[str]:
-        items = self.aws.items(self.desk.settings.tasks_table)
+        items = self.aws.items(self.backend.settings.tasks_table)
         return [item["task_id"]["S"] for item in items if item["sk"]["S"] == "META"]
 
     def trail(self) -> list[dict[str, Any]]:
         """What the audit trail tells of the schedule, in order."""
-        records = self.aws.stream_event(self.desk.settings.tasks_table)["Records"]
-        self.run(record_task_changes(self.desk, records))
-        items = map(item_from_wire, self.aws.items(self.desk.settings.audit_table))
+        records = self.aws.stream_event(self.backend.settings.tasks_table)["Records"]
+        self.run(record_task_changes(self.backend, records))
+        items = map(item_from_wire, self.aws.items(self.backend.settings.audit_table))
         events = [item for item in items if str(item.get("action")).startswith("schedule.")]
         return sorted(events, key=lambda event: (event["pk"], event["sk"]))
 
@@ -89,8 +93,8 @@ class Office:
 
 
 @pytest.fixture
-def office(run: Run, desk: Desk, aws: Aws, clock: Clock) -> Office:
-    return Office(run, desk, aws, clock)
+def office(run: Run, backend: Backend, aws: Aws, clock: Clock) -> Office:
+    return Office(run, backend, aws, clock)
 
 
 # --- firing -------------------------------------------------------------------------------------
@@ -102,10 +106,10 @@ def test_a_firing_makes_a_task_of_its_schedules_owner(
     office.make()
     at_ms, task_id = office.fire_next()
     run(fleet.settle())
-    view = run(view_task(office.desk, task_id))
+    view = run(view_task(office.backend, task_id))
     assert view["status"] == "completed"
     assert view["schedule_id"] == ID
-    meta = run(office.desk.tasks.read(task_id, office.clock()))
+    meta = run(TaskTable(office.backend).read(task_id, office.clock()))
     assert (meta["owner"], meta["source"]) == (OWNER, "schedule")
     last = office.view()["last_run"]
     assert last == {
@@ -142,7 +146,7 @@ def test_a_firing_without_a_time_stands_for_its_minute(office: Office) -> None:
     office.clock.advance_to(office.item()["next_run_at"] + 7_000)
     event = json.loads(office.aws.scheduler.schedules[ID]["Target"]["Input"])
     assert event["scheduled_at"].startswith("<aws.")
-    task_id = office.run(schedule_watch.receive_firing(office.desk, event, "firing"))
+    task_id = office.run(schedule_watch.receive_firing(office.backend, event, "firing"))
     assert task_id == task_id_of(ID, office.clock() // MINUTE_MS * MINUTE_MS)
     assert office.tasks() == [task_id]
 
@@ -151,9 +155,9 @@ def test_a_disabled_or_deleted_schedules_firing_makes_no_task(run: Run, office: 
     office.make()
     event = office.aws.scheduler.firing(ID, "2026-03-04T06:00:00Z")
     office.change(enabled=False)
-    run(schedule_watch.receive_firing(office.desk, event, "firing"))
-    run(manage.delete_schedule(office.desk, OWNER, "r", ID))
-    run(schedule_watch.receive_firing(office.desk, event, "firing"))
+    run(schedule_watch.receive_firing(office.backend, event, "firing"))
+    run(manage.delete_schedule(office.backend, OWNER, "r", ID))
+    run(schedule_watch.receive_firing(office.backend, event, "firing"))
     assert office.tasks() == []
 
 
@@ -243,7 +247,7 @@ class BeforeEach(Hook):
             return
         self.inside = True
         event = self.office.aws.scheduler.firing(ID, str(iso(self.at_ms)))
-        await schedule_watch.receive_firing(self.office.desk, event, "other")
+        await schedule_watch.receive_firing(self.office.backend, event, "other")
         self.inside = False
 
 
@@ -325,10 +329,10 @@ def test_a_run_by_hand_starts_at_once_and_later_firings_see_it(
 ) -> None:
     office.make()
     _, first = office.fire_next()
-    task_id = run(manage.run_now(office.desk, OWNER, "request-3", ID, "by-hand"))
-    assert run(manage.run_now(office.desk, OWNER, "request-3", ID, "by-hand")) == task_id
+    task_id = run(manage.run_now(office.backend, OWNER, "request-3", ID, "by-hand"))
+    assert run(manage.run_now(office.backend, OWNER, "request-3", ID, "by-hand")) == task_id
     assert office.tasks() == [first, "by-hand"]
-    run(cancel_task(office.desk, first))
+    run(cancel_task(office.backend, first))
     office.fire_next()  # the one by hand has not ended
     assert office.view()["runs"] == {"started": 2, "skipped": 1, "missed": 0}
     assert office.view()["last_run"]["by"] == OWNER
@@ -339,7 +343,7 @@ def test_a_run_by_hand_starts_at_once_and_later_firings_see_it(
 
 def test_a_disabled_schedule_can_be_run_by_hand(run: Run, office: Office) -> None:
     office.make(enabled=False)
-    run(manage.run_now(office.desk, OWNER, "r", ID, "by-hand"))
+    run(manage.run_now(office.backend, OWNER, "r", ID, "by-hand"))
     assert office.tasks() == ["by-hand"]
 
 
@@ -547,7 +551,7 @@ def test_whatever_dies_after_any_call_the_watch_makes_eventbridge_agree(
     work = {
         "make": lambda: office.make(),
         "change": lambda: office.change(enabled=False),
-        "delete": lambda: office.run(manage.delete_schedule(office.desk, OWNER, "r", ID)),
+        "delete": lambda: office.run(manage.delete_schedule(office.backend, OWNER, "r", ID)),
     }[what]
     dying = CrashAfter(number)
     aws.hooks.append(dying)
@@ -574,7 +578,7 @@ def test_a_failing_eventbridge_leaves_the_change_stored_and_is_told_a_minute_lat
     elif operation == "UpdateSchedule":
         assert office.change(enabled=False)["in_sync"] is False
     else:
-        office.run(manage.delete_schedule(office.desk, OWNER, "r", ID))
+        office.run(manage.delete_schedule(office.backend, OWNER, "r", ID))
         with pytest.raises(ScheduleNotFound):
             office.view()
     _converged(office)
@@ -590,7 +594,7 @@ def test_two_changes_that_race_leave_eventbridge_with_the_last(office: Office, a
             if called.name == "scheduler.UpdateSchedule" and not self.done:
                 self.done = True
                 change = {"expression": "rate(3 hours)"}
-                await manage.change_schedule(office.desk, change, OWNER, "other", ID)
+                await manage.change_schedule(office.backend, change, OWNER, "other", ID)
 
     aws.hooks.append(Between())
     office.change(enabled=False)
@@ -631,13 +635,13 @@ def test_a_deleted_schedule_is_gone_everywhere_and_its_tasks_stay(
     office.make(freshness={"max_lag_seconds": 60})
     _, task_id = office.fire_next()
     office.watch()
-    run(manage.delete_schedule(office.desk, OWNER, "request-9", ID))
+    run(manage.delete_schedule(office.backend, OWNER, "request-9", ID))
     with pytest.raises(ScheduleNotFound):
-        run(manage.delete_schedule(office.desk, OWNER, "request-9", ID))
+        run(manage.delete_schedule(office.backend, OWNER, "request-9", ID))
     assert office.aws.scheduler.schedules == {}
     left = [item["pk"]["S"] for item in office.aws.items(settings.tasks_table)]
     assert not any(pk.startswith("SCHEDULES#") for pk in left)
-    assert run(view_task(office.desk, task_id))["status"] == "pending"
+    assert run(view_task(office.backend, task_id))["status"] == "pending"
     deleted = office.trail()[-1]
     assert (deleted["action"], deleted["by"]) == ("schedule.deleted", OWNER)
     assert deleted["request_id"] == "request-9"
@@ -650,7 +654,7 @@ def test_a_repeated_creation_makes_one_schedule(run: Run, office: Office) -> Non
     first = office.make()
     office.clock.advance(1000)
     assert office.make() == first
-    found, following = run(manage.list_schedules(office.desk, OWNER, 10, None))
+    found, following = run(manage.list_schedules(office.backend, OWNER, 10, None))
     assert [entry["schedule_id"] for entry in found] == [ID]
     assert following is None
 
@@ -659,13 +663,13 @@ def test_pages_list_every_schedule_of_the_owner_once(run: Run, office: Office, a
     ids = [ID[:-1] + str(number) for number in range(7)]
     for schedule_id in ids:
         office.make(schedule_id)
-    run(manage.create_schedule(office.desk, HOURLY, "somebody", "r", ID[:-1] + "9"))
-    run(manage.delete_schedule(office.desk, OWNER, "r", ids.pop(3)))
+    run(manage.create_schedule(office.backend, HOURLY, "somebody", "r", ID[:-1] + "9"))
+    run(manage.delete_schedule(office.backend, OWNER, "r", ids.pop(3)))
     aws.dynamodb.tables["tasks"].page_items = 2
     seen: list[str] = []
     after = None
     while True:
-        found, after = run(manage.list_schedules(office.desk, OWNER, 2, after))
+        found, after = run(manage.list_schedules(office.backend, OWNER, 2, after))
         seen += [entry["schedule_id"] for entry in found]
         if after is None:
             break
@@ -674,18 +678,18 @@ def test_pages_list_every_schedule_of_the_owner_once(run: Run, office: Office, a
 
 def test_schedules_are_in_no_list_of_tasks(run: Run, office: Office) -> None:
     office.make()
-    desk = office.desk
-    page, _ = run(desk.tasks.page_of_owner(OWNER, desk.now_ms(), 10, None, None, None))
+    backend = office.backend
+    page, _ = run(TaskTable(backend).page_of_owner(OWNER, backend.now_ms(), 10, None, None, None))
     assert page == []
-    assert run(desk.tasks.active(desk.now_ms())) == []
+    assert run(TaskTable(backend).active(backend.now_ms())) == []
 
 
 def test_somebody_elses_schedule_is_not_found(run: Run, office: Office) -> None:
     office.make()
     for work in (
-        manage.view_schedule(office.desk, "somebody", ID),
-        manage.run_now(office.desk, "somebody", "r", ID, "t"),
-        manage.delete_schedule(office.desk, "somebody", "r", ID),
+        manage.view_schedule(office.backend, "somebody", ID),
+        manage.run_now(office.backend, "somebody", "r", ID, "t"),
+        manage.delete_schedule(office.backend, "somebody", "r", ID),
     ):
         with pytest.raises(ScheduleNotFound):
             run(work)
@@ -711,7 +715,7 @@ def test_a_change_of_many_symbols_is_audited_though_only_some_are_told(
     run: Run, office: Office
 ) -> None:
     many = {f"S{number:04d}USDT": "TRADING" for number in range(300)}
-    run(office.desk.market.write_catalogue(many, 6000, office.clock()))
+    run(CatalogueTable(office.backend).write_catalogue(many, 6000, office.clock()))
     names = list(many)
     office.make(request={"symbols": names[:200], "timeframes": ["1h"]})
     office.change(request={"symbols": names[:199] + names[250:251], "timeframes": ["1h"]})
@@ -727,7 +731,7 @@ def test_a_change_to_nothing_that_runs_is_refused(office: Office) -> None:
 
 
 def test_the_watch_goes_on_though_one_schedule_fails(
-    run: Run, bench: Bench, office: Office
+    run: Run, worker: Worker, office: Office
 ) -> None:
     other = ID[:-1] + "2"
     office.make(catch_up=True)
@@ -740,13 +744,13 @@ def test_the_watch_goes_on_though_one_schedule_fails(
 
 
 def test_a_schedule_that_breaks_our_code_holds_up_no_other(
-    run: Run, office: Office, desk: Desk
+    run: Run, office: Office, backend: Backend
 ) -> None:
     other = ID[:-1] + "2"
     office.make(catch_up=True)
     office.make(other, catch_up=True)
     item = office.item()
-    run(desk.schedules.replace(item, {**item, "timezone": "Europe/Atlantis"}))
+    run(ScheduleTable(backend).replace(item, {**item, "timezone": "Europe/Atlantis"}))
     office.clock.advance(2 * HOUR_MS)
     with pytest.raises(ValueError, match="no time zone"):
         office.watch()
@@ -760,7 +764,7 @@ def test_a_schedules_webhook_is_that_of_its_tasks_and_its_secret_is_shown_to_no_
     office.make(request={**HOURLY["request"], "webhook": hook})
     office.change(name="another")
     _, task_id = office.fire_next()
-    meta = run(office.desk.tasks.read(task_id, office.clock()))
+    meta = run(TaskTable(office.backend).read(task_id, office.clock()))
     assert meta["webhook_host"] == "hooks.example.com"
     assert office.view()["request"]["webhook_host"] == "hooks.example.com"
     streamed = [
@@ -771,13 +775,13 @@ def test_a_schedules_webhook_is_that_of_its_tasks_and_its_secret_is_shown_to_no_
     for told in (office.view(), office.trail(), [office.item()], streamed):
         assert "hidden" not in str(told)
         assert "s" * 32 not in str(told)
-    assert run(manage.find_schedule(office.desk, OWNER, ID))["webhook_host"]
+    assert run(manage.find_schedule(office.backend, OWNER, ID))["webhook_host"]
     office.change(request=HOURLY["request"])
     assert "webhook_host" not in office.view()["request"]
     mine = [item for item in aws.items("tasks") if item["pk"]["S"].startswith("SCHEDULES#")]
     assert mine
     assert "s" * 32 not in str(mine)
-    run(manage.delete_schedule(office.desk, OWNER, "r", ID))
+    run(manage.delete_schedule(office.backend, OWNER, "r", ID))
     assert not [item for item in aws.items("tasks") if item["pk"]["S"].startswith("SCHEDULES#")]
 
 
@@ -793,7 +797,7 @@ TRANSACTION = "dynamodb.TransactWriteItems"
 
 def kept(office: Office) -> tuple[list[str | None], list[str]]:
     """(the webhook hosts that schedules show, the secrets that are stored)."""
-    items = [item_from_wire(item) for item in office.aws.items(office.desk.settings.tasks_table)]
+    items = [item_from_wire(item) for item in office.aws.items(office.backend.settings.tasks_table)]
     mine = [item for item in items if item["pk"].startswith("SCHEDULES#")]
     hosts = [item["webhook_host"] for item in mine if item["sk"].startswith("SCHED#")]
     return hosts, [item["secret"] for item in mine if "secret" in item]
@@ -824,7 +828,7 @@ def test_whatever_dies_after_any_call_a_secret_is_stored_only_beside_the_schedul
         "give": lambda: office.change(request=HOOKED),
         "replace": lambda: office.change(request=REHOOKED),
         "take away": lambda: office.change(request=HOURLY["request"]),
-        "delete": lambda: office.run(manage.delete_schedule(office.desk, OWNER, "r", ID)),
+        "delete": lambda: office.run(manage.delete_schedule(office.backend, OWNER, "r", ID)),
     }[what]
     aws.hooks.append(fault(number))  # type: ignore[call-arg]
     with suppress(Crash, CallFailed):
@@ -850,7 +854,7 @@ def test_a_schedule_that_is_deleted_while_it_is_given_a_webhook_leaves_no_secret
     office: Office, aws: Aws
 ) -> None:
     office.make()
-    aws.hooks.append(Once(lambda: manage.delete_schedule(office.desk, OWNER, "r", ID)))
+    aws.hooks.append(Once(lambda: manage.delete_schedule(office.backend, OWNER, "r", ID)))
     with pytest.raises(ScheduleNotFound):
         office.change(request=HOOKED)
     assert kept(office) == ([], [])
@@ -859,7 +863,9 @@ def test_a_schedule_that_is_deleted_while_it_is_given_a_webhook_leaves_no_secret
 def test_of_two_webhooks_given_at_once_the_last_stays_whole(office: Office, aws: Aws) -> None:
     office.make()
     first = {"request": HOOKED}
-    aws.hooks.append(Once(lambda: manage.change_schedule(office.desk, first, OWNER, "other", ID)))
+    aws.hooks.append(
+        Once(lambda: manage.change_schedule(office.backend, first, OWNER, "other", ID))
+    )
     office.change(request=REHOOKED)
     assert kept(office) == (["other.example.com"], ["t" * 32])
 
@@ -891,13 +897,13 @@ def test_forgetting_a_schedule_spares_the_one_that_was_made_under_its_id_since(
     """As a watch does that hung while its schedule was forgotten."""
     office.make(request=HOOKED)
     office.aws.hooks.append(Refuse("scheduler.DeleteSchedule"))
-    run(manage.delete_schedule(office.desk, OWNER, "r", ID))
+    run(manage.delete_schedule(office.backend, OWNER, "r", ID))
     tombstone = office.item()
     office.watch()
     assert kept(office) == ([], [])
     office.make(request=REHOOKED)
     with pytest.raises(ConditionFailed):
-        run(office.desk.schedules.delete(tombstone))
+        run(ScheduleTable(office.backend).delete(tombstone))
     assert kept(office) == (["other.example.com"], ["t" * 32])
 
 
@@ -958,7 +964,7 @@ def test_a_schedule_that_was_stored_before_webhooks_were_counted_begins_at_none(
     office.make(request=HOOKED)
     item = office.item()
     del item["webhook_rev"]
-    run(office.desk.schedules.replace(item, item))
+    run(ScheduleTable(office.backend).replace(item, item))
     office.change(name="another")
     assert told_of(office.trail()[-1]) == [{"name": "hourly"}, {"name": "another"}]
     office.change(request=REHOOKED)

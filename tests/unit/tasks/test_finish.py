@@ -7,6 +7,7 @@ import pytest
 from chalicelib.collecting.plan import plan_task
 from chalicelib.tasks.finish import fail_task, finish_prog, finish_task, totals
 from chalicelib.tasks.submit import submit_collection
+from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import view_task
 from chalicelib.work.messages import PlanMessage
 from tests.doubles.faults import CrashAfter
@@ -16,65 +17,65 @@ BODY = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1h", "1d"]}
 
 @pytest.mark.parametrize(("tolerated", "state"), [(50, "completed"), (49, "failed")])
 def test_the_tolerated_share_of_failures_decides(
-    run, bench, fleet, exchange, tolerated, state
+    run, worker, fleet, exchange, tolerated, state
 ) -> None:
     exchange.refused["ETHUSDT"] = "INVALID_SYMBOL"
     body = {**BODY, "tolerated_failure_percentage": tolerated}
-    task_id = run(submit_collection(bench, body, "me", "r"))
+    task_id = run(submit_collection(worker, body, "me", "r"))
     run(fleet.settle())
-    view = run(view_task(bench, task_id))
+    view = run(view_task(worker, task_id))
     assert view["status"] == state
     assert (view["error"] is None) == (state == "completed")
     assert view["result"]["failed"] == 2
 
 
-def test_a_prog_item_that_is_not_full_does_not_end_the_task(run, bench, fleet) -> None:
-    task_id = run(submit_collection(bench, BODY, "me", "r"))
-    run(plan_task(bench, PlanMessage(task_id, 1)))
+def test_a_prog_item_that_is_not_full_does_not_end_the_task(run, worker, fleet) -> None:
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
+    run(plan_task(worker, PlanMessage(task_id, 1)))
     run(fleet.collect(1))
-    prog = run(bench.tasks.read_prog(task_id, 0))
-    run(finish_prog(bench, task_id, 1, 0, prog))
-    assert run(view_task(bench, task_id))["status"] == "running"
+    prog = run(TaskTable(worker).read_prog(task_id, 0))
+    run(finish_prog(worker, task_id, 1, 0, prog))
+    assert run(view_task(worker, task_id))["status"] == "running"
 
 
-def test_finishing_again_changes_nothing(run, bench, fleet, clock) -> None:
-    task_id = run(submit_collection(bench, BODY, "me", "r"))
+def test_finishing_again_changes_nothing(run, worker, fleet, clock) -> None:
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
     run(fleet.settle())
-    view = run(view_task(bench, task_id))
+    view = run(view_task(worker, task_id))
     clock.advance(1000)
-    meta, progs = run(bench.tasks.read_with_progs(task_id, clock()))
-    run(finish_prog(bench, task_id, 1, 0, progs[0]))
-    run(finish_task(bench, meta, progs))
-    run(fail_task(bench, meta, "LATE", "too late"))
-    assert run(view_task(bench, task_id)) == view
+    meta, progs = run(TaskTable(worker).read_with_progs(task_id, clock()))
+    run(finish_prog(worker, task_id, 1, 0, progs[0]))
+    run(finish_task(worker, meta, progs))
+    run(fail_task(worker, meta, "LATE", "too late"))
+    assert run(view_task(worker, task_id)) == view
 
 
-def test_the_counts_of_an_end_are_those_of_its_units(run, bench, fleet, exchange, clock) -> None:
+def test_the_counts_of_an_end_are_those_of_its_units(run, worker, fleet, exchange, clock) -> None:
     exchange.refused[("BTCUSDT", "1d")] = "INVALID_SYMBOL"
-    task_id = run(submit_collection(bench, BODY, "me", "r"))
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
     run(fleet.settle())
-    meta, progs = run(bench.tasks.read_with_progs(task_id, clock()))
+    meta, progs = run(TaskTable(worker).read_with_progs(task_id, clock()))
     assert meta["result"] == totals(meta, progs)
     assert meta["result"]["candles"] == 3000
 
 
 @pytest.mark.parametrize("last", [1, 2, 3])
 def test_a_death_between_the_last_count_and_the_end_is_made_good(
-    run, bench, aws, fleet, last
+    run, worker, aws, fleet, last
 ) -> None:
-    task_id = run(submit_collection(bench, BODY, "me", "r"))
-    run(plan_task(bench, PlanMessage(task_id, 1)))
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
+    run(plan_task(worker, PlanMessage(task_id, 1)))
     run(fleet.collect(1))
     calls = len(aws.calls)
     run(fleet.collect(1))
     first = len(aws.calls) - calls
     assert first > last
-    second = run(submit_collection(bench, BODY, "me", "r"))
-    run(plan_task(bench, PlanMessage(second, 1)))
+    second = run(submit_collection(worker, BODY, "me", "r"))
+    run(plan_task(worker, PlanMessage(second, 1)))
     run(fleet.collect(1))
     aws.hooks.append(CrashAfter(max(1, first - last)))
     run(fleet.settle_and_sweep(10))
     for task in (task_id, second):
-        meta, _progs = run(bench.tasks.read_with_progs(task, 0))
+        meta, _progs = run(TaskTable(worker).read_with_progs(task, 0))
         assert meta["state"] == "completed"
         assert meta["result"]["succeeded"] == 4

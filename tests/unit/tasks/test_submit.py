@@ -6,6 +6,7 @@ import pytest
 
 from chalicelib.collecting.sweep import sweep
 from chalicelib.core.errors import CallFailed, InvalidRequest, PlanTooLarge
+from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.tasks.submit import submit_collection, submit_symbol_refresh
 from chalicelib.tasks.view import view_task
 from tests.doubles.faults import LoseAnswer, Refuse
@@ -15,23 +16,23 @@ SYMBOLS = [f"COIN{number}USDT" for number in range(3000)]
 
 @pytest.mark.parametrize("count", [1, 3000])
 def test_a_request_takes_three_aws_calls_however_many_symbols_it_names(
-    run, desk, aws, clock, count
+    run, backend, aws, clock, count
 ) -> None:
-    run(desk.market.write_catalogue(dict.fromkeys(SYMBOLS, "TRADING"), 6000, clock()))
+    run(CatalogueTable(backend).write_catalogue(dict.fromkeys(SYMBOLS, "TRADING"), 6000, clock()))
     aws.counts.clear()
     body = {"symbols": SYMBOLS[:count], "timeframes": ["1h"]}
-    run(submit_collection(desk, body, "me", "request"))
+    run(submit_collection(backend, body, "me", "request"))
     assert aws.counts == {"dynamodb.GetItem": 1, "dynamodb.PutItem": 1, "sqs.SendMessage": 1}
 
 
-def test_a_request_for_all_symbols_takes_three_aws_calls_too(run, desk, aws) -> None:
-    run(submit_collection(desk, {}, "me", "request"))
+def test_a_request_for_all_symbols_takes_three_aws_calls_too(run, backend, aws) -> None:
+    run(submit_collection(backend, {}, "me", "request"))
     assert sum(aws.counts.values()) == 3
 
 
-def test_a_submitted_task_is_pending_with_nothing_done(run, desk) -> None:
-    task_id = run(submit_collection(desk, {"timeframes": ["1h"]}, "me", "request"))
-    view = run(view_task(desk, task_id))
+def test_a_submitted_task_is_pending_with_nothing_done(run, backend) -> None:
+    task_id = run(submit_collection(backend, {"timeframes": ["1h"]}, "me", "request"))
+    view = run(view_task(backend, task_id))
     assert (view["status"], view["progress"], view["attempt"]) == ("pending", 0, 1)
     assert (view["started_at"], view["result"], view["error"]) == (None, None, None)
 
@@ -45,63 +46,63 @@ def test_a_submitted_task_is_pending_with_nothing_done(run, desk) -> None:
         ({"symbols": SYMBOLS[:9], "timeframes": ["1s"], "start": "2017-01-01"}, PlanTooLarge),
     ],
 )
-def test_a_rejected_request_leaves_nothing_behind(run, desk, aws, settings, body, error) -> None:
+def test_a_rejected_request_leaves_nothing_behind(run, backend, aws, settings, body, error) -> None:
     with pytest.raises(error):
-        run(submit_collection(desk, body, "me", "request"))
+        run(submit_collection(backend, body, "me", "request"))
     assert aws.items(settings.tasks_table) == []
     assert aws.sqs.bodies(settings.plan_queue_url) == []
 
 
 def test_a_task_whose_message_was_not_sent_is_pending_until_sweep_sends_it(
-    run, desk, aws, clock, fleet
+    run, backend, aws, clock, fleet
 ) -> None:
     aws.hooks.append(Refuse("sqs.SendMessage"))
-    task_id = run(submit_collection(desk, {"timeframes": ["1d"]}, "me", "request"))
-    assert run(view_task(desk, task_id))["status"] == "pending"
+    task_id = run(submit_collection(backend, {"timeframes": ["1d"]}, "me", "request"))
+    assert run(view_task(backend, task_id))["status"] == "pending"
     assert run(fleet.plan()) == 0
     clock.advance(90_000)
-    run(sweep(desk))
+    run(sweep(backend))
     run(fleet.settle())
-    assert run(view_task(desk, task_id))["status"] == "completed"
+    assert run(view_task(backend, task_id))["status"] == "completed"
 
 
-def test_a_task_that_could_not_be_stored_is_not_queued(run, desk, aws, settings) -> None:
+def test_a_task_that_could_not_be_stored_is_not_queued(run, backend, aws, settings) -> None:
     aws.hooks.append(Refuse("dynamodb.PutItem"))
     with pytest.raises(CallFailed):
-        run(submit_collection(desk, {"timeframes": ["1d"]}, "me", "request"))
+        run(submit_collection(backend, {"timeframes": ["1d"]}, "me", "request"))
     assert aws.sqs.bodies(settings.plan_queue_url) == []
 
 
 def test_a_task_stored_under_a_lost_answer_is_found_by_sweep(
-    run, desk, aws, clock, fleet, settings
+    run, backend, aws, clock, fleet, settings
 ) -> None:
     aws.hooks.append(LoseAnswer("dynamodb.PutItem"))
     with pytest.raises(CallFailed):
-        run(submit_collection(desk, {"timeframes": ["1d"]}, "me", "request"))
+        run(submit_collection(backend, {"timeframes": ["1d"]}, "me", "request"))
     (meta,) = aws.items(settings.tasks_table)
     run(fleet.settle_and_sweep(2))
-    assert run(view_task(desk, meta["task_id"]["S"]))["status"] == "completed"
+    assert run(view_task(backend, meta["task_id"]["S"]))["status"] == "completed"
 
 
-def test_a_symbol_refresh_is_a_task_like_any_other(run, desk, fleet, exchange) -> None:
-    task_id = run(submit_symbol_refresh(desk, "me", "request"))
+def test_a_symbol_refresh_is_a_task_like_any_other(run, backend, fleet, exchange) -> None:
+    task_id = run(submit_symbol_refresh(backend, "me", "request"))
     run(fleet.settle())
-    view = run(view_task(desk, task_id))
+    view = run(view_task(backend, task_id))
     assert (view["task_type"], view["status"], view["progress"]) == (
         "symbol_refresh",
         "completed",
         100,
     )
     assert view["result"]["symbols"] == view["result"]["new"] == len(exchange.symbols)
-    assert run(desk.market.read_catalogue())["symbols"] == exchange.symbols
+    assert run(CatalogueTable(backend).read_catalogue())["symbols"] == exchange.symbols
 
 
 def test_a_symbol_refresh_that_the_exchange_refuses_fails_with_the_reason(
-    run, desk, fleet, exchange
+    run, backend, fleet, exchange
 ) -> None:
     exchange.down = True
-    task_id = run(submit_symbol_refresh(desk, "me", "request"))
+    task_id = run(submit_symbol_refresh(backend, "me", "request"))
     run(fleet.settle())
-    view = run(view_task(desk, task_id))
+    view = run(view_task(backend, task_id))
     assert view["status"] == "failed"
     assert view["error"].startswith("EXCHANGE_NO_ANSWER")

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from chalicelib.collecting.plan import plan_task
 from chalicelib.core.errors import TaskExpired, TaskNotFound
 from chalicelib.events.record import record_task_changes
+from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.exchange.ledger import Ledger
 from chalicelib.monitoring.status import collector_status, task_stats
 from chalicelib.tasks import states
 from chalicelib.tasks.cancel import cancel_task
@@ -69,8 +71,8 @@ def test_what_an_earlier_attempt_did_does_not_make_the_rest_look_quick() -> None
     assert running(10, set(range(6)), set(), kept_units=5)["eta_seconds"] == 40
 
 
-def test_progress_only_rises_while_a_task_is_collected(run, bench, aws: Aws, fleet) -> None:
-    task_id = run(submit_collection(bench, {**BODY, "timeframes": ["1m", "1h", "1d"]}, "me", "r"))
+def test_progress_only_rises_while_a_task_is_collected(run, worker, aws: Aws, fleet) -> None:
+    task_id = run(submit_collection(worker, {**BODY, "timeframes": ["1m", "1h", "1d"]}, "me", "r"))
     seen: list[int] = []
     watching = False
 
@@ -79,7 +81,7 @@ def test_progress_only_rises_while_a_task_is_collected(run, bench, aws: Aws, fle
             nonlocal watching
             if called.operation == "UpdateItem" and not watching:
                 watching = True
-                seen.append((await view_task(bench, task_id))["progress"])
+                seen.append((await view_task(worker, task_id))["progress"])
                 watching = False
 
     aws.hooks.append(Watch())
@@ -90,45 +92,45 @@ def test_progress_only_rises_while_a_task_is_collected(run, bench, aws: Aws, fle
 
 
 def test_a_finished_task_expires_for_every_reader_though_it_is_still_stored(
-    run, desk, fleet, clock, settings, aws
+    run, backend, fleet, clock, settings, aws
 ) -> None:
-    task_id = run(submit_collection(desk, BODY, "me", "r"))
+    task_id = run(submit_collection(backend, BODY, "me", "r"))
     run(fleet.settle())
     clock.advance(settings.retention_seconds * 1000 - 1000)
-    assert run(view_task(desk, task_id))["status"] == "completed"
+    assert run(view_task(backend, task_id))["status"] == "completed"
     clock.advance(1000)
     with pytest.raises(TaskExpired):
-        run(view_task(desk, task_id))
-    assert run(list_tasks(desk, "me", 10, None, None, None)) == ([], None)
-    assert run(list_active(desk)) == ([], 0)
-    assert sum(run(count_tasks(desk, "me")).values()) == 0
+        run(view_task(backend, task_id))
+    assert run(list_tasks(backend, "me", 10, None, None, None)) == ([], None)
+    assert run(list_active(backend)) == ([], 0)
+    assert sum(run(count_tasks(backend, "me")).values()) == 0
     assert aws.items(settings.tasks_table)
 
 
 def test_a_task_that_dynamodb_deleted_is_still_known_to_have_expired(
-    run, desk, fleet, clock, settings, aws
+    run, backend, fleet, clock, settings, aws
 ) -> None:
-    task_id = run(submit_collection(desk, BODY, "me", "r"))
+    task_id = run(submit_collection(backend, BODY, "me", "r"))
     run(fleet.settle())
-    run(record_task_changes(desk, aws.stream_event(settings.tasks_table)["Records"]))
+    run(record_task_changes(backend, aws.stream_event(settings.tasks_table)["Records"]))
     clock.advance(settings.retention_seconds * 1000)
     assert aws.dynamodb.expire(settings.tasks_table) == 1
     with pytest.raises(TaskExpired):
-        run(view_task(desk, task_id))
+        run(view_task(backend, task_id))
 
 
 @pytest.mark.parametrize("task_id", ["unknown", "é", "META"])
-def test_a_task_that_never_was_is_not_found(run, desk, task_id) -> None:
+def test_a_task_that_never_was_is_not_found(run, backend, task_id) -> None:
     with pytest.raises(TaskNotFound):
-        run(view_task(desk, task_id))
+        run(view_task(backend, task_id))
 
 
-def test_failures_are_listed_up_to_a_hundred_and_all_are_counted(run, bench, fleet) -> None:
+def test_failures_are_listed_up_to_a_hundred_and_all_are_counted(run, worker, fleet) -> None:
     symbols = [f"NOPE{number}" for number in range(60)]
     body = {"symbols": symbols, "timeframes": ["1h", "1d"]}
-    task_id = run(submit_collection(bench, body, "me", "r"))
+    task_id = run(submit_collection(worker, body, "me", "r"))
     run(fleet.settle())
-    view = run(view_task(bench, task_id))
+    view = run(view_task(worker, task_id))
     assert (len(view["failures"]), view["units"]["failed"]) == (100, 120)
     failure = view["failures"][0]
     assert (failure["symbol"], failure["timeframe"], failure["reason"]) == (
@@ -138,100 +140,100 @@ def test_failures_are_listed_up_to_a_hundred_and_all_are_counted(run, bench, fle
     )
 
 
-def test_tasks_are_listed_newest_first_page_by_page(run, desk, clock) -> None:
+def test_tasks_are_listed_newest_first_page_by_page(run, backend, clock) -> None:
     made = []
     for _ in range(5):
-        made.append(run(submit_collection(desk, BODY, "me", "r")))
+        made.append(run(submit_collection(backend, BODY, "me", "r")))
         clock.advance(1)
-    run(submit_collection(desk, BODY, "you", "r"))
-    listed, following = run(list_tasks(desk, "me", 2, None, None, None))
+    run(submit_collection(backend, BODY, "you", "r"))
+    listed, following = run(list_tasks(backend, "me", 2, None, None, None))
     while following:
-        more, following = run(list_tasks(desk, "me", 2, following, None, None))
+        more, following = run(list_tasks(backend, "me", 2, following, None, None))
         assert len(more) <= 2
         listed += more
     assert [view["task_id"] for view in listed] == made[::-1]
 
 
 def test_a_filtered_list_is_whole_though_the_store_answers_in_small_pages(
-    run, desk, clock, aws, settings, fleet
+    run, backend, clock, aws, settings, fleet
 ) -> None:
-    first = run(submit_collection(desk, BODY, "me", "r"))
+    first = run(submit_collection(backend, BODY, "me", "r"))
     run(fleet.settle())
     for _ in range(6):
         clock.advance(1)
-        run(submit_collection(desk, BODY, "me", "r"))
+        run(submit_collection(backend, BODY, "me", "r"))
     aws.dynamodb.tables[settings.tasks_table].page_items = 2
-    listed, following = run(list_tasks(desk, "me", 5, None, None, "completed"))
+    listed, following = run(list_tasks(backend, "me", 5, None, None, "completed"))
     assert ([view["task_id"] for view in listed], following) == ([first], None)
-    counts = run(count_tasks(desk, "me"))
+    counts = run(count_tasks(backend, "me"))
     assert (counts["pending"], counts["completed"]) == (6, 1)
     assert set(counts) == set(states.STATES)
 
 
-def test_a_list_shows_of_an_ended_task_what_the_task_itself_shows(run, bench, fleet) -> None:
-    task_id = run(submit_collection(bench, BODY, "me", "r"))
+def test_a_list_shows_of_an_ended_task_what_the_task_itself_shows(run, worker, fleet) -> None:
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
     run(fleet.settle())
-    view = run(view_task(bench, task_id))
-    ((listed,), _) = run(list_tasks(bench, "me", 5, None, None, None))
+    view = run(view_task(worker, task_id))
+    ((listed,), _) = run(list_tasks(worker, "me", 5, None, None, None))
     assert listed == {name: view[name] for name in listed}
 
 
-def test_the_active_list_holds_what_has_not_ended_oldest_first(run, bench, fleet, clock) -> None:
-    run(submit_collection(bench, BODY, "me", "r"))
+def test_the_active_list_holds_what_has_not_ended_oldest_first(run, worker, fleet, clock) -> None:
+    run(submit_collection(worker, BODY, "me", "r"))
     run(fleet.settle())
     active = []
     for _ in range(2):
         clock.advance(1)
-        active.append(run(submit_collection(bench, BODY, "me", "r")))
-    run(plan_task(bench, PlanMessage(active[0], 1)))
-    listed, _ = run(list_active(bench))
+        active.append(run(submit_collection(worker, BODY, "me", "r")))
+    run(plan_task(worker, PlanMessage(active[0], 1)))
+    listed, _ = run(list_active(worker))
     assert [view["task_id"] for view in listed] == active
     assert [view["status"] for view in listed] == ["running", "pending"]
 
 
-def test_of_many_active_tasks_only_those_shown_are_read_whole(run, desk, aws, clock) -> None:
+def test_of_many_active_tasks_only_those_shown_are_read_whole(run, backend, aws, clock) -> None:
     ids = []
     for _ in range(120):
         clock.advance(1)
-        ids.append(run(submit_collection(desk, BODY, "me", "r")))
-    run(cancel_task(desk, ids.pop(1)))
+        ids.append(run(submit_collection(backend, BODY, "me", "r")))
+    run(cancel_task(backend, ids.pop(1)))
     aws.counts.clear()
-    listed, count = run(list_active(desk, "me", 5))
+    listed, count = run(list_active(backend, "me", 5))
     assert [view["task_id"] for view in listed] == ids[:5]
     assert count == 119
     assert aws.counts == {"dynamodb.Query": 1 + 5, "dynamodb.BatchGetItem": 2}
 
 
-def test_the_status_tells_of_queues_budget_and_breaker(run, bench, clock) -> None:
-    task_id = run(submit_collection(bench, BODY, "me", "r"))
-    assert run(collector_status(bench, "me"))["queues"]["plan"]["visible"] == 1
-    run(plan_task(bench, PlanMessage(task_id, 1)))
-    status = run(collector_status(bench, "me"))
+def test_the_status_tells_of_queues_budget_and_breaker(run, worker, clock) -> None:
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
+    assert run(collector_status(worker, "me"))["queues"]["plan"]["visible"] == 1
+    run(plan_task(worker, PlanMessage(task_id, 1)))
+    status = run(collector_status(worker, "me"))
     assert (status["status"], status["breaker"]["open"]) == ("collecting", False)
     assert status["queues"]["work"]["visible"] == 2
-    run(bench.market.pause(clock() + 5000, "HTTP 429"))
-    status = run(collector_status(bench, "me"))
+    run(Ledger(worker).pause(clock() + 5000, "HTTP 429"))
+    status = run(collector_status(worker, "me"))
     assert (status["status"], status["breaker"]["reason"]) == ("waiting", "HTTP 429")
-    assert run(bench.market.take_weight(100, 4800, clock() + 6000)) == 0
+    assert run(Ledger(worker).take_weight(100, 4800, clock() + 6000)) == 0
     clock.advance(6000)
-    status = run(collector_status(bench, "me"))
+    status = run(collector_status(worker, "me"))
     assert (status["rate_budget"]["used"], status["rate_budget"]["left"]) == (100, 4700)
 
 
-def test_statistics_name_every_state_and_the_known_symbols(run, bench, exchange, clock) -> None:
-    run(bench.market.write_catalogue(exchange.symbols, 6000, clock()))
-    run(submit_collection(bench, BODY, "me", "r"))
-    stats = run(task_stats(bench, "me"))
+def test_statistics_name_every_state_and_the_known_symbols(run, worker, exchange, clock) -> None:
+    run(CatalogueTable(worker).write_catalogue(exchange.symbols, 6000, clock()))
+    run(submit_collection(worker, BODY, "me", "r"))
+    stats = run(task_stats(worker, "me"))
     assert (stats["active_tasks_count"], set(stats["task_counts"])) == (1, set(states.STATES))
     assert stats["data_collector_status"]["available_symbols"] == sorted(exchange.symbols)
 
 
-def test_many_readers_change_nothing(run, desk, aws, settings) -> None:
-    task_id = run(submit_collection(desk, BODY, "me", "r"))
+def test_many_readers_change_nothing(run, backend, aws, settings) -> None:
+    task_id = run(submit_collection(backend, BODY, "me", "r"))
     before = len(aws.dynamodb.tables[settings.tasks_table].stream)
 
     async def read() -> None:
-        await asyncio.gather(*(view_task(desk, task_id) for _ in range(5)), list_active(desk))
+        await asyncio.gather(*(view_task(backend, task_id) for _ in range(5)), list_active(backend))
 
     run(read())
     assert len(aws.dynamodb.tables[settings.tasks_table].stream) == before

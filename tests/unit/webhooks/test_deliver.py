@@ -14,14 +14,17 @@ from typing import Any
 
 import pytest
 
-from chalicelib import wiring
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed
 from chalicelib.events.publish import publish
 from chalicelib.functions.batches import deliver_batch
 from chalicelib.tasks.submit import submit_collection
+from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import view_task, webhook_view
 from chalicelib.webhooks import deliver as webhook_deliver
 from chalicelib.webhooks import retry, webhook
+from chalicelib.webhooks.items import HookItems
+from chalicelib.webhooks.queue import WebhookQueue
 from chalicelib.webhooks.retry import Answer
 from chalicelib.webhooks.sender import WebhookSender
 from infra import functions, storage
@@ -38,10 +41,10 @@ BODY = {"symbols": ["BTCUSDT"], "timeframes": ["1d"]}
 
 
 @pytest.fixture
-def task_id(run, desk, settings) -> str:
+def task_id(run, backend, settings) -> str:
     """A task with a webhook, one event of which waits to be delivered."""
-    task_id = run(submit_collection(desk, {**BODY, "webhook": HOOK}, "me", "r"))
-    run(publish(desk, [event(task_id)]))
+    task_id = run(submit_collection(backend, {**BODY, "webhook": HOOK}, "me", "r"))
+    run(publish(backend, [event(task_id)]))
     return task_id
 
 
@@ -58,12 +61,12 @@ def event(task_id: str, seq: int = 4, action: str = "task.completed") -> dict[st
 
 
 @pytest.fixture
-def deliver(run, desk, aws, settings):
+def deliver(run, backend, aws, settings):
     """Deliver what waits, once; returns how many messages that were."""
 
     def deliver(sender: Any) -> int:
         records = aws.sqs.receive(settings.webhook_queue_url)
-        answer = run(deliver_batch(desk, sender, {"Records": records}))
+        answer = run(deliver_batch(backend, sender, {"Records": records}))
         failed = {entry["itemIdentifier"] for entry in answer["batchItemFailures"]}
         for record in records:
             if record["messageId"] not in failed:
@@ -83,19 +86,19 @@ def left(aws, settings):
 
 
 @pytest.fixture
-def shown(run, desk):
-    return lambda task_id: run(view_task(desk, task_id))["webhook"]
+def shown(run, backend):
+    return lambda task_id: run(view_task(backend, task_id))["webhook"]
 
 
 def test_a_delivery_is_signed_so_that_its_receiver_can_check_it(
-    deliver, task_id, desk, left, shown
+    deliver, task_id, backend, left, shown
 ) -> None:
     sender = Sender(Answer(200))
     assert deliver(sender) == 1
     [(url, headers, body)] = sender.sent
     assert url == HOOK["url"]
     stamp = headers["webhook-timestamp"]
-    assert int(stamp) == desk.now_ms() // 1000
+    assert int(stamp) == backend.now_ms() // 1000
     signed = f"{headers['webhook-id']}.{stamp}.".encode() + body
     digest = hmac.new(SECRET.encode(), signed, hashlib.sha256).digest()
     assert headers["webhook-signature"] == "v1," + base64.b64encode(digest).decode()
@@ -122,14 +125,14 @@ def example() -> Any:
 
 @pytest.mark.parametrize("secret", [SECRET, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])
 def test_the_documents_example_takes_what_is_genuine_and_new_and_nothing_else(
-    run, desk, deliver, secret: str
+    run, backend, deliver, secret: str
 ) -> None:
     body = {**BODY, "webhook": {**HOOK, "secret": secret}}
-    run(publish(desk, [event(run(submit_collection(desk, body, "me", "r")))]))
+    run(publish(backend, [event(run(submit_collection(backend, body, "me", "r")))]))
     sender = Sender()
     deliver(sender)
     [(_, headers, content)] = sender.sent
-    verify, age = example(), time.time() - desk.now_ms() / 1000
+    verify, age = example(), time.time() - backend.now_ms() / 1000
     assert verify(secret, headers, content, abs(age) + 60)
     assert not verify(secret, headers, content, abs(age) - 60)
     assert not verify(secret + "BBBB", headers, content, abs(age) + 60)
@@ -139,9 +142,9 @@ def test_the_documents_example_takes_what_is_genuine_and_new_and_nothing_else(
     assert not verify(secret, {**headers, "webhook-timestamp": later}, content, abs(age) + 60)
 
 
-def test_a_task_without_a_webhook_shows_none(run, desk, shown) -> None:
-    assert shown(run(submit_collection(desk, BODY, "me", "r"))) is None
-    assert run(webhook_view(desk, {"task_id": "t"})) is None
+def test_a_task_without_a_webhook_shows_none(run, backend, shown) -> None:
+    assert shown(run(submit_collection(backend, BODY, "me", "r"))) is None
+    assert run(webhook_view(backend, {"task_id": "t"})) is None
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 299])
@@ -162,11 +165,11 @@ def test_an_answer_that_will_stay_the_same_fails_at_once_and_is_buried(
 
 
 def test_a_refused_address_fails_at_once_without_its_address_being_shown(
-    desk, aws, task_id, left, shown, settings
+    backend, aws, task_id, left, shown, settings
 ) -> None:
     sender = WebhookSender((), lambda host, port: ["10.1.2.3"])
     records = aws.sqs.receive(settings.webhook_queue_url)
-    answer = asyncio.run(deliver_batch(desk, sender, {"Records": records}))
+    answer = asyncio.run(deliver_batch(backend, sender, {"Records": records}))
     assert answer == {"batchItemFailures": []}
     assert left() == (1, 1)  # acknowledged, which deletes it
     assert shown(task_id)["failed"] == 1
@@ -227,11 +230,11 @@ def test_after_six_tries_over_more_than_an_hour_it_is_given_up_and_buried(
 
 
 def test_a_message_that_comes_again_after_its_delivery_sends_nothing(
-    run, desk, deliver, task_id, aws, settings, left
+    run, backend, deliver, task_id, aws, settings, left
 ) -> None:
     [body] = aws.sqs.bodies(settings.webhook_queue_url)
     deliver(Sender())
-    run(desk.webhook_queue.send([webhook.decode(body)]))
+    run(WebhookQueue(backend).send([webhook.decode(body)]))
     sender = Sender()
     assert deliver(sender) == 1
     assert sender.sent == []
@@ -239,22 +242,22 @@ def test_a_message_that_comes_again_after_its_delivery_sends_nothing(
 
 
 def test_a_late_duplicates_failure_does_not_undo_a_delivery(
-    run, desk, deliver, task_id, aws, settings, shown
+    run, backend, deliver, task_id, aws, settings, shown
 ) -> None:
     [body] = aws.sqs.bodies(settings.webhook_queue_url)
     message = webhook.decode(body)
     deliver(Sender())
-    run(desk.hooks.note(message, retry.FAILED, 2, 500, "answered 500", desk.now_ms()))
+    run(HookItems(backend).note(message, retry.FAILED, 2, 500, "answered 500", backend.now_ms()))
     assert shown(task_id)["delivered"] == 1
     assert shown(task_id)["failed"] == 0
 
 
 def test_a_dead_letter_that_is_put_back_gets_one_more_try(
-    run, desk, deliver, task_id, aws, settings, left, shown
+    run, backend, deliver, task_id, aws, settings, left, shown
 ) -> None:
     def put_back() -> None:
         dead = aws.sqs.queues[settings.webhook_dead_letter_queue_url].messages
-        run(desk.webhook_queue.send([webhook.decode(dead.pop().body)]))
+        run(WebhookQueue(backend).send([webhook.decode(dead.pop().body)]))
 
     deliver(Sender(Answer(404)))
     put_back()
@@ -309,12 +312,12 @@ def test_a_delivery_that_fails_for_good_is_buried_before_it_is_written_down(
 
 
 @pytest.fixture
-def copy(run, desk, task_id, clock):
+def copy(run, backend, task_id, clock):
     """Queue the event of `task_id` once more, as a stream batch that came again does."""
 
     def copy() -> None:
         clock.advance(1)
-        run(publish(desk, [event(task_id)]))
+        run(publish(backend, [event(task_id)]))
         clock.advance(1)
 
     return copy
@@ -356,12 +359,12 @@ def test_copies_share_one_series_of_tries_and_make_one_dead_letter(
 
 
 def test_a_batch_that_comes_again_because_its_totals_failed_makes_one_dead_letter(
-    run, desk, aws, task_id, settings, deliver, left, clock
+    run, backend, aws, task_id, settings, deliver, left, clock
 ) -> None:
     aws.hooks.append(Refuse("dynamodb.TransactWriteItems"))
     with pytest.raises(CallFailed):
-        run(publish(desk, [event(task_id, 5)]))
-    run(publish(desk, [event(task_id, 5)]))
+        run(publish(backend, [event(task_id, 5)]))
+    run(publish(backend, [event(task_id, 5)]))
     assert left() == (3, 0)
     clock.advance(1)
     sender = Sender(*[Answer(404)] * 3)
@@ -417,14 +420,14 @@ def test_a_message_that_comes_late_leaves_its_delivery_to_the_copy_that_took_ove
 
 
 def test_a_message_that_is_handed_out_early_waits_for_its_time_and_loses_no_try(
-    run, desk, deliver, task_id, left, waiting, clock
+    run, backend, deliver, task_id, left, waiting, clock
 ) -> None:
     sender = Sender(Answer(503, retry_after="600"))
     deliver(sender)
     waiting()[0].visible_at = clock()
     assert deliver(sender) == 1
     assert (len(sender.sent), left()) == (1, (1, 0))
-    [delivery] = run(desk.hooks.deliveries(task_id))
+    [delivery] = run(HookItems(backend).deliveries(task_id))
     assert delivery["tries"] == 1
     clock.advance(599_000)
     assert deliver(sender) == 0
@@ -434,23 +437,23 @@ def test_a_message_that_is_handed_out_early_waits_for_its_time_and_loses_no_try(
 
 
 def test_a_copy_that_saw_the_same_at_the_same_time_does_not_send_it_too(
-    run, desk, aws, deliver, task_id, copy, left, settings
+    run, backend, aws, deliver, task_id, copy, left, settings
 ) -> None:
     copy()
     first, second = aws.sqs.receive(settings.webhook_queue_url)
     sender = Sender(Answer(404), Answer(404))
 
     async def other() -> None:
-        assert await webhook_deliver.deliver(desk, sender, second)
+        assert await webhook_deliver.deliver(backend, sender, second)
 
     aws.hooks.append(Meanwhile(is_update_of("HOOK#"), other))
-    assert run(webhook_deliver.deliver(desk, sender, first))
+    assert run(webhook_deliver.deliver(backend, sender, first))
     assert len(sender.sent) == 1
     assert left()[1] == 1
 
 
 def test_a_function_that_died_in_a_try_is_followed_by_its_own_message(
-    run, desk, aws, deliver, task_id, copy, left, shown, clock, settings
+    run, backend, aws, deliver, task_id, copy, left, shown, clock, settings
 ) -> None:
     class Dying(Sender):
         async def send(self, url: str, headers: dict[str, str], body: bytes) -> Answer:
@@ -458,7 +461,7 @@ def test_a_function_that_died_in_a_try_is_followed_by_its_own_message(
 
     [record] = aws.sqs.receive(settings.webhook_queue_url)
     with pytest.raises(Crash):
-        run(webhook_deliver.deliver(desk, Dying(), record))
+        run(webhook_deliver.deliver(backend, Dying(), record))
     hidden_s = aws.sqs.queues[settings.webhook_queue_url].visibility_seconds
     clock.advance(hidden_s * 1000)
     deliver(Sender())
@@ -517,7 +520,7 @@ def _sent_at(record: dict[str, Any]) -> int:
 
 
 def test_a_dead_letter_that_is_put_back_before_its_failure_is_written_down_is_not_lost(
-    run, desk, aws, deliver, task_id, put_back, left, clock, shown, settings
+    run, backend, aws, deliver, task_id, put_back, left, clock, shown, settings
 ) -> None:
     sender = Sender(Answer(404))
     answers = []
@@ -525,12 +528,12 @@ def test_a_dead_letter_that_is_put_back_before_its_failure_is_written_down_is_no
     async def meanwhile() -> None:
         put_back()
         [record] = aws.sqs.receive(settings.webhook_queue_url)
-        answers.append(await webhook_deliver.deliver(desk, sender, record))
+        answers.append(await webhook_deliver.deliver(backend, sender, record))
 
     [record] = aws.sqs.receive(settings.webhook_queue_url)
     aws.hooks.append(Meanwhile(is_update_of("HOOK#"), meanwhile, number=2))
     clock.advance(1)
-    assert run(webhook_deliver.deliver(desk, sender, record))
+    assert run(webhook_deliver.deliver(backend, sender, record))
     aws.sqs.delete(settings.webhook_queue_url, record["receiptHandle"])
     assert (answers, len(sender.sent), left()) == ([False], 1, (1, 0))
     clock.advance(webhook_deliver.CLAIM_MS)
@@ -543,13 +546,13 @@ def test_a_dead_letter_that_is_put_back_before_its_failure_is_written_down_is_no
 
 
 def test_one_receivers_trouble_is_its_own(
-    run, desk, deliver, task_id, aws, settings, left, shown
+    run, backend, deliver, task_id, aws, settings, left, shown
 ) -> None:
-    other = run(submit_collection(desk, {**BODY, "webhook": HOOK}, "me", "r"))
+    other = run(submit_collection(backend, {**BODY, "webhook": HOOK}, "me", "r"))
     aws.sqs.apply(
         "SendMessage", {"QueueUrl": settings.webhook_queue_url, "MessageBody": "no message of ours"}
     )
-    run(publish(desk, [event(other)]))
+    run(publish(backend, [event(other)]))
     deliver(Sender(Answer(500), Answer(200)))
     assert shown(task_id)["pending"] == 1
     assert shown(other)["delivered"] == 1
@@ -557,7 +560,7 @@ def test_one_receivers_trouble_is_its_own(
 
 
 def test_a_message_that_never_gets_through_the_function_ends_among_the_dead_letters(
-    run, desk, aws, settings, clock, deliver, left
+    run, backend, aws, settings, clock, deliver, left
 ) -> None:
     url = settings.webhook_queue_url
     aws.sqs.apply("SendMessage", {"QueueUrl": url, "MessageBody": "no message of ours"})
@@ -568,14 +571,14 @@ def test_a_message_that_never_gets_through_the_function_ends_among_the_dead_lett
 
 
 def test_a_task_that_expired_is_still_told_of_its_end(
-    run, desk, fleet, aws, clock, settings, deliver
+    run, backend, fleet, aws, clock, settings, deliver
 ) -> None:
-    task_id = run(submit_collection(desk, {**BODY, "webhook": HOOK}, "me", "r"))
+    task_id = run(submit_collection(backend, {**BODY, "webhook": HOOK}, "me", "r"))
     run(fleet.settle())
     clock.advance(settings.retention_seconds * 1000 + 1000)
     aws.dynamodb.expire(settings.tasks_table)
-    assert run(desk.tasks.read(task_id, desk.now_ms())) is None
-    run(publish(desk, [event(task_id)]))
+    assert run(TaskTable(backend).read(task_id, backend.now_ms())) is None
+    run(publish(backend, [event(task_id)]))
     sender = Sender()
     deliver(sender)
     assert len(sender.sent) == 1
@@ -592,8 +595,8 @@ def test_a_message_whose_webhook_is_long_gone_is_dropped(
     assert left() == (0, 0)
 
 
-def test_the_last_trys_error_is_the_one_shown(run, desk, deliver, task_id, clock, shown) -> None:
-    run(publish(desk, [event(task_id, 5, "task.failed")]))
+def test_the_last_trys_error_is_the_one_shown(run, backend, deliver, task_id, clock, shown) -> None:
+    run(publish(backend, [event(task_id, 5, "task.failed")]))
     deliver(Sender(Answer(404), Answer(500)))
     clock.advance(10_000)
     deliver(Sender(Answer(0, "no answer within 10 s")))
@@ -605,16 +608,16 @@ def test_the_whole_way_to_a_server_on_this_machine(run, aws, settings, clock) ->
     """An allowed host, a real connection, first 500 and then 200."""
     with receiving() as receiver:
         address = f"127.0.0.1:{receiver.port}"
-        desk = wiring.desk_over(aws, replace(settings, webhook_allowed_hosts=(address,)), clock)
+        backend = Backend(aws, replace(settings, webhook_allowed_hosts=(address,)), clock)
         hook = {**HOOK, "url": f"http://{address}/in"}
-        task_id = run(submit_collection(desk, {**BODY, "webhook": hook}, "me", "r"))
-        run(publish(desk, [event(task_id)]))
+        task_id = run(submit_collection(backend, {**BODY, "webhook": hook}, "me", "r"))
+        run(publish(backend, [event(task_id)]))
         receiver.answers = [(500, {"retry-after": "60"})]
         for _ in range(2):
             records = aws.sqs.receive(settings.webhook_queue_url)
-            batch = deliver_batch(desk, WebhookSender((address,)), {"Records": records})
+            batch = deliver_batch(backend, WebhookSender((address,)), {"Records": records})
             answer = asyncio.run(batch)
             clock.advance(120_000)
         assert answer == {"batchItemFailures": []}
         assert [request.path for request in receiver.seen] == ["/in", "/in"]
-        assert run(view_task(desk, task_id))["webhook"]["delivered"] == 1
+        assert run(view_task(backend, task_id))["webhook"]["delivered"] == 1

@@ -1,0 +1,163 @@
+"""Who may import whom: packages of chalicelib, downwards only and without circles.
+
+`python -m tests.unit.test_imports` prints the table with each package's lines.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FILES = [ROOT / "app.py", *sorted((ROOT / "chalicelib").rglob("*.py"))]
+
+#: Package -> the packages that it may import, from the ground up. `core` imports nothing; `core`
+#: and `aws` are open to all above them.
+MAY_IMPORT: dict[str, set[str]] = {
+    "core": set(),
+    "aws": set(),
+    "candles": set(),
+    "exchange": {"candles"},
+    "webhooks": set(),
+    "audit": set(),
+    "work": {"webhooks"},
+    "tasks": {"audit", "exchange", "webhooks", "work"},
+    "schedules": {"candles", "exchange", "tasks", "webhooks", "work"},
+    "live": {"candles", "exchange", "tasks"},
+    "events": {"audit", "live", "tasks", "webhooks", "work"},
+    "monitoring": {"events", "exchange", "schedules", "tasks", "webhooks", "work"},
+    "wiring": {"candles", "exchange"},
+    "collecting": {"candles", "exchange", "tasks", "wiring", "work"},
+    "api": {"audit", "exchange", "live", "monitoring", "schedules", "tasks", "wiring"},
+    "functions": {
+        *{"audit", "collecting", "events", "exchange", "live", "monitoring", "schedules"},
+        *{"webhooks", "wiring", "work"},
+    },
+    "app": {"api", "functions"},
+}
+ALWAYS = {"app": set(), "core": set(), "aws": {"core"}}
+#: No package may be larger than this share of chalicelib.
+LARGEST_SHARE = 0.2
+WORKER_LIBRARIES = ("httpx", "aiohttp", "aiobotocore", "msgspec", "arro3", "asyncio")
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def package_of(module: str) -> str:
+    """The package of chalicelib that a module is in; app.py and wiring.py stand for themselves."""
+    parts = module.split(".")
+    return parts[0] if parts[0] == "app" or len(parts) == 1 else parts[1]
+
+
+def imports(path: Path) -> set[str]:
+    """Every module a file imports, at its top or inside a function, for types or not."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module, f"{path}: write imports in full"
+            for alias in node.names:
+                inner = ROOT / Path(*node.module.split("."), alias.name)
+                submodule = inner.with_suffix(".py").exists() or inner.is_dir()
+                found.add(f"{node.module}.{alias.name}" if submodule else node.module)
+    return found
+
+
+def ours(path: Path) -> set[str]:
+    return {name for name in imports(path) if name.split(".")[0] in ("app", "chalicelib")}
+
+
+def lines_of_packages() -> dict[str, int]:
+    lines = dict.fromkeys(MAY_IMPORT, 0)
+    for path in FILES:
+        lines[package_of(name_of(path))] = lines.get(package_of(name_of(path)), 0) + len(
+            path.read_text("utf-8").splitlines()
+        )
+    return lines
+
+
+def arrows_of_packages() -> dict[str, set[str]]:
+    arrows: dict[str, set[str]] = {name: set() for name in MAY_IMPORT}
+    for path in FILES:
+        package = package_of(name_of(path))
+        arrows.setdefault(package, set()).update(map(package_of, ours(path)))
+        arrows[package].discard(package)
+    return arrows
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_package_imports_only_what_the_table_allows(path: Path) -> None:
+    package = package_of(name_of(path))
+    if package == "chalicelib":  # its __init__, which holds nothing
+        assert not imports(path)
+        return
+    allowed = {package} | MAY_IMPORT[package] | ALWAYS.get(package, {"core", "aws"})
+    assert {package_of(module) for module in ours(path)} <= allowed
+
+
+def test_the_table_names_no_arrow_that_nobody_takes() -> None:
+    taken = arrows_of_packages()
+    unused = {name: arrows - taken[name] for name, arrows in MAY_IMPORT.items()}
+    assert not {name: arrows for name, arrows in unused.items() if arrows}
+
+
+def test_neither_packages_nor_modules_import_each_other_in_a_circle() -> None:
+    TopologicalSorter(arrows_of_packages()).prepare()
+    TopologicalSorter({name_of(path): ours(path) for path in FILES}).prepare()
+
+
+def test_no_package_is_larger_than_a_fifth() -> None:
+    lines = {name: count for name, count in lines_of_packages().items() if name != "app"}
+    whole = sum(lines.values())
+    assert not {name for name, count in lines.items() if count > LARGEST_SHARE * whole}
+
+
+def test_package_inits_are_empty() -> None:
+    inits = (ROOT / "chalicelib").glob("*/__init__.py")
+    assert not [path for path in inits if path.read_text("utf-8")]
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_only_the_app_and_the_api_know_chalice(path: Path) -> None:
+    knows = {module for module in imports(path) if module.split(".")[0] == "chalice"}
+    assert not knows or package_of(name_of(path)) in ("app", "api")
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_only_aws_knows_aws_clients(path: Path) -> None:
+    clients = ("boto3", "botocore", "aiobotocore")
+    knows = {module for module in imports(path) if module.split(".")[0] in clients}
+    assert not knows or package_of(name_of(path)) == "aws"
+
+
+@pytest.mark.parametrize("module", ["chalicelib.api.routes", "app"])
+def test_the_apis_path_loads_nothing_of_the_workers_libraries(module: str) -> None:
+    code = f"import sys, {module}; print(*sorted(sys.modules))"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = {name.split(".")[0] for name in ran.stdout.split()}
+    assert not loaded & set(WORKER_LIBRARIES)
+
+
+def table() -> Iterator[str]:
+    lines = lines_of_packages()
+    whole = sum(count for name, count in lines.items() if name != "app")
+    yield f"{'package':<12} {'lines':>6} {'share':>6}  may import (besides core and aws)"
+    for name, allowed in MAY_IMPORT.items():
+        share = "" if name == "app" else f"{lines[name] / whole:.0%}"
+        yield f"{name:<12} {lines[name]:>6} {share:>6}  {', '.join(sorted(allowed)) or '-'}"
+
+
+if __name__ == "__main__":
+    print(*table(), sep="\n")
