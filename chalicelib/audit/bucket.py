@@ -1,13 +1,16 @@
 """The audit trail in the bucket: one folder for each day that is over, never written again.
 
-    audit/day=2026-11-23/events.parquet   the events recorded on that day, in order; COLUMNS
-    audit/day=2026-11-23/heads.parquet    only where the manifest does not hold the heads itself
-    audit/day=2026-11-23/altered.json     only where there are events that were altered: a list of
-                                          {"id": by its key, "item": as DynamoDB's JSON has it}
-    audit/day=2026-11-23/manifest.json    written last: hashes of the above and of the manifest
-                                          before it, the heads of that day's chains
+    audit/day=2026-11-23/events.parquet   the events recorded on that day, in order; a column for
+                                          each field of an event (audit/chain.py)
+    audit/day=2026-11-23/heads.parquet    subject, seq, hash: the last event of each chain of that
+                                          day; only where there are too many for the manifest
+    audit/day=2026-11-23/altered.json     only where events were altered: a list of {"id": the id
+                                          that belongs to its key, "item": as DynamoDB's JSON}
+    audit/day=2026-11-23/manifest.json    written last: the hashes of the objects above and of the
+                                          manifest before it, and the heads of that day's chains
 
-before, after and data are JSON text; times are timestamp(ms, UTC). zstd.
+The columns before, after and data hold JSON text, at and recorded_at timestamps (ms, UTC), seq and
+attempt int64, late bool, and all others text. Compressed with zstd.
 """
 
 from __future__ import annotations
@@ -15,12 +18,13 @@ from __future__ import annotations
 import base64
 import io
 import json
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
 
 from arro3.core import Array, DataType, Table
 from arro3.io import read_parquet, write_parquet
 
-from chalicelib.audit.chain import FIELDS, Event
+from chalicelib.audit.chain import FIELDS, AuditEvent
 from chalicelib.audit.table import id_of
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed
@@ -36,6 +40,13 @@ _LARGEST = 2**63 - 1
 _TIMESTAMP = DataType.timestamp("ms", tz="UTC")
 _MISSING = ("NoSuchKey", "404")
 _LOST_RACE = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
+
+
+class Head(TypedDict):
+    """The last event of a chain, or of those of its events that were recorded on one day."""
+
+    seq: int
+    hash: str
 
 
 class AuditExports:
@@ -57,7 +68,7 @@ class AuditExports:
         return content
 
     async def write(self, day: str, name: str, content: bytes) -> None:
-        """Store what is not the manifest; only that makes it count."""
+        """Store an object that is not the manifest. It counts once the manifest is written."""
         kind = "application/json" if name == ALTERED else "application/vnd.apache.parquet"
         await self._call(
             "s3",
@@ -69,7 +80,7 @@ class AuditExports:
         )
 
     async def write_manifest(self, day: str, content: bytes) -> bytes:
-        """Store a day's manifest where it has none; returns the one that stands."""
+        """Store a day's manifest unless the day has one; returns the one that stands."""
         try:
             await self._call(
                 "s3",
@@ -94,34 +105,39 @@ def export_key(day: str, name: str) -> str:
     return f"audit/day={day}/{name}"
 
 
-def fits(event: Event) -> bool:
-    """Whether the columns can hold an event, whose hash is its own, just as it is."""
-    return all(_fits(name, event[name]) for name in FIELDS)
+def fits(event: AuditEvent) -> bool:
+    """Whether the columns can hold an event, whose hash is right, without changing it."""
+    values: Mapping[str, object] = event
+    return all(_fits(name, values[name]) for name in FIELDS)
 
 
 def encode_altered(items: list[dict[str, Any]]) -> bytes:
     """Items of altered events, in wire form, as JSON."""
-    told = [{"id": id_of(item), "item": item} for item in items]
-    text = json.dumps(told, indent=1, sort_keys=True, default=_base64)
+    entries = [{"id": id_of(item), "item": item} for item in items]
+    text = json.dumps(entries, indent=1, sort_keys=True, default=_base64)
     return text.encode()
 
 
-def encode_events(events: list[Event]) -> bytes:
-    """Events as a Parquet file with a column for each of chaining.FIELDS."""
-    return _parquet({name: _column(name, [event[name] for event in events]) for name in FIELDS})
+def encode_events(events: list[AuditEvent]) -> bytes:
+    """Events as a Parquet file with a column for each of their fields."""
+    rows: Sequence[Mapping[str, object]] = events
+    return _parquet({name: _column(name, [row[name] for row in rows]) for name in FIELDS})
 
 
-def encode_heads(heads: dict[str, dict[str, Any]]) -> bytes:
-    """subject -> {"seq", "hash"} as a Parquet file of three columns."""
+def encode_heads(heads: dict[str, Head]) -> bytes:
+    """subject -> head, as a Parquet file of three columns."""
     subjects = sorted(heads)
-    columns = {"subject": _column("subject", subjects)}
-    for name in ("seq", "hash"):
-        columns[name] = _column(name, [heads[subject][name] for subject in subjects])
-    return _parquet(columns)
+    return _parquet(
+        {
+            "subject": _column("subject", subjects),
+            "seq": _column("seq", [heads[subject]["seq"] for subject in subjects]),
+            "hash": _column("hash", [heads[subject]["hash"] for subject in subjects]),
+        }
+    )
 
 
 def decode(parquet: bytes) -> list[dict[str, Any]]:
-    """The rows of a file made here, events just as they were given."""
+    """The rows of a file that was made here; of events, the events as they were given."""
     table = read_parquet(io.BytesIO(parquet), batch_size=1 << 20).read_all()
     columns = {name: _values(name, table.column(name)) for name in table.schema.names}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
@@ -129,7 +145,7 @@ def decode(parquet: bytes) -> list[dict[str, Any]]:
 
 def _fits(name: str, value: Any) -> bool:
     if name in _AS_JSON:
-        return True  # what is no JSON has no hash either
+        return True  # an event whose hash is right is JSON
     if value is None:
         return name not in _ALWAYS
     if name in _NUMBERS:

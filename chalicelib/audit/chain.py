@@ -1,9 +1,10 @@
-"""The audit trail's chains: what is hashed, how events follow each other, what is wrong. Pure.
+"""The audit trail's chains: events, their hashes, and how to verify a chain. Pure.
 
-A subject's events are numbered 1, 2, 3 ... without holes. Each holds the hash of the one before it
-(`previous_hash`; 64 zeros in the first) and its own: SHA-256 over the canonical JSON of everything
-in it but `hash`. So an event cannot be altered, removed, inserted or moved without every hash
-after it being made anew, and heads exported elsewhere tell even that.
+The events of a subject are a chain: they are numbered 1, 2, 3 ... without holes, and each holds
+two hashes. `hash` is the SHA-256 over the canonical JSON of all its other fields. `previous_hash`
+is the hash of the event before it (64 zeros in the first). So whoever alters, removes, inserts or
+moves an event has to compute every later hash anew. Even that is found where the hashes of the last
+events (the heads) were exported before.
 
 Canonical JSON: keys sorted, no blanks, ASCII with \\u escapes, no NaN, UTF-8.
 """
@@ -15,42 +16,58 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
-
-Event = dict[str, Any]
+from typing import Any, TypedDict, cast
 
 #: What the first event of a chain names as the hash before it.
 GENESIS = "0" * 64
-#: All that an event holds. `subject`: task:<id>, schedule:<id> or market:<exchange>; `id`:
-#: <subject>:<seq>; `stream`: <sequence number>:<place within its record>, by which a change that is
-#: delivered twice is known; `late`: recorded after something newer of the same chain.
-FIELDS = (
-    "id",
-    "subject",
-    "seq",
-    "action",
-    "at",
-    "recorded_at",
-    "owner",
-    "by",
-    "request_id",
-    "attempt",
-    "before",
-    "after",
-    "detail",
-    "data",
-    "stream",
-    "late",
-    "previous_hash",
-    "hash",
-)
+
+
+class AuditEvent(TypedDict):
+    """An event of the audit trail. What is stored, exported and hashed has just these fields."""
+
+    #: <subject>:<seq>
+    id: str
+    #: What it happened to: task:<id>, schedule:<id> or market:<exchange>.
+    subject: str
+    #: Its number in the subject's chain, from 1.
+    seq: int
+    #: What happened, like task.submitted.
+    action: str
+    #: When it happened, and when it was recorded: ISO 8601, UTC, with milliseconds.
+    at: str
+    recorded_at: str
+    #: Who may read it; None: everybody.
+    owner: str | None
+    #: Who did it: an owner, `schedule`, `freshness` or `system`; and the HTTP request by which.
+    by: str
+    request_id: str | None
+    #: Of a task.
+    attempt: int | None
+    #: What changed, and what else is to be known, as JSON values.
+    before: Any
+    after: Any
+    #: For people.
+    detail: str
+    data: Any
+    #: <sequence number>:<index>: its place in the table's stream, by which an event that is
+    #: delivered twice is known.
+    stream: str
+    #: Whether an event with a later place in the stream was recorded before it.
+    late: bool
+    #: The hash of the event before it; GENESIS in the first.
+    previous_hash: str
+    hash: str
+
+
+#: The names of the fields, in the order of the export's columns.
+FIELDS = tuple(AuditEvent.__annotations__)
 
 ALTERED, MISSING, REORDERED, TRUNCATED = "altered", "missing", "reordered", "truncated"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with a chain: at which event (0: with all of it), of what kind, and how."""
+    """Something that is wrong with a chain. `seq` is the event's number; 0: the whole chain."""
 
     subject: str
     seq: int
@@ -59,7 +76,7 @@ class Fault:
 
 
 def canonical(event: Mapping[str, Any]) -> bytes:
-    """What is hashed of an event. Raises ValueError or TypeError for what is no JSON."""
+    """What is hashed of an event. Raises ValueError or TypeError where it is no JSON."""
     content = {name: value for name, value in event.items() if name != "hash"}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode()
@@ -77,8 +94,11 @@ def holds_its_hash(event: Mapping[str, Any]) -> bool:
         return False
 
 
-def sealed(event: Event, previous: Event | None) -> Event:
-    """`event` as the one after `previous` (None: as the first): numbered, linked, hashed."""
+def sealed(event: Mapping[str, Any], previous: AuditEvent | None) -> AuditEvent:
+    """The event that follows `previous` (None: the first): numbered, linked, hashed.
+
+    `event`: its other fields; those that it lacks are None.
+    """
     seq = previous["seq"] + 1 if previous else 1
     linked = {
         **event,
@@ -87,16 +107,16 @@ def sealed(event: Event, previous: Event | None) -> Event:
         "previous_hash": previous["hash"] if previous else GENESIS,
     }
     whole = {name: linked.get(name) for name in FIELDS if name != "hash"}
-    return {**whole, "hash": digest(whole)}
+    return cast(AuditEvent, {**whole, "hash": digest(whole)})
 
 
 def verify(
-    subject: str, events: Sequence[Event], exported: Mapping[int, str] | None = None
+    subject: str, events: Sequence[AuditEvent], exported: Mapping[int, str] | None = None
 ) -> list[Fault]:
-    """Everything that is wrong with the chain of `subject`, whose events came in this order.
+    """All that is wrong with the chain of `subject`, whose events were found in this order.
 
-    `exported`: seq -> hash of events that an export vouches for. A chain whose beginning is past
-    its retention is whole where the export knows the event that its first one follows.
+    `exported`: seq -> hash, of the events that were exported. The first events of a chain may have
+    expired. Such a chain has no fault where the export holds the event before its first one.
     """
     known = exported or {}
     faults = [*_out_of_order(subject, events)]
@@ -125,7 +145,7 @@ def _is_number(seq: object) -> bool:
     return isinstance(seq, int) and not isinstance(seq, bool) and seq > 0
 
 
-def _out_of_order(subject: str, events: Iterable[Event]) -> list[Fault]:
+def _out_of_order(subject: str, events: Iterable[AuditEvent]) -> list[Fault]:
     numbers = [event["seq"] for event in events if _is_number(event.get("seq"))]
     faults = []
     for before, seq in pairwise(numbers):
@@ -137,7 +157,7 @@ def _out_of_order(subject: str, events: Iterable[Event]) -> list[Fault]:
     return faults
 
 
-def _altered(subject: str, event: Event, known: Mapping[int, str]) -> list[Fault]:
+def _altered(subject: str, event: AuditEvent, known: Mapping[int, str]) -> list[Fault]:
     seq = event["seq"]
     if event.get("subject") != subject or event.get("id") != f"{subject}:{seq}":
         detail = f"event {seq} says that it is {event.get('id')!r} of {event.get('subject')!r}"
@@ -161,7 +181,7 @@ def _altered(subject: str, event: Event, known: Mapping[int, str]) -> list[Fault
     return []
 
 
-def _broken_links(subject: str, ordered: Sequence[Event]) -> list[Fault]:
+def _broken_links(subject: str, ordered: Sequence[AuditEvent]) -> list[Fault]:
     faults = []
     first = ordered[0] if ordered else None
     if first and first["seq"] == 1 and first.get("previous_hash") != GENESIS:
@@ -177,7 +197,7 @@ def _broken_links(subject: str, ordered: Sequence[Event]) -> list[Fault]:
     return faults
 
 
-def _missing(subject: str, ordered: Sequence[Event], known: Mapping[int, str]) -> list[Fault]:
+def _missing(subject: str, ordered: Sequence[AuditEvent], known: Mapping[int, str]) -> list[Fault]:
     faults, expected = [], 1
     for event in ordered:
         seq = event["seq"]

@@ -1,11 +1,11 @@
-"""The daily export of the audit trail: a copy that the table's owner cannot change unnoticed.
+"""Export the audit trail every day: a copy that the table's owner cannot change unnoticed.
 
-A day is exported once, when it is over. Its manifest is written last and names the hash of the
-manifest before it, so the exports are a chain as well; keep the newest manifest's hash anywhere
-else and everything before it is fixed.
+A day is exported once, when it is over. Its manifest is written last and holds the hash of the
+manifest before it, so the exports are a chain as well. Whoever keeps the newest manifest's hash
+elsewhere can verify everything before it.
 
-Events that somebody altered are set apart, just as they stand: were the export to stop at one,
-whoever may write one attribute could switch off what finds them.
+Events that somebody altered are exported apart, as they are. If the export stopped at an altered
+event, anybody who may write one attribute could switch the export off.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from chalicelib.audit.bucket import (
     HEADS,
     MANIFEST,
     AuditExports,
+    Head,
     encode_altered,
     encode_events,
     encode_heads,
     fits,
 )
-from chalicelib.audit.chain import Event, holds_its_hash
+from chalicelib.audit.chain import AuditEvent, holds_its_hash
 from chalicelib.audit.table import AuditTable, event_of, id_of
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CollectorError
@@ -34,9 +35,9 @@ from chalicelib.core.logs import log
 from chalicelib.core.times import DAY, MINUTE, iso, parse_time
 
 VERSION = 1
-#: No invocation that records an event of a day lasts longer than this into the next one.
+#: How long after midnight a day is over. No invocation that recorded on a day lasts longer.
 PATIENCE_MS = 10 * MINUTE
-#: Chains whose heads a manifest holds itself.
+#: A manifest holds the heads of at most as many chains itself.
 MOST_HEADS = 500
 _PAGE = 500
 #: Altered events that one line of the log names.
@@ -44,16 +45,16 @@ _MOST_NAMED = 100
 
 
 class DayNotOver(CollectorError):
-    """An export of a day that can still change was asked for."""
+    """The export of a day was asked for that can still change."""
 
     reason = "DAY_NOT_OVER"
 
 
 async def export_audit(backend: Backend, day: str | None = None) -> list[str]:
-    """Export every day up to `day` (None: the last that is over) that is not; returns which.
+    """Export every day that was not exported, up to `day` (None: the last day that is over).
 
-    Safe to repeat: what is exported is left as it is. Raises DayNotOver, ValueError for what is
-    no date, or CallFailed.
+    Returns the days that it exported, like 2026-11-23. Safe to repeat: an exported day is left as
+    it is. Raises DayNotOver, ValueError for what is no date, or CallFailed.
     """
     over = (backend.now_ms() - PATIENCE_MS) // DAY * DAY - DAY
     target = over if day is None else parse_time(day)
@@ -70,7 +71,7 @@ async def export_audit(backend: Backend, day: str | None = None) -> list[str]:
 async def _missing(backend: Backend, target: int) -> tuple[Sequence[int], tuple[str, bytes] | None]:
     """Days up to `target` (epoch ms) without an export, in order, and the manifest before them.
 
-    Where nothing was exported yet, from the first day of which the table knows anything.
+    Where nothing was exported yet, the first day is the first one of which the table has events.
     """
     oldest = target - backend.settings.audit_retention_days * DAY
     for day in range(target, oldest, -DAY):
@@ -84,7 +85,7 @@ async def _missing(backend: Backend, target: int) -> tuple[Sequence[int], tuple[
 
 
 async def _export(backend: Backend, day: str, before: tuple[str, bytes] | None) -> bytes:
-    """Write one day; returns the manifest that stands then."""
+    """Export one day; returns its manifest. `before`: the day and manifest before it."""
     events, altered = await _events(backend, day)
     parquet = encode_events(events)
     await AuditExports(backend).write(day, EVENTS, parquet)
@@ -117,9 +118,9 @@ async def _export(backend: Backend, day: str, before: tuple[str, bytes] | None) 
     return standing
 
 
-async def _events(backend: Backend, day: str) -> tuple[list[Event], list[dict[str, Any]]]:
-    """Everything recorded on a day, in order; and the items of events that were altered since."""
-    events: list[Event] = []
+async def _events(backend: Backend, day: str) -> tuple[list[AuditEvent], list[dict[str, Any]]]:
+    """The events recorded on a day, in order, and the items of those that were altered since."""
+    events: list[AuditEvent] = []
     altered: list[dict[str, Any]] = []
     after: str | None = ""
     while after is not None:
@@ -133,18 +134,18 @@ async def _events(backend: Backend, day: str) -> tuple[list[Event], list[dict[st
     return events, altered
 
 
-def _is_sound(event: Event, at_its_key: str) -> bool:
-    """Whether an event is the one of its key, unaltered, and one that Parquet can hold.
+def _is_sound(event: AuditEvent, at_its_key: str) -> bool:
+    """Whether an event belongs to its key, has the right hash, and fits into Parquet.
 
-    Somebody may have made the hash anew after an alteration, too.
+    The hash alone does not say so: whoever altered the event may have computed it anew.
     """
     own = f"{event['subject']}:{event['seq']}"
     return event["id"] == own == at_its_key and fits(event) and holds_its_hash(event)
 
 
-def heads_of(events: list[Event]) -> dict[str, dict[str, Any]]:
-    """subject -> seq and hash of its last event among these."""
-    heads: dict[str, dict[str, Any]] = {}
+def heads_of(events: list[AuditEvent]) -> dict[str, Head]:
+    """subject -> its last event among these."""
+    heads: dict[str, Head] = {}
     for event in events:
         known = heads.get(event["subject"])
         if known is None or known["seq"] < event["seq"]:

@@ -1,4 +1,4 @@
-"""Reading the audit trail: one subject's events as they are numbered, or a stretch of time."""
+"""Read the audit trail: the events of one subject by number, or all events by time."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import json
 import re
 from dataclasses import dataclass
 
-from chalicelib.audit.chain import Event
+from chalicelib.audit.chain import AuditEvent
 from chalicelib.audit.table import AuditTable
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import InvalidRequest
 from chalicelib.core.problems import invalid
 from chalicelib.core.times import DAY, iso, parse_time
 
-#: What one request may read: so many queries of so many events. A page may then hold fewer than
-#: were asked for, and still say where to go on.
+#: One request makes at most so many queries, of so many events each. So a page may hold fewer events
+#: than were asked for, and still have a next page.
 _MOST_QUERIES = 31
 _PAGE = 200
 _LONGEST_TOKEN = 600
@@ -24,10 +24,11 @@ _TIME_KEY = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z(#[ -~]{1,300})?"
 
 @dataclass(frozen=True)
 class AuditQuery:
-    """Which events. `subject` None: all, oldest first by when they were recorded.
+    """Which events to read.
 
-    `from_ms` and `to_ms` bound the moment of recording, [from, to); `owner`'s own events and those
-    that belong to nobody are shown. `token`: as page_of_audit returned it.
+    `subject`: task:<id>, schedule:<id> or market:<exchange>; None: all subjects, oldest event
+    first. `from_ms` and `to_ms` bound the time of recording, [from, to). Only the events of
+    `owner`, and those without an owner, are read. `token`: as page_of_audit returned it.
     """
 
     owner: str
@@ -39,10 +40,10 @@ class AuditQuery:
     token: str | None = None
 
 
-async def page_of_audit(backend: Backend, query: AuditQuery) -> tuple[list[Event], str | None]:
-    """One page of events and the token of the next, None at the end.
+async def page_of_audit(backend: Backend, query: AuditQuery) -> tuple[list[AuditEvent], str | None]:
+    """One page of events, and the token of the next page; None at the end.
 
-    An unknown subject has no events. Raises InvalidRequest for a token that is none of ours.
+    An unknown subject has no events. Raises InvalidRequest for a token that was not made here.
     """
     if query.subject is not None:
         return await _of_subject(backend, query, query.subject)
@@ -51,9 +52,9 @@ async def page_of_audit(backend: Backend, query: AuditQuery) -> tuple[list[Event
 
 async def _of_subject(
     backend: Backend, query: AuditQuery, subject: str
-) -> tuple[list[Event], str | None]:
+) -> tuple[list[AuditEvent], str | None]:
     seq = 0 if query.token is None else _seq_of(query.token)
-    found: list[Event] = []
+    found: list[AuditEvent] = []
     for _ in range(_MOST_QUERIES):
         events, following = await AuditTable(backend).after(subject, seq, _PAGE, backend.now_ms())
         for number, event in events:
@@ -68,16 +69,16 @@ async def _of_subject(
     return found, _token(seq)
 
 
-async def _of_time(backend: Backend, query: AuditQuery) -> tuple[list[Event], str | None]:
-    """Day by day along the index, which may lag behind by moments."""
+async def _of_time(backend: Backend, query: AuditQuery) -> tuple[list[AuditEvent], str | None]:
+    """Day by day, by the index of days, which may be some moments behind."""
     now_ms = backend.now_ms()
-    # Nothing was recorded on days to come: who asks for them gets no pages of them.
+    # Nothing is recorded on days to come, so they need no queries.
     to_ms = now_ms + 1 if query.to_ms is None else min(query.to_ms, now_ms + DAY)
     oldest = now_ms - backend.settings.audit_retention_days * DAY
     start = max(0, oldest, to_ms - DAY if query.from_ms is None else query.from_ms)
     after = str(iso(start)) if query.token is None else _key_of(query.token)
     until = str(iso(to_ms))
-    found: list[Event] = []
+    found: list[AuditEvent] = []
     for _ in range(_MOST_QUERIES):
         if after >= until:
             return found, None
@@ -92,7 +93,7 @@ async def _of_time(backend: Backend, query: AuditQuery) -> tuple[list[Event], st
     return found, _token(after)
 
 
-def _matches(query: AuditQuery, event: Event) -> bool:
+def _matches(query: AuditQuery, event: AuditEvent) -> bool:
     recorded = str(event["recorded_at"])
     return (
         event["owner"] in (None, query.owner)
@@ -111,7 +112,7 @@ def _token(position: int | str) -> str:
 
 
 def _seq_of(token: str) -> int:
-    """The number of the event behind which a page starts. Raises InvalidRequest."""
+    """The number of the event after which a page starts. Raises InvalidRequest."""
     seq = _position(token)
     if type(seq) is not int or not 0 < seq < 10**12:
         raise _no_token()
@@ -119,7 +120,7 @@ def _seq_of(token: str) -> int:
 
 
 def _key_of(token: str) -> str:
-    """The sk_time behind which a page starts. Raises InvalidRequest."""
+    """The sk_time after which a page starts. Raises InvalidRequest."""
     key = _position(token)
     if not isinstance(key, str) or not _TIME_KEY.fullmatch(key):
         raise _no_token()
@@ -138,7 +139,7 @@ def _position(token: str) -> object:
         position: object = json.loads(base64.b64decode(padded, b"-_", validate=True))
     except ValueError:
         raise _no_token() from None
-    # One way to write each: what only decodes to the same is none of ours.
+    # Each position has one token. Another text that decodes to the same was not made here.
     if not isinstance(position, int | str) or _token(position) != token:
         raise _no_token()
     return position

@@ -1,29 +1,31 @@
-"""The Audit table: what happened, to what, when; append-only, kept for audit_retention_days.
+"""The Audit table: what happened, to what, and when. Append-only; kept for audit_retention_days.
 
     pk                  sk            holds
-    TASK#<id>           <seq>         an event as chaining.FIELDS lists it (absent: None; before,
-    SCHEDULE#<id>                     after and data as JSON text), and day, sk_time, ttl
+    TASK#<id>           <seq>         the fields of an AuditEvent (audit/chain.py; absent: None;
+    SCHEDULE#<id>                     before, after and data as JSON text), and day, sk_time, ttl
     MARKET#<exchange>
-    SCHEDULE#<id>       HEAD          event: the newest event as JSON text; ttl only where it is the
-    MARKET#<exchange>                 schedule's deletion
+    SCHEDULE#<id>       HEAD          event: the newest event as JSON text; ttl only where that is
+    MARKET#<exchange>                 the schedule's deletion
 
-`seq` has twelve digits, so that events sort as they are numbered. The one conditional write, an
-event where none of its number is, makes the chain: whoever loses it reads again.
+`seq` has twelve digits, so that events sort by number. An event is written on the condition that
+its number is free. That condition makes the chain: a writer that loses reads again.
 
-A schedule or a market may be quiet for longer than its events are kept, and the next event must
-still follow the last. So each is written in one transaction with its chain's head, which no TTL
-deletes. A task's events all come within LEAST_TASK_DAYS of one another, and need no head.
-Index by_day: day (2026-11-23) and sk_time (time, subject, seq), both of the moment at which the
-event was RECORDED, so that a day which is over never changes.
+Index by_day: day (2026-11-23) and sk_time (time, subject, seq). Both are of the moment at which the
+event was RECORDED, so that a day that is over never changes.
+
+A schedule or a market may be quiet for longer than its events are kept, and its next event must
+still follow the last one. So each of its events is written in one transaction with the head of the
+chain, which no TTL deletes. The events of a task come within LEAST_TASK_DAYS of each other, and
+need no head.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, cast
 
-from chalicelib.audit.chain import FIELDS, Event, holds_its_hash
+from chalicelib.audit.chain import FIELDS, AuditEvent, holds_its_hash
 from chalicelib.aws.wire import item_to_wire, to_wire
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed
@@ -34,11 +36,11 @@ _DIGITS = 12
 _LAST = "9" * _DIGITS
 _HEAD = "HEAD"  # behind every number
 _DAY_SECONDS = 86_400
-#: A task's events follow each other within a week (until it ends or expires), the days that TTL
-#: takes to delete it, one day in the stream and 14 in StreamFailureQueue: kept for as long, the end
-#: of its chain is there for whatever comes.
+#: The end of a task's chain must be there for any event that still comes. Between two events there
+#: are at most a week (until the task ends or expires), the days that TTL takes to delete the task,
+#: one day in the stream, and 14 days in StreamFailureQueue.
 LEAST_TASK_DAYS = 30
-#: For as long after its event may something come late behind a schedule's deletion.
+#: How long after a schedule's deletion a late event of it may still come.
 _LATE_SECONDS = LEAST_TASK_DAYS * _DAY_SECONDS
 
 
@@ -47,10 +49,11 @@ class AuditTable:
         self._call = backend.call
         self._table = backend.settings.audit_table
 
-    async def add(self, event: Event, ttl: int) -> None:
-        """Store a sealed event. Raises ConditionFailed where one of its number is there.
+    async def add(self, event: AuditEvent, ttl: int) -> None:
+        """Store a sealed event until `ttl`, epoch seconds.
 
-        Or where another write of the same chain came in between: then none may be there yet.
+        Raises ConditionFailed where its number is taken, or where another write to the same chain
+        came in between. In the second case the number may still be free.
         """
         item = {
             name: json.dumps(value, sort_keys=True) if name in _AS_JSON else value
@@ -84,10 +87,10 @@ class AuditTable:
                 raise
             raise ConditionFailed("TransactWriteItems", None) from failed
 
-    async def newest(self, subject: str, most: int, before: int | None = None) -> list[Event]:
-        """Up to `most` events of a chain, newest first: its end, or what stands before a number.
+    async def newest(self, subject: str, most: int, before: int | None = None) -> list[AuditEvent]:
+        """Up to `most` of a chain's last events, newest first; with `before`: below that number.
 
-        The end is there though it has expired, where something may follow it.
+        The last event of a chain that may still grow is there even after it has expired.
         """
         if before is not None and before <= 1:
             return []
@@ -109,20 +112,21 @@ class AuditTable:
         )
         items = answer["Items"]
         head = _head_of(items.pop(0), subject) if items and items[0]["sk"]["S"] == _HEAD else None
-        events = [{**event_of(item), "seq": _seq(item)} for item in items]
-        # A head behind its events was put back: what follows it must not be in their place.
+        events: list[AuditEvent] = [{**event_of(item), "seq": _seq(item)} for item in items]
+        # Somebody put an older head back where it is below the events. It is ignored, so that no
+        # number is given twice.
         if head is not None and (not events or head["seq"] >= events[0]["seq"]):
             events = [head, *(event for event in events if event["seq"] < head["seq"])]
         return events[:most]
 
     async def after(
         self, subject: str, seq: int, most: int, now_ms: int
-    ) -> tuple[list[tuple[int, Event]], int | None]:
-        """Up to `most` events of a chain behind number `seq`, in order, each with its number.
+    ) -> tuple[list[tuple[int, AuditEvent]], int | None]:
+        """Up to `most` events of a chain after number `seq`, in order, each with its number.
 
-        The number is the key's: an event that was altered may claim another. Also the number
-        behind which to go on, None at the end. What is past its ttl is left out: DynamoDB deletes
-        it within days, in any order, and a hole would look like tampering.
+        The number is that of the key: an altered event may claim another one. The second value is
+        the number after which to go on; None at the end. Expired events are left out: DynamoDB
+        deletes them within days and in any order, and a hole would look like tampering.
         """
         answer = await self._call(
             "dynamodb",
@@ -144,11 +148,11 @@ class AuditTable:
 
     async def of_day(
         self, day: str, after: str, until: str, most: int
-    ) -> tuple[list[tuple[str, Event]], str | None]:
+    ) -> tuple[list[tuple[str, AuditEvent]], str | None]:
         """Up to `most` events recorded on a day, oldest first: those with after < sk_time < until.
 
-        Each comes with its sk_time. Also the sk_time to go on after; None where the day has no
-        more. The index may lag behind the chains by moments.
+        Each comes with its sk_time. The second value is the sk_time after which to go on; None
+        where the day has no more. The index may be some moments behind the chains.
         """
         items, following = await self.items_of_day(day, after, until, most)
         return [(item["sk_time"]["S"], event_of(item)) for item in items], following
@@ -156,8 +160,8 @@ class AuditTable:
     async def items_of_day(
         self, day: str, after: str, until: str, most: int
     ) -> tuple[list[dict[str, Any]], str | None]:
-        """The same as the table holds it, in wire form: what was altered stands only there."""
-        start = after + "\x01"  # above `after`, and below whatever of ours begins with it
+        """The same as items in wire form, which show what was altered."""
+        start = after + "\x01"  # above `after`, and below every sk_time of ours that begins with it
         if start > until:
             return [], None
         answer = await self._call(
@@ -179,7 +183,7 @@ class AuditTable:
         return items, following
 
     async def knows(self, task_id: str) -> bool:
-        """Whether anything ever happened to a task of this id."""
+        """Whether the trail has any event of a task."""
         return bool(await self.newest(f"task:{task_id}", 1))
 
 
@@ -192,7 +196,7 @@ def seq_key(seq: int) -> str:
     return f"{seq:0{_DIGITS}d}"
 
 
-def _time_key(event: Event) -> str:
+def _time_key(event: AuditEvent) -> str:
     return f"{event['recorded_at']}#{event['subject']}#{seq_key(event['seq'])}"
 
 
@@ -206,7 +210,7 @@ def _is_past(wire: dict[str, Any], now_ms: int) -> bool:
 
 
 def keep_days(subject: str, audit_retention_days: int) -> int:
-    """How long an event of a subject is kept."""
+    """How many days an event of a subject is kept."""
     if _has_head(subject):
         return audit_retention_days
     return max(audit_retention_days, LEAST_TASK_DAYS)
@@ -216,35 +220,36 @@ def _has_head(subject: str) -> bool:
     return not subject.startswith("task:")
 
 
-def _head_of(wire: dict[str, Any], subject: str) -> Event | None:
-    """The event in a head; None where somebody altered it: the events themselves count then."""
+def _head_of(wire: dict[str, Any], subject: str) -> AuditEvent | None:
+    """The event that a head holds; None where somebody altered it. Then only the events count."""
     event = _parsed(wire.get("event", {}).get("S"))
     if not isinstance(event, dict) or event.get("subject") != subject:
         return None
     seq = event.get("seq")
     if type(seq) is not int or not 0 < seq < 10**_DIGITS - 1 or set(event) != set(FIELDS):
         return None
-    return event if holds_its_hash(event) else None
+    return cast(AuditEvent, event) if holds_its_hash(event) else None
 
 
 def id_of(wire: dict[str, Any]) -> str:
-    """The id of the event that belongs at an item's key, whatever the item says of itself."""
+    """The id that an event has by its item's key, whatever the item says itself."""
     kind, _, name = wire["pk"]["S"].partition("#")
     return f"{kind.lower()}:{name}:{wire['sk']['S'].lstrip('0')}"
 
 
-def event_of(wire: dict[str, Any]) -> Event:
-    """The event that an item holds, in wire form."""
-    event = {name: _told(wire[name]) if name in wire else None for name in FIELDS}
+def event_of(wire: dict[str, Any]) -> AuditEvent:
+    """The event that an item, in wire form, holds. Where the item was altered, the event may lack
+    values or hold some of other types; its hash then shows it."""
+    event = {name: _value(wire[name]) if name in wire else None for name in FIELDS}
     for name in _AS_JSON:
         event[name] = _parsed(event[name])
-    return event
+    return cast(AuditEvent, event)
 
 
-def _told(wire: dict[str, Any]) -> Any:
-    """A text, an integer or a truth value; anything else, which no code of ours wrote, as text.
+def _value(wire: dict[str, Any]) -> Any:
+    """A text, an integer or a truth value; anything else, which our code never writes, as text.
 
-    Whoever reads an altered event shall see it, and its hash tell, rather than fail here.
+    So an altered event can be read and shown.
     """
     ((kind, value),) = wire.items()
     if kind == "N" and re.fullmatch(r"-?\d+", value):

@@ -1,7 +1,8 @@
-"""Changes of our tables, as DynamoDB's streams tell them. Pure.
+"""Changes of our tables' items, as DynamoDB's streams bring them. Pure.
 
 Source: AWS Lambda Developer Guide, "Using Lambda with DynamoDB": an event's binary values are
-base64 text, and what TTL deletes carries the principal dynamodb.amazonaws.com.
+base64 text, and the principal of a deletion by TTL is dynamodb.amazonaws.com. A stream brings a
+change at least once, and the changes of one item in their order.
 """
 
 from __future__ import annotations
@@ -12,26 +13,34 @@ from typing import Any
 
 from chalicelib.aws.wire import item_from_wire
 
+#: A record of a stream, as Lambda hands it to a function.
+StreamRecord = dict[str, Any]
+
 _TTL_PRINCIPAL = "dynamodb.amazonaws.com"
 
 
 @dataclass(frozen=True)
 class Change:
-    """One change of one item. `old` or `new` is {} where the item was made or deleted.
+    """One change of one item.
 
-    `sequence`: the stream's number of it, growing per item; `at_ms`: about when, epoch ms;
-    `by_ttl`: deleted because its ttl had passed.
+    The package that owns a kind of item also knows its keys and attributes. Ask a function there
+    for the typed old and new, as webhooks.items.delivery_change.
     """
 
+    #: The number that the stream gave the change; it grows from change to change of one item.
     sequence: str
+    #: About when the item changed, epoch ms.
     at_ms: int
+    #: The item before the change; {} where it was created.
     old: dict[str, Any]
+    #: The item after the change; {} where it was deleted.
     new: dict[str, Any]
+    #: Whether DynamoDB deleted the item because its ttl had passed.
     by_ttl: bool
 
     @property
     def item(self) -> dict[str, Any]:
-        """The item after the change, or before it where it is gone."""
+        """The item after the change; where it was deleted, the item before it."""
         return self.new or self.old
 
     @property
@@ -43,14 +52,14 @@ class Change:
         return str(self.item["sk"])
 
 
-def change_of(record: dict[str, Any]) -> Change:
-    """The change that a record of Lambda's stream event tells."""
-    told = record["dynamodb"]
+def change_of(record: StreamRecord) -> Change:
+    """The change that a stream's record holds. Raises KeyError or ValueError for a broken one."""
+    content = record["dynamodb"]
     return Change(
-        sequence=str(told["SequenceNumber"]),
-        at_ms=int(float(told["ApproximateCreationDateTime"]) * 1000),
-        old=_image(told.get("OldImage")),
-        new=_image(told.get("NewImage")),
+        sequence=str(content["SequenceNumber"]),
+        at_ms=int(float(content["ApproximateCreationDateTime"]) * 1000),
+        old=_image(content.get("OldImage")),
+        new=_image(content.get("NewImage")),
         by_ttl=record.get("userIdentity", {}).get("principalId") == _TTL_PRINCIPAL,
     )
 

@@ -1,14 +1,14 @@
 """The stack's event bus: what happened, for whoever has a rule on it.
 
-An entry has the source `market-data-collector`, the action as its detail type, and the event as its
-detail (docs/EVENTS.md). A bus answers 200 though some entries failed; those are sent again here.
+An entry's source is `market-data-collector`, its detail type is the event's action, and its detail
+is the event (docs/EVENTS.md). The bus answers 200 even where it refused some of the entries. Those
+are sent again here.
 
 Source: Amazon EventBridge API Reference, PutEvents.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,10 +16,11 @@ from chalicelib.aws.batches import batched
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed
 from chalicelib.core.times import parse_time
+from chalicelib.events.event import PublishedEvent, as_text
 
 SOURCE = "market-data-collector"
 #: Limits of one request (EventBridge quotas): entries, and bytes of all of them together. The bytes
-#: are the old limit of 256 KB, which holds everywhere, also for one entry.
+#: are the older limit of 256 KB, which holds everywhere, and for a single entry too.
 BATCH_ENTRIES = 10
 BATCH_BYTES = 256 * 1024
 #: Bytes that an entry takes beside its detail: a timestamp counts 14, the rest is text.
@@ -33,12 +34,9 @@ class EventBus:
         self._call = backend.call
         self._name = backend.settings.event_bus
 
-    async def put(self, details: Sequence[dict[str, Any]]) -> None:
-        """Publish events, each of which has an `action` and `at` (ISO 8601).
-
-        Raises CallFailed where some could not be published; others may have been.
-        """
-        entries = [self._entry(detail) for detail in details]
+    async def put(self, events: Sequence[PublishedEvent]) -> None:
+        """Publish events. Raises CallFailed where some were not published; others may have been."""
+        entries = [self._entry(event) for event in events]
         for batch in batched(entries, _size, BATCH_ENTRIES, BATCH_BYTES):
             await self._put(batch)
 
@@ -57,18 +55,14 @@ class EventBus:
         code = str(failed[0]["ErrorCode"])
         raise CallFailed("events", "PutEvents", code, f"{len(entries)} events not published")
 
-    def _entry(self, detail: dict[str, Any]) -> dict[str, Any]:
+    def _entry(self, event: PublishedEvent) -> dict[str, Any]:
         return {
             "EventBusName": self._name,
             "Source": SOURCE,
-            "DetailType": detail["action"],
-            "Detail": as_text(detail),
-            "Time": parse_time(detail["at"]) // 1000,
+            "DetailType": event["action"],
+            "Detail": as_text(event),
+            "Time": parse_time(event["at"]) // 1000,
         }
-
-
-def as_text(detail: dict[str, Any]) -> str:
-    return json.dumps(detail, ensure_ascii=False, separators=(",", ":"))
 
 
 def _size(entry: dict[str, Any]) -> int:

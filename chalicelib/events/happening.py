@@ -1,33 +1,34 @@
-"""One thing that happened, as the audit trail tells it. Pure."""
+"""One thing that happened, before it is an event of the audit trail. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+#: `by` of what nobody asked for.
 SYSTEM = "system"
-#: Names that one event holds of symbols, and of failed units; the counts are of all.
+#: At most as many symbols, or failed units, are named in one event. Its counts are of all.
 MOST_NAMES = 100
 Item = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Happening:
-    """`subject`: whose trail it belongs to: task:<id>, schedule:<id> or market:<exchange>.
-
-    `action` reads like task.submitted; `by` is an owner, `schedule` or `system`, and `request_id`
-    the HTTP request by which they did it; `before` and `after` are what changed and `data` what
-    else is to be known, as JSON values. `owner`: who may read it; None: as the event before it in
-    its trail, or everybody.
-    """
-
+    #: What it happened to: task:<id>, schedule:<id> or market:<exchange>. Each has its own trail.
     subject: str
+    #: Reads like task.submitted.
     action: str
+    #: Who did it: an owner, `schedule`, `freshness` or `system`.
     by: str
+    #: The HTTP request by which they did it.
     request_id: str | None = None
     attempt: int | None = None
+    #: What changed, as JSON values.
     before: Any = None
     after: Any = None
+    #: For people.
     detail: str = ""
+    #: What else is to be known, as JSON.
     data: Any = None
+    #: Who may read it. None: the owner of the event before it in its trail, or everybody.
     owner: str | None = None

@@ -1,11 +1,11 @@
-"""What the audit trail tells of: one happening for each thing that somebody or something did. Pure.
+"""What happened with a change of an item: happenings of every kind. Pure.
 
-A change of an item becomes happenings by the functions in `OF_KIND`; changes of other items, and
-changes that no one need know of, become none.
+Each function in `OF_KIND` knows one kind of item. A change of any other item, or one that nobody
+need know of, is no happening.
 
     task.submitted   data: what is asked for         task.cancelled   the decision
     task.planned     after: units and PROG items     task.stopped     data: the receipt, or what
-    task.started                                                      a failed task had landed
+    task.started                                                      a failed task had collected
     task.unit_failed data: the units, by name        task.retried     the attempt is the new one
     task.completed   data: the result                task.expired     DynamoDB's TTL removed it
     task.failed      data: the result, where one is  task.deleted     somebody else did
@@ -27,25 +27,16 @@ from chalicelib.events.schedule_happenings import of_schedule
 from chalicelib.events.task_happenings import of_task, of_units
 from chalicelib.events.webhook_happenings import of_webhook
 
-
-def of_change(change: Change) -> list[Happening]:
-    """All that happened with one change of an item, in order."""
-    return [happening for kind in OF_KIND for happening in kind(change)]
-
-
-# --- tasks --------------------------------------------------------------------------------------
-
-
-# --- the market ---------------------------------------------------------------------------------
-
-
-# --- webhooks -----------------------------------------------------------------------------------
-
-
-OF_KIND: list[Callable[[Change], list[Happening]]] = [
+#: In the order in which the happenings of one change are recorded.
+OF_KIND: tuple[Callable[[Change], list[Happening]], ...] = (
     of_task,
     of_units,
     of_catalogue,
     of_schedule,
     of_webhook,
-]
+)
+
+
+def of_change(change: Change) -> list[Happening]:
+    """All that happened with one change of an item, in order."""
+    return [happening for kind in OF_KIND for happening in kind(change)]

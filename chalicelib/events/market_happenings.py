@@ -1,6 +1,7 @@
-"""Which candles arrived, as the Market table's coverage items tell it. Pure.
+"""What happened in the Market table: candles that were stored, and symbols that changed. Pure.
 
-Published, and not audited: one comes with nearly every message that a worker finishes.
+Stored candles are published, but not audited: nearly every message that a worker finishes brings
+some.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from typing import Any
 
 from chalicelib.aws.stream import Change
 from chalicelib.core.times import iso
+from chalicelib.events.event import Event
 from chalicelib.events.happening import MOST_NAMES, SYSTEM, Happening, Item
 
 Entry = dict[str, Any]
 
 
-def of_coverage(change: Change) -> list[dict[str, Any]]:
-    """One candles.stored event of a COVER item's change, in the form of an audit event; or none.
+def of_coverage(change: Change) -> list[Event]:
+    """The candles.stored event of a coverage item's change; [] for any other change.
 
     `from` and `to` bound what is known now and was not before; where only something inside it
     was revised, the stretch that holds the newest candle.
@@ -37,7 +39,7 @@ def of_coverage(change: Change) -> list[dict[str, Any]]:
             "id": change.sequence,
             "subject": f"candles:{change.sk}",
             "action": "candles.stored",
-            "at": iso(change.at_ms),
+            "at": str(iso(change.at_ms)),
             "owner": None,
             "by": "system",
             "request_id": None,

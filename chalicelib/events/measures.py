@@ -1,16 +1,17 @@
-"""Metrics of the streams: tasks that start and end, and how late a batch is."""
+"""Metrics of the streams: tasks that start and end, and how late a batch is.
+
+A batch that comes again is measured again.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
-from chalicelib.aws.stream import Change
+from chalicelib.aws.stream import Change, StreamRecord
 from chalicelib.core import metrics
 from chalicelib.tasks import states
 
 
 def measure_changes(changes: list[Change]) -> None:
-    """Tasks that started or ended. A batch of the stream that comes again is measured again."""
+    """Count the tasks that started or ended, and measure how long those took that ended."""
     for change in changes:
         if change.sk != "META" or not change.pk.startswith("TASK#") or not change.new:
             continue
@@ -27,9 +28,9 @@ def measure_changes(changes: list[Change]) -> None:
                 metrics.measure("TaskSeconds", took_ms / 1000)
 
 
-def measure_stream(records: list[dict[str, Any]], now_ms: int) -> None:
-    """How late a batch of a stream is: as Lambda's IteratorAge, by its last record."""
+def measure_stream(records: list[StreamRecord], now_ms: int) -> None:
+    """Measure how late a batch of a stream is, by its last record, as Lambda's IteratorAge does."""
     last = records[-1].get("dynamodb", {}) if records else {}
-    if "ApproximateCreationDateTime" in last:  # what is no change is the recording's to judge
+    if "ApproximateCreationDateTime" in last:  # events/record.py deals with a broken record
         made_ms = float(last["ApproximateCreationDateTime"]) * 1000
         metrics.measure("StreamLag", max(0, now_ms - made_ms), Function=metrics.function())

@@ -1,90 +1,75 @@
-"""Events out: what happened, for whoever listens outside: the event bus, webhooks, totals.
+"""Publish events: on the event bus, to webhooks, and in the totals.
 
-Every step may be repeated: the bus and the webhooks hear of an event at least once, each time under
-the same id, and the totals count it once.
+Every step may be repeated. The bus and the webhooks get an event at least once, each time with the
+same id. The totals count it once.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 from chalicelib.core.backend import Backend
-from chalicelib.events.bus import LARGEST_DETAIL, EventBus, as_text
+from chalicelib.events.bus import LARGEST_DETAIL, EventBus
+from chalicelib.events.event import FIELDS, VERSION, Event, PublishedEvent, as_text
 from chalicelib.events.totals import COUNTED, Totals
 from chalicelib.webhooks import webhook
-from chalicelib.webhooks.items import HookItems
+from chalicelib.webhooks.items import WebhookItems
+from chalicelib.webhooks.message import WebhookMessage
 from chalicelib.webhooks.queue import WebhookQueue
-from chalicelib.webhooks.webhook import HookMessage
 
-Event = dict[str, Any]
-
-#: Of the schemas in docs/events; a change that is more than a new optional field makes another.
-VERSION = 1
-#: What an event tells outside. The trail's own fields (hashes, where it stood in a stream) are not
-#: among them, and what is None is left out.
-FIELDS = (
-    "id",
-    "action",
-    "at",
-    "subject",
-    "seq",
-    "owner",
-    "by",
-    "request_id",
-    "attempt",
-    "before",
-    "after",
-    "detail",
-    "data",
-)
 #: What an event that is too large for the bus goes without; it then says `truncated`.
 _LARGE = ("data", "before", "after")
 
 
-async def publish(backend: Backend, events: list[Event]) -> None:
-    """Publish events of a stream batch, in their order.
+async def publish(backend: Backend, events: Sequence[Event]) -> None:
+    """Publish the events of a stream batch, in their order.
 
-    `events`: recorded audit events, and data events, which have no `seq`. Raises CallFailed where
-    some could not be published, so that the batch comes again.
+    Raises CallFailed where some could not be published, so that the batch comes again.
     """
-    details = [detail_of(event) for event in events]
-    await EventBus(backend).put(details)
-    await _enqueue(backend, details)
-    for detail in details:
-        if detail["action"] in COUNTED:
-            await Totals(backend).count(detail["id"], detail["action"], backend.now_ms())
+    published = [published_event(event) for event in events]
+    await EventBus(backend).put(published)
+    await _enqueue(backend, published)
+    for event in published:
+        if event["action"] in COUNTED:
+            await Totals(backend).count(event["id"], event["action"], backend.now_ms())
 
 
-def detail_of(event: Event) -> Event:
-    """What is published of an event: the detail of its entry on the bus."""
-    detail = {"version": VERSION}
-    detail |= {name: event[name] for name in FIELDS if event.get(name) is not None}
-    if len(as_text(detail).encode()) > LARGEST_DETAIL:
-        detail = {name: value for name, value in detail.items() if name not in _LARGE}
-        detail["truncated"] = True
-    return detail
+def published_event(event: Event) -> PublishedEvent:
+    """What is published of an event; without its large parts where the bus could not take it."""
+    known: Mapping[str, object] = event
+    fields: dict[str, object] = {"version": VERSION}
+    fields |= {name: known[name] for name in FIELDS if known.get(name) is not None}
+    whole = cast(PublishedEvent, fields)
+    if len(as_text(whole).encode()) <= LARGEST_DETAIL:
+        return whole
+    fields = {name: value for name, value in fields.items() if name not in _LARGE}
+    return cast(PublishedEvent, {**fields, "truncated": True})
 
 
-async def _enqueue(backend: Backend, details: list[Event]) -> None:
-    """Queue what tasks with a webhook want to hear; noted as pending before it is queued.
+async def _enqueue(backend: Backend, events: list[PublishedEvent]) -> None:
+    """Queue the events that a task's webhook asked for. Each is noted as pending before that.
 
-    What was delivered, or given up, when the stream tells of it once more is not queued again:
-    behind a failure it would look like a dead letter that somebody put back (webhooks/deliver.py).
+    An event that was delivered or given up is not queued again when the stream brings it again. A
+    copy that is queued after the failure would look like a dead letter that somebody put back
+    (webhooks/deliver.py).
     """
-    tellable = [detail for detail in details if detail["action"] in webhook.ACTIONS]
-    hooks = await HookItems(backend).read_many(_task_id(detail) for detail in tellable)
+    possible = [event for event in events if event["action"] in webhook.ACTIONS]
+    webhooks = await WebhookItems(backend).read_many(_task_id(event) for event in possible)
     messages = []
-    for detail in tellable:
-        task_id = _task_id(detail)
-        if task_id in hooks and detail["action"] in hooks[task_id]["events"]:
-            messages.append(HookMessage(task_id, detail["seq"], detail))
+    for event in possible:
+        task_id = _task_id(event)
+        if task_id in webhooks and event["action"] in webhooks[task_id].webhook.events:
+            messages.append(WebhookMessage(task_id, event["seq"], event))
     due = [
-        message for message in messages if await HookItems(backend).open(message, backend.now_ms())
+        message
+        for message in messages
+        if await WebhookItems(backend).open(message, backend.now_ms())
     ]
     await WebhookQueue(backend).send(due)
     for task_id in {message.task_id for message in messages}:
-        await HookItems(backend).keep(hooks[task_id], backend.now_ms())
+        await WebhookItems(backend).keep(webhooks[task_id], backend.now_ms())
 
 
-def _task_id(detail: Event) -> str:
-    return str(detail["subject"]).removeprefix("task:")
+def _task_id(event: PublishedEvent) -> str:
+    return event["subject"].removeprefix("task:")

@@ -1,40 +1,52 @@
-"""Stream records that were set aside, recorded after all once our code can handle them."""
+"""Replay the stream records that were set aside, once our code can handle them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypedDict
 
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed
 from chalicelib.core.logs import log
 from chalicelib.events.record import record_one
-from chalicelib.events.set_aside import FailureQueue, SetAside
+from chalicelib.events.set_aside import SetAside, SetAsideQueue
 
-#: An invocation with less than this left takes no more messages.
+#: An invocation with less time left takes no more messages.
 _ENOUGH_MS = 10_000
 
 
-async def replay(backend: Backend, remaining_ms: Callable[[], int]) -> dict[str, int]:
-    """Record and publish what StreamFailureQueue holds; {"replayed": n, "events": n, "left": n}.
+class Replayed(TypedDict):
+    """How many records were replayed, how many events those brought, and how many records still
+    cannot be handled."""
 
-    Safe to repeat and to run beside the streams: an event that is in its chain is not added again,
-    one that is not is added at its end, with its own time and `late`. What still fails stays in
-    the queue. Raises CallFailed.
+    replayed: int
+    events: int
+    left: int
+
+
+async def replay(backend: Backend, remaining_ms: Callable[[], int]) -> Replayed:
+    """Record and publish what StreamFailureQueue holds, until it is empty or time runs out.
+
+    `remaining_ms`: the time that is left to this invocation.
+
+    Safe to repeat and to run beside the streams. An event that is in its chain is not added again.
+    One that is not is added at the end, with its own time and `late`. A record that still cannot
+    be handled stays in the queue. Raises CallFailed.
     """
-    told = {"replayed": 0, "events": 0, "left": 0}
+    counts: Replayed = {"replayed": 0, "events": 0, "left": 0}
     while remaining_ms() > _ENOUGH_MS:
-        messages = await FailureQueue(backend).take()
+        messages = await SetAsideQueue(backend).take()
         if not messages:
             break
         for message in messages:
             events = await _replayed(backend, message)
             if events is None:
-                told["left"] += 1
+                counts["left"] += 1
                 continue
-            await FailureQueue(backend).done(message)
-            told["replayed"] += 1
-            told["events"] += events
-    return told
+            await SetAsideQueue(backend).done(message)
+            counts["replayed"] += 1
+            counts["events"] += events
+    return counts
 
 
 async def _replayed(backend: Backend, message: SetAside) -> int | None:
@@ -46,6 +58,6 @@ async def _replayed(backend: Backend, message: SetAside) -> int | None:
         return len(await record_one(backend, message.record))
     except CallFailed:
         raise
-    except Exception as error:  # noqa: BLE001 - the edge: one record's bug is its own
+    except Exception as error:  # noqa: BLE001 - the edge: one record's bug fails that record alone
         log("stream_record_crashed", level="error", trace=True, error=repr(error))
         return None

@@ -1,4 +1,4 @@
-"""What the audit trail tells of schedules; events/happenings.py has the list of all actions."""
+"""What happened to schedules. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def of_schedule(change: Change) -> list[Happening]:
         return []
     old, new = change.old, change.new
     if not new:
-        return []  # told when it became a tombstone
+        return []  # its deletion happened when it was marked as removed
     if not old:
         return [_schedule(change, "created", by=str(new["by"]), after=_definition(new))]
     if new.get("removed"):
@@ -34,12 +34,12 @@ def of_schedule(change: Change) -> list[Happening]:
 
 def _schedule_changes(change: Change) -> list[Happening]:
     before, after = _definition(change.old), _definition(change.new)
-    # Of the items: what is told of a request is cut short.
+    # By the items, not their definitions: those hold only the first symbols of a request.
     chosen = [_choices(item) for item in (change.old, change.new)]
     differing = [name for name in after if chosen[0][name] != chosen[1][name]]
     by, found = str(change.new["by"]), []
-    if told := [name for name in differing if name != "enabled"]:
-        parts = [{name: side[name] for name in told} for side in (before, after)]
+    if changed := [name for name in differing if name != "enabled"]:
+        parts = [{name: side[name] for name in changed} for side in (before, after)]
         found.append(_schedule(change, "changed", by=by, before=parts[0], after=parts[1]))
     if "enabled" in differing:
         found.append(_schedule(change, "enabled" if after["enabled"] else "disabled", by=by))

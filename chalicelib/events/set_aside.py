@@ -1,37 +1,55 @@
 """StreamFailureQueue: stream records that broke our code, kept whole until they are replayed.
 
-{"v": 1, "table": "tasks" | "market", "error": text, "record": the record as Lambda sent it}
+A message is {"v": 1, "table": "tasks" | "market", "error": text, "record": as Lambda sent it}.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import TypedDict
 
+from chalicelib.aws.stream import StreamRecord
 from chalicelib.core.backend import Backend
 
 VERSION = 1
 _BATCH = 10
-#: Without waiting, SQS asks only some of its servers, and finds nothing beside a filled queue. Less
-#: than the clients wait for an answer.
+#: Without waiting, SQS asks only some of its servers and may find nothing in a filled queue. This
+#: is less than our clients wait for an answer.
 _WAIT_SECONDS = 2
+_LONGEST_ERROR = 1000
 
 
-class SetAside(NamedTuple):
-    """A message; `record` is None where no code of ours wrote it."""
+class _Body(TypedDict):
+    v: int
+    table: str
+    error: str
+    record: StreamRecord
 
+
+@dataclass(frozen=True)
+class SetAside:
+    """A message of the queue."""
+
+    #: SQS's handle, for deleting the message.
     receipt: str
     body: str
-    record: dict[str, Any] | None
+    #: The record that was set aside; None where no code of ours wrote the body.
+    record: StreamRecord | None
 
 
-class FailureQueue:
+class SetAsideQueue:
     def __init__(self, backend: Backend) -> None:
         self._call = backend.call
         self._url = backend.settings.stream_failure_queue_url
 
-    async def put(self, table: str, record: dict[str, Any], error: str) -> None:
-        body = {"v": VERSION, "table": table, "error": error[:1000], "record": record}
+    async def put(self, table: str, record: StreamRecord, error: str) -> None:
+        body: _Body = {
+            "v": VERSION,
+            "table": table,
+            "error": error[:_LONGEST_ERROR],
+            "record": record,
+        }
         await self._call(
             "sqs",
             "SendMessage",
@@ -57,12 +75,11 @@ class FailureQueue:
         await self._call("sqs", "DeleteMessage", QueueUrl=self._url, ReceiptHandle=message.receipt)
 
 
-def _record(body: str) -> dict[str, Any] | None:
+def _record(body: str) -> StreamRecord | None:
     try:
-        content = json.loads(body)
+        content: _Body = json.loads(body)
         if content["v"] == VERSION and isinstance(content["record"]["dynamodb"], dict):
-            record: dict[str, Any] = content["record"]
-            return record
+            return content["record"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return None

@@ -1,4 +1,4 @@
-"""What the audit trail records of tasks and their units."""
+"""What happened to tasks and their units. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def of_task(change: Change) -> list[Happening]:
 
 def _task(change: Change, action: str, by: str = SYSTEM, **more: Any) -> Happening:
     item = change.item
-    told = {
+    fields = {
         "before": change.old.get("state"),
         "after": change.new.get("state"),
         "detail": item.get("error") or item.get("message", ""),
@@ -44,7 +44,7 @@ def _task(change: Change, action: str, by: str = SYSTEM, **more: Any) -> Happeni
         by=by,
         attempt=item["attempt"],
         owner=item.get("owner"),
-        **told,
+        **fields,
     )
 
 
@@ -77,7 +77,7 @@ def _asked_for(meta: Item) -> Item:
 
 
 def _moved(change: Change, action: str) -> Happening:
-    """Cancelled or retried: by whoever META says moved it last."""
+    """Cancelled or retried, by whoever the task says moved it last."""
     meta = change.new
     return _task(
         change,
@@ -101,7 +101,7 @@ def _planned(change: Change) -> list[Happening]:
 
 
 def _stopped(change: Change) -> list[Happening]:
-    """What had landed when a cancelled or failed task was shut; written once per attempt."""
+    """What a cancelled or failed task had collected when it was closed; once per attempt."""
     old, new = change.old, change.new
     if new["state"] not in states.TERMINAL or "stopped_at" in old or "stopped_at" not in new:
         return []
@@ -112,7 +112,7 @@ def _stopped(change: Change) -> list[Happening]:
 def of_units(change: Change) -> list[Happening]:
     """A PROG item: the units that one write added to the failed ones, by number.
 
-    Their names stand in another item; events/record.py reads them.
+    Another item holds their names. events/trail.py reads them.
     """
     old, new = change.old, change.new
     if not new or not (change.pk.startswith("TASK#") and change.sk.startswith("PROG#")):

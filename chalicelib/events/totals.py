@@ -1,12 +1,12 @@
-"""Totals that only grow: how often each thing happened since the stack was made.
+"""Totals that only grow: how often each thing happened since the stack was created.
 
     table    pk                   sk                     holds
     Market   TOTALS#<exchange>    TOTALS                 one number per action
     Market   COUNTED#<event id>   COUNTED                ttl: counted already, for as long as the
                                                          event may come again
 
-An event's mark and its count are one transaction, so an event that comes twice is counted once, and
-a crash between the two cannot be.
+One transaction writes an event's mark and adds to its count. So an event that comes twice is
+counted once, and no crash can come between the two.
 """
 
 from __future__ import annotations
@@ -18,10 +18,23 @@ from chalicelib.aws.wire import to_wire
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed
 
+#: How often these happened is in GET /metrics.
+COUNTED = frozenset(
+    {
+        "task.submitted",
+        "task.completed",
+        "task.failed",
+        "task.cancelled",
+        "task.retried",
+        "task.expired",
+        "webhook.delivered",
+        "webhook.failed",
+    }
+)
 #: The streams keep a record for a day, and one that is set aside waits for two weeks more to be
 #: replayed.
 _MARK_SECONDS = 16 * 86_400
-#: Counts of other shards that may come in between.
+#: How often counts of other shards may come in between.
 _RACES = 8
 
 
@@ -36,7 +49,7 @@ class Totals(ItemTable):
         return {name: count for name, count in item.items() if name not in ("pk", "sk")}
 
     async def count(self, event_id: str, action: str, now_ms: int) -> None:
-        """Count an event once. Raises CallFailed where that is not sure."""
+        """Count an event once. Raises CallFailed where it may not have been counted."""
         mark = {"pk": {"S": f"COUNTED#{event_id}"}, "sk": {"S": "COUNTED"}}
         for left in reversed(range(_RACES)):
             try:
@@ -66,7 +79,8 @@ class Totals(ItemTable):
             except CallFailed as failed:
                 if failed.code != "TransactionCanceledException":
                     raise
-                # By the mark, or by another count at the same moment: only the mark tells.
+                # The event was counted before, or another count came at the same moment. Only
+                # the mark says which.
                 if await self._is_marked(mark):
                     return
                 if not left:
@@ -78,18 +92,3 @@ class Totals(ItemTable):
     @property
     def _totals(self) -> dict[str, Any]:
         return {"pk": {"S": f"TOTALS#{self._exchange}"}, "sk": {"S": "TOTALS"}}
-
-
-#: How often these happened is in GET /metrics.
-COUNTED = frozenset(
-    {
-        "task.submitted",
-        "task.completed",
-        "task.failed",
-        "task.cancelled",
-        "task.retried",
-        "task.expired",
-        "webhook.delivered",
-        "webhook.failed",
-    }
-)

@@ -1,32 +1,36 @@
-"""What the audit trail records of webhook deliveries."""
+"""What happened to webhook deliveries. Pure."""
 
 from __future__ import annotations
 
 from chalicelib.aws.stream import Change
 from chalicelib.events.happening import SYSTEM, Happening
+from chalicelib.webhooks.delivery import DELIVERED, FAILED
+from chalicelib.webhooks.items import delivery_change
 
 
 def of_webhook(change: Change) -> list[Happening]:
-    """A HOOK#<seq> item: an event that reached its task's webhook, or was given up."""
-    old, new = change.old, change.new
-    if not new or not (change.pk.startswith("TASK#") and change.sk.startswith("HOOK#")):
+    """An event that reached its task's webhook, or was given up; [] for all other changes."""
+    deliveries = delivery_change(change)
+    if deliveries is None:
         return []
-    if new["state"] == old.get("state") or new["state"] not in ("delivered", "failed"):
+    before, after = deliveries
+    state_before = before.state if before else None
+    if after.state == state_before or after.state not in (DELIVERED, FAILED):
         return []
     return [
         Happening(
-            subject=f"task:{new['task_id']}",
-            action=f"webhook.{new['state']}",
+            subject=f"task:{after.task_id}",
+            action=f"webhook.{after.state}",
             by=SYSTEM,
-            before=old.get("state"),
-            after=new["state"],
-            detail=new["error"],
+            before=state_before,
+            after=after.state,
+            detail=after.error,
             data={
-                "event_id": new["event_id"],
-                "event_action": new["action"],
-                "tries": new["tries"],
-                "status": new["status"],
-                "error": new["error"],
+                "event_id": after.event_id,
+                "event_action": after.action,
+                "tries": after.tries,
+                "status": after.status,
+                "error": after.error,
             },
         )
     ]

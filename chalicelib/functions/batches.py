@@ -1,16 +1,16 @@
 """Batches of queue messages, answered as SQS event sources expect it.
 
-The answer names the messages that failed; SQS keeps those and deletes the others. This is the one
-place that catches everything: what goes wrong with one message is logged and fails it alone. What
-a message is about is bound to all that is logged while it is worked on.
+The answer names the messages that failed. SQS keeps those and deletes all others. Every error is
+caught here: it is logged, and fails its own message alone. What a message is about is bound to
+every log line that is written while it is handled.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 
+from chalicelib.aws.sqs_batch import Batch, BatchAnswer, Record, answer
 from chalicelib.collecting.bury import bury_message
 from chalicelib.collecting.collect import Outcome, collect_message
 from chalicelib.collecting.plan import plan_task
@@ -25,10 +25,9 @@ from chalicelib.webhooks.deliver import Sender, deliver
 from chalicelib.work.messages import CollectMessage, PlanMessage, decode
 from chalicelib.work.queue import WorkQueue
 
-Event = dict[str, Any]
 #: Back off before a failed message returns: 5, 10, 20, 40 ... seconds by delivery.
 BACKOFF_SECONDS = 5
-#: Names of queues in metrics, as `work_queue.depths` has them, and what their ARNs contain.
+#: Names of queues in metrics, as WorkQueue.depths has them, and what their ARNs contain.
 _QUEUES = {
     "plan": "PlanQueue",
     "urgent": "UrgentQueue",
@@ -38,8 +37,8 @@ _QUEUES = {
 }
 
 
-async def plan_batch(worker: Worker, event: Event) -> Event:
-    async def one(record: Event) -> bool:
+async def plan_batch(worker: Worker, batch: Batch) -> BatchAnswer:
+    async def one(record: Record) -> bool:
         message = decode(record["body"])
         if not isinstance(message, PlanMessage):
             raise PoisonMessage("the plan queue holds plan messages only")
@@ -47,13 +46,13 @@ async def plan_batch(worker: Worker, event: Event) -> Event:
             await plan_task(worker, message)
         return True
 
-    return await _each(event, one)
+    return await _each(batch, one)
 
 
 async def collect_batch(
-    worker: Worker, budget: Budget, event: Event, remaining_ms: Callable[[], int]
-) -> Event:
-    async def one(record: Event) -> bool:
+    worker: Worker, budget: Budget, batch: Batch, remaining_ms: Callable[[], int]
+) -> BatchAnswer:
+    async def one(record: Record) -> bool:
         message = decode(record["body"])
         if not isinstance(message, CollectMessage):
             raise PoisonMessage("the work queues hold collect messages only")
@@ -72,29 +71,29 @@ async def collect_batch(
             await WorkQueue(worker).retry_later(message.priority, record["receiptHandle"], seconds)
             return False
 
-    return await _each(event, one)
+    return await _each(batch, one)
 
 
-async def bury_batch(backend: Backend, event: Event) -> Event:
-    async def one(record: Event) -> bool:
+async def bury_batch(backend: Backend, batch: Batch) -> BatchAnswer:
+    async def one(record: Record) -> bool:
         await bury_message(backend, record["body"])
         metrics.count("DeadLetters")
         return True
 
-    return await _each(event, one)
+    return await _each(batch, one)
 
 
-async def deliver_batch(backend: Backend, sender: Sender, event: Event) -> Event:
-    async def one(record: Event) -> bool:
+async def deliver_batch(backend: Backend, sender: Sender, batch: Batch) -> BatchAnswer:
+    async def one(record: Record) -> bool:
         return await deliver(backend, sender, record)
 
-    return await _each(event, one)
+    return await _each(batch, one)
 
 
-async def _each(event: Event, one: Callable[[Event], Awaitable[bool]]) -> Event:
+async def _each(batch: Batch, one: Callable[[Record], Awaitable[bool]]) -> BatchAnswer:
     """Run `one` on every record at once; the answer names the records that failed."""
 
-    async def guarded(record: Event) -> str | None:
+    async def guarded(record: Record) -> str | None:
         _measure_delivery(record)
         message_id = str(record["messageId"])
         deliveries = record.get("attributes", {}).get("ApproximateReceiveCount")
@@ -105,22 +104,22 @@ async def _each(event: Event, one: Callable[[Event], Awaitable[bool]]) -> Event:
                 log("record_failed", level="error", error=repr(error), trace=True)
                 return message_id
 
-    failed = [entry for entry in await together(*map(guarded, event["Records"])) if entry]
+    failed = [entry for entry in await together(*map(guarded, batch["Records"])) if entry]
     if failed:
         metrics.count("MessagesFailed", len(failed), Function=metrics.function())
-    return {"batchItemFailures": [{"itemIdentifier": entry} for entry in failed]}
+    return answer(failed)
 
 
-def _measure_delivery(record: Event) -> None:
-    told = record.get("attributes", {})
-    if int(told.get("ApproximateReceiveCount", 1)) > 1:
+def _measure_delivery(record: Record) -> None:
+    attributes = record.get("attributes", {})
+    if int(attributes.get("ApproximateReceiveCount", 1)) > 1:
         metrics.count("Retries", Function=metrics.function())
-    elif "SentTimestamp" in told:  # of a first delivery: later ones have waited for a backoff
-        waited_s = max(0.0, time.time() - int(told["SentTimestamp"]) / 1000)
+    elif "SentTimestamp" in attributes:  # of a first delivery: later ones waited for a backoff
+        waited_s = max(0.0, time.time() - int(attributes["SentTimestamp"]) / 1000)
         metrics.measure("QueueWait", waited_s, Queue=_queue(record))
 
 
-def _queue(record: Event) -> str:
+def _queue(record: Record) -> str:
     """The queue's name in our metrics, from its ARN: ...-PlanQueue-1A2B3C gives plan."""
     arn = str(record.get("eventSourceARN", ""))
     return next((name for name, part in _QUEUES.items() if part in arn), "other")

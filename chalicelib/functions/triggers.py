@@ -1,7 +1,7 @@
-"""Where every event function enters: a container's loop and gateways, and one call.
+"""Where every function but the API's begins. Each makes one call to a use case.
 
-`edge` is around each of them: it binds the request id to every log line, logs what escapes, and
-writes the metrics out when the invocation ends, however it ends.
+`edge` wraps each of them. It binds the request id to every log line, logs an error that nothing
+caught, and writes the metrics out when the invocation ends, however it ends.
 """
 
 from __future__ import annotations
@@ -21,18 +21,28 @@ from chalicelib.core.logs import bound, log
 if TYPE_CHECKING:
     import asyncio
 
-Event = dict[str, Any]
+    from chalicelib.aws.sqs_batch import Batch, BatchAnswer
+    from chalicelib.events.replay import Replayed
+    from chalicelib.exchange.budget import Budget
+    from chalicelib.live.push import Means
+    from chalicelib.webhooks.sender import WebhookSender
+
+#: What Lambda hands to a function, and what the function answers.
+Payload = dict[str, Any]
 Result = TypeVar("Result")
 
 
 def edge(entry: Callable[..., Result]) -> Callable[..., Result]:
-    """An event function with its logs and metrics: `entry(event, context)`, or `entry(event)` where
-    the event carries its context (WebSockets)."""
+    """A function with its logs and metrics around it.
+
+    It is called with (event, context), or with the event alone where that carries its context
+    (WebSockets).
+    """
 
     @wraps(entry)
     def entered(event: Any, *context: Any) -> Result:
-        told = context[0] if context else event.context
-        with bound(request_id=getattr(told, "aws_request_id", "")):
+        lambda_context = context[0] if context else event.context
+        with bound(request_id=getattr(lambda_context, "aws_request_id", "")):
             metrics.note_start()
             try:
                 return entry(event, *context)
@@ -59,25 +69,25 @@ def _loop() -> asyncio.Runner:
 
 
 def _worked(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run on the container's loop; a Runner alone would not see what the edge has bound."""
+    """Run on the container's loop, with the log fields that `edge` bound."""
     return _loop().run(work, context=copy_context())
 
 
 @edge
-def plan(event: Event, context: Any) -> Event:
+def plan(event: Batch, context: Any) -> BatchAnswer:
     from chalicelib.functions.batches import plan_batch
 
-    async def work() -> Event:
+    async def work() -> BatchAnswer:
         return await plan_batch(wiring.worker(), event)
 
     return _worked(work())
 
 
 @edge
-def collect(event: Event, context: Any) -> Event:
+def collect(event: Batch, context: Any) -> BatchAnswer:
     from chalicelib.functions.batches import collect_batch
 
-    async def work() -> Event:
+    async def work() -> BatchAnswer:
         remaining_ms = context.get_remaining_time_in_millis
         return await collect_batch(wiring.worker(), _budget(), event, remaining_ms)
 
@@ -85,14 +95,14 @@ def collect(event: Event, context: Any) -> Event:
 
 
 @edge
-def bury(event: Event, context: Any) -> Event:
+def bury(event: Batch, context: Any) -> BatchAnswer:
     from chalicelib.functions.batches import bury_batch
 
     return _worked(bury_batch(wiring.backend(), event))
 
 
 @edge
-def sweep(event: Event, context: Any) -> Event:
+def sweep(event: Payload, context: Any) -> Payload:
     from chalicelib.collecting import sweep as collecting_sweep
     from chalicelib.monitoring import gauges
 
@@ -102,10 +112,10 @@ def sweep(event: Event, context: Any) -> Event:
 
 
 @edge
-def refresh_prices(event: Event, context: Any) -> Event:
+def refresh_prices(event: Payload, context: Any) -> Payload:
     from chalicelib.exchange import refresh as exchange_refresh
 
-    async def refresh() -> Event:
+    async def refresh() -> Payload:
         try:
             return {"prices": await exchange_refresh.refresh_prices(wiring.worker())}
         except ExchangeError as error:  # the next minute tries again
@@ -116,21 +126,21 @@ def refresh_prices(event: Event, context: Any) -> Event:
 
 
 @edge
-def run_schedule(event: Event, context: Any) -> Event:
+def run_schedule(event: Payload, context: Any) -> Payload:
     from chalicelib.schedules.watch import receive_firing
 
     return {"task_id": run(receive_firing(wiring.backend(), event, context.aws_request_id))}
 
 
 @edge
-def watch_schedules(event: Event, context: Any) -> Event:
+def watch_schedules(event: Payload, context: Any) -> Payload:
     from chalicelib.schedules.watch import watch_schedules as watch
 
     return run(watch(wiring.backend(), context.aws_request_id))
 
 
 @edge
-def on_task_change(event: Event, context: Any) -> Event:
+def on_task_change(event: Payload, context: Any) -> Payload:
     from chalicelib.events.measures import measure_stream
     from chalicelib.events.record import record_task_changes
 
@@ -140,7 +150,7 @@ def on_task_change(event: Event, context: Any) -> Event:
 
 
 @edge
-def on_market_change(event: Event, context: Any) -> Event:
+def on_market_change(event: Payload, context: Any) -> Payload:
     from chalicelib.events.measures import measure_stream
     from chalicelib.events.record import record_market_changes
 
@@ -150,39 +160,39 @@ def on_market_change(event: Event, context: Any) -> Event:
 
 
 @edge
-def export_audit(event: Event, context: Any) -> Event:
+def export_audit(event: Payload, context: Any) -> Payload:
     """Export yesterday and what was missed before; or up to the day of {"day": "2026-11-23"}."""
     from chalicelib.audit.export import export_audit as export
 
-    async def work() -> Event:
+    async def work() -> Payload:
         return {"exported": await export(wiring.worker(), event.get("day"))}
 
     return _worked(work())
 
 
 @edge
-def replay_changes(event: Event, context: Any) -> Event:
+def replay_changes(event: Payload, context: Any) -> Replayed:
     from chalicelib.events.replay import replay
 
     return run(replay(wiring.backend(), context.get_remaining_time_in_millis))
 
 
 @edge
-def deliver_webhook(event: Event, context: Any) -> Event:
+def deliver_webhook(event: Batch, context: Any) -> BatchAnswer:
     from chalicelib.functions.batches import deliver_batch
 
     return _worked(deliver_batch(wiring.backend(), _sender(), event))
 
 
 @edge
-def push_updates(event: Event, context: Any) -> Event:
+def push_updates(event: Batch, context: Any) -> BatchAnswer:
     from chalicelib.live.push import push_batch
 
     return run(push_batch(wiring.backend(), _means(), event))
 
 
 @edge
-def ws_connect(event: Any) -> Event:
+def ws_connect(event: Any) -> Payload:
     from chalicelib.live import receive
 
     query = event.to_dict().get("queryStringParameters") or {}
@@ -210,21 +220,21 @@ def ws_disconnect(event: Any) -> None:
 
 
 @lru_cache(maxsize=1)
-def _sender() -> Any:
+def _sender() -> WebhookSender:
     from chalicelib.webhooks.sender import WebhookSender
 
     return WebhookSender(wiring.backend().settings.webhook_allowed_hosts)
 
 
 @lru_cache(maxsize=1)
-def _budget() -> Any:
+def _budget() -> Budget:
     from chalicelib.exchange.budget import Budget
 
     return Budget(wiring.worker())
 
 
 @lru_cache(maxsize=1)
-def _means() -> Any:
+def _means() -> Means:
     from chalicelib.aws.thread_pool import ThreadPool
     from chalicelib.live.push import Means
 

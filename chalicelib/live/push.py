@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from chalicelib.aws.sqs_batch import Batch, BatchAnswer, Record, answer
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, CollectorError
 from chalicelib.core.logs import log
@@ -37,7 +38,6 @@ from chalicelib.tasks.view import recounted, summary
 PAUSE_MS = 250
 _LONGEST_RETRY_SECONDS = 30
 
-Event = dict[str, Any]
 Together = Callable[[Sequence[Coroutine[Any, Any, Any]]], Awaitable[list[Any]]]
 
 
@@ -53,10 +53,10 @@ class Means:
     candles: CandleReader
 
 
-async def push_batch(backend: Backend, means: Means, event: Event) -> Event:
+async def push_batch(backend: Backend, means: Means, batch: Batch) -> BatchAnswer:
     """Push a batch of the push queue; the answer names the messages that shall come again."""
-    streams: dict[str, list[tuple[Event, Update]]] = {}
-    for record in event["Records"]:
+    streams: dict[str, list[tuple[Record, Update]]] = {}
+    for record in batch["Records"]:
         try:
             update = decode(record["body"])
             topic_of(update.stream)
@@ -68,13 +68,11 @@ async def push_batch(backend: Backend, means: Means, event: Event) -> Event:
     failed = await means.together(
         [_guarded(backend, means, stream, found) for stream, found in streams.items()]
     )
-    return {
-        "batchItemFailures": [{"itemIdentifier": each} for several in failed for each in several]
-    }
+    return answer([each for several in failed for each in several])
 
 
 async def _guarded(
-    backend: Backend, means: Means, stream: str, found: list[tuple[Event, Update]]
+    backend: Backend, means: Means, stream: str, found: list[tuple[Record, Update]]
 ) -> list[str]:
     try:
         return await _push_stream(backend, means, stream, found)
@@ -90,7 +88,7 @@ async def _guarded(
 
 
 async def _push_stream(
-    backend: Backend, means: Means, stream: str, found: list[tuple[Event, Update]]
+    backend: Backend, means: Means, stream: str, found: list[tuple[Record, Update]]
 ) -> list[str]:
     """Ids of the messages that shall come again: all behind the last that was pushed, in order."""
     numbers = [update.number for _, update in found]
@@ -112,7 +110,7 @@ def _steps(stream: str, updates: list[Update]) -> list[list[Update]]:
     return [left] if topic_of(stream).kind == topics.TASKS else [[update] for update in left]
 
 
-async def _again(backend: Backend, records: list[Event]) -> list[str]:
+async def _again(backend: Backend, records: list[Record]) -> list[str]:
     deliveries = int(records[0]["attributes"]["ApproximateReceiveCount"])
     seconds = min(2 ** min(deliveries - 1, 10), _LONGEST_RETRY_SECONDS)
     for record in records:

@@ -12,7 +12,7 @@ from chalicelib.core.logs import log
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.tasks import states
 from chalicelib.tasks.table import TaskTable
-from chalicelib.webhooks.items import HookItems
+from chalicelib.webhooks.items import WebhookItems
 from chalicelib.work.messages import PlanMessage
 from chalicelib.work.queue import WorkQueue
 from chalicelib.work.request import CollectionRequest, parse_start
@@ -76,7 +76,7 @@ async def submit(
     }
     if request.webhook is not None:
         meta["webhook_host"] = request.webhook.host
-        await HookItems(backend).write(task_id, request.webhook, now_ms)
+        await WebhookItems(backend).write(task_id, request.webhook, now_ms)
     if schedule_id is not None:
         meta["schedule_id"] = schedule_id
     await TaskTable(backend).create(meta)

@@ -12,8 +12,8 @@ from chalicelib.exchange.ledger import Ledger
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import totals
 from chalicelib.tasks.table import TaskTable
-from chalicelib.webhooks import retry
-from chalicelib.webhooks.items import HookItems
+from chalicelib.webhooks.delivery import DELIVERED, FAILED, PENDING
+from chalicelib.webhooks.items import WebhookItems
 from chalicelib.work.window import TURN_LOST_MS
 
 #: Failures listed with a task; `units.failed` is the true number.
@@ -246,14 +246,14 @@ async def webhook_view(backend: Backend, meta: dict[str, Any]) -> dict[str, Any]
     """What GET /task/{id} shows of a task's webhook; None where it has none."""
     if "webhook_host" not in meta:
         return None
-    deliveries = await HookItems(backend).deliveries(meta["task_id"])
-    states = [delivery["state"] for delivery in deliveries]
-    failing = [delivery for delivery in deliveries if delivery.get("error")]
-    last = max(failing, key=lambda delivery: delivery["last_at"], default=None)
+    deliveries = await WebhookItems(backend).deliveries(meta["task_id"])
+    states = [delivery.state for delivery in deliveries]
+    failing = [delivery for delivery in deliveries if delivery.error]
+    last = max(failing, key=lambda delivery: delivery.last_at, default=None)
     return {
         "url_host": meta["webhook_host"],
-        "delivered": states.count(retry.DELIVERED),
-        "failed": states.count(retry.FAILED),
-        "pending": states.count(retry.PENDING),
-        "last_error": last["error"] if last else None,
+        "delivered": states.count(DELIVERED),
+        "failed": states.count(FAILED),
+        "pending": states.count(PENDING),
+        "last_error": last.error if last else None,
     }

@@ -1,9 +1,10 @@
 """Which addresses and host names a webhook may not go to. Pure.
 
-A webhook makes a function of ours connect to where somebody says. From inside a cloud that reaches
-things that were never meant to be reached: instance metadata, databases, the function's own runtime
+A webhook makes one of our functions connect to an address that somebody else chose. From inside a
+cloud that address could be instance metadata, a database, or the function's own runtime
 (server-side request forgery, OWASP). So only addresses of the public internet are let through, and
-only hosts that are spelt in the one plain way.
+only hosts that are written in the one plain way. `python -m infra.webhooks_doc` writes both lists
+to docs/WEBHOOKS.md.
 
 Sources: IANA IPv4 and IPv6 Special-Purpose Address Registries and the RFCs named below; for
 spellings, WHATWG URL Standard, "host parsing", and inet_aton(3).
@@ -12,6 +13,7 @@ spellings, WHATWG URL Standard, "host parsing", and inet_aton(3).
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 
@@ -19,14 +21,14 @@ Address = IPv4Address | IPv6Address
 
 
 class Refused(NamedTuple):
-    """A refused class of addresses: its name, its networks, and what is reached there."""
+    """A class of addresses that is refused: its name, its networks, and why."""
 
     name: str
     networks: tuple[str, ...]
     why: str
 
 
-#: The first class that holds an address names it; the last one is everything else of IPv6.
+#: An address belongs to the first class that holds it. The last class is the rest of IPv6.
 REFUSED: tuple[Refused, ...] = (
     Refused("unspecified", ("0.0.0.0/32", "::/128"), "means this host where it is connected to"),
     Refused("this network", ("0.0.0.0/8",), "RFC 791; many systems take it for this host"),
@@ -92,10 +94,6 @@ REFUSED: tuple[Refused, ...] = (
     ),
 )
 
-_NETWORKS: tuple[tuple[IPv4Network | IPv6Network, Refused], ...] = tuple(
-    (ip_network(network), refused) for refused in REFUSED for network in refused.networks
-)
-
 #: Names that never belong to the public internet: (suffix, why).
 REFUSED_NAMES = {
     "localhost": "RFC 6761; this host",
@@ -122,25 +120,33 @@ _NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)")
 
 
 def refused(address: str) -> Refused | None:
-    """The refused class of an address as text; None where it is public.
+    """The refused class of an address; None where the address is public.
 
-    Raises ValueError for what is no address; one with a zone id is link-local whatever it says.
+    An address with a zone id (fe80::1%eth0) counts as link-local, whatever else it says. Raises
+    ValueError for a text that is no address.
     """
     bare, _, zone = address.partition("%")
     found = ip_address(bare)
     if zone:
         return next(entry for entry in REFUSED if entry.name == "link-local")
-    for network, entry in _NETWORKS:
+    for network, entry in _networks():
         if found.version == network.version and found in network:
             return entry
     return None
 
 
-def host_problem(host: str) -> str:
-    """What is wrong with a URL's host, as one sentence; "" where nothing is.
+@lru_cache(maxsize=1)
+def _networks() -> tuple[tuple[IPv4Network | IPv6Network, Refused], ...]:
+    """Every refused network with its class. Built when first asked for: most requests to the API
+    name no webhook, and need not wait for it."""
+    return tuple((ip_network(network), entry) for entry in REFUSED for network in entry.networks)
 
-    `host` is as it stands in the URL, an IPv6 address in brackets. A public name may still resolve
-    to a refused address, which is looked at when it is connected to.
+
+def host_problem(host: str) -> str:
+    """What is wrong with a URL's host, to go behind "it"; "" where nothing is.
+
+    `host` is as it stands in the URL, an IPv6 address in brackets. A name that passes may still
+    resolve to a refused address: the sender checks that before it connects.
     """
     if not host:
         return "has no host"
@@ -155,7 +161,7 @@ def host_problem(host: str) -> str:
         return "has too long a host"
     labels = name.split(".")
     if _NUMERIC.fullmatch(labels[-1]):
-        # Whatever ends in a number is an address to some resolver: 2130706433, 0x7f.1, 0177.0.0.1.
+        # Some resolver takes every name that ends in a number for an address: 2130706433, 0x7f.1.
         try:
             IPv4Address(name)
         except ValueError:
@@ -169,22 +175,6 @@ def host_problem(host: str) -> str:
     if len(labels) == 1:
         return "must name its host in full, with a domain"
     return ""
-
-
-def table() -> str:
-    """The refused classes as a Markdown table, for docs/WEBHOOKS.md."""
-    lines = ["| class | networks | why |", "|---|---|---|"]
-    for entry in REFUSED:
-        networks = ", ".join(f"`{network}`" for network in entry.networks)
-        lines.append(f"| {entry.name} | {networks} | {entry.why} |")
-    return "\n".join(lines) + "\n"
-
-
-def names_table() -> str:
-    """The refused names as a Markdown table, for docs/WEBHOOKS.md."""
-    lines = ["| name | why |", "|---|---|"]
-    lines += [f"| `{name}`, `*.{name}` | {why} |" for name, why in REFUSED_NAMES.items()]
-    return "\n".join(lines) + "\n"
 
 
 def _literal_problem(text: str) -> str:

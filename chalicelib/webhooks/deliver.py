@@ -1,4 +1,4 @@
-"""Webhooks: one event to one receiver, at least once, with its outcome written down.
+"""Deliver one event to one receiver, at least once, and write down what came of it.
 
     queued ──2xx──> delivered
       │ ▲
@@ -8,37 +8,44 @@
 
 A dead letter that somebody puts back into the queue gets one more try.
 
-The stream may tell of an event twice, and SQS may hand out a message twice, so there may be several
-copies of one delivery. Their tries are one series: a try is claimed before it is made, and the
-message that made it carries the delivery on. Until the next try is due the other copies are
-acknowledged; from then on whichever comes first carries on, so that none has to be relied on.
+**Copies.** The stream may bring an event twice, and SQS may hand out a message twice. So the queue
+may hold several copies of one delivery. Their tries are one series: a copy claims a try before it
+makes it, and the copy that made the try carries the delivery on. Until the next try is due, all
+other copies are acknowledged. Once it is due, the first copy that comes makes it. So no single copy
+has to be relied on.
 
-A dead letter that is put back holds the same words as a late copy and has, like it, an id of its
-own. What tells them apart is when they were queued: a copy before the event was given up, a dead
-letter after it, because SQS counts the sending of a message anew where it is moved and it was sent
-at the end of the last try in any case. A copy that the stream queues in the moment between looking
-whether the event was given up and that happening is taken for a dead letter, and so sent once more
-under the same id: the receiver has been told to expect that, and nothing is lost.
+**Dead letters.** A dead letter that is put back has the same body as a late copy, and a message id
+of its own, as a late copy has. The time of queueing tells them apart: a copy is queued before the
+event is given up, a dead letter after it (SQS sets the time anew where a message is moved, and the
+dead letter was sent at the end of the last try in any case). One case remains: the stream finds
+that the event is not given up yet, the event is given up, and the stream then queues a copy. That
+copy is taken for a dead letter and sent once more, under the same id. Receivers have to expect
+that, and nothing is lost.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Protocol
 
+from chalicelib.aws.sqs_batch import Record
 from chalicelib.core import metrics
 from chalicelib.core.backend import Backend
 from chalicelib.core.logs import bound, log
-from chalicelib.webhooks import retry, signature, webhook
-from chalicelib.webhooks.items import HookItems
+from chalicelib.webhooks import retry, signature
+from chalicelib.webhooks.delivery import DELIVERED, FAILED, PENDING, Delivery
+from chalicelib.webhooks.items import WebhookItems
+from chalicelib.webhooks.message import WebhookMessage, decode
 from chalicelib.webhooks.queue import WebhookQueue
 from chalicelib.webhooks.retry import Answer
-from chalicelib.webhooks.webhook import HookMessage, Webhook
+from chalicelib.webhooks.webhook import Webhook
 
+#: Characters of a try's error that are kept.
 MOST_ERROR = 200
-#: No try lasts longer: the timeout of the function. A message whose function died returns later,
-#: after the queue's visibility timeout, so its claim has lapsed by then.
+#: How long a claim lasts: the timeout of the function, so that no try lasts longer. A message whose
+#: function died comes back after the queue's visibility timeout, which is longer than that.
 CLAIM_MS = 60_000
 #: How much the clocks of two functions may differ.
 _SKEW_MS = 1_000
@@ -48,102 +55,127 @@ class Sender(Protocol):
     async def send(self, url: str, headers: dict[str, str], body: bytes) -> Answer: ...
 
 
-async def deliver(backend: Backend, sender: Sender, record: dict[str, Any]) -> bool:
-    """Deliver one queue record's event; False where it is to come back.
+async def deliver(backend: Backend, sender: Sender, record: Record) -> bool:
+    """Deliver the event of one queue record; False where the record is to come back.
 
-    A record that is acknowledged unsent was delivered, or is a copy that another one stands for.
-    Raises PoisonMessage, or CallFailed where the outcome could not be written down: the event then
-    comes, and may be sent, again.
+    A record that is acknowledged unsent was delivered before, or is a copy whose delivery another
+    copy carries on. Raises PoisonMessage for a body that is none of ours, and CallFailed where the
+    outcome could not be written down: the event then comes, and may be sent, again.
     """
-    message = webhook.decode(record["body"])
+    message = decode(record["body"])
+    items = WebhookItems(backend)
     with bound(task_id=message.task_id, event_id=message.event["id"]):
-        hook = await HookItems(backend).read(message.task_id)
-        if hook is None:  # gone with its task, days ago
+        webhook = await items.read(message.task_id)
+        if webhook is None:  # gone with its task, days ago
             log("webhook_gone", level="warning")
             return True
-        noted = await HookItems(backend).delivery(message)
+        noted = await items.delivery(message)
         now_ms = backend.now_ms()
-        if _is_over(record, noted):
+        if noted is not None and _is_over(record, noted):
             return True
-        if now_ms < noted.get("next_at", 0) - _SKEW_MS:
+        if noted is not None and now_ms < (noted.next_at or 0) - _SKEW_MS:
             return await _leave(backend, record, noted, now_ms)
-        carrier, until_ms = record["messageId"], now_ms + CLAIM_MS
-        if not await HookItems(backend).claim(message, noted, carrier, now_ms, until_ms):
-            return await _leave(backend, record, await HookItems(backend).delivery(message), now_ms)
-        answer = await _send(backend, sender, hook, message)
-        return await _settle(backend, record, message, answer, noted)
+        claimed = await items.claim(
+            message,
+            noted,
+            carrier=record["messageId"],
+            now_ms=now_ms,
+            until_ms=now_ms + CLAIM_MS,
+        )
+        if not claimed:
+            return await _leave(backend, record, await items.delivery(message), now_ms)
+        answer = await _send(backend, sender, webhook, message)
+        return await _settle(backend, record, noted or Delivery.of(message), answer)
 
 
-def _is_over(record: dict[str, Any], noted: dict[str, Any]) -> bool:
-    """Whether nothing is left to do for a record: it is no dead letter that was put back."""
-    if noted.get("state") == retry.FAILED:
-        return bool(_sent_at(record) < noted["last_at"])
-    return bool(noted.get("state") == retry.DELIVERED)
+def _is_over(record: Record, noted: Delivery) -> bool:
+    """Whether nothing is left to do for a record. A dead letter that was put back is not over."""
+    if noted.state == FAILED:
+        return _sent_at(record) < noted.last_at
+    return noted.state == DELIVERED
 
 
-async def _leave(
-    backend: Backend, record: dict[str, Any], noted: dict[str, Any], now_ms: int
-) -> bool:
-    """Leave a delivery whose next try is not due, or that is being tried: True where others see
-    to it, False where the record is to come back for it.
+async def _leave(backend: Backend, record: Record, noted: Delivery | None, now_ms: int) -> bool:
+    """Leave a delivery whose next try is not due yet, or is being made at this moment.
 
-    The carrier comes back: SQS may hand it out early. So does what was queued while the delivery
-    is being tried; it may be the dead letter of that very try, put back at once.
+    Returns True where another message carries it on, False where this one is to come back for it.
+    The carrier comes back: SQS may have handed it out early. A message that was queued while the
+    try was being made comes back, too: it may be the dead letter of that very try, put back at
+    once.
     """
-    is_carrier = noted.get("carrier") == record["messageId"]
-    if not is_carrier and not 0 < noted.get("claimed_at", 0) < _sent_at(record):
-        log("webhook_copy_dropped", tries=noted.get("tries"))
+    if noted is None or not _comes_back(record, noted):
+        log("webhook_copy_dropped", tries=noted.tries if noted else None)
         return True
-    wait = max(1, math.ceil((noted["next_at"] - now_ms) / 1000))
-    log("webhook_put_off", after_seconds=wait, tries=noted["tries"])
+    wait = max(1, math.ceil(((noted.next_at or 0) - now_ms) / 1000))
+    log("webhook_put_off", after_seconds=wait, tries=noted.tries)
     await WebhookQueue(backend).retry_later(record["receiptHandle"], wait)
     return False
 
 
-def _sent_at(record: dict[str, Any]) -> int:
+def _comes_back(record: Record, noted: Delivery) -> bool:
+    is_carrier = noted.carrier == record["messageId"]
+    return is_carrier or 0 < noted.claimed_at < _sent_at(record)
+
+
+def _sent_at(record: Record) -> int:
     """When SQS took a message, epoch ms."""
     return int(record["attributes"]["SentTimestamp"])
 
 
-async def _send(backend: Backend, sender: Sender, hook: Webhook, message: HookMessage) -> Answer:
+async def _send(
+    backend: Backend, sender: Sender, webhook: Webhook, message: WebhookMessage
+) -> Answer:
     body = signature.payload(message.event)
     at_s = backend.now_ms() // 1000
-    headers = signature.headers(hook.secret, str(message.event["id"]), at_s, body)
-    return await sender.send(hook.url, headers, body)
+    headers = signature.headers(webhook.secret, str(message.event["id"]), at_s, body)
+    return await sender.send(webhook.url, headers, body)
 
 
-async def _settle(
-    backend: Backend,
-    record: dict[str, Any],
-    message: HookMessage,
-    answer: Answer,
-    noted: dict[str, Any],
-) -> bool:
-    """Write down what came of a try, and see to the next one; `noted`: of those before it."""
+async def _settle(backend: Backend, record: Record, before: Delivery, answer: Answer) -> bool:
+    """Write down what came of a try, and see to the next one. `before`: the earlier tries.
+
+    Returns False where the record is to come back for the next try.
+    """
     now_ms = backend.now_ms()
-    tries = int(noted.get("tries", 0)) + 1
+    tried = replace(
+        before,
+        tries=before.tries + 1,
+        status=answer.status,
+        error="",
+        last_at=now_ms,
+        carrier="",
+        next_at=0,
+        claimed_at=0,
+    )
     if retry.is_delivered(answer.status):
         metrics.count("WebhookDeliveries", Outcome="delivered")
-        await HookItems(backend).note(message, retry.DELIVERED, tries, answer.status, "", now_ms)
+        await WebhookItems(backend).note(replace(tried, state=DELIVERED))
         return True
-    error = (answer.problem or f"answered {answer.status}")[:MOST_ERROR]
-    wait = None
-    may_pass = not answer.refused and (answer.status == 0 or retry.may_pass(answer.status))
-    if may_pass and noted.get("state") != retry.FAILED:
-        asked = retry.retry_after_seconds(answer.retry_after, now_ms // 1000)
-        wait = retry.wait_seconds(tries, random.random(), asked)
+    tried = replace(tried, error=(answer.problem or f"answered {answer.status}")[:MOST_ERROR])
+    wait = _wait(before, tried, answer)
     if wait is None:
-        log("webhook_failed", level="warning", tries=tries, error=error)
+        log("webhook_failed", level="warning", tries=tried.tries, error=tried.error)
         metrics.count("WebhookDeliveries", Outcome="failed")
         await WebhookQueue(backend).bury(record["body"])
-        # As of before the burial, so that the dead letter counts as sent after the failure.
-        await HookItems(backend).note(message, retry.FAILED, tries, answer.status, error, now_ms)
+        # last_at is of before the burial, so that the dead letter counts as sent after it.
+        await WebhookItems(backend).note(replace(tried, state=FAILED))
         return True
-    log("webhook_comes_back", after_seconds=wait, tries=tries, error=error)
+    log("webhook_comes_back", after_seconds=wait, tries=tried.tries, error=tried.error)
     metrics.count("WebhookDeliveries", Outcome="retried")
-    carrier, next_at = record["messageId"], now_ms + wait * 1000
-    await HookItems(backend).note(
-        message, retry.PENDING, tries, answer.status, error, now_ms, carrier, next_at
-    )
+    due = replace(tried, state=PENDING, carrier=record["messageId"], next_at=now_ms + wait * 1000)
+    await WebhookItems(backend).note(due)
     await WebhookQueue(backend).retry_later(record["receiptHandle"], wait)
     return False
+
+
+def _wait(before: Delivery, tried: Delivery, answer: Answer) -> int | None:
+    """Seconds until the next try; None where there is none.
+
+    A delivery that had failed before was a dead letter that was put back: it gets one try only.
+    """
+    if before.state == FAILED or answer.refused:
+        return None
+    if answer.status != 0 and not retry.may_pass(answer.status):
+        return None
+    asked = retry.retry_after_seconds(answer.retry_after, tried.last_at // 1000)
+    return retry.wait_seconds(tried.tries, random.random(), asked)

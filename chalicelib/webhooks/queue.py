@@ -1,8 +1,9 @@
 """The queue of events on their way to webhooks, and its dead letters.
 
-Bodies are those of webhooks/webhook.py; they hold neither the URL nor the secret. What no receiver
-took in all its tries is put among the dead letters here, so that it is there at once and by its own
-doing; the queue's redrive is only for messages that kill the function.
+Bodies are those of webhooks/message.py. They hold neither the URL nor the secret.
+
+An event that failed for good is put among the dead letters by our own code, so that it is there at
+once. The queue's redrive policy is only for messages that kill the function.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from chalicelib.aws.sqs_queue import SqsQueue, batches
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed
-from chalicelib.webhooks.webhook import HookMessage
+from chalicelib.webhooks.message import WebhookMessage
 
 
 class WebhookQueue:
@@ -22,7 +23,7 @@ class WebhookQueue:
         self._dead_letters_url = backend.settings.webhook_dead_letter_queue_url
         self._dead_letters = SqsQueue(backend.call, self._dead_letters_url)
 
-    async def send(self, messages: Sequence[HookMessage]) -> None:
+    async def send(self, messages: Sequence[WebhookMessage]) -> None:
         """Queue deliveries. Raises CallFailed where some could not be queued."""
         for batch in batches(messages):
             # Fair queues: one task's many failures do not keep another's end waiting.
@@ -45,7 +46,7 @@ class WebhookQueue:
         await self._call("sqs", "SendMessage", QueueUrl=self._dead_letters_url, MessageBody=body)
 
     async def depths(self) -> dict[str, dict[str, int]]:
-        """Approximate numbers of messages, as WorkQueue.depths tells its own."""
+        """Approximate numbers of messages, in the form of WorkQueue.depths."""
         return {
             "webhooks": await self._queue.depth(),
             "webhook_dead_letters": await self._dead_letters.depth(),

@@ -1,36 +1,29 @@
-"""What a receiver's answer means, and when a delivery is tried again."""
+"""What a receiver's answer means, and how long to wait before the next try. Pure.
+
+Source: RFC 9110, Retry-After.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
-#: What became of a delivery.
-PENDING, DELIVERED, FAILED = "pending", "delivered", "failed"
-
-
 #: Seconds between tries, each stretched or shortened by up to a fifth.
 WAITS = (5, 30, 120, 600, 3600)
-
-
 MOST_TRIES = len(WAITS) + 1
-
-
-_JITTER = 0.2
-
-
 LONGEST_WAIT = 3600
-
-
+_JITTER = 0.2
 #: Statuses below 500 after which trying again makes sense: the receiver was slow, or busy.
 _PASSING = (408, 425, 429)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`status` is 0 where no answer came; `problem` then says why, without what was received.
+    """What came of one try.
 
-    `refused`: the address may not be connected to, and trying again is no use.
+    `status`: the HTTP status; 0 where no answer came. `problem` then says why; it never repeats
+    what was received. `retry_after`: that header as it came. `refused`: nothing may be sent to
+    this address, so that trying again is no use.
     """
 
     status: int
@@ -49,9 +42,10 @@ def may_pass(status: int) -> bool:
 
 
 def wait_seconds(tries: int, chance: float, retry_after: int = 0) -> int | None:
-    """How long to wait after so many failed tries (from 1); None where that was the last.
+    """Seconds to wait after the `tries`th failed try (from 1); None where it was the last.
 
-    `chance` from 0 to 1 spreads the receivers' next requests; `retry_after` is what they asked for.
+    `chance` from 0 to 1 spreads the next requests to a receiver. `retry_after` is what the
+    receiver asked for, in seconds.
     """
     if tries >= MOST_TRIES:
         return None

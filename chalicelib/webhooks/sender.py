@@ -1,9 +1,10 @@
-"""The HTTP side of webhooks: one POST to an address that was looked at first.
+"""The HTTP side of webhooks: one POST to an address that was checked first.
 
-A name is resolved once; where any address of the answer is refused (webhooks/addresses.py), nothing
-is sent, and otherwise exactly the checked address is connected to. So a name that resolves to
-something else a moment later changes nothing. No redirect is followed, no proxy used, no connection
-kept; one deadline holds for everything, and of the answer only its head is read, 64 KB at most.
+A name is resolved once. Where any of its addresses is refused (webhooks/addresses.py), nothing is
+sent. Otherwise one of the checked addresses is connected to, so a name that resolves to another
+address a moment later changes nothing. No redirect is followed, no proxy is used, and no connection
+is kept. One deadline holds for the whole exchange. Only the head of the answer is read, at most
+64 KB of it.
 """
 
 from __future__ import annotations
@@ -21,9 +22,13 @@ from chalicelib.webhooks.addresses import refused
 from chalicelib.webhooks.retry import Answer
 from chalicelib.webhooks.webhook import Target, is_allowed, target
 
+#: Resolving the name, and connecting to one address.
 CONNECT_SECONDS = 5
+#: The whole exchange.
 TOTAL_SECONDS = 10
+#: Read of an answer.
 MOST_BYTES = 64 * 1024
+#: Bytes that are sent before the deadline is looked at again.
 _PIECE = 16 * 1024
 
 #: (host, port) -> the addresses of a name.
@@ -33,9 +38,10 @@ Connect = Callable[[str, int, float], socket.socket]
 
 
 class WebhookSender:
-    """`send` blocks in a thread of its own, so that one slow receiver does not hold up the others.
+    """Sends each delivery in a thread of its own, so that a slow receiver does not hold up others.
 
-    `resolve`, `connect` and `tls` are for tests.
+    `allowed_hosts`: "host:port" pairs to which the rules of https and public addresses do not
+    apply. `resolve`, `connect` and `tls` are for tests.
     """
 
     def __init__(
@@ -52,11 +58,12 @@ class WebhookSender:
 
     async def send(self, url: str, headers: dict[str, str], body: bytes) -> Answer:
         """POST once. Never raises for what a receiver or a network does."""
-        import asyncio  # here, not above: nothing that starts quickly sends
+        import asyncio  # here, not above: its import costs functions that never send
 
         return await asyncio.to_thread(self.post, url, headers, body)
 
     def post(self, url: str, headers: dict[str, str], body: bytes) -> Answer:
+        """What `send` does, in the calling thread; `url` is one that `url_problem` accepted."""
         deadline = time.monotonic() + TOTAL_SECONDS
         to = target(url)
         try:
@@ -113,12 +120,12 @@ class WebhookSender:
                 return _converse(secure, to, headers, body, deadline)
 
     def _connected(self, found: list[str], port: int, deadline: float) -> socket.socket:
-        """A connection to the first of the checked addresses that takes one."""
+        """A connection to the first of the checked addresses that accepts one."""
         for address in found[:-1]:
             try:
                 return self._connect(address, port, min(CONNECT_SECONDS, _left(deadline)))
             except OSError:
-                continue  # the last one's error is told; _left ends it in time
+                continue  # only the last address's error counts; _left keeps the deadline
         return self._connect(found[-1], port, min(CONNECT_SECONDS, _left(deadline)))
 
     def _context(self) -> ssl.SSLContext:
@@ -128,7 +135,7 @@ class WebhookSender:
 
 
 class _Reading(io.RawIOBase):
-    """What arrives, until the deadline (TimeoutError) or so many bytes (then it seems to end)."""
+    """What a connection receives: until the deadline (then TimeoutError), MOST_BYTES at most."""
 
     def __init__(self, connection: socket.socket, deadline: float) -> None:
         self._connection, self._deadline, self._room = connection, deadline, MOST_BYTES
@@ -162,16 +169,17 @@ def _converse(
         connection.sendall(whole[start : start + _PIECE])
     answer = http.client.HTTPResponse(_Reading(connection, deadline), method="POST")  # type: ignore[arg-type]
     answer.begin()
-    # RFC 9110, 15.2: any number of interim answers may come before the one that counts; begin()
-    # passes over 100 only. All through one response, whose buffer may hold the next one already.
-    # 101 ends the exchange of HTTP, so nothing may follow it.
+    # RFC 9110, 15.2: any number of interim answers may come before the final one. begin() skips
+    # only those of status 100. All are read through one response, whose buffer may already hold
+    # the next answer. Nothing of HTTP follows a 101.
     while 100 <= answer.status < 200 and answer.status != 101:
-        answer.headers = None  # type: ignore[assignment]  # or begin() takes the answer for read
+        answer.headers = None  # type: ignore[assignment]  # else begin() does nothing
         answer.begin()
     return Answer(answer.status, retry_after=answer.getheader("retry-after"))
 
 
 def _left(deadline: float) -> float:
+    """Seconds until the deadline. Raises TimeoutError behind it."""
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError

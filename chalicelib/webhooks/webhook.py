@@ -1,23 +1,19 @@
-"""Webhooks: what may be asked for, what is sent, how it is signed, when it is tried again. Pure.
-
-Sources: Standard Webhooks specification (headers, signature, payload); RFC 9110, Retry-After.
-"""
+"""A task's webhook: where its events go, and which webhooks a request may ask for. Pure."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from chalicelib.core.errors import PoisonMessage
+from chalicelib.core.problems import pointer_token
 from chalicelib.webhooks import addresses
 from chalicelib.webhooks.signature import IN_BASE64, key_of
 
-#: What a task's webhook may be told; webhook.* is not among them, or every delivery made another,
-#: nor task.expired, by which time nobody waits for it.
+#: The events that a webhook may ask for. webhook.* is not among them: every delivery would make
+#: another one. task.expired is not among them either: nobody waits for a task any more by then.
 ACTIONS = (
     "task.submitted",
     "task.planned",
@@ -37,13 +33,16 @@ _FIELDS = ("url", "secret", "events")
 _PRINTABLE = re.compile(r"[\x20-\x7e]+")
 _URL_CHARACTERS = re.compile(r"[\x21-\x7e]+")
 
-
+#: (detail, JSON pointer) of each thing that is wrong with a webhook.
 Problems = list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Webhook:
-    """Where a task's events go. The secret is left out of whatever prints it."""
+    """Where a task's events go: which of them, and the secret that signs them.
+
+    The secret is left out of whatever prints the webhook.
+    """
 
     url: str
     secret: str = field(repr=False)
@@ -51,16 +50,17 @@ class Webhook:
 
     @property
     def host(self) -> str:
-        """What is shown of it: a URL's path and query may hold somebody's token."""
+        """Host and port, which is all that is shown: path and query may hold a token."""
         return urlsplit(self.url).netloc
 
     @classmethod
     def of(cls, fields: dict[str, Any]) -> Webhook:
+        """The webhook of an item's or a stored request's url, secret and events."""
         return cls(fields["url"], fields["secret"], tuple(fields["events"]))
 
 
 def parse(value: object, allowed_hosts: Sequence[str]) -> tuple[Webhook | None, Problems]:
-    """The webhook of a request's field, and what is wrong with it as (detail, pointer).
+    """The webhook of a request's field, or None and what is wrong with it.
 
     `allowed_hosts`: "host:port" pairs to which the rules of https and public hosts do not apply.
     No detail repeats what was sent.
@@ -68,7 +68,7 @@ def parse(value: object, allowed_hosts: Sequence[str]) -> tuple[Webhook | None, 
     if not isinstance(value, dict):
         return None, [("must be an object with url and secret", "")]
     problems: Problems = [
-        (f"unknown field; allowed are {', '.join(_FIELDS)}", f"/{_escaped(str(name))}")
+        (f"unknown field; allowed are {', '.join(_FIELDS)}", f"/{pointer_token(str(name))}")
         for name in value
         if name not in _FIELDS
     ]
@@ -154,51 +154,8 @@ class Target(NamedTuple):
 
 
 def target(url: str) -> Target:
+    """Where a URL that `url_problem` found nothing wrong with leads."""
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Target(parts.scheme, parts.hostname or "", port, path, parts.netloc)
-
-
-# --- what is sent ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class HookMessage:
-    """One event on its way to one task's webhook; `event` is an event's Detail (docs/EVENTS.md)."""
-
-    task_id: str
-    seq: int
-    event: dict[str, Any]
-
-    def encode(self) -> str:
-        # In ASCII: SQS refuses a few characters that the exchange's words may hold, and one event
-        # that cannot be queued would hold up the whole stream.
-        return json.dumps(
-            {"v": 1, "task_id": self.task_id, "seq": self.seq, "event": self.event},
-            separators=(",", ":"),
-        )
-
-
-def decode(body: str) -> HookMessage:
-    """The message of a queue body. Raises PoisonMessage for what we never wrote."""
-    try:
-        fields = json.loads(body)
-        if fields["v"] != 1:
-            raise ValueError("version")
-        message = HookMessage(fields["task_id"], fields["seq"], fields["event"])
-        if not isinstance(message.task_id, str) or not isinstance(message.seq, int):
-            raise TypeError("fields")
-        for name in ("id", "action", "at"):
-            message.event[name]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise PoisonMessage(f"no message of a webhook: {error!r}") from error
-    return message
-
-
-# --- what an answer means -------------------------------------------------------------------------
-
-
-def _escaped(name: str) -> str:
-    """A JSON pointer token (RFC 6901)."""
-    return name[:100].replace("~", "~0").replace("/", "~1")

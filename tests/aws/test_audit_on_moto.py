@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chalicelib.audit.bucket import EVENTS, MANIFEST, AuditExports, decode
-from chalicelib.audit.chain import Event, sealed, verify
+from chalicelib.audit.chain import AuditEvent, sealed, verify
 from chalicelib.audit.export import export_audit
 from chalicelib.audit.query import AuditQuery, page_of_audit
 from chalicelib.audit.table import AuditTable
@@ -18,7 +18,7 @@ from chalicelib.aws.calls import run
 from chalicelib.core.errors import ConditionFailed
 from chalicelib.core.settings import Settings
 from chalicelib.core.times import DAY, iso
-from chalicelib.events.set_aside import FailureQueue
+from chalicelib.events.set_aside import SetAsideQueue
 from chalicelib.exchange.worker import Worker
 from tests.aws.conftest import Moto
 from tests.doubles.settings import backend_of
@@ -32,8 +32,8 @@ def table(moto: Moto) -> AuditTable:
     return AuditTable(backend_of(moto.signed, audit_table=moto.new_table("AuditTable")))
 
 
-def chain(subject: str, count: int, at_ms: int) -> list[Event]:
-    events: list[Event] = []
+def chain(subject: str, count: int, at_ms: int) -> list[AuditEvent]:
+    events: list[AuditEvent] = []
     for number in range(count):
         event = {
             "subject": subject,
@@ -149,7 +149,7 @@ def test_a_days_events_are_exported_and_read_back(moto: Moto, settings: Settings
 
 
 def test_a_record_is_set_aside_whole_and_taken_once(moto: Moto) -> None:
-    queue = FailureQueue(backend_of(moto.signed, stream_failure_queue_url=moto.new_queue()))
+    queue = SetAsideQueue(backend_of(moto.signed, stream_failure_queue_url=moto.new_queue()))
     record = {"dynamodb": {"SequenceNumber": "1", "NewImage": {"request": {"B": "eJw="}}}}
     run(queue.put("tasks", record, "KeyError('币')"))
     [taken] = run(queue.take())

@@ -32,9 +32,10 @@ from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection, submit_symbol_refresh
 from chalicelib.tasks.view import list_active, list_tasks, view_task
-from chalicelib.webhooks import retry, webhook
+from chalicelib.webhooks import message as webhook_message
 from chalicelib.webhooks.deliver import deliver
-from chalicelib.webhooks.items import HookItems
+from chalicelib.webhooks.delivery import DELIVERED
+from chalicelib.webhooks.items import WebhookItems
 from chalicelib.webhooks.queue import WebhookQueue
 from chalicelib.webhooks.retry import Answer
 from chalicelib.work.messages import CollectMessage, PlanMessage, decode
@@ -216,10 +217,10 @@ async def _tell_a_webhook(both: Both, worker: Worker, clock: Clock) -> None:
     for answer in (Answer(404), Answer(204), Answer(204)):  # given up, put back, and a duplicate
         [record, *_] = both.double.sqs.receive(worker.settings.webhook_queue_url)
         assert await deliver(worker, Sender(answer), record)
-        await WebhookQueue(worker).send([webhook.decode(record["body"])])
+        await WebhookQueue(worker).send([webhook_message.decode(record["body"])])
     await metrics_text(worker)
-    [delivery] = await HookItems(worker).deliveries(task_id)
-    assert delivery["state"] == retry.DELIVERED
+    [delivery] = await WebhookItems(worker).deliveries(task_id)
+    assert delivery.state == DELIVERED
 
 
 def test_events_out_read_the_same_on_the_double_and_on_moto(

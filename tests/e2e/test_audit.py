@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from chalicelib.audit.chain import Event, sealed
+from chalicelib.audit.chain import AuditEvent, sealed
 from chalicelib.audit.table import AuditTable, seq_key
 from chalicelib.aws.calls import method_name, run
 from chalicelib.aws.wire import item_to_wire
@@ -50,7 +50,7 @@ def invoke(cloud: Cloud, function: str, event: dict[str, Any]) -> Any:
     return told
 
 
-def trail(api: Api, task_id: str) -> list[Event]:
+def trail(api: Api, task_id: str) -> list[AuditEvent]:
     return api.all_audit(task_id=task_id)["events"]
 
 
@@ -98,7 +98,7 @@ def test_what_the_exchange_lists_is_in_the_markets_trail(cloud: Cloud, api: Api)
     assert code == 0, verdict
 
 
-def yesterdays_events(cloud: Cloud) -> list[Event]:
+def yesterdays_events(cloud: Cloud) -> list[AuditEvent]:
     """Two chains as they would have been recorded on a day that is over."""
     dynamodb = cloud.client("dynamodb")
 
@@ -108,9 +108,9 @@ def yesterdays_events(cloud: Cloud) -> list[Event]:
 
     table = AuditTable(backend_of(call, audit_table=cloud.outputs["AuditTable"]))
     day = datetime.now(UTC).date() - timedelta(days=1)
-    events: list[Event] = []
+    events: list[AuditEvent] = []
     for subject in (f"task:{uuid.uuid4()}", f"task:{uuid.uuid4()}"):
-        last: Event | None = None
+        last: AuditEvent | None = None
         for number, action in enumerate(("task.submitted", "task.started", "task.completed")):
             at = f"{day}T12:00:0{number}.000Z"
             last = sealed(

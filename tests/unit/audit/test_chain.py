@@ -16,7 +16,7 @@ from chalicelib.audit.chain import (
     MISSING,
     REORDERED,
     TRUNCATED,
-    Event,
+    AuditEvent,
     canonical,
     digest,
     sealed,
@@ -40,8 +40,8 @@ contents = st.fixed_dictionaries(
 )
 
 
-def chain_of(all_contents: list[dict[str, Any]]) -> list[Event]:
-    chain: list[Event] = []
+def chain_of(all_contents: list[dict[str, Any]]) -> list[AuditEvent]:
+    chain: list[AuditEvent] = []
     for content in all_contents:
         chain.append(sealed({"subject": SUBJECT, **content}, chain[-1] if chain else None))
     return chain
@@ -51,7 +51,7 @@ chains = st.lists(contents, min_size=1, max_size=6).map(chain_of)
 
 
 @given(chains)
-def test_a_chain_is_whole_and_stays_so_through_json(chain: list[Event]) -> None:
+def test_a_chain_is_whole_and_stays_so_through_json(chain: list[AuditEvent]) -> None:
     assert verify(SUBJECT, chain) == []
     assert verify(SUBJECT, json.loads(json.dumps(chain))) == []
     assert [event["seq"] for event in chain] == list(range(1, len(chain) + 1))
@@ -60,7 +60,9 @@ def test_a_chain_is_whole_and_stays_so_through_json(chain: list[Event]) -> None:
 
 
 @given(chains, st.data())
-def test_an_altered_field_is_found_at_its_event(chain: list[Event], data: st.DataObject) -> None:
+def test_an_altered_field_is_found_at_its_event(
+    chain: list[AuditEvent], data: st.DataObject
+) -> None:
     at = data.draw(st.integers(0, len(chain) - 1))
     name = data.draw(st.sampled_from([field for field in FIELDS if field != "seq"]))
     value = data.draw(
@@ -71,7 +73,7 @@ def test_an_altered_field_is_found_at_its_event(chain: list[Event], data: st.Dat
 
 
 @given(chains.filter(lambda chain: len(chain) > 1), st.data())
-def test_a_missing_event_is_named(chain: list[Event], data: st.DataObject) -> None:
+def test_a_missing_event_is_named(chain: list[AuditEvent], data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(chain) - 2))
     [fault] = verify(SUBJECT, chain[:at] + chain[at + 1 :])
     assert (fault.seq, fault.kind) == (at + 1, MISSING)
@@ -79,7 +81,7 @@ def test_a_missing_event_is_named(chain: list[Event], data: st.DataObject) -> No
 
 
 @given(chains.filter(lambda chain: len(chain) > 1), st.data())
-def test_events_out_of_their_order_are_named(chain: list[Event], data: st.DataObject) -> None:
+def test_events_out_of_their_order_are_named(chain: list[AuditEvent], data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(chain) - 2))
     chain[at], chain[at + 1] = chain[at + 1], chain[at]
     [fault] = verify(SUBJECT, chain)
@@ -88,7 +90,7 @@ def test_events_out_of_their_order_are_named(chain: list[Event], data: st.DataOb
 
 @given(chains, st.data())
 def test_a_tail_that_was_cut_off_is_found_by_what_was_exported_and_by_nothing_else(
-    chain: list[Event], data: st.DataObject
+    chain: list[AuditEvent], data: st.DataObject
 ) -> None:
     left = data.draw(st.integers(0, len(chain) - 1))
     exported = {chain[-1]["seq"]: chain[-1]["hash"]}
@@ -99,7 +101,7 @@ def test_a_tail_that_was_cut_off_is_found_by_what_was_exported_and_by_nothing_el
 
 @given(chains, st.data())
 def test_an_event_rewritten_with_a_right_hash_breaks_its_successors_link_or_the_export(
-    chain: list[Event], data: st.DataObject
+    chain: list[AuditEvent], data: st.DataObject
 ) -> None:
     at = data.draw(st.integers(0, len(chain) - 1))
     exported = {event["seq"]: event["hash"] for event in chain}
@@ -114,7 +116,7 @@ def test_an_event_rewritten_with_a_right_hash_breaks_its_successors_link_or_the_
 
 @given(chains)
 def test_a_chain_made_anew_from_its_first_event_is_found_by_what_was_exported(
-    chain: list[Event],
+    chain: list[AuditEvent],
 ) -> None:
     forged = chain_of([{**event, "by": "somebody else"} for event in chain])
     assert verify(SUBJECT, forged) == []

@@ -12,7 +12,7 @@ import pytest
 
 from chalicelib.audit import export as audit_export
 from chalicelib.audit.bucket import ALTERED, EVENTS, HEADS, MANIFEST, decode, export_key
-from chalicelib.audit.chain import FIELDS, Event, digest, sealed, verify
+from chalicelib.audit.chain import FIELDS, AuditEvent, digest, sealed, verify
 from chalicelib.audit.export import DayNotOver, export_audit
 from chalicelib.audit.table import AuditTable, event_of
 from chalicelib.core.errors import CallFailed
@@ -24,9 +24,9 @@ from tests.doubles.fleet import Crash
 class Writer:
     def __init__(self, run: Any, worker: Any, clock: Any) -> None:
         self.run, self.worker, self.clock = run, worker, clock
-        self.ends: dict[str, Event] = {}
+        self.ends: dict[str, AuditEvent] = {}
 
-    def add(self, subject: str = "task:one", **more: Any) -> Event:
+    def add(self, subject: str = "task:one", **more: Any) -> AuditEvent:
         event = sealed(
             {
                 "subject": subject,
@@ -254,7 +254,7 @@ def test_many_chains_have_their_heads_in_a_file_of_their_own(
 def alter(aws):
     """Give an event's item other attributes; None takes one away. Returns the item."""
 
-    def alter(event: Event, **changes: Any) -> dict[str, Any]:
+    def alter(event: AuditEvent, **changes: Any) -> dict[str, Any]:
         items = aws.dynamodb.tables["audit"].items
         [key] = [key for key, item in items.items() if item.get("id") == {"S": event["id"]}]
         whole = {**items[key], **changes}

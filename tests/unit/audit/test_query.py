@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chalicelib.audit.chain import Event, sealed
+from chalicelib.audit.chain import AuditEvent, sealed
 from chalicelib.audit.query import _MOST_QUERIES, AuditQuery, _token, page_of_audit
 from chalicelib.audit.table import AuditTable
 from chalicelib.aws.calls import run
@@ -29,9 +29,11 @@ class Writer:
         self.clock = Clock()
         self.aws = Aws.for_settings(self.clock, TABLES)
         self.backend: Backend = Backend(self.aws, TABLES, self.clock)
-        self.ends: dict[str, Event] = {}
+        self.ends: dict[str, AuditEvent] = {}
 
-    def add(self, subject: str, action: str = "task.started", owner: str | None = "me") -> Event:
+    def add(
+        self, subject: str, action: str = "task.started", owner: str | None = "me"
+    ) -> AuditEvent:
         event = sealed(
             {
                 "subject": subject,
@@ -45,7 +47,7 @@ class Writer:
         self.ends[subject] = event
         return event
 
-    def pages(self, page_size: int = 100, **query: object) -> list[list[Event]]:
+    def pages(self, page_size: int = 100, **query: object) -> list[list[AuditEvent]]:
         token: str | None = None
         pages = []
         while True:

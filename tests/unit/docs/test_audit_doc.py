@@ -14,7 +14,7 @@ import duckdb
 import pytest
 
 from chalicelib.audit.bucket import encode_events
-from chalicelib.audit.chain import Event, sealed
+from chalicelib.audit.chain import AuditEvent, sealed
 from chalicelib.events import happenings
 from cli.commands import cli
 from infra.package import ROOT
@@ -27,8 +27,8 @@ def blocks(kind: str) -> list[str]:
 
 
 @pytest.fixture
-def chain() -> list[Event]:
-    events: list[Event] = []
+def chain() -> list[AuditEvent]:
+    events: list[AuditEvent] = []
     for action in ("task.submitted", "task.started", "task.cancelled", "task.retried"):
         event = {
             "subject": "task:one",
@@ -44,7 +44,7 @@ def chain() -> list[Event]:
 
 
 def test_the_program_reads_every_page_and_finds_what_was_altered(
-    chain: list[Event], monkeypatch: pytest.MonkeyPatch
+    chain: list[AuditEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def urlopen(url: str) -> io.BytesIO:
         assert url.startswith("http://api/api/v1/data-collector/audit?task_id=one")
@@ -68,7 +68,7 @@ def test_the_program_reads_every_page_and_finds_what_was_altered(
 
 
 def test_the_query_reads_the_exports(
-    chain: list[Event], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chain: list[AuditEvent], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "audit" / "day=2026-11-22"
     folder.mkdir(parents=True)

@@ -16,7 +16,8 @@ from chalicelib.aws.wire import item_from_wire
 from chalicelib.core.errors import CallFailed
 from chalicelib.core.settings import Settings
 from chalicelib.events import bus
-from chalicelib.events.publish import FIELDS, VERSION, detail_of, publish
+from chalicelib.events.event import FIELDS, VERSION
+from chalicelib.events.publish import publish, published_event
 from chalicelib.events.record import record_market_changes, record_task_changes
 from chalicelib.events.totals import COUNTED, Totals
 from chalicelib.exchange.catalogue_table import CatalogueTable
@@ -26,7 +27,7 @@ from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection, submit_symbol_refresh
 from chalicelib.webhooks import webhook
-from chalicelib.webhooks.items import HookItems
+from chalicelib.webhooks.items import WebhookItems
 from chalicelib.webhooks.retry import Answer
 from infra.functions import FUNCTIONS, events
 from infra.package import ROOT
@@ -309,7 +310,7 @@ def test_an_event_too_large_for_the_bus_goes_without_its_large_parts_and_says_so
 
 def test_what_is_the_trails_own_or_unknown_is_not_published() -> None:
     event = {**_events(1)[0], "hash": "h", "previous_hash": "p", "stream": "1:0", "owner": None}
-    assert set(detail_of(event)) == {
+    assert set(published_event(event)) == {
         *("version", "id", "subject", "seq", "action", "at", "by", "detail")
     }
 
@@ -392,13 +393,13 @@ def test_deliveries_are_pending_before_they_are_queued_and_a_repetition_keeps_wh
     aws.hooks.append(Refuse("sqs.SendMessageBatch", 5))
     with pytest.raises(CallFailed):
         streams()
-    assert [row["state"] for row in run(HookItems(backend).deliveries(task_id))] == ["pending"]
+    assert [row.state for row in run(WebhookItems(backend).deliveries(task_id))] == ["pending"]
     aws.hooks.clear()
     streams()
     deliver(Sender())
-    assert [row["state"] for row in run(HookItems(backend).deliveries(task_id))] == ["delivered"]
+    assert [row.state for row in run(WebhookItems(backend).deliveries(task_id))] == ["delivered"]
     run(record_task_changes(backend, aws.stream_event(settings.tasks_table)["Records"]))
-    assert [row["state"] for row in run(HookItems(backend).deliveries(task_id))] == ["delivered"]
+    assert [row.state for row in run(WebhookItems(backend).deliveries(task_id))] == ["delivered"]
 
 
 @pytest.mark.parametrize(("status", "state"), [(204, "delivered"), (404, "failed")])
@@ -412,7 +413,7 @@ def test_what_was_delivered_or_given_up_is_not_queued_again(
     assert len(_queued(aws, settings)) == 2
     clock.advance(1)
     deliver(Sender(Answer(status)))
-    assert [row["state"] for row in run(HookItems(backend).deliveries(task_id))] == [state]
+    assert [row.state for row in run(WebhookItems(backend).deliveries(task_id))] == [state]
     assert _queued(aws, settings) == []
     run(publish(backend, ended))
     assert _queued(aws, settings) == []
@@ -456,7 +457,7 @@ def test_reading_webhooks_takes_one_call_for_a_whole_batch_and_none_for_other_ev
 def test_webhooks_that_were_not_read_at_first_are_read_again(run, backend, aws, settings) -> None:
     for number in range(5):
         hook = webhook.Webhook(HOOK["url"], HOOK["secret"])
-        run(HookItems(backend).write(f"t{number}", hook, backend.now_ms()))
+        run(WebhookItems(backend).write(f"t{number}", hook, backend.now_ms()))
     aws.dynamodb.leave_unprocessed = 3
     run(publish(backend, _events(5)))
     assert len(_queued(aws, settings)) == 5
@@ -465,7 +466,7 @@ def test_webhooks_that_were_not_read_at_first_are_read_again(run, backend, aws, 
 def test_a_webhook_lives_as_long_as_its_task_goes_on(run, backend, aws, clock, settings) -> None:
     """A task may be retried after weeks; each event gives its webhook the whole time again."""
     run(
-        HookItems(backend).write(
+        WebhookItems(backend).write(
             "t0", webhook.Webhook(HOOK["url"], HOOK["secret"]), backend.now_ms()
         )
     )
@@ -473,10 +474,10 @@ def test_a_webhook_lives_as_long_as_its_task_goes_on(run, backend, aws, clock, s
         clock.advance(7 * DAY_MS)
         aws.dynamodb.expire(settings.tasks_table)
         run(publish(backend, _events(1)))
-        assert run(HookItems(backend).read("t0")) is not None
+        assert run(WebhookItems(backend).read("t0")) is not None
     clock.advance(15 * DAY_MS)
     aws.dynamodb.expire(settings.tasks_table)
-    assert run(HookItems(backend).read("t0")) is None
+    assert run(WebhookItems(backend).read("t0")) is None
 
 
 def test_the_secret_stands_in_one_item_of_one_table(run, backend, aws, settings, fleet) -> None:

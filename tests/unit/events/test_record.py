@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chalicelib.audit.chain import Event, sealed, verify
+from chalicelib.audit.chain import AuditEvent, sealed, verify
 from chalicelib.audit.table import LEAST_TASK_DAYS, AuditTable
 from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.core.backend import Backend
@@ -44,7 +44,7 @@ def adds_event(called: Called) -> bool:
 def trail(run, backend):
     """The events of a subject, by default of the only task."""
 
-    def trail(subject: str | None = None) -> list[Event]:
+    def trail(subject: str | None = None) -> list[AuditEvent]:
         items = AuditTable(backend)._call.items("audit")
         names = {item["subject"]["S"] for item in items if item["sk"]["S"] != "HEAD"}
         [subject] = [subject] if subject else names or {"task:none"}
@@ -75,7 +75,7 @@ def published(monkeypatch):
     """Ids and actions that were handed to publishing, batch by batch."""
     batches: list[list[tuple[str, str]]] = []
 
-    async def publish(_: object, events: list[Event]) -> None:
+    async def publish(_: object, events: list[AuditEvent]) -> None:
         batches.append([(event["id"], event["action"]) for event in events])
 
     monkeypatch.setattr(event_record, "publish", publish)
@@ -196,9 +196,9 @@ def test_a_refresh_of_the_symbols_bears_the_name_and_request_of_whoever_asked(
 def test_candles_that_were_stored_are_published_and_not_audited(
     run, backend, aws, settings, monkeypatch
 ) -> None:
-    seen: list[Event] = []
+    seen: list[AuditEvent] = []
 
-    async def publish(_: object, events: list[Event]) -> None:
+    async def publish(_: object, events: list[AuditEvent]) -> None:
         seen.extend(events)
 
     monkeypatch.setattr(event_record, "publish", publish)

@@ -13,11 +13,9 @@ from chalicelib.webhooks.addresses import (
     REFUSED,
     REFUSED_NAMES,
     host_problem,
-    names_table,
     refused,
-    table,
 )
-from infra.package import ROOT
+from infra.webhooks_doc import PAGE, with_tables
 
 #: Class, address: the ends of every network of the table, and one from its middle.
 INSIDE = [
@@ -297,6 +295,5 @@ def test_what_is_no_address_is_told() -> None:
 
 
 def test_the_document_lists_every_refused_class_and_name() -> None:
-    page = (ROOT / "docs" / "WEBHOOKS.md").read_text(encoding="utf-8")
-    assert table() in page, "print chalicelib.webhooks.addresses.table() into it"
-    assert names_table() in page
+    page = PAGE.read_text(encoding="utf-8")
+    assert page == with_tables(page), "run: python -m infra.webhooks_doc"

@@ -22,8 +22,10 @@ from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import view_task, webhook_view
 from chalicelib.webhooks import deliver as webhook_deliver
-from chalicelib.webhooks import retry, webhook
-from chalicelib.webhooks.items import HookItems
+from chalicelib.webhooks import retry
+from chalicelib.webhooks.delivery import FAILED, Delivery
+from chalicelib.webhooks.items import WebhookItems
+from chalicelib.webhooks.message import decode
 from chalicelib.webhooks.queue import WebhookQueue
 from chalicelib.webhooks.retry import Answer
 from chalicelib.webhooks.sender import WebhookSender
@@ -234,7 +236,7 @@ def test_a_message_that_comes_again_after_its_delivery_sends_nothing(
 ) -> None:
     [body] = aws.sqs.bodies(settings.webhook_queue_url)
     deliver(Sender())
-    run(WebhookQueue(backend).send([webhook.decode(body)]))
+    run(WebhookQueue(backend).send([decode(body)]))
     sender = Sender()
     assert deliver(sender) == 1
     assert sender.sent == []
@@ -245,9 +247,16 @@ def test_a_late_duplicates_failure_does_not_undo_a_delivery(
     run, backend, deliver, task_id, aws, settings, shown
 ) -> None:
     [body] = aws.sqs.bodies(settings.webhook_queue_url)
-    message = webhook.decode(body)
+    late = replace(
+        Delivery.of(decode(body)),
+        state=FAILED,
+        tries=2,
+        status=500,
+        error="answered 500",
+        last_at=backend.now_ms(),
+    )
     deliver(Sender())
-    run(HookItems(backend).note(message, retry.FAILED, 2, 500, "answered 500", backend.now_ms()))
+    run(WebhookItems(backend).note(late))
     assert shown(task_id)["delivered"] == 1
     assert shown(task_id)["failed"] == 0
 
@@ -257,7 +266,7 @@ def test_a_dead_letter_that_is_put_back_gets_one_more_try(
 ) -> None:
     def put_back() -> None:
         dead = aws.sqs.queues[settings.webhook_dead_letter_queue_url].messages
-        run(WebhookQueue(backend).send([webhook.decode(dead.pop().body)]))
+        run(WebhookQueue(backend).send([decode(dead.pop().body)]))
 
     deliver(Sender(Answer(404)))
     put_back()
@@ -427,8 +436,8 @@ def test_a_message_that_is_handed_out_early_waits_for_its_time_and_loses_no_try(
     waiting()[0].visible_at = clock()
     assert deliver(sender) == 1
     assert (len(sender.sent), left()) == (1, (1, 0))
-    [delivery] = run(HookItems(backend).deliveries(task_id))
-    assert delivery["tries"] == 1
+    [delivery] = run(WebhookItems(backend).deliveries(task_id))
+    assert delivery.tries == 1
     clock.advance(599_000)
     assert deliver(sender) == 0
     clock.advance(1_000)

@@ -18,10 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.core.errors import PoisonMessage
+from chalicelib.webhooks import message as webhook_message
 from chalicelib.webhooks import retry, signature, webhook
 from chalicelib.webhooks import sender as webhook_sender
+from chalicelib.webhooks.message import WebhookMessage
 from chalicelib.webhooks.sender import WebhookSender
-from chalicelib.webhooks.webhook import HookMessage, parse, url_problem
+from chalicelib.webhooks.webhook import parse, url_problem
 from tests.doubles.receiver import Receiver, certificate_for, receiving
 
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef01234567").decode()
@@ -210,14 +212,14 @@ def test_a_plain_secret_is_itself_the_key(secret: str, event_id: str, body: byte
 @given(st.text(), st.integers(0, 10**9), st.dictionaries(st.text(), st.text()))
 def test_messages_come_back_as_they_were(task_id: str, seq: int, more: dict[str, str]) -> None:
     event = {**more, "id": "1", "action": "task.completed", "at": "2026-01-01T00:00:00.000Z"}
-    message = HookMessage(task_id, seq, event)
-    assert webhook.decode(message.encode()) == message
+    message = WebhookMessage(task_id, seq, event)
+    assert webhook_message.decode(message.encode()) == message
 
 
 @given(st.text() | st.sampled_from(['{"v": 1}', "[]", '{"v": 2}', "7", "[" * 5000]))
 def test_what_we_never_wrote_is_poison(body: str) -> None:
     with pytest.raises(PoisonMessage):
-        webhook.decode(body)
+        webhook_message.decode(body)
 
 
 # --- waiting ------------------------------------------------------------------------------------
