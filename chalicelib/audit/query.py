@@ -14,8 +14,8 @@ from chalicelib.core.errors import InvalidRequest
 from chalicelib.core.problems import invalid
 from chalicelib.core.times import DAY, iso, parse_time
 
-#: One request makes at most so many queries, of so many events each. So a page may hold fewer events
-#: than were asked for, and still have a next page.
+#: One request makes at most so many queries, of so many events each. So a page may hold fewer
+#: events than were asked for, and still have a next page.
 _MOST_QUERIES = 31
 _PAGE = 200
 _LONGEST_TOKEN = 600

@@ -10,7 +10,6 @@ from typing import Any
 
 import boto3
 import pytest
-from jsonschema import Draft202012Validator, FormatChecker
 from prometheus_client.parser import text_string_to_metric_families
 
 from cli.api import Api, Rejected
@@ -21,6 +20,7 @@ from tests.e2e.conftest import Cloud
 from tests.e2e.exchange_control import held_exchange
 from tests.e2e.test_main_job import ended
 from tests.e2e.waiting import until
+from tests.event_schemas import problems
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 #: Collected by no other test of this stack: what is stored already would be no news.
@@ -50,13 +50,6 @@ def example(page: str) -> dict[str, Any]:
     names: dict[str, Any] = {"__name__": "example"}
     exec(code, names)
     return names
-
-
-def problems(detail: dict[str, Any]) -> list[str]:
-    name = f"{detail['action']}.v{detail['version']}.schema.json"
-    schema = json.loads((ROOT / "docs" / "events" / name).read_text(encoding="utf-8"))
-    checker = Draft202012Validator(schema, format_checker=FormatChecker())
-    return [f"{detail['action']}: {error.message}" for error in checker.iter_errors(detail)]
 
 
 def test_a_rule_on_the_bus_hears_a_tasks_whole_life_in_events_as_their_schemas_say(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import zlib
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema import Draft202012Validator
 
 from chalicelib.aws.batches import batched
 from chalicelib.aws.wire import item_from_wire
@@ -30,16 +31,11 @@ from chalicelib.webhooks import webhook
 from chalicelib.webhooks.items import WebhookItems
 from chalicelib.webhooks.retry import Answer
 from infra.functions import FUNCTIONS, events
-from infra.package import ROOT
 from infra.storage import queues
 from tests.doubles.faults import LoseAnswer, Refuse
 from tests.doubles.senders import Sender
+from tests.event_schemas import ENVELOPE, SCHEMAS, problems, whole
 
-FOLDER = ROOT / "docs" / "events"
-SCHEMAS = {
-    path.name.removesuffix(".v1.schema.json"): json.loads(path.read_text(encoding="utf-8"))
-    for path in FOLDER.glob("*.schema.json")
-}
 BODY = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1h", "1d"]}
 HOOK = {"url": "https://hooks.acme.com/in", "secret": "sssssecret-sssssecret-sssssecret"}
 DAY_MS = 86_400_000
@@ -147,12 +143,6 @@ def _meta(task_id: str) -> dict[str, Any]:
     return {"pk": {"S": f"TASK#{task_id}"}, "sk": {"S": "META"}}
 
 
-def _problems(detail: dict[str, Any]) -> list[str]:
-    schema = SCHEMAS[detail["action"]]
-    checker = Draft202012Validator(schema, format_checker=FormatChecker())
-    return [f"{detail['action']}: {error.message}" for error in checker.iter_errors(detail)]
-
-
 # --- the schemas --------------------------------------------------------------------------------
 
 
@@ -160,21 +150,32 @@ def test_every_action_that_happens_has_a_schema_that_holds_and_every_schema_happ
     details = play()
     happened = {detail["action"] for detail in details}
     assert happened == set(SCHEMAS)
-    assert [problem for detail in details for problem in _problems(detail)] == []
+    assert [problem for detail in details for problem in problems(detail)] == []
     assert happened >= {*webhook.ACTIONS, *COUNTED}
 
 
 @pytest.mark.parametrize("name", sorted(SCHEMAS))
 def test_a_schema_is_one_and_takes_no_field_it_does_not_know(name: str) -> None:
-    schema = SCHEMAS[name]
+    schema, resolved = SCHEMAS[name], whole(SCHEMAS[name])
     Draft202012Validator.check_schema(schema)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["$id"] == f"urn:market-data-collector:event:{name}:1"
     assert schema["properties"]["action"] == {"const": name}
-    assert schema["properties"]["version"]["const"] == VERSION == 1
-    assert {"version", "id", "action", "at", "subject"} <= set(schema["required"])
-    assert set(schema["properties"]) <= {"version", "truncated", *FIELDS}
+    assert resolved["properties"]["version"]["const"] == VERSION == 1
+    assert {"version", "id", "action", "at", "subject"} <= set(resolved["required"])
+    assert set(resolved["properties"]) <= {"version", "truncated", *FIELDS}
+    assert resolved["type"] == "object"
+    assert schema["unevaluatedProperties"] is False
     for part in _objects(schema):
         assert part.get("additionalProperties") is not None
+
+
+def test_the_envelope_is_a_schema_and_holds_what_is_said_once() -> None:
+    Draft202012Validator.check_schema(ENVELOPE)
+    shared = {name for part in ENVELOPE["$defs"].values() for name in part["properties"]}
+    for schema in SCHEMAS.values():
+        assert set(schema["properties"]) & shared == {"action"}
+        assert schema["$ref"].startswith(ENVELOPE["$id"] + "#/$defs/")
 
 
 def _objects(schema: Any) -> list[dict[str, Any]]:
@@ -189,9 +190,9 @@ def _objects(schema: Any) -> list[dict[str, Any]]:
 
 def test_an_event_of_another_shape_is_not_valid(play) -> None:
     for detail in play():
-        assert _problems({**detail, "surprise": 1})
-        assert _problems({**detail, "version": 2})
-        assert _problems({name: value for name, value in detail.items() if name != "id"})
+        assert problems({**detail, "surprise": 1})
+        assert problems({**detail, "version": 2})
+        assert problems({name: value for name, value in detail.items() if name != "id"})
 
 
 def test_no_event_anywhere_holds_the_secret_of_a_webhook_or_its_path(
@@ -305,7 +306,7 @@ def test_an_event_too_large_for_the_bus_goes_without_its_large_parts_and_says_so
     [detail] = aws.events.details()
     assert detail["truncated"] is True
     assert "data" not in detail
-    assert _problems(detail) == []
+    assert problems(detail) == []
 
 
 def test_what_is_the_trails_own_or_unknown_is_not_published() -> None:
@@ -499,7 +500,7 @@ def _unpacked(item: dict[str, Any]) -> bytes:
 
 # --- the promise of a version -------------------------------------------------------------------
 
-PROMISED = json.loads((ROOT / "tests" / "unit" / "event_schemas_v1.json").read_text("utf-8"))
+PROMISED = json.loads(Path(__file__).with_name("event_schemas_v1.json").read_text("utf-8"))
 
 
 def shape(schema: Any, path: str = "") -> dict[str, Any]:
@@ -521,15 +522,28 @@ def shape(schema: Any, path: str = "") -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("name", sorted(PROMISED))
+def promised(name: str) -> dict[str, Any]:
+    """The shape that was promised for an action, its envelope's fields among its own."""
+    envelope = PROMISED["envelopes"][PROMISED["events"][name]["envelope"]]
+    shapes = {path: then for path, then in PROMISED["events"][name].items() if path != "envelope"}
+    top = shapes[""]
+    shapes[""] = {
+        "required": sorted([*envelope["required"], *top["required"]]),
+        "fields": {**envelope["fields"], **top["fields"]},
+        "or": top["or"],
+    }
+    return shapes
+
+
+@pytest.mark.parametrize("name", sorted(PROMISED["events"]))
 def test_a_version_only_ever_gains_optional_fields(name: str) -> None:
     """event_schemas_v1.json is what was published first; it may gain event types, never change."""
-    now = shape(SCHEMAS[name])
-    for path, then in PROMISED[name].items():
+    now = shape(whole(SCHEMAS[name]))
+    for path, then in promised(name).items():
         assert now[path]["required"] == then["required"], path
         assert now[path]["or"] == then["or"], path
         assert now[path]["fields"].items() >= then["fields"].items(), path
 
 
 def test_every_type_of_event_is_promised() -> None:
-    assert set(PROMISED) == set(SCHEMAS)
+    assert set(PROMISED["events"]) == set(SCHEMAS)
