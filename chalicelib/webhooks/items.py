@@ -20,10 +20,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chalicelib.aws.item_table import ItemTable
-from chalicelib.aws.stream import Change
 from chalicelib.aws.wire import item_from_wire, item_to_wire, to_wire
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import ConditionFailed
@@ -31,6 +30,9 @@ from chalicelib.core.task_keys import CHILD_TTL_SECONDS, item_key, task_pk
 from chalicelib.webhooks.delivery import DELIVERED, PENDING, Delivery
 from chalicelib.webhooks.message import WebhookMessage
 from chalicelib.webhooks.webhook import Webhook
+
+if TYPE_CHECKING:  # the API imports this module, and reads no stream
+    from chalicelib.aws.stream import Change
 
 Item = dict[str, Any]
 
@@ -58,11 +60,11 @@ class WebhookItems(ItemTable):
     async def write(self, task_id: str, webhook: Webhook, now_ms: int) -> None:
         """Store a task's webhook, before the task itself, so that none of its events is missed."""
         item = {
-            "pk": task_pk(task_id),
-            "sk": _WEBHOOK,
             "url": webhook.url,
             "secret": webhook.secret,
             "events": list(webhook.events),
+            "pk": task_pk(task_id),
+            "sk": _WEBHOOK,
             "ttl": _ttl(now_ms),
         }
         await self._call("dynamodb", "PutItem", TableName=self._table, Item=item_to_wire(item))

@@ -1,4 +1,4 @@
-"""The chain of hashes: whole where nothing was touched, and each kind of tampering told by name."""
+"""The chain of hashes: no fault where nothing was altered, and each kind of tampering found."""
 
 from __future__ import annotations
 

@@ -142,9 +142,9 @@ def test_days_that_were_missed_are_made_up_for_and_linked_in_order(
     previous = None
     for number in range(4):
         text = objects[export_key(day_of(first + number * DAY), MANIFEST)]
-        told = json.loads(text)
-        assert told["previous_manifest_sha256"] == previous
-        assert told["events"] == (number == 0)
+        found = json.loads(text)
+        assert found["previous_manifest_sha256"] == previous
+        assert found["events"] == (number == 0)
         previous = hashlib.sha256(text).hexdigest()
 
 
@@ -236,10 +236,10 @@ def test_many_chains_have_their_heads_in_a_file_of_their_own(
     events = [writer.add(f"task:{name}") for name in ("a", "b", "a", "c")]
     clock.advance(DAY)
     export()
-    told = manifest(objects, day)
+    found = manifest(objects, day)
     stored = objects[export_key(day, HEADS)]
-    assert "heads" not in told
-    assert told["heads_sha256"] == hashlib.sha256(stored).hexdigest()
+    assert "heads" not in found
+    assert found["heads_sha256"] == hashlib.sha256(stored).hexdigest()
     assert decode(stored) == [
         {"subject": "task:a", "seq": 2, "hash": events[2]["hash"]},
         {"subject": "task:b", "seq": 1, "hash": events[1]["hash"]},
@@ -315,14 +315,14 @@ def test_an_altered_event_stops_no_export_and_is_kept_as_it_stands(
     clock.advance(DAY)
     assert export() == [day, day_of(clock() - DAY)]
     assert decode(objects[export_key(day, EVENTS)]) == [second, other]
-    told = manifest(objects, day)
+    found = manifest(objects, day)
     stored = objects[export_key(day, ALTERED)]
-    assert told["altered"] == {
+    assert found["altered"] == {
         "object": ALTERED,
         "events": 1,
         "sha256": hashlib.sha256(stored).hexdigest(),
     }
-    assert (told["events"], set(told["heads"])) == (2, {"task:one", "task:other"})
+    assert (found["events"], set(found["heads"])) == (2, {"task:one", "task:other"})
     as_json = json.loads(json.dumps(item, default=lambda _: "AP8="))
     assert json.loads(stored) == [{"id": "task:one:1", "item": as_json}]
     assert "altered" not in manifest(objects, day_of(clock() - DAY))

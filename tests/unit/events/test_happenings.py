@@ -1,4 +1,4 @@
-"""What one change of an item tells the audit trail. The life of a task is in test_recording.py."""
+"""What happened with one change of an item. The life of a task is in test_record.py."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ META = {
 PROG = {"pk": "TASK#one", "sk": "PROG#007", "attempt": 2, "state": "RUNNING", "unit_count": 9}
 
 
-def told(old: dict[str, Any], new: dict[str, Any], by_ttl: bool = False) -> list[Happening]:
+def happened(old: dict[str, Any], new: dict[str, Any], by_ttl: bool = False) -> list[Happening]:
     return of_change(Change("1", 0, old, new, by_ttl))
 
 
@@ -42,7 +42,7 @@ def catalogue(symbols: dict[str, str]) -> dict[str, Any]:
 
 
 def test_a_submission_tells_what_was_asked_for_but_no_list_of_symbols() -> None:
-    [submitted] = told({}, META)
+    [submitted] = happened({}, META)
     assert submitted.data == {
         "task_type": "data_collection",
         "source": "request",
@@ -55,22 +55,22 @@ def test_a_submission_tells_what_was_asked_for_but_no_list_of_symbols() -> None:
 
 
 def test_a_submission_for_every_symbol_has_no_number_of_them() -> None:
-    [submitted] = told({}, {**META, "request": CollectionRequest(None, ("1h",)).pack()})
+    [submitted] = happened({}, {**META, "request": CollectionRequest(None, ("1h",)).pack()})
     assert (submitted.data["symbols"], submitted.data["start"]) == (None, None)
 
 
 def test_a_schedule_submits_in_its_own_name_for_its_owner() -> None:
-    [submitted] = told({}, {**META, "source": "schedule", "schedule_id": "s"})
+    [submitted] = happened({}, {**META, "source": "schedule", "schedule_id": "s"})
     assert (submitted.by, submitted.owner) == ("schedule", "me")
     assert submitted.data["schedule_id"] == "s"
 
 
 def test_the_first_start_brings_the_plan_and_a_retried_one_does_not() -> None:
     running = {**META, "state": "running", "plan_id": "p", "total_units": 400, "progs_total": 2}
-    planned, started = told(META, running)
+    planned, started = happened(META, running)
     assert (planned.action, planned.after) == ("task.planned", {"units": 400, "progs": 2})
     assert (started.action, started.before, started.after) == ("task.started", "pending", "running")
-    [again] = told({**META, "plan_id": "p"}, running)
+    [again] = happened({**META, "plan_id": "p"}, running)
     assert again.action == "task.started"
 
 
@@ -78,17 +78,17 @@ def test_a_receipt_is_told_once_and_only_of_what_has_ended() -> None:
     cancelled = {**META, "state": "cancelled"}
     result = {"units": 4, "succeeded": 1, "failed": 0, "candles": 7}
     shut = {**cancelled, "result": result, "stopped_at": 1_000}
-    [stopped] = told(cancelled, shut)
+    [stopped] = happened(cancelled, shut)
     assert stopped.action == "task.stopped"
     assert stopped.data == {**result, "stopped_at": "1970-01-01T00:00:01.000Z"}
-    assert told(shut, {**shut, "stopped_at": 2_000}) == []
-    assert told(META, {**META, "plan_sent_at": 5}) == []
+    assert happened(shut, {**shut, "stopped_at": 2_000}) == []
+    assert happened(META, {**META, "plan_sent_at": 5}) == []
 
 
 def test_a_task_that_dynamodb_deleted_has_expired_and_one_that_somebody_did_was_deleted() -> None:
-    assert [h.action for h in told({**META, "ttl": 1}, {}, by_ttl=True)] == ["task.expired"]
+    assert [h.action for h in happened({**META, "ttl": 1}, {}, by_ttl=True)] == ["task.expired"]
     for old in (META, {**META, "state": "completed", "ttl": 1}):
-        assert [h.action for h in told(old, {})] == ["task.deleted"]
+        assert [h.action for h in happened(old, {})] == ["task.deleted"]
 
 
 def test_each_write_of_a_prog_item_tells_only_the_failures_that_it_added() -> None:
@@ -100,7 +100,7 @@ def test_each_write_of_a_prog_item_tells_only_the_failures_that_it_added() -> No
         "f_TIMEOUT": {3},
         "done": {0, 1, 2, 3},
     }
-    [failed] = told(before, after)
+    [failed] = happened(before, after)
     assert (failed.before, failed.after, failed.attempt) == (1, 3, 2)
     assert failed.data == {
         "prog": 7,
@@ -110,18 +110,18 @@ def test_each_write_of_a_prog_item_tells_only_the_failures_that_it_added() -> No
             {"number": 3, "reason": "TIMEOUT", "detail": ""},
         ],
     }
-    assert told(after, {**after, "done": {0, 1, 2, 3, 4}}) == []
-    assert told(after, {**after, "state": "CLOSED"}) == []
+    assert happened(after, {**after, "done": {0, 1, 2, 3, 4}}) == []
+    assert happened(after, {**after, "state": "CLOSED"}) == []
     reopened = {**PROG, "attempt": 3, "done": {0}}
-    assert told(after, reopened) == []
-    [again] = told(after, {**after, "attempt": 3, "f_TIMEOUT": {3}, "f_INVALID_SYMBOL": {1, 2}})
+    assert happened(after, reopened) == []
+    [again] = happened(after, {**after, "attempt": 3, "f_TIMEOUT": {3}, "f_INVALID_SYMBOL": {1, 2}})
     assert again.before == 0
-    assert told(after, {}) == []
+    assert happened(after, {}) == []
 
 
 @given(st.integers(1, 200))
 def test_a_great_many_failed_units_are_counted_all_and_named_in_part(failed: int) -> None:
-    [happening] = told(PROG, {**PROG, "f_TIMEOUT": set(range(failed))})
+    [happening] = happened(PROG, {**PROG, "f_TIMEOUT": set(range(failed))})
     assert happening.data["failed"] == happening.after == failed
     assert len(happening.data["units"]) == min(failed, MOST_NAMES)
 
@@ -131,7 +131,7 @@ statuses = st.dictionaries(st.sampled_from("ABCDEF"), st.sampled_from(["TRADING"
 
 @given(statuses, statuses)
 def test_changes_of_the_catalogue_add_up(old: dict[str, str], new: dict[str, str]) -> None:
-    found = told(catalogue(old), catalogue(new))
+    found = happened(catalogue(old), catalogue(new))
     assert bool(found) == (old != new)
     for happening in found:
         parts = ("added", "removed", "changed")
@@ -141,7 +141,7 @@ def test_changes_of_the_catalogue_add_up(old: dict[str, str], new: dict[str, str
 
 
 def test_the_first_catalogue_names_some_of_a_great_many_symbols() -> None:
-    [happening] = told({}, catalogue({f"S{at}": "TRADING" for at in range(3000)}))
+    [happening] = happened({}, catalogue({f"S{at}": "TRADING" for at in range(3000)}))
     assert happening.data["added"]["count"] == 3000
     assert len(happening.data["added"]["symbols"]) == MOST_NAMES
 
@@ -157,7 +157,7 @@ def test_the_first_catalogue_names_some_of_a_great_many_symbols() -> None:
     ],
 )
 def test_other_items_are_nobodys_business(item: dict[str, Any]) -> None:
-    assert told({}, item) == told(item, {}) == []
+    assert happened({}, item) == happened(item, {}) == []
 
 
 @pytest.mark.parametrize("state", states.STATES)
@@ -165,5 +165,5 @@ def test_other_items_are_nobodys_business(item: dict[str, Any]) -> None:
 def test_every_move_is_told_and_says_from_where_to_where(before: str, state: str) -> None:
     if before == state:
         return
-    happening = told({**META, "state": before}, {**META, "state": state})[-1]
+    happening = happened({**META, "state": before}, {**META, "state": state})[-1]
     assert (happening.before, happening.after) == (before, state)

@@ -1,4 +1,4 @@
-"""Events out: every action as its schema says, at least once, counted once, told to webhooks."""
+"""Publishing: every event as its schema says, at least once, counted once, sent to webhooks."""
 
 from __future__ import annotations
 
@@ -424,10 +424,10 @@ def test_characters_that_sqs_does_not_take_are_queued_all_the_same(
     run, backend, aws, settings
 ) -> None:
     task_id = run(submit_collection(backend, {**BODY, "webhook": HOOK}, "me", "r"))
-    told = "bad symbol \uffff\ufffe"
-    run(publish(backend, [{**_events(1)[0], "subject": f"task:{task_id}", "detail": told}]))
+    text = "bad symbol \uffff\ufffe"
+    run(publish(backend, [{**_events(1)[0], "subject": f"task:{task_id}", "detail": text}]))
     (message,) = _queued(aws, settings)
-    assert message["event"]["detail"] == told
+    assert message["event"]["detail"] == text
 
 
 def test_what_became_of_a_delivery_is_published_and_never_delivered_itself(

@@ -1,4 +1,4 @@
-"""From the streams: each change audited exactly once, in a chain that is whole."""
+"""From the streams: each change is audited exactly once, in a chain without faults."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ def test_a_life_of_a_task_is_audited_in_order(run, backend, fleet, records, acti
         "task.retried",
         *LIFE[1:],
     ]
-    told = [(event["by"], event["request_id"], event["attempt"]) for event in trail()]
-    assert told == [
+    found = [(event["by"], event["request_id"], event["attempt"]) for event in trail()]
+    assert found == [
         ("me", "r-submit", 1),
         ("you", "r-cancel", 1),
         ("system", None, 1),
@@ -460,12 +460,12 @@ def test_what_expired_and_comes_again_is_not_recorded_again(
     lists, run, backend, aws, clock, settings, audit_items, retention_ms, published
 ) -> None:
     fresh = lists("A")
-    told = published[-1]
+    first = published[-1]
     clock.advance(retention_ms)
     assert aws.dynamodb.expire(settings.audit_table) == 1
     run(record_market_changes(backend, fresh))
     assert list(audit_items) == [HEAD]
-    assert published[-1] == told == [("market:binance:1", "symbols.changed")]
+    assert published[-1] == first == [("market:binance:1", "symbols.changed")]
 
 
 def test_a_head_costs_no_read_and_no_call_more(lists, aws) -> None:
@@ -609,9 +609,9 @@ def test_what_was_set_aside_is_replayed_late_once_and_with_its_own_time(
     run(record_task_changes(backend, records()))
     broken.undo()
     clock.advance(86_400_000)
-    told = run(replay(backend, lambda: 60_000))
-    assert told["left"] == 0
-    assert told["events"] == 2
+    counts = run(replay(backend, lambda: 60_000))
+    assert counts["left"] == 0
+    assert counts["events"] == 2
     assert actions() == ["task.submitted", "task.completed", "task.planned", "task.started"]
     assert [event["late"] for event in trail()] == [False, False, True, True]
     late, ended = trail()[-1], trail()[1]
@@ -649,8 +649,8 @@ def test_what_still_breaks_and_what_is_no_record_stays_in_the_queue(
     for body in ("no JSON", '{"requestContext": {"condition": "RetryAttemptsExhausted"}}', "[]"):
         run(aws("sqs", "SendMessage", QueueUrl=queue, MessageBody=body))
     before = aws.sqs.bodies(queue)
-    told = run(replay(backend, lambda: 60_000))
-    assert told == {"replayed": 0, "events": 0, "left": len(before)}
+    counts = run(replay(backend, lambda: 60_000))
+    assert counts == {"replayed": 0, "events": 0, "left": len(before)}
     assert aws.sqs.bodies(queue) == before
     assert run(replay(backend, lambda: 9_000)) == {"replayed": 0, "events": 0, "left": 0}
 
@@ -695,8 +695,8 @@ def test_a_bug_in_publishing_sets_aside_what_was_to_be_told(
         run(record_task_changes(backend, records()))
     assert actions() == LIFE
     assert len(aws.sqs.bodies(settings.stream_failure_queue_url)) == 3
-    told = run(replay(backend, lambda: 60_000))
-    assert told == {"replayed": 3, "events": 4, "left": 0}
+    counts = run(replay(backend, lambda: 60_000))
+    assert counts == {"replayed": 3, "events": 4, "left": 0}
     assert actions() == LIFE
 
 

@@ -1,4 +1,4 @@
-"""Webhooks delivered: signed, once where it goes well, again where that may help, else buried."""
+"""Webhooks delivered: signed, once where it goes well, tried again where that may help."""
 
 from __future__ import annotations
 
@@ -104,8 +104,8 @@ def test_a_delivery_is_signed_so_that_its_receiver_can_check_it(
     signed = f"{headers['webhook-id']}.{stamp}.".encode() + body
     digest = hmac.new(SECRET.encode(), signed, hashlib.sha256).digest()
     assert headers["webhook-signature"] == "v1," + base64.b64encode(digest).decode()
-    told = json.loads(body)
-    assert (told["type"], told["data"]["id"]) == ("task.completed", headers["webhook-id"])
+    content = json.loads(body)
+    assert (content["type"], content["data"]["id"]) == ("task.completed", headers["webhook-id"])
     assert left() == (0, 0)
     assert shown(task_id) == {
         "url_host": "hooks.acme.com",
