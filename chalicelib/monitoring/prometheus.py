@@ -17,6 +17,7 @@ from chalicelib.core.backend import Backend
 from chalicelib.events.totals import COUNTED, Totals
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.exchange.ledger import DEFAULT_WEIGHT_LIMIT, MINUTE_MS, Ledger
+from chalicelib.schedules.schedule import MeasuredLag
 from chalicelib.schedules.table import ScheduleTable
 from chalicelib.tasks import states as task_states
 from chalicelib.tasks.table import TaskTable
@@ -153,12 +154,12 @@ def _market(
     return lines
 
 
-def _freshness(schedules: int, lags: list[dict[str, Any]], now_ms: int) -> list[str]:
+def _freshness(schedules: int, lags: list[MeasuredLag], now_ms: int) -> list[str]:
     worst: dict[str, int] = {}
     for lag in lags:
-        if now_ms - lag["measured_at"] > _MEASURED_WITHIN_MS:
+        if now_ms - lag.measured_at > _MEASURED_WITHIN_MS:
             continue
-        for timeframe, seconds in lag["timeframes"].items():
+        for timeframe, seconds in lag.timeframes.items():
             worst[timeframe] = max(seconds, worst.get(timeframe, 0))
     samples: list[Sample] = [({"timeframe": name}, worst[name]) for name in sorted(worst)]
     about = "How late candles are, the worst of what the hundred oldest schedules promise."

@@ -1,22 +1,23 @@
-"""What people may schedule: the fields of a schedule, checked, and how it looks to them. Pure."""
+"""What people may set of a schedule: a body's fields, checked, and the schedule they make. Pure."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypedDict, cast
 
 from chalicelib.core.errors import InvalidRequest
-from chalicelib.core.problems import Errors, invalid
+from chalicelib.core.problems import Errors, invalid, pointer_token, problem
 from chalicelib.core.settings import Settings
 from chalicelib.schedules import cron, firings
+from chalicelib.schedules.schedule import QUEUE, SKIP, Schedule
+from chalicelib.webhooks.webhook import Webhook
 from chalicelib.work.request import parse_start
 
-Item = dict[str, Any]
-
-OVERLAPS = (firings.SKIP, firings.QUEUE)
+OVERLAPS = (SKIP, QUEUE)
 _LONGEST_NAME = 100
-#: Bounds of a promised lag, in seconds: the measuring itself comes once a minute.
+#: Bounds of a promised lag, in seconds. Lags are measured once a minute.
 _LAGS = (1, 30 * 86_400)
 _FIXED_TIME = (
     "a schedule collects from the last stored candle on; a fixed time would be the same in every "
@@ -24,149 +25,195 @@ _FIXED_TIME = (
 )
 
 
+class Fields(TypedDict, total=False):
+    """Fields of `Schedule` that people set."""
+
+    name: str
+    expression: str
+    timezone: str
+    request: bytes
+    webhook_host: str | None
+    enabled: bool
+    overlap: str
+    catch_up: bool
+    max_lag_seconds: int | None
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a body sets: `fields`, and the webhook where `sets_webhook`.
+
+    `webhook` is None where the schedule is to have none. Without `sets_webhook` it keeps the one
+    that it has.
+    """
+
+    fields: Fields
+    sets_webhook: bool = False
+    webhook: Webhook | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.fields and not self.sets_webhook
+
+
 def parse_new(
     body: object, known: Mapping[str, str] | None, settings: Settings, now_ms: int
-) -> Item:
+) -> Definition:
     """The definition in a POST /schedules body; `known` and the rest as in `parse_start`.
 
     Raises InvalidRequest with one entry per problem, or PlanTooLarge.
     """
-    definition, errors = _fields(body, known, settings, now_ms)
+    given, errors = _parse(body, known, settings, now_ms)
+    fields = given.fields
     if isinstance(body, dict):
         if "expression" not in body:
             errors.append(
                 _error("is missing, like cron(0 6 * * ? *) or rate(1 hour)", "expression")
             )
-        definition = {
+        fields = {
             "name": "",
             "timezone": "UTC",
             "enabled": True,
-            "overlap": firings.SKIP,
+            "overlap": SKIP,
             "catch_up": False,
             "max_lag_seconds": None,
             "webhook_host": None,
-            **definition,
+            **fields,
         }
         if "request" not in body:
-            definition["request"] = parse_start({}, known, settings, now_ms).pack()
+            fields["request"] = parse_start({}, known, settings, now_ms).pack()
     if errors:
         raise invalid(errors)
-    _must_run(definition, now_ms)
-    return definition
+    _must_run(fields["expression"], fields["timezone"], now_ms)
+    return Definition(fields, given.webhook is not None, given.webhook)
 
 
 def parse_change(
     body: object,
-    schedule: Item,
+    schedule: Schedule,
+    webhook: Webhook | None,
     known: Mapping[str, str] | None,
     settings: Settings,
     now_ms: int,
-) -> Item:
-    """The changed fields in a PATCH /schedules/{id} body. Raises as `parse_new` does.
+) -> Definition:
+    """What a PATCH /schedules/{id} body changes; raises as `parse_new` does.
 
-    `schedule` has its `webhook`; so do the changes where there is another, or none any more.
+    `webhook`: the one that the schedule has. What stays the same is left out.
     """
-    changes, errors = _fields(body, known, settings, now_ms)
-    if "request" in changes:
-        changes.setdefault("webhook", None)
-    if not errors and not changes:
-        errors.append({"detail": f"name at least one of {', '.join(_READ)}", "pointer": ""})
+    given, errors = _parse(body, known, settings, now_ms)
+    if not errors and given.is_empty:
+        errors.append(problem(f"name at least one of {', '.join(_READ)}", ""))
     if errors:
         raise invalid(errors)
-    if {"expression", "timezone"} & set(changes):
-        _must_run({**schedule, **changes}, now_ms)
-    return {name: value for name, value in changes.items() if schedule.get(name) != value}
+    fields = given.fields
+    if "expression" in fields or "timezone" in fields:
+        expression = fields.get("expression", schedule.expression)
+        _must_run(expression, fields.get("timezone", schedule.timezone), now_ms)
+    other = {name: value for name, value in fields.items() if getattr(schedule, name) != value}
+    sets_webhook = given.sets_webhook and given.webhook != webhook
+    return Definition(cast(Fields, other), sets_webhook, given.webhook)
 
 
-def made(schedule_id: str, definition: Item, now_ms: int, by: str, request_id: str) -> Item:
-    """A new schedule, not yet known to EventBridge."""
-    counters = dict.fromkeys(("runs", "skipped", "missed", "breaches", "repairs"), 0)
-    schedule = {
-        **definition,
-        **counters,
-        "schedule_id": schedule_id,
-        "created_at": now_ms,
-        "updated_at": now_ms,
-        "by": by,
-        "request_id": request_id,
-        "rev": 1,
-        "synced_rev": 0,
-        "webhook_rev": int("webhook" in definition),
-    }
+def made(
+    schedule_id: str, definition: Definition, now_ms: int, owner: str, request_id: str
+) -> Schedule:
+    """A new schedule from a whole definition, not yet known to EventBridge."""
+    schedule = Schedule(
+        **definition.fields,
+        owner=owner,
+        schedule_id=schedule_id,
+        created_at=now_ms,
+        updated_at=now_ms,
+        by=owner,
+        request_id=request_id,
+        rev=1,
+        accounted_until=now_ms,
+        next_run_at=None,
+        webhook_rev=int(definition.sets_webhook),
+    )
     return firings.begun(schedule, now_ms)
 
 
-def changed(schedule: Item, changes: Item, now_ms: int, by: str, request_id: str) -> Item:
+def changed(
+    schedule: Schedule, change: Definition, now_ms: int, by: str, request_id: str
+) -> Schedule:
     """The schedule with some fields changed; EventBridge is told where that concerns it."""
-    new = {**schedule, **changes, "updated_at": now_ms, "by": by, "request_id": request_id}
-    if {"expression", "timezone"} & set(changes):
+    fields = change.fields
+    new = dataclasses.replace(schedule, **fields, updated_at=now_ms, by=by, request_id=request_id)
+    if "expression" in fields or "timezone" in fields:
         new = firings.begun(new, now_ms)
-    if {"expression", "timezone", "enabled"} & set(changes):
-        new["rev"] = schedule["rev"] + 1
-    # Its host may stay what it was; the rest of it nobody is shown.
-    if "webhook" in changes:
-        new["webhook_rev"] = schedule.get("webhook_rev", 0) + 1
-    # What waits for a pause to end, or for a rule that is gone, would start out of the blue.
-    if not new["enabled"] or new["overlap"] != firings.QUEUE:
-        new.pop("queued_for", None)
-    if not new["enabled"] or new["max_lag_seconds"] is None:
-        new.pop("breached_since", None)
+    if {"expression", "timezone", "enabled"} & set(fields):
+        new = dataclasses.replace(new, rev=schedule.rev + 1)
+    # The new webhook may be on the same host, and nothing else of a webhook is shown.
+    if change.sets_webhook:
+        new = dataclasses.replace(new, webhook_rev=schedule.webhook_rev + 1)
+    # A run that waits must not start when a pause ends, nor under another overlap rule.
+    if not new.enabled or new.overlap != QUEUE:
+        new = dataclasses.replace(new, queued_for=None)
+    if not new.enabled or new.max_lag_seconds is None:
+        new = dataclasses.replace(new, breached_since=None)
     return new
 
 
-def removed(schedule: Item, now_ms: int, by: str, request_id: str) -> Item:
+def removed(schedule: Schedule, now_ms: int, by: str, request_id: str) -> Schedule:
     """A tombstone: it stays until EventBridge has forgotten the schedule."""
-    new = changed(schedule, {"enabled": False}, now_ms, by, request_id)
-    return {**new, "removed": True, "rev": schedule["rev"] + 1}
+    new = changed(schedule, Definition({"enabled": False}), now_ms, by, request_id)
+    return dataclasses.replace(new, removed=True)
 
 
 # --- reading ------------------------------------------------------------------------------------
 
 
-def _fields(
+def _parse(
     body: object, known: Mapping[str, str] | None, settings: Settings, now_ms: int
-) -> tuple[Item, Errors]:
-    """The fields that a body has, and what is wrong with the others."""
+) -> tuple[Definition, Errors]:
+    """The fields that a body sets, and what is wrong with the others.
+
+    A request sets the webhook, too: without one in it, the schedule is to have none.
+    """
     if not isinstance(body, dict):
-        return {}, [{"detail": "must be a JSON object", "pointer": ""}]
+        return Definition({}), [problem("must be a JSON object", "")]
     errors: Errors = [
-        _error(f"unknown field; allowed are {', '.join(_READ)}", str(name)[:100])
+        _error(f"unknown field; allowed are {', '.join(_READ)}", str(name))
         for name in body
         if name not in _READ
     ]
-    fields: Item = {}
+    fields: Fields = {}
+    webhook = None
     for name, read in _READ.items():
         if name not in body:
             continue
         try:
             if name == "request":
-                fields |= _request(body[name], known, settings, now_ms)
+                request, webhook = _request(body[name], known, settings, now_ms)
+                fields |= request
             else:
-                fields["max_lag_seconds" if name == "freshness" else name] = read(body[name])
+                fields |= read(body[name])
         except ValueError as error:
             errors.append(_error(str(error), name))
         except InvalidRequest as error:
             errors += [{**entry, "pointer": f"/{name}{entry['pointer']}"} for entry in error.errors]
-    return fields, errors
+    return Definition(fields, "request" in fields, webhook), errors
 
 
 def _request(
     body: object, known: Mapping[str, str] | None, settings: Settings, now_ms: int
-) -> Item:
-    """The request without its webhook, which is stored apart; `webhook` where there is one."""
+) -> tuple[Fields, Webhook | None]:
+    """The request without its webhook, which is stored apart; and the webhook."""
     fixed = [name for name in ("start", "end") if isinstance(body, dict) and name in body]
     if fixed:
         raise invalid([_error(_FIXED_TIME, name) for name in fixed])
     request = parse_start(body, known, settings, now_ms)
-    fields: Item = {"request": replace(request, webhook=None).pack(), "webhook_host": None}
-    if request.webhook is not None:
-        fields |= {"webhook_host": request.webhook.host, "webhook": request.webhook}
-    return fields
+    webhook = request.webhook
+    return {
+        "request": dataclasses.replace(request, webhook=None).pack(),
+        "webhook_host": None if webhook is None else webhook.host,
+    }, webhook
 
 
-def _must_run(definition: Item, now_ms: int) -> None:
-    """Refuse what lies behind us, like a cron whose years are over."""
-    if firings.begun(definition, now_ms)["next_run_at"] is None:
+def _must_run(expression: str, timezone: str, now_ms: int) -> None:
+    """Refuse an expression that has no run left, like a cron whose years are over."""
+    if firings.next_after(expression, timezone, now_ms) is None:
         raise invalid([_error("no run is left: its years are over", "expression")])
 
 
@@ -212,17 +259,18 @@ def _freshness(value: object) -> int | None:
     return lag
 
 
-_READ: dict[str, Callable[[Any], Any]] = {
-    "name": _name,
-    "expression": _expression,
-    "timezone": _timezone,
-    "request": lambda body: body,
-    "enabled": _flag,
-    "overlap": _overlap,
-    "catch_up": _flag,
-    "freshness": _freshness,
+#: Field of a body -> how it is read. Each reader raises ValueError with what is wrong.
+_READ: dict[str, Callable[[Any], Fields]] = {
+    "name": lambda value: {"name": _name(value)},
+    "expression": lambda value: {"expression": _expression(value)},
+    "timezone": lambda value: {"timezone": _timezone(value)},
+    "request": lambda _: {},  # `_request` reads it
+    "enabled": lambda value: {"enabled": _flag(value)},
+    "overlap": lambda value: {"overlap": _overlap(value)},
+    "catch_up": lambda value: {"catch_up": _flag(value)},
+    "freshness": lambda value: {"max_lag_seconds": _freshness(value)},
 }
 
 
 def _error(detail: str, name: str) -> dict[str, str]:
-    return {"detail": detail, "pointer": "/" + name.replace("~", "~0").replace("/", "~1")}
+    return problem(detail, f"/{pointer_token(name)}")

@@ -5,8 +5,8 @@ In the stack's schedule group, named by the schedule's id:
     ScheduleExpression, -Timezone, State   those of the schedule
     StartDate       of a rate: its first run. Without one EventBridge would fire at once, and once
                     more with every update
-    Target.Input    {"owner", "schedule_id", "rev", "scheduled_at"}; Scheduler puts the time that
-                    the run was due in place of <aws.scheduler.scheduled-time>
+    Target.Input    {"owner", "schedule_id", "rev", "scheduled_at"}; Scheduler replaces
+                    <aws.scheduler.scheduled-time> by the time at which the run was due
     Target          run_schedule, with a role of Scheduler's own and a dead-letter queue
 
 Sources: EventBridge Scheduler API Reference (CreateSchedule, UpdateSchedule, DeleteSchedule); its
@@ -20,9 +20,10 @@ from typing import Any
 
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed
+from chalicelib.schedules.schedule import Schedule
 
 SCHEDULED_TIME = "<aws.scheduler.scheduled-time>"
-#: Scheduler tries again for two minutes: what comes later has been made up for, or counted missed.
+#: Scheduler tries again for two minutes. By then the run has been made up for, or counted missed.
 _OLDEST_SECONDS, _RETRIES = 120, 4
 
 
@@ -31,23 +32,23 @@ class Scheduler:
         self._call = backend.call
         self._settings = backend.settings
 
-    async def put(self, owner: str, schedule: dict[str, Any], starts_ms: int | None) -> None:
-        """Make Scheduler's schedule what ours is, whether it has one or not.
+    async def put(self, schedule: Schedule, starts_ms: int | None) -> None:
+        """Make or change Scheduler's schedule, so that it is what ours is.
 
         `starts_ms`: a rate's first run, epoch ms. Raises CallFailed, with the code
         ValidationException where Scheduler refuses it for good.
         """
-        wanted = self._wanted(owner, schedule)
+        wanted = self._wanted(schedule)
         if starts_ms is not None:
             wanted["StartDate"] = starts_ms // 1000
         operations = ["UpdateSchedule", "CreateSchedule", "UpdateSchedule"]
-        if not schedule["synced_rev"]:
+        if not schedule.synced_rev:
             del operations[0]
         for operation in operations:
             try:
                 await self._call("scheduler", operation, **wanted)
             except CallFailed as failed:
-                # Made or deleted meanwhile, or by the first try of a call that was repeated.
+                # Made or deleted meanwhile, or by this very call, repeated after a lost answer.
                 if failed.code not in ("ConflictException", "ResourceNotFoundException"):
                     raise
                 last = failed
@@ -68,24 +69,24 @@ class Scheduler:
             if failed.code != "ResourceNotFoundException":
                 raise
 
-    def _wanted(self, owner: str, schedule: dict[str, Any]) -> dict[str, Any]:
-        told = {
-            "owner": owner,
-            "schedule_id": schedule["schedule_id"],
-            "rev": schedule["rev"],
+    def _wanted(self, schedule: Schedule) -> dict[str, Any]:
+        firing = {
+            "owner": schedule.owner,
+            "schedule_id": schedule.schedule_id,
+            "rev": schedule.rev,
             "scheduled_at": SCHEDULED_TIME,
         }
         return {
-            "Name": schedule["schedule_id"],
+            "Name": schedule.schedule_id,
             "GroupName": self._settings.schedule_group,
-            "ScheduleExpression": schedule["expression"],
-            "ScheduleExpressionTimezone": schedule["timezone"],
+            "ScheduleExpression": schedule.expression,
+            "ScheduleExpressionTimezone": schedule.timezone,
             "FlexibleTimeWindow": {"Mode": "OFF"},
-            "State": "ENABLED" if schedule["enabled"] else "DISABLED",
+            "State": "ENABLED" if schedule.enabled else "DISABLED",
             "Target": {
                 "Arn": self._settings.schedule_function_arn,
                 "RoleArn": self._settings.schedule_role_arn,
-                "Input": json.dumps(told),
+                "Input": json.dumps(firing),
                 "DeadLetterConfig": {"Arn": self._settings.schedule_dead_letter_arn},
                 "RetryPolicy": {
                     "MaximumEventAgeInSeconds": _OLDEST_SECONDS,

@@ -1,25 +1,20 @@
-"""What a schedule's firings do to it: a state machine of pure functions, from item to item.
+"""What a schedule's firings do to it: a state machine of pure functions, from schedule to schedule.
 
-    accounted_until   every run up to this time (epoch ms) has been decided: the fence
-    next_run_at       the first one after it; None where none is left
-    starting          {task_id, at}: decided, and its task may not be stored yet
-    queued_for        the run that waits for the last task to end (overlap: queue)
-    last_run_at, last_task_id, last_run_by      the last run that was started
-    last_skipped_at, runs, skipped, missed, breaches      counters, and when it was last skipped
-    breached_since, repairs, last_repair_at, last_repair_task_id      freshness, while it is broken
-
-A firing is decided in one conditional write before its task is made, and the task's id follows from
-the schedule and the time. So a firing that comes twice, late or half done makes one task.
+Each firing is decided in one conditional write of the schedule's item, before its task is made. The
+task's id follows from the schedule and the time. So a firing that comes twice, late or half done
+makes one task. `Schedule.accounted_until` is the fence: no run up to it is decided again.
 """
 
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from chalicelib.core.times import iso
 from chalicelib.schedules import cron
+from chalicelib.schedules.schedule import QUEUE, Schedule, Starting
 from chalicelib.tasks import states
 
 if TYPE_CHECKING:
@@ -28,13 +23,10 @@ if TYPE_CHECKING:
 #: A run that has not come this long after its time is missed. EventBridge Scheduler is accurate to
 #: a minute (its user guide), and tries again for as long.
 PATIENCE_MS = 120_000
-#: Missed runs are counted up to here; behind a long pause it is only said that there were many.
+#: Missed runs are counted up to here. After a long pause it only matters that there were many.
 MOST_MISSED = 1000
-SKIP, QUEUE = "skip", "queue"
 _MINUTE_MS = 60_000
 _NAMESPACE = uuid.UUID("6f0c51a4-7f0f-4b73-9c0a-0d5f6d3b4a51")
-
-Item = dict[str, Any]
 
 
 def task_id_of(schedule_id: str, at_ms: int) -> str:
@@ -42,133 +34,126 @@ def task_id_of(schedule_id: str, at_ms: int) -> str:
     return str(uuid.uuid5(_NAMESPACE, f"{schedule_id}#{iso(at_ms)}"))
 
 
-def repair_id_of(schedule: Item) -> str:
-    """The task that makes up for a broken promise: the breach and the try tell it apart."""
-    of = f"{schedule['schedule_id']}#breach{schedule['breaches']}#{schedule['repairs']}"
-    return str(uuid.uuid5(_NAMESPACE, of))
+def repair_id_of(schedule: Schedule) -> str:
+    """The task of the current repair: the same for the same breach and the same attempt at it."""
+    repair = f"{schedule.schedule_id}#breach{schedule.breaches}#{schedule.repairs}"
+    return str(uuid.uuid5(_NAMESPACE, repair))
 
 
-def is_watched(schedule: Item) -> bool:
-    """Whether the watch of every minute has anything to look after."""
-    return bool(
-        schedule["enabled"] or schedule["rev"] != schedule["synced_rev"] or "starting" in schedule
-    )
-
-
-def begun(schedule: Item, now_ms: int) -> Item:
+def begun(schedule: Schedule, now_ms: int) -> Schedule:
     """Count from now on: a schedule that is new, or whose times have changed."""
     return _decided_until(schedule, now_ms)
 
 
-def fire(schedule: Item, at_ms: int, last_is_active: bool) -> Item | None:
-    """After the run of `at_ms` was decided; None where that had been done before.
+def fire(schedule: Schedule, at_ms: int, last_is_active: bool) -> Schedule | None:
+    """Decide the run of `at_ms`; None where it had been decided before.
 
     `last_is_active`: whether the schedule's last task has not ended.
     """
-    if at_ms // _MINUTE_MS <= schedule["accounted_until"] // _MINUTE_MS:
+    if at_ms // _MINUTE_MS <= schedule.accounted_until // _MINUTE_MS:
         return None
     missed, _ = _until(schedule, at_ms - _tolerance_ms(schedule))
-    return _run(_decided_until(_counted(schedule, missed), at_ms), at_ms, last_is_active)
+    schedule = replace(schedule, missed=schedule.missed + missed)
+    return _run(_decided_until(schedule, at_ms), at_ms, last_is_active)
 
 
-def make_up(schedule: Item, now_ms: int, last_is_active: bool) -> Item | None:
-    """After runs that never came were counted, and with catch_up made up for, once for all of them;
-    None where none is overdue."""
+def make_up(schedule: Schedule, now_ms: int, last_is_active: bool) -> Schedule | None:
+    """Count the runs that never came; with `catch_up`, start one run for all of them. None where
+    no run is overdue."""
     missed, latest = _until(schedule, now_ms - PATIENCE_MS)
     if not missed:
         return None
-    # Whatever keeps EventBridge from firing, what it knows of this schedule is written anew; a rate
-    # may then begin anew too. So all its runs up to now are decided here, those too that might have
-    # come within the patience: the fence turns them away from now on.
+    # Something keeps EventBridge from firing, so the watch tells it of the schedule anew, after
+    # which a rate may begin anew. So for a rate all runs up to now are decided here, even those
+    # that might still come within the patience: the fence turns them away from now on.
     until = latest
     if _is_rate(schedule):
         until, (missed, latest) = now_ms, _until(schedule, now_ms)
-    after = {**_decided_until(_counted(schedule, missed), until), "synced_rev": 0}
-    return _run(after, latest, last_is_active) if schedule["catch_up"] else after
+    schedule = replace(schedule, missed=schedule.missed + missed, synced_rev=0)
+    after = _decided_until(schedule, until)
+    return _run(after, latest, last_is_active) if schedule.catch_up else after
 
 
-def start_queued(schedule: Item) -> Item:
-    """After the waiting run was started: the last task has ended."""
-    queued_for = schedule["queued_for"]
-    rest = {name: value for name, value in schedule.items() if name != "queued_for"}
-    return _started(rest, queued_for)
+def start_queued(schedule: Schedule) -> Schedule:
+    """Start the run that waits: the last task has ended. Nothing happens where none waits."""
+    if schedule.queued_for is None:
+        return schedule
+    return _started(replace(schedule, queued_for=None), schedule.queued_for)
 
 
-def started(schedule: Item) -> Item:
-    """After the task of the last decision was stored."""
-    return {name: value for name, value in schedule.items() if name != "starting"}
+def started(schedule: Schedule) -> Schedule:
+    """The schedule once the task of its last decision is stored."""
+    return replace(schedule, starting=None)
 
 
-def ran(schedule: Item, task_id: str, now_ms: int, by: str, request_id: str) -> Item:
-    """After somebody ran it by hand."""
-    return {
-        **schedule,
-        "last_task_id": task_id,
-        "last_run_at": now_ms,
-        "last_run_by": by,
-        "request_id": request_id,
-        "runs": schedule["runs"] + 1,
-    }
+def ran(schedule: Schedule, task_id: str, now_ms: int, by: str, request_id: str) -> Schedule:
+    """The schedule after `by` ran it by hand."""
+    return replace(
+        schedule,
+        last_task_id=task_id,
+        last_run_at=now_ms,
+        last_run_by=by,
+        request_id=request_id,
+        runs=schedule.runs + 1,
+    )
 
 
-def next_run(schedule: Item, now_ms: int) -> int | None:
-    """When it runs next, as far as anyone can know: what is overdue is made up for, or is not."""
-    if not schedule["enabled"]:
+def next_run(schedule: Schedule, now_ms: int) -> int | None:
+    """When it runs next. An overdue run is left out: it will be made up for, or counted missed."""
+    if not schedule.enabled:
         return None
-    stored = schedule.get("next_run_at")
-    if stored is None or stored > now_ms:
-        return stored
+    if schedule.next_run_at is None or schedule.next_run_at > now_ms:
+        return schedule.next_run_at
     _, latest = _until(schedule, now_ms)
     return _next(schedule, latest)
 
 
-def first_firing(schedule: Item, now_ms: int) -> int | None:
-    """When EventBridge, told of a schedule now, is to fire a rate first, and count from then on;
-    None for a cron expression, which says so itself."""
+def first_firing(schedule: Schedule, now_ms: int) -> int | None:
+    """The first run of a rate that EventBridge is told now; it counts from there. None for a cron
+    expression, which needs no start."""
     if not _is_rate(schedule):
         return None
     _, latest = _until(schedule, now_ms)
     return _next(schedule, latest)
 
 
-def _run(schedule: Item, at_ms: int, last_is_active: bool) -> Item:
+def next_after(expression: str, timezone: str, at_ms: int) -> int | None:
+    """The first run after `at_ms`; None where there is none."""
+    return cron.next_after(cron.parse(expression), zone(timezone), at_ms)
+
+
+def _run(schedule: Schedule, at_ms: int, last_is_active: bool) -> Schedule:
     """Start, queue or skip the run of `at_ms`."""
-    waiting = "queued_for" in schedule
+    waiting = schedule.queued_for is not None
     if not last_is_active:
-        return (
-            {**start_queued(schedule), "queued_for": at_ms}
-            if waiting
-            else _started(schedule, at_ms)
-        )
-    if schedule["overlap"] == QUEUE and not waiting:
-        return {**schedule, "queued_for": at_ms}
-    return {**schedule, "skipped": schedule["skipped"] + 1, "last_skipped_at": at_ms}
+        if waiting:
+            return replace(start_queued(schedule), queued_for=at_ms)
+        return _started(schedule, at_ms)
+    if schedule.overlap == QUEUE and not waiting:
+        return replace(schedule, queued_for=at_ms)
+    return replace(schedule, skipped=schedule.skipped + 1, last_skipped_at=at_ms)
 
 
-def _started(schedule: Item, at_ms: int) -> Item:
-    task_id = task_id_of(schedule["schedule_id"], at_ms)
-    return {
-        **schedule,
-        "starting": {"task_id": task_id, "at": at_ms},
-        "last_task_id": task_id,
-        "last_run_at": at_ms,
-        "last_run_by": states.BY_SCHEDULE,
-        "runs": schedule["runs"] + 1,
-    }
+def _started(schedule: Schedule, at_ms: int) -> Schedule:
+    task_id = task_id_of(schedule.schedule_id, at_ms)
+    return replace(
+        schedule,
+        starting=Starting(task_id, at_ms),
+        last_task_id=task_id,
+        last_run_at=at_ms,
+        last_run_by=states.BY_SCHEDULE,
+        runs=schedule.runs + 1,
+    )
 
 
-def _counted(schedule: Item, missed: int) -> Item:
-    return {**schedule, "missed": schedule["missed"] + missed} if missed else schedule
+def _decided_until(schedule: Schedule, at_ms: int) -> Schedule:
+    return replace(schedule, accounted_until=at_ms, next_run_at=_next(schedule, at_ms))
 
 
-def _decided_until(schedule: Item, at_ms: int) -> Item:
-    return {**schedule, "accounted_until": at_ms, "next_run_at": _next(schedule, at_ms)}
-
-
-def _until(schedule: Item, until_ms: int) -> tuple[int, int]:
+def _until(schedule: Schedule, until_ms: int) -> tuple[int, int]:
     """(how many runs lie after accounted_until and not after `until_ms`, the last of them)."""
-    latest, count = schedule["accounted_until"], 0
-    expression = cron.parse(schedule["expression"])
+    latest, count = schedule.accounted_until, 0
+    expression = cron.parse(schedule.expression)
     if isinstance(expression, cron.Rate):
         count = max(0, until_ms - latest) // expression.every_ms
         return min(count, MOST_MISSED), latest + count * expression.every_ms
@@ -181,21 +166,24 @@ def _until(schedule: Item, until_ms: int) -> tuple[int, int]:
     return count, latest
 
 
-def _tolerance_ms(schedule: Item) -> int:
-    """How much earlier than our clock has it a run may fire. A rate's clock is EventBridge's: what
-    came a little off for ours was not missed. More than half its interval would hide every one."""
-    expression = cron.parse(schedule["expression"])
+def _tolerance_ms(schedule: Schedule) -> int:
+    """A run that was expected this long before a firing, or less, is that firing: not missed.
+
+    EventBridge's clock decides when a rate fires, so it may be a little off ours. More than half
+    the interval would hide every missed run.
+    """
+    expression = cron.parse(schedule.expression)
     if isinstance(expression, cron.Rate):
         return min(PATIENCE_MS, expression.every_ms // 2)
     return 1
 
 
-def _is_rate(schedule: Item) -> bool:
-    return isinstance(cron.parse(schedule["expression"]), cron.Rate)
+def _is_rate(schedule: Schedule) -> bool:
+    return isinstance(cron.parse(schedule.expression), cron.Rate)
 
 
-def _next(schedule: Item, at_ms: int) -> int | None:
-    return cron.next_after(cron.parse(schedule["expression"]), zone(schedule["timezone"]), at_ms)
+def _next(schedule: Schedule, at_ms: int) -> int | None:
+    return next_after(schedule.expression, schedule.timezone, at_ms)
 
 
 @lru_cache(maxsize=64)

@@ -1,110 +1,115 @@
 """Schedules as people know them: making, reading, changing, deleting, running by hand.
 
-A change is stored first and told to EventBridge Scheduler then; the item says by two numbers
-whether that was done (rev, synced_rev). Whatever breaks off in between, the watch of every minute
-does again (schedules/watch.py).
+A change is stored first; then EventBridge Scheduler is told. Two numbers of the schedule say
+whether that was done (rev, synced_rev). Where something breaks off in between, the watch of every
+minute does it again (schedules/watch.py).
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from typing import Any
 
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed, ScheduleNotFound
 from chalicelib.core.logs import log
 from chalicelib.exchange.catalogue_table import CatalogueTable
-from chalicelib.schedules import definition as schedule_definition
-from chalicelib.schedules import firings, view
+from chalicelib.schedules import definition, firings, view
 from chalicelib.schedules.eventbridge import Scheduler
-from chalicelib.schedules.table import ScheduleTable, owner_of
+from chalicelib.schedules.schedule import Schedule
+from chalicelib.schedules.table import ScheduleTable
+from chalicelib.schedules.view import View
 from chalicelib.tasks import states
 from chalicelib.tasks.submit import submit
 from chalicelib.tasks.table import TaskTable
 from chalicelib.work.request import CollectionRequest
 
-Item = dict[str, Any]
-#: Writers of one schedule are its owner, its firings and the watch: more races than these are none.
+#: Only its owner, its firings and the watch write a schedule: it does not race more often.
 _RACES = 8
 
 
 async def create_schedule(
     backend: Backend, body: object, owner: str, request_id: str, schedule_id: str
-) -> Item:
+) -> View:
     """Store a schedule and tell EventBridge; its view. An id given twice makes one schedule.
 
     Raises InvalidRequest or PlanTooLarge with nothing stored.
     """
     now_ms = backend.now_ms()
-    definition = schedule_definition.parse_new(
-        body, await _known(backend), backend.settings, now_ms
-    )
-    schedule = schedule_definition.made(schedule_id, definition, now_ms, owner, request_id)
-    schedule = await ScheduleTable(backend).create(owner, schedule)
+    wanted = definition.parse_new(body, await _known(backend), backend.settings, now_ms)
+    new = definition.made(schedule_id, wanted, now_ms, owner, request_id)
+    schedule = await ScheduleTable(backend).create(new, wanted.webhook)
     return await _view(backend, await _tell(backend, schedule) or schedule)
 
 
 async def change_schedule(
     backend: Backend, body: object, owner: str, request_id: str, schedule_id: str
-) -> Item:
+) -> View:
     """Change some fields; the schedule's view after it. Raises as `create_schedule`, and
     ScheduleNotFound."""
     known = await _known(backend)
+    table = ScheduleTable(backend)
 
-    async def change(schedule: Item) -> Item | None:
+    async def change(seen: Schedule) -> Schedule:
         now_ms = backend.now_ms()
-        before = {**schedule, "webhook": await ScheduleTable(backend).webhook_of(schedule)}
-        changes = schedule_definition.parse_change(body, before, known, backend.settings, now_ms)
-        return changes and schedule_definition.changed(schedule, changes, now_ms, owner, request_id)
+        webhook = await table.webhook_of(seen)
+        wanted = definition.parse_change(body, seen, webhook, known, backend.settings, now_ms)
+        if wanted.is_empty:
+            return seen
+        new = definition.changed(seen, wanted, now_ms, owner, request_id)
+        if wanted.sets_webhook:
+            return await table.replace_with_webhook(seen, new, wanted.webhook)
+        return await table.replace(seen, new)
 
-    schedule = await _change(backend, owner, schedule_id, change)
+    schedule = await _write(backend, owner, schedule_id, change)
     return await _view(backend, await _tell(backend, schedule) or schedule)
 
 
 async def delete_schedule(backend: Backend, owner: str, request_id: str, schedule_id: str) -> None:
     """Delete a schedule; its tasks stay. Raises ScheduleNotFound."""
 
-    async def bury(schedule: Item) -> Item:
-        return schedule_definition.removed(schedule, backend.now_ms(), owner, request_id)
+    async def bury(seen: Schedule) -> Schedule:
+        tombstone = definition.removed(seen, backend.now_ms(), owner, request_id)
+        return await ScheduleTable(backend).replace(seen, tombstone)
 
-    await _tell(backend, await _change(backend, owner, schedule_id, bury))
+    await _tell(backend, await _write(backend, owner, schedule_id, bury))
 
 
 async def run_now(
     backend: Backend, owner: str, request_id: str, schedule_id: str, task_id: str
 ) -> str:
-    """Start a schedule's collection at once, whatever its overlap rule says and though it is
-    disabled; the task id. Later firings see it as the last run. Raises ScheduleNotFound."""
+    """Start a schedule's collection at once, even if it is disabled or its last task runs; the
+    task id. Later firings see it as the last run. Raises ScheduleNotFound."""
     schedule = await find_schedule(backend, owner, schedule_id)
     await start(backend, schedule, task_id, states.BY_REQUEST, request_id)
 
-    async def note(schedule: Item) -> Item | None:
-        if schedule.get("last_task_id") == task_id:
-            return None
-        return firings.ran(schedule, task_id, backend.now_ms(), owner, request_id)
+    async def note(seen: Schedule) -> Schedule:
+        if seen.last_task_id == task_id:
+            return seen
+        new = firings.ran(seen, task_id, backend.now_ms(), owner, request_id)
+        return await ScheduleTable(backend).replace(seen, new)
 
-    await _change(backend, owner, schedule_id, note)
+    await _write(backend, owner, schedule_id, note)
     return task_id
 
 
-async def view_schedule(backend: Backend, owner: str, schedule_id: str) -> Item:
+async def view_schedule(backend: Backend, owner: str, schedule_id: str) -> View:
     """The whole answer of GET /schedules/{id}. Raises ScheduleNotFound."""
     return await _view(backend, await find_schedule(backend, owner, schedule_id))
 
 
 async def list_schedules(
     backend: Backend, owner: str, limit: int, after: str | None
-) -> tuple[list[Item], str | None]:
+) -> tuple[list[View], str | None]:
     """One page of an owner's schedules, and where the next one starts."""
     found, following = await ScheduleTable(backend).page_of_owner(owner, limit, after)
     return [view.summary(schedule, backend.now_ms()) for schedule in found], following
 
 
-async def find_schedule(backend: Backend, owner: str, schedule_id: str) -> Item:
-    """The item of a schedule. Raises ScheduleNotFound."""
+async def find_schedule(backend: Backend, owner: str, schedule_id: str) -> Schedule:
+    """A schedule that is not deleted. Raises ScheduleNotFound."""
     schedule = await ScheduleTable(backend).read(owner, schedule_id)
-    if schedule is None or schedule.get("removed"):
+    if schedule is None or schedule.removed:
         raise ScheduleNotFound(f"there is no schedule {schedule_id}")
     return schedule
 
@@ -112,95 +117,99 @@ async def find_schedule(backend: Backend, owner: str, schedule_id: str) -> Item:
 # --- for those who look after schedules -----------------------------------------------------------
 
 
-async def synchronise(backend: Backend, schedule: Item) -> Item | None:
-    """Tell EventBridge what it does not know yet of a schedule; the item then, None where it is
+async def synchronise(backend: Backend, schedule: Schedule) -> Schedule | None:
+    """Tell EventBridge what it does not know yet of a schedule; the schedule then, None where it is
     gone. Safe to repeat. Raises CallFailed."""
-    owner, schedule_id = owner_of(schedule), schedule["schedule_id"]
-    current: Item | None = schedule
+    table, schedule_id = ScheduleTable(backend), schedule.schedule_id
+    current: Schedule | None = schedule
     outdated = False
     for _ in range(_RACES):
-        if current is None or not (outdated or current["rev"] != current["synced_rev"]):
+        if current is None or not (outdated or current.rev != current.synced_rev):
             return current
         try:
-            if current.get("removed"):
+            if current.removed:
                 await Scheduler(backend).remove(schedule_id)
-                await ScheduleTable(backend).delete(current)
+                await table.delete(current)
                 return None
-            return await ScheduleTable(backend).replace(
-                current, await _put(backend, owner, current)
-            )
+            return await table.replace(current, await _put(backend, current))
         except ConditionFailed:
-            # Changed meanwhile, and perhaps told by whoever did it: ours may have come behind.
-            current, outdated = await ScheduleTable(backend).read(owner, schedule_id), True
+            # Somebody changed it meanwhile, and may have told EventBridge before we told it the
+            # older one. So the newest is told once more.
+            current, outdated = await table.read(schedule.owner, schedule_id), True
     raise _contended(schedule_id)
 
 
 async def start(
-    backend: Backend, schedule: Item, task_id: str, source: str, request_id: str
+    backend: Backend, schedule: Schedule, task_id: str, source: str, request_id: str
 ) -> None:
-    """Store the task of a run, with the schedule's request; repeated, it is the same task."""
-    request = CollectionRequest.unpack(schedule["request"])
-    if schedule.get("webhook_host"):
-        request = replace(request, webhook=await ScheduleTable(backend).webhook_of(schedule))
+    """Store the task of a run, with the schedule's request. Repeated, it is the same task."""
+    request = CollectionRequest.unpack(schedule.request)
+    if schedule.webhook_host:
+        webhook = await ScheduleTable(backend).webhook_of(schedule)
+        request = dataclasses.replace(request, webhook=webhook)
     await submit(
         backend,
         states.DATA_COLLECTION,
         request,
-        owner_of(schedule),
+        schedule.owner,
         request_id,
         task_id,
         source,
-        schedule["schedule_id"],
+        schedule.schedule_id,
     )
 
 
-async def _put(backend: Backend, owner: str, schedule: Item) -> Item:
-    """Tell EventBridge; the item that says so, or why it was refused for good."""
-    after = {name: value for name, value in schedule.items() if name != "sync_error"}
+async def _put(backend: Backend, schedule: Schedule) -> Schedule:
+    """Tell EventBridge; the schedule that says so, or why it was refused for good."""
+    sync_error = None
     try:
         starts_ms = firings.first_firing(schedule, backend.now_ms())
-        await Scheduler(backend).put(owner, schedule, starts_ms)
+        await Scheduler(backend).put(schedule, starts_ms)
     except CallFailed as failed:
         if failed.code != "ValidationException":
             raise
-        after["sync_error"] = failed.detail
-        log("schedule_refused", level="error", schedule_id=schedule["schedule_id"])
-    return {**after, "synced_rev": schedule["rev"]}
+        sync_error = failed.detail
+        log("schedule_refused", level="error", schedule_id=schedule.schedule_id)
+    return dataclasses.replace(schedule, sync_error=sync_error, synced_rev=schedule.rev)
 
 
-async def _tell(backend: Backend, schedule: Item) -> Item | None:
-    """Tell EventBridge of what was just stored; where that fails, the watch does it within a
-    minute. The item then, None where it is gone."""
+async def _tell(backend: Backend, schedule: Schedule) -> Schedule | None:
+    """Tell EventBridge what was just stored; the schedule then, None where it is gone.
+
+    Where that fails, the watch does it within a minute.
+    """
     try:
         return await synchronise(backend, schedule)
     except CallFailed as failed:
-        schedule_id = schedule["schedule_id"]
+        schedule_id = schedule.schedule_id
         log("schedule_not_told", level="warning", schedule_id=schedule_id, error=failed.detail)
         return schedule
 
 
-async def _view(backend: Backend, schedule: Item) -> Item:
+async def _view(backend: Backend, schedule: Schedule) -> View:
     now_ms = backend.now_ms()
     status = None
-    if "last_task_id" in schedule:
-        meta = await TaskTable(backend).read(schedule["last_task_id"], now_ms)
+    if schedule.last_task_id is not None:
+        meta = await TaskTable(backend).read(schedule.last_task_id, now_ms)
         status = meta["state"] if meta and not meta["expired"] else None
-    promised = schedule["max_lag_seconds"] is not None
+    promised = schedule.max_lag_seconds is not None
     lag = await ScheduleTable(backend).lag_of(schedule) if promised else None
     return view.view(schedule, lag, status, now_ms)
 
 
-async def _change(
-    backend: Backend, owner: str, schedule_id: str, change: Callable[[Item], Awaitable[Item | None]]
-) -> Item:
-    """Replace a schedule by what `change` makes of it (nothing: leave it); the item after it."""
+async def _write(
+    backend: Backend,
+    owner: str,
+    schedule_id: str,
+    write: Callable[[Schedule], Awaitable[Schedule]],
+) -> Schedule:
+    """What `write` stored in the place of the schedule that it is given.
+
+    It is given the newest again where it raises ConditionFailed. Raises ScheduleNotFound.
+    """
     for _ in range(_RACES):
-        schedule = await find_schedule(backend, owner, schedule_id)
-        new = await change(schedule)
-        if not new:
-            return schedule
         try:
-            return await ScheduleTable(backend).replace(schedule, new)
+            return await write(await find_schedule(backend, owner, schedule_id))
         except ConditionFailed:
             continue
     raise _contended(schedule_id)

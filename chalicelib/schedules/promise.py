@@ -1,8 +1,8 @@
-"""Promised freshness: measured every minute, reported, and made good where it is broken."""
+"""Promised freshness: measured every minute, reported, and repaired where a promise is broken."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.candles.lag import Lag, Stored, lag_of
@@ -12,17 +12,17 @@ from chalicelib.core.errors import CallFailed, ConditionFailed
 from chalicelib.core.logs import log
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.schedules import firings
-from chalicelib.schedules.table import ScheduleTable, owner_of
+from chalicelib.schedules.schedule import MeasuredLag, Schedule
+from chalicelib.schedules.table import ScheduleTable
 from chalicelib.tasks import states
 from chalicelib.tasks.submit import submit
 from chalicelib.tasks.table import TaskTable
 from chalicelib.work import priorities
 from chalicelib.work.request import CollectionRequest
 
-#: A repair that did not help is tried again after a minute, then two, four, ... up to an hour:
-#: the exchange may not list the symbol any more.
+#: A repair that did not help is tried again after a minute, then two, four, ... up to an hour. It
+#: may never help: the exchange may not list the symbol any more.
 _FIRST_WAIT_MS, _LONGEST_WAIT_MS = 60_000, 3_600_000
-Item = dict[str, Any]
 
 
 async def measure_freshness(backend: Backend, request_id: str) -> int:
@@ -33,13 +33,13 @@ async def measure_freshness(backend: Backend, request_id: str) -> int:
     promised = [
         schedule
         for schedule in await ScheduleTable(backend).watched()
-        if schedule["enabled"] and schedule["max_lag_seconds"] is not None
+        if schedule.enabled and schedule.max_lag_seconds is not None
     ]
     if not promised:
         return 0
     catalogue = await CatalogueTable(backend).read_catalogue()
     known: dict[str, str] = catalogue["symbols"] if catalogue else {}
-    requests = [CollectionRequest.unpack(schedule["request"]) for schedule in promised]
+    requests = [CollectionRequest.unpack(schedule.request) for schedule in promised]
     wanted = [_symbols(request, known) for request in requests]
     stored = await CoverageTable(backend).coverage_of(
         sorted({name for names in wanted for name in names})
@@ -58,7 +58,7 @@ async def measure_freshness(backend: Backend, request_id: str) -> int:
             continue
         except CallFailed as error:
             failed += 1
-            schedule_id = schedule["schedule_id"]
+            schedule_id = schedule.schedule_id
             log("freshness_failed", level="error", schedule_id=schedule_id, error=error.detail)
     for timeframe, ms in sorted(worst.items()):
         metrics.measure("FreshnessLag", ms / 1000, Timeframe=timeframe)
@@ -67,77 +67,77 @@ async def measure_freshness(backend: Backend, request_id: str) -> int:
 
 
 def _symbols(request: CollectionRequest, known: dict[str, str]) -> tuple[str, ...]:
-    """Those whose candles go on: what the exchange has halted falls behind rightly."""
+    """The symbols that are promised. Halted ones are left out: they get no new candles."""
     named = known if request.symbols is None else request.symbols
     return tuple(name for name in named if known.get(name, "TRADING") == "TRADING")
 
 
 def _lag(
-    schedule: Item,
+    schedule: Schedule,
     request: CollectionRequest,
     symbols: tuple[str, ...],
     stored: Stored,
     now_ms: int,
 ) -> Lag:
-    most_ms = schedule["max_lag_seconds"] * 1000
-    since_ms = schedule["created_at"]
-    return lag_of(symbols, request.timeframes, stored, since_ms, most_ms, now_ms)
+    most_ms = (schedule.max_lag_seconds or 0) * 1000
+    return lag_of(symbols, request.timeframes, stored, schedule.created_at, most_ms, now_ms)
 
 
-async def _report(backend: Backend, schedule: Item, lag: Lag) -> None:
+async def _report(backend: Backend, schedule: Schedule, lag: Lag) -> None:
     seconds = {timeframe: ms // 1000 for timeframe, ms in lag.worst.items()}
-    measured = {
-        "lag_seconds": max(seconds.values(), default=0),
-        "timeframes": seconds,
-        "behind": sum(map(len, lag.behind.values())),
-    }
-    await ScheduleTable(backend).write_lag(schedule, measured, backend.now_ms())
+    measured = MeasuredLag(
+        lag_seconds=max(seconds.values(), default=0),
+        timeframes=seconds,
+        behind=sum(map(len, lag.behind.values())),
+        measured_at=backend.now_ms(),
+    )
+    await ScheduleTable(backend).write_lag(schedule, measured)
 
 
-async def _judge(backend: Backend, schedule: Item, lag: Lag, request_id: str) -> None:
+async def _judge(backend: Backend, schedule: Schedule, lag: Lag, request_id: str) -> None:
     """Note when a promise is broken or kept again; collect exactly what is behind."""
     if not lag.behind:
-        if "breached_since" in schedule:
-            kept = {name: value for name, value in schedule.items() if name != "breached_since"}
-            await ScheduleTable(backend).replace(schedule, {**kept, "repairs": 0})
+        if schedule.breached_since is not None:
+            kept = replace(schedule, breached_since=None, repairs=0)
+            await ScheduleTable(backend).replace(schedule, kept)
         return
     new = schedule
-    if "breached_since" not in schedule:
-        new = {
-            **schedule,
-            "breached_since": backend.now_ms(),
-            "breaches": schedule["breaches"] + 1,
-            "repairs": 0,
-        }
+    if schedule.breached_since is None:
+        new = replace(
+            schedule,
+            breached_since=backend.now_ms(),
+            breaches=schedule.breaches + 1,
+            repairs=0,
+        )
     repairing = await _may_repair(backend, new)
     if repairing:
-        new = {**new, "repairs": new["repairs"] + 1, "last_repair_at": backend.now_ms()}
-        new["last_repair_task_id"] = firings.repair_id_of(new)
+        new = replace(new, repairs=new.repairs + 1, last_repair_at=backend.now_ms())
+        new = replace(new, last_repair_task_id=firings.repair_id_of(new))
     if new is schedule:
         return
     await ScheduleTable(backend).replace(schedule, new)
-    if new["breaches"] > schedule["breaches"]:
+    if new.breaches > schedule.breaches:
         metrics.count("FreshnessBreaches")
     if repairing:
         await _repair(backend, new, lag, request_id)
 
 
-async def _may_repair(backend: Backend, schedule: Item) -> bool:
+async def _may_repair(backend: Backend, schedule: Schedule) -> bool:
     """Not while the last repair runs, and not again and again where it does not help."""
-    if "last_repair_task_id" in schedule:
-        meta = await TaskTable(backend).read(schedule["last_repair_task_id"], backend.now_ms())
+    if schedule.last_repair_task_id is not None:
+        meta = await TaskTable(backend).read(schedule.last_repair_task_id, backend.now_ms())
         if meta and meta["state"] in states.ACTIVE:
             return False
-    tried = schedule["repairs"]
-    if not tried:
+    tried = schedule.repairs
+    if not tried or schedule.last_repair_at is None:
         return True
     wait_ms = min(_FIRST_WAIT_MS << min(tried - 1, 10), _LONGEST_WAIT_MS)
-    return bool(backend.now_ms() - schedule["last_repair_at"] >= wait_ms)
+    return backend.now_ms() - schedule.last_repair_at >= wait_ms
 
 
-async def _repair(backend: Backend, schedule: Item, lag: Lag, request_id: str) -> None:
+async def _repair(backend: Backend, schedule: Schedule, lag: Lag, request_id: str) -> None:
     behind = {frame for frames in lag.behind.values() for frame in frames}
-    promised = CollectionRequest.unpack(schedule["request"]).timeframes
+    promised = CollectionRequest.unpack(schedule.request).timeframes
     request = CollectionRequest(
         symbols=tuple(lag.behind),
         timeframes=tuple(frame for frame in promised if frame in behind),
@@ -148,16 +148,16 @@ async def _repair(backend: Backend, schedule: Item, lag: Lag, request_id: str) -
         backend,
         states.DATA_COLLECTION,
         request,
-        owner_of(schedule),
+        schedule.owner,
         request_id,
-        schedule["last_repair_task_id"],
+        schedule.last_repair_task_id,
         states.BY_FRESHNESS,
-        schedule["schedule_id"],
+        schedule.schedule_id,
     )
     log(
         "freshness_breached",
         level="warning",
-        schedule_id=schedule["schedule_id"],
-        task_id=schedule["last_repair_task_id"],
+        schedule_id=schedule.schedule_id,
+        task_id=schedule.last_repair_task_id,
         behind=sum(map(len, lag.behind.values())),
     )

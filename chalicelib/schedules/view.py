@@ -2,45 +2,53 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from chalicelib.core.times import iso
 from chalicelib.schedules import firings
-from chalicelib.schedules.definition import Item
+from chalicelib.schedules.schedule import MeasuredLag, Schedule
 from chalicelib.work.request import CollectionRequest
 
+#: A part of an answer, as JSON.
+View = dict[str, Any]
 
-def summary(schedule: Item, now_ms: int) -> Item:
+
+def summary(schedule: Schedule, now_ms: int) -> View:
     """A schedule in a list."""
-    skipped, missed = schedule["skipped"], schedule["missed"]
     return {
-        "schedule_id": schedule["schedule_id"],
-        "name": schedule["name"],
-        "expression": schedule["expression"],
-        "timezone": schedule["timezone"],
-        "enabled": schedule["enabled"],
-        "overlap": schedule["overlap"],
-        "catch_up": schedule["catch_up"],
+        "schedule_id": schedule.schedule_id,
+        "name": schedule.name,
+        "expression": schedule.expression,
+        "timezone": schedule.timezone,
+        "enabled": schedule.enabled,
+        "overlap": schedule.overlap,
+        "catch_up": schedule.catch_up,
         "next_run_at": iso(firings.next_run(schedule, now_ms)),
-        "queued_for": iso(schedule.get("queued_for")),
-        "runs": {"started": schedule["runs"], "skipped": skipped, "missed": missed},
-        "last_skipped_at": iso(schedule.get("last_skipped_at")),
-        "created_at": iso(schedule["created_at"]),
-        "updated_at": iso(schedule["updated_at"]),
-        "in_sync": schedule["rev"] == schedule["synced_rev"] and "sync_error" not in schedule,
-        "sync_error": schedule.get("sync_error"),
+        "queued_for": iso(schedule.queued_for),
+        "runs": {
+            "started": schedule.runs,
+            "skipped": schedule.skipped,
+            "missed": schedule.missed,
+        },
+        "last_skipped_at": iso(schedule.last_skipped_at),
+        "created_at": iso(schedule.created_at),
+        "updated_at": iso(schedule.updated_at),
+        "in_sync": schedule.rev == schedule.synced_rev and schedule.sync_error is None,
+        "sync_error": schedule.sync_error,
     }
 
 
-def view(schedule: Item, lag: Item | None, last_status: str | None, now_ms: int) -> Item:
+def view(schedule: Schedule, lag: MeasuredLag | None, last_status: str | None, now_ms: int) -> View:
     """The whole answer of GET /schedules/{id}.
 
     `last_status`: the state of the last run's task, None where it has expired.
     """
     last_run = None
-    if "last_task_id" in schedule:
+    if schedule.last_task_id is not None:
         last_run = {
-            "at": iso(schedule["last_run_at"]),
-            "by": schedule["last_run_by"],
-            "task_id": schedule["last_task_id"],
+            "at": iso(schedule.last_run_at),
+            "by": schedule.last_run_by,
+            "task_id": schedule.last_task_id,
             "status": last_status,
         }
     return {
@@ -51,29 +59,29 @@ def view(schedule: Item, lag: Item | None, last_status: str | None, now_ms: int)
     }
 
 
-def _freshness_view(schedule: Item, lag: Item | None) -> Item | None:
-    if schedule["max_lag_seconds"] is None:
+def _freshness_view(schedule: Schedule, lag: MeasuredLag | None) -> View | None:
+    if schedule.max_lag_seconds is None:
         return None
     return {
-        "promised_seconds": schedule["max_lag_seconds"],
-        "lag_seconds": lag["lag_seconds"] if lag else None,
-        "timeframes": lag["timeframes"] if lag else {},
-        "behind": lag["behind"] if lag else None,
-        "measured_at": iso(lag["measured_at"]) if lag else None,
-        "breaches": schedule["breaches"],
-        "breached_since": iso(schedule.get("breached_since")),
-        "last_repair_task_id": schedule.get("last_repair_task_id"),
+        "promised_seconds": schedule.max_lag_seconds,
+        "lag_seconds": lag.lag_seconds if lag else None,
+        "timeframes": lag.timeframes if lag else {},
+        "behind": lag.behind if lag else None,
+        "measured_at": iso(lag.measured_at) if lag else None,
+        "breaches": schedule.breaches,
+        "breached_since": iso(schedule.breached_since),
+        "last_repair_task_id": schedule.last_repair_task_id,
     }
 
 
-def _request_view(schedule: Item) -> Item:
-    request = CollectionRequest.unpack(schedule["request"])
+def _request_view(schedule: Schedule) -> View:
+    request = CollectionRequest.unpack(schedule.request)
     fields = {
         "symbols": None if request.symbols is None else list(request.symbols),
         "timeframes": list(request.timeframes),
         "priority": request.priority,
         "tolerated_failure_percentage": request.tolerated_failure_percentage,
         "timeout_seconds": request.timeout_seconds,
-        "webhook_host": schedule.get("webhook_host"),
+        "webhook_host": schedule.webhook_host,
     }
     return {name: value for name, value in fields.items() if value is not None}

@@ -1,12 +1,13 @@
-"""Firings, and the watch of every minute: whatever a crash, a pause or an outage left is made good.
+"""Firings, and the watch of every minute, which completes what a crash, a pause or an outage left.
 
-Every step is decided by one conditional write of the schedule's item, so a firing and the watch at
-once, or two watches, do no harm.
+Every step is decided by one conditional write of the schedule's item. So a firing and the watch may
+run at once, and so may two watches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from chalicelib.core.backend import Backend
@@ -17,20 +18,21 @@ from chalicelib.schedules import firings
 from chalicelib.schedules.eventbridge import SCHEDULED_TIME
 from chalicelib.schedules.manage import start, synchronise
 from chalicelib.schedules.promise import measure_freshness
+from chalicelib.schedules.schedule import Schedule
 from chalicelib.schedules.table import ScheduleTable
 from chalicelib.tasks import states
 from chalicelib.tasks.table import TaskTable
 
-Item = dict[str, Any]
 _RACES = 8
 
 
-async def receive_firing(backend: Backend, event: Item, request_id: str) -> str:
-    """What EventBridge sent (schedules/eventbridge.py); the task id of the run."""
-    told = event["scheduled_at"]
-    # An embedded cloud leaves the placeholder: the minute of the firing stands in for it.
+async def receive_firing(backend: Backend, event: dict[str, Any], request_id: str) -> str:
+    """Run the schedule of a firing (its input is described in schedules/eventbridge.py); the task
+    id of the run."""
+    scheduled_at = event["scheduled_at"]
+    # An embedded cloud leaves the placeholder; the minute of the firing stands in for the time.
     this_minute = backend.now_ms() // 60_000 * 60_000
-    at_ms = this_minute if told == SCHEDULED_TIME else parse_time(told)
+    at_ms = this_minute if scheduled_at == SCHEDULED_TIME else parse_time(scheduled_at)
     with bound(schedule_id=event["schedule_id"]):
         return await run_schedule(
             backend, event["owner"], event["schedule_id"], at_ms, int(event["rev"]), request_id
@@ -40,26 +42,26 @@ async def receive_firing(backend: Backend, event: Item, request_id: str) -> str:
 async def run_schedule(
     backend: Backend, owner: str, schedule_id: str, at_ms: int, rev: int, request_id: str
 ) -> str:
-    """A firing of the run that is due at `at_ms`: its task id, however often it arrives.
+    """Decide the run that is due at `at_ms`; its task id, the same however often it arrives.
 
     The task is made unless the run is skipped, queued, or was decided before. `rev`: of the
-    schedule that EventBridge fired. Raises CallFailed; the firing may then be repeated.
+    schedule as EventBridge knows it. Raises CallFailed; the firing may then be repeated.
     """
     for _ in range(_RACES):
         schedule = await ScheduleTable(backend).read(owner, schedule_id)
         task_id = firings.task_id_of(schedule_id, at_ms)
-        if schedule is None or not schedule["enabled"]:
+        if schedule is None or not schedule.enabled:
             log("firing_ignored", level="warning", schedule_id=schedule_id)
             return task_id
         try:
             schedule = await _finish_start(backend, schedule, request_id)
             new = firings.fire(schedule, at_ms, await _is_active(backend, schedule))
-            if new is None and rev == schedule["rev"]:
+            if new is None and rev == schedule.rev:
                 log("firing_repeated", schedule_id=schedule_id, at=at_ms)
                 return task_id
             new = new or schedule
-            if rev != schedule["rev"]:  # EventBridge has an older one: the watch tells it again
-                new = {**new, "synced_rev": 0}
+            if rev != schedule.rev:  # EventBridge knows an older one: the watch tells it again
+                new = replace(new, synced_rev=0)
             schedule = await ScheduleTable(backend).replace(schedule, new)
             await _finish_start(backend, schedule, request_id)
         except ConditionFailed:
@@ -71,15 +73,15 @@ async def run_schedule(
 async def watch_schedules(backend: Backend, request_id: str) -> dict[str, int]:
     """Look after every schedule that is enabled or half changed, then measure freshness.
 
-    Returns how many were seen and how many failed; those are looked after a minute later. One
-    that breaks our own code (a time zone that is no more, say) holds up no other: what it raised
-    is raised when all have had their turn, for the alarm.
+    Returns how many were seen and how many failed; those are looked after a minute later. A
+    schedule that breaks our own code (a time zone that was abolished, say) does not stop the
+    others: its error is raised when all have had their turn, so that the alarm goes off.
     """
     seen = await ScheduleTable(backend).watched()
     failed = 0
     bugs: list[Exception] = []
     for schedule in seen:
-        with bound(schedule_id=schedule["schedule_id"]):
+        with bound(schedule_id=schedule.schedule_id):
             try:
                 await _look_after(backend, schedule, request_id)
             except CallFailed as error:
@@ -94,58 +96,58 @@ async def watch_schedules(backend: Backend, request_id: str) -> dict[str, int]:
     return {"seen": len(seen), "failed": failed}
 
 
-async def _look_after(backend: Backend, schedule: Item, request_id: str) -> None:
-    steps: tuple[Callable[[Item], Awaitable[Item | None]], ...] = (
-        lambda item: _finish_start(backend, item, request_id),
-        lambda item: _start_queued(backend, item, request_id),
-        lambda item: _make_up(backend, item, request_id),
-        lambda item: synchronise(backend, item),
+async def _look_after(backend: Backend, schedule: Schedule, request_id: str) -> None:
+    steps: tuple[Callable[[Schedule], Awaitable[Schedule | None]], ...] = (
+        lambda seen: _finish_start(backend, seen, request_id),
+        lambda seen: _start_queued(backend, seen, request_id),
+        lambda seen: _make_up(backend, seen, request_id),
+        lambda seen: synchronise(backend, seen),
     )
-    current: Item | None = schedule
+    current: Schedule | None = schedule
     for step in steps:
         try:
             current = await step(current) if current else None
-        except ConditionFailed:  # a firing, or its owner, was quicker; the next minute looks again
+        except ConditionFailed:  # a firing or its owner was quicker; the next minute looks again
             return
 
 
-async def _start_queued(backend: Backend, schedule: Item, request_id: str) -> Item:
-    if "queued_for" not in schedule or await _is_active(backend, schedule):
+async def _start_queued(backend: Backend, schedule: Schedule, request_id: str) -> Schedule:
+    if schedule.queued_for is None or await _is_active(backend, schedule):
         return schedule
     schedule = await ScheduleTable(backend).replace(schedule, firings.start_queued(schedule))
     return await _finish_start(backend, schedule, request_id)
 
 
-async def _make_up(backend: Backend, schedule: Item, request_id: str) -> Item:
-    """Runs that never came."""
-    if not schedule["enabled"]:
+async def _make_up(backend: Backend, schedule: Schedule, request_id: str) -> Schedule:
+    """Count the runs that never came, and make up for them where that is wanted."""
+    if not schedule.enabled:
         return schedule
-    active = schedule["catch_up"] and await _is_active(backend, schedule)
+    active = schedule.catch_up and await _is_active(backend, schedule)
     new = firings.make_up(schedule, backend.now_ms(), active)
     if new is None:
         return schedule
     log(
         "runs_missed",
         level="warning",
-        schedule_id=schedule["schedule_id"],
-        missed=new["missed"] - schedule["missed"],
+        schedule_id=schedule.schedule_id,
+        missed=new.missed - schedule.missed,
     )
     schedule = await ScheduleTable(backend).replace(schedule, new)
     return await _finish_start(backend, schedule, request_id)
 
 
-async def _finish_start(backend: Backend, schedule: Item, request_id: str) -> Item:
+async def _finish_start(backend: Backend, schedule: Schedule, request_id: str) -> Schedule:
     """Store the task of a run that was decided; the schedule after it."""
-    if "starting" not in schedule:
+    if schedule.starting is None:
         return schedule
-    starting = schedule["starting"]
-    await start(backend, schedule, starting["task_id"], states.BY_SCHEDULE, request_id)
+    task_id = schedule.starting.task_id
+    await start(backend, schedule, task_id, states.BY_SCHEDULE, request_id)
     return await ScheduleTable(backend).replace(schedule, firings.started(schedule))
 
 
-async def _is_active(backend: Backend, schedule: Item) -> bool:
+async def _is_active(backend: Backend, schedule: Schedule) -> bool:
     """Whether the schedule's last task has not ended."""
-    if "last_task_id" not in schedule:
+    if schedule.last_task_id is None:
         return False
-    meta = await TaskTable(backend).read(schedule["last_task_id"], backend.now_ms())
+    meta = await TaskTable(backend).read(schedule.last_task_id, backend.now_ms())
     return bool(meta and meta["state"] in states.ACTIVE)

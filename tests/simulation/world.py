@@ -18,8 +18,8 @@ from chalicelib.core.backend import Backend
 from chalicelib.events import record as event_record
 from chalicelib.exchange.worker import Worker
 from chalicelib.functions import batches
-from chalicelib.schedules import definition as schedule_definition
 from chalicelib.schedules import watch
+from chalicelib.schedules.definition import Definition, Fields, made
 from chalicelib.schedules.table import ScheduleTable
 from chalicelib.work import priorities
 from chalicelib.work.request import CollectionRequest
@@ -307,7 +307,7 @@ class World:
     async def _fire(self, worker: Worker) -> None:
         """One run of a daily schedule, which is there from the beginning."""
         request = CollectionRequest(tuple(SYMBOLS[-1]), ("1d",))
-        definition = {
+        fields: Fields = {
             "name": "",
             "expression": "cron(0 6 * * ? *)",
             "timezone": "UTC",
@@ -317,8 +317,8 @@ class World:
             "max_lag_seconds": None,
             "request": request.pack(),
         }
-        made = schedule_definition.made("schedule", definition, self.started_ms, "anonymous", "r")
-        await ScheduleTable(self.honest).create("anonymous", made)
+        daily = made("schedule", Definition(fields), self.started_ms, "anonymous", "r")
+        await ScheduleTable(self.honest).create(daily)
         at_ms = (self.started_ms // 60_000 + 1) * 60_000
         await watch.run_schedule(worker, "anonymous", "schedule", at_ms, 1, "r")
 

@@ -40,8 +40,8 @@ from chalicelib.exchange.worker import Worker
 from chalicelib.functions import batches
 from chalicelib.live import announce, push, receive
 from chalicelib.live.connections import ConnectionTable
-from chalicelib.schedules import definition as schedule_definition
 from chalicelib.schedules import watch as schedule_watch
+from chalicelib.schedules.definition import Definition, Fields, made
 from chalicelib.schedules.table import ScheduleTable
 from chalicelib.tasks import states
 from chalicelib.webhooks.retry import Answer
@@ -222,7 +222,7 @@ class Life:
     def schedule(self) -> None:
         """EventBridge fires, twice, and tries a failed invocation again."""
         request = CollectionRequest(None, ("1h", "1d"))
-        definition = {
+        fields: Fields = {
             "name": "",
             "expression": "cron(0 6 * * ? *)",
             "timezone": "UTC",
@@ -232,8 +232,8 @@ class Life:
             "max_lag_seconds": None,
             "request": request.pack(),
         }
-        made = schedule_definition.made("schedule", definition, self.clock(), "anonymous", "r")
-        self.loop.run_until_complete(ScheduleTable(self.worker).create("anonymous", made))
+        daily = made("schedule", Definition(fields), self.clock(), "anonymous", "r")
+        self.loop.run_until_complete(ScheduleTable(self.worker).create(daily))
         at_ms = (self.clock() // MINUTE_MS + 1) * MINUTE_MS
         for _ in range(2):
             for _ in range(3):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from chalicelib.core.errors import CollectorError, InvalidRequest
 from chalicelib.core.settings import Settings
 from chalicelib.core.times import iso
-from chalicelib.schedules import definition as schedules
-from chalicelib.schedules import firings, view
+from chalicelib.schedules import definition, firings, view
+from chalicelib.schedules.definition import Definition, Fields
+from chalicelib.schedules.schedule import Schedule
 from chalicelib.work.request import CollectionRequest
 from tests.doubles.clock import NOW
 
@@ -21,8 +23,8 @@ SMALL = {"expression": "rate(1 hour)"}
 MINUTE = 60_000
 
 
-def parse(body: object) -> dict[str, Any]:
-    return schedules.parse_new(body, KNOWN, Settings(), NOW)
+def parse(body: object) -> Definition:
+    return definition.parse_new(body, KNOWN, Settings(), NOW)
 
 
 def refusal(body: object) -> CollectorError | None:
@@ -39,14 +41,20 @@ def pointers(body: object) -> list[str]:
     return [error["pointer"] for error in refused.value.errors]
 
 
-def made(**fields: Any) -> dict[str, Any]:
-    return schedules.made("id", parse({**SMALL, **fields}), NOW, "me", "r")
+def made(**fields: Any) -> Schedule:
+    return definition.made("id", parse({**SMALL, **fields}), NOW, "me", "r")
+
+
+def change(schedule: Schedule, body: object) -> Definition:
+    return definition.parse_change(body, schedule, None, KNOWN, Settings(), NOW)
 
 
 def test_only_the_expression_is_needed() -> None:
-    definition = parse(SMALL)
-    assert CollectionRequest.unpack(definition.pop("request")).symbols is None
-    assert definition == {
+    asked = parse(SMALL)
+    fields: dict[str, Any] = {**asked.fields}
+    assert CollectionRequest.unpack(fields.pop("request")).symbols is None
+    assert (asked.sets_webhook, asked.webhook) == (False, None)
+    assert fields == {
         "name": "",
         "expression": "rate(1 hour)",
         "timezone": "UTC",
@@ -109,7 +117,7 @@ _json = st.recursive(
     ),
     max_leaves=6,
 )
-_names = st.sampled_from([*schedules._READ, "other"])
+_names = st.sampled_from([*definition._READ, "other"])
 
 
 @given(st.dictionaries(_names, _json | st.just("rate(1 hour)"), max_size=5) | _json)
@@ -124,19 +132,19 @@ def test_any_json_is_taken_or_refused_with_pointers(body: object) -> None:
 
 def test_a_change_names_only_what_differs() -> None:
     schedule = made(name="a", overlap="queue")
-    change = {"name": "b", "overlap": "queue", "freshness": {"max_lag_seconds": 60}}
-    changes = schedules.parse_change(change, schedule, KNOWN, Settings(), NOW)
-    assert changes == {"name": "b", "max_lag_seconds": 60}
+    body = {"name": "b", "overlap": "queue", "freshness": {"max_lag_seconds": 60}}
+    assert change(schedule, body) == Definition({"name": "b", "max_lag_seconds": 60})
     with pytest.raises(InvalidRequest, match="name at least one of"):
-        schedules.parse_change({}, schedule, KNOWN, Settings(), NOW)
+        change(schedule, {})
 
 
 def test_freshness_can_be_taken_back() -> None:
     schedule = made(freshness={"max_lag_seconds": 60})
-    changes = schedules.parse_change({"freshness": None}, schedule, KNOWN, Settings(), NOW)
-    after = schedules.changed({**schedule, "breached_since": 1}, changes, NOW, "me", "r")
+    breached = replace(schedule, breached_since=1)
+    taken_back = change(schedule, {"freshness": None})
+    after = definition.changed(breached, taken_back, NOW, "me", "r")
     assert view.view(after, None, None, NOW)["freshness"] is None
-    assert "breached_since" not in after
+    assert after.breached_since is None
 
 
 @pytest.mark.parametrize(
@@ -176,35 +184,37 @@ def test_whatever_comes_in_whatever_order_every_run_is_decided_once(
 ) -> None:
     """Started, skipped, queued, missed and dropped runs add up to those that were due."""
     schedule = made(expression=expression, overlap=overlap, catch_up=catch_up)
-    first, now, started = schedule["accounted_until"], NOW, set()
+    first, now, started = schedule.accounted_until, NOW, set()
     for what, minutes in steps:
         now += minutes * MINUTE
         before = schedule
         if what in ("fire", "late"):
-            due, at = schedule["next_run_at"], None
+            due, at = schedule.next_run_at, None
             while due <= now:
                 at, due = due, firings._next(schedule, due)
             if at is None:
                 continue
-            at = min(at, schedule["accounted_until"]) if what == "late" else at
+            at = min(at, schedule.accounted_until) if what == "late" else at
             after = firings.fire(schedule, at, active.random() < 0.5)
-            assert (after is None) == (at <= schedule["accounted_until"])
+            assert (after is None) == (at <= schedule.accounted_until)
             schedule = after or schedule
             assert firings.fire(schedule, at, False) is None
         elif what == "make_up":
             schedule = firings.make_up(schedule, now, active.random() < 0.5) or schedule
             assert firings.make_up(schedule, now, False) is None
         else:
-            schedule = schedules.changed(schedule, {"enabled": True}, now, "me", "r")
-        assert schedule["accounted_until"] >= before["accounted_until"]
-        if schedule["runs"] > before["runs"]:
-            assert schedule["starting"]["task_id"] not in started
-            started.add(schedule["starting"]["task_id"])
+            enabled = Definition(Fields(enabled=True))
+            schedule = definition.changed(schedule, enabled, now, "me", "r")
+        assert schedule.accounted_until >= before.accounted_until
+        if schedule.runs > before.runs:
+            assert schedule.starting is not None
+            assert schedule.starting.task_id not in started
+            started.add(schedule.starting.task_id)
     due, at = 0, firings._next(schedule, first)
-    while at <= schedule["accounted_until"]:
+    while at <= schedule.accounted_until:
         due, at = due + 1, firings._next(schedule, at)
-    waiting = int("queued_for" in schedule)
-    made_up_for = schedule["missed"] and catch_up  # a made up one is both missed and started
-    total = schedule["runs"] + schedule["skipped"] + schedule["missed"] + waiting
+    waiting = int(schedule.queued_for is not None)
+    made_up_for = schedule.missed and catch_up  # a made up one is both missed and started
+    total = schedule.runs + schedule.skipped + schedule.missed + waiting
     assert total == due if not made_up_for else total >= due
-    assert len(started) == schedule["runs"]
+    assert len(started) == schedule.runs

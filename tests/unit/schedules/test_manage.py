@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,9 +20,10 @@ from chalicelib.events.record import record_task_changes
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.exchange.worker import Worker
 from chalicelib.schedules import manage
-from chalicelib.schedules import watch as schedule_watch
 from chalicelib.schedules.firings import PATIENCE_MS, task_id_of
+from chalicelib.schedules.schedule import Schedule
 from chalicelib.schedules.table import ScheduleTable
+from chalicelib.schedules.watch import receive_firing, watch_schedules
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import view_task
@@ -62,19 +64,30 @@ class Office:
 
     def fire(self, at_ms: int) -> str:
         event = self.aws.scheduler.firing(ID, str(iso(at_ms)))
-        return self.run(schedule_watch.receive_firing(self.backend, event, "firing"))
+        return self.run(receive_firing(self.backend, event, "firing"))
 
     def fire_next(self) -> tuple[int, str]:
         """The clock goes to the next run, and EventBridge fires; (its time, the task's id)."""
-        item = self.item()
-        self.clock.advance_to(item["next_run_at"])
-        return item["next_run_at"], self.fire(item["next_run_at"])
+        at_ms = self.next_run()
+        self.clock.advance_to(at_ms)
+        return at_ms, self.fire(at_ms)
+
+    def next_run(self) -> int:
+        at_ms = self.stored().next_run_at
+        assert at_ms is not None
+        return at_ms
 
     def watch(self) -> dict[str, int]:
-        return self.run(schedule_watch.watch_schedules(self.backend, "watch"))
+        return self.run(watch_schedules(self.backend, "watch"))
 
-    def item(self, schedule_id: str = ID) -> dict[str, Any]:
+    def found(self, schedule_id: str = ID) -> Schedule | None:
+        """The schedule as it is stored; None where it is forgotten."""
         return self.run(ScheduleTable(self.backend).read(OWNER, schedule_id))
+
+    def stored(self, schedule_id: str = ID) -> Schedule:
+        schedule = self.found(schedule_id)
+        assert schedule is not None
+        return schedule
 
     def tasks(self) -> list[str]:
         items = self.aws.items(self.backend.settings.tasks_table)
@@ -133,7 +146,7 @@ def test_a_firing_that_arrives_twice_makes_one_task(run: Run, office: Office, fl
 
 def test_an_older_firing_that_arrives_late_makes_no_task(office: Office) -> None:
     office.make()
-    late = office.item()["next_run_at"]
+    late = office.next_run()
     office.clock.advance_to(late + HOUR_MS)
     newer = office.fire(late + HOUR_MS)
     office.fire(late)
@@ -143,10 +156,10 @@ def test_an_older_firing_that_arrives_late_makes_no_task(office: Office) -> None
 
 def test_a_firing_without_a_time_stands_for_its_minute(office: Office) -> None:
     office.make()
-    office.clock.advance_to(office.item()["next_run_at"] + 7_000)
+    office.clock.advance_to(office.next_run() + 7_000)
     event = json.loads(office.aws.scheduler.schedules[ID]["Target"]["Input"])
     assert event["scheduled_at"].startswith("<aws.")
-    task_id = office.run(schedule_watch.receive_firing(office.backend, event, "firing"))
+    task_id = office.run(receive_firing(office.backend, event, "firing"))
     assert task_id == task_id_of(ID, office.clock() // MINUTE_MS * MINUTE_MS)
     assert office.tasks() == [task_id]
 
@@ -155,9 +168,9 @@ def test_a_disabled_or_deleted_schedules_firing_makes_no_task(run: Run, office: 
     office.make()
     event = office.aws.scheduler.firing(ID, "2026-03-04T06:00:00Z")
     office.change(enabled=False)
-    run(schedule_watch.receive_firing(office.backend, event, "firing"))
+    run(receive_firing(office.backend, event, "firing"))
     run(manage.delete_schedule(office.backend, OWNER, "r", ID))
-    run(schedule_watch.receive_firing(office.backend, event, "firing"))
+    run(receive_firing(office.backend, event, "firing"))
     assert office.tasks() == []
 
 
@@ -178,7 +191,7 @@ def test_a_firing_that_dies_after_any_call_makes_one_task(
     office: Office, number: int, aws: Aws
 ) -> None:
     office.make()
-    at_ms = office.item()["next_run_at"]
+    at_ms = office.next_run()
     office.clock.advance_to(at_ms)
     dying = CrashAfter(number)
     aws.hooks.append(dying)
@@ -197,14 +210,14 @@ def test_a_firing_that_dies_after_any_call_makes_one_task(
     assert office.fire(at_ms) == task_id_of(ID, at_ms)
     assert office.tasks() == [task_id_of(ID, at_ms)]
     assert office.view()["runs"]["started"] == 1
-    assert "starting" not in office.item()
+    assert office.stored().starting is None
 
 
 def test_a_run_that_was_decided_is_started_though_its_schedule_is_paused_then(
     office: Office, aws: Aws
 ) -> None:
     office.make()
-    at_ms = office.item()["next_run_at"]
+    at_ms = office.next_run()
     office.clock.advance_to(at_ms)
     aws.hooks.append(CrashAfter(2))  # the schedule is read, and replaced
     with pytest.raises(Crash):
@@ -224,7 +237,7 @@ def test_a_firing_whose_answers_are_lost_makes_one_task_when_it_is_repeated(
     office: Office, aws: Aws, name: str
 ) -> None:
     office.make()
-    at_ms = office.item()["next_run_at"]
+    at_ms = office.next_run()
     office.clock.advance_to(at_ms)
     operation, _, number = name.partition("#")
     aws.hooks.append(LoseAnswer(operation, int(number or 1)))
@@ -247,13 +260,13 @@ class BeforeEach(Hook):
             return
         self.inside = True
         event = self.office.aws.scheduler.firing(ID, str(iso(self.at_ms)))
-        await schedule_watch.receive_firing(self.office.backend, event, "other")
+        await receive_firing(self.office.backend, event, "other")
         self.inside = False
 
 
 def test_two_containers_that_fire_at_once_make_one_task(office: Office, aws: Aws) -> None:
     office.make()
-    at_ms = office.item()["next_run_at"]
+    at_ms = office.next_run()
     office.clock.advance_to(at_ms)
     aws.hooks.append(BeforeEach(office, at_ms))
     assert office.fire(at_ms) == task_id_of(ID, at_ms)
@@ -352,7 +365,7 @@ def test_a_disabled_schedule_can_be_run_by_hand(run: Run, office: Office) -> Non
 
 def test_runs_that_never_came_are_made_up_for_once(run: Run, office: Office, fleet: Fleet) -> None:
     office.make(catch_up=True)
-    first = office.item()["next_run_at"]
+    first = office.next_run()
     office.clock.advance_to(first + 3 * HOUR_MS + PATIENCE_MS - 1)
     office.watch()
     assert office.tasks() == [task_id_of(ID, first + 2 * HOUR_MS)]
@@ -459,7 +472,7 @@ def test_a_firing_that_was_counted_as_missed_makes_no_task_when_it_comes_after_a
 def test_what_eventbridge_lost_is_told_again_when_a_run_is_missed(office: Office) -> None:
     office.make()
     office.aws.scheduler.schedules.clear()
-    office.clock.advance_to(office.item()["next_run_at"] + PATIENCE_MS)
+    office.clock.advance_to(office.next_run() + PATIENCE_MS)
     office.watch()
     assert set(office.aws.scheduler.schedules) == {ID}
 
@@ -467,26 +480,26 @@ def test_what_eventbridge_lost_is_told_again_when_a_run_is_missed(office: Office
 # --- EventBridge follows ------------------------------------------------------------------------
 
 
-def told(office: Office) -> dict[str, Any]:
+def known(office: Office) -> dict[str, Any]:
     """What EventBridge knows of the schedule."""
-    known = office.aws.scheduler.schedules[ID]
+    schedule = office.aws.scheduler.schedules[ID]
     return {
-        "expression": known["ScheduleExpression"],
-        "timezone": known["ScheduleExpressionTimezone"],
-        "enabled": known["State"] == "ENABLED",
+        "expression": schedule["ScheduleExpression"],
+        "timezone": schedule["ScheduleExpressionTimezone"],
+        "enabled": schedule["State"] == "ENABLED",
     }
 
 
 def test_eventbridge_is_told_of_a_schedule_and_its_changes(office: Office) -> None:
     view = office.make(timezone="Europe/Berlin")
     assert view["in_sync"] is True
-    assert told(office) == {
+    assert known(office) == {
         "expression": HOURLY["expression"],
         "timezone": "Europe/Berlin",
         "enabled": True,
     }
     assert office.change(enabled=False, expression="rate(2 hours)")["in_sync"] is True
-    assert told(office) == {
+    assert known(office) == {
         "expression": "rate(2 hours)",
         "timezone": "Europe/Berlin",
         "enabled": False,
@@ -504,18 +517,18 @@ def test_eventbridge_counts_a_rate_from_the_run_that_people_are_told_of(
     def first() -> str | None:
         return iso(aws.scheduler.schedules[ID]["StartDate"] * 1000)
 
-    def told() -> str:
+    def shown() -> str:
         return str(office.view()["next_run_at"])[:19] + ".000Z"
 
     office.make(expression="rate(1 day)")
-    assert first() == told() == iso((office.clock() + 24 * HOUR_MS) // 1000 * 1000)
+    assert first() == shown() == iso((office.clock() + 24 * HOUR_MS) // 1000 * 1000)
     office.clock.advance(5 * HOUR_MS)
     office.change(enabled=False)
     office.change(enabled=True)  # a pause moves no run
-    assert first() == told() == iso((office.clock() + 19 * HOUR_MS) // 1000 * 1000)
+    assert first() == shown() == iso((office.clock() + 19 * HOUR_MS) // 1000 * 1000)
     office.clock.advance(60 * HOUR_MS)  # two runs never came: told anew, counting from now
     office.watch()
-    assert first() == told() == iso((office.clock() + 24 * HOUR_MS) // 1000 * 1000)
+    assert first() == shown() == iso((office.clock() + 24 * HOUR_MS) // 1000 * 1000)
     office.change(expression="cron(0 6 * * ? *)")
     assert "StartDate" not in aws.scheduler.schedules[ID]
 
@@ -526,19 +539,23 @@ def test_a_changed_expression_counts_from_now(office: Office) -> None:
     view = office.change(expression="cron(30 * * * ? *)")
     office.clock.advance(MINUTE_MS)
     office.watch()
-    assert view["next_run_at"] == iso(office.item()["next_run_at"])
+    assert view["next_run_at"] == iso(office.next_run())
     assert office.view()["runs"]["missed"] == 0
 
 
 def _converged(office: Office) -> None:
     office.clock.advance(MINUTE_MS)
     assert office.watch()["failed"] == 0
-    item = office.item()
-    if item is None:
+    schedule = office.found()
+    if schedule is None:
         assert ID not in office.aws.scheduler.schedules
         return
-    assert item["rev"] == item["synced_rev"]
-    assert told(office) == {name: item[name] for name in ("expression", "timezone", "enabled")}
+    assert schedule.rev == schedule.synced_rev
+    assert known(office) == {
+        "expression": schedule.expression,
+        "timezone": schedule.timezone,
+        "enabled": schedule.enabled,
+    }
 
 
 @pytest.mark.parametrize("number", range(1, 6))
@@ -598,8 +615,8 @@ def test_two_changes_that_race_leave_eventbridge_with_the_last(office: Office, a
 
     aws.hooks.append(Between())
     office.change(enabled=False)
-    assert told(office)["expression"] == "rate(3 hours)"
-    assert told(office)["enabled"] is False
+    assert known(office)["expression"] == "rate(3 hours)"
+    assert known(office)["enabled"] is False
     assert office.view()["in_sync"] is True
 
 
@@ -749,8 +766,8 @@ def test_a_schedule_that_breaks_our_code_holds_up_no_other(
     other = ID[:-1] + "2"
     office.make(catch_up=True)
     office.make(other, catch_up=True)
-    item = office.item()
-    run(ScheduleTable(backend).replace(item, {**item, "timezone": "Europe/Atlantis"}))
+    seen = office.stored()
+    run(ScheduleTable(backend).replace(seen, replace(seen, timezone="Europe/Atlantis")))
     office.clock.advance(2 * HOUR_MS)
     with pytest.raises(ValueError, match="no time zone"):
         office.watch()
@@ -772,10 +789,10 @@ def test_a_schedules_webhook_is_that_of_its_tasks_and_its_secret_is_shown_to_no_
         for record in aws.stream_event("tasks")["Records"]
         if record["dynamodb"]["Keys"]["sk"]["S"].startswith("SCHED#")
     ]
-    for told in (office.view(), office.trail(), [office.item()], streamed):
-        assert "hidden" not in str(told)
-        assert "s" * 32 not in str(told)
-    assert run(manage.find_schedule(office.backend, OWNER, ID))["webhook_host"]
+    for shown in (office.view(), office.trail(), office.stored(), streamed):
+        assert "hidden" not in str(shown)
+        assert "s" * 32 not in str(shown)
+    assert run(manage.find_schedule(office.backend, OWNER, ID)).webhook_host
     office.change(request=HOURLY["request"])
     assert "webhook_host" not in office.view()["request"]
     mine = [item for item in aws.items("tasks") if item["pk"]["S"].startswith("SCHEDULES#")]
@@ -898,7 +915,7 @@ def test_forgetting_a_schedule_spares_the_one_that_was_made_under_its_id_since(
     office.make(request=HOOKED)
     office.aws.hooks.append(Refuse("scheduler.DeleteSchedule"))
     run(manage.delete_schedule(office.backend, OWNER, "r", ID))
-    tombstone = office.item()
+    tombstone = office.stored()
     office.watch()
     assert kept(office) == ([], [])
     office.make(request=REHOOKED)
@@ -909,11 +926,11 @@ def test_forgetting_a_schedule_spares_the_one_that_was_made_under_its_id_since(
 
 def test_the_webhook_that_a_schedule_has_already_changes_nothing(office: Office, aws: Aws) -> None:
     office.make(request=HOOKED)
-    before = office.item()
+    before = office.stored()
     office.clock.advance(MINUTE_MS)
     office.change(request=HOOKED)
     office.change(name=HOURLY["name"])
-    assert office.item() == before
+    assert office.stored() == before
     assert office.actions() == ["created"]
 
 
@@ -937,7 +954,7 @@ def test_another_webhook_on_the_same_host_is_audited_without_its_secret_and_path
     assert json.loads(created["after"])["webhook_rev"] == 1
     assert (changed["action"], changed["by"]) == ("schedule.changed", OWNER)
     assert changed["request_id"] == "request-2"
-    assert told_of(changed) == [{"webhook_rev": 1}, {"webhook_rev": 2}]
+    assert sides_of(changed) == [{"webhook_rev": 1}, {"webhook_rev": 2}]
 
 
 def test_a_webhook_that_is_given_moved_or_taken_away_is_audited_with_its_hosts(
@@ -950,7 +967,7 @@ def test_a_webhook_that_is_given_moved_or_taken_away_is_audited_with_its_hosts(
     hosts, revs = [], []
     for event in office.trail()[1:]:
         assert event["action"] == "schedule.changed"
-        before, after = told_of(event)
+        before, after = sides_of(event)
         hosts.append((before["request"]["webhook_host"], after["request"]["webhook_host"]))
         revs.append((before["webhook_rev"], after["webhook_rev"]))
     first, second = SECRETS
@@ -962,21 +979,21 @@ def test_a_schedule_that_was_stored_before_webhooks_were_counted_begins_at_none(
     run: Run, office: Office
 ) -> None:
     office.make(request=HOOKED)
-    item = office.item()
-    del item["webhook_rev"]
-    run(ScheduleTable(office.backend).replace(item, item))
+    [item] = [item for item in office.aws.items("tasks") if item["sk"]["S"].startswith("SCHED#")]
+    old = {name: value for name, value in item.items() if name != "webhook_rev"}
+    run(office.aws("dynamodb", "PutItem", TableName="tasks", Item=old))
     office.change(name="another")
-    assert told_of(office.trail()[-1]) == [{"name": "hourly"}, {"name": "another"}]
+    assert sides_of(office.trail()[-1]) == [{"name": "hourly"}, {"name": "another"}]
     office.change(request=REHOOKED)
-    before, after = told_of(office.trail()[-1])
+    before, after = sides_of(office.trail()[-1])
     assert (before["webhook_rev"], after["webhook_rev"]) == (0, 1)
 
 
-def told_of(event: dict[str, Any]) -> list[dict[str, Any]]:
+def sides_of(event: dict[str, Any]) -> list[dict[str, Any]]:
     """What was before and what after a change, each as the event's schema says."""
     [schema] = (ROOT / "docs" / "events").glob(f"{event['action']}.v*.schema.json")
     parts = json.loads(schema.read_text("utf-8"))["properties"]
     sides = {side: json.loads(event[side]) for side in ("before", "after")}
-    for side, told in sides.items():
-        Draft202012Validator(parts[side]).validate(told)
+    for side, shown in sides.items():
+        Draft202012Validator(parts[side]).validate(shown)
     return list(sides.values())

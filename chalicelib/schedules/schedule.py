@@ -1,0 +1,241 @@
+"""A schedule, its last measured lag, and their items in the Tasks table. Pure.
+
+Only this file knows the attributes and the keys; table.py shows the layout. Other code sees
+`Schedule` and `MeasuredLag`, whose fields are named like the attributes.
+
+All times are epoch milliseconds. `None` means that there is no such value (yet).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from chalicelib.aws.stream import Change
+from chalicelib.aws.wire import Wire, item_to_wire
+
+#: The two ways to treat a run that is due while the last task has not ended.
+SKIP, QUEUE = "skip", "queue"
+_PREFIX = "SCHEDULES#"
+_SCHEDULE, _LAG, _WEBHOOK = "SCHED#", "LAG#", "WEBHOOK#"
+#: Stored as NULL where there is no value. Other fields are then left out of the item.
+_STORED_AS_NULL = frozenset({"max_lag_seconds", "next_run_at", "webhook_host"})
+#: A lag is stored for a day. The watch measures every minute, so an older one says nothing.
+_LAG_SECONDS = 86_400
+
+
+@dataclass(frozen=True)
+class Starting:
+    """A run that was decided, and whose task may not be stored yet. `at`: when it was due."""
+
+    task_id: str
+    at: int
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A schedule: what its owner chose, and where it stands.
+
+    Chosen by the owner (schedules/definition.py checks it):
+        name              at most 100 characters, may be empty
+        expression        cron(...) or rate(...), as schedules/cron.py reads it
+        timezone          the IANA name of the zone in which a cron expression runs
+        request           what each run collects, packed: `CollectionRequest.unpack` reads it
+        webhook_host      the host of the request's webhook. The webhook itself is stored apart,
+                          because changes of schedules are streamed to others
+        enabled           whether it fires
+        overlap           SKIP or QUEUE: what happens to a run while the last task has not ended
+        catch_up          whether missed runs are made up for, once for all of them
+        max_lag_seconds   promised freshness: how far behind the stored candles may be
+
+    Made and changed:
+        created_at, updated_at
+        by, request_id    who changed or ran it last, and by which HTTP request
+        removed           deleted by its owner; it stays until EventBridge has forgotten it
+
+    EventBridge Scheduler:
+        rev               raised with each change that EventBridge must know
+        synced_rev        the `rev` that EventBridge knows; 0: none, or it must be told anew
+        sync_error        why EventBridge refused `synced_rev` for good
+
+    Runs (schedules/firings.py decides them):
+        accounted_until   every run up to this time has been decided: the fence
+        next_run_at       the first run after `accounted_until`; None where none is left
+        starting          the run whose task is still to be stored
+        queued_for        when the run was due that waits for the last task to end
+        last_run_at, last_task_id, last_run_by      the last run that was started: when it was
+                          due (or started by hand), its task, and `schedule` or an owner
+        last_skipped_at   when the last skipped run was due
+        runs, skipped, missed      how many runs were started, skipped, and never came
+
+    Freshness (schedules/promise.py):
+        breached_since    since when the promise is broken
+        breaches          how often it was broken
+        repairs           repairs of the running breach
+        last_repair_at, last_repair_task_id      the last repair of any breach
+
+    The item:
+        webhook_rev       raised whenever a webhook is given or taken away
+        version           raised with every write; 0 before the first
+    """
+
+    owner: str
+    schedule_id: str
+
+    name: str
+    expression: str
+    timezone: str
+    request: bytes
+    enabled: bool
+    overlap: str
+    catch_up: bool
+    max_lag_seconds: int | None
+
+    created_at: int
+    updated_at: int
+    by: str
+    request_id: str
+    rev: int
+    accounted_until: int
+    next_run_at: int | None
+
+    webhook_host: str | None = None
+    removed: bool = False
+    synced_rev: int = 0
+    sync_error: str | None = None
+
+    starting: Starting | None = None
+    queued_for: int | None = None
+    last_run_at: int | None = None
+    last_task_id: str | None = None
+    last_run_by: str | None = None
+    last_skipped_at: int | None = None
+    runs: int = 0
+    skipped: int = 0
+    missed: int = 0
+
+    breached_since: int | None = None
+    breaches: int = 0
+    repairs: int = 0
+    last_repair_at: int | None = None
+    last_repair_task_id: str | None = None
+
+    webhook_rev: int = 0
+    version: int = 0
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether the watch of every minute has anything to look after."""
+        return self.enabled or self.rev != self.synced_rev or self.starting is not None
+
+
+@dataclass(frozen=True)
+class MeasuredLag:
+    """How far behind a schedule's candles were when they were measured last.
+
+    `timeframes`: timeframe -> seconds, of its worst symbol; `lag_seconds`: the worst of them;
+    `behind`: how many pairs of symbol and timeframe are further behind than promised.
+    """
+
+    lag_seconds: int
+    timeframes: dict[str, int]
+    behind: int
+    measured_at: int
+
+
+@dataclass(frozen=True)
+class ScheduleChange:
+    """A change of a schedule's item in the stream. `old` or `new` is None where it was made or
+    forgotten."""
+
+    old: Schedule | None
+    new: Schedule | None
+
+
+# --- items --------------------------------------------------------------------------------------
+
+
+def item_of(schedule: Schedule) -> dict[str, Any]:
+    """The item to store; in index `active` while the watch has to look after the schedule."""
+    item: dict[str, Any] = {
+        "pk": _PREFIX + schedule.owner,
+        "sk": _SCHEDULE + schedule.schedule_id,
+        **{
+            name: value
+            for name, value in vars(schedule).items()
+            if value is not None or name in _STORED_AS_NULL
+        },
+    }
+    del item["owner"]  # index by_owner lists tasks
+    if not schedule.removed:
+        del item["removed"]
+    if schedule.starting is not None:
+        item["starting"] = dict(vars(schedule.starting))
+    if schedule.is_watched:
+        item["active"] = "schedule"
+        item["created_key"] = f"{schedule.created_at:013d}#{schedule.schedule_id}"
+    return item
+
+
+def schedule_of(item: dict[str, Any]) -> Schedule:
+    """The schedule that an item holds."""
+    stored = {field.name: item[field.name] for field in fields(Schedule) if field.name in item}
+    if "starting" in stored:
+        stored["starting"] = Starting(**stored["starting"])
+    return Schedule(owner=str(item["pk"]).removeprefix(_PREFIX), **stored)
+
+
+def change_of_schedule(change: Change) -> ScheduleChange | None:
+    """The change of a schedule; None where another item changed."""
+    if not change.sk.startswith(_SCHEDULE):
+        return None
+    return ScheduleChange(
+        schedule_of(change.old) if change.old else None,
+        schedule_of(change.new) if change.new else None,
+    )
+
+
+def lag_item_of(owner: str, schedule_id: str, lag: MeasuredLag) -> dict[str, Any]:
+    """The item to store. DynamoDB deletes it a day after the measurement."""
+    return {
+        "pk": _PREFIX + owner,
+        "sk": _LAG + schedule_id,
+        **vars(lag),
+        "ttl": lag.measured_at // 1000 + _LAG_SECONDS,
+    }
+
+
+def measured_lag_of(item: dict[str, Any]) -> MeasuredLag:
+    return MeasuredLag(**{field.name: item[field.name] for field in fields(MeasuredLag)})
+
+
+# --- keys, in wire form -------------------------------------------------------------------------
+
+
+def partition(owner: str) -> str:
+    """The partition that holds an owner's schedules and what lies beside them."""
+    return _PREFIX + owner
+
+
+def sort_keys(after: str | None) -> tuple[str, str]:
+    """The bounds of an owner's schedules by sort key; of those behind the id `after`."""
+    # Ids are of one length, and ! sorts before their characters.
+    return (f"{_SCHEDULE}{after}!" if after else _SCHEDULE), f"{_SCHEDULE}~"
+
+
+def key(owner: str, schedule_id: str) -> Wire:
+    return item_to_wire({"pk": _PREFIX + owner, "sk": _SCHEDULE + schedule_id})
+
+
+def lag_key(owner: str, schedule_id: str) -> Wire:
+    return item_to_wire({"pk": _PREFIX + owner, "sk": _LAG + schedule_id})
+
+
+def webhook_key(owner: str, schedule_id: str) -> Wire:
+    return item_to_wire({"pk": _PREFIX + owner, "sk": _WEBHOOK + schedule_id})
+
+
+def lag_key_beside(schedule_key: Wire) -> Wire:
+    """The key of the lag beside a schedule, of which the key is known in wire form."""
+    schedule_id = str(schedule_key["sk"]["S"]).removeprefix(_SCHEDULE)
+    return {"pk": schedule_key["pk"], "sk": {"S": _LAG + schedule_id}}
