@@ -1,4 +1,4 @@
-"""GET /audit: what happened, by task, schedule or market, or in a stretch of time."""
+"""GET /audit: what happened, to a task, a schedule or a market, or in a stretch of time."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from chalicelib.api import web
 from chalicelib.audit.query import AuditQuery, page_of_audit
 from chalicelib.aws.calls import run
 from chalicelib.core.backend import Backend
-from chalicelib.core.problems import invalid
+from chalicelib.core.problems import Errors, invalid, problem
 from chalicelib.core.times import parse_time
 
-#: Parameter -> kind of subject. At most one of them.
+#: Parameter -> the kind of its subject. A query may have one of them.
 _SUBJECTS = {"task_id": "task", "schedule_id": "schedule", "exchange": "market"}
 _ACTION = re.compile(r"[a-z]{1,30}\.[a-z_.]{1,60}")
 
@@ -28,34 +28,50 @@ def get_audit() -> Response:
 
 def _asked(backend: Backend) -> AuditQuery:
     query = web.query(*_SUBJECTS, "from", "to", "action", "page_size", "page_token")
-    errors = []
-    subjects = [name for name in _SUBJECTS if name in query]
-    for name in subjects:
-        if not web.possible_id(query[name]):
-            errors.append({"detail": "must have 1 to 100 characters", "pointer": f"/{name}"})
-    if len(subjects) > 1:
-        detail = f"cannot be asked for together with {subjects[0]}"
-        errors.append({"detail": detail, "pointer": f"/{subjects[1]}"})
+    subject, errors = _subject(query)
+    from_ms, to_ms, wrong_times = _times(query)
+    errors += wrong_times
+    if "action" in query and not _ACTION.fullmatch(query["action"]):
+        errors.append(problem("must read like task.submitted", "/action"))
+    if errors:
+        raise invalid(errors)
+    return AuditQuery(
+        owner=web.owner(),
+        page_size=web.page_size(query, backend.settings),
+        subject=subject,
+        from_ms=from_ms,
+        to_ms=to_ms,
+        action=query.get("action"),
+        token=query.get("page_token"),
+    )
+
+
+def _subject(query: dict[str, str]) -> tuple[str | None, Errors]:
+    """The subject asked for, if any, and what is wrong with it."""
+    names = [name for name in _SUBJECTS if name in query]
+    errors = [
+        problem("must have 1 to 100 characters", f"/{name}")
+        for name in names
+        if not web.possible_id(query[name])
+    ]
+    if len(names) > 1:
+        errors.append(problem(f"cannot be asked for together with {names[0]}", f"/{names[1]}"))
+    return (f"{_SUBJECTS[names[0]]}:{query[names[0]]}" if names else None), errors
+
+
+def _times(query: dict[str, str]) -> tuple[int | None, int | None, Errors]:
+    """`from` and `to` in epoch ms, and what is wrong with them."""
     times: dict[str, int | None] = {"from": None, "to": None}
-    for name in [name for name in times if name in query]:
+    errors: Errors = []
+    for name in times:
+        if name not in query:
+            continue
         try:
             times[name] = parse_time(query[name])
         except (ValueError, OverflowError):
             detail = "must be an ISO 8601 date or date-time, from 1970 on"
-            errors.append({"detail": detail, "pointer": f"/{name}"})
-    if times["from"] is not None and times["to"] is not None and times["from"] >= times["to"]:
-        errors.append({"detail": "must be before to", "pointer": "/from"})
-    if "action" in query and not _ACTION.fullmatch(query["action"]):
-        errors.append({"detail": "must read like task.submitted", "pointer": "/action"})
-    if errors:
-        raise invalid(errors)
-    settings = backend.settings
-    return AuditQuery(
-        owner=web.owner(),
-        page_size=web.page_size(query, settings.default_page_size, settings.max_page_size),
-        subject=f"{_SUBJECTS[subjects[0]]}:{query[subjects[0]]}" if subjects else None,
-        from_ms=times["from"],
-        to_ms=times["to"],
-        action=query.get("action"),
-        token=query.get("page_token"),
-    )
+            errors.append(problem(detail, f"/{name}"))
+    from_ms, to_ms = times["from"], times["to"]
+    if from_ms is not None and to_ms is not None and from_ms >= to_ms:
+        errors.append(problem("must be before to", "/from"))
+    return from_ms, to_ms, errors

@@ -1,7 +1,8 @@
 """Requests with an Idempotency-Key: the same key and request give the first answer again.
 
-Kept for `idempotency_ttl_seconds`. Another request under a used key is refused (422), one that
-arrives while the first is being worked on too (409). A request that was rejected frees its key.
+The answer is kept for `idempotency_ttl_seconds`. Another request under a used key is refused (422).
+So is a repetition that arrives while the first request is being worked on (409). A request that was
+rejected frees its key.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from chalicelib.api.idempotency_keys import ANSWERED, IdempotencyKeys
+from chalicelib.api.idempotency_keys import IdempotencyKey, IdempotencyKeys
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, Conflict, InvalidRequest, KeyReused, RequestRejected
 from chalicelib.core.logs import log
@@ -24,7 +25,10 @@ Body = dict[str, Any]
 
 @dataclass(frozen=True)
 class Answer:
-    """What the caller gets; `replayed` where it is an earlier answer, `expires_ms` of the key."""
+    """What the caller gets.
+
+    `replayed`: whether it is an earlier answer. `expires_ms`: until when the key holds, epoch ms.
+    """
 
     status: int
     body: Body
@@ -32,14 +36,14 @@ class Answer:
     expires_ms: int | None = None
 
 
-#: Works on the request. Gets the task id to use, and whether an earlier try broke off.
+#: Works on the request: (the task id to use, whether an earlier try broke off) -> status and body.
 Work = Callable[[str, bool], Awaitable[tuple[int, Body]]]
 
 
 async def answer_once(
     backend: Backend, owner: str, key: str | None, request: tuple[str, object], work: Work
 ) -> Answer:
-    """Do `work`, once per key. `request` is (method and path, parsed body): what must be the same.
+    """Do `work`, once per key. A repetition must have the same `request`: (path, parsed body).
 
     Raises InvalidRequest for a malformed key, KeyReused, Conflict, and what `work` raises.
     """
@@ -53,41 +57,37 @@ async def answer_once(
     now_ms = backend.now_ms()
     expires = now_ms // 1000 + backend.settings.idempotency_ttl_seconds
     digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
-    claimed, item = await IdempotencyKeys(backend).claim(
-        owner, key, digest, str(uuid.uuid4()), now_ms, expires
-    )
-    if not claimed:
-        return _earlier(item, digest)
+    keys = IdempotencyKeys(backend)
+    claim = await keys.claim(owner, key, digest, str(uuid.uuid4()), now_ms, expires)
+    if not claim.granted:
+        return _earlier(claim.key, digest)
     try:
-        status, body = await work(item["task_id"], "taken_over" in item)
-        await IdempotencyKeys(backend).answer(owner, key, status, json.dumps(body))
+        status, body = await work(claim.key.task_id, claim.taken_over)
+        await keys.answer(owner, key, status, json.dumps(body))
     except RequestRejected:
-        await IdempotencyKeys(backend).release(owner, key)
+        await keys.release(owner, key)
         raise
     except CallFailed:
         await _leave_open(backend, owner, key)
         raise
-    return Answer(status, body, expires_ms=item["ttl"] * 1000)
+    return Answer(status, body, expires_ms=claim.key.ttl * 1000)
 
 
-def _earlier(item: dict[str, Any], digest: str) -> Answer:
-    if item["request_hash"] != digest:
+def _earlier(key: IdempotencyKey, digest: str) -> Answer:
+    """The answer that is kept. Raises KeyReused, and Conflict where there is none yet."""
+    if key.request_hash != digest:
         raise KeyReused("this Idempotency-Key was used for another request")
-    if item["state"] != ANSWERED:
+    if key.answer is None:
         raise Conflict(
             "the first request with this Idempotency-Key is still being worked on",
             reason="IDEMPOTENCY_KEY_IN_FLIGHT",
         )
-    return Answer(
-        item["answer_status"],
-        json.loads(item["answer_body"]),
-        replayed=True,
-        expires_ms=item["ttl"] * 1000,
-    )
+    status, body = key.answer
+    return Answer(status, json.loads(body), replayed=True, expires_ms=key.ttl * 1000)
 
 
 async def _leave_open(backend: Backend, owner: str, key: str) -> None:
     try:
         await IdempotencyKeys(backend).leave_open(owner, key)
-    except CallFailed as failed:  # then the claim counts as abandoned in half a minute
+    except CallFailed as failed:  # the claim counts as abandoned half a minute later
         log("key_not_left_open", level="warning", error=failed.detail)

@@ -2,16 +2,17 @@
 
     pk                    sk     holds
     IDEM#<owner>#<key>    IDEM   request_hash, task_id, state (in_flight | open | answered),
-                                 claimed_at, status, body, ttl
+                                 claimed_at, answer_status, answer_body, ttl
 
-`open`: the first try broke off with its outcome unknown; the next one goes on with its task id.
+`open`: the first try broke off and nobody knows its outcome. The next try goes on with its task id.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
-from chalicelib.aws.wire import item_from_wire, item_to_wire, to_wire
+from chalicelib.aws.wire import Wire, item_from_wire, item_to_wire, to_wire
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed
 
@@ -19,7 +20,34 @@ IN_FLIGHT, OPEN, ANSWERED = "in_flight", "open", "answered"
 
 #: A claim older than this belongs to an invocation that API Gateway has given up on (29 s).
 ABANDONED_MS = 30_000
-Item = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class IdempotencyKey:
+    """A used key.
+
+    `request_hash`: of the request that used it first; `task_id`: the id for what that request
+    makes; `state`: one of the three above; `claimed_at`: when the last try began, epoch ms; `ttl`:
+    when the key may be used anew, epoch seconds; `answer`: the HTTP status and the body as JSON
+    text, once the state is `answered`.
+    """
+
+    request_hash: str
+    task_id: str
+    state: str
+    claimed_at: int
+    ttl: int
+    answer: tuple[int, str] | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`granted`: whether the request may be worked on now. `taken_over`: an earlier try of it broke
+    off. `key`: what is stored; where it is not granted, by an earlier request."""
+
+    key: IdempotencyKey
+    granted: bool
+    taken_over: bool = False
 
 
 class IdempotencyKeys:
@@ -29,25 +57,19 @@ class IdempotencyKeys:
 
     async def claim(
         self, owner: str, key: str, request_hash: str, task_id: str, now_ms: int, ttl: int
-    ) -> tuple[bool, Item]:
-        """(True, item) where this request may be worked on, else (False, what stands there).
+    ) -> Claim:
+        """Claim a key for a request.
 
         A claim that was left open or abandoned is taken over if it is of the same request; it
         then keeps its task id.
         """
-        item = {
-            "request_hash": request_hash,
-            "task_id": task_id,
-            "state": IN_FLIGHT,
-            "claimed_at": now_ms,
-            "ttl": ttl,
-        }
+        new = IdempotencyKey(request_hash, task_id, IN_FLIGHT, now_ms, ttl)
         try:
             await self._call(
                 "dynamodb",
                 "PutItem",
                 TableName=self._table,
-                Item={**_key(owner, key), **item_to_wire(item)},
+                Item={**_key(owner, key), **_item_of(new)},
                 ConditionExpression="attribute_not_exists(pk) OR #ttl <= :now",
                 ExpressionAttributeNames={"#ttl": "ttl"},
                 ExpressionAttributeValues={":now": to_wire(now_ms // 1000)},
@@ -56,33 +78,31 @@ class IdempotencyKeys:
         except ConditionFailed as refused:
             if refused.item is None:
                 raise CallFailed("dynamodb", "PutItem", "ItemVanished", "no old item") from refused
-            return await self._take_over(
-                owner, key, request_hash, item_from_wire(refused.item), now_ms
-            )
-        return True, item
+            return await self._take_over(owner, key, request_hash, _key_of(refused.item), now_ms)
+        return Claim(new, granted=True)
 
     async def _take_over(
-        self, owner: str, key: str, request_hash: str, old: Item, now_ms: int
-    ) -> tuple[bool, Item]:
-        left = old["state"] == OPEN or now_ms - old["claimed_at"] > ABANDONED_MS
-        if old["state"] == ANSWERED or not left or old["request_hash"] != request_hash:
-            return False, old
+        self, owner: str, key: str, request_hash: str, old: IdempotencyKey, now_ms: int
+    ) -> Claim:
+        left = old.state == OPEN or now_ms - old.claimed_at > ABANDONED_MS
+        if old.state == ANSWERED or not left or old.request_hash != request_hash:
+            return Claim(old, granted=False)
         try:
-            answer = await self._update(
+            taken = await self._update(
                 owner,
                 key,
                 "SET #state = :state, claimed_at = :now",
                 {
                     ":state": IN_FLIGHT,
                     # Later than the old claim even within one millisecond: only one may win.
-                    ":now": max(now_ms, old["claimed_at"] + 1),
-                    ":old": old["claimed_at"],
+                    ":now": max(now_ms, old.claimed_at + 1),
+                    ":old": old.claimed_at,
                 },
                 "claimed_at = :old AND #state <> :answered",
             )
         except ConditionFailed:  # another repetition was quicker
-            return False, {**old, "state": IN_FLIGHT}
-        return True, {**answer, "taken_over": True}
+            return Claim(replace(old, state=IN_FLIGHT), granted=False)
+        return Claim(taken, granted=True, taken_over=True)
 
     async def answer(self, owner: str, key: str, status: int, body: str) -> None:
         """Keep the answer for every repetition."""
@@ -103,8 +123,8 @@ class IdempotencyKeys:
         await self._call("dynamodb", "DeleteItem", TableName=self._table, Key=_key(owner, key))
 
     async def _update(
-        self, owner: str, key: str, expression: str, values: Item, condition: str
-    ) -> Item:
+        self, owner: str, key: str, expression: str, values: dict[str, Any], condition: str
+    ) -> IdempotencyKey:
         bound = {**values}
         if ":answered" in expression + condition:
             bound[":answered"] = ANSWERED
@@ -119,8 +139,26 @@ class IdempotencyKeys:
             ExpressionAttributeValues=item_to_wire(bound),
             ReturnValues="ALL_NEW",
         )
-        return item_from_wire(answer["Attributes"])
+        return _key_of(answer["Attributes"])
 
 
-def _key(owner: str, key: str) -> dict[str, Any]:
+def _item_of(new: IdempotencyKey) -> Wire:
+    """The attributes of a key that has no answer yet."""
+    return item_to_wire({name: value for name, value in vars(new).items() if name != "answer"})
+
+
+def _key_of(wire: Wire) -> IdempotencyKey:
+    item = item_from_wire(wire)
+    answered = item["state"] == ANSWERED
+    return IdempotencyKey(
+        request_hash=item["request_hash"],
+        task_id=item["task_id"],
+        state=item["state"],
+        claimed_at=item["claimed_at"],
+        ttl=item["ttl"],
+        answer=(item["answer_status"], item["answer_body"]) if answered else None,
+    )
+
+
+def _key(owner: str, key: str) -> Wire:
     return {"pk": {"S": f"IDEM#{owner}#{key}"}, "sk": {"S": "IDEM"}}

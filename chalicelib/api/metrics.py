@@ -1,4 +1,4 @@
-"""GET /metrics, for Prometheus and what reads its format."""
+"""GET /metrics, for Prometheus and others that read its format."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ TYPE_ROOT = "urn:problem:data-collector:"
 def problem(
     status: int, title: str, reason: str, detail: str, instance: str, **more: Any
 ) -> Response:
+    """The response to a failed request. `reason` is UPPER_SNAKE; `more` are extra members."""
     body = {
         "type": TYPE_ROOT + reason.lower().replace("_", "-"),
         "title": title,
@@ -41,27 +42,27 @@ def guarded(
     path: Callable[[], str],
     request: Callable[[], Mapping[str, Any]] = dict,
 ) -> Callable[..., Response]:
-    """`view`, with every error it raises turned into a problem document, its logs and metrics.
+    """`view` with its log line and its metrics; every error becomes a problem document.
 
-    A wrapper and no middleware: Chalice answers for a failing view before its middleware hears of
-    it. `path` gives the request's path, `request` what API Gateway says of it.
+    This is not a middleware of Chalice, because Chalice answers for a failing view before its
+    middleware runs. `path` gives the request's path, `request` its context from API Gateway.
     """
     answered = _answering(view, path)
 
     @wraps(view)
     def answer(**arguments: str) -> Response:
-        said = request()
+        context = request()
         subject = {name: value[:100] for name, value in arguments.items() if name == "task_id"}
-        with bound(request_id=str(said.get("requestId", "")), **subject):
+        with bound(request_id=str(context.get("requestId", "")), **subject):
             metrics.note_start()
             started = time.monotonic()
             try:
                 response = answered(**arguments)
-                status, method = response.status_code, str(said.get("httpMethod", ""))
+                status, method = response.status_code, str(context.get("httpMethod", ""))
                 metrics.count("ApiRequests", Status=f"{status // 100}xx")
                 log(
                     "request_answered",
-                    # Whoever polls a task need not fill the log.
+                    # Clients that poll a task would fill the log.
                     level="debug" if method == "GET" and status < 400 else "info",
                     method=method,
                     path=path()[:200],
@@ -98,5 +99,5 @@ def _answering(view: Callable[..., Response], path: Callable[[], str]) -> Callab
 
 
 def _uri(path: str) -> str:
-    """A path as a URI reference, which `instance` must be, whether it comes decoded or not."""
+    """A path as the URI reference that `instance` must be. It may come percent-encoded or not."""
     return quote(unquote(path), safe="/:@!$&'()*+,;=", errors="replace")

@@ -1,4 +1,4 @@
-"""HTTP routes."""
+"""Every HTTP route, put on the app."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ MODULES = (audit, tasks, tickets, metrics, schedules)
 
 def register(app: Chalice) -> None:
     """Put every route on the app."""
-    # Every body reaches the routes as it was sent; they answer for a wrong content type.
+    # Every body reaches the routes as it was sent. They refuse a wrong content type themselves.
     app.api.binary_types = []
     app.register_blueprint(web.routes)

@@ -11,7 +11,6 @@ from chalicelib import wiring
 from chalicelib.api import web
 from chalicelib.api.idempotency import Body
 from chalicelib.aws.calls import run
-from chalicelib.core.errors import ScheduleNotFound
 from chalicelib.core.problems import invalid
 from chalicelib.schedules import manage
 
@@ -36,10 +35,9 @@ def create_schedule() -> Response:
 @web.route("GET", "/schedules")
 def get_schedules() -> Response:
     backend, query = wiring.backend(), web.query("page_size", "page_token")
-    settings, after = backend.settings, query.get("page_token")
-    page_size = web.page_size(query, settings.default_page_size, settings.max_page_size)
-    if after is not None and not _UUID.fullmatch(after):
-        raise invalid([{"detail": "must be a next_page_token", "pointer": "/page_token"}])
+    page_size, after = web.page_size(query, backend.settings), query.get("page_token")
+    if errors := web.page_token_errors(query, _UUID):
+        raise invalid(errors)
     found, following = run(manage.list_schedules(backend, web.owner(), page_size, after))
     return web.answer(200, {"schedules": found, "next_page_token": following})
 
@@ -47,14 +45,18 @@ def get_schedules() -> Response:
 @web.route("GET", "/schedules/{schedule_id}")
 def get_schedule(schedule_id: str) -> Response:
     web.query()
-    view = manage.view_schedule(wiring.backend(), web.owner(), _possible(schedule_id))
+    view = manage.view_schedule(wiring.backend(), web.owner(), web.path_id("schedule", schedule_id))
     return web.answer(200, run(view))
 
 
 @web.route("PATCH", "/schedules/{schedule_id}")
 def change_schedule(schedule_id: str) -> Response:
     changed = manage.change_schedule(
-        wiring.backend(), web.json_body(), web.owner(), web.request_id(), _possible(schedule_id)
+        wiring.backend(),
+        web.json_body(),
+        web.owner(),
+        web.request_id(),
+        web.path_id("schedule", schedule_id),
     )
     return web.answer(200, run(changed))
 
@@ -63,7 +65,11 @@ def change_schedule(schedule_id: str) -> Response:
 def delete_schedule(schedule_id: str) -> Response:
     web.no_fields()
     backend = wiring.backend()
-    run(manage.delete_schedule(backend, web.owner(), web.request_id(), _possible(schedule_id)))
+    run(
+        manage.delete_schedule(
+            backend, web.owner(), web.request_id(), web.path_id("schedule", schedule_id)
+        )
+    )
     return web.answer(200, {"schedule_id": schedule_id, "status": "deleted"})
 
 
@@ -73,14 +79,9 @@ def run_schedule_now(schedule_id: str) -> Response:
     owner, request_id = web.owner(), web.request_id()
 
     async def work(task_id: str, _: bool) -> tuple[int, Body]:
-        await manage.run_now(backend, owner, request_id, _possible(schedule_id), task_id)
+        await manage.run_now(
+            backend, owner, request_id, web.path_id("schedule", schedule_id), task_id
+        )
         return web.submitted(task_id, "Collection submitted", schedule_id=schedule_id)
 
     return web.once(backend, body, work)
-
-
-def _possible(schedule_id: str) -> str:
-    """The id, where a schedule may have it."""
-    if not web.possible_id(schedule_id):
-        raise ScheduleNotFound("there is no schedule with so long an id")
-    return schedule_id

@@ -1,4 +1,4 @@
-"""The collector's HTTP API: parse, one call, format."""
+"""The HTTP API of tasks, the collector's state and prices: parse, one call, format."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from chalicelib import wiring
 from chalicelib.api import web
 from chalicelib.api.idempotency import Body
 from chalicelib.aws.calls import run
-from chalicelib.core.errors import TaskNotFound
-from chalicelib.core.problems import invalid
+from chalicelib.core.problems import invalid, problem
 from chalicelib.core.times import iso
 from chalicelib.exchange.prices import latest_prices
 from chalicelib.monitoring.status import collector_status, task_stats
@@ -48,7 +47,7 @@ def refresh_symbols() -> Response:
 
 @web.route("GET", "/task/{task_id}")
 def get_task(task_id: str) -> Response:
-    view = run(view_task(wiring.backend(), _possible(task_id), web.owner()))
+    view = run(view_task(wiring.backend(), web.path_id("task", task_id), web.owner()))
     headers = {} if view["status"] in states.TERMINAL else {"Retry-After": web.POLL_SECONDS}
     return web.answer(200, view, headers)
 
@@ -57,15 +56,13 @@ def get_task(task_id: str) -> Response:
 def get_tasks() -> Response:
     backend = wiring.backend()
     query = web.query("task_type", "status", "page_size", "page_token")
-    settings = backend.settings
-    page_size = web.page_size(query, settings.default_page_size, settings.max_page_size)
+    page_size = web.page_size(query, backend.settings)
     errors = [
-        {"detail": f"must be one of {', '.join(allowed)}", "pointer": f"/{name}"}
+        problem(f"must be one of {', '.join(allowed)}", f"/{name}")
         for name, allowed in (("task_type", states.TASK_TYPES), ("status", states.STATES))
         if name in query and query[name] not in allowed
     ]
-    if "page_token" in query and not _PAGE_TOKEN.fullmatch(query["page_token"]):
-        errors.append({"detail": "must be a next_page_token", "pointer": "/page_token"})
+    errors += web.page_token_errors(query, _PAGE_TOKEN)
     if errors:
         raise invalid(errors)
     found, following = run(
@@ -99,7 +96,7 @@ def cancel(task_id: str) -> Response:
     backend, body = wiring.backend(), web.no_fields()
 
     async def work(_: str, taken_over: bool) -> tuple[int, Body]:
-        did, receipt = await cancel_task(backend, _possible(task_id), *_caller())
+        did, receipt = await cancel_task(backend, web.path_id("task", task_id), *_caller())
         did = did or taken_over
         return (202 if did else 200), {
             "task_id": task_id,
@@ -122,7 +119,7 @@ def retry(task_id: str) -> Response:
     backend, body = wiring.backend(), web.no_fields()
 
     async def work(_: str, taken_over: bool) -> tuple[int, Body]:
-        attempt = await retry_task(backend, _possible(task_id), taken_over, *_caller())
+        attempt = await retry_task(backend, web.path_id("task", task_id), taken_over, *_caller())
         return web.submitted(task_id, f"Attempt {attempt} submitted", attempt=attempt)
 
     return web.once(backend, body, work)
@@ -142,12 +139,5 @@ def get_latest_prices() -> Response:
 
 
 def _caller() -> tuple[str, str]:
-    """Who asks, and by which request: for the audit trail."""
+    """The owner and the request id, for the audit trail."""
     return web.owner(), web.request_id()
-
-
-def _possible(task_id: str) -> str:
-    """The id, where a task may have it: DynamoDB refuses a key above 2,048 bytes as an error."""
-    if not web.possible_id(task_id):
-        raise TaskNotFound("there is no task with so long an id")
-    return task_id

@@ -1,4 +1,4 @@
-"""What a client needs to listen: a ticket for the WebSocket API."""
+"""POST /ws-ticket: the ticket with which a client connects to the WebSocket API."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ from chalicelib.live.tickets import issue_ticket
 @web.route("POST", "/ws-ticket")
 def ws_ticket() -> Response:
     web.no_fields()
-    # Not to be answered twice under an Idempotency-Key: a ticket is good for one connection.
+    # No repetition under an Idempotency-Key gets the same answer: a ticket opens one connection.
     return web.answer(201, run(issue_ticket(wiring.backend(), web.owner())))

@@ -1,11 +1,11 @@
-"""What every route needs of HTTP: who asks, the body, the query, problem documents, one answer per
-Idempotency-Key."""
+"""What every route needs of HTTP: the caller, the body, the query, ids, and the answer."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from chalice.app import Blueprint, Response
 
@@ -13,15 +13,21 @@ from chalicelib.api.idempotency import Body, Work, answer_once
 from chalicelib.api.problems import guarded
 from chalicelib.aws.calls import run
 from chalicelib.core.backend import Backend
-from chalicelib.core.errors import InvalidRequest, UnsupportedMediaType
-from chalicelib.core.problems import invalid
+from chalicelib.core.errors import (
+    InvalidRequest,
+    ScheduleNotFound,
+    TaskNotFound,
+    UnsupportedMediaType,
+)
+from chalicelib.core.problems import Errors, invalid, problem
+from chalicelib.core.settings import Settings
 from chalicelib.core.times import iso
 from chalicelib.tasks import states
 
-#: The stage is called `api`; API Gateway takes it off before a path reaches us.
+#: The stage is called `api`. API Gateway takes it off before a path reaches us.
 _ROOT = "/v1/data-collector"
 PREFIX = "/api" + _ROOT
-#: Seconds after which asking again makes sense.
+#: Seconds after which a client should ask again.
 POLL_SECONDS = "1"
 _LONGEST_ID = 100
 
@@ -32,7 +38,7 @@ routes = Blueprint(__name__)
 def route(method: str, path: str) -> Callable[[View], View]:
     """Register a view whose errors become problem documents.
 
-    No content types are declared: Chalice's own 415 is no problem document.
+    No content types are declared, because Chalice's own 415 is not a problem document.
     """
 
     def register(view: View) -> View:
@@ -52,7 +58,7 @@ def _request() -> Any:
 
 
 def owner() -> str:
-    """Whoever API Gateway says is calling; one shared owner where nothing authenticates."""
+    """The caller, as API Gateway names it; one shared owner where nothing authenticates."""
     context = _request().context
     identity = context.get("identity") or {}
     claims = (context.get("authorizer") or {}).get("principalId")
@@ -64,8 +70,16 @@ def request_id() -> str:
 
 
 def possible_id(text: str) -> bool:
-    """Whether something may have this id: DynamoDB refuses a key above 2,048 bytes as an error."""
+    """Whether something may have this id. DynamoDB refuses a key above 2,048 bytes."""
     return 0 < len(text) <= _LONGEST_ID
+
+
+def path_id(kind: Literal["task", "schedule"], text: str) -> str:
+    """The id in a path. Raises TaskNotFound or ScheduleNotFound where nothing can have it."""
+    if not possible_id(text):
+        missing = TaskNotFound if kind == "task" else ScheduleNotFound
+        raise missing(f"there is no {kind} with so long an id")
+    return text
 
 
 def json_body() -> object:
@@ -81,46 +95,48 @@ def json_body() -> object:
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(
             f"the body is no JSON: {error}",
-            [{"detail": str(error), "pointer": ""}],
+            [problem(str(error), "")],
             reason="INVALID_JSON",
         ) from None
 
 
 def no_fields() -> object:
+    """The body of a request that takes none: an empty object. Raises InvalidRequest."""
     body = json_body()
     if body != {}:
-        raise InvalidRequest(
-            "this request takes no body", [{"detail": "must be empty or {}", "pointer": ""}]
-        )
+        raise InvalidRequest("this request takes no body", [problem("must be empty or {}", "")])
     return body
 
 
 def query(*allowed: str) -> dict[str, str]:
+    """The query's parameters. Raises InvalidRequest where others than the allowed are given."""
     given = _request().query_params or {}
-    errors = []
-    for name in given:
-        if name not in allowed:
-            errors.append(
-                {
-                    "detail": f"unknown parameter; allowed are: {', '.join(allowed) or 'none'}",
-                    "pointer": f"/{name[:100]}",
-                }
-            )
+    unknown = f"unknown parameter; allowed are: {', '.join(allowed) or 'none'}"
+    errors = [problem(unknown, f"/{name[:100]}") for name in given if name not in allowed]
     if errors:
         raise invalid(errors)
     return dict(given)
 
 
-def page_size(query: dict[str, str], default: int, most: int) -> int:
-    text = query.get("page_size")
+def page_size(query: dict[str, str], settings: Settings) -> int:
+    """How many entries a page may have. Raises InvalidRequest."""
+    text, most = query.get("page_size"), settings.max_page_size
     if text is None:
-        return default
+        return settings.default_page_size
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= most):
-        raise invalid([{"detail": f"must be an integer from 1 to {most}", "pointer": "/page_size"}])
+        raise invalid([problem(f"must be an integer from 1 to {most}", "/page_size")])
     return int(text)
 
 
+def page_token_errors(query: dict[str, str], token: re.Pattern[str]) -> Errors:
+    """What is wrong with the query's page_token; `token` is the form of a right one."""
+    if "page_token" in query and not token.fullmatch(query["page_token"]):
+        return [problem("must be a next_page_token", "/page_token")]
+    return []
+
+
 def submitted(task_id: str, message: str, **more: Any) -> tuple[int, Body]:
+    """Status and body where a task was submitted."""
     return 202, {"task_id": task_id, "status": "submitted", "message": message, **more}
 
 

@@ -1,4 +1,4 @@
-"""Cutting what is to be sent into requests that AWS takes."""
+"""Cutting a list into batches that fit the limits of one AWS request."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ Part = TypeVar("Part")
 def batched(
     parts: Iterable[Part], size_of: Callable[[Part], int], most: int, most_bytes: int
 ) -> list[list[Part]]:
-    """`parts` in order, in batches of at most so many and so many bytes; one that alone is larger
-    has a batch of its own."""
+    """`parts` in order, in batches of at most `most` parts and `most_bytes` bytes.
+
+    A part that is larger alone has a batch of its own.
+    """
     batches: list[list[Part]] = []
     used = 0
     for part in parts:

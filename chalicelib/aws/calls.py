@@ -1,12 +1,12 @@
-"""AWS calls, as one awaitable function, so that a use case is the same code in three places.
+"""AWS calls as one awaitable function, so that a use case runs over three implementations.
 
 `call(service, operation, **parameters)` returns the service's answer as botocore shapes it and
-raises errors.CallFailed (ConditionFailed for a refused conditional write). Three implementations:
+raises errors.CallFailed (ConditionFailed for a refused conditional write). The implementations:
 
 * `signed_calls.SignedCalls`: blocking, without an SDK. For the API and the small event functions,
   which make a few calls one after another and must start quickly.
 * `AsyncCalls`: aiobotocore. For the functions that plan and collect.
-* the tests' simulated AWS, which crashes and reorders at exactly these calls.
+* the tests' simulated AWS, which crashes and reorders at these calls.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from chalicelib.core.errors import CallFailed, ConditionFailed
 
 Result = TypeVar("Result")
 
-#: Short timeouts and few retries: our callers are retried by queues, and an API caller waits.
+#: Short timeouts and few retries: a queue repeats the whole message, and an API caller waits.
 _TIMEOUTS: dict[str, Any] = {
     "connect_timeout": 3,
     "read_timeout": 10,
@@ -31,9 +31,9 @@ _TIMEOUTS: dict[str, Any] = {
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Drive a coroutine over `SignedCalls`, which never suspends, without an event loop.
+    """The result of a coroutine over `SignedCalls`, which never suspends. No event loop is needed.
 
-    Importing asyncio costs the API's cold start more than all of our own code.
+    Importing asyncio would cost the API's cold start more than all of our own code.
     """
     try:
         work.send(None)
@@ -45,10 +45,9 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
 
 
 class AsyncCalls:
-    """Calls over aiobotocore; clients are made when first used and kept for the container.
+    """Calls over aiobotocore. Clients are made when first used, and kept for the container.
 
-    All calls must run on one event loop: aiobotocore's clients belong to the loop they were made
-    on.
+    All calls must run on one event loop, because a client belongs to the loop it was made on.
     """
 
     def __init__(self) -> None:
@@ -95,7 +94,7 @@ class AsyncCalls:
 
 
 def method_name(operation: str) -> str:
-    """botocore's method for an operation: PutItem -> put_item."""
+    """The name of botocore's method for an operation: PutItem -> put_item."""
     return "".join(
         f"_{letter.lower()}" if letter.isupper() and at else letter.lower()
         for at, letter in enumerate(operation)

@@ -1,4 +1,4 @@
-"""What the gateways of all tables do alike: consistent reads, whole queries, whole batches."""
+"""What the gateways of all tables share: consistent reads, whole queries, whole batches."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from chalicelib.core.errors import CallFailed
 Item = dict[str, Any]
 #: Keys of a BatchGetItem, requests of a BatchWriteItem. Source: Amazon DynamoDB API Reference.
 _MOST_READ, _MOST_WRITTEN = 100, 25
-#: How often DynamoDB may leave a part of a batch undone.
+#: How often a batch is sent, where DynamoDB leaves a part of it undone each time.
 _ASKED = 8
 
 
 class ItemTable:
-    """A table's gateway. Keys and requests are in wire form, items are not."""
+    """A gateway to one table. Keys and requests are in wire form, items are not."""
 
     def __init__(self, call: Call, table: str) -> None:
         self._call = call
@@ -41,9 +41,9 @@ class ItemTable:
             start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
 
     async def _get_all(self, keys: list[Item]) -> list[Item]:
-        """The items of different keys that are there, in no order, read consistently.
+        """The items that some different keys have, in no order, read consistently.
 
-        Raises CallFailed (Unprocessed) where DynamoDB leaves some unread again and again.
+        Raises CallFailed (Unprocessed) where DynamoDB leaves some unread each time.
         """
         items: list[Item] = []
         for at in range(0, len(keys), _MOST_READ):

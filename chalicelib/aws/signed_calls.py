@@ -1,12 +1,18 @@
 """Blocking AWS calls without an SDK: JSON over http.client, signed with Signature Version 4.
 
 Why not botocore: loading it and its service models takes most of a cold start, and the API makes
-three small calls (docs/adr/0002). Only what our gateways call is spoken here: DynamoDB and SQS
-(AWS JSON 1.0), PostToConnection and DeleteConnection. A test signs generated requests with
-botocore's own signer and compares.
+three small calls (docs/adr/0002). Only the services that our gateways call are here:
+
+    dynamodb, sqs              AWS JSON 1.0
+    events (EventBridge)       AWS JSON 1.1
+    scheduler (EventBridge)    REST: CreateSchedule, UpdateSchedule, DeleteSchedule
+    apigatewaymanagementapi    REST: PostToConnection, DeleteConnection
+
+A test signs generated requests with botocore's own signer and compares.
 
 Sources: AWS General Reference, "Create a signed AWS API request"; DynamoDB API Reference,
-"Low-level API"; SQS Developer Guide, "AWS JSON protocol".
+"Low-level API"; SQS Developer Guide, "AWS JSON protocol"; EventBridge and EventBridge Scheduler API
+References.
 """
 
 from __future__ import annotations
@@ -29,7 +35,7 @@ from chalicelib.aws.tracing import incoming, outgoing
 from chalicelib.core.errors import CallFailed, ConditionFailed
 
 _TARGETS = {"dynamodb": "DynamoDB_20120810", "sqs": "AmazonSQS", "events": "AWSEvents"}
-#: Of AWS JSON, where it is not 1.0.
+#: The version of AWS JSON, where it is not 1.0.
 _VERSIONS = {"events": "1.1"}
 _TIMEOUT_SECONDS = 8
 _TRIES = 4
@@ -54,12 +60,12 @@ _PASSING = frozenset(
 class SignedCalls:
     """`call(service, operation, **parameters)` as aws/calls.py describes it.
 
-    `endpoints`: service -> root URL, for services without a regional endpoint of their own.
+    `endpoints`: service -> root URL, for services whose URL does not follow from the region.
     """
 
     def __init__(self, endpoints: Mapping[str, str] | None = None) -> None:
         self._endpoints = dict(endpoints or {})
-        #: Each thread's own connections: pushing calls from many at once.
+        #: Each thread has connections of its own, because updates are pushed from many threads.
         self._kept = threading.local()
         self._tls: ssl.SSLContext | None = None
 
@@ -80,7 +86,7 @@ class SignedCalls:
                     raise failed
             if attempt == _TRIES:
                 raise failed
-            # Blocking on purpose: a Lambda container has one request at a time.
+            # Blocking on purpose: a Lambda container works on one request at a time.
             time.sleep(random.uniform(0.5, 1) * _BACKOFF_SECONDS * 2**attempt)  # noqa: ASYNC251
         raise AssertionError("unreachable")
 
@@ -122,12 +128,12 @@ class SignedCalls:
             answer = connection.getresponse()
             content = answer.read()
         except (OSError, http.client.HTTPException):
-            # A kept connection may have been closed by the other side: the next try opens one.
+            # The other side may have closed a kept connection. The next try opens a new one.
             connection.close()
             raise
         try:
             found = json.loads(content, object_hook=_binary) if content else {}
-            # REST services name an error in a header, with or without a URL behind it.
+            # REST services name an error in a header. A colon and a URL may follow the name.
             if "__type" not in found and answer.headers.get("x-amzn-errortype"):
                 found["__type"] = answer.headers["x-amzn-errortype"].partition(":")[0]
             return answer.status, found
@@ -159,9 +165,9 @@ def sign(
     credentials: Mapping[str, str],
     now: time.struct_time,
 ) -> dict[str, str]:
-    """`headers` plus those of Signature Version 4.
+    """`headers`, and those of Signature Version 4.
 
-    A query's names and values must be percent-encoded as `quote(..., safe="-_.~")` does it.
+    The names and values of a query must be percent-encoded as by `quote(..., safe="-_.~")`.
     `credentials` has AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and perhaps AWS_SESSION_TOKEN.
     """
     parts = urlsplit(url)
@@ -204,7 +210,7 @@ def sign(
 def _scheduler_request(
     root: str, operation: str, parameters: dict[str, Any]
 ) -> tuple[str, str, dict[str, str], bytes]:
-    """EventBridge Scheduler speaks REST: the name in the path, the rest as JSON, or as a query."""
+    """A REST request: the name is in the path; the rest is JSON, or a query for DeleteSchedule."""
     method = {"CreateSchedule": "POST", "UpdateSchedule": "PUT", "DeleteSchedule": "DELETE"}[
         operation
     ]
@@ -230,7 +236,7 @@ def _region() -> str:
 
 
 def _text(value: object) -> str:
-    """Bytes travel as base64 in DynamoDB's JSON."""
+    """Bytes are base64 text in DynamoDB's JSON."""
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     raise TypeError(f"no JSON form for {type(value).__name__}")

@@ -1,6 +1,6 @@
-"""One queue, as far as all of ours are alike: batches sent whole, messages put off, depth.
+"""What the gateways of all queues share: whole batches, messages that come back later, the depth.
 
-A batch answer may carry `Failed` entries beside a status of 200; they are sent again here.
+The answer to a batch may name failed entries although its status is 200. They are sent again here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from chalicelib.core.errors import CallFailed
 
 #: SQS's limit of a batch.
 BATCH_ENTRIES = 10
-#: A batch may hold 1 MiB; staying far below keeps one slow request from holding up the rest.
+#: A batch may hold 1 MiB. It stays far below, so that one slow request delays the others less.
 BATCH_BYTES = 200_000
 _TRIES = 4
 _DEPTHS = {
@@ -42,7 +42,7 @@ class SqsQueue:
         self._url = url
 
     async def send(self, entries: Sequence[dict[str, Any]]) -> list[int]:
-        """Send a batch; the places of the entries that SQS refused again and again."""
+        """Send a batch; the places of the entries that SQS refused in each try."""
         left = list(range(len(entries)))
         for _ in range(_TRIES):
             answer = await self._call(
@@ -59,7 +59,7 @@ class SqsQueue:
     async def retry_later(self, receipt_handle: str, seconds: int) -> None:
         """Let a message that this invocation fails come back after `seconds`.
 
-        Without it, it comes back after the queue's visibility timeout.
+        Otherwise it comes back after the queue's visibility timeout.
         """
         try:
             await self._call(
@@ -70,7 +70,7 @@ class SqsQueue:
                 VisibilityTimeout=seconds,
             )
         except CallFailed as failed:
-            # An old receipt, or a message gone since: the visibility timeout stands instead.
+            # The receipt is old, or the message is gone: then the visibility timeout holds.
             if failed.code == "ConnectionError":
                 raise
 

@@ -1,7 +1,7 @@
-"""Coroutines over blocking calls, run at once: each in a thread, with `aws.run`.
+"""Coroutines over blocking calls, run at once: each in a thread, with `calls.run`.
 
-For pushing, where a thousand small requests shall go out together. Measured against aiobotocore on
-an event loop, which spends several times as much on each of them (docs/BENCHMARKS.md).
+For pushing updates, where a thousand small requests go out together. aiobotocore on an event loop
+spends several times as much on each of them (docs/BENCHMARKS.md).
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from chalicelib.aws.calls import run
 
 
 class ThreadPool:
-    """`most`: threads. Work that waits for other work of the pool must be far less than that."""
+    """`most`: how many threads. Far fewer of them may wait for other work of the same pool."""
 
     def __init__(self, most: int) -> None:
         self._threads = ThreadPoolExecutor(most, thread_name_prefix="calls")
 
     async def together(self, work: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
-        """The results in order; of errors the first, once all have ended."""
+        """The results in order. Raises the first error, once all have ended."""
         if len(work) == 1:
             return [await work[0]]
-        # Each in a copy of the context, so that log lines keep what is bound here.
+        # Each runs in a copy of the context, so that its log lines have the fields bound here.
         futures = [self._threads.submit(copy_context().run, run, one) for one in work]
         errors = [error for future in futures if (error := future.exception()) is not None]
         if errors:
@@ -33,5 +33,5 @@ class ThreadPool:
         return [future.result() for future in futures]
 
     async def sleep(self, seconds: float) -> None:
-        """Blocks this thread; the invocation has nothing better to do in it."""
+        """Block this thread; the invocation has nothing else to do in it."""
         time.sleep(seconds)  # noqa: ASYNC251

@@ -1,8 +1,8 @@
-"""What both ways to AWS do with every call besides sending it: count it, and pass the trace on.
+"""What both implementations of a call do besides sending it: count it, and pass the trace on.
 
-A trace (AWS X-Ray) begins at API Gateway or at an event source; Lambda tells a function which one
-it runs in by the variable _X_AMZN_TRACE_ID. A message that is sent carries it in the system
-attribute AWSTraceHeader, so the functions behind the queue appear in the same trace.
+A trace (AWS X-Ray) begins at API Gateway or at an event source. Lambda passes it to a function in
+the variable _X_AMZN_TRACE_ID. A message carries it in the system attribute AWSTraceHeader, so that
+the functions behind the queue appear in the same trace.
 
 Sources: AWS X-Ray Developer Guide, "Amazon SQS and AWS X-Ray"; EventBridge API Reference,
 PutEventsRequestEntry; DynamoDB API Reference, ReturnConsumedCapacity.
@@ -20,7 +20,7 @@ _WRITES = frozenset({"BatchWriteItem", "DeleteItem", "PutItem", "TransactWriteIt
 
 
 def outgoing(service: str, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """The parameters to send: `parameters`, with the trace and the question what it costs."""
+    """Count a call; the parameters to send, with the trace, and asking what the call consumes."""
     metrics.count("AwsCalls", Service=service)
     if service == "dynamodb":
         if operation in _READS or operation in _WRITES:
@@ -42,7 +42,7 @@ def outgoing(service: str, operation: str, parameters: dict[str, Any]) -> dict[s
 
 
 def incoming(service: str, operation: str, answer: dict[str, Any]) -> None:
-    """Count what DynamoDB says a call has consumed."""
+    """Count the capacity units that a call consumed, as DynamoDB's answer says."""
     consumed = answer.get("ConsumedCapacity") if service == "dynamodb" else None
     if not consumed:
         return

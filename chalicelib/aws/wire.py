@@ -1,8 +1,8 @@
 """DynamoDB's wire form of plain Python values.
 
-Only the types our items use: str, int, bytes, bool, None, list, dict, and sets of int or str.
-boto3's own serializer turns every number into a Decimal and costs the API's cold start an import;
-no item of ours holds a fraction.
+Only the types that our items use: str, int, bytes, bool, None, list, dict, and sets of int or str.
+No item of ours holds a fraction. boto3's serializer is not used, because it turns every number into
+a Decimal and costs the API's cold start an import.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ def to_wire(value: Any) -> Wire:
 
 
 def from_wire(wire: Wire) -> Any:
+    """The value. Raises TypeError for a type our items do not use."""
     ((kind, value),) = wire.items()
     match kind:
         case "S" | "BOOL":

@@ -18,7 +18,7 @@ from chalicelib.events.totals import COUNTED, Totals
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.exchange.ledger import DEFAULT_WEIGHT_LIMIT, MINUTE_MS, Ledger
 from chalicelib.schedules.schedule import MeasuredLag
-from chalicelib.schedules.table import ScheduleTable
+from chalicelib.schedules.table import LAGS_READ, ScheduleTable
 from chalicelib.tasks import states as task_states
 from chalicelib.tasks.table import TaskTable
 from chalicelib.webhooks.queue import WebhookQueue
@@ -33,9 +33,6 @@ _QUEUE_STATES = ("visible", "in_flight", "delayed")
 #: Lags are measured every minute. An older one is of a promise that was taken back, or of a watch
 #: that does not run: then the series is missing, which an alert can see, not constant.
 _MEASURED_WITHIN_MS = 3 * MINUTE_MS
-#: Of so many schedules the lags are read, whether they promise one or not: the index does not tell
-#: which do, and one batch reads no more. CloudWatch's FreshnessLag is of all of them.
-LAGS_READ = 100
 #: Labels, as (name, value) pairs, and a value.
 Sample = tuple[dict[str, str], float]
 

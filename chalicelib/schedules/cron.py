@@ -4,8 +4,8 @@
     rate(5 minutes)                                              from one moment on
 
 Sources: EventBridge Scheduler User Guide, "Schedule types in EventBridge Scheduler" (fields, values
-and wildcards; one of the two day fields must be ?) and "Daylight savings time" there: a time that
-the clocks leave out is left out, one that they show twice runs once.
+and wildcards; one of the two day fields must be ?). Its section "Daylight savings time": where the
+clocks skip a time, there is no run; where they show a time twice, there is one.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from functools import lru_cache
 
 MINUTE_MS = 60_000
 _UNIT_MS = {"minute": MINUTE_MS, "hour": 60 * MINUTE_MS, "day": 1440 * MINUTE_MS}
-#: A year: a rate above it is a mistake.
+#: A year. A longer rate is taken for a mistake.
 _LONGEST_RATE_MS = 366 * 1440 * MINUTE_MS
 _MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
 _DAYS = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]
-#: Field -> its names and their numbers; 1 is January, and Sunday.
+#: Field -> its names and their numbers. 1 is January, or Sunday.
 _NAMES = {
     field: {name: number for number, name in enumerate(names, 1)}
     for field, names in (("month", _MONTHS), ("day-of-week", _DAYS))
@@ -49,7 +49,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Cron:
-    """Sets of allowed values; `month_day` and `week_day` hold a set, or a rule like L, 15W, 6#3."""
+    """The allowed values. `month_day` and `week_day` hold a set, or a rule like L, 15W or 6#3."""
 
     minutes: tuple[int, ...]
     hours: tuple[int, ...]
@@ -70,7 +70,7 @@ Expression = Rate | Cron
 
 @lru_cache(maxsize=256)
 def parse(text: str) -> Expression:
-    """Raises ValueError with a sentence that says what to write instead."""
+    """The expression of a text. Raises ValueError with a sentence that says what to write."""
     if re.fullmatch(r"at\(.*\)", text):
         raise ValueError("at(...) runs only once: send POST /start at that time instead")
     if found := re.fullmatch(r"rate\((\d{1,9}) (minutes?|hours?|days?)\)", text, re.ASCII):
@@ -88,9 +88,9 @@ def parse(text: str) -> Expression:
 
 
 def next_after(expression: Expression, zone: tzinfo, at_ms: int) -> int | None:
-    """The first run after `at_ms` (epoch ms); None where there is none any more.
+    """The first run after `at_ms` (epoch ms); None where no run is left.
 
-    A rate counts from `at_ms`, a cron runs at the wall clock of `zone`.
+    A rate counts from `at_ms`. A cron expression is in the wall clock time of `zone`.
     """
     if isinstance(expression, Rate):
         return at_ms + expression.every_ms
@@ -102,7 +102,7 @@ def next_after(expression: Expression, zone: tzinfo, at_ms: int) -> int | None:
                 candidate = datetime(day.year, day.month, day.day, hour, minute)
                 if candidate <= wall:
                     continue
-                # Where the clocks show a time twice, this is the first of the two.
+                # Where the clocks show a time twice, this is its first moment.
                 moment = candidate.replace(tzinfo=zone).astimezone(UTC)
                 left_out = moment.astimezone(zone).replace(tzinfo=None) != candidate
                 if moment > after and not left_out:
@@ -164,7 +164,7 @@ def _cron(parts: list[str]) -> Cron:
 
 
 def _values(text: str, name: str, low: int, high: int) -> frozenset[int] | str:
-    """The values of one field, or its rule (?, L, 15W, 6L, 6#3) as it stands."""
+    """The values of one field, or its rule (?, L, 15W, 6L, 6#3) as it is written."""
     if text == "?" and name.startswith("day-"):
         return "?"
     rule = _rule(text.upper(), name)
@@ -236,7 +236,7 @@ def _fits_month_day(rule: frozenset[int] | str, day: date) -> bool:
 
 
 def _nearest_weekday(month: date, number: int, last: int) -> date | None:
-    """The weekday nearest to a day of the month, inside that month; None where it has no such."""
+    """The weekday nearest to a day of the month, inside that month; None without such a day."""
     if number > last:
         return None
     day = month.replace(day=number)

@@ -188,7 +188,7 @@ def _next(schedule: Schedule, at_ms: int) -> int | None:
 
 @lru_cache(maxsize=64)
 def zone(name: str) -> ZoneInfo:
-    """A time zone of the IANA database. Raises ValueError where there is none of that name."""
+    """A time zone of the IANA database. Raises ValueError where none has that name."""
     import zoneinfo  # here, not above: the API's cold start seldom needs it
 
     try:

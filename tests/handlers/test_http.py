@@ -280,7 +280,7 @@ def test_a_key_in_flight_is_409_until_its_request_counts_as_abandoned(
             "attribute_exists(pk)",
         )
     )
-    assert stuck["task_id"] == answer["task_id"]
+    assert stuck.task_id == answer["task_id"]
     problem(http("POST", "/start", START, key), 409, "IDEMPOTENCY_KEY_IN_FLIGHT")
     clock.advance(31_000)
     again = http("POST", "/start", START, key)

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from chalicelib.monitoring import prometheus
 from chalicelib.schedules import manage
 from chalicelib.schedules.promise import measure_freshness
+from chalicelib.schedules.table import LAGS_READ
 from chalicelib.tasks.table import TaskTable
 from infra.package import ROOT
 
@@ -60,7 +61,7 @@ def test_it_says_so_where_one_read_does_not_hold_all_active_tasks(run, backend, 
 
 @pytest.mark.parametrize(
     ("before", "complete", "told"),
-    [(prometheus.LAGS_READ - 1, 1, True), (prometheus.LAGS_READ, 0, False)],
+    [(LAGS_READ - 1, 1, True), (LAGS_READ, 0, False)],
 )
 def test_it_says_so_where_the_lags_leave_schedules_out(
     run, backend, clock, before: int, complete: int, told: bool
@@ -87,7 +88,7 @@ def test_lags_are_complete_where_there_are_no_schedules(run, backend) -> None:
 
 def test_what_the_lags_are_of_is_told_in_the_metric_and_on_its_page(run, backend) -> None:
     """Their number is written out in words, in both places."""
-    assert prometheus.LAGS_READ == 100
+    assert LAGS_READ == 100
     text = run(prometheus.metrics_text(backend))
     assert "# HELP data_collector_freshness_complete 0 where there are more than a hundred" in text
     page = (ROOT / "docs" / "OBSERVABILITY.md").read_text(encoding="utf-8")
