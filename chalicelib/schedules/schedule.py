@@ -1,9 +1,9 @@
 """A schedule, its last measured lag, and their items in the Tasks table. Pure.
 
-Only this file knows the attributes and the keys; table.py shows the layout. Other code sees
+Only this file knows the attributes and the keys; table.py shows the layout. All other code uses
 `Schedule` and `MeasuredLag`, whose fields are named like the attributes.
 
-All times are epoch milliseconds. `None` means that there is no such value (yet).
+All times are epoch milliseconds. None means that there is no such value, or not yet.
 """
 
 from __future__ import annotations
@@ -48,23 +48,24 @@ class Schedule:
         catch_up          whether missed runs are made up for, once for all of them
         max_lag_seconds   promised freshness: how far behind the stored candles may be
 
-    Made and changed:
-        created_at, updated_at
-        by, request_id    who changed or ran it last, and by which HTTP request
-        removed           deleted by its owner; it stays until EventBridge has forgotten it
+    History:
+        created_at, updated_at      when its owner made it, and changed it last
+        by                who changed it last
+        request_id        the HTTP request of the last change, or of the last run by hand
+        removed           whether it is deleted; it stays until EventBridge has forgotten it
 
     EventBridge Scheduler:
-        rev               raised with each change that EventBridge must know
+        rev               raised with each change that EventBridge must be told
         synced_rev        the `rev` that EventBridge knows; 0: none, or it must be told anew
         sync_error        why EventBridge refused `synced_rev` for good
 
     Runs (schedules/firings.py decides them):
         accounted_until   every run up to this time has been decided: the fence
-        next_run_at       the first run after `accounted_until`; None where none is left
+        next_run_at       the first run after `accounted_until`; None where no run is left
         starting          the run whose task is still to be stored
         queued_for        when the run was due that waits for the last task to end
         last_run_at, last_task_id, last_run_by      the last run that was started: when it was
-                          due (or started by hand), its task, and `schedule` or an owner
+                          due or was started by hand, its task, and `schedule` or who started it
         last_skipped_at   when the last skipped run was due
         runs, skipped, missed      how many runs were started, skipped, and never came
 
@@ -218,7 +219,7 @@ def partition(owner: str) -> str:
 
 
 def sort_keys(after: str | None) -> tuple[str, str]:
-    """The bounds of an owner's schedules by sort key; of those behind the id `after`."""
+    """The lowest and highest sort key of an owner's schedules, or of those after the id `after`."""
     # Ids are of one length, and ! sorts before their characters.
     return (f"{_SCHEDULE}{after}!" if after else _SCHEDULE), f"{_SCHEDULE}~"
 
@@ -236,6 +237,6 @@ def webhook_key(owner: str, schedule_id: str) -> Wire:
 
 
 def lag_key_beside(schedule_key: Wire) -> Wire:
-    """The key of the lag beside a schedule, of which the key is known in wire form."""
+    """The key of the lag beside the schedule that has this key."""
     schedule_id = str(schedule_key["sk"]["S"]).removeprefix(_SCHEDULE)
     return {"pk": schedule_key["pk"], "sk": {"S": _LAG + schedule_id}}
