@@ -1,4 +1,4 @@
-"""What people may set of a schedule: a body's fields, checked, and the schedule they make. Pure."""
+"""What people may set of a schedule: the fields of a request's body, checked. Pure."""
 
 from __future__ import annotations
 
@@ -112,56 +112,6 @@ def parse_change(
     other = {name: value for name, value in fields.items() if getattr(schedule, name) != value}
     sets_webhook = given.sets_webhook and given.webhook != webhook
     return Definition(cast(Fields, other), sets_webhook, given.webhook)
-
-
-def made(
-    schedule_id: str, definition: Definition, now_ms: int, owner: str, request_id: str
-) -> Schedule:
-    """A new schedule from a whole definition, not yet known to EventBridge."""
-    schedule = Schedule(
-        **definition.fields,
-        owner=owner,
-        schedule_id=schedule_id,
-        created_at=now_ms,
-        updated_at=now_ms,
-        by=owner,
-        request_id=request_id,
-        rev=1,
-        accounted_until=now_ms,
-        next_run_at=None,
-        webhook_rev=int(definition.sets_webhook),
-    )
-    return firings.begun(schedule, now_ms)
-
-
-def changed(
-    schedule: Schedule, change: Definition, now_ms: int, by: str, request_id: str
-) -> Schedule:
-    """The schedule with some fields changed; EventBridge is told where that concerns it."""
-    fields = change.fields
-    new = dataclasses.replace(schedule, **fields, updated_at=now_ms, by=by, request_id=request_id)
-    if "expression" in fields or "timezone" in fields:
-        new = firings.begun(new, now_ms)
-    if {"expression", "timezone", "enabled"} & set(fields):
-        new = dataclasses.replace(new, rev=schedule.rev + 1)
-    # The new webhook may be on the same host, and nothing else of a webhook is shown.
-    if change.sets_webhook:
-        new = dataclasses.replace(new, webhook_rev=schedule.webhook_rev + 1)
-    # A run that waits must not start when a pause ends, nor under another overlap rule.
-    if not new.enabled or new.overlap != QUEUE:
-        new = dataclasses.replace(new, queued_for=None)
-    if not new.enabled or new.max_lag_seconds is None:
-        new = dataclasses.replace(new, breached_since=None)
-    return new
-
-
-def removed(schedule: Schedule, now_ms: int, by: str, request_id: str) -> Schedule:
-    """A tombstone: it stays until EventBridge has forgotten the schedule."""
-    new = changed(schedule, Definition({"enabled": False}), now_ms, by, request_id)
-    return dataclasses.replace(new, removed=True)
-
-
-# --- reading ------------------------------------------------------------------------------------
 
 
 def _parse(

@@ -16,15 +16,38 @@ User Guide, "Adding context attributes", "Rate-based schedules".
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed
+from chalicelib.core.times import parse_time
 from chalicelib.schedules.schedule import Schedule
 
-SCHEDULED_TIME = "<aws.scheduler.scheduled-time>"
+_SCHEDULED_TIME = "<aws.scheduler.scheduled-time>"
 #: Scheduler tries again for two minutes. By then the run has been made up for, or counted missed.
 _OLDEST_SECONDS, _RETRIES = 120, 4
+
+
+@dataclass(frozen=True)
+class Firing:
+    """What Scheduler sends to our function.
+
+    `rev`: of the schedule, as Scheduler knows it. `at_ms`: when the run was due, epoch ms; None
+    where the placeholder is still there, as an embedded cloud leaves it.
+    """
+
+    owner: str
+    schedule_id: str
+    rev: int
+    at_ms: int | None
+
+
+def firing_of(event: dict[str, Any]) -> Firing:
+    """The firing that an event (Target.Input) describes."""
+    due = event["scheduled_at"]
+    at_ms = None if due == _SCHEDULED_TIME else parse_time(due)
+    return Firing(event["owner"], event["schedule_id"], int(event["rev"]), at_ms)
 
 
 class Scheduler:
@@ -70,11 +93,11 @@ class Scheduler:
                 raise
 
     def _wanted(self, schedule: Schedule) -> dict[str, Any]:
-        firing = {
+        event = {
             "owner": schedule.owner,
             "schedule_id": schedule.schedule_id,
             "rev": schedule.rev,
-            "scheduled_at": SCHEDULED_TIME,
+            "scheduled_at": _SCHEDULED_TIME,
         }
         return {
             "Name": schedule.schedule_id,
@@ -86,7 +109,7 @@ class Scheduler:
             "Target": {
                 "Arn": self._settings.schedule_function_arn,
                 "RoleArn": self._settings.schedule_role_arn,
-                "Input": json.dumps(firing),
+                "Input": json.dumps(event),
                 "DeadLetterConfig": {"Arn": self._settings.schedule_dead_letter_arn},
                 "RetryPolicy": {
                     "MaximumEventAgeInSeconds": _OLDEST_SECONDS,

@@ -14,7 +14,7 @@ from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed, ScheduleNotFound
 from chalicelib.core.logs import log
 from chalicelib.exchange.catalogue_table import CatalogueTable
-from chalicelib.schedules import definition, firings, view
+from chalicelib.schedules import definition, edits, firings, view
 from chalicelib.schedules.eventbridge import Scheduler
 from chalicelib.schedules.schedule import Schedule
 from chalicelib.schedules.table import ScheduleTable
@@ -37,7 +37,7 @@ async def create_schedule(
     """
     now_ms = backend.now_ms()
     wanted = definition.parse_new(body, await _known(backend), backend.settings, now_ms)
-    new = definition.made(schedule_id, wanted, now_ms, owner, request_id)
+    new = edits.made(schedule_id, wanted, now_ms, owner, request_id)
     schedule = await ScheduleTable(backend).create(new, wanted.webhook)
     return await _view(backend, await _tell(backend, schedule) or schedule)
 
@@ -56,7 +56,7 @@ async def change_schedule(
         wanted = definition.parse_change(body, seen, webhook, known, backend.settings, now_ms)
         if wanted.is_empty:
             return seen
-        new = definition.changed(seen, wanted, now_ms, owner, request_id)
+        new = edits.changed(seen, wanted, now_ms, owner, request_id)
         if wanted.sets_webhook:
             return await table.replace_with_webhook(seen, new, wanted.webhook)
         return await table.replace(seen, new)
@@ -69,7 +69,7 @@ async def delete_schedule(backend: Backend, owner: str, request_id: str, schedul
     """Delete a schedule; its tasks stay. Raises ScheduleNotFound."""
 
     async def bury(seen: Schedule) -> Schedule:
-        tombstone = definition.removed(seen, backend.now_ms(), owner, request_id)
+        tombstone = edits.removed(seen, backend.now_ms(), owner, request_id)
         return await ScheduleTable(backend).replace(seen, tombstone)
 
     await _tell(backend, await _write(backend, owner, schedule_id, bury))

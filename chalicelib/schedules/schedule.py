@@ -36,7 +36,7 @@ class Starting:
 class Schedule:
     """A schedule: what its owner chose, and where it stands.
 
-    Chosen by the owner (schedules/definition.py checks it):
+    Chosen by the owner (schedules/definition.py reads it):
         name              at most 100 characters, may be empty
         expression        cron(...) or rate(...), as schedules/cron.py reads it
         timezone          the IANA name of the zone in which a cron expression runs

@@ -13,9 +13,8 @@ from typing import Any
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed
 from chalicelib.core.logs import bound, log
-from chalicelib.core.times import parse_time
 from chalicelib.schedules import firings
-from chalicelib.schedules.eventbridge import SCHEDULED_TIME
+from chalicelib.schedules.eventbridge import firing_of
 from chalicelib.schedules.manage import start, synchronise
 from chalicelib.schedules.promise import measure_freshness
 from chalicelib.schedules.schedule import Schedule
@@ -27,15 +26,14 @@ _RACES = 8
 
 
 async def receive_firing(backend: Backend, event: dict[str, Any], request_id: str) -> str:
-    """Run the schedule of a firing (its input is described in schedules/eventbridge.py); the task
-    id of the run."""
-    scheduled_at = event["scheduled_at"]
-    # An embedded cloud leaves the placeholder; the minute of the firing stands in for the time.
+    """Decide the run of a firing, as EventBridge Scheduler sent it; the task id of the run."""
+    firing = firing_of(event)
+    # Without a time, the run counts as due in the minute in which it fires.
     this_minute = backend.now_ms() // 60_000 * 60_000
-    at_ms = this_minute if scheduled_at == SCHEDULED_TIME else parse_time(scheduled_at)
-    with bound(schedule_id=event["schedule_id"]):
+    at_ms = this_minute if firing.at_ms is None else firing.at_ms
+    with bound(schedule_id=firing.schedule_id):
         return await run_schedule(
-            backend, event["owner"], event["schedule_id"], at_ms, int(event["rev"]), request_id
+            backend, firing.owner, firing.schedule_id, at_ms, firing.rev, request_id
         )
 
 

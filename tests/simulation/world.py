@@ -19,7 +19,8 @@ from chalicelib.events import record as event_record
 from chalicelib.exchange.worker import Worker
 from chalicelib.functions import batches
 from chalicelib.schedules import watch
-from chalicelib.schedules.definition import Definition, Fields, made
+from chalicelib.schedules.definition import Definition, Fields
+from chalicelib.schedules.edits import made
 from chalicelib.schedules.table import ScheduleTable
 from chalicelib.work import priorities
 from chalicelib.work.request import CollectionRequest

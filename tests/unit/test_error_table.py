@@ -41,7 +41,8 @@ from chalicelib.functions import batches
 from chalicelib.live import announce, push, receive
 from chalicelib.live.connections import ConnectionTable
 from chalicelib.schedules import watch as schedule_watch
-from chalicelib.schedules.definition import Definition, Fields, made
+from chalicelib.schedules.definition import Definition, Fields
+from chalicelib.schedules.edits import made
 from chalicelib.schedules.table import ScheduleTable
 from chalicelib.tasks import states
 from chalicelib.webhooks.retry import Answer

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from chalicelib.core.errors import CollectorError, InvalidRequest
 from chalicelib.core.settings import Settings
 from chalicelib.core.times import iso
-from chalicelib.schedules import definition, firings, view
+from chalicelib.schedules import definition, edits, firings, view
 from chalicelib.schedules.definition import Definition, Fields
 from chalicelib.schedules.schedule import Schedule
 from chalicelib.work.request import CollectionRequest
@@ -42,7 +42,7 @@ def pointers(body: object) -> list[str]:
 
 
 def made(**fields: Any) -> Schedule:
-    return definition.made("id", parse({**SMALL, **fields}), NOW, "me", "r")
+    return edits.made("id", parse({**SMALL, **fields}), NOW, "me", "r")
 
 
 def change(schedule: Schedule, body: object) -> Definition:
@@ -142,7 +142,7 @@ def test_freshness_can_be_taken_back() -> None:
     schedule = made(freshness={"max_lag_seconds": 60})
     breached = replace(schedule, breached_since=1)
     taken_back = change(schedule, {"freshness": None})
-    after = definition.changed(breached, taken_back, NOW, "me", "r")
+    after = edits.changed(breached, taken_back, NOW, "me", "r")
     assert view.view(after, None, None, NOW)["freshness"] is None
     assert after.breached_since is None
 
@@ -204,7 +204,7 @@ def test_whatever_comes_in_whatever_order_every_run_is_decided_once(
             assert firings.make_up(schedule, now, False) is None
         else:
             enabled = Definition(Fields(enabled=True))
-            schedule = definition.changed(schedule, enabled, now, "me", "r")
+            schedule = edits.changed(schedule, enabled, now, "me", "r")
         assert schedule.accounted_until >= before.accounted_until
         if schedule.runs > before.runs:
             assert schedule.starting is not None
