@@ -7,7 +7,7 @@ from typing import Any
 from chalicelib.aws.stream import Change
 from chalicelib.core.times import iso
 from chalicelib.events.happening import MOST_NAMES, SYSTEM, Happening
-from chalicelib.schedules.schedule import Schedule, change_of_schedule
+from chalicelib.schedules.schedule import Schedule, schedule_change
 from chalicelib.tasks import states
 from chalicelib.work.request import CollectionRequest
 
@@ -18,10 +18,10 @@ def of_schedule(change: Change) -> list[Happening]:
     Nothing for other items, nor where the item goes: its deletion happened when it was marked as
     removed.
     """
-    changed = change_of_schedule(change)
-    if changed is None or changed.new is None:
+    schedules = schedule_change(change)
+    if schedules is None:
         return []
-    old, new = changed.old, changed.new
+    old, new = schedules
     if old is None:
         return [_happening(new, "created", by=new.by, after=_definition(new))]
     if new.removed:

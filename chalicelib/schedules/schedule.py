@@ -9,10 +9,12 @@ All times are epoch milliseconds. None means that there is no such value, or not
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from chalicelib.aws.stream import Change
 from chalicelib.aws.wire import Wire, item_to_wire
+
+if TYPE_CHECKING:  # the API imports this module, and reads no stream
+    from chalicelib.aws.stream import Change
 
 #: The two ways to treat a run that is due while the last task has not ended.
 SKIP, QUEUE = "skip", "queue"
@@ -144,15 +146,6 @@ class MeasuredLag:
     measured_at: int
 
 
-@dataclass(frozen=True)
-class ScheduleChange:
-    """A change of a schedule's item in the stream. `old` or `new` is None where it was made or
-    forgotten."""
-
-    old: Schedule | None
-    new: Schedule | None
-
-
 # --- items --------------------------------------------------------------------------------------
 
 
@@ -186,14 +179,14 @@ def schedule_of(item: dict[str, Any]) -> Schedule:
     return Schedule(owner=str(item["pk"]).removeprefix(_PREFIX), **stored)
 
 
-def change_of_schedule(change: Change) -> ScheduleChange | None:
-    """The change of a schedule; None where another item changed."""
-    if not change.sk.startswith(_SCHEDULE):
+def schedule_change(change: Change) -> tuple[Schedule | None, Schedule] | None:
+    """A schedule before (None: there was none) and after a change of the Tasks table.
+
+    None where another item changed, and where the schedule's item is gone.
+    """
+    if not change.new or not change.sk.startswith(_SCHEDULE):
         return None
-    return ScheduleChange(
-        schedule_of(change.old) if change.old else None,
-        schedule_of(change.new) if change.new else None,
-    )
+    return schedule_of(change.old) if change.old else None, schedule_of(change.new)
 
 
 def lag_item_of(owner: str, schedule_id: str, lag: MeasuredLag) -> dict[str, Any]:

@@ -13,12 +13,11 @@ from chalicelib.schedules.schedule import (
     SKIP,
     MeasuredLag,
     Schedule,
-    ScheduleChange,
     Starting,
-    change_of_schedule,
     item_of,
     lag_item_of,
     measured_lag_of,
+    schedule_change,
     schedule_of,
 )
 
@@ -122,8 +121,8 @@ def change(old: dict[str, Any], new: dict[str, Any]) -> Change:
 
 
 def test_a_change_in_the_stream_is_that_of_a_schedule_or_of_something_else() -> None:
-    assert change_of_schedule(change({}, item_of(NEW))) == ScheduleChange(None, NEW)
-    assert change_of_schedule(change(item_of(NEW), item_of(FULL))) == ScheduleChange(NEW, FULL)
-    assert change_of_schedule(change(item_of(FULL), {})) == ScheduleChange(FULL, None)
+    assert schedule_change(change({}, item_of(NEW))) == (None, NEW)
+    assert schedule_change(change(item_of(NEW), item_of(FULL))) == (NEW, FULL)
+    assert schedule_change(change(item_of(FULL), {})) is None
     lag = lag_item_of("me", "id", MeasuredLag(0, {}, 0, 0))
-    assert change_of_schedule(change({}, lag)) is None
+    assert schedule_change(change({}, lag)) is None
