@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import textwrap
 from pathlib import Path
@@ -12,16 +13,15 @@ import pytest
 from app import app
 from infra.package import ROOT
 from infra.settings_doc import document
+from tests.unit.docs.pages import PAGES, blocks, prose, text_of
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 def _prose(page: Path) -> str:
-    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+    return prose(page.read_text(encoding="utf-8"))
 
 
 def _headings(page: Path) -> set[str]:
@@ -35,17 +35,41 @@ def test_the_settings_page_is_up_to_date() -> None:
     assert page == document(), "run: python -m infra.settings_doc > docs/SETTINGS.md"
 
 
-def test_the_readme_calls_every_route_by_curl_and_no_other() -> None:
-    shown = set()
-    for line in re.findall(r"^curl .*localhost:8000.*$", README, flags=re.M):
+ROUTES = {("/api" + path, method) for path, methods in app.routes.items() for method in methods}
+
+
+def _routes_called(page: str) -> set[tuple[str, str]]:
+    """(path, method) of every curl of a page."""
+    called = set()
+    for line in re.findall(r"^curl .*localhost:8000.*$", text_of(page), flags=re.M):
         path = re.search(r"localhost:8000(/[^\s'?]*)", line)
         assert path, line
         method = re.search(r"-X (\w+)", line)
         name = "{schedule_id}" if "/schedules/" in path[1] else "{task_id}"
-        shown.add((_UUID.sub(name, path[1]), method[1] if method else "GET"))
-    assert shown == {
-        ("/api" + path, method) for path, methods in app.routes.items() for method in methods
-    }
+        called.add((_UUID.sub(name, path[1]), method[1] if method else "GET"))
+    return called
+
+
+def test_the_page_of_the_api_calls_every_route_by_curl_and_no_other() -> None:
+    assert _routes_called("docs/API.md") == ROUTES
+
+
+def test_the_readme_is_short_and_calls_only_routes_that_exist() -> None:
+    assert len(text_of("README.md").splitlines()) <= 200
+    assert _routes_called("README.md") <= ROUTES
+
+
+def test_the_index_links_every_page() -> None:
+    index = text_of("docs/README.md")
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "README.md" or f"]({page.name})" in index
+
+
+def test_the_license_is_the_apache_license() -> None:
+    text = text_of("LICENSE")
+    assert "Apache License" in text
+    assert "Version 2.0, January 2004" in text
+    assert text.rstrip().endswith("limitations under the License.")
 
 
 @every_page
@@ -80,5 +104,16 @@ def test_no_page_names_a_path_of_somebodys_machine(page: Path) -> None:
 
 @every_page
 def test_every_python_example_compiles(page: Path) -> None:
-    for code in re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), flags=re.S | re.M):
+    for code in blocks(page.read_text("utf-8"), "python"):
         ast.parse(textwrap.dedent(code))
+
+
+@every_page
+def test_every_python_example_imports_only_what_is_there(page: Path) -> None:
+    for code in blocks(page.read_text("utf-8"), "python"):
+        for node in ast.walk(ast.parse(textwrap.dedent(code))):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("chalicelib"):
+                module = importlib.import_module(str(node.module))
+                for alias in node.names:
+                    found = hasattr(module, alias.name)
+                    assert found or importlib.import_module(f"{node.module}.{alias.name}")

@@ -1,0 +1,72 @@
+"""The README's first collection and its schedule, run line by line on the packaged application."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.api import Api
+from tests.e2e.conftest import Cloud
+from tests.e2e.test_main_job import ended
+from tests.unit.docs.pages import blocks, commands, text_of
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+LINES = [
+    line
+    for block in blocks(text_of("README.md"), "sh")
+    for line in commands(block)
+    if line.startswith(("curl ", ".venv/bin/data-collector "))
+]
+
+
+@pytest.fixture
+def api(cloud: Cloud) -> Iterator[Api]:
+    """A client of a stack that knows its symbols; the README's schedule is deleted."""
+    with Api(cloud.api_url) as api:
+        ended(api, api.refresh_symbols()["task_id"])
+        yield api
+        for schedule in api.schedules()["schedules"]:
+            if schedule["name"] == "mornings":
+                api.delete_schedule(schedule["schedule_id"])
+
+
+def shell(line: str, cloud: Cloud) -> str:
+    """What a line of the README prints, run against the stack."""
+    client = Api.__module__.partition(".")[0]
+    line = line.replace(".venv/bin/data-collector", f'"{sys.executable}" -m {client}')
+    line = line.replace("curl ", "curl --silent --fail-with-body ")
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", line.replace("http://localhost:8000", cloud.api_url)],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "DATA_COLLECTOR_URL": cloud.api_url, "COLUMNS": "160"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, line + done.stdout + done.stderr
+    return done.stdout
+
+
+def test_every_line_of_the_readme_does_what_it_says(cloud: Cloud, api: Api) -> None:
+    printed = []
+    task_id = ""
+    for line in LINES:
+        printed.append(shell(_UUID.sub(task_id, line), cloud))
+        task_id = task_id or json.loads(printed[0])["task_id"]
+    assert len(printed) == 6
+    start, task, waited, status, made, schedules = printed
+    assert json.loads(start)["status"] == "submitted"
+    assert json.loads(task)["units"]["total"] in (0, 9)  # 0 before it is planned
+    assert "Completed" in waited
+    assert "Collector" in status
+    assert json.loads(made)["name"] == "mornings"
+    assert "mornings" in schedules
+    assert ended(api, task_id)["status"] == "completed"
