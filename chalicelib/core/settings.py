@@ -43,7 +43,7 @@ class Settings:
     )
     task_timeout_seconds: int = _setting(
         86_400,
-        "a task without `timeout_seconds` that has not ended by then is failed with what landed",
+        "a task without `timeout_seconds` fails after so long, and keeps what was collected",
         60,
         604_800,
     )
