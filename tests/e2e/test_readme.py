@@ -41,7 +41,7 @@ def shell(line: str, cloud: Cloud) -> str:
     """What a line of the README prints, run against the stack."""
     client = Api.__module__.partition(".")[0]
     line = line.replace(".venv/bin/data-collector", f'"{sys.executable}" -m {client}')
-    line = line.replace("curl ", "curl --silent --fail-with-body ")
+    line = line.replace("curl ", "curl --silent --fail ")
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", line.replace("http://localhost:8000", cloud.api_url)],
         cwd=Path(__file__).parents[2],

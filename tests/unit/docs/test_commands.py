@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -120,8 +121,16 @@ def test_make_help_lists_every_target() -> None:
 
 
 def _make(*words: str) -> subprocess.CompletedProcess[str]:
+    # As from a shell of one's own, though `make test` may have started the tests.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     return subprocess.run(
-        ["make", *words], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+        ["make", *words],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
 
 

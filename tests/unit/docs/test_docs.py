@@ -81,6 +81,14 @@ def test_every_make_target_named_exists(page: Path) -> None:
     assert named <= targets
 
 
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md"])
+def test_every_file_named_at_the_front_exists(page: str) -> None:
+    """By its path in the repository, in chalicelib or in tests; `.local/` is made by `make run`."""
+    spans = re.findall(r"`([\w./-]+/[\w.-]+\.(?:py|md|json|toml|svg))(?:::\w+)?`", text_of(page))
+    for name in {span for span in spans if not span.startswith(".local/")}:
+        assert any((ROOT / folder / name).exists() for folder in ("", "chalicelib", "tests")), name
+
+
 @every_page
 def test_every_link_to_a_file_or_heading_resolves(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", _prose(page)):
