@@ -15,7 +15,6 @@ TERMS_PART, AVOID_PART = GLOSSARY.split("## Words to avoid")
 TERMS = re.findall(r"^\| (?!term )([A-Za-z ]+) \|", TERMS_PART, flags=re.M)
 #: Words that have no other meaning here; the page's other ones (bar, pair, interval) may be right.
 AVOIDED = ("job", "told", "landed", "kline", "granularity", "trading pair", "instrument")
-#: docs/BENCHMARKS.md measures other people's code; the exchange's own API says klines.
 OTHERS = [page for page in PAGES if page != ROOT / "docs" / "GLOSSARY.md"]
 
 
