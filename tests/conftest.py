@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -15,6 +16,16 @@ from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange
 from tests.doubles.fleet import Fleet
 from tests.doubles.settings import doubled_settings
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_frozen() -> Iterator[None]:
+    """A container freezes what it has loaded. Tests must undo that.
+
+    Frozen objects live until the process ends, and DuckDB then reports each as a leak.
+    """
+    yield
+    assert not gc.get_freeze_count()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import re
 from types import SimpleNamespace
@@ -135,7 +136,18 @@ def test_two_messages_of_one_batch_do_not_mix(run, worker, aws, settings, exchan
     assert len({line["message_id"] for line in seen}) == 2
 
 
-def test_the_containers_loop_sees_what_the_edge_has_bound(lines) -> None:
+@pytest.fixture
+def container():
+    """A container's loop, which ends with the test and gives the garbage collector back."""
+    thresholds = gc.get_threshold()
+    yield
+    triggers._loop().close()
+    triggers._loop.cache_clear()
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+
+
+def test_the_containers_loop_sees_what_the_edge_has_bound(container, lines) -> None:
     async def work() -> None:
         log("inside")
 
