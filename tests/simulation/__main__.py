@@ -14,7 +14,7 @@ import traceback
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tests.simulation.running import Found, Playing
+from tests.simulation.running import Found, playing
 from tests.simulation.small import plain_objects, small_plans
 from tests.simulation.world import World
 
@@ -32,10 +32,10 @@ def main() -> int:
         TextColumn("{task.fields[rate]:.0f}/s · {task.fields[broken]} broken ·"),
         TimeRemainingColumn(),
     )
-    played = Playing(options.start, options.seeds, options.processes)
-    with played, Progress(*columns, console=console) as progress:
+    played = playing(options.start, options.seeds, options.processes)
+    with played as findings, Progress(*columns, console=console) as progress:
         bar = progress.add_task("", total=options.seeds, rate=0.0, broken=0)
-        for found in played:
+        for found in findings:
             total.add(found)
             rate = total.schedules / (time.monotonic() - began)
             progress.update(bar, completed=total.schedules, rate=rate, broken=len(total.broken))

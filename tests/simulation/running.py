@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from tests import beside
 from tests.simulation.small import plain_objects, small_plans
 from tests.simulation.world import World
 
@@ -49,31 +49,16 @@ def play(seeds: Iterable[int], prepare: Callable[[World], None] | None = None) -
     return found
 
 
-class Playing:
-    """`count` schedules from seed `start` on, being played by other processes.
+@contextmanager
+def playing(
+    start: int, count: int, processes: int | None = None, chunk: int = 50, niceness: int = 0
+) -> Iterator[Iterator[Found]]:
+    """`count` schedules from seed `start` on, played by other processes while the block lasts.
 
-    Iterating gives what each chunk found, as it comes. `end` it, or use it as a context manager.
+    Gives what each chunk found, as it comes.
     """
-
-    def __init__(
-        self, start: int, count: int, processes: int, chunk: int = 50, niceness: int = 0
-    ) -> None:
-        chunks = [
-            range(at, min(at + chunk, start + count)) for at in range(start, start + count, chunk)
-        ]
-        context = multiprocessing.get_context("spawn")
-        self._pool = context.Pool(processes, initializer=os.nice, initargs=(niceness,))
-        self._found = self._pool.imap_unordered(play, chunks)
-
-    def __iter__(self) -> Iterator[Found]:
-        return iter(self._found)
-
-    def __enter__(self) -> Playing:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
-
-    def end(self) -> None:
-        self._pool.terminate()
-        self._pool.join()
+    chunks = [
+        range(at, min(at + chunk, start + count)) for at in range(start, start + count, chunk)
+    ]
+    with beside.processes(processes, niceness) as pool:
+        yield pool.imap_unordered(play, chunks)

@@ -1,0 +1,28 @@
+"""Processes that play beside the tests, and end with them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.pool import Pool
+
+
+@contextmanager
+def processes(count: int | None = None, niceness: int = 0) -> Iterator[Pool]:
+    """A pool of `count` new processes (None: one per processor), ended however the block is left."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(count, _begin, (niceness,)) as pool:
+        try:
+            yield pool
+        finally:
+            pool.terminate()
+            pool.join()
+
+
+def _begin(niceness: int) -> None:
+    """Ctrl-C reaches the whole group of processes: the first one ends the others, in silence."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(niceness)
