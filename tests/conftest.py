@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -16,6 +17,11 @@ from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange
 from tests.doubles.fleet import Fleet
 from tests.doubles.settings import doubled_settings
+
+
+def pytest_configure() -> None:
+    """SIGTERM ends the tests as Ctrl-C does: with what they started."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
