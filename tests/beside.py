@@ -12,7 +12,10 @@ from multiprocessing.pool import Pool
 
 @contextmanager
 def processes(count: int | None = None, niceness: int = 0) -> Iterator[Pool]:
-    """A pool of `count` new processes (None: one per processor), ended however the block is left."""
+    """A pool of `count` new processes, None for one per processor.
+
+    They end however the block is left.
+    """
     context = multiprocessing.get_context("spawn")
     with context.Pool(count, _begin, (niceness,)) as pool:
         try:
@@ -23,6 +26,6 @@ def processes(count: int | None = None, niceness: int = 0) -> Iterator[Pool]:
 
 
 def _begin(niceness: int) -> None:
-    """Ctrl-C reaches the whole group of processes: the first one ends the others, in silence."""
+    """Ignore Ctrl-C, which reaches the whole group of processes: the first ends the others."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(niceness)

@@ -76,3 +76,8 @@ def is_update_of(sort_key: str) -> Callable[[Called], bool]:
         return called.operation == "UpdateItem" and bool(key.startswith(sort_key))
 
     return chosen
+
+
+def named(name: str, about: str = "") -> Callable[[Called], bool]:
+    """Whether a call is of an operation, and its parameters name something."""
+    return lambda called: called.name == name and about in str(called.parameters)

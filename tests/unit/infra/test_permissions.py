@@ -15,7 +15,8 @@ import pytest
 from infra import policies
 from infra.functions import FUNCTIONS, role
 from tests.doubles.aws import Called, Hook
-from tests.unit.test_error_table import STORIES, Life, a_life
+from tests.unit.error_table.life import Life, a_life
+from tests.unit.error_table.sites import STORIES
 
 #: Trigger in the stories -> the function that it wakes; HTTP requests wake the API.
 WAKES = {

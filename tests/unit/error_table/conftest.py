@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from multiprocessing.pool import AsyncResult
-from typing import Any
 
 import pytest
 
 from tests import beside
+from tests.doubles.error_codes import CallSite
+from tests.unit.error_table.sites import wrong_at
 
 #: Fewer call sites are played by their tests themselves: starting processes would take longer.
 _WORTH_IT = 50
 #: Call site -> what was wrong there, as it comes.
-_PLAYED = pytest.StashKey[dict[Any, "AsyncResult[list[str]]"]]()
+_PLAYED = pytest.StashKey[dict[CallSite, "AsyncResult[list[str]]"]]()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -25,8 +26,6 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
     sites = [call.params["site"] for call in calls if call and "site" in call.params]
     if session.config.option.collectonly or len(sites) < _WORTH_IT:
         return (yield)
-    from tests.unit.test_error_table import wrong_at
-
     with beside.processes(niceness=19) as pool:
         played = {site: pool.apply_async(wrong_at, (site,)) for site in sites}
         session.config.stash[_PLAYED] = played
@@ -34,11 +33,9 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
 
 
 @pytest.fixture
-def wrong_with(pytestconfig: pytest.Config) -> Callable[[Any], list[str]]:
+def wrong_with(pytestconfig: pytest.Config) -> Callable[[CallSite], list[str]]:
     """What is wrong with any of a call site's errors."""
     played = pytestconfig.stash.get(_PLAYED, None)
     if played is not None:
         return lambda site: played[site].get()
-    from tests.unit.test_error_table import wrong_at
-
     return wrong_at

@@ -1,0 +1,88 @@
+"""Stories of the exchange: it throttles, falls silent, or nothing of it is known yet."""
+
+from __future__ import annotations
+
+from chalicelib.schedules import watch as schedule_watch
+from chalicelib.schedules.definition import Definition, Fields
+from chalicelib.schedules.edits import made
+from chalicelib.schedules.table import ScheduleTable
+from chalicelib.work.request import CollectionRequest
+from tests.unit.error_table.life import MINUTE_MS, PATIENCE_MS, Life
+
+
+def the_exchange_throttles_and_falls_silent(life: Life) -> None:
+    life.exchange.throttled_until = life.clock() + 30_000
+    task_id = life.start()
+    life.deliver("plan")
+    life.deliver("work")
+    life.ask("GET", f"/task/{task_id}")
+    life.ask("GET", "/status")
+    life.settle()
+    life.exchange.down = True
+    life.start()
+    life.deliver("plan")
+    life.deliver("work")
+    life.exchange.down = False
+    life.settle()
+
+
+def one_symbol_gets_no_answer_at_first(life: Life) -> None:
+    life.exchange.unavailable.add("ETHUSDT")
+    life.start()
+    for _ in range(4):
+        life.deliver("plan")  # again whenever the window has room
+        life.deliver("work")
+    life.exchange.unavailable.clear()
+    life.settle()
+
+
+def the_first_day(life: Life) -> None:
+    """Nothing is known yet: a schedule loads the catalogue, then a refresh does, then prices."""
+    life.aws.dynamodb.tables["market"].items.clear()
+    _fire_on_the_first_day(life)
+    life.settle()
+    life.ask("POST", "/refresh-symbols", key="refresh-key")
+    life.settle()
+    life.ask("GET", "/latest-prices?symbols=BTCUSDT")
+
+
+def nothing_trades(life: Life) -> None:
+    life.aws.dynamodb.tables["market"].items.clear()
+    life.exchange.symbols = {"OLDUSDT": "BREAK"}
+    _fire_on_the_first_day(life)
+    life.settle()
+
+
+def _fire_on_the_first_day(life: Life) -> None:
+    """EventBridge fires, twice, and tries a failed invocation again."""
+    request = CollectionRequest(None, ("1h", "1d"))
+    fields: Fields = {
+        "name": "",
+        "expression": "cron(0 6 * * ? *)",
+        "timezone": "UTC",
+        "enabled": True,
+        "overlap": "skip",
+        "catch_up": False,
+        "max_lag_seconds": None,
+        "request": request.pack(),
+    }
+    daily = made("schedule", Definition(fields), life.clock(), "anonymous", "r")
+    life.loop.run_until_complete(ScheduleTable(life.worker).create(daily))
+    at_ms = (life.clock() // MINUTE_MS + 1) * MINUTE_MS
+    for _ in range(2):
+        for _ in range(3):
+            fine, _ = life.run(
+                "schedule",
+                lambda: schedule_watch.run_schedule(
+                    life.worker, "anonymous", "schedule", at_ms, 1, "r"
+                ),
+            )
+            if fine:
+                break
+
+
+def a_refresh_while_the_exchange_is_down(life: Life) -> None:
+    life.exchange.throttled_until = life.clock() + PATIENCE_MS
+    life.prices()
+    life.ask("POST", "/refresh-symbols")
+    life.settle()
