@@ -1,14 +1,13 @@
-"""The grid, the objects and the times of candles."""
+"""The grid and the objects of candles."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.core import timeframes, times
+from chalicelib.core import timeframes
 from chalicelib.core.timeframes import LENGTH_MS
 from chalicelib.core.times import DAY, FOREVER_MS, HOUR
 
@@ -84,44 +83,6 @@ def test_cuts_join_up_to_the_whole_range_and_each_stays_in_one_object(
     for start, end in cuts:
         assert start < end
         assert timeframes.object_name(frame, start) == timeframes.object_name(frame, end - 1)
-
-
-@given(st.integers(0, FOREVER_MS - 1))
-def test_a_time_written_as_text_reads_as_the_same_time(at_ms: int) -> None:
-    assert times.parse_time(times.iso(at_ms)) == at_ms
-    assert times.parse_time(at_ms) == at_ms
-
-
-@pytest.mark.parametrize(
-    ("text", "at_ms"),
-    [
-        ("2024-01-01", 1_704_067_200_000),
-        ("2024-01-01T00:00:00", 1_704_067_200_000),
-        ("2024-01-01T01:00:00+01:00", 1_704_067_200_000),
-        ("2024-01-01T00:00:00.5Z", 1_704_067_200_500),
-    ],
-)
-def test_a_time_without_an_offset_is_utc(text: str, at_ms: int) -> None:
-    assert times.parse_time(text) == at_ms
-
-
-@given(
-    st.one_of(
-        st.text(),
-        st.booleans(),
-        st.none(),
-        st.floats(),
-        st.integers(),
-        st.lists(st.integers()),
-        st.datetimes().map(str),
-    )
-)
-def test_anything_else_than_a_time_is_refused_as_a_value_error(value: object) -> None:
-    try:
-        at_ms = times.parse_time(value)
-    except (ValueError, OverflowError):
-        return
-    assert 0 <= at_ms < FOREVER_MS
 
 
 def _grid(frame: str, start_ms: int, end_ms: int) -> list[int]:
