@@ -3,6 +3,7 @@ packaged and deployed application."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -61,6 +62,15 @@ class Cloud:
             StackName=stack_name("local"), LogicalResourceId=resource
         )
         return str(found["StackResourceDetail"]["PhysicalResourceId"])
+
+    def invoke(self, resource: str, event: dict[str, Any]) -> Any:
+        """What a function answers to an event. Fails where the function does."""
+        invoked = self.client("lambda").invoke(
+            FunctionName=self.function(resource), Payload=json.dumps(event).encode()
+        )
+        answer = json.loads(invoked["Payload"].read())
+        assert "FunctionError" not in invoked, answer
+        return answer
 
 
 @contextmanager

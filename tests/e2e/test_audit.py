@@ -41,15 +41,6 @@ def client(*args: str) -> tuple[int, str]:
     return code, out.text()
 
 
-def invoke(cloud: Cloud, function: str, event: dict[str, Any]) -> Any:
-    answer = cloud.client("lambda").invoke(
-        FunctionName=cloud.function(function), Payload=json.dumps(event).encode()
-    )
-    told = json.loads(answer["Payload"].read())
-    assert "FunctionError" not in answer, told
-    return told
-
-
 def trail(api: Api, task_id: str) -> list[AuditEvent]:
     return api.all_audit(task_id=task_id)["events"]
 
@@ -137,8 +128,8 @@ def test_a_day_is_exported_read_with_duckdb_and_finds_what_was_cut_off(
 ) -> None:
     events = yesterdays_events(cloud)
     day = events[0]["recorded_at"][:10]
-    assert day in invoke(cloud, "ExportAudit", {})["exported"]
-    assert invoke(cloud, "ExportAudit", {"day": day}) == {"exported": []}
+    assert day in cloud.invoke("ExportAudit", {})["exported"]
+    assert cloud.invoke("ExportAudit", {"day": day}) == {"exported": []}
     files = str(cloud.candles_dir / "audit" / "day=*" / "events.parquet")
     rows = duckdb.sql(
         "SELECT subject, max(seq), last(hash ORDER BY seq), sum((data->>'$.units')::int) "
@@ -185,7 +176,7 @@ def test_a_record_that_breaks_our_code_is_set_aside_whole_and_replayed(
             "NewImage": item_to_wire(meta),
         },
     }
-    assert invoke(cloud, "OnTaskChange", {"Records": [record]}) == {}  # it has no sequence number
+    assert cloud.invoke("OnTaskChange", {"Records": [record]}) == {}  # it has no sequence number
 
     def received() -> list[dict[str, Any]]:
         found = sqs.receive_message(QueueUrl=queue, VisibilityTimeout=0)
@@ -198,7 +189,7 @@ def test_a_record_that_breaks_our_code_is_set_aside_whole_and_replayed(
     body["record"]["dynamodb"]["SequenceNumber"] = "1" + "0" * 20  # as if our code were mended
     sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
     sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(body))
-    told = invoke(cloud, "ReplayChanges", {})
+    told = cloud.invoke("ReplayChanges", {})
     assert told == {"replayed": 1, "events": 1, "left": 0}
     assert [event["action"] for event in trail(api, task_id)] == ["task.submitted"]
     assert received() == []

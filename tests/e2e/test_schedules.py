@@ -102,15 +102,6 @@ def trail(cloud: Cloud, schedule_id: str) -> list[dict[str, Any]]:
     return [event for event in events if "action" in event]
 
 
-def invoke(cloud: Cloud, function: str, event: dict[str, Any]) -> Any:
-    answer = cloud.client("lambda").invoke(
-        FunctionName=cloud.function(function), Payload=json.dumps(event).encode()
-    )
-    told = json.loads(answer["Payload"].read())
-    assert "FunctionError" not in answer, told
-    return told
-
-
 def firing(cloud: Cloud, schedule_id: str, at: str) -> dict[str, Any]:
     """What EventBridge Scheduler on AWS sends, with the time in the placeholder's place."""
     group = cloud.outputs["ScheduleGroup"]
@@ -126,7 +117,7 @@ def test_a_schedule_that_fires_twice_makes_one_task(cloud: Cloud, api: Api) -> N
     # Never due while the tests run, whatever day they run on.
     made = api.create_schedule({"expression": "cron(0 0 29 2 ? *)", "request": request})
     event = firing(cloud, made["schedule_id"], "2028-02-29T00:00:00Z")
-    answers = [invoke(cloud, "RunSchedule", event) for _ in range(2)]
+    answers = [cloud.invoke("RunSchedule", event) for _ in range(2)]
     assert answers[0] == answers[1]
     task_id = answers[0]["task_id"]
     assert ended(api, task_id)["units"]["total"] == 1

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from chalicelib.core.errors import CallFailed
 from tests.doubles.aws import Called, Hook
-from tests.doubles.faults import Meanwhile, is_update_of
+from tests.doubles.faults import Meanwhile, is_update_of, named
 from tests.doubles.fleet import Crash
 from tests.unit.error_table.life import (
     BODY,
@@ -126,6 +127,18 @@ def half_a_cancel_and_another(life: Life) -> None:
     life.settle()
 
 
+def _die_at(chosen: Callable[[Called], bool], life: Life, queue: str) -> None:
+    """Deliver one batch of a queue; its function dies at the first call that is chosen."""
+
+    async def die() -> None:
+        raise Crash
+
+    hook = Meanwhile(chosen, die)
+    life.aws.hooks.append(hook)
+    life.deliver(queue)
+    life.aws.hooks.remove(hook)
+
+
 def a_plan_message_that_vanished(life: Life) -> None:
     life.start()
     life.aws.sqs.queues[life.settings.plan_queue_url].messages.clear()
@@ -141,14 +154,7 @@ def work_messages_that_vanished(life: Life) -> None:
 
 def a_plan_that_died_before_it_sent(life: Life) -> None:
     task_id = life.start()
-
-    async def die() -> None:
-        raise Crash
-
-    hook = Meanwhile(lambda called: called.operation == "SendMessageBatch", die)
-    life.aws.hooks.append(hook)
-    life.deliver("plan")
-    life.aws.hooks.remove(hook)
+    _die_at(named("sqs.SendMessageBatch"), life, "plan")
     life.ask("GET", f"/task/{task_id}")
     life.settle()
 
@@ -156,14 +162,7 @@ def a_plan_that_died_before_it_sent(life: Life) -> None:
 def a_worker_that_died_before_it_told_the_task(life: Life) -> None:
     life.start(symbols=["BTCUSDT"], timeframes=["1d"])
     life.deliver("plan")
-
-    async def die() -> None:
-        raise Crash
-
-    hook = Meanwhile(is_update_of("META"), die)
-    life.aws.hooks.append(hook)
-    life.deliver("work")
-    life.aws.hooks.remove(hook)
+    _die_at(is_update_of("META"), life, "work")
     life.settle()
 
 
@@ -235,14 +234,7 @@ def a_large_task(life: Life) -> None:
     life.start(timeframes=frames, start="2025-12-31T23:00:00Z", end="2026-01-01T02:00:00Z")
     life.deliver("plan")
     life.deliver("work")
-
-    async def die() -> None:
-        raise Crash
-
-    hook = Meanwhile(lambda called: called.operation == "SendMessageBatch", die)
-    life.aws.hooks.append(hook)
-    life.deliver("plan")
-    life.aws.hooks.remove(hook)
+    _die_at(named("sqs.SendMessageBatch"), life, "plan")
     life.settle()
 
 

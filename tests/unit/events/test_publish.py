@@ -22,7 +22,6 @@ from chalicelib.events.publish import publish, published_event
 from chalicelib.events.record import record_market_changes, record_task_changes
 from chalicelib.events.totals import COUNTED, Totals
 from chalicelib.exchange.catalogue_table import CatalogueTable
-from chalicelib.functions.batches import deliver_batch
 from chalicelib.schedules import manage, watch
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.retry import retry_task
@@ -57,22 +56,6 @@ def streams(run, backend, aws, settings):
             done[table] = len(records)
 
     return hand_on
-
-
-@pytest.fixture
-def deliver(run, backend, aws, settings):
-    """Give what waits for webhooks to the sender, once."""
-
-    def deliver(sender: Sender) -> int:
-        records = aws.sqs.receive(settings.webhook_queue_url)
-        answer = run(deliver_batch(backend, sender, {"Records": records}))
-        failed = {entry["itemIdentifier"] for entry in answer["batchItemFailures"]}
-        for record in records:
-            if record["messageId"] not in failed:
-                aws.sqs.delete(settings.webhook_queue_url, record["receiptHandle"])
-        return len(records)
-
-    return deliver
 
 
 @pytest.fixture

@@ -63,22 +63,6 @@ def event(task_id: str, seq: int = 4, action: str = "task.completed") -> dict[st
 
 
 @pytest.fixture
-def deliver(run, backend, aws, settings):
-    """Deliver what waits, once; returns how many messages that were."""
-
-    def deliver(sender: Any) -> int:
-        records = aws.sqs.receive(settings.webhook_queue_url)
-        answer = run(deliver_batch(backend, sender, {"Records": records}))
-        failed = {entry["itemIdentifier"] for entry in answer["batchItemFailures"]}
-        for record in records:
-            if record["messageId"] not in failed:
-                aws.sqs.delete(settings.webhook_queue_url, record["receiptHandle"])
-        return len(records)
-
-    return deliver
-
-
-@pytest.fixture
 def left(aws, settings):
     """(messages that wait, dead letters)"""
     return lambda: (
