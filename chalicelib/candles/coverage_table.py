@@ -1,22 +1,53 @@
 """Coverage in the Market table: what is stored of each symbol, and what the exchange did not have.
 
 pk                    sk          holds
-COVER#<exchange>      <symbol>    rev, tf_<timeframe>: JSON of candles/coverage.py's entry
+COVER#<exchange>      <symbol>    rev, tf_<timeframe>: JSON of candles/coverage.py's Coverage
 """
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from chalicelib.aws.item_table import ItemTable
 from chalicelib.aws.wire import item_to_wire, to_wire
-from chalicelib.candles import coverage
+from chalicelib.candles.coverage import Coverage, CoveredPart
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed
 
-Gap = tuple[int, int, str]
+if TYPE_CHECKING:
+    from chalicelib.aws.stream import Change
+
+_PK, _TIMEFRAME = "COVER#", "tf_"
 _RACES = 20
+
+#: timeframe -> what is known of it, for one symbol.
+Coverages = dict[str, Coverage]
+
+
+@dataclass(frozen=True)
+class CoverageChange:
+    """A change of one symbol's coverage, as the table's stream holds it."""
+
+    exchange: str
+    symbol: str
+    _old: dict[str, Any]
+    _new: dict[str, Any]
+
+    # Read on demand: most changes are of symbols that nobody listens to.
+    def before(self) -> Coverages:
+        return _coverages_in(self._old)
+
+    def after(self) -> Coverages:
+        return _coverages_in(self._new)
+
+
+def coverage_change(change: Change) -> CoverageChange | None:
+    """None where the change is of another kind of item, or deleted the item."""
+    if not change.new or not change.pk.startswith(_PK):
+        return None
+    return CoverageChange(change.pk.removeprefix(_PK), change.sk, change.old, change.new)
 
 
 class CoverageTable(ItemTable):
@@ -24,29 +55,24 @@ class CoverageTable(ItemTable):
         super().__init__(backend.call, backend.settings.market_table)
         self._exchange = backend.settings.exchange
 
-    async def coverage_of(self, symbols: list[str]) -> dict[str, dict[str, coverage.Entry]]:
-        """symbol -> timeframe -> entry, for the symbols of which something is stored."""
+    async def coverage_of(self, symbols: list[str]) -> dict[str, Coverages]:
+        """symbol -> timeframe -> coverage, for the symbols of which something is stored."""
         keys = [self._key(symbol) for symbol in symbols]
-        return {item["sk"]: entries_in(item) for item in await self._get_all(keys)}
+        return {item["sk"]: _coverages_in(item) for item in await self._get_all(keys)}
 
-    async def extend_coverage(
-        self, symbol: str, parts: list[tuple[str, int, int, int | None, list[Gap]]]
-    ) -> None:
-        """Record (timeframe, start, end, last open time stored, gaps) for a symbol.
+    async def extend_coverage(self, symbol: str, parts: Iterable[CoveredPart]) -> None:
+        """Record what has been collected of a symbol.
 
         Workers of one symbol may race; the loser reads again and extends what the winner wrote.
         """
-        key = self._key(symbol)
+        key, parts = self._key(symbol), list(parts)
         for _ in range(_RACES):
             item = await self._get(key) or {"rev": 0}
-            before, entries = entries_in(item), entries_in(item)
-            for timeframe, start_ms, end_ms, last_open, gaps in parts:
-                entries[timeframe] = coverage.extended(
-                    entries.get(timeframe), start_ms, end_ms, last_open, gaps
-                )
-            if entries == before:
+            before = _coverages_in(item)
+            after = _extended(before, parts)
+            if after == before:
                 return
-            fresh = {f"tf_{timeframe}": json.dumps(entry) for timeframe, entry in entries.items()}
+            fresh = {_TIMEFRAME + timeframe: known.to_json() for timeframe, known in after.items()}
             try:
                 await self._call(
                     "dynamodb",
@@ -62,8 +88,20 @@ class CoverageTable(ItemTable):
         raise CallFailed("dynamodb", "PutItem", "Contention", f"coverage of {symbol}")
 
     def _key(self, symbol: str) -> dict[str, Any]:
-        return {"pk": {"S": f"COVER#{self._exchange}"}, "sk": {"S": symbol}}
+        return {"pk": {"S": _PK + self._exchange}, "sk": {"S": symbol}}
 
 
-def entries_in(item: dict[str, Any]) -> dict[str, coverage.Entry]:
-    return {name[3:]: json.loads(text) for name, text in item.items() if name.startswith("tf_")}
+def _coverages_in(item: dict[str, Any]) -> Coverages:
+    return {
+        name.removeprefix(_TIMEFRAME): Coverage.from_json(text)
+        for name, text in item.items()
+        if name.startswith(_TIMEFRAME)
+    }
+
+
+def _extended(before: Coverages, parts: Iterable[CoveredPart]) -> Coverages:
+    after = dict(before)
+    for timeframe, start_ms, end_ms, last_open_ms, gaps in parts:
+        known = after.get(timeframe, Coverage())
+        after[timeframe] = known.extended(start_ms, end_ms, last_open_ms, gaps)
+    return after

@@ -1,8 +1,8 @@
 """How far behind the stored candles are. Pure.
 
-Lag is what a reader would notice: the time since the close of the oldest candle that has closed and
-is not stored, counted from the end of what is stored; 0 where every closed one is. Holes further
-back are no lag: the trail of gaps names them.
+Lag is the time since the close of the oldest closed candle that is not stored; 0 where every closed
+candle is stored. Only candles after the newest covered stretch count: earlier holes are gaps, and
+coverage names them.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from chalicelib.candles import coverage
+from chalicelib.candles.coverage import Coverage
 from chalicelib.core import timeframes, times
 
-Stored = Mapping[str, Mapping[str, coverage.Entry]]
+#: symbol -> timeframe -> what is known of it.
+Stored = Mapping[str, Mapping[str, Coverage]]
 
 
 @dataclass
@@ -32,16 +33,16 @@ def lag_of(
     most_ms: int,
     now_ms: int,
 ) -> Lag:
-    """The lag of some symbols and timeframes; `stored` is coverage by symbol and timeframe.
+    """The lag of some symbols and timeframes; above `most_ms` a timeframe is behind.
 
     Where nothing is stored yet, the first candle that closes after `since_ms` counts.
     """
     lag = Lag(dict.fromkeys(wanted, 0))
     for symbol in symbols:
-        entries = stored.get(symbol, {})
+        coverages = stored.get(symbol, {})
         late = []
         for timeframe in wanted:
-            ms = lag_ms(timeframe, entries.get(timeframe), since_ms, now_ms)
+            ms = lag_ms(timeframe, coverages.get(timeframe), since_ms, now_ms)
             lag.worst[timeframe] = max(lag.worst[timeframe], ms)
             if ms > most_ms:
                 late.append(timeframe)
@@ -50,10 +51,10 @@ def lag_of(
     return lag
 
 
-def lag_ms(timeframe: str, entry: coverage.Entry | None, since_ms: int, now_ms: int) -> int:
+def lag_ms(timeframe: str, coverage: Coverage | None, since_ms: int, now_ms: int) -> int:
     """Milliseconds since the close of the oldest candle that is closed and not stored, or 0."""
-    if entry and entry["covered"]:
-        end_ms = entry["covered"][-1][1]
+    if coverage and coverage.covered:
+        end_ms = coverage.covered[-1].end_ms
         open_ms = timeframes.floor(timeframe, end_ms)
         if open_ms < end_ms:  # the candle that opened before the end is stored
             open_ms = _following(timeframe, open_ms)
@@ -63,7 +64,7 @@ def lag_ms(timeframe: str, entry: coverage.Entry | None, since_ms: int, now_ms: 
 
 
 def _following(timeframe: str, open_ms: int) -> int:
-    """When the candle that opens at `open_ms` has closed, and the next one opens."""
+    """When the candle that opens at `open_ms` closes and the next one opens."""
     if timeframe == "1M":
         return timeframes.floor("1M", open_ms + 32 * times.DAY)
     return open_ms + timeframes.LENGTH_MS[timeframe]

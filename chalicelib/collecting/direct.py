@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from chalicelib import wiring
+from chalicelib.candles.coverage import Coverage
 from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.collecting.collect import _judge_unavailable
 from chalicelib.collecting.fetch import (
@@ -41,7 +42,7 @@ async def collect_market_data_async(
     for symbol in symbols:
         left = []
         for index, timeframe in enumerate(timeframes_wanted):
-            last = stored.get(symbol, {}).get(timeframe, {}).get("last")
+            last = stored.get(symbol, {}).get(timeframe, Coverage()).last
             start, end = bounds(
                 timeframe, worker.now_ms(), None, None, last, worker.settings.backfill_candles
             )

@@ -51,9 +51,7 @@ class Group:
     """Units collected together: their results, and the trouble that ended the group early."""
 
     results: dict[int, Result] = field(default_factory=dict)
-    parts: list[tuple[str, int, int, int | None, list[tuple[int, int, str]]]] = field(
-        default_factory=list
-    )
+    parts: list[coverage.CoveredPart] = field(default_factory=list)
     throttled: ExchangeThrottled | None = None
     unavailable: dict[int, ExchangeUnavailable] = field(default_factory=dict)
     stopped: bool = False
@@ -200,7 +198,7 @@ async def _store(
     # What was still running at the server's clock is not covered yet.
     end_ms = min(unit.end_ms, timeframes.floor(unit.timeframe, server_ms))
     gaps = [
-        (low, high, _reason(low, candles, rejected))
+        coverage.Gap(low, high, _reason(low, candles, rejected))
         for low, high in missing(unit.timeframe, candles.open_times, unit.start_ms, end_ms)
     ]
     last = candles.open_times[-1] if len(candles) else None
@@ -208,7 +206,9 @@ async def _store(
     if last is not None and end_ms == timeframes.floor(unit.timeframe, server_ms):
         lag_ms = max(0, worker.now_ms() - candles.columns["close_time"][-1])
         metrics.measure("CandleLag", lag_ms / 1000, Timeframe=unit.timeframe)
-    group.parts.append((unit.timeframe, unit.start_ms, max(unit.start_ms, end_ms), last, gaps))
+    group.parts.append(
+        coverage.CoveredPart(unit.timeframe, unit.start_ms, max(unit.start_ms, end_ms), last, gaps)
+    )
     group.results[unit.number] = Result(stored, len(rejected))
 
 

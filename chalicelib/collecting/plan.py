@@ -12,13 +12,14 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from chalicelib.candles.coverage_table import CoverageTable
+from chalicelib.candles.coverage import Coverage
+from chalicelib.candles.coverage_table import Coverages, CoverageTable
 from chalicelib.collecting.dispatch import dispatch
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CollectorError, ConditionFailed, ExchangeError, PlanTooLarge
 from chalicelib.core.logs import log
 from chalicelib.core.task_keys import CHILD_TTL_SECONDS
-from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.exchange.catalogue_table import Asked, CatalogueTable
 from chalicelib.exchange.refresh import refresh_catalogue, refresh_prices
 from chalicelib.exchange.worker import Worker
 from chalicelib.tasks import states
@@ -99,17 +100,17 @@ async def _units(worker: Worker, request: CollectionRequest, now_ms: int) -> lis
     symbols = request.symbols
     if symbols is None:
         catalogue = await CatalogueTable(worker).read_catalogue()
-        known = catalogue["symbols"] if catalogue else (await refresh_catalogue(worker)).symbols
+        known = catalogue.symbols if catalogue else (await refresh_catalogue(worker)).symbols
         symbols = tuple(sorted(name for name, status in known.items() if status == "TRADING"))
         if not symbols:
             raise NoSymbols("the exchange lists no symbol that trades")
-    stored = {}
+    stored: dict[str, Coverages] = {}
     if request.start_ms is None:
         stored = await CoverageTable(worker).coverage_of(list(symbols))
     units: list[PlannedUnit] = []
     for symbol in symbols:
         for timeframe in request.timeframes_of(symbol):
-            last = stored.get(symbol, {}).get(timeframe, {}).get("last")
+            last = stored.get(symbol, {}).get(timeframe, Coverage()).last
             start, end = bounds(
                 timeframe,
                 now_ms,
@@ -145,23 +146,23 @@ async def _refresh(worker: Worker, meta: dict[str, Any]) -> None:
         except ConditionFailed:
             return
     try:
-        catalogue = await refresh_catalogue(worker, _asked(meta))
+        refreshed = await refresh_catalogue(worker, _asked(meta))
         # Prices come along, so that a stack just deployed has some before its first full minute.
         await refresh_prices(worker)
     except ExchangeError as error:
         await fail_task(worker, meta, error.reason, error.detail)
         return
-    await _complete_refresh(worker, task_id, attempt, len(catalogue.symbols), catalogue.added)
+    await _complete_refresh(worker, task_id, attempt, len(refreshed.symbols), refreshed.added)
 
 
-def _asked(meta: dict[str, Any]) -> dict[str, Any]:
-    """By whom and by which request this attempt was asked for."""
+def _asked(meta: dict[str, Any]) -> Asked:
+    """Who asked for this attempt: whoever retried the task, else its owner."""
     retried = "moved_by" in meta
-    return {
-        "by": meta["moved_by"] if retried else meta["owner"],
-        "request_id": meta.get("moved_request_id" if retried else "request_id"),
-        "task_id": meta["task_id"],
-    }
+    return Asked(
+        by=meta["moved_by"] if retried else meta["owner"],
+        request_id=meta.get("moved_request_id" if retried else "request_id"),
+        task_id=meta["task_id"],
+    )
 
 
 async def _complete_refresh(

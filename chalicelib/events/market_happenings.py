@@ -6,38 +6,36 @@ some.
 
 from __future__ import annotations
 
-import json
-import zlib
-from typing import Any
-
 from chalicelib.aws.stream import Change
+from chalicelib.candles.coverage import Coverage
+from chalicelib.candles.coverage_table import coverage_change
 from chalicelib.core.times import iso
 from chalicelib.events.event import Event
-from chalicelib.events.happening import MOST_NAMES, SYSTEM, Happening, Item
-
-Entry = dict[str, Any]
+from chalicelib.events.happening import MOST_NAMES, SYSTEM, Happening
+from chalicelib.exchange.catalogue_table import catalogue_change
 
 
 def of_coverage(change: Change) -> list[Event]:
     """The candles.stored event of a coverage item's change; [] for any other change.
 
-    `from` and `to` bound what is known now and was not before; where only something inside it
-    was revised, the stretch that holds the newest candle.
+    `from` and `to` bound what is covered now and was not before; where nothing was added, they
+    bound the stretch that holds the newest candle.
     """
-    if not change.new or not change.pk.startswith("COVER#"):
+    changed = coverage_change(change)
+    if changed is None:
         return []
-    old, new = _entries(change.old), _entries(change.new)
+    before = changed.before()
     stored = {
-        timeframe: _arrived(old.get(timeframe), entry)
-        for timeframe, entry in new.items()
-        if entry != old.get(timeframe) and entry["last"] is not None
+        timeframe: _arrived(before.get(timeframe), known, known.last)
+        for timeframe, known in changed.after().items()
+        if known != before.get(timeframe) and known.last is not None
     }
     if not stored:
         return []
     return [
         {
             "id": change.sequence,
-            "subject": f"candles:{change.sk}",
+            "subject": f"candles:{changed.symbol}",
             "action": "candles.stored",
             "at": str(iso(change.at_ms)),
             "owner": None,
@@ -48,66 +46,48 @@ def of_coverage(change: Change) -> list[Event]:
             "after": None,
             "detail": "",
             "data": {
-                "exchange": change.pk.removeprefix("COVER#"),
-                "symbol": change.sk,
+                "exchange": changed.exchange,
+                "symbol": changed.symbol,
                 "timeframes": stored,
             },
         }
     ]
 
 
-def _entries(item: dict[str, Any]) -> dict[str, Entry]:
-    return {name[3:]: json.loads(text) for name, text in item.items() if name.startswith("tf_")}
-
-
-def _arrived(old: Entry | None, new: Entry) -> dict[str, str | None]:
-    before = old["covered"] if old else []
-    fresh = [part for start, end in new["covered"] for part in _outside(start, end, before) if part]
+def _arrived(before: Coverage | None, after: Coverage, last: int) -> dict[str, str | None]:
+    fresh = after.added_since(before)
     if not fresh:
-        holding = [one for one in new["covered"] if one[0] <= new["last"] < one[1]]
-        fresh = [(start, end) for start, end in holding or new["covered"][-1:]]
+        holding = [one for one in after.covered if one.start_ms <= last < one.end_ms]
+        fresh = holding or list(after.covered[-1:])
     return {
-        "newest_open_time": iso(new["last"]),
-        "from": iso(min(start for start, _ in fresh)),
-        "to": iso(max(end for _, end in fresh)),
+        "newest_open_time": iso(last),
+        "from": iso(min(one.start_ms for one in fresh)),
+        "to": iso(max(one.end_ms for one in fresh)),
     }
 
 
-def _outside(start: int, end: int, known: list[list[int]]) -> list[tuple[int, int]]:
-    """The parts of [start, end) that no interval of `known` (ascending, disjoint) covers."""
-    parts = []
-    for low, high in known:
-        if high <= start or low >= end:
-            continue
-        if start < low:
-            parts.append((start, low))
-        start = max(start, high)
-    if start < end:
-        parts.append((start, end))
-    return parts
-
-
 def of_catalogue(change: Change) -> list[Happening]:
-    """The catalogue: what the exchange lists, and with which status."""
-    if not change.new or not change.pk.startswith("CATALOGUE#"):
+    """The symbols.changed happening, where the exchange lists other symbols or statuses."""
+    catalogue = catalogue_change(change)
+    if catalogue is None:
         return []
-    old, new = _symbols(change.old), _symbols(change.new)
+    old, new = catalogue.before, catalogue.after
     added, removed = sorted(new.keys() - old.keys()), sorted(old.keys() - new.keys())
     changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
     if not (added or removed or changed):
         return []
-    asked = change.new.get("asked") or {}
+    asked = catalogue.asked
     return [
         Happening(
-            subject=f"market:{change.pk.removeprefix('CATALOGUE#')}",
+            subject=f"market:{catalogue.exchange}",
             action="symbols.changed",
-            by=asked.get("by", SYSTEM),
-            request_id=asked.get("request_id"),
+            by=asked.by if asked else SYSTEM,
+            request_id=asked.request_id if asked else None,
             before=len(old),
             after=len(new),
             detail=f"{len(added)} added, {len(removed)} removed, {len(changed)} changed status",
             data={
-                "task_id": asked.get("task_id"),
+                "task_id": asked.task_id if asked else None,
                 "added": {"count": len(added), "symbols": added[:MOST_NAMES]},
                 "removed": {"count": len(removed), "symbols": removed[:MOST_NAMES]},
                 "changed": {
@@ -117,8 +97,3 @@ def of_catalogue(change: Change) -> list[Happening]:
             },
         )
     ]
-
-
-def _symbols(item: Item) -> dict[str, str]:
-    symbols: dict[str, str] = json.loads(zlib.decompress(item["symbols"])) if item else {}
-    return symbols

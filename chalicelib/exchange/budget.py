@@ -1,12 +1,12 @@
-"""A worker's share of the exchange's request weight, taken from the shared ledger in blocks."""
+"""Request weight for one worker, taken from the shared ledger in blocks."""
 
 from __future__ import annotations
 
 import asyncio
 
+from chalicelib.core.backend import Backend
 from chalicelib.exchange.catalogue_table import CatalogueTable
-from chalicelib.exchange.ledger import DEFAULT_WEIGHT_LIMIT, MINUTE_MS, Ledger
-from chalicelib.exchange.worker import Worker
+from chalicelib.exchange.ledger import MINUTE_MS, Ledger, fleet_limit
 
 #: Taking a little ahead saves a write per message; what is left at the minute's end is lost.
 BLOCK_WEIGHT = 60
@@ -16,12 +16,13 @@ _CATALOGUE_AGE_MS = 300_000
 class Budget:
     """One per container. `take` before asking the exchange, `observe` what it answers."""
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._ledger = Ledger(backend)
         self._minute = -1
         self._left = 0
         self._known = 0
-        self._limit = DEFAULT_WEIGHT_LIMIT
+        self._limit = fleet_limit(None, backend.settings)
         self._limit_read_ms = 0
         self._taking = asyncio.Lock()
 
@@ -31,21 +32,21 @@ class Budget:
         The pause of the whole fleet is looked up every time, whatever is left of the block.
         """
         async with self._taking:
-            now_ms = self._worker.now_ms()
-            share = await self._share(now_ms)
-            weight = min(weight, share)  # a tiny limit must still let a group through, slowly
+            now_ms = self._backend.now_ms()
+            limit = await self._fleet_limit(now_ms)
+            weight = min(weight, limit)  # a tiny limit must still let a group through, slowly
             if self._minute != now_ms // MINUTE_MS:
                 self._minute, self._left, self._known = now_ms // MINUTE_MS, 0, 0
             if self._left >= weight:
-                paused_until = int((await Ledger(self._worker).read_limit())["paused_until"])
+                paused_until = (await self._ledger.read()).paused_until
                 if paused_until > now_ms:
                     return paused_until
             else:
-                block = max(weight, min(BLOCK_WEIGHT, share // 20))
-                until_ms = await Ledger(self._worker).take_weight(block, share, now_ms)
+                block = max(weight, min(BLOCK_WEIGHT, limit // 20))
+                until_ms = await self._ledger.take_weight(block, limit, now_ms)
                 if until_ms and block > weight:
                     block = weight
-                    until_ms = await Ledger(self._worker).take_weight(block, share, now_ms)
+                    until_ms = await self._ledger.take_weight(block, limit, now_ms)
                 if until_ms:
                     return until_ms
                 self._left += block
@@ -53,19 +54,19 @@ class Budget:
             return 0
 
     async def observe(self, used_weight: int | None) -> None:
-        """The exchange's own count; written to the ledger when it runs well ahead of ours."""
+        """Note the exchange's own count; it goes to the ledger when it is well ahead of ours."""
         if used_weight is None or used_weight <= self._known:
             return
-        now_ms = self._worker.now_ms()
-        share = await self._share(now_ms)
-        if used_weight - self._known < max(20, share // 20):
+        now_ms = self._backend.now_ms()
+        limit = await self._fleet_limit(now_ms)
+        if used_weight - self._known < max(20, limit // 20):
             return
         self._known = used_weight
-        await Ledger(self._worker).observe_weight(used_weight, now_ms)
+        await self._ledger.observe_weight(used_weight, now_ms)
 
-    async def _share(self, now_ms: int) -> int:
+    async def _fleet_limit(self, now_ms: int) -> int:
         if now_ms - self._limit_read_ms > _CATALOGUE_AGE_MS:
-            catalogue = await CatalogueTable(self._worker).read_catalogue()
-            self._limit = (catalogue or {}).get("weight_limit") or DEFAULT_WEIGHT_LIMIT
+            catalogue = await CatalogueTable(self._backend).read_catalogue()
+            self._limit = fleet_limit(catalogue, self._backend.settings)
             self._limit_read_ms = now_ms
-        return max(1, self._limit * self._worker.settings.budget_percent // 100)
+        return max(1, self._limit)

@@ -10,11 +10,58 @@ from __future__ import annotations
 
 import json
 import zlib
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from chalicelib.aws.item_table import ItemTable
 from chalicelib.aws.wire import item_to_wire
 from chalicelib.core.backend import Backend
+
+if TYPE_CHECKING:
+    from chalicelib.aws.stream import Change
+
+_CATALOGUE, _PRICES = "CATALOGUE", "PRICES"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who had the catalogue refreshed, by which request, for which task."""
+
+    by: str
+    request_id: str | None
+    task_id: str | None
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What the exchange lists.
+
+    `symbols`: symbol -> status; `weight_limit`: request weight per minute and IP; `refreshed_at`:
+    epoch ms; `asked`: None where the system refreshed it by itself.
+    """
+
+    symbols: dict[str, str]
+    weight_limit: int
+    refreshed_at: int
+    asked: Asked | None = None
+
+
+@dataclass(frozen=True)
+class Prices:
+    """`prices`: symbol -> price as the exchange sent it; `priced_at`: its time, epoch ms."""
+
+    prices: dict[str, str]
+    priced_at: int
+
+
+@dataclass(frozen=True)
+class CatalogueChange:
+    """A change of the catalogue: symbol -> status before and after, and who asked for it."""
+
+    exchange: str
+    before: dict[str, str]
+    after: dict[str, str]
+    asked: Asked | None
 
 
 class CatalogueTable(ItemTable):
@@ -22,36 +69,31 @@ class CatalogueTable(ItemTable):
         super().__init__(backend.call, backend.settings.market_table)
         self._exchange = backend.settings.exchange
 
-    async def read_catalogue(self) -> dict[str, Any] | None:
-        """{"symbols": {symbol: status}, "weight_limit", "refreshed_at"}; None before the first."""
-        item = await self._read("CATALOGUE")
+    async def read_catalogue(self) -> Catalogue | None:
+        """None before the first refresh."""
+        item = await self._get(self._key(_CATALOGUE))
         if item is None:
             return None
-        return {**item, "symbols": json.loads(zlib.decompress(item["symbols"]))}
+        return Catalogue(
+            symbols=_symbols_in(item),
+            weight_limit=item["weight_limit"],
+            refreshed_at=item["refreshed_at"],
+            asked=_asked_in(item),
+        )
 
     async def write_catalogue(
-        self,
-        symbols: dict[str, str],
-        weight_limit: int,
-        now_ms: int,
-        asked: dict[str, Any] | None = None,
+        self, symbols: dict[str, str], weight_limit: int, now_ms: int, asked: Asked | None = None
     ) -> None:
-        """`asked`: by, request_id and task_id of whoever had it refreshed; None: the system."""
-        fields = {"symbols": packed(symbols), "weight_limit": weight_limit, "refreshed_at": now_ms}
-        await self._write("CATALOGUE", {**fields, "asked": asked})
+        values = {"symbols": packed(symbols), "weight_limit": weight_limit, "refreshed_at": now_ms}
+        await self._write(_CATALOGUE, {**values, "asked": asked and asdict(asked)})
 
-    async def read_prices(self) -> dict[str, Any] | None:
-        """{"prices": {symbol: price as the exchange sent it}, "priced_at"}."""
-        item = await self._read("PRICES")
-        if item is None:
-            return None
-        return {**item, "prices": json.loads(zlib.decompress(item["prices"]))}
+    async def read_prices(self) -> Prices | None:
+        """None before the first refresh."""
+        item = await self._get(self._key(_PRICES))
+        return None if item is None else _prices_in(item)
 
     async def write_prices(self, prices: dict[str, str], priced_at_ms: int) -> None:
-        await self._write("PRICES", {"prices": packed(prices), "priced_at": priced_at_ms})
-
-    async def _read(self, kind: str) -> dict[str, Any] | None:
-        return await self._get(self._key(kind))
+        await self._write(_PRICES, {"prices": packed(prices), "priced_at": priced_at_ms})
 
     async def _write(self, kind: str, values: dict[str, Any]) -> None:
         await self._call(
@@ -65,11 +107,43 @@ class CatalogueTable(ItemTable):
         return {"pk": {"S": f"{kind}#{self._exchange}"}, "sk": {"S": kind}}
 
 
-def prices_in(item: dict[str, Any]) -> tuple[dict[str, str], int]:
-    """{symbol: price as the exchange sent it} of a PRICES item, and their time in epoch ms."""
-    return json.loads(zlib.decompress(item["prices"])), item["priced_at"]
+def catalogue_change(change: Change) -> CatalogueChange | None:
+    """None where the change is of another kind of item, or deleted the item."""
+    if not change.new or not change.pk.startswith(f"{_CATALOGUE}#"):
+        return None
+    return CatalogueChange(
+        exchange=change.pk.removeprefix(f"{_CATALOGUE}#"),
+        before=_symbols_in(change.old) if change.old else {},
+        after=_symbols_in(change.new),
+        asked=_asked_in(change.new),
+    )
+
+
+def changed_prices(change: Change) -> Prices | None:
+    """The prices after a change; None where it is of another kind of item, or deleted the item."""
+    if not change.new or not change.pk.startswith(f"{_PRICES}#"):
+        return None
+    return _prices_in(change.new)
 
 
 def packed(value: dict[str, str]) -> bytes:
-    """A mapping as the items hold it; `prices_in` reads it back."""
+    """A mapping in the form that the items hold."""
     return zlib.compress(json.dumps(value, ensure_ascii=False, sort_keys=True).encode(), 6)
+
+
+def _unpacked(value: bytes) -> dict[str, str]:
+    mapping: dict[str, str] = json.loads(zlib.decompress(value))
+    return mapping
+
+
+def _symbols_in(item: dict[str, Any]) -> dict[str, str]:
+    return _unpacked(item["symbols"])
+
+
+def _asked_in(item: dict[str, Any]) -> Asked | None:
+    asked = item.get("asked")
+    return Asked(asked["by"], asked.get("request_id"), asked.get("task_id")) if asked else None
+
+
+def _prices_in(item: dict[str, Any]) -> Prices:
+    return Prices(_unpacked(item["prices"]), item["priced_at"])

@@ -9,6 +9,7 @@ Ledger and breaker share an item of the Market table, so that one conditional up
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.aws.item_table import ItemTable
@@ -16,12 +17,63 @@ from chalicelib.aws.wire import item_from_wire, to_wire
 from chalicelib.core import metrics
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import ConditionFailed
+from chalicelib.core.settings import Settings
+from chalicelib.exchange.catalogue_table import Catalogue
 
 MINUTE_MS = 60_000
 _RACES = 20
 
-#: Binance's request weight per minute and IP, where the exchange has not told its own.
+#: Binance's request weight per minute and IP, where the exchange does not name its limit.
 DEFAULT_WEIGHT_LIMIT = 6000
+
+
+@dataclass(frozen=True)
+class LedgerState:
+    """`window_minute`: in epoch minutes; `paused_until`: epoch ms, 0 where nothing paused it."""
+
+    window_minute: int = 0
+    used: int = 0
+    paused_until: int = 0
+    pause_reason: str = ""
+
+    def used_at(self, now_ms: int) -> int:
+        """Request weight used in the running minute."""
+        return self.used if self.window_minute == now_ms // MINUTE_MS else 0
+
+    def is_paused(self, now_ms: int) -> bool:
+        return self.paused_until > now_ms
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """Request weight that the whole fleet may use in the running minute, and has used."""
+
+    limit: int
+    used: int
+
+    @property
+    def left(self) -> int:
+        return max(0, self.limit - self.used)
+
+
+def fleet_limit(catalogue: Catalogue | None, settings: Settings) -> int:
+    """Request weight that the whole fleet may use in a minute: its share of the exchange's limit.
+
+    `catalogue` None: the limit is not known yet, and Binance's is taken.
+    """
+    weight_limit = (catalogue.weight_limit if catalogue else 0) or DEFAULT_WEIGHT_LIMIT
+    return weight_limit * settings.budget_percent // 100
+
+
+def allowance(
+    state: LedgerState, catalogue: Catalogue | None, settings: Settings, now_ms: int
+) -> Allowance:
+    return Allowance(fleet_limit(catalogue, settings), state.used_at(now_ms))
+
+
+def next_minute_ms(now_ms: int) -> int:
+    """When the running minute ends, in epoch ms: the weight used is then counted from 0 again."""
+    return (now_ms // MINUTE_MS + 1) * MINUTE_MS
 
 
 class Ledger(ItemTable):
@@ -29,10 +81,8 @@ class Ledger(ItemTable):
         super().__init__(backend.call, backend.settings.market_table)
         self._exchange = backend.settings.exchange
 
-    async def read_limit(self) -> dict[str, Any]:
-        """{"window_minute", "used", "paused_until", "pause_reason"}, with zeros where unset."""
-        item = await self._get(self._key) or {}
-        return {"window_minute": 0, "used": 0, "paused_until": 0, "pause_reason": ""} | item
+    async def read(self) -> LedgerState:
+        return _state_in(await self._get(self._key) or {})
 
     async def take_weight(self, weight: int, budget: int, now_ms: int) -> int:
         """Take request weight from this minute's budget for the whole fleet.
@@ -62,13 +112,13 @@ class Ledger(ItemTable):
                 )
                 return 0
             except ConditionFailed as refused:
-                old = {} if refused.item is None else item_from_wire(refused.item)
-            if old.get("paused_until", 0) > now_ms:
-                return int(old["paused_until"])
-            if old.get("window_minute", -1) == minute:
+                old = _state_in({} if refused.item is None else item_from_wire(refused.item))
+            if old.is_paused(now_ms):
+                return old.paused_until
+            if old.window_minute == minute:
                 return (minute + 1) * MINUTE_MS
-            if old.get("window_minute", -1) > minute:  # our clock is behind another worker's
-                minute = old["window_minute"]
+            if old.window_minute > minute:  # our clock is behind another worker's
+                minute = old.window_minute
                 continue
             try:
                 await self._call(
@@ -87,7 +137,7 @@ class Ledger(ItemTable):
         return now_ms + 1000
 
     async def observe_weight(self, used: int, now_ms: int) -> None:
-        """The exchange itself counted `used` in this minute; where that is more, it stands."""
+        """The exchange itself counted `used` in this minute; the higher count is kept."""
         try:
             await self._call(
                 "dynamodb",
@@ -105,7 +155,7 @@ class Ledger(ItemTable):
             return  # the ledger knows as much already
 
     async def pause(self, until_ms: int, reason: str) -> None:
-        """Stop every worker until `until_ms`; a longer pause that stands already is kept."""
+        """Stop every worker until `until_ms`; a pause that already lasts longer is kept."""
         try:
             await self._call(
                 "dynamodb",
@@ -123,3 +173,12 @@ class Ledger(ItemTable):
     @property
     def _key(self) -> dict[str, Any]:
         return {"pk": {"S": f"LIMIT#{self._exchange}"}, "sk": {"S": "LIMIT"}}
+
+
+def _state_in(item: dict[str, Any]) -> LedgerState:
+    return LedgerState(
+        window_minute=item.get("window_minute", 0),
+        used=item.get("used", 0),
+        paused_until=item.get("paused_until", 0),
+        pause_reason=item.get("pause_reason", ""),
+    )

@@ -1,4 +1,4 @@
-"""The latest prices, from one stored item: one read, however many symbols."""
+"""The latest prices of any number of symbols, from one stored item."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def latest_prices(backend: Backend, wanted: list[str] | None) -> dict[str,
     stored = await CatalogueTable(backend).read_prices()
     if stored is None:
         raise NotReady("no prices yet; they are refreshed every minute", reason="NO_PRICES_YET")
-    known, at = stored["prices"], iso(stored["priced_at"])
+    known, at = stored.prices, iso(stored.priced_at)
     symbols = known if wanted is None else list(dict.fromkeys(wanted))
     return {
         "prices": {

@@ -1,10 +1,11 @@
-"""From changes of the tables to the push queue: what somebody listens to, one message per topic.
+"""From changes of the tables to the push queue: one message per topic that somebody listens to.
 
-Runs behind the streams, after the audit trail, and must never hold that up: one read of who listens
-(with owners, one more for each task whose progress is told) and a send for every ten topics.
-Trouble with AWS is logged and counted. An update that is lost here leaves no gap in the numbers of
-its topic, since numbers are given when it is pushed; but every update says all there is to say, so
-the next one, or a snapshot, makes up for it.
+This runs behind the streams, after the audit trail, and must not delay it. It reads once who
+listens (with owners, once more for each task that made progress) and sends once for every ten
+topics. Trouble with AWS is logged and counted.
+
+An update that is lost here leaves no gap in the numbers of its topic, because an update gets its
+number when it is pushed. The next update, or a snapshot, holds everything that the lost one said.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib.aws.stream import Change
-from chalicelib.candles.coverage_table import entries_in
+from chalicelib.candles.coverage_table import CoverageChange, coverage_change
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, InvalidRequest
 from chalicelib.core.logs import log
 from chalicelib.core.metrics import count
 from chalicelib.core.times import iso
-from chalicelib.exchange.catalogue_table import prices_in
+from chalicelib.exchange.catalogue_table import Prices, changed_prices
 from chalicelib.live import topics
 from chalicelib.live.connections import MARKET_TABLE, TASKS_TABLE, ConnectionTable
 from chalicelib.live.queue import PushQueue
@@ -31,7 +32,7 @@ _TASK, _PROG = "META", "PROG#"
 
 
 async def announce(backend: Backend, changes: list[Change]) -> None:
-    """Queue what changed for those who listen to it; what AWS does not take is only logged."""
+    """Queue the updates that somebody listens to; what AWS does not take is only logged."""
     lost: list[Update] = []
     updates: list[Update] = []
     try:
@@ -48,20 +49,20 @@ async def announce(backend: Backend, changes: list[Change]) -> None:
 
 
 async def _of_tasks(backend: Backend, changes: list[Change]) -> list[Update]:
-    told = [
+    shown = [
         change
         for change in changes
         if change.new
         and change.pk.startswith("TASK#")
         and (change.sk == _TASK or change.sk.startswith(_PROG))
     ]
-    if not told:
+    if not shown:
         return []
     listened = await ConnectionTable(backend).listened(TASKS_TABLE, backend.now_ms())
     owned = any(stream.startswith(f"{topics.TASKS}@") for stream in listened)
     owners: dict[str, str] = {}
     updates = []
-    for change in told:
+    for change in shown:
         task_id = change.pk.removeprefix("TASK#")
         streams = {str(Topic(topics.TASK, task_id)), topics.TASKS}
         if owned:
@@ -74,7 +75,7 @@ async def _of_tasks(backend: Backend, changes: list[Change]) -> list[Update]:
 async def _owned_stream(
     backend: Backend, change: Change, task_id: str, owners: dict[str, str]
 ) -> str:
-    """The stream of the task's owner, who stands on META only."""
+    """The stream of the task's owner, whom only META names."""
     if task_id not in owners:
         item = change.new
         if change.sk != _TASK:
@@ -85,7 +86,7 @@ async def _owned_stream(
 
 def _task_update(change: Change, task_id: str, stream: str) -> Update:
     old, new = change.old, change.new
-    # What was stopped has its result later than its state.
+    # A task that was stopped gets its result after its state.
     moved = change.sk == _TASK and (
         any(old.get(name) != new[name] for name in ("state", "attempt"))
         or ("result" in new and "result" not in old)
@@ -98,10 +99,12 @@ def _task_update(change: Change, task_id: str, stream: str) -> Update:
 
 
 async def _of_market(backend: Backend, changes: list[Change]) -> list[Update]:
-    told = [
-        change for change in changes if change.new and change.pk.startswith(("PRICES#", "COVER#"))
+    shown = [
+        (change, stored)
+        for change in changes
+        if (stored := changed_prices(change) or coverage_change(change))
     ]
-    if not told:
+    if not shown:
         return []
     listened = [
         (stream, topic)
@@ -111,16 +114,17 @@ async def _of_market(backend: Backend, changes: list[Change]) -> list[Update]:
         if (topic := _topic_of(stream)) is not None
     ]
     updates = []
-    for change in told:
-        if change.pk.startswith("PRICES#"):
-            updates += _price_updates(change, listened)
+    for change, stored in shown:
+        if isinstance(stored, Prices):
+            updates += _price_updates(change, stored, listened)
         else:
-            updates += _candle_updates(change, listened)
+            updates += _candle_updates(change, stored, listened)
     return updates
 
 
-def _price_updates(change: Change, listened: list[tuple[str, Topic]]) -> list[Update]:
-    prices, priced_at = prices_in(change.new)
+def _price_updates(
+    change: Change, stored: Prices, listened: list[tuple[str, Topic]]
+) -> list[Update]:
     return [
         Update(
             stream,
@@ -128,24 +132,26 @@ def _price_updates(change: Change, listened: list[tuple[str, Topic]]) -> list[Up
             topic.subject,
             change.at_ms,
             change.sequence,
-            {"price": float(prices[topic.subject]), "time": iso(priced_at)},
+            {"price": float(stored.prices[topic.subject]), "time": iso(stored.priced_at)},
         )
         for stream, topic in listened
-        if topic.kind == topics.PRICES and topic.subject in prices
+        if topic.kind == topics.PRICES and topic.subject in stored.prices
     ]
 
 
-def _candle_updates(change: Change, listened: list[tuple[str, Topic]]) -> list[Update]:
-    mine = [
+def _candle_updates(
+    change: Change, changed: CoverageChange, listened: list[tuple[str, Topic]]
+) -> list[Update]:
+    wanted = [
         (stream, topic)
         for stream, topic in listened
-        if topic.kind == topics.CANDLES and topic.subject == change.sk
+        if topic.kind == topics.CANDLES and topic.subject == changed.symbol
     ]
-    if not mine:
+    if not wanted:
         return []
-    before, after = entries_in(change.old), entries_in(change.new)
+    before, after = changed.before(), changed.after()
     updates = []
-    for stream, topic in mine:
+    for stream, topic in wanted:
         old, new = before.get(topic.timeframe), after.get(topic.timeframe)
         if new is not None and new != old:
             about = f"{topic.subject}:{topic.timeframe}"
@@ -157,5 +163,5 @@ def _candle_updates(change: Change, listened: list[tuple[str, Topic]]) -> list[U
 def _topic_of(stream: str) -> Topic | None:
     try:
         return topic_of(stream)
-    except InvalidRequest:  # of another version of ours
+    except InvalidRequest:  # written by another version of this code
         return None

@@ -71,17 +71,18 @@ async def newest_candle(
     backend: Backend, candles: CandleReader, symbol: str, timeframe: str
 ) -> View | None:
     """The newest stored candle, times in ISO 8601; None where there is none that can be read."""
-    entry = (await CoverageTable(backend).coverage_of([symbol])).get(symbol, {}).get(timeframe)
-    if entry is None or entry["last"] is None:
+    stored = (await CoverageTable(backend).coverage_of([symbol])).get(symbol, {}).get(timeframe)
+    if stored is None or stored.last is None:
         return None
     try:
-        stored = (await candles.read(symbol, timeframe, entry["last"])).columns
+        columns = (await candles.read(symbol, timeframe, stored.last)).columns
     except ObjectDamaged as error:  # who listens to other topics shall not suffer for it
         log("object_damaged", level="error", detail=error.detail)
         return None
-    if not stored["open_time"]:
+    if not columns["open_time"]:
         return None
-    return {name: iso(stored[name][-1]) if name in _TIMES else stored[name][-1] for name in COLUMNS}
+    last = {name: columns[name][-1] for name in COLUMNS}
+    return last | {name: iso(last[name]) for name in _TIMES}
 
 
 def stream_for(backend: Backend, connection: Connection, topic: Topic) -> str:
@@ -102,10 +103,10 @@ async def _content(
         return shortened(*await list_active(backend, connection.owner, MOST_TASKS))
     if topic.kind == topics.PRICES:
         stored = await CatalogueTable(backend).read_prices()
-        price = stored["prices"].get(topic.subject) if stored else None
+        price = stored.prices.get(topic.subject) if stored else None
         if stored is None or price is None:
             return {"price": None, "time": None}
-        return {"price": float(price), "time": iso(stored["priced_at"])}
+        return {"price": float(price), "time": iso(stored.priced_at)}
     candle = await newest_candle(backend, candles, topic.subject, topic.timeframe)
     return {"candle": candle, "covered": None}
 
@@ -119,7 +120,7 @@ async def _check(backend: Backend, connection: Connection, wanted: list[Topic]) 
         elif topic.kind in (topics.PRICES, topics.CANDLES):
             if known is None:
                 catalogue = await CatalogueTable(backend).read_catalogue()
-                known = catalogue["symbols"] if catalogue else {}
+                known = catalogue.symbols if catalogue else {}
             if topic.subject not in known:
                 raise _unknown(topic, known)
 

@@ -10,6 +10,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from chalicelib.candles.coverage import Coverage
 from chalicelib.core.errors import PoisonMessage
 
 STATE, PROGRESS, PRICE, CANDLE = "state", "progress", "price", "candle"
@@ -69,25 +70,13 @@ def coalesced(updates: list[Update]) -> list[Update]:
     return kept[::-1]
 
 
-def newly_covered(before: dict[str, Any] | None, after: dict[str, Any]) -> list[int] | None:
+def newly_covered(before: Coverage | None, after: Coverage) -> list[int] | None:
     """[start, end) in epoch ms around all that `after` covers and `before` did not.
 
-    Both are entries of candles/coverage.py. None where nothing was added.
+    None where nothing was added.
     """
-    known = [tuple(interval) for interval in (before or {"covered": []})["covered"]]
-    starts, ends = [], []
-    for start, end in after["covered"]:
-        inside = sorted(old for old in known if old[0] < end and old[1] > start)
-        at = start
-        for old_start, old_end in inside:
-            if at < old_start:
-                starts.append(at)
-                ends.append(old_start)
-            at = max(at, old_end)
-        if at < end:
-            starts.append(at)
-            ends.append(end)
-    return [min(starts), max(ends)] if starts else None
+    added = after.added_since(before)
+    return [added[0].start_ms, added[-1].end_ms] if added else None
 
 
 def _spanning(one: list[int] | None, other: list[int] | None) -> list[int] | None:

@@ -1,9 +1,9 @@
-"""GET /metrics: the collector as Prometheus reads it, with as many AWS calls whatever its size.
+"""GET /metrics: the state of the collector in Prometheus's text format.
 
-Gauges are read when they are asked for. Counters are only what is counted exactly once
-(events/totals.py): what happened to tasks and webhooks. Units and candles are not among them,
-because nothing counts those once over all tasks; they are CloudWatch metrics (core/metrics.py). No
-label holds a task or a symbol, so the number of series is fixed.
+The number of AWS calls and of series is fixed: no label holds a task or a symbol. Gauges are read
+on each request. Counters hold only what is counted exactly once (events/totals.py): events of tasks
+and webhooks. Units and candles are not counted once over all tasks, so they are CloudWatch metrics
+(core/metrics.py) and not here.
 
 Source: Prometheus documentation, "Exposition formats", text format 0.0.4.
 """
@@ -15,8 +15,8 @@ from typing import Any
 
 from chalicelib.core.backend import Backend
 from chalicelib.events.totals import COUNTED, Totals
-from chalicelib.exchange.catalogue_table import CatalogueTable
-from chalicelib.exchange.ledger import DEFAULT_WEIGHT_LIMIT, MINUTE_MS, Ledger
+from chalicelib.exchange.catalogue_table import Catalogue, CatalogueTable, Prices
+from chalicelib.exchange.ledger import MINUTE_MS, Allowance, Ledger, LedgerState, allowance
 from chalicelib.schedules.schedule import MeasuredLag
 from chalicelib.schedules.table import LAGS_READ, ScheduleTable
 from chalicelib.tasks import states as task_states
@@ -30,19 +30,19 @@ VERSION = "0.1.0"
 #: Messages of a queue that can be worked on, are being worked on, or wait for their time.
 _QUEUE_STATES = ("visible", "in_flight", "delayed")
 
-#: Lags are measured every minute. An older one is of a promise that was taken back, or of a watch
-#: that does not run: then the series is missing, which an alert can see, not constant.
+#: Lags are measured every minute. An older one belongs to a promise that was taken back, or the
+#: watch does not run. The series is left out then: an alert sees a missing series, not a stale one.
 _MEASURED_WITHIN_MS = 3 * MINUTE_MS
 #: Labels, as (name, value) pairs, and a value.
 Sample = tuple[dict[str, str], float]
 
 
 async def metrics_text(backend: Backend) -> str:
-    """The whole answer. Raises CallFailed: half a picture would look like a whole one."""
+    """The whole answer. Raises CallFailed: a part of it would look like all of it."""
     now_ms = backend.now_ms()
     active, all_of_them = await TaskTable(backend).first_active(now_ms)
     queues = {**await WorkQueue(backend).depths(), **await WebhookQueue(backend).depths()}
-    limit = await Ledger(backend).read_limit()
+    ledger = await Ledger(backend).read()
     catalogue = await CatalogueTable(backend).read_catalogue()
     prices = await CatalogueTable(backend).read_prices()
     totals = await Totals(backend).read()
@@ -52,7 +52,7 @@ async def metrics_text(backend: Backend) -> str:
             *_build(backend),
             *_tasks(active, all_of_them, totals),
             *_queues(queues),
-            *_exchange(backend, limit, catalogue, now_ms),
+            *_exchange(ledger, allowance(ledger, catalogue, backend.settings, now_ms), now_ms),
             *_market(catalogue, prices, now_ms),
             *_freshness(schedules, lags, now_ms),
             *_webhooks(totals),
@@ -106,21 +106,16 @@ def _queues(queues: dict[str, dict[str, int]]) -> list[str]:
     return _metric("queue_messages", "gauge", "Messages in the queues, approximately.", samples)
 
 
-def _exchange(
-    backend: Backend, limit: dict[str, Any], catalogue: dict[str, Any] | None, now_ms: int
-) -> list[str]:
-    weight = (catalogue or {}).get("weight_limit") or DEFAULT_WEIGHT_LIMIT
-    budget = weight * backend.settings.budget_percent // 100
-    used = limit["used"] if limit["window_minute"] == now_ms // MINUTE_MS else 0
-    waits_ms = max(0, limit["paused_until"] - now_ms)
+def _exchange(ledger: LedgerState, weight: Allowance, now_ms: int) -> list[str]:
+    waits_ms = max(0, ledger.paused_until - now_ms)
     values = (
-        ("exchange_weight_limit", "Request weight that all workers may use in a minute.", budget),
-        ("exchange_weight_used", "Request weight used in the running minute.", used),
         (
-            "exchange_weight_left",
-            "Request weight left in the running minute.",
-            max(0, budget - used),
+            "exchange_weight_limit",
+            "Request weight that all workers may use in a minute.",
+            weight.limit,
         ),
+        ("exchange_weight_used", "Request weight used in the running minute.", weight.used),
+        ("exchange_weight_left", "Request weight left in the running minute.", weight.left),
         ("breaker_open", "1 while all workers wait for the exchange.", int(waits_ms > 0)),
         (
             "breaker_open_seconds",
@@ -131,10 +126,8 @@ def _exchange(
     return [line for name, about, value in values for line in _gauge(name, about, value)]
 
 
-def _market(
-    catalogue: dict[str, Any] | None, prices: dict[str, Any] | None, now_ms: int
-) -> list[str]:
-    symbols = catalogue["symbols"] if catalogue else {}
+def _market(catalogue: Catalogue | None, prices: Prices | None, now_ms: int) -> list[str]:
+    symbols = catalogue.symbols if catalogue else {}
     trading = sum(status == "TRADING" for status in symbols.values())
     lines = [
         *_gauge("catalogue_symbols", "Symbols that the exchange lists.", len(symbols)),
@@ -142,12 +135,12 @@ def _market(
     ]
     # What was never fetched has no age: a missing series, not a zero.
     if catalogue is not None:
-        age_ms = max(0, now_ms - catalogue["refreshed_at"])
+        age_ms = max(0, now_ms - catalogue.refreshed_at)
         lines += _gauge("catalogue_age_seconds", "Age of the list of symbols.", age_ms / 1000)
     if prices is not None:
-        age_ms = max(0, now_ms - prices["priced_at"])
+        age_ms = max(0, now_ms - prices.priced_at)
         lines += _gauge("prices_age_seconds", "Age of the stored prices.", age_ms / 1000)
-        lines += _gauge("prices", "Symbols with a stored price.", len(prices["prices"]))
+        lines += _gauge("prices", "Symbols with a stored price.", len(prices.prices))
     return lines
 
 

@@ -217,7 +217,7 @@ async def _write(
 
 async def _known(backend: Backend) -> dict[str, str] | None:
     catalogue = await CatalogueTable(backend).read_catalogue()
-    return catalogue["symbols"] if catalogue else None
+    return catalogue.symbols if catalogue else None
 
 
 def _contended(schedule_id: str) -> CallFailed:

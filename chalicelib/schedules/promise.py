@@ -38,7 +38,7 @@ async def measure_freshness(backend: Backend, request_id: str) -> int:
     if not promised:
         return 0
     catalogue = await CatalogueTable(backend).read_catalogue()
-    known: dict[str, str] = catalogue["symbols"] if catalogue else {}
+    known: dict[str, str] = catalogue.symbols if catalogue else {}
     requests = [CollectionRequest.unpack(schedule.request) for schedule in promised]
     wanted = [_symbols(request, known) for request in requests]
     stored = await CoverageTable(backend).coverage_of(

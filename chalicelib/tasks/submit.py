@@ -27,7 +27,7 @@ async def submit_collection(
     calls, for one symbol and for thousands; one more with a webhook.
     """
     catalogue = await CatalogueTable(backend).read_catalogue()
-    known = catalogue["symbols"] if catalogue else None
+    known = catalogue.symbols if catalogue else None
     request = parse_start(body, known, backend.settings, backend.now_ms())
     return await submit(backend, states.DATA_COLLECTION, request, owner, request_id, task_id)
 

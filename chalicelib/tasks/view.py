@@ -8,7 +8,7 @@ from chalicelib.audit.table import AuditTable
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import TaskExpired, TaskNotFound
 from chalicelib.core.times import iso
-from chalicelib.exchange.ledger import Ledger
+from chalicelib.exchange.ledger import Ledger, LedgerState
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import totals
 from chalicelib.tasks.table import TaskTable
@@ -36,7 +36,7 @@ async def view_task(backend: Backend, task_id: str, caller: str | None = None) -
     meta = await _live(backend, task_id, meta, caller)
     pause = None
     if meta["state"] in states.ACTIVE:
-        pause = await Ledger(backend).read_limit()
+        pause = await Ledger(backend).read()
     view = summary(meta, progs, backend.now_ms(), pause)
     return {
         **view,
@@ -107,7 +107,7 @@ async def _summary_of(backend: Backend, meta: Item) -> Item:
     return summary(current or meta, progs, backend.now_ms())
 
 
-def summary(meta: Item, progs: list[Item], now_ms: int, pause: Item | None = None) -> Item:
+def summary(meta: Item, progs: list[Item], now_ms: int, pause: LedgerState | None = None) -> Item:
     """A task's public fields. An ended task shows the counts that it ended with."""
     counts = meta.get("result") or totals(meta, progs)
     total = counts.get("units", 0)
@@ -158,10 +158,10 @@ def recounted(view: Item, progs: list[Item]) -> Item:
 
 
 def _message(
-    meta: Item, progs: list[Item], total: int, counted: int, now_ms: int, pause: Item | None
+    meta: Item, progs: list[Item], total: int, counted: int, now_ms: int, pause: LedgerState | None
 ) -> str:
-    if meta["state"] in states.ACTIVE and pause and pause["paused_until"] > now_ms:
-        return f"Waiting for the exchange until {iso(pause['paused_until'])}"
+    if meta["state"] in states.ACTIVE and pause and pause.is_paused(now_ms):
+        return f"Waiting for the exchange until {iso(pause.paused_until)}"
     latest = max(
         (prog for prog in _of_attempt(meta, progs) if "last_at" in prog),
         key=lambda prog: prog["last_at"],

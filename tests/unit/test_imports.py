@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": {"audit", "exchange", "webhooks", "work"},
     "schedules": {"candles", "exchange", "tasks", "webhooks", "work"},
     "live": {"candles", "exchange", "tasks"},
-    "events": {"audit", "live", "schedules", "tasks", "webhooks", "work"},
+    "events": {"audit", "candles", "exchange", "live", "schedules", "tasks", "webhooks", "work"},
     "monitoring": {"events", "exchange", "schedules", "tasks", "webhooks", "work"},
     "wiring": {"candles", "exchange"},
     "collecting": {"candles", "exchange", "tasks", "wiring", "work"},

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.aws.wire import item_from_wire
-from chalicelib.candles import coverage
 from chalicelib.candles import lag as candle_lag
+from chalicelib.candles.coverage import Coverage, Interval
 from chalicelib.collecting.direct import collect_market_data_async
 from chalicelib.core import metrics, timeframes
 from chalicelib.core.backend import Backend
@@ -36,8 +36,8 @@ ID = "0b8f6c1e-0000-4000-8000-000000000001"
 OWNER = "me"
 
 
-def stored(*covered: list[int]) -> coverage.Entry:
-    return {"covered": list(covered), "last": None, "gaps": [], "gaps_dropped": 0}
+def stored(*covered: list[int]) -> Coverage:
+    return Coverage(tuple(Interval(*each) for each in covered))
 
 
 # --- the rule -------------------------------------------------------------------------------------

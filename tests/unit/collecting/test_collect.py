@@ -157,7 +157,7 @@ def test_the_running_candle_is_never_stored(run, worker, collect, exchange, cloc
     stored = run(CandleStore(worker).read("BTCUSDT", "1m", minute))
     assert list(stored.open_times) == [minute - 120_000, minute - 60_000]
     known = run(CoverageTable(worker).coverage_of(["BTCUSDT"]))["BTCUSDT"]["1m"]
-    assert known["covered"] == [[minute - 120_000, minute]]
+    assert known.covered == ((minute - 120_000, minute),)
 
 
 def test_a_revised_candle_replaces_the_older_one(run, worker, fleet, exchange) -> None:
@@ -186,10 +186,10 @@ def test_gaps_are_named_with_their_reasons_and_nothing_is_invented(
     view = run(view_task(worker, task_id))
     assert (view["candles"], view["result"]["rejected_candles"]) == (5, 1)
     known = run(CoverageTable(worker).coverage_of(["BTCUSDT"]))["BTCUSDT"]["1d"]
-    assert known["gaps"] == [
-        [today - 5 * day, today - 4 * day, coverage.NO_CANDLE],
-        [today - 3 * day, today - 2 * day, coverage.INVALID],
-    ]
+    assert known.gaps == (
+        (today - 5 * day, today - 4 * day, coverage.NO_CANDLE),
+        (today - 3 * day, today - 2 * day, coverage.INVALID),
+    )
     stored = run(CandleStore(worker).read("BTCUSDT", "1d", today))
     assert list(stored.open_times) == exchange.closed_opens("1d", today - 7 * day, today)
 
@@ -267,7 +267,7 @@ def test_a_throttled_worker_pauses_the_fleet_and_sends_the_rest_with_a_delay(
     aws.sqs.queues[settings.work_queue_url].messages.clear()
     exchange.throttled_until = until = clock() + 30_000
     assert collect(message) is Outcome.DONE
-    assert run(Ledger(worker).read_limit())["paused_until"] == until
+    assert run(Ledger(worker).read()).paused_until == until
     (rest,) = aws.sqs.queues[settings.work_queue_url].messages
     assert decode(rest.body) == message
     assert until <= rest.visible_at <= until + 1000

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from chalicelib.audit.chain import AuditEvent, sealed, verify
 from chalicelib.audit.table import LEAST_TASK_DAYS, AuditTable
+from chalicelib.candles.coverage import CoveredPart
 from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed
@@ -203,9 +204,17 @@ def test_candles_that_were_stored_are_published_and_not_audited(
 
     monkeypatch.setattr(event_record, "publish", publish)
     hour = 3_600_000
-    run(CoverageTable(backend).extend_coverage("BTCUSDT", [("1h", 0, 2 * hour, hour, [])]))
-    run(CoverageTable(backend).extend_coverage("BTCUSDT", [("1h", hour, 5 * hour, 4 * hour, [])]))
-    run(CoverageTable(backend).extend_coverage("BTCUSDT", [("1d", 0, hour, None, [])]))
+    run(
+        CoverageTable(backend).extend_coverage(
+            "BTCUSDT", [CoveredPart("1h", 0, 2 * hour, hour, [])]
+        )
+    )
+    run(
+        CoverageTable(backend).extend_coverage(
+            "BTCUSDT", [CoveredPart("1h", hour, 5 * hour, 4 * hour, [])]
+        )
+    )
+    run(CoverageTable(backend).extend_coverage("BTCUSDT", [CoveredPart("1d", 0, hour, None, [])]))
     run(record_market_changes(backend, aws.stream_event(settings.market_table)["Records"]))
     assert [(e["action"], e["subject"]) for e in seen] == [
         ("candles.stored", "candles:BTCUSDT")

@@ -77,8 +77,8 @@ def test_one_pause_stops_every_worker_until_it_is_over(run, worker, clock) -> No
 def test_a_longer_pause_stands_against_a_shorter_one(run, worker, clock) -> None:
     run(Ledger(worker).pause(clock() + 60_000, "HTTP 418"))
     run(Ledger(worker).pause(clock() + 1_000, "HTTP 429"))
-    limit = run(Ledger(worker).read_limit())
-    assert (limit["paused_until"], limit["pause_reason"]) == (clock() + 60_000, "HTTP 418")
+    limit = run(Ledger(worker).read())
+    assert (limit.paused_until, limit.pause_reason) == (clock() + 60_000, "HTTP 418")
 
 
 def test_a_spent_minute_is_answered_with_the_next_one(run, worker, clock) -> None:
@@ -97,9 +97,9 @@ def test_the_exchanges_own_higher_count_stands_in_the_ledger(run, worker, clock)
     budget = Budget(worker)
     run(budget.take(2))
     run(budget.observe(4700))
-    assert run(Ledger(worker).read_limit())["used"] == 4700
+    assert run(Ledger(worker).read()).used == 4700
     run(Ledger(worker).observe_weight(50, clock()))
-    assert run(Ledger(worker).read_limit())["used"] == 4700
+    assert run(Ledger(worker).read()).used == 4700
     other = Budget(worker)
     assert run(other.take(200)) > clock()
 

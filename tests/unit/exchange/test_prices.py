@@ -54,5 +54,5 @@ def test_a_throttled_refresh_pauses_the_fleet_and_keeps_the_old_prices(
     exchange.throttled_until = clock() + 20_000
     with pytest.raises(ExchangeThrottled):
         run(refresh_prices(worker))
-    assert run(Ledger(worker).read_limit())["paused_until"] == clock() + 20_000
+    assert run(Ledger(worker).read()).paused_until == clock() + 20_000
     assert run(latest_prices(worker, None)) == before

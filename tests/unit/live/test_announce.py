@@ -8,6 +8,7 @@ import json
 import pytest
 
 from chalicelib.aws.stream import change_of
+from chalicelib.candles.coverage import CoveredPart
 from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.core.errors import CallFailed
 from chalicelib.exchange.catalogue_table import CatalogueTable
@@ -127,11 +128,15 @@ def test_prices_are_queued_for_the_symbols_listened_to(
 def test_candles_are_queued_with_what_was_just_covered(
     run, backend, changes, listen, queued, settings
 ) -> None:
-    run(CoverageTable(backend).extend_coverage("BTCUSDT", [("1m", 0, 60_000, 0, [])]))
+    run(CoverageTable(backend).extend_coverage("BTCUSDT", [CoveredPart("1m", 0, 60_000, 0, [])]))
     before = len(changes(settings.market_table))
-    run(CoverageTable(backend).extend_coverage("BTCUSDT", [("1m", 60_000, 180_000, 120_000, [])]))
-    run(CoverageTable(backend).extend_coverage("BTCUSDT", [("5m", 0, 300_000, 0, [])]))
-    run(CoverageTable(backend).extend_coverage("ETHUSDT", [("1m", 0, 60_000, 0, [])]))
+    run(
+        CoverageTable(backend).extend_coverage(
+            "BTCUSDT", [CoveredPart("1m", 60_000, 180_000, 120_000, [])]
+        )
+    )
+    run(CoverageTable(backend).extend_coverage("BTCUSDT", [CoveredPart("5m", 0, 300_000, 0, [])]))
+    run(CoverageTable(backend).extend_coverage("ETHUSDT", [CoveredPart("1m", 0, 60_000, 0, [])]))
     listen("candles:BTCUSDT:1m", "candles:BTCUSDT:1h", "prices:BTCUSDT")
     run(announce(backend, changes(settings.market_table)[before:]))
     (update,) = queued()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from chalicelib.aws.stream import change_of
+from chalicelib.candles.coverage import CoveredPart
 from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.candles.store import CandleStore
 from chalicelib.core import metrics
@@ -363,7 +364,7 @@ def test_what_a_failed_update_had_taken_in_comes_again_with_it(
     for start in (0, 60_000, 120_000):
         run(
             CoverageTable(worker).extend_coverage(
-                "BTCUSDT", [("1m", start, start + 60_000, start, [])]
+                "BTCUSDT", [CoveredPart("1m", start, start + 60_000, start, [])]
             )
         )
         run(pushes.announce())
@@ -389,7 +390,7 @@ def test_what_breaks_our_code_in_one_stream_is_not_pushed_again_in_another(
 ) -> None:
     run(pushes.client("c", "prices:BTCUSDT", "candles:BTCUSDT:1d"))
     run(CatalogueTable(worker).write_prices({"BTCUSDT": "1"}, clock()))
-    run(CoverageTable(worker).extend_coverage("BTCUSDT", [("1d", 0, 86_400_000, 0, [])]))
+    run(CoverageTable(worker).extend_coverage("BTCUSDT", [CoveredPart("1d", 0, 86_400_000, 0, [])]))
     aws.hooks.append(Broken())
     run(pushes.announce())
     run(pushes.push())
@@ -536,7 +537,7 @@ def _play(seed: int) -> None:
         for at in range(CLIENTS):
             for name, right in (
                 (topic, final["state"]),
-                ("prices:BTCUSDT", float(stored["prices"]["BTCUSDT"])),
+                ("prices:BTCUSDT", float(stored.prices["BTCUSDT"])),
             ):
                 listener = Listener(name)
                 for message in pushes.heard(f"client-{at}"):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.candles import coverage
+from chalicelib.candles.coverage import Coverage
 from chalicelib.core.errors import PoisonMessage
 from chalicelib.live.updates import (
     CANDLE,
@@ -82,16 +82,17 @@ def test_of_prices_the_newest_is_left() -> None:
 )
 def test_what_was_newly_covered_is_told_by_its_ends(drawn, kept: int) -> None:
     intervals = [(start, start + length) for start, length in drawn]
-    before = None
+    before = Coverage()
     for start, end in intervals[:kept]:
-        before = coverage.extended(before, start, end, None, [])
+        before = before.extended(start, end, None, [])
     after = before
     for start, end in intervals:
-        after = coverage.extended(after, start, end, None, [])
-    assert after is not None
-    old = {at for start, end in (before or {"covered": []})["covered"] for at in range(start, end)}
-    new = {at for start, end in after["covered"] for at in range(start, end)} - old
-    assert newly_covered(before, after) == ([min(new), max(new) + 1] if new else None)
+        after = after.extended(start, end, None, [])
+    old = {at for start, end in before.covered for at in range(start, end)}
+    new = {at for start, end in after.covered for at in range(start, end)} - old
+    assert newly_covered(before if kept else None, after) == (
+        [min(new), max(new) + 1] if new else None
+    )
 
 
 @given(st.text(), st.sampled_from([STATE, PROGRESS, PRICE, CANDLE]), st.integers(0))

@@ -94,7 +94,7 @@ def test_a_symbol_refresh_is_a_task_like_any_other(run, backend, fleet, exchange
         100,
     )
     assert view["result"]["symbols"] == view["result"]["new"] == len(exchange.symbols)
-    assert run(CatalogueTable(backend).read_catalogue())["symbols"] == exchange.symbols
+    assert run(CatalogueTable(backend).read_catalogue()).symbols == exchange.symbols
 
 
 def test_a_symbol_refresh_that_the_exchange_refuses_fails_with_the_reason(
