@@ -9,8 +9,7 @@ Ledger and breaker share an item of the Market table, so that one conditional up
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from chalicelib.aws.item_table import ItemTable
 from chalicelib.aws.wire import item_from_wire, to_wire
@@ -22,13 +21,13 @@ from chalicelib.exchange.catalogue_table import Catalogue
 
 MINUTE_MS = 60_000
 _RACES = 20
+_NOT_PAUSED = "(attribute_not_exists(paused_until) OR paused_until <= :now)"
 
 #: Binance's request weight per minute and IP, where the exchange does not name its limit.
 DEFAULT_WEIGHT_LIMIT = 6000
 
 
-@dataclass(frozen=True)
-class LedgerState:
+class LedgerState(NamedTuple):
     """`window_minute`: in epoch minutes; `paused_until`: epoch ms, 0 where nothing paused it."""
 
     window_minute: int = 0
@@ -44,8 +43,7 @@ class LedgerState:
         return self.paused_until > now_ms
 
 
-@dataclass(frozen=True)
-class Allowance:
+class Allowance(NamedTuple):
     """Request weight that the whole fleet may use in the running minute, and has used."""
 
     limit: int
@@ -89,52 +87,63 @@ class Ledger(ItemTable):
 
         Returns 0 where it was granted, else the epoch ms at which asking again makes sense.
         """
-        key = self._key
         minute = now_ms // MINUTE_MS
-        not_paused = "(attribute_not_exists(paused_until) OR paused_until <= :now)"
         for _ in range(_RACES):
-            values = {
-                ":weight": to_wire(weight),
-                ":minute": to_wire(minute),
-                ":now": to_wire(now_ms),
-            }
-            try:
-                await self._call(
-                    "dynamodb",
-                    "UpdateItem",
-                    TableName=self._table,
-                    Key=key,
-                    UpdateExpression="ADD used :weight",
-                    ConditionExpression="window_minute = :minute AND used <= :room AND "
-                    + not_paused,
-                    ExpressionAttributeValues={**values, ":room": to_wire(budget - weight)},
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                )
+            refused = await self._add(weight, budget, minute, now_ms)
+            if refused is None:
                 return 0
-            except ConditionFailed as refused:
-                old = _state_in({} if refused.item is None else item_from_wire(refused.item))
-            if old.is_paused(now_ms):
-                return old.paused_until
-            if old.window_minute == minute:
+            if refused.is_paused(now_ms):
+                return refused.paused_until
+            if refused.window_minute == minute:
                 return (minute + 1) * MINUTE_MS
-            if old.window_minute > minute:  # our clock is behind another worker's
-                minute = old.window_minute
-                continue
-            try:
-                await self._call(
-                    "dynamodb",
-                    "UpdateItem",
-                    TableName=self._table,
-                    Key=key,
-                    UpdateExpression="SET window_minute = :minute, used = :weight",
-                    ConditionExpression="(attribute_not_exists(window_minute) OR "
-                    "window_minute < :minute) AND " + not_paused,
-                    ExpressionAttributeValues=values,
-                )
+            if refused.window_minute > minute:  # our clock is behind another worker's
+                minute = refused.window_minute
+            elif await self._start_minute(weight, minute, now_ms):
                 return 0
-            except ConditionFailed:
-                continue
         return now_ms + 1000
+
+    async def _add(self, weight: int, budget: int, minute: int, now_ms: int) -> LedgerState | None:
+        """Add to the weight of `minute`; None where that was done, else what stands against it."""
+        try:
+            await self._call(
+                "dynamodb",
+                "UpdateItem",
+                TableName=self._table,
+                Key=self._key,
+                UpdateExpression="ADD used :weight",
+                ConditionExpression=f"window_minute = :minute AND used <= :room AND {_NOT_PAUSED}",
+                ExpressionAttributeValues={
+                    ":weight": to_wire(weight),
+                    ":minute": to_wire(minute),
+                    ":now": to_wire(now_ms),
+                    ":room": to_wire(budget - weight),
+                },
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except ConditionFailed as failed:
+            return _state_in({} if failed.item is None else item_from_wire(failed.item))
+        return None
+
+    async def _start_minute(self, weight: int, minute: int, now_ms: int) -> bool:
+        """Begin `minute` with this weight; False where another worker was quicker, or paused."""
+        try:
+            await self._call(
+                "dynamodb",
+                "UpdateItem",
+                TableName=self._table,
+                Key=self._key,
+                UpdateExpression="SET window_minute = :minute, used = :weight",
+                ConditionExpression="(attribute_not_exists(window_minute) OR "
+                f"window_minute < :minute) AND {_NOT_PAUSED}",
+                ExpressionAttributeValues={
+                    ":weight": to_wire(weight),
+                    ":minute": to_wire(minute),
+                    ":now": to_wire(now_ms),
+                },
+            )
+        except ConditionFailed:
+            return False
+        return True
 
     async def observe_weight(self, used: int, now_ms: int) -> None:
         """The exchange itself counted `used` in this minute; the higher count is kept."""
