@@ -43,9 +43,8 @@ class Ours:
         await self.exchange.aclose()
 
     async def collect(self, stages: Stages) -> int:
-        from chalicelib.candles.candles import missing
+        from chalicelib.candles.candles import closed_candles, missing
         from chalicelib.candles.store import encode
-        from chalicelib.collecting.fetch import closed_candles
 
         started = time.process_time()
         step = PAGE_CANDLES * _LENGTH

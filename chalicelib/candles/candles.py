@@ -132,6 +132,27 @@ def is_valid(row: Row) -> bool:
     )
 
 
+def closed_candles(
+    rows: Iterable[Row], start_ms: int, end_ms: int, server_ms: int
+) -> tuple[Candles, set[int]]:
+    """The valid, closed candles that open in [start, end), and the open times of invalid rows.
+
+    A candle is closed when its close time has passed on the server's clock; ours may be wrong.
+    """
+    candles, rejected = Candles(), set()
+    last = -1
+    for row in rows:
+        open_ms = row[0]
+        if not start_ms <= open_ms < end_ms or row[6] >= server_ms:
+            continue
+        if open_ms <= last or not is_valid(row):
+            rejected.add(open_ms)
+            continue
+        candles.append(row)
+        last = open_ms
+    return candles, rejected
+
+
 def missing(
     timeframe: str, open_times: Sequence[int], start_ms: int, end_ms: int
 ) -> list[tuple[int, int]]:

@@ -1,7 +1,7 @@
-"""Collecting candles: from one message, or for a caller who waits.
+"""Collecting the candles of one message from a work queue.
 
-One message: is the task still wanted and the exchange not paused -> weight from the shared ledger
--> pages, several in flight -> valid closed candles -> Parquet objects -> coverage -> the fence.
+Is the task still wanted and the exchange not paused -> weight from the shared ledger -> pages,
+several in flight -> valid closed candles -> Parquet objects -> coverage -> the fence.
 Whatever is not finished goes back: throttled or out of time as a new message, transient trouble as
 a failed one that returns after a backoff.
 """
@@ -14,18 +14,12 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 
 from chalicelib.collecting.dispatch import ask_for_more
-from chalicelib.collecting.fetch import (
-    RESERVE_MS,
-    SHORT_WAIT_MS,
-    Group,
-    Result,
-    collect_units,
-    next_group,
-)
+from chalicelib.collecting.fetch import RESERVE_MS, SHORT_WAIT_MS, next_group
+from chalicelib.collecting.group import Group, collect_units, judged
 from chalicelib.core import metrics
+from chalicelib.core.backend import Backend
 from chalicelib.core.logs import log
 from chalicelib.exchange.budget import Budget
-from chalicelib.exchange.ledger import Ledger
 from chalicelib.exchange.worker import Worker
 from chalicelib.tasks.finish import finish_prog
 from chalicelib.tasks.progress import OPEN
@@ -33,13 +27,8 @@ from chalicelib.tasks.table import TaskTable
 from chalicelib.work.messages import CollectMessage, Unit
 from chalicelib.work.queue import WorkQueue
 
-#: How long the fleet pauses where the exchange does not even answer a ping.
-DOWN_PAUSE_MS = 15_000
 #: Never ask again at once, whatever a Retry-After of 0 may say.
 LEAST_WAIT_MS = 200
-#: After this many deliveries a unit in transient trouble fails with its reason. The queue's
-#: maxReceiveCount is one more: dead letters are for crashes.
-MOST_DELIVERIES = 4
 
 
 class Outcome(Enum):
@@ -59,19 +48,12 @@ async def collect_message(
     RETRY: the delivery has failed and shall come back; DONE: acknowledge it (what is left, if
     anything, went back as a new message).
     """
-    task_id, attempt, number = message.task_id, message.attempt, message.prog
-    prog = await TaskTable(worker).read_prog(task_id, number)
-    if prog is None or prog["attempt"] != attempt or prog["state"] != OPEN:
-        log("message_outdated", task_id=task_id, attempt=attempt, prog=number)
+    left = await _uncounted(worker, message)
+    if left is None:
         return Outcome.DONE
-    left = [unit for unit in message.units if unit.number not in prog.get("done", ())]
-    if not left:  # counted by another delivery, which may have died before it said so
-        await finish_prog(worker, task_id, attempt, number, prog)
-        await ask_for_more(worker, task_id, attempt, prog)
 
     async def authorised() -> bool:
-        current = await TaskTable(worker).read_prog(task_id, number)
-        return bool(current and current["attempt"] == attempt and current["state"] == OPEN)
+        return await _is_wanted(worker, message)
 
     started = time.monotonic()
     log("message_started", units=len(left))
@@ -81,9 +63,15 @@ async def collect_message(
             return await _hand_on(worker, message, left + troubled, 0)
         units = next_group(left)
         group = await collect_units(
-            worker, budget, message.symbol, units, task_id, authorised, remaining_ms
+            worker,
+            budget,
+            message.symbol,
+            units,
+            task_id=message.task_id,
+            authorised=authorised,
+            remaining_ms=remaining_ms,
         )
-        await _judge_unavailable(worker, group, deliveries)
+        group = await judged(worker, group, deliveries)
         if group.results and not await _count(worker, message, units, group):
             log("units_not_counted", level="warning", units=len(group.results))
             return Outcome.DONE
@@ -92,11 +80,10 @@ async def collect_message(
             log("message_stopped", units_left=len(left))
             return Outcome.DONE
         if group.wait_until_ms:
-            wait_ms = max(0, group.wait_until_ms - worker.now_ms())
-            if wait_ms > SHORT_WAIT_MS:
-                return await _hand_on(worker, message, left + troubled, -(-wait_ms // 1000))
-            await asyncio.sleep(max(wait_ms, LEAST_WAIT_MS) / 1000)
-        elif group.unavailable:
+            delay_seconds = await _wait(worker, group.wait_until_ms)
+            if delay_seconds:
+                return await _hand_on(worker, message, left + troubled, delay_seconds)
+        else:
             troubled += [unit for unit in left if unit.number in group.unavailable]
             left = [unit for unit in left if unit.number not in group.unavailable]
     log(
@@ -108,27 +95,39 @@ async def collect_message(
     return Outcome.RETRY if troubled else Outcome.DONE
 
 
-async def _judge_unavailable(worker: Worker, group: Group, deliveries: int) -> None:
-    """Transient trouble: is it the exchange, the last try, or worth another delivery?"""
-    if not group.unavailable:
-        return
-    if not await worker.exchange.is_up():
-        until_ms = worker.now_ms() + DOWN_PAUSE_MS
-        await Ledger(worker).pause(until_ms, "the exchange does not answer")
-        log("exchange_down", level="warning", until=until_ms)
-        group.wait_until_ms = until_ms
-        group.unavailable.clear()
-        return
-    if deliveries >= MOST_DELIVERIES:
-        for index, error in group.unavailable.items():
-            group.results[index] = Result(reason=error.reason, detail=error.detail)
-        group.unavailable.clear()
+async def _uncounted(backend: Backend, message: CollectMessage) -> list[Unit] | None:
+    """The message's units that are not counted yet; None where the message is outdated."""
+    task_id, attempt, number = message.task_id, message.attempt, message.prog
+    prog = await TaskTable(backend).read_prog(task_id, number)
+    if prog is None or prog["attempt"] != attempt or prog["state"] != OPEN:
+        log("message_outdated", task_id=task_id, attempt=attempt, prog=number)
+        return None
+    left = [unit for unit in message.units if unit.number not in prog.get("done", ())]
+    if not left:  # counted by another delivery, which may have crashed before it finished this
+        await finish_prog(backend, task_id, attempt, number, prog)
+        await ask_for_more(backend, task_id, attempt, prog)
+    return left
+
+
+async def _is_wanted(backend: Backend, message: CollectMessage) -> bool:
+    """Whether the attempt that the message belongs to still runs."""
+    prog = await TaskTable(backend).read_prog(message.task_id, message.prog)
+    return bool(prog and prog["attempt"] == message.attempt and prog["state"] == OPEN)
+
+
+async def _wait(backend: Backend, until_ms: int) -> int:
+    """Wait here for a short while and return 0, or return the seconds to wait in the queue."""
+    wait_ms = max(0, until_ms - backend.now_ms())
+    if wait_ms > SHORT_WAIT_MS:
+        return -(-wait_ms // 1000)
+    await asyncio.sleep(max(wait_ms, LEAST_WAIT_MS) / 1000)
+    return 0
 
 
 async def _count(
-    worker: Worker, message: CollectMessage, units: Sequence[Unit], group: Group
+    backend: Backend, message: CollectMessage, units: Sequence[Unit], group: Group
 ) -> bool:
-    """Count the group's results behind the fence; False where nothing may be counted any more."""
+    """Count the group's results behind the fence; False where they may not be counted any more."""
     ok = {
         index: (result.stored, result.rejected)
         for index, result in group.results.items()
@@ -140,24 +139,24 @@ async def _count(
         if result.reason is not None
     }
     last = next(unit for unit in reversed(units) if unit.number in group.results)
-    prog = await TaskTable(worker).count(
+    prog = await TaskTable(backend).count(
         message.task_id,
         message.attempt,
         message.prog,
         ok,
         bad,
         f"{message.symbol} {last.timeframe}",
-        worker.now_ms(),
+        backend.now_ms(),
     )
     if prog is None:
         return False
-    _tell(units, group)
-    await finish_prog(worker, message.task_id, message.attempt, message.prog, prog)
-    await ask_for_more(worker, message.task_id, message.attempt, prog)
+    _report(units, group)
+    await finish_prog(backend, message.task_id, message.attempt, message.prog, prog)
+    await ask_for_more(backend, message.task_id, message.attempt, prog)
     return True
 
 
-def _tell(units: Sequence[Unit], group: Group) -> None:
+def _report(units: Sequence[Unit], group: Group) -> None:
     """Log and measure what has just been counted."""
     for unit in units:
         result = group.results.get(unit.number)
@@ -183,9 +182,9 @@ def _tell(units: Sequence[Unit], group: Group) -> None:
 
 
 async def _hand_on(
-    worker: Worker, message: CollectMessage, left: list[Unit], delay_seconds: int
+    backend: Backend, message: CollectMessage, left: list[Unit], delay_seconds: int
 ) -> Outcome:
-    """Send what is left as a new message; this delivery is then done with."""
+    """Send what is left as a new message; this delivery can then be acknowledged."""
     rest = CollectMessage(
         message.task_id,
         message.attempt,
@@ -195,8 +194,5 @@ async def _hand_on(
         tuple(left),
     )
     log("message_handed_on", units=len(left), delay_seconds=delay_seconds)
-    unsent = await WorkQueue(worker).send_collect([rest], delay_seconds)
+    unsent = await WorkQueue(backend).send_collect([rest], delay_seconds)
     return Outcome.RETRY if unsent else Outcome.DONE
-
-
-# --- for callers who wait ---------------------------------------------------------------------

@@ -7,16 +7,18 @@ from collections.abc import Callable, Sequence
 
 from chalicelib import wiring
 from chalicelib.candles.coverage import Coverage
-from chalicelib.candles.coverage_table import CoverageTable
-from chalicelib.collecting.collect import _judge_unavailable
-from chalicelib.collecting.fetch import (
-    collect_units,
-)
+from chalicelib.candles.coverage_table import Coverages, CoverageTable
+from chalicelib.collecting.group import collect_units, judged
+from chalicelib.collecting.store import Result
+from chalicelib.core.backend import Backend
 from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.refresh import refresh_catalogue
 from chalicelib.exchange.worker import Worker
 from chalicelib.work.messages import Unit
 from chalicelib.work.units import bounds
+
+#: Called with a symbol, one of its units, and what that came to.
+Finished = Callable[[str, Unit, Result], None]
 
 
 async def collect_market_data_async(
@@ -31,50 +33,26 @@ async def collect_market_data_async(
     {"units", "succeeded", "failed", "candles", "failures": [{symbol, timeframe, reason, detail}]}.
     One failing symbol never stops the others.
     """
-    from chalicelib import wiring
-
     worker = worker or wiring.worker()
     budget = Budget(worker)
     stored = await CoverageTable(worker).coverage_of(list(dict.fromkeys(symbols)))
     failures: list[dict[str, str]] = []
     done = candles = 0
     total = len(symbols) * len(timeframes_wanted)
+
+    def finished(symbol: str, unit: Unit, result: Result) -> None:
+        nonlocal done, candles
+        done += 1
+        candles += result.stored
+        if result.reason:
+            about = {"symbol": symbol, "timeframe": unit.timeframe}
+            failures.append({**about, "reason": result.reason, "detail": result.detail})
+        if progress:
+            progress(done, total, f"{symbol} {unit.timeframe}")
+
     for symbol in symbols:
-        left = []
-        for index, timeframe in enumerate(timeframes_wanted):
-            last = stored.get(symbol, {}).get(timeframe, Coverage()).last
-            start, end = bounds(
-                timeframe, worker.now_ms(), None, None, last, worker.settings.backfill_candles
-            )
-            left.append(Unit(index, timeframe, start, max(end, start + 1)))
-        deliveries = 0
-        while left:
-            deliveries += 1
-            group = await collect_units(
-                worker, budget, symbol, left, "direct", _always, lambda: 1_000_000
-            )
-            await _judge_unavailable(worker, group, deliveries)
-            for unit in left:
-                result = group.results.get(unit.number)
-                if result is None:
-                    continue
-                done += 1
-                candles += result.stored
-                if result.reason:
-                    failures.append(
-                        {
-                            "symbol": symbol,
-                            "timeframe": unit.timeframe,
-                            "reason": result.reason,
-                            "detail": result.detail,
-                        }
-                    )
-                if progress:
-                    progress(done, total, f"{symbol} {unit.timeframe}")
-            left = [unit for unit in left if unit.number not in group.results]
-            if left:
-                wait_ms = max(1000 * deliveries, group.wait_until_ms - worker.now_ms())
-                await asyncio.sleep(wait_ms / 1000)
+        units = _units(worker, timeframes_wanted, stored.get(symbol, {}))
+        await _collect_symbol(worker, budget, symbol, units, finished)
     return {
         "units": total,
         "succeeded": total - len(failures),
@@ -86,18 +64,12 @@ async def collect_market_data_async(
 
 def collect_market_data(symbols: Sequence[str], timeframes: Sequence[str]) -> dict[str, object]:
     """`collect_market_data_async` for callers without an event loop."""
-    return asyncio.run(_closing(symbols, timeframes))
 
+    async def collect() -> dict[str, object]:
+        async with wiring.fresh_worker() as worker:
+            return await collect_market_data_async(symbols, timeframes, worker=worker)
 
-async def _closing(symbols: Sequence[str], wanted: Sequence[str]) -> dict[str, object]:
-    from chalicelib import wiring
-
-    async with wiring.fresh_worker() as worker:
-        return await collect_market_data_async(symbols, wanted, worker=worker)
-
-
-async def _always() -> bool:
-    return True
+    return asyncio.run(collect())
 
 
 async def refresh_symbols_async(
@@ -107,17 +79,60 @@ async def refresh_symbols_async(
 
     `progress(done, total, label)` is called when it is done. Raises ExchangeError.
     """
-    catalogue = await refresh_catalogue(worker or wiring.worker())
+    refreshed = await refresh_catalogue(worker or wiring.worker())
     if progress:
-        progress(1, 1, f"{len(catalogue.symbols)} symbols")
-    return {"symbols": sorted(catalogue.symbols), "added": catalogue.added}
+        progress(1, 1, f"{len(refreshed.symbols)} symbols")
+    return {"symbols": sorted(refreshed.symbols), "added": refreshed.added}
 
 
 def refresh_symbols() -> dict[str, object]:
     """`refresh_symbols_async` for callers without an event loop."""
 
-    async def closing() -> dict[str, object]:
+    async def refresh() -> dict[str, object]:
         async with wiring.fresh_worker() as worker:
             return await refresh_symbols_async(worker=worker)
 
-    return asyncio.run(closing())
+    return asyncio.run(refresh())
+
+
+def _units(backend: Backend, timeframes: Sequence[str], stored: Coverages) -> list[Unit]:
+    """One unit for each timeframe, from what is stored up to now."""
+    units = []
+    for number, timeframe in enumerate(timeframes):
+        last = stored.get(timeframe, Coverage()).last
+        start, end = bounds(
+            timeframe, backend.now_ms(), None, None, last, backend.settings.backfill_candles
+        )
+        units.append(Unit(number, timeframe, start, max(end, start + 1)))
+    return units
+
+
+async def _collect_symbol(
+    worker: Worker, budget: Budget, symbol: str, units: list[Unit], finished: Finished
+) -> None:
+    """Collect until every unit has a result, and wait as long as the exchange makes us wait."""
+    left = units
+    deliveries = 0
+    while left:
+        deliveries += 1
+        group = await collect_units(
+            worker,
+            budget,
+            symbol,
+            left,
+            task_id="direct",
+            authorised=_always,
+            remaining_ms=lambda: 1_000_000,
+        )
+        group = await judged(worker, group, deliveries)
+        for unit in left:
+            if unit.number in group.results:
+                finished(symbol, unit, group.results[unit.number])
+        left = [unit for unit in left if unit.number not in group.results]
+        if left:
+            wait_ms = max(1000 * deliveries, group.wait_until_ms - worker.now_ms())
+            await asyncio.sleep(wait_ms / 1000)
+
+
+async def _always() -> bool:
+    return True

@@ -1,24 +1,14 @@
-"""Fetching some units of one symbol: requests, checks, Parquet objects, coverage.
-
-Counting what came of it is the caller's (collecting/collect.py): the results say what did.
-"""
+"""Asking the exchange for the candles of some units of one symbol, page by page."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from chalicelib.candles import coverage
-from chalicelib.candles.candles import Candles, Row, is_valid, missing
-from chalicelib.candles.coverage_table import CoverageTable
-from chalicelib.candles.store import CandleStore
-from chalicelib.core import metrics, timeframes
-from chalicelib.core.errors import (
-    ExchangeRefused,
-    ExchangeThrottled,
-    ExchangeUnavailable,
-    ObjectDamaged,
-)
+from chalicelib.candles.candles import Row
+from chalicelib.core import timeframes
+from chalicelib.core.errors import ExchangeRefused, ExchangeThrottled, ExchangeUnavailable
 from chalicelib.core.logs import log
 from chalicelib.core.together import together
 from chalicelib.exchange.binance import KLINES_WEIGHT, PAGE_LIMIT
@@ -36,26 +26,45 @@ RESERVE_MS = 15_000
 SHORT_WAIT_MS = 2_000
 
 
+class PageRequest(NamedTuple):
+    """[start_ms, end_ms) of a unit: a stretch that can hold no more than one page of candles."""
+
+    unit: Unit
+    start_ms: int
+    end_ms: int
+
+
+class FetchedPage(NamedTuple):
+    """The rows of one request as the exchange sent them, and its clock in epoch ms."""
+
+    start_ms: int
+    rows: list[Row]
+    server_ms: int
+
+
 @dataclass
-class Result:
-    """What one unit came to: candles stored and rejected, or a reason why not."""
+class Fetched:
+    """What has been fetched so far, by the number of the unit, and why fetching ended early.
 
-    stored: int = 0
-    rejected: int = 0
-    reason: str | None = None
-    detail: str = ""
+    `stopped`: the task does not want its units any more; `out_of_time`: the worker has no time
+    left to store what was fetched; `wait_until_ms`: ask again then, 0 where nothing is to wait for.
+    """
 
-
-@dataclass
-class Group:
-    """Units collected together: their results, and the trouble that ended the group early."""
-
-    results: dict[int, Result] = field(default_factory=dict)
-    parts: list[coverage.CoveredPart] = field(default_factory=list)
-    throttled: ExchangeThrottled | None = None
+    pages: dict[int, list[FetchedPage]]
+    refused: dict[int, ExchangeRefused] = field(default_factory=dict)
     unavailable: dict[int, ExchangeUnavailable] = field(default_factory=dict)
+    throttled: ExchangeThrottled | None = None
     stopped: bool = False
+    out_of_time: bool = False
     wait_until_ms: int = 0
+
+    def is_open(self, unit: Unit) -> bool:
+        """Whether asking for more pages of the unit makes sense."""
+        return unit.number not in self.refused and unit.number not in self.unavailable
+
+    def is_whole(self, unit: Unit) -> bool:
+        """Whether every page of the unit is there."""
+        return self.is_open(unit) and len(self.pages[unit.number]) == len(_requests(unit))
 
 
 def next_group(units: list[Unit]) -> list[Unit]:
@@ -71,169 +80,91 @@ def next_group(units: list[Unit]) -> list[Unit]:
     return taken
 
 
-async def collect_units(
+async def fetch(
     worker: Worker,
     budget: Budget,
     symbol: str,
     units: Sequence[Unit],
-    task_id: str,
+    *,
     authorised: Callable[[], Awaitable[bool]],
     remaining_ms: Callable[[], int],
-) -> Group:
-    """Fetch, check and store some units of one symbol. Counting them is the caller's.
+) -> Fetched:
+    """Fetch the pages of some units of one symbol, or as many as may be fetched now.
 
     Every batch of at most GROUP_PAGES requests is authorised anew: the task must still want it,
     the fleet must not be paused, and the shared ledger must grant the weight.
     """
-    group = Group()
-    wanted = [page for unit in units for page in _pages(unit)]
-    rows: dict[int, list[tuple[int, list[Row], int]]] = {unit.number: [] for unit in units}
-    for start in range(0, len(wanted), GROUP_PAGES):
-        batch = [page for page in wanted[start : start + GROUP_PAGES] if _open(group, page[0])]
+    fetched = Fetched({unit.number: [] for unit in units})
+    requests = [request for unit in units for request in _requests(unit)]
+    for start in range(0, len(requests), GROUP_PAGES):
+        batch = [
+            request
+            for request in requests[start : start + GROUP_PAGES]
+            if fetched.is_open(request.unit)
+        ]
         if not batch:
             continue
         if remaining_ms() < RESERVE_MS:
-            group.wait_until_ms = worker.now_ms() + SHORT_WAIT_MS + 1000
-            return group
+            fetched.out_of_time = True
+            fetched.wait_until_ms = worker.now_ms() + SHORT_WAIT_MS + 1000
+            break
         until_ms = await budget.take(len(batch) * KLINES_WEIGHT)
         if until_ms:
-            group.wait_until_ms = until_ms
+            fetched.wait_until_ms = until_ms
             break
         if not await authorised():
-            group.stopped = True
-            return group
-        await together(*(_fetch(worker, budget, symbol, page, rows, group) for page in batch))
-        if group.throttled:
-            group.wait_until_ms = group.throttled.until_ms
+            fetched.stopped = True
             break
-    whole = [
-        unit
-        for unit in units
-        if len(rows[unit.number]) == len(_pages(unit)) and unit.number not in group.unavailable
-    ]
-    await together(
-        *(_store(worker, symbol, unit, rows[unit.number], task_id, group) for unit in whole)
-    )
-    if group.parts:
-        await CoverageTable(worker).extend_coverage(symbol, group.parts)
-    return group
+        await together(*(_fetch(worker, budget, symbol, request, fetched) for request in batch))
+        if fetched.throttled:
+            fetched.wait_until_ms = fetched.throttled.until_ms
+            break
+    return fetched
 
 
-def _open(group: Group, unit: Unit) -> bool:
-    return unit.number not in group.results and unit.number not in group.unavailable
-
-
-def _pages(unit: Unit) -> list[tuple[Unit, int, int]]:
-    """The requests of a unit: stretches of time that cannot hold more than one page."""
+def _requests(unit: Unit) -> list[PageRequest]:
     if unit.timeframe == "1M":
-        return [(unit, unit.start_ms, unit.end_ms)]
+        return [PageRequest(unit, unit.start_ms, unit.end_ms)]
     length = timeframes.LENGTH_MS[unit.timeframe] * PAGE_CANDLES
     return [
-        (unit, start, min(start + length, unit.end_ms))
+        PageRequest(unit, start, min(start + length, unit.end_ms))
         for start in range(unit.start_ms, unit.end_ms, length)
     ]
 
 
 async def _fetch(
-    worker: Worker,
-    budget: Budget,
-    symbol: str,
-    page: tuple[Unit, int, int],
-    rows: dict[int, list[tuple[int, list[Row], int]]],
-    group: Group,
+    worker: Worker, budget: Budget, symbol: str, request: PageRequest, fetched: Fetched
 ) -> None:
-    unit, start_ms, end_ms = page
-    found: list[Row] = []
-    at_ms, length = start_ms, timeframes.LENGTH_MS[unit.timeframe]
+    """Add the page of one request to `fetched`, or why there is none."""
+    number = request.unit.number
     try:
-        while True:
-            if group.throttled:  # another request of this batch was throttled: ask nothing more
-                return
-            answer = await worker.exchange.klines(symbol, unit.timeframe, at_ms, end_ms)
-            await budget.observe(answer.used_weight)
-            found += answer.rows
-            if len(answer.rows) < PAGE_LIMIT or answer.rows[-1][0] + length >= end_ms:
-                break
-            # More candles than the grid has places (off-grid ones): go on behind the last.
-            at_ms = answer.rows[-1][0] + 1
+        page = await _page(worker, budget, symbol, request, fetched)
     except ExchangeRefused as error:
-        group.results[unit.number] = Result(reason=error.reason, detail=error.detail)
-        return
+        fetched.refused[number] = error
     except ExchangeThrottled as error:
-        group.throttled = error
+        fetched.throttled = error
         await Ledger(worker).pause(error.until_ms, error.detail[:200])
         log("exchange_throttled", level="warning", until=error.until_ms, detail=error.detail)
-        return
     except ExchangeUnavailable as error:
-        group.unavailable[unit.number] = error
-        return
-    rows[unit.number].append((start_ms, found, answer.server_ms))
+        fetched.unavailable[number] = error
+    else:
+        if page is not None:
+            fetched.pages[number].append(page)
 
 
-async def _store(
-    worker: Worker,
-    symbol: str,
-    unit: Unit,
-    fetched: list[tuple[int, list[Row], int]],
-    task_id: str,
-    group: Group,
-) -> None:
-    """Check a unit's rows and merge them into its objects."""
-    fetched.sort(key=lambda page: page[0])
-    server_ms = min(page[2] for page in fetched)
-    candles, rejected = closed_candles(
-        (row for page in fetched for row in page[1]), unit.start_ms, unit.end_ms, server_ms
-    )
-    stored = 0
-    for start_ms, end_ms in timeframes.object_cuts(unit.timeframe, unit.start_ms, unit.end_ms):
-        part = candles.between(start_ms, end_ms)
-        if not len(part):
-            continue
-        try:
-            await CandleStore(worker).merge(symbol, unit.timeframe, part, task_id, worker.now_ms())
-        except ObjectDamaged as error:
-            group.results[unit.number] = Result(reason=error.reason, detail=error.detail)
-            return
-        stored += len(part)
-    # What was still running at the server's clock is not covered yet.
-    end_ms = min(unit.end_ms, timeframes.floor(unit.timeframe, server_ms))
-    gaps = [
-        coverage.Gap(low, high, _reason(low, candles, rejected))
-        for low, high in missing(unit.timeframe, candles.open_times, unit.start_ms, end_ms)
-    ]
-    last = candles.open_times[-1] if len(candles) else None
-    # Of a unit that reaches up to now; how late a backfill is says nothing.
-    if last is not None and end_ms == timeframes.floor(unit.timeframe, server_ms):
-        lag_ms = max(0, worker.now_ms() - candles.columns["close_time"][-1])
-        metrics.measure("CandleLag", lag_ms / 1000, Timeframe=unit.timeframe)
-    group.parts.append(
-        coverage.CoveredPart(unit.timeframe, unit.start_ms, max(unit.start_ms, end_ms), last, gaps)
-    )
-    group.results[unit.number] = Result(stored, len(rejected))
-
-
-def closed_candles(
-    rows: Iterable[Row], start_ms: int, end_ms: int, server_ms: int
-) -> tuple[Candles, set[int]]:
-    """The valid, closed candles that open in [start, end), and the open times of invalid rows.
-
-    A candle is closed when its close time has passed on the server's clock; ours may be wrong.
-    """
-    candles, rejected = Candles(), set()
-    last = -1
-    for row in rows:
-        open_ms = row[0]
-        if not start_ms <= open_ms < end_ms or row[6] >= server_ms:
-            continue
-        if open_ms <= last or not is_valid(row):
-            rejected.add(open_ms)
-            continue
-        candles.append(row)
-        last = open_ms
-    return candles, rejected
-
-
-def _reason(low: int, candles: Candles, rejected: set[int]) -> str:
-    if low in rejected:
-        return coverage.INVALID
-    return coverage.NO_CANDLE
+async def _page(
+    worker: Worker, budget: Budget, symbol: str, request: PageRequest, fetched: Fetched
+) -> FetchedPage | None:
+    """None where another request of the batch was throttled: then nothing more is asked."""
+    unit, at_ms, end_ms = request
+    length = timeframes.LENGTH_MS[unit.timeframe]
+    rows: list[Row] = []
+    while not fetched.throttled:
+        answer = await worker.exchange.klines(symbol, unit.timeframe, at_ms, end_ms)
+        await budget.observe(answer.used_weight)
+        rows += answer.rows
+        if len(answer.rows) < PAGE_LIMIT or answer.rows[-1][0] + length >= end_ms:
+            return FetchedPage(request.start_ms, rows, answer.server_ms)
+        # More candles than the grid has places (off-grid ones): go on behind the last.
+        at_ms = answer.rows[-1][0] + 1
+    return None

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.candles.candles import COLUMNS, Candles, is_valid, missing
-from chalicelib.collecting.fetch import closed_candles
+from chalicelib.candles.candles import COLUMNS, Candles, closed_candles, is_valid, missing
 from chalicelib.core import timeframes, times
 from chalicelib.core.times import MINUTE
 

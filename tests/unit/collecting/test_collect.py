@@ -10,9 +10,10 @@ import pytest
 from chalicelib.candles import coverage
 from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.candles.store import CandleStore
-from chalicelib.collecting.collect import DOWN_PAUSE_MS, MOST_DELIVERIES, Outcome, collect_message
+from chalicelib.collecting.collect import Outcome, collect_message
 from chalicelib.collecting.direct import collect_market_data_async
 from chalicelib.collecting.fetch import GROUP_PAGES
+from chalicelib.collecting.group import DOWN_PAUSE_MS, MOST_DELIVERIES
 from chalicelib.collecting.plan import plan_task
 from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.ledger import Ledger

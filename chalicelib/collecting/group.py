@@ -1,0 +1,103 @@
+"""Collecting a group: some units of one symbol that are fetched, stored and counted together.
+
+Counting is the caller's (collecting/collect.py); a group says what there is to count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from chalicelib.candles.coverage_table import CoverageTable
+from chalicelib.collecting.fetch import Fetched, fetch
+from chalicelib.collecting.store import Result, Stored, failure, store
+from chalicelib.core.backend import Backend
+from chalicelib.core.errors import ExchangeUnavailable
+from chalicelib.core.logs import log
+from chalicelib.core.together import together
+from chalicelib.exchange.budget import Budget
+from chalicelib.exchange.ledger import Ledger
+from chalicelib.exchange.worker import Worker
+from chalicelib.work.messages import Unit
+
+#: How long the fleet pauses where the exchange does not even answer a ping.
+DOWN_PAUSE_MS = 15_000
+#: After this many deliveries a unit in transient trouble fails with its reason. The queue's
+#: maxReceiveCount is one more: dead letters are for crashes.
+MOST_DELIVERIES = 4
+
+
+@dataclass(frozen=True)
+class Group:
+    """What came of some units, by their number.
+
+    A unit with neither a result nor trouble was not finished: it is left for later. `stopped`: the
+    task does not want its units any more; `wait_until_ms`: go on then, 0 for at once.
+    """
+
+    results: Mapping[int, Result]
+    unavailable: Mapping[int, ExchangeUnavailable]
+    stopped: bool
+    wait_until_ms: int
+
+
+async def collect_units(
+    worker: Worker,
+    budget: Budget,
+    symbol: str,
+    units: Sequence[Unit],
+    *,
+    task_id: str,
+    authorised: Callable[[], Awaitable[bool]],
+    remaining_ms: Callable[[], int],
+) -> Group:
+    """Fetch, check and store some units of one symbol, and record what they cover.
+
+    `authorised` is asked before each batch of requests: does the task still want its units?
+    """
+    fetched = await fetch(
+        worker, budget, symbol, units, authorised=authorised, remaining_ms=remaining_ms
+    )
+    stored = {}
+    if not fetched.stopped and not fetched.out_of_time:
+        stored = await _store_all(worker, symbol, units, fetched, task_id)
+    return Group(
+        results={number: failure(error) for number, error in fetched.refused.items()}
+        | {number: result for number, (result, _) in stored.items()},
+        unavailable=fetched.unavailable,
+        stopped=fetched.stopped,
+        wait_until_ms=fetched.wait_until_ms,
+    )
+
+
+async def _store_all(
+    backend: Backend, symbol: str, units: Sequence[Unit], fetched: Fetched, task_id: str
+) -> dict[int, Stored]:
+    """Store the units whose pages are all there, and record what they cover."""
+    whole = [unit for unit in units if fetched.is_whole(unit)]
+    stored = await together(
+        *(store(backend, symbol, unit, fetched.pages[unit.number], task_id) for unit in whole)
+    )
+    parts = [part for _, part in stored if part is not None]
+    if parts:
+        await CoverageTable(backend).extend_coverage(symbol, parts)
+    return dict(zip((unit.number for unit in whole), stored, strict=True))
+
+
+async def judged(worker: Worker, group: Group, deliveries: int) -> Group:
+    """The group with its transient trouble judged.
+
+    Where the exchange is down, the fleet pauses and the group waits. Where this is the last
+    delivery, the units fail. Else they stay in trouble, and another delivery may help.
+    """
+    if not group.unavailable:
+        return group
+    if not await worker.exchange.is_up():
+        until_ms = worker.now_ms() + DOWN_PAUSE_MS
+        await Ledger(worker).pause(until_ms, "the exchange does not answer")
+        log("exchange_down", level="warning", until=until_ms)
+        return replace(group, wait_until_ms=until_ms, unavailable={})
+    if deliveries < MOST_DELIVERIES:
+        return group
+    failed = {number: failure(error) for number, error in group.unavailable.items()}
+    return replace(group, results={**group.results, **failed}, unavailable={})
