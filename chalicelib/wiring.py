@@ -1,6 +1,6 @@
-"""How a container puts its backend together.
+"""What a container works with: its backend, its worker and its reader of candles.
 
-Nothing is read or connected at import: the packaging command imports app.py without the
+Nothing is read or connected at import, because the packaging command imports app.py without the
 functions' environment.
 """
 
@@ -33,7 +33,7 @@ def backend() -> Backend:
 
 @lru_cache(maxsize=1)
 def candle_reader() -> BlockingCandles:
-    """The container's way to stored candles where there is no event loop."""
+    """The container's reader of stored candles, for functions without an event loop."""
     from chalicelib.candles.reader import BlockingCandles
 
     return BlockingCandles(_candle_store)
@@ -53,7 +53,7 @@ def worker() -> Worker:
 
 @asynccontextmanager
 async def fresh_worker() -> AsyncIterator[Worker]:
-    """A worker of one's own, closed at the end: for callers that own their event loop's life."""
+    """A new worker, closed at the end: for callers that start and end their own event loop."""
     calls = AsyncCalls()
     worker = _worker(calls)
     try:

@@ -1,4 +1,4 @@
-"""Dead letters: what no worker could finish is failed by name, so that its task can end."""
+"""Dead letters: units that no worker could finish are failed, so that their task can end."""
 
 from __future__ import annotations
 

@@ -2,8 +2,9 @@
 
 Is the task still wanted and the exchange not paused -> weight from the shared ledger -> pages,
 several in flight -> valid closed candles -> Parquet objects -> coverage -> the fence.
-Whatever is not finished goes back: throttled or out of time as a new message, transient trouble as
-a failed one that returns after a backoff.
+
+Unfinished units go back to the queue: in a new message where the exchange throttles or time runs
+out; with this message, which returns after a backoff, where the trouble is transient.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ async def collect_message(
 ) -> Outcome:
     """Collect the units of one message that have not been counted yet.
 
-    RETRY: the delivery has failed and shall come back; DONE: acknowledge it (what is left, if
-    anything, went back as a new message).
+    RETRY: the delivery has failed and shall come back. DONE: acknowledge it; units that are left
+    went back in a new message.
     """
     left = await _uncounted(worker, message)
     if left is None:

@@ -1,14 +1,16 @@
-"""Sending the messages of a planned task, a few PROG items at a time; safe to run twice, or half.
+"""Sending the messages of a planned task, a few PROG items at a time.
 
 One dispatch:
 1. reads the task's unfinished PROG items and sees how much there is room for (work/window.py);
 2. gives way where the task's priority is low and others are collected: a message brings it back;
-3. opens the next items, each with its claim; an item that has another's claim is left to that one;
-4. reads META again: a cancel before this is seen here, one after it shuts the items;
-5. sends the messages, and marks each item whose messages all left.
+3. opens the next items, each with its own claim; an item that another dispatch claimed is left to
+   that one;
+4. reads META again: it sees a cancel that came before; a later cancel shuts the items;
+5. sends the messages, and marks each item whose messages were all sent.
 
 It runs when a task was planned, and again whenever an item is half counted: `ask_for_more` has the
-task's plan message sent once more. What a crash or a lost message leaves unsent, sweep asks for.
+task's plan message sent once more. It is safe to run twice, and to stop anywhere: sweep asks for
+what a crash or a lost message left unsent.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ from chalicelib.core.errors import CallFailed
 from chalicelib.core.logs import log
 from chalicelib.core.task_keys import CHILD_TTL_SECONDS
 from chalicelib.core.together import together
-from chalicelib.exchange.worker import Worker
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import finish_prog, finish_task, left_of, standings
 from chalicelib.tasks.progress import OPEN
@@ -46,37 +47,41 @@ _AT_ONCE = 10
 Item = dict[str, Any]
 
 
-async def dispatch(worker: Worker, meta: Item, turn: int = 0) -> None:
-    """Send what there is room for of a running task. `turn`: of the message that asks for it."""
+async def dispatch(backend: Backend, meta: Item, turn: int = 0) -> None:
+    """Send as many items of a running task as there is room for.
+
+    `turn`: of the message that asks for it (work/messages.py).
+    """
+    table = TaskTable(backend)
     task_id, attempt, total = meta["task_id"], meta["attempt"], meta["progs_total"]
     finished = meta.get("progs_done", set())
     first = min(set(range(total)) - finished, default=total)
-    progs = await TaskTable(worker).read_progs(task_id, first)
-    chosen = next_progs(standings(meta, progs, worker.now_ms()))
+    progs = await table.read_progs(task_id, first)
+    chosen = next_progs(standings(meta, progs, backend.now_ms()))
     if not total:
-        await finish_task(worker, meta, [])
-    if not chosen or meta["deadline_at"] <= worker.now_ms():
+        await finish_task(backend, meta, [])
+    if not chosen or meta["deadline_at"] <= backend.now_ms():
         return  # the window is full, all is sent, or sweep is about to fail the task
-    if await _must_wait(worker, meta):
-        await _give_way(worker, meta, turn)
+    if await _must_wait(backend, meta):
+        await _give_way(backend, meta, turn)
         return
     if "yielded_at" in meta:
-        await TaskTable(worker).note(task_id, attempt, {}, remove=("yielded_at",))
-    claim = Claim(uuid.uuid4().hex[:12], worker.now_ms(), more=chosen[-1] < total - 1)
+        await table.note(task_id, attempt, {}, remove=("yielded_at",))
+    claim = Claim(uuid.uuid4().hex[:12], backend.now_ms(), more=chosen[-1] < total - 1)
     limit = asyncio.Semaphore(_AT_ONCE)
 
     async def opened(number: int) -> tuple[list[PlannedUnit], Item | None]:
         async with limit:
-            return await _open(worker, meta, number, claim)
+            return await _open(backend, meta, number, claim)
 
     async def sent(number: int, units: list[PlannedUnit], prog: Item) -> None:
         async with limit:
-            await _send(worker, meta, number, units, prog)
+            await _send(backend, meta, number, units, prog)
 
     found = dict(zip(chosen, await together(*map(opened, chosen)), strict=True))
-    current = await TaskTable(worker).read(task_id, worker.now_ms())
+    current = await table.read(task_id, backend.now_ms())
     if not current or current["state"] != states.RUNNING or current["attempt"] != attempt:
-        return  # cancelled meanwhile; whoever did it shuts the PROG items
+        return  # cancelled meanwhile; the cancel shuts the PROG items
     await together(
         *(
             sent(number, units, prog)
@@ -86,46 +91,47 @@ async def dispatch(worker: Worker, meta: Item, turn: int = 0) -> None:
     )
     for number, (_, prog) in found.items():
         if prog is not None:
-            await finish_prog(worker, task_id, attempt, number, prog)
+            await finish_prog(backend, task_id, attempt, number, prog)
 
 
 async def ask_for_more(backend: Backend, task_id: str, attempt: int, prog: Item) -> None:
-    """After a count, given the PROG item that it returned: have the task's next items sent?"""
+    """Have the task's next items sent where there is room; `prog`: as the count returned it."""
     if asks_for_more(left_of(prog, attempt), prog.get("fresh"), prog.get("refill_at", NEVER)):
         await queue_planning(backend, task_id, attempt)
 
 
 async def _open(
-    worker: Worker, meta: Item, number: int, claim: Claim
+    backend: Backend, meta: Item, number: int, claim: Claim
 ) -> tuple[list[PlannedUnit], Item | None]:
-    task_id, attempt = meta["task_id"], meta["attempt"]
-    ttl = worker.now_ms() // 1000 + CHILD_TTL_SECONDS
-    units = await TaskTable(worker).read_units(task_id, meta["plan_id"], number)
-    prog = await TaskTable(worker).open_prog(task_id, attempt, number, len(units), ttl, claim)
+    """The units of an item, and the item where it is open; claimed where nobody else has."""
+    table, task_id, attempt = TaskTable(backend), meta["task_id"], meta["attempt"]
+    ttl = backend.now_ms() // 1000 + CHILD_TTL_SECONDS
+    units = await table.read_units(task_id, meta["plan_id"], number)
+    prog = await table.open_prog(task_id, attempt, number, len(units), ttl, claim)
     if prog is None or prog.get("claim") == claim.id or "sent_at" in prog:
         return units, prog
-    if worker.now_ms() - prog.get("claimed_at", 0) < LEASE_MS:
+    if backend.now_ms() - prog.get("claimed_at", 0) < LEASE_MS:
         return units, prog  # just being sent by another dispatch
-    return units, await TaskTable(worker).claim_prog(task_id, attempt, number, prog, claim)
+    return units, await table.claim_prog(task_id, attempt, number, prog, claim)
 
 
 async def _send(
-    worker: Worker, meta: Item, number: int, units: list[PlannedUnit], prog: Item
+    backend: Backend, meta: Item, number: int, units: list[PlannedUnit], prog: Item
 ) -> None:
     task_id, attempt = meta["task_id"], meta["attempt"]
     remaining = set(range(len(units))) - prog.get("done", set())
-    unsent = await WorkQueue(worker).send_collect(
+    unsent = await WorkQueue(backend).send_collect(
         messages_for(task_id, attempt, number, meta["priority"], units, remaining)
     )
     if unsent:  # not marked as sent: sweep asks again
         log("messages_not_queued", level="warning", task_id=task_id, count=len(unsent))
         return
-    await TaskTable(worker).mark_sent(task_id, attempt, number, worker.now_ms())
+    await TaskTable(backend).mark_sent(task_id, attempt, number, backend.now_ms())
     log("messages_sent", task_id=task_id, attempt=attempt, prog=number, units=len(remaining))
 
 
 async def _must_wait(backend: Backend, meta: Item) -> bool:
-    """Whether this task is of low priority and another one, that is not, is being collected."""
+    """Whether this task is of low priority while one of a higher priority is collected."""
     now_ms = backend.now_ms()
     patience_ms = backend.settings.low_priority_patience_seconds * 1000
     if meta["priority"] != priorities.LOW or now_ms - meta["started_at"] >= patience_ms:
@@ -139,7 +145,7 @@ async def _must_wait(backend: Backend, meta: Item) -> bool:
 
 
 async def _give_way(backend: Backend, meta: Item, turn: int) -> None:
-    """Look again in some seconds, by one message however many asked for more."""
+    """Look again in some seconds; one message does that, however many asked for more."""
     task_id, attempt, now_ms = meta["task_id"], meta["attempt"], backend.now_ms()
     if not await TaskTable(backend).give_way(task_id, attempt, turn, now_ms - TURN_LOST_MS, now_ms):
         return  # another message comes back, or the task is over

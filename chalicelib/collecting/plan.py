@@ -1,6 +1,6 @@
-"""From a stored request to units and PROG items; safe to run twice, or half.
+"""From a stored request to units and PROG items.
 
-The order is what makes it safe:
+Planning is safe to run twice, and to stop anywhere, because of its order:
 1. the units are stored under this plan's own id, so two plans at once never mix;
 2. META moves to running with that id: one plan wins, the others go on with the winner's;
 3. the first messages are sent (collecting/dispatch.py), and more of them whenever the task is
@@ -35,7 +35,7 @@ class NoSymbols(CollectorError):
 
 
 async def plan_task(worker: Worker, message: PlanMessage) -> None:
-    """Plan one task, or go on with one that was planned: send what there is room for."""
+    """Plan one task, or send more messages of one that is planned already."""
     meta = await TaskTable(worker).read(message.task_id, worker.now_ms())
     if meta is None or meta["attempt"] != message.attempt:
         log("plan_outdated", task_id=message.task_id, attempt=message.attempt)
@@ -57,20 +57,21 @@ async def plan_task(worker: Worker, message: PlanMessage) -> None:
 
 
 async def _start(worker: Worker, meta: dict[str, Any]) -> dict[str, Any] | None:
-    """Move the task to running with a plan; META as it stands then, None where it is over."""
+    """Move the task to running with a plan; returns META after that, None where it is over."""
+    table = TaskTable(worker)
     task_id, attempt, now_ms = meta["task_id"], meta["attempt"], worker.now_ms()
     values: dict[str, Any] = {"started_at": now_ms, "message": "Planned"}
     ttl = now_ms // 1000 + CHILD_TTL_SECONDS
     if "plan_id" in meta:  # a retry keeps its plan, which must outlive it
         for number in range(meta["progs_total"]):
-            kept = await TaskTable(worker).read_units(task_id, meta["plan_id"], number)
-            await TaskTable(worker).write_units(task_id, meta["plan_id"], {number: kept}, ttl)
-        _, progs_kept = await TaskTable(worker).read_with_progs(task_id, now_ms)
+            kept = await table.read_units(task_id, meta["plan_id"], number)
+            await table.write_units(task_id, meta["plan_id"], {number: kept}, ttl)
+        _, progs_kept = await table.read_with_progs(task_id, now_ms)
         values["kept_units"] = totals(meta, progs_kept)["succeeded"]
     else:
         progs = packs(await _units(worker, CollectionRequest.unpack(meta["request"]), now_ms))
         plan_id = uuid.uuid4().hex[:12]
-        await TaskTable(worker).write_units(task_id, plan_id, dict(enumerate(progs)), ttl)
+        await table.write_units(task_id, plan_id, dict(enumerate(progs)), ttl)
         values |= {
             "plan_id": plan_id,
             "progs_total": len(progs),
@@ -78,9 +79,7 @@ async def _start(worker: Worker, meta: dict[str, Any]) -> dict[str, Any] | None:
             "kept_units": 0,
         }
     try:
-        planned = await TaskTable(worker).move(
-            task_id, attempt, states.RUNNING, values, remove=("yielded_at",)
-        )
+        planned = await table.move(task_id, attempt, states.RUNNING, values, remove=("yielded_at",))
         log(
             "task_planned",
             task_id=task_id,
@@ -90,13 +89,14 @@ async def _start(worker: Worker, meta: dict[str, Any]) -> dict[str, Any] | None:
         )
         return planned
     except ConditionFailed:
-        now = await TaskTable(worker).read(task_id, now_ms)
+        now = await table.read(task_id, now_ms)
         if now and now["attempt"] == attempt and now["state"] == states.RUNNING:
             return now  # another delivery won; go on with its plan
         return None
 
 
 async def _units(worker: Worker, request: CollectionRequest, now_ms: int) -> list[PlannedUnit]:
+    """The units of a request in order. Raises NoSymbols, PlanTooLarge."""
     symbols = request.symbols
     if symbols is None:
         catalogue = await CatalogueTable(worker).read_catalogue()
@@ -128,7 +128,7 @@ async def _units(worker: Worker, request: CollectionRequest, now_ms: int) -> lis
 
 
 async def _refresh(worker: Worker, meta: dict[str, Any]) -> None:
-    """The whole of a symbol_refresh task: the catalogue, then the prices."""
+    """Do all of a symbol_refresh task: refresh the catalogue, then the prices."""
     task_id, attempt = meta["task_id"], meta["attempt"]
     if meta["state"] == states.PENDING:
         try:
@@ -147,7 +147,7 @@ async def _refresh(worker: Worker, meta: dict[str, Any]) -> None:
             return
     try:
         refreshed = await refresh_catalogue(worker, _asked(meta))
-        # Prices come along, so that a stack just deployed has some before its first full minute.
+        # Prices, too: a new stack has some before the first minute is over.
         await refresh_prices(worker)
     except ExchangeError as error:
         await fail_task(worker, meta, error.reason, error.detail)

@@ -1,7 +1,6 @@
-"""The safety net, every minute: whatever a crash left half done is done again.
+"""Every minute: whatever a crash left half done is done again.
 
-Every step here is one that its owner takes too, and safe to take twice; two sweeps at once do no
-harm.
+Every step here is also taken elsewhere, and is safe to take twice. Two sweeps at once do no harm.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ from chalicelib.work.queue import WorkQueue
 from chalicelib.work.units import messages_for
 from chalicelib.work.window import next_progs
 
-#: How long a plan message is given before it is sent again.
+#: A plan message is sent again when nothing came of it for this long.
 PLAN_PATIENCE_MS = 60_000
-#: How long those who send and count are given to ask for the next PROG items themselves.
+#: Dispatch and counting ask for the next PROG items themselves; sweep does it after this long.
 ASK_PATIENCE_MS = 10_000
 Item = dict[str, Any]
 
 
 async def sweep(backend: Backend) -> dict[str, int]:
-    """Look after every task in the active index; returns how many were seen and failed to sweep."""
+    """Repair every task in the active index; returns how many were seen and could not be swept."""
     rows = await TaskTable(backend).active(backend.now_ms())
     failed = 0
     idle: bool | None = None
@@ -44,6 +43,7 @@ async def sweep(backend: Backend) -> dict[str, int]:
 
 
 async def _sweep_task(backend: Backend, task_id: str, idle: bool | None) -> bool | None:
+    """`idle`: whether the queues are empty, None where nobody has looked yet; returns the same."""
     now_ms = backend.now_ms()
     meta, progs = await TaskTable(backend).read_with_progs(task_id, now_ms)
     if meta is None:
@@ -80,14 +80,14 @@ async def _sweep_task(backend: Backend, task_id: str, idle: bool | None) -> bool
 
 
 def _repaired(repair: str, task_id: str, attempt: int, prog: int | None = None) -> None:
-    """Log and count what is done again: plan, messages, shut or deadline."""
+    """Log and count a repair: plan, messages, shut or deadline."""
     metrics.count("SweepRepairs", Repair=repair)
     log("swept", level="warning", repair=repair, task_id=task_id, attempt=attempt, prog=prog)
 
 
 async def _plan_again(backend: Backend, meta: Item, now_ms: int) -> None:
     if now_ms - max(meta["plan_sent_at"], meta.get("yielded_at", 0)) < PLAN_PATIENCE_MS:
-        return  # asked for lately, or about to come back by itself
+        return  # asked for recently, or about to come back by itself
     try:
         await TaskTable(backend).note(meta["task_id"], meta["attempt"], {"plan_sent_at": now_ms})
     except ConditionFailed:
@@ -97,7 +97,7 @@ async def _plan_again(backend: Backend, meta: Item, now_ms: int) -> None:
 
 
 def _is_quiet(progs: Iterable[Item], now_ms: int) -> bool:
-    """Whether nothing was sent or counted lately: else whoever did it asks for more itself."""
+    """Nothing was sent or counted recently: whoever sends or counts asks for more itself."""
     latest = max((max(p.get("last_at", 0), p.get("claimed_at", 0)) for p in progs), default=0)
     return now_ms - latest >= ASK_PATIENCE_MS
 
@@ -119,15 +119,14 @@ async def _queues_are_empty(backend: Backend) -> bool:
 
 
 async def _send_again(backend: Backend, meta: Item, progs: list[Item]) -> None:
-    """Messages that no queue holds any more, though their units were never counted."""
+    """Send the messages of units that were never counted and that no queue holds any more."""
+    table = TaskTable(backend)
     for prog in progs:
-        # Read again: what was read before the queues were may have been counted in between.
-        now = await TaskTable(backend).read_prog(meta["task_id"], prog["number"])
+        # Read again: its units may have been counted while the queues were read.
+        now = await table.read_prog(meta["task_id"], prog["number"])
         if now is None or now["rev"] != prog["rev"]:
             continue
-        units = await TaskTable(backend).read_units(
-            meta["task_id"], meta["plan_id"], prog["number"]
-        )
+        units = await table.read_units(meta["task_id"], meta["plan_id"], prog["number"])
         remaining = set(range(len(units))) - prog.get("done", set())
         _repaired("messages", meta["task_id"], meta["attempt"], prog=prog["number"])
         await WorkQueue(backend).send_collect(
