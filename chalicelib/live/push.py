@@ -1,14 +1,14 @@
 """From the push queue to the WebSocket clients: numbered, coalesced, at most four a second.
 
-    batch of messages -> one list per stream -> what still says something -> for each step:
-    wait until a quarter of a second has passed since the last one -> read what is only named ->
+    batch of messages -> one list per stream -> drop what a newer update replaces -> for each step:
+    wait until a quarter of a second has passed since the last one -> read progress and candles ->
     take the next number -> read who listens -> send to all of them at once
 
 The queue gives a stream to one invocation at a time, so a stream's numbers go out in order. Data
 are read before the number is taken, and the listeners after it: live/connections.py says why.
 
-An update that nobody could be sent comes again with a new number. One that only some could not be
-sent does not: they see a gap in the numbers and ask for a snapshot.
+An update that reached no listener comes again with a new number. An update that reached some does
+not come again: the others are disconnected, connect again and get a snapshot.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from chalicelib.core.times import iso
 from chalicelib.live import topics
 from chalicelib.live.connections import ConnectionTable
 from chalicelib.live.queue import PushQueue
+from chalicelib.live.sequence_table import SequenceTable
 from chalicelib.live.subscribe import CandleReader, newest_candle, shortened
 from chalicelib.live.topics import topic_of
 from chalicelib.live.updates import CANDLE, PRICE, PROGRESS, STATE, Update, coalesced, decode
@@ -34,7 +35,7 @@ from chalicelib.tasks.states import RUNNING
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import recounted, summary
 
-#: Between two updates of a topic.
+#: At least this long between two updates of a topic: four a second.
 PAUSE_MS = 250
 _LONGEST_RETRY_SECONDS = 30
 
@@ -45,7 +46,7 @@ Together = Callable[[Sequence[Coroutine[Any, Any, Any]]], Awaitable[list[Any]]]
 class Means:
     """What pushing needs besides its backend.
 
-    `together`: run coroutines at once, and give their results in order; `sleep`: of seconds.
+    `together`: run coroutines at once and return their results in order; `sleep`: in seconds.
     """
 
     together: Together
@@ -54,14 +55,14 @@ class Means:
 
 
 async def push_batch(backend: Backend, means: Means, batch: Batch) -> BatchAnswer:
-    """Push a batch of the push queue; the answer names the messages that shall come again."""
+    """Push a batch of the push queue; the answer names the messages that must come again."""
     streams: dict[str, list[tuple[Record, Update]]] = {}
     for record in batch["Records"]:
         try:
             update = decode(record["body"])
             topic_of(update.stream)
         except CollectorError as error:
-            # Gone for good: in a FIFO queue it would hold up its stream until it expires.
+            # Dropped: in a FIFO queue it would hold up its stream until it expires.
             log("update_dropped", level="error", message_id=record["messageId"], error=error.detail)
             continue
         streams.setdefault(update.stream, []).append((record, update))
@@ -90,7 +91,7 @@ async def _guarded(
 async def _push_stream(
     backend: Backend, means: Means, stream: str, found: list[tuple[Record, Update]]
 ) -> list[str]:
-    """Ids of the messages that shall come again: all behind the last that was pushed, in order."""
+    """Ids of the messages that must come again: all after the last that was pushed, in order."""
     numbers = [update.number for _, update in found]
     done = 0
     for step in _steps(stream, [update for _, update in found]):
@@ -98,14 +99,14 @@ async def _push_stream(
             await _push(backend, means, stream, step)
         except CallFailed as error:
             log("push_failed", level="error", topic=str(topic_of(stream)), error=error.detail)
-            # Those, too, that are not in the step themselves: it may hold what they said.
+            # Those that are not in the step, too: the step may stand for them.
             return await _again(backend, [record for record, _ in found[done:]])
         done = 1 + max(numbers.index(update.number) for update in step)
     return []
 
 
 def _steps(stream: str, updates: list[Update]) -> list[list[Update]]:
-    """What goes out in one message each: of `tasks` everything, else one update after another."""
+    """The updates of each message: for `tasks` all in one, else one update a message."""
     left = coalesced(updates)
     return [left] if topic_of(stream).kind == topics.TASKS else [[update] for update in left]
 
@@ -120,23 +121,24 @@ async def _again(backend: Backend, records: list[Record]) -> list[str]:
 
 async def _push(backend: Backend, means: Means, stream: str, updates: list[Update]) -> None:
     """Raises CallFailed where the update reached nobody, though somebody listens."""
-    since_ms = backend.now_ms() - await ConnectionTable(backend).pushed_at(stream)
+    since_ms = backend.now_ms() - await SequenceTable(backend).pushed_at(stream)
     if 0 <= since_ms < PAUSE_MS:
         await means.sleep((PAUSE_MS - since_ms) / 1000)
-    told = await _content(backend, means, stream, updates)
-    if told is None:
+    content = await _content(backend, means, stream, updates)
+    if content is None:
         return
-    sequence = await ConnectionTable(backend).next_sequence(stream, backend.now_ms())
-    listeners = await ConnectionTable(backend).subscribers(stream, backend.now_ms())
+    sequence = await SequenceTable(backend).next(stream, backend.now_ms())
+    connections = ConnectionTable(backend)
+    listeners = await connections.subscribers(stream, backend.now_ms())
     if not listeners:
-        await ConnectionTable(backend).take_off(stream, backend.now_ms())
+        await connections.take_off(stream, backend.now_ms())
         return
     message = {
         "type": "update",
         "topic": str(topic_of(stream)),
         "sequence": sequence,
         "at": iso(backend.now_ms()),
-        **told,
+        **content,
     }
     await _send_to_all(backend, means, stream, listeners, json.dumps(message))
     kind = topic_of(stream).kind
@@ -176,7 +178,7 @@ async def _send_to_all(
     log("sends_failed", level="warning", failed=len(errors), error=first.detail, **about)
     if len(errors) == len(listeners):
         raise first
-    # It may be the topic's last update: then no higher number would ever tell them of their loss.
+    # This may be the topic's last update: without a later number they would never see the gap.
     left = [error for error in await means.together([hang_up(each) for each in errors]) if error]
     if left:
         log("hang_ups_failed", level="warning", failed=len(left), error=left[0].detail, **about)
@@ -185,7 +187,7 @@ async def _send_to_all(
 async def _content(
     backend: Backend, means: Means, stream: str, updates: list[Update]
 ) -> dict[str, Any] | None:
-    """What the message says besides its topic and number; None where that is nothing."""
+    """What the message holds besides its topic and number; None where that is nothing."""
     topic, newest = topic_of(stream), updates[-1]
     if newest.kind in (STATE, PROGRESS):
         views = [view for update in updates if (view := await _view(backend, update)) is not None]
@@ -203,10 +205,10 @@ async def _content(
 
 
 async def _view(backend: Backend, update: Update) -> dict[str, Any] | None:
-    """The task as the update says it was, with what is counted now.
+    """The task in the state of the update, with the units counted now.
 
-    None for progress of a task that has moved on since: its state is an update of its own, and in
-    the queue behind this one.
+    None for progress of a task that has moved on since: its new state is an update of its own,
+    later in the queue.
     """
     if update.kind == STATE:
         view: dict[str, Any] = update.content["task"]

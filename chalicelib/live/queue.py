@@ -1,7 +1,7 @@
 """The push queue: updates on their way to WebSocket clients (live/updates.py), FIFO.
 
-A stream is a message group: one invocation at a time works on it, in the order in which it changed.
-An id of its own keeps a change that the table's stream tells twice from being pushed twice.
+A stream is a message group: one invocation at a time works on it, in the order of its changes. Each
+update has a deduplication id: a change that the table's stream delivers twice is pushed once.
 """
 
 from __future__ import annotations
@@ -31,8 +31,11 @@ class PushQueue:
 
 
 def _batches(updates: list[Update]) -> list[list[Update]]:
-    """In order, and no stream twice in a batch: of a batch SQS may refuse the first and take the
-    second, and a stream's updates would change places."""
+    """Batches in order, with no stream twice in one batch.
+
+    SQS may refuse one message of a batch and take a later one: a stream's updates would then change
+    places.
+    """
     batches: list[list[Update]] = []
     sizes: list[int] = []
     after: dict[str, int] = {}
@@ -55,7 +58,7 @@ def _batches(updates: list[Update]) -> list[list[Update]]:
 def _entry(update: Update) -> dict[str, Any]:
     return {
         "MessageBody": update.encode(),
-        # Hashed: a symbol may be non-ASCII and an owner long, which SQS's ids may not.
+        # Hashed, because SQS's ids are short and ASCII: a symbol may be non-ASCII, an owner long.
         "MessageGroupId": _digest(update.stream),
         "MessageDeduplicationId": _digest(f"{update.stream} {update.about} {update.number}"),
     }

@@ -1,4 +1,4 @@
-"""WebSocket clients: `{"action": "subscribe", "topics": ["task:<id>", "tasks"]}` and the like.
+"""Messages of WebSocket clients, such as `{"action": "subscribe", "topics": ["task:<id>"]}`.
 
 Answers: {"type": "subscribed" | "unsubscribed", "topics"}, {"type": "snapshot", "topic",
 "sequence", "at", ...}, {"type": "pong"}, {"type": "error", "reason", "detail"}; updates come from
@@ -39,12 +39,12 @@ async def disconnect(backend: Backend, connection_id: str) -> None:
 
 
 async def receive(backend: Backend, candles: CandleReader, connection_id: str, body: str) -> None:
-    """Answer one message of a client; what is wrong with it is told to the client."""
+    """Answer one message of a client, also where something is wrong with it."""
     try:
         connection = await ConnectionTable(backend).count_message(connection_id, backend.now_ms())
         if connection.messages > MOST_MESSAGES:
             if connection.messages > MOST_MESSAGES + 1:
-                return  # told once: to answer a flood would be another one
+                return  # answered once: to answer every message of a flood would be another flood
             raise RequestRejected(
                 f"more than {MOST_MESSAGES} messages in {RATE_SECONDS} s; what you send in the "
                 "rest of them is not answered",
@@ -69,13 +69,13 @@ async def _answer(
         await unsubscribe(backend, connection, wanted)
         await _send(backend, connection.id, {"type": "unsubscribed", "topics": names})
     else:
-        # A snapshot is a subscription that is there, or comes to be.
+        # Who asks for a snapshot is subscribed, too.
         await subscribe(backend, connection, wanted)
         if action == "subscribe":
             await _send(backend, connection.id, {"type": "subscribed", "topics": names})
         for topic in wanted:
-            told = await snapshot(backend, candles, connection, topic)
-            await _send(backend, connection.id, {"type": "snapshot", **told})
+            content = await snapshot(backend, candles, connection, topic)
+            await _send(backend, connection.id, {"type": "snapshot", **content})
 
 
 def _parse(body: str) -> tuple[str, list[Topic]]:

@@ -1,7 +1,7 @@
-"""What a listener gets when it comes: the topics checked, its place in line, and a snapshot.
+"""Subscribing: the topics are checked, the listener is listed, and gets a snapshot of each topic.
 
-The order of the steps is what leaves no gap between the snapshot and the first update; the
-Connections table says why.
+The order of the steps leaves no gap between the snapshot and the first update;
+live/connections.py says why.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from chalicelib.core.times import iso
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.live import topics
 from chalicelib.live.connections import MOST_TOPICS, Connection, ConnectionTable
+from chalicelib.live.sequence_table import SequenceTable
 from chalicelib.live.topics import Topic, stream_of
 from chalicelib.tasks.view import find_task, list_active, view_task
 
@@ -56,15 +57,15 @@ async def unsubscribe(backend: Backend, connection: Connection, unwanted: list[T
 async def snapshot(
     backend: Backend, candles: CandleReader, connection: Connection, topic: Topic
 ) -> View:
-    """What a topic's listeners know by now; the next update has `sequence` + 1.
+    """The state of a topic now; the next update has `sequence` + 1.
 
-    It may be newer than `sequence` says, and say what the next updates are still going to say.
-    Raises RequestRejected where the task has gone meanwhile, CallFailed.
+    The snapshot may be newer than `sequence`: then the next updates repeat what it holds. Raises
+    RequestRejected where the task has gone meanwhile, CallFailed.
     """
     stream = stream_for(backend, connection, topic)
-    sequence = await ConnectionTable(backend).sequence(stream, backend.now_ms())
-    told = await _content(backend, candles, connection, topic)
-    return {"topic": str(topic), "sequence": sequence, "at": iso(backend.now_ms()), **told}
+    sequence = await SequenceTable(backend).last(stream, backend.now_ms())
+    content = await _content(backend, candles, connection, topic)
+    return {"topic": str(topic), "sequence": sequence, "at": iso(backend.now_ms()), **content}
 
 
 async def newest_candle(
@@ -76,7 +77,7 @@ async def newest_candle(
         return None
     try:
         columns = (await candles.read(symbol, timeframe, stored.last)).columns
-    except ObjectDamaged as error:  # who listens to other topics shall not suffer for it
+    except ObjectDamaged as error:  # the listener's other topics go on
         log("object_damaged", level="error", detail=error.detail)
         return None
     if not columns["open_time"]:
@@ -86,7 +87,7 @@ async def newest_candle(
 
 
 def stream_for(backend: Backend, connection: Connection, topic: Topic) -> str:
-    return stream_of(topic, _told_apart(backend, connection))
+    return stream_of(topic, _owner_of_tasks(backend, connection))
 
 
 def shortened(views: list[View], count: int) -> View:
@@ -112,7 +113,7 @@ async def _content(
 
 
 async def _check(backend: Backend, connection: Connection, wanted: list[Topic]) -> None:
-    """Raises RequestRejected for the first topic that there is nothing to hear of."""
+    """Raises RequestRejected for the first topic of an unknown task or symbol."""
     known: dict[str, str] | None = None
     for topic in wanted:
         if topic.kind == topics.TASK:
@@ -135,6 +136,6 @@ def _unknown(topic: Topic, known: dict[str, str]) -> RequestRejected:
     return InvalidRequest(f"{topic}: unknown symbol {symbol}{hint}", reason="UNKNOWN_SYMBOL")
 
 
-def _told_apart(backend: Backend, connection: Connection) -> str | None:
-    """Whose tasks are listened to; None where nobody is told apart."""
+def _owner_of_tasks(backend: Backend, connection: Connection) -> str | None:
+    """Whose tasks the connection may hear of; None: everybody's, without authentication."""
     return None if backend.settings.authentication == "none" else connection.owner

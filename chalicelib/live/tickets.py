@@ -1,7 +1,8 @@
-"""Tickets: how somebody whom the HTTP API knows is known to the WebSocket API, too.
+"""Tickets: they tell the WebSocket API who connects.
 
-A browser cannot sign the request that opens a WebSocket, so it brings a ticket in its query: good
-for one connection within a minute. Only its hash is stored.
+A browser cannot sign the request that opens a WebSocket. So the client gets a ticket from the HTTP
+API, which knows who asks, and sends it in the query when it connects. A ticket is good for one
+connection within a minute. Only its hash is stored.
 """
 
 from __future__ import annotations
@@ -14,20 +15,20 @@ from typing import Any
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import TicketRefused
 from chalicelib.core.times import iso
-from chalicelib.live.connections import ConnectionTable
+from chalicelib.live.ticket_table import TicketTable
 from chalicelib.tasks import states
 
 LIFE_SECONDS = 60
 _RANDOM_BYTES = 32
-#: Longer texts are no tickets of ours.
+#: A longer text cannot be a ticket.
 _LONGEST = 100
 
 
 async def issue_ticket(backend: Backend, owner: str) -> dict[str, Any]:
-    """{"ticket", "expires_at", "url"}: for `owner`, to connect once to `url`?ticket=..."""
+    """{"ticket", "expires_at", "url"}: with it `owner` can connect once, to `url`?ticket=..."""
     ticket = base64.urlsafe_b64encode(os.urandom(_RANDOM_BYTES)).decode().rstrip("=")
     ends = backend.now_ms() // 1000 + LIFE_SECONDS
-    await ConnectionTable(backend).put_ticket(_digest(ticket), owner, ends)
+    await TicketTable(backend).put(_digest(ticket), owner, ends)
     return {
         "ticket": ticket,
         "expires_at": iso(ends * 1000),
@@ -36,14 +37,14 @@ async def issue_ticket(backend: Backend, owner: str) -> dict[str, Any]:
 
 
 async def owner_of(backend: Backend, ticket: str | None) -> str:
-    """Who connects. Raises TicketRefused for a wrong ticket, and where one is needed, for none."""
+    """Who connects. Raises TicketRefused for a wrong ticket, or for none where one is needed."""
     if ticket is None:
         if backend.settings.authentication != "none":
             raise TicketRefused("connect with ?ticket= from POST /ws-ticket")
         return states.SHARED_OWNER
     owner = None
     if len(ticket) <= _LONGEST:
-        owner = await ConnectionTable(backend).take_ticket(_digest(ticket), backend.now_ms())
+        owner = await TicketTable(backend).take(_digest(ticket), backend.now_ms())
     if owner is None:
         raise TicketRefused("the ticket is unknown, used or older than a minute")
     return owner

@@ -1,12 +1,12 @@
-"""What a WebSocket client can listen to, and what such a name means. Pure.
+"""Topics: what a WebSocket client can listen to, by name. Pure.
 
     task:<id>                      one task
-    tasks                          every task (with authentication on: every one of one's own)
+    tasks                          every task (with authentication: only the client's own)
     prices:<SYMBOL>                the latest price of a symbol
     candles:<SYMBOL>:<timeframe>   what is stored of a symbol in a timeframe
 
-Behind each name stands a stream of numbered updates. Its key is the name itself, but for `tasks`
-with owners: each owner has a stream of its own, `tasks@<owner>`.
+Each topic has a stream of numbered updates. The key of the stream is the topic's name. Only `tasks`
+differs where tasks have owners: each owner has a stream of its own, `tasks@<owner>`.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ def parse(name: object) -> Topic:
 
 
 def stream_of(topic: Topic, owner: str | None) -> str:
-    """Key of the updates that a listener of `topic` gets; `owner` None: nobody is told apart."""
+    """Key of the stream that a listener of `topic` gets; `owner` None: all get the same."""
     return f"{TASKS}@{owner}" if topic.kind == TASKS and owner is not None else str(topic)
 
 
 def topic_of(stream: str) -> Topic:
-    """The topic that a stream's listeners know it by. Raises InvalidRequest."""
+    """The topic of a stream, as its listeners name it. Raises InvalidRequest."""
     return Topic(TASKS) if stream.startswith(f"{TASKS}@") else parse(stream)
 
 

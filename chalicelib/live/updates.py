@@ -1,7 +1,8 @@
 """Updates on their way to WebSocket clients: what the push queue's messages hold. Pure.
 
-A change of a task's state carries the task as it was then, so that nobody misses a state however
-fast they follow each other; so do prices. Progress is only named, and read when it is pushed.
+An update of a task's state carries the task as it was then, so that no state is missed however
+fast states change. An update of a price carries the price. An update of progress carries no
+numbers: they are read when it is pushed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ KINDS = (STATE, PROGRESS, PRICE, CANDLE)
 
 @dataclass(frozen=True)
 class Update:
-    """One change of what a stream tells.
+    """One change in a stream.
 
     `about`: a task's id, or a symbol (and timeframe); `changed_at`: epoch ms; `number`: the table
     stream's number of the change; `content`: by kind, {"task": its view}, {"attempt"},
@@ -50,10 +51,10 @@ def decode(body: str) -> Update:
 
 
 def coalesced(updates: list[Update]) -> list[Update]:
-    """The updates that still say something, in order: every state, and of the rest the newest.
+    """The updates that are still needed, in order: every state, and the newest of all others.
 
-    Progress goes, too, where a later state of the same task follows. Candles keep the whole
-    stretch that was covered.
+    Progress is dropped where a later state of the same task follows. Of several updates of
+    candles, the one that is kept names the whole stretch that they cover.
     """
     kept: list[Update] = []
     later: dict[tuple[str, str], Update] = {}

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 
 from chalicelib.aws.calls import run
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import RequestRejected
 from chalicelib.live.connections import LIFE_SECONDS, MOST_MESSAGES, RATE_SECONDS, ConnectionTable
 from chalicelib.live.queue import PushQueue
+from chalicelib.live.sequence_table import SequenceTable
+from chalicelib.live.ticket_table import TicketTable
 from chalicelib.live.updates import STATE, Update, decode
 from tests.aws.conftest import Moto
 from tests.doubles.clock import NOW
@@ -20,10 +23,13 @@ from tests.doubles.settings import backend_of
 
 
 @pytest.fixture
-def table(moto: Moto) -> ConnectionTable:
-    return ConnectionTable(
-        backend_of(moto.signed, connections_table=moto.new_table("ConnectionsTable"))
-    )
+def backend(moto: Moto) -> Backend:
+    return backend_of(moto.signed, connections_table=moto.new_table("ConnectionsTable"))
+
+
+@pytest.fixture
+def table(backend: Backend) -> ConnectionTable:
+    return ConnectionTable(backend)
 
 
 @pytest.fixture
@@ -33,12 +39,13 @@ def url(moto: Moto, request: pytest.FixtureRequest) -> str:
     return str(moto("sqs", "CreateQueue", QueueName=name, Attributes=attributes)["QueueUrl"])
 
 
-def test_a_ticket_is_taken_once_and_not_when_it_is_old(table: ConnectionTable) -> None:
-    run(table.put_ticket("digest", "me", NOW // 1000 + 60))
-    assert run(table.take_ticket("unknown", NOW)) is None
-    assert run(table.take_ticket("digest", NOW + 60_000)) is None
-    assert run(table.take_ticket("digest", NOW)) == "me"
-    assert run(table.take_ticket("digest", NOW)) is None
+def test_a_ticket_is_taken_once_and_not_when_it_is_old(backend: Backend) -> None:
+    table = TicketTable(backend)
+    run(table.put("digest", "me", NOW // 1000 + 60))
+    assert run(table.take("unknown", NOW)) is None
+    assert run(table.take("digest", NOW + 60_000)) is None
+    assert run(table.take("digest", NOW)) == "me"
+    assert run(table.take("digest", NOW)) is None
 
 
 def test_messages_are_counted_per_window_until_the_connection_expires(
@@ -75,11 +82,12 @@ def test_topics_come_and_go_with_their_rows(table: ConnectionTable) -> None:
         run(table.change_topics("c", lambda held: held | {"tasks"}))
 
 
-def test_updates_are_numbered_one_after_another(table: ConnectionTable) -> None:
-    assert run(table.sequence("tasks", NOW)) == 0
+def test_updates_are_numbered_one_after_another(backend: Backend) -> None:
+    table = SequenceTable(backend)
+    assert run(table.last("tasks", NOW)) == 0
     assert run(table.pushed_at("tasks")) == 0
-    assert [run(table.next_sequence("tasks", NOW + at)) for at in range(3)] == [1, 2, 3]
-    assert run(table.sequence("tasks", NOW)) == 3
+    assert [run(table.next("tasks", NOW + at)) for at in range(3)] == [1, 2, 3]
+    assert run(table.last("tasks", NOW)) == 3
     assert run(table.pushed_at("tasks")) == NOW + 2
 
 

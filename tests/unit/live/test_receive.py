@@ -20,6 +20,7 @@ from chalicelib.live.connections import (
     ConnectionTable,
 )
 from chalicelib.live.receive import MOST_BYTES, connect, disconnect, receive
+from chalicelib.live.sequence_table import SequenceTable
 from chalicelib.live.tickets import issue_ticket
 from chalicelib.tasks.submit import submit_collection
 from tests.doubles.faults import Refuse
@@ -111,7 +112,7 @@ def test_a_damaged_object_costs_the_snapshot_its_candle_and_nothing_else(
 
 def test_a_snapshot_can_be_asked_for_again(run, backend, say, known, clock) -> None:
     say(subscribe("prices:BTCUSDT"))
-    run(ConnectionTable(backend).next_sequence("prices:BTCUSDT", clock()))
+    run(SequenceTable(backend).next("prices:BTCUSDT", clock()))
     (again,) = say({"action": "snapshot", "topics": ["prices:BTCUSDT"]})
     assert (again["type"], again["sequence"], again["price"]) == ("snapshot", 1, 62000.5)
 
