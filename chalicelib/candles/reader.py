@@ -1,6 +1,6 @@
-"""The candles bucket for functions without an event loop: read over one of its own, in turns.
+"""Reading the candles bucket from functions without an event loop: over a loop of the reader's own.
 
-Its libraries take a third of a second to load, so it is made when the first candle is read.
+The libraries take a third of a second to load, so the store is made when the first candle is read.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
 
 class BlockingCandles:
+    """`make`: makes the store that candles are read from."""
+
     def __init__(self, make: Callable[[], CandleStore]) -> None:
         self._make = make
         self._store: CandleStore | None = None
         self._loop: asyncio.Runner | None = None
-        # Pushing reads in several threads, and a loop runs in one at a time.
+        # Pushing reads in several threads, and a loop runs in only one at a time.
         self._turn = threading.Lock()
 
     async def read(self, symbol: str, timeframe: str, open_ms: int) -> Candles:
@@ -35,6 +37,6 @@ class BlockingCandles:
             return self._loop.run(self._store.read(symbol, timeframe, open_ms))
 
     def close(self) -> None:
-        """End the loop; a container never does."""
+        """End the loop; a container never does this."""
         if self._loop is not None:
             self._loop.close()

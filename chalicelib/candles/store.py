@@ -2,12 +2,13 @@
 
     candles/exchange=binance/timeframe=1m/symbol=BTCUSDT/2026-11-23.parquet
 
-An hour of 1s, a day of 1m-3m, a month of 5m-30m, a year of 1h-12h, everything above in `all`.
-Columns as in candles.COLUMNS, times as timestamp(ms, UTC); sorted and unique by open_time; zstd,
-byte-stream-split, no dictionary. Metadata: source, task_id, collected_at of the last write.
+An object holds an hour of 1s, a day of 1m-3m, a month of 5m-30m or a year of 1h-12h; longer
+timeframes have one object, `all`. Columns as in candles.COLUMNS, times as timestamp(ms, UTC);
+sorted and unique by open_time; zstd, byte-stream-split, no dictionary. Metadata: source, task_id,
+collected_at of the last write.
 
 Writers race by conditional PUT: If-None-Match for a new object, If-Match with the ETag that was
-read for a known one; who loses reads again and merges.
+read for a known one. The loser reads again and merges.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class CandleStore:
                     **condition,
                 )
             except CallFailed as failed:
-                # A dropped answer may hide a write that was applied: reading again tells.
+                # After a dropped answer the write may have been applied: read again to see.
                 if failed.code in (*_LOST_RACE, *_MISSING, "ConnectionError"):
                     continue
                 raise
@@ -136,8 +137,8 @@ def _table(parquet: bytes) -> Table:
     try:
         table = read_parquet(io.BytesIO(parquet), batch_size=1 << 20).read_all()
     except BaseException as error:
-        # arro3 0.9 panics on what it cannot read, and a panic of Rust's is no Exception: it would
-        # pass every handler and take the other messages of its batch along.
+        # arro3 0.9 panics on what it cannot read. A Rust panic is no Exception: it would pass every
+        # handler, and the other messages of the batch would fail with it.
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
             raise ObjectDamaged(f"not a Parquet file: {str(error)[:150]}") from error
         raise

@@ -1,7 +1,7 @@
-"""Binance's public spot market data over HTTP, and whatever speaks like it.
+"""Binance's public spot market data over HTTP, and any exchange with the same API.
 
-Rules and codes: Binance Spot API documentation (rest-api, errors, filters). Every answer is turned
-into typed values or into one of three errors: refused (permanent), throttled (stop the fleet),
+Source of rules and codes: Binance Spot API documentation (rest-api, errors, filters). Every answer
+becomes typed values or one of three errors: refused (permanent), throttled (stop the fleet),
 unavailable (try again).
 """
 
@@ -34,9 +34,9 @@ _TRIES = 4
 _BACKOFF_SECONDS = 0.2
 #: An answer that takes longer is logged by itself.
 _SLOW_MS = 1000
-#: The firewall (HTTP 403) says nothing of how long; asking on makes it a ban.
+#: The firewall (HTTP 403) does not say for how long; to go on asking makes it a ban.
 _FIREWALL_PAUSE_MS = 60_000
-#: Where a 429 or 418 comes without Retry-After.
+#: For a 429 or 418 without Retry-After.
 _DEFAULT_PAUSE_MS = 60_000
 
 _REFUSALS = {
@@ -88,7 +88,11 @@ _ERROR = msgspec.json.Decoder(_ErrorBody)
 
 @dataclass(frozen=True)
 class Page:
-    """One klines answer: rows ascending by open time, the server's clock, the weight it counted."""
+    """One klines answer.
+
+    `rows`: ascending by open time; `server_ms`: the exchange's clock, epoch ms; `used_weight`: the
+    request weight that it counted in this minute, where it says so.
+    """
 
     rows: list[Row]
     server_ms: int
@@ -97,7 +101,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Listing:
-    """The exchange's symbols with their status, and its request weight per minute."""
+    """The exchange's symbols with their status, and its limit of request weight per minute."""
 
     symbols: dict[str, str]
     weight_limit: int | None
@@ -121,8 +125,11 @@ class Binance:
         await self._client.aclose()
 
     async def klines(self, symbol: str, timeframe: str, start_ms: int, end_ms: int) -> Page:
-        """Candles that open in [start, end), at most PAGE_LIMIT, the running one included."""
-        answer = await self._get(
+        """Candles that open in [start, end), at most PAGE_LIMIT, with the running one.
+
+        Raises ExchangeRefused, ExchangeThrottled or ExchangeUnavailable, as all calls here do.
+        """
+        rows, headers = await self._get(
             "/api/v3/klines",
             {
                 "symbol": symbol,
@@ -133,9 +140,8 @@ class Binance:
             },
             _KLINES,
         )
-        body, headers = answer
         weight = headers.get("x-mbx-used-weight-1m", "")
-        return Page(body, _server_ms(headers), int(weight) if weight.isdecimal() else None)
+        return Page(rows, _server_ms(headers), int(weight) if weight.isdecimal() else None)
 
     async def listing(self) -> Listing:
         info, _ = await self._get("/api/v3/exchangeInfo", {}, _EXCHANGE_INFO)
@@ -206,13 +212,13 @@ class Binance:
 
 
 def _asked(query: dict[str, Any]) -> dict[str, Any]:
-    """Of a request, what a log line names as everywhere else."""
+    """The symbol and timeframe of a request, named as in other log lines."""
     named = {"symbol": query.get("symbol"), "timeframe": query.get("interval")}
     return {name: value for name, value in named.items() if value}
 
 
 def _outcome(status: int) -> str:
-    """What kind of answer a status is, in the metric ExchangeRequests."""
+    """The Outcome of a status in the metric ExchangeRequests."""
     if status == 200:
         return "ok"
     if status == 418:
@@ -248,6 +254,7 @@ def _error(answer: httpx.Response) -> Exception:
 
 
 def _pause_until(answer: httpx.Response, message: str) -> int:
+    """When the exchange may be asked again, from Retry-After and the text of a ban."""
     until = _now_ms() + _DEFAULT_PAUSE_MS
     wait = answer.headers.get("retry-after", "")
     if wait.isdecimal():
@@ -259,7 +266,7 @@ def _pause_until(answer: httpx.Response, message: str) -> int:
 
 
 def _server_ms(headers: httpx.Headers) -> int:
-    """The server's clock from the Date header, whole seconds rounded down; ours without one."""
+    """The server's clock from the Date header, in whole seconds; without one, our own clock."""
     date = headers.get("date")
     if date is None:
         return _now_ms()

@@ -8,7 +8,7 @@ from chalicelib.core.backend import Backend
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.exchange.ledger import MINUTE_MS, Ledger, fleet_limit
 
-#: Taking a little ahead saves a write per message; what is left at the minute's end is lost.
+#: A block saves a write per message; what is left of it at the minute's end is lost.
 BLOCK_WEIGHT = 60
 _CATALOGUE_AGE_MS = 300_000
 
@@ -29,7 +29,7 @@ class Budget:
     async def take(self, weight: int) -> int:
         """0 where `weight` may be spent now, else the epoch ms at which to ask again.
 
-        The pause of the whole fleet is looked up every time, whatever is left of the block.
+        The pause of the whole fleet is read every time, even where the block has weight left.
         """
         async with self._taking:
             now_ms = self._backend.now_ms()

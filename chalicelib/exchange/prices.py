@@ -13,8 +13,8 @@ from chalicelib.exchange.catalogue_table import CatalogueTable
 async def latest_prices(backend: Backend, wanted: list[str] | None) -> dict[str, Any]:
     """{"prices": {symbol: {"price", "time"}}, "unreachable": [...], "as_of"}.
 
-    `wanted` None: all. A price is a number; `time` is when the exchange was asked, at most about a
-    minute ago. Raises NotReady before the first refresh.
+    `wanted` None: all. A price is a number; `time` is when the exchange was asked, every
+    minute. Raises NotReady before the first refresh.
     """
     stored = await CatalogueTable(backend).read_prices()
     if stored is None:

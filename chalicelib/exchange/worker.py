@@ -1,4 +1,4 @@
-"""What the functions that ask the exchange have besides a backend."""
+"""What use cases that ask the exchange work with."""
 
 from __future__ import annotations
 
