@@ -10,7 +10,7 @@ from chalicelib.core.logs import bound, log
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import fail_task, finish_prog
 from chalicelib.tasks.table import TaskTable
-from chalicelib.work.messages import CollectMessage, PlanMessage, decode
+from chalicelib.work.messages import CollectMessage, DispatchMessage, PlanMessage, decode
 
 REASON = "WORKER_GAVE_UP"
 DETAIL = "every delivery of its message crashed or timed out"
@@ -23,7 +23,7 @@ async def bury_message(backend: Backend, body: str) -> None:
     except PoisonMessage as error:
         log("poison_message", level="error", error=error.detail, body=body[:1000])
         return
-    if isinstance(message, PlanMessage):
+    if isinstance(message, PlanMessage | DispatchMessage):
         meta = await TaskTable(backend).read(message.task_id, backend.now_ms())
         if meta and meta["attempt"] == message.attempt and meta["state"] in states.ACTIVE:
             with bound(task_id=message.task_id, attempt=message.attempt):

@@ -8,9 +8,9 @@ One dispatch:
 4. reads META again: it sees a cancel that came before; a later cancel shuts the items;
 5. sends the messages, and marks each item whose messages were all sent.
 
-It runs when a task was planned, and again whenever an item is half counted: `ask_for_more` has the
-task's plan message sent once more. It is safe to run twice, and to stop anywhere: sweep asks for
-what a crash or a lost message left unsent.
+It runs when a task was planned, and again whenever an item is half counted: then `ask_for_more`
+sends a dispatch message. It is safe to run twice, and to stop anywhere: sweep asks for what a crash
+or a lost message left unsent.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ from chalicelib.core.together import together
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import finish_prog, finish_task, left_of, standings
 from chalicelib.tasks.progress import OPEN
-from chalicelib.tasks.submit import queue_planning
 from chalicelib.tasks.table import TaskTable
 from chalicelib.work import priorities
-from chalicelib.work.messages import PlanMessage
+from chalicelib.work.messages import DispatchMessage
 from chalicelib.work.queue import WorkQueue
 from chalicelib.work.units import PlannedUnit, messages_for
 from chalicelib.work.window import (
@@ -45,6 +44,15 @@ from chalicelib.work.window import (
 
 _AT_ONCE = 10
 Item = dict[str, Any]
+
+
+async def dispatch_task(backend: Backend, message: DispatchMessage) -> None:
+    """Send more messages of a task that is planned and runs; an outdated message does nothing."""
+    meta = await TaskTable(backend).read(message.task_id, backend.now_ms())
+    if meta is None or meta["attempt"] != message.attempt:
+        log("dispatch_outdated", task_id=message.task_id, attempt=message.attempt)
+    elif meta["state"] == states.RUNNING and meta["task_type"] == states.DATA_COLLECTION:
+        await dispatch(backend, meta, message.turn)
 
 
 async def dispatch(backend: Backend, meta: Item, turn: int = 0) -> None:
@@ -97,7 +105,17 @@ async def dispatch(backend: Backend, meta: Item, turn: int = 0) -> None:
 async def ask_for_more(backend: Backend, task_id: str, attempt: int, prog: Item) -> None:
     """Have the task's next items sent where there is room; `prog`: as the count returned it."""
     if asks_for_more(left_of(prog, attempt), prog.get("fresh"), prog.get("refill_at", NEVER)):
-        await queue_planning(backend, task_id, attempt)
+        await queue_dispatch(backend, DispatchMessage(task_id, attempt))
+
+
+async def queue_dispatch(
+    backend: Backend, message: DispatchMessage, delay_seconds: int = 0
+) -> None:
+    """Send the message; where that fails, sweep sends one within 90 seconds."""
+    try:
+        await WorkQueue(backend).send_plan(message, delay_seconds)
+    except CallFailed as failed:
+        log("dispatch_not_queued", level="warning", task_id=message.task_id, error=failed.detail)
 
 
 async def _open(
@@ -150,7 +168,4 @@ async def _give_way(backend: Backend, meta: Item, turn: int) -> None:
     if not await TaskTable(backend).give_way(task_id, attempt, turn, now_ms - TURN_LOST_MS, now_ms):
         return  # another message comes back, or the task is over
     log("task_gave_way", task_id=task_id, attempt=attempt)
-    try:
-        await WorkQueue(backend).send_plan(PlanMessage(task_id, attempt, now_ms), TURN_SECONDS)
-    except CallFailed as failed:
-        log("plan_not_queued", level="warning", task_id=task_id, error=failed.detail)
+    await queue_dispatch(backend, DispatchMessage(task_id, attempt, now_ms), TURN_SECONDS)

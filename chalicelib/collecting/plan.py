@@ -3,8 +3,7 @@
 Planning is safe to run twice, and to stop anywhere, because of its order:
 1. the units are stored under this plan's own id, so two plans at once never mix;
 2. META moves to running with that id: one plan wins, the others go on with the winner's;
-3. the first messages are sent (collecting/dispatch.py), and more of them whenever the task is
-   planned again while it runs.
+3. the first messages are sent (collecting/dispatch.py); dispatch messages ask for the others.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class NoSymbols(CollectorError):
 
 
 async def plan_task(worker: Worker, message: PlanMessage) -> None:
-    """Plan one task, or send more messages of one that is planned already."""
+    """Plan one task and send its first messages, or what an earlier delivery left of that."""
     meta = await TaskTable(worker).read(message.task_id, worker.now_ms())
     if meta is None or meta["attempt"] != message.attempt:
         log("plan_outdated", task_id=message.task_id, attempt=message.attempt)
@@ -51,7 +50,7 @@ async def plan_task(worker: Worker, message: PlanMessage) -> None:
             if started is None:
                 return
             meta = started
-        await dispatch(worker, meta, message.turn)
+        await dispatch(worker, meta)
     except (PlanTooLarge, NoSymbols) as error:
         await fail_task(worker, meta, error.reason, error.detail)
 

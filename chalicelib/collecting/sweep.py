@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from chalicelib.collecting.dispatch import queue_dispatch
 from chalicelib.core import metrics
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed
@@ -17,11 +18,12 @@ from chalicelib.tasks.finish import fail_task, finish_prog, finish_task, shut, s
 from chalicelib.tasks.progress import OPEN
 from chalicelib.tasks.submit import queue_planning
 from chalicelib.tasks.table import TaskTable
+from chalicelib.work.messages import DispatchMessage
 from chalicelib.work.queue import WorkQueue
 from chalicelib.work.units import messages_for
 from chalicelib.work.window import next_progs
 
-#: A plan message is sent again when nothing came of it for this long.
+#: A plan or dispatch message is sent again when nothing came of it for this long.
 PLAN_PATIENCE_MS = 60_000
 #: Dispatch and counting ask for the next PROG items themselves; sweep does it after this long.
 ASK_PATIENCE_MS = 10_000
@@ -58,12 +60,18 @@ async def _sweep_task(backend: Backend, task_id: str, idle: bool | None) -> bool
         await fail_task(backend, meta, "DEADLINE_EXCEEDED", "the task's time ran out")
         return idle
     if meta["state"] == states.PENDING or meta["task_type"] == states.SYMBOL_REFRESH:
-        await _plan_again(backend, meta, now_ms)
+        if await _may_ask_again(backend, meta, now_ms):
+            await queue_planning(backend, task_id, meta["attempt"])
         return idle
     attempt = meta["attempt"]
     current = {prog["number"]: prog for prog in progs if prog["attempt"] == attempt}
-    if next_progs(standings(meta, progs, now_ms)) and _is_quiet(current.values(), now_ms):
-        await _plan_again(backend, meta, now_ms)
+    unsent = next_progs(standings(meta, progs, now_ms))
+    if (
+        unsent
+        and _is_quiet(current.values(), now_ms)
+        and await _may_ask_again(backend, meta, now_ms)
+    ):
+        await queue_dispatch(backend, DispatchMessage(task_id, attempt))
     for number, prog in current.items():
         if number not in meta.get("progs_done", ()):
             await finish_prog(backend, task_id, attempt, number, prog)
@@ -85,15 +93,16 @@ def _repaired(repair: str, task_id: str, attempt: int, prog: int | None = None) 
     log("swept", level="warning", repair=repair, task_id=task_id, attempt=attempt, prog=prog)
 
 
-async def _plan_again(backend: Backend, meta: Item, now_ms: int) -> None:
+async def _may_ask_again(backend: Backend, meta: Item, now_ms: int) -> bool:
+    """Note that the task is asked for again; False where somebody asked recently, or it moved."""
     if now_ms - max(meta["plan_sent_at"], meta.get("yielded_at", 0)) < PLAN_PATIENCE_MS:
-        return  # asked for recently, or about to come back by itself
+        return False  # a low task that gave way comes back by itself
     try:
         await TaskTable(backend).note(meta["task_id"], meta["attempt"], {"plan_sent_at": now_ms})
     except ConditionFailed:
-        return
+        return False
     _repaired("plan", meta["task_id"], meta["attempt"])
-    await queue_planning(backend, meta["task_id"], meta["attempt"])
+    return True
 
 
 def _is_quiet(progs: Iterable[Item], now_ms: int) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from chalicelib.aws.sqs_batch import Batch, BatchAnswer, Record, answer
 from chalicelib.collecting.bury import bury_message
 from chalicelib.collecting.collect import Outcome, collect_message
+from chalicelib.collecting.dispatch import dispatch_task
 from chalicelib.collecting.plan import plan_task
 from chalicelib.core import metrics
 from chalicelib.core.backend import Backend
@@ -40,10 +41,13 @@ _QUEUES = {
 async def plan_batch(worker: Worker, batch: Batch) -> BatchAnswer:
     async def one(record: Record) -> bool:
         message = decode(record["body"])
-        if not isinstance(message, PlanMessage):
-            raise PoisonMessage("the plan queue holds plan messages only")
+        if isinstance(message, CollectMessage):
+            raise PoisonMessage("the plan queue holds plan and dispatch messages only")
         with bound(task_id=message.task_id, attempt=message.attempt):
-            await plan_task(worker, message)
+            if isinstance(message, PlanMessage):
+                await plan_task(worker, message)
+            else:
+                await dispatch_task(worker, message)
         return True
 
     return await _each(batch, one)

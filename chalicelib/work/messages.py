@@ -1,11 +1,14 @@
 """What travels through the queues.
 
-plan:    {"v": 1, "kind": "plan", "task": id, "attempt": n, "turn": ms}
-collect: {"v": 1, "kind": "collect", "task": id, "attempt": n, "prog": p, "priority": "normal",
-          "symbol": "BTCUSDT", "units": [[number, "1m", start_ms, end_ms], ...]}
+plan:     {"v": 1, "kind": "plan", "task": id, "attempt": n}
+dispatch: {"v": 1, "kind": "dispatch", "task": id, "attempt": n, "turn": ms}
+collect:  {"v": 1, "kind": "collect", "task": id, "attempt": n, "prog": p, "priority": "normal",
+           "symbol": "BTCUSDT", "units": [[number, "1m", start_ms, end_ms], ...]}
 
-`number` is the unit's number inside its PROG item; windows are half open. `turn` is only in the
-message that a task of low priority sent itself when it let others go first: when that was.
+The plan queue carries plan messages (plan a task and send its first messages) and dispatch messages
+(send more messages of a task that is planned). A task of low priority that lets others go first
+sends itself a dispatch message with `turn`: the time of that, in epoch ms. `number` is the unit's
+number inside its PROG item; windows are half open.
 """
 
 from __future__ import annotations
@@ -32,10 +35,19 @@ class Unit(NamedTuple):
 class PlanMessage:
     task_id: str
     attempt: int
+
+    def encode(self) -> str:
+        return _dump({"kind": "plan", "task": self.task_id, "attempt": self.attempt})
+
+
+@dataclass(frozen=True)
+class DispatchMessage:
+    task_id: str
+    attempt: int
     turn: int = 0
 
     def encode(self) -> str:
-        fields = {"kind": "plan", "task": self.task_id, "attempt": self.attempt}
+        fields = {"kind": "dispatch", "task": self.task_id, "attempt": self.attempt}
         return _dump({**fields, "turn": self.turn} if self.turn else fields)
 
 
@@ -62,15 +74,17 @@ class CollectMessage:
         )
 
 
-def decode(body: str) -> PlanMessage | CollectMessage:
+def decode(body: str) -> PlanMessage | DispatchMessage | CollectMessage:
     """Raises PoisonMessage for anything that `encode` did not write."""
     try:
         fields = json.loads(body)
         if fields["v"] != VERSION:
             raise PoisonMessage(f"message version {fields['v']!r} is not known")
         if fields["kind"] == "plan":
+            return PlanMessage(_text(fields["task"]), _count(fields["attempt"], 1))
+        if fields["kind"] == "dispatch":
             turn = _count(fields.get("turn", 0), 0)
-            return PlanMessage(_text(fields["task"]), _count(fields["attempt"], 1), turn)
+            return DispatchMessage(_text(fields["task"]), _count(fields["attempt"], 1), turn)
         if fields["kind"] == "collect":
             return _collect(fields)
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from chalicelib.aws.sqs_queue import SqsQueue, batches
 from chalicelib.core.backend import Backend
 from chalicelib.work import priorities
-from chalicelib.work.messages import CollectMessage, PlanMessage
+from chalicelib.work.messages import CollectMessage, DispatchMessage, PlanMessage
 
 #: SQS's limit of a message's delay (AWS documentation).
 MOST_DELAY_SECONDS = 900
@@ -24,7 +24,10 @@ class WorkQueue:
         self._plan, self._urgent = settings.plan_queue_url, settings.urgent_queue_url
         self._work, self._dead_letters = settings.work_queue_url, settings.dead_letter_queue_url
 
-    async def send_plan(self, message: PlanMessage, delay_seconds: int = 0) -> None:
+    async def send_plan(
+        self, message: PlanMessage | DispatchMessage, delay_seconds: int = 0
+    ) -> None:
+        """Send to the plan queue. Raises CallFailed."""
         later = {"DelaySeconds": delay_seconds} if delay_seconds else {}
         await self._call(
             "sqs", "SendMessage", QueueUrl=self._plan, MessageBody=message.encode(), **later

@@ -15,6 +15,7 @@ import pytest
 from chalicelib.candles.store import CandleStore
 from chalicelib.collecting.bury import bury_message
 from chalicelib.collecting.collect import Outcome, collect_message
+from chalicelib.collecting.dispatch import dispatch_task
 from chalicelib.collecting.plan import plan_task
 from chalicelib.collecting.sweep import sweep
 from chalicelib.core.errors import CallFailed, ConditionFailed
@@ -38,7 +39,7 @@ from chalicelib.webhooks.delivery import DELIVERED
 from chalicelib.webhooks.items import WebhookItems
 from chalicelib.webhooks.queue import WebhookQueue
 from chalicelib.webhooks.retry import Answer
-from chalicelib.work.messages import CollectMessage, PlanMessage, decode
+from chalicelib.work.messages import CollectMessage, DispatchMessage, PlanMessage, decode
 from tests.aws.conftest import Moto
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock
@@ -120,13 +121,20 @@ def both(request: pytest.FixtureRequest, moto: Moto, settings: Settings, clock: 
     return Both(Aws.for_settings(clock, settings), settings, moto, request.param == "signed")
 
 
+async def _plan(worker: Worker, body: str) -> None:
+    message = decode(body)
+    if isinstance(message, DispatchMessage):
+        await dispatch_task(worker, message)
+    else:
+        assert isinstance(message, PlanMessage)
+        await plan_task(worker, message)
+
+
 async def _work_off(both: Both, worker: Worker, budget: Budget) -> None:
     """Deliver what the double's queues hold, as the functions would."""
     settings, sqs = worker.settings, both.double.sqs
     for record in sqs.receive(settings.plan_queue_url):
-        plan = decode(record["body"])
-        assert isinstance(plan, PlanMessage)
-        await plan_task(worker, plan)
+        await _plan(worker, record["body"])
         sqs.delete(settings.plan_queue_url, record["receiptHandle"])
     for url in (settings.urgent_queue_url, settings.work_queue_url):
         for record in sqs.receive(url):
@@ -163,7 +171,7 @@ async def _live_through(both: Both, worker: Worker, clock: Clock) -> None:
 
     second = await submit_collection(worker, {"timeframes": ["1d"]}, "me", "request-2")
     for record in sqs.receive(worker.settings.plan_queue_url):
-        await plan_task(worker, decode(record["body"]))  # type: ignore[arg-type]
+        await _plan(worker, record["body"])
     await cancel_task(worker, second)
     await cancel_task(worker, second)
     await _work_off(both, worker, budget)

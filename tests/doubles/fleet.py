@@ -11,12 +11,13 @@ from typing import Any
 
 from chalicelib.collecting.bury import bury_message
 from chalicelib.collecting.collect import Outcome, collect_message
+from chalicelib.collecting.dispatch import dispatch_task
 from chalicelib.collecting.plan import plan_task
 from chalicelib.collecting.sweep import sweep
 from chalicelib.core.errors import CollectorError
 from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.worker import Worker
-from chalicelib.work.messages import CollectMessage, PlanMessage, decode
+from chalicelib.work.messages import CollectMessage, DispatchMessage, PlanMessage, decode
 from chalicelib.work.queue import WorkQueue
 from tests.doubles.aws import Aws
 
@@ -79,8 +80,11 @@ class Fleet:
 
     async def _plan(self, record: dict[str, Any]) -> bool:
         message = decode(record["body"])
-        assert isinstance(message, PlanMessage)
-        await plan_task(self.worker, message)
+        if isinstance(message, DispatchMessage):
+            await dispatch_task(self.worker, message)
+        else:
+            assert isinstance(message, PlanMessage)
+            await plan_task(self.worker, message)
         return True
 
     async def _collect(self, record: dict[str, Any]) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from chalicelib.collecting.dispatch import dispatch_task
 from chalicelib.collecting.plan import plan_task
 from chalicelib.collecting.sweep import sweep
 from chalicelib.exchange.worker import Worker
@@ -20,7 +21,7 @@ from chalicelib.tasks.submit import submit_collection, submit_symbol_refresh
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import view_task
 from chalicelib.work import units, window
-from chalicelib.work.messages import PlanMessage, decode
+from chalicelib.work.messages import DispatchMessage, PlanMessage, decode
 from chalicelib.work.window import LEASE_MS, TURN_SECONDS
 from tests.doubles.faults import CrashAfter, Refuse
 from tests.doubles.fleet import Crash, Fleet
@@ -54,8 +55,10 @@ def queued(aws: Any, settings: Any, task_id: str) -> list[tuple[int, int]]:
     return [(message["prog"], unit[0]) for message in messages for unit in message["units"]]
 
 
-def planned(aws: Any, settings: Any) -> list[PlanMessage]:
-    return [decode(body) for body in aws.sqs.bodies(settings.plan_queue_url)]  # type: ignore[misc]
+def asked(aws: Any, settings: Any) -> list[DispatchMessage]:
+    messages = [decode(body) for body in aws.sqs.bodies(settings.plan_queue_url)]
+    assert all(isinstance(message, DispatchMessage) for message in messages)
+    return messages  # type: ignore[return-value]
 
 
 def submitted(run: Any, worker: Any, body: dict[str, Any], priority: str = "normal") -> str:
@@ -108,6 +111,29 @@ def test_asking_twice_sends_nothing_twice(run, worker, aws, settings, fleet) -> 
         assert len(queued(aws, settings, task_id)) <= most()
 
 
+def test_a_dispatch_message_plans_nothing(run, worker, aws, settings) -> None:
+    task_id = submitted(run, worker, LARGE)
+    run(dispatch_task(worker, DispatchMessage(task_id, 1)))
+    assert run(view_task(worker, task_id))["status"] == "pending"
+    assert queued(aws, settings, task_id) == []
+
+
+@pytest.mark.parametrize("which", ["another attempt", "cancelled", "unknown"])
+def test_an_outdated_dispatch_message_sends_nothing(
+    run, worker, aws, settings, fleet, which
+) -> None:
+    task_id = submitted(run, worker, LARGE)
+    run(fleet.plan())
+    if which == "cancelled":
+        run(cancel_task(worker, task_id))
+    for url in (settings.work_queue_url, settings.urgent_queue_url):
+        aws.sqs.queues[url].messages.clear()
+    attempt = 2 if which == "another attempt" else 1
+    message = DispatchMessage("unknown" if which == "unknown" else task_id, attempt)
+    run(dispatch_task(worker, message))
+    assert queued(aws, settings, task_id) == []
+
+
 def test_two_dispatches_at_once_send_each_unit_once(run, worker, aws, settings, fleet) -> None:
     class Turns:
         async def before(self, called: Any) -> None:
@@ -154,7 +180,7 @@ def test_sweep_does_not_ask_while_the_window_is_full(
     clock.advance(90_000)
     before = queued(aws, settings, task_id)
     run(sweep(worker))
-    assert planned(aws, settings) == []
+    assert asked(aws, settings) == []
     run(plan_task(worker, PlanMessage(task_id, 1)))
     assert queued(aws, settings, task_id) == before
 
@@ -165,7 +191,7 @@ def test_a_dispatch_that_dies_after_any_call_is_made_good_by_sweep(
 ) -> None:
     task_id = submitted(run, worker, LARGE)
     run(fleet.plan())
-    while not planned(aws, settings):
+    while not asked(aws, settings):
         run(fleet.collect(1))
     aws.hooks.append(CrashAfter(number))
     try:
@@ -198,7 +224,7 @@ def test_a_cancel_leaves_no_more_than_a_window_of_messages(
 ) -> None:
     task_id = submitted(run, worker, LARGE)
     run(fleet.plan())
-    while not planned(aws, settings):
+    while not asked(aws, settings):
         run(fleet.collect(1))
     run(cancel_task(worker, task_id))
     run(fleet.plan())
@@ -210,7 +236,7 @@ def test_a_cancel_leaves_no_more_than_a_window_of_messages(
 def test_a_task_out_of_time_is_sent_no_more(run, worker, aws, settings, fleet, clock) -> None:
     task_id = submitted(run, worker, LARGE)
     run(fleet.plan())
-    while not planned(aws, settings):
+    while not asked(aws, settings):
         run(fleet.collect(1))
     clock.advance(settings.task_timeout_seconds * 1000)
     before = queued(aws, settings, task_id)
@@ -296,16 +322,16 @@ def test_a_low_task_that_waits_comes_back_by_one_message(run, worker, aws, setti
     for _ in range(3):
         run(plan_task(worker, PlanMessage(low, 1)))
         clock.advance(1)
-    [waiting] = planned(aws, settings)
+    [waiting] = asked(aws, settings)
     for _ in range(20):
         clock.advance(TURN_SECONDS * 1000)
         [record] = aws.sqs.receive(settings.plan_queue_url)
-        run(plan_task(worker, decode(record["body"])))
+        run(dispatch_task(worker, decode(record["body"])))
         clock.advance(1)
-        run(plan_task(worker, decode(record["body"])))  # delivered twice
+        run(dispatch_task(worker, decode(record["body"])))  # delivered twice
         aws.sqs.delete(settings.plan_queue_url, record["receiptHandle"])
         run(sweep(worker))
-        [following] = planned(aws, settings)
+        [following] = asked(aws, settings)
         assert following.turn > waiting.turn
         waiting = following
 

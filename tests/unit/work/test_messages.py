@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chalicelib.core.errors import PoisonMessage
 from chalicelib.core.timeframes import LENGTH_MS
-from chalicelib.work.messages import CollectMessage, PlanMessage, Unit, decode
+from chalicelib.work.messages import CollectMessage, DispatchMessage, PlanMessage, Unit, decode
 from chalicelib.work.priorities import PRIORITIES
 
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
@@ -44,6 +44,10 @@ collects = st.builds(
     units=units(),
 )
 plans = st.builds(PlanMessage, task_id=texts, attempt=st.integers(1, 99))
+dispatches = st.builds(
+    DispatchMessage, task_id=texts, attempt=st.integers(1, 99), turn=st.integers(0, 10**13)
+)
+Message = PlanMessage | DispatchMessage | CollectMessage
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -51,8 +55,8 @@ json_values = st.recursive(
 )
 
 
-@given(plans | collects)
-def test_a_message_reads_as_it_was_written(message: PlanMessage | CollectMessage) -> None:
+@given(plans | dispatches | collects)
+def test_a_message_reads_as_it_was_written(message: Message) -> None:
     assert decode(message.encode()) == message
 
 
@@ -62,9 +66,9 @@ def test_garbage_is_poison_and_nothing_else(body: str) -> None:
         decode(body)
 
 
-@given(plans | collects, st.data())
+@given(plans | dispatches | collects, st.data())
 def test_a_message_with_one_field_spoilt_is_poison_or_still_a_message(
-    message: PlanMessage | CollectMessage, data: st.DataObject
+    message: Message, data: st.DataObject
 ) -> None:
     fields = json.loads(message.encode())
     name = data.draw(st.sampled_from(sorted(fields)))
