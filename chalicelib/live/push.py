@@ -121,13 +121,14 @@ async def _again(backend: Backend, records: list[Record]) -> list[str]:
 
 async def _push(backend: Backend, means: Means, stream: str, updates: list[Update]) -> None:
     """Raises CallFailed where the update reached nobody, though somebody listens."""
-    since_ms = backend.now_ms() - await SequenceTable(backend).pushed_at(stream)
+    sequences = SequenceTable(backend)
+    since_ms = backend.now_ms() - await sequences.pushed_at(stream)
     if 0 <= since_ms < PAUSE_MS:
         await means.sleep((PAUSE_MS - since_ms) / 1000)
     content = await _content(backend, means, stream, updates)
     if content is None:
         return
-    sequence = await SequenceTable(backend).next(stream, backend.now_ms())
+    sequence = await sequences.next(stream, backend.now_ms())
     connections = ConnectionTable(backend)
     listeners = await connections.subscribers(stream, backend.now_ms())
     if not listeners:
@@ -149,15 +150,17 @@ async def _push(backend: Backend, means: Means, stream: str, updates: list[Updat
 async def _send_to_all(
     backend: Backend, means: Means, stream: str, listeners: list[str], text: str
 ) -> None:
+    connections = ConnectionTable(backend)
+
     async def send(connection_id: str) -> CallFailed | bool:
         try:
-            return await ConnectionTable(backend).send(connection_id, text, stream)
+            return await connections.send(connection_id, text, stream)
         except CallFailed as error:
             return error
 
     async def hang_up(connection_id: str) -> CallFailed | None:
         try:
-            await ConnectionTable(backend).hang_up(connection_id, stream)
+            await connections.hang_up(connection_id, stream)
         except CallFailed as error:
             return error
         return None

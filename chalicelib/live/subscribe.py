@@ -44,14 +44,16 @@ async def subscribe(backend: Backend, connection: Connection, wanted: list[Topic
             )
         return held | streams
 
-    await ConnectionTable(backend).change_topics(connection.id, added)
-    await ConnectionTable(backend).enlist(connection.id, sorted(streams), backend.now_ms())
+    connections = ConnectionTable(backend)
+    await connections.change_topics(connection.id, added)
+    await connections.enlist(connection.id, sorted(streams), backend.now_ms())
 
 
 async def unsubscribe(backend: Backend, connection: Connection, unwanted: list[Topic]) -> None:
     streams = {stream_for(backend, connection, topic) for topic in unwanted}
-    await ConnectionTable(backend).unlist(connection.id, sorted(streams))
-    await ConnectionTable(backend).change_topics(connection.id, lambda held: held - streams)
+    connections = ConnectionTable(backend)
+    await connections.unlist(connection.id, sorted(streams))
+    await connections.change_topics(connection.id, lambda held: held - streams)
 
 
 async def snapshot(

@@ -43,8 +43,8 @@ async def metrics_text(backend: Backend) -> str:
     active, all_of_them = await TaskTable(backend).first_active(now_ms)
     queues = {**await WorkQueue(backend).depths(), **await WebhookQueue(backend).depths()}
     ledger = await Ledger(backend).read()
-    catalogue = await CatalogueTable(backend).read_catalogue()
-    prices = await CatalogueTable(backend).read_prices()
+    market = CatalogueTable(backend)
+    catalogue, prices = await market.read_catalogue(), await market.read_prices()
     totals = await Totals(backend).read()
     schedules, lags = await ScheduleTable(backend).first_lags()
     return "".join(

@@ -8,11 +8,11 @@ Message = dict[str, Any]
 
 
 class Listener:
-    """`told`: the snapshots and updates that count, in order; `holes`: (last number, next)."""
+    """`kept`: the snapshots and updates that count, in order; `holes`: (last number, next)."""
 
     def __init__(self, topic: str) -> None:
         self.topic = topic
-        self.told: list[Message] = []
+        self.kept: list[Message] = []
         self.holes: list[tuple[int, int]] = []
         self._early: list[Message] = []
 
@@ -20,19 +20,19 @@ class Listener:
         if message.get("topic") != self.topic:
             return
         if message["type"] == "snapshot":
-            if not self.told or message["sequence"] >= self._last:
-                self.told.append(message)
+            if not self.kept or message["sequence"] >= self._last:
+                self.kept.append(message)
             early, self._early = self._early, []
             for update in early:
                 self.hear(update)
-        elif not self.told:
+        elif not self.kept:
             self._early.append(message)
         elif message["sequence"] > self._last:
             if message["sequence"] != self._last + 1:
                 self.holes.append((self._last, message["sequence"]))
-            self.told.append(message)
+            self.kept.append(message)
 
     @property
     def _last(self) -> int:
-        last: int = self.told[-1]["sequence"]
+        last: int = self.kept[-1]["sequence"]
         return last

@@ -156,10 +156,10 @@ def test_a_task_prices_and_candles_are_heard_over_one_connection(cloud: Cloud, a
         listener = Listener(f"task:{task_id}")
         for message in one.heard:
             listener.hear(message)
-        while not listener.told or listener.told[-1]["task"]["status"] not in ENDED:
+        while not listener.kept or listener.kept[-1]["task"]["status"] not in ENDED:
             listener.hear(one.hear())
         assert listener.holes == []
-        assert listener.told[-1]["task"]["status"] == "completed"
+        assert listener.kept[-1]["task"]["status"] == "completed"
         fresh = one.until(lambda m: m["type"] == "update" and m["topic"] == prices, seconds=130)
         assert (fresh["time"], fresh["sequence"]) > (price["time"] or "", price["sequence"])
     assert [m["type"] for m in one.heard if m.get("topic") == others] == ["snapshot"]

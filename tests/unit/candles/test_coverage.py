@@ -26,10 +26,10 @@ def steps(draw: st.DrawFn) -> Step:
 
 
 @given(st.lists(steps(), max_size=8))
-def test_coverage_and_gaps_are_what_a_minute_by_minute_ledger_says(told: list[Step]) -> None:
+def test_coverage_and_gaps_are_what_a_minute_by_minute_ledger_says(asked: list[Step]) -> None:
     entry = Coverage()
     ledger: dict[int, str | None] = {}
-    for start, end, holes in told:
+    for start, end, holes in asked:
         gaps = [Gap(at, at + 1, holes[at]) for at in sorted(holes)]
         entry = entry.extended(start, end, None, gaps)
         ledger.update({at: holes.get(at) for at in range(start, end)})
@@ -40,9 +40,9 @@ def test_coverage_and_gaps_are_what_a_minute_by_minute_ledger_says(told: list[St
 
 
 @given(st.lists(steps(), max_size=8))
-def test_intervals_are_kept_as_few_as_can_be(told: list[Step]) -> None:
+def test_intervals_are_kept_as_few_as_can_be(asked: list[Step]) -> None:
     entry = Coverage()
-    for start, end, holes in told:
+    for start, end, holes in asked:
         gaps = [Gap(at, at + 1, holes[at]) for at in sorted(holes)]
         entry = entry.extended(start, end, None, gaps)
     covered, gaps = entry.covered, entry.gaps
@@ -95,10 +95,10 @@ def test_the_stored_form_is_json_in_this_order() -> None:
 
 @given(st.lists(steps(), max_size=6), st.integers(0, 20), st.integers(0, 20))
 def test_what_lies_outside_is_what_no_interval_covers(
-    told: list[Step], start: int, length: int
+    asked: list[Step], start: int, length: int
 ) -> None:
     known = Coverage()
-    for low, high, _ in told:
+    for low, high, _ in asked:
         known = known.extended(low, high, None, [])
     covered = {at for low, high in known.covered for at in range(low, high)}
     parts = coverage.outside(start, start + length, known.covered)

@@ -250,8 +250,8 @@ def test_a_breach_is_reported_once_as_metric_and_in_the_trail(
     promise.measure(4)
     promise.measure(1)
     assert [name for name, _ in counted].count("FreshnessBreaches") == 1
-    measured = [(name, told) for name, told in counted if told]
-    lags = [told for name, told in measured if name == "FreshnessLag"]
+    measured = [(name, given) for name, given in counted if given]
+    lags = [given for name, given in measured if name == "FreshnessLag"]
     assert [dimensions for _, dimensions in lags] == [{"Timeframe": "1h"}, {"Timeframe": "1m"}] * 2
     assert [value for value, _ in lags][1] > 120
     broken = [value for name, (value, _) in measured if name == "FreshnessBroken"]

@@ -61,9 +61,9 @@ def test_every_state_is_queued_in_order_with_the_task_as_it_was(
     listen("tasks", f"task:{task_id}")
     run(announce(backend, changes()))
     for stream in ("tasks", f"task:{task_id}"):
-        told = [update for update in queued() if update.stream == stream]
-        assert [update.kind for update in told] == ["state"] * 6
-        views = [update.content["task"] for update in told]
+        updates = [update for update in queued() if update.stream == stream]
+        assert [update.kind for update in updates] == ["state"] * 6
+        views = [update.content["task"] for update in updates]
         assert [(view["attempt"], view["status"]) for view in views] == [
             (1, "pending"),
             (1, "cancelled"),

@@ -50,7 +50,6 @@ class Pushes:
         self.aws, self.worker = aws, worker
         self.means = Means(lambda work: together(*work), asyncio.sleep, CandleStore(worker))
         self.announced: dict[str, int] = {}
-        self.told = 0
 
     async def client(self, name: str, *topics: str) -> None:
         await receive.connect(self.worker, name)
@@ -168,8 +167,8 @@ def test_a_stopped_task_and_its_retry_are_told_with_what_was_counted(
     views = [update["task"] for update in of_type(pushes.heard("c"), "update")]
     assert [view["status"] for view in views] == [end, end]
     shown = run(view_task(worker, task_id))
-    for name, told in views[-1].items():
-        assert told == shown[name], name
+    for name, value in views[-1].items():
+        assert value == shown[name], name
     assert shown["units"]["succeeded"] == 2
     run(retry_task(worker, task_id))
     run(fleet.plan())
@@ -425,10 +424,12 @@ def test_what_was_pushed_is_measured(run, pushes, worker, clock, known, capsys) 
     run(pushes.push_all())
     metrics.flush()
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    told = {name: line[name] for line in lines for name in line if "Push" in name or "Sent" in name}
-    assert told["UpdatesPushed"] == 1
-    assert told["MessagesSent"] == 1
-    assert told["PushDelay"] == 1500
+    counts = {
+        name: line[name] for line in lines for name in line if "Push" in name or "Sent" in name
+    }
+    assert counts["UpdatesPushed"] == 1
+    assert counts["MessagesSent"] == 1
+    assert counts["PushDelay"] == 1500
 
 
 # --- whatever happens at the same time ----------------------------------------------------------
@@ -542,7 +543,7 @@ def _play(seed: int) -> None:
                 listener = Listener(name)
                 for message in pushes.heard(f"client-{at}"):
                     listener.hear(message)
-                last = listener.told[-1]
+                last = listener.kept[-1]
                 shown = last["task"]["status"] if name == topic else last["price"]
                 assert shown == right, (seed, at, name)
                 # A push that died may have numbered an update without sending it: that is seen.

@@ -75,8 +75,8 @@ def test_a_subscription_is_confirmed_with_a_snapshot_of_every_topic(
     wanted = (topic, "tasks", topic, "prices:BTCUSDT", "prices:ETHUSDT", "candles:BTCUSDT:1m")
     confirmed, *snapshots = say(subscribe(*wanted))
     assert confirmed == {"type": "subscribed", "topics": list(dict.fromkeys(wanted))}
-    assert [told["topic"] for told in snapshots] == confirmed["topics"]
-    assert {(told["type"], told["sequence"]) for told in snapshots} == {("snapshot", 0)}
+    assert [snapshot["topic"] for snapshot in snapshots] == confirmed["topics"]
+    assert {(snapshot["type"], snapshot["sequence"]) for snapshot in snapshots} == {("snapshot", 0)}
     task, tasks, price, none, candles = snapshots
     assert task["task"]["status"] == "pending"
     assert [one["task_id"] for one in tasks["tasks"]] == [task_id]

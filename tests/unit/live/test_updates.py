@@ -64,10 +64,10 @@ def test_of_progress_one_is_left_at_most_and_none_before_a_state(updates: list[U
 def test_candles_collapse_to_one_update_that_spans_all_that_was_covered(drawn) -> None:
     updates = [_update(at, CANDLE, "BTCUSDT:1m", span) for at, span in enumerate(drawn)]
     (left,) = coalesced(updates)
-    told = [span for span in drawn if span is not None]
+    covered = [span for span in drawn if span is not None]
     assert left.number == updates[-1].number
     assert left.content["covered"] == (
-        [min(span[0] for span in told), max(span[1] for span in told)] if told else None
+        [min(span[0] for span in covered), max(span[1] for span in covered)] if covered else None
     )
 
 

@@ -30,14 +30,14 @@ BODY = {"symbols": ["BTCUSDT"], "timeframes": ["1h", "1d"]}
 
 
 @pytest.fixture
-def told(monkeypatch, capsys):
+def measured(monkeypatch, capsys):
     """(metric, value of its own dimension or "") -> the values measured since the last time."""
     monkeypatch.setenv("STACK", "s")
     monkeypatch.setenv("FUNCTION", "f")
     metrics.flush()
     capsys.readouterr()
 
-    def told():
+    def measured():
         metrics.flush()
         found = defaultdict(list)
         for line in capsys.readouterr().err.splitlines():
@@ -47,7 +47,7 @@ def told(monkeypatch, capsys):
                     found[datum.name, *own] += datum.values
         return found
 
-    yield told
+    yield measured
     metrics.flush()
 
 
@@ -58,55 +58,55 @@ def changes(aws, settings):
     ]
 
 
-def test_the_state_of_an_idle_collector_is_measured_too(run, backend, told) -> None:
+def test_the_state_of_an_idle_collector_is_measured_too(run, backend, measured) -> None:
     run(measure_state(backend))
-    found = told()
+    found = measured()
     assert found["SweepsDone",] == [1]
     for gauge in ("BreakerOpen", "ExchangeWeightUsed", "TasksActive", "OldestTaskSeconds"):
         assert found[gauge,] == [0]
     assert found["QueueDepth", "work"] == [0]
 
 
-def test_queues_brakes_and_active_tasks_are_measured(run, backend, clock, told) -> None:
+def test_queues_brakes_and_active_tasks_are_measured(run, backend, clock, measured) -> None:
     run(submit_collection(backend, BODY, "me", "r"))
     clock.advance(9_000)
     run(submit_collection(backend, BODY, "me", "r"))
     run(Ledger(backend).take_weight(60, 4800, clock()))
     run(Ledger(backend).pause(clock() + 60_000, "429"))
     clock.advance(1_000)
-    told()
+    measured()
     run(measure_state(backend))
-    found = told()
+    found = measured()
     assert found["QueueDepth", "plan"] == [2]
     assert (found["TasksActive",], found["OldestTaskSeconds",]) == ([2], [10])
     assert (found["ExchangeWeightUsed",], found["BreakerOpen",]) == ([60], [1])
 
 
-def test_weight_of_a_minute_that_is_over_is_not_used_weight(run, backend, clock, told) -> None:
+def test_weight_of_a_minute_that_is_over_is_not_used_weight(run, backend, clock, measured) -> None:
     run(Ledger(backend).take_weight(60, 4800, clock()))
     clock.advance(60_000)
     run(measure_state(backend))
-    assert told()["ExchangeWeightUsed",] == [0]
+    assert measured()["ExchangeWeightUsed",] == [0]
 
 
 def test_a_pause_is_counted_when_it_begins_and_not_when_a_longer_one_stands(
-    run, backend, clock, told
+    run, backend, clock, measured
 ) -> None:
     for seconds in (60, 30, 90):
         run(Ledger(backend).pause(clock() + seconds * 1000, "429"))
-    assert told()["BreakerOpened",] == [2]
+    assert measured()["BreakerOpened",] == [2]
 
 
 def test_tasks_are_measured_when_they_start_and_end(
-    run, backend, fleet, exchange, clock, changes, told
+    run, backend, fleet, exchange, clock, changes, measured
 ) -> None:
     run(submit_collection(backend, BODY, "me", "r"))
     run(fleet.settle())
     cancelled = run(submit_collection(backend, BODY, "me", "r"))
     run(cancel_task(backend, cancelled))
-    told()
+    measured()
     measure_changes(changes())
-    found = told()
+    found = measured()
     assert found["TasksStarted",] == [1]
     assert found["TasksEnded", "completed"] == [1]
     assert found["TasksEnded", "cancelled"] == [1]
@@ -115,37 +115,37 @@ def test_tasks_are_measured_when_they_start_and_end(
 
 
 def test_a_retry_is_measured_as_another_start_and_end(
-    run, backend, fleet, exchange, changes, told
+    run, backend, fleet, exchange, changes, measured
 ) -> None:
     task_id = run(submit_collection(backend, {**BODY, "symbols": ["NOPEUSDT"]}, "me", "r"))
     run(fleet.settle())
     run(retry_task(backend, task_id))
     run(fleet.settle())
-    told()
+    measured()
     measure_changes(changes())
-    found = told()
+    found = measured()
     assert (found["TasksStarted",], found["TasksEnded", "failed"]) == ([2], [2])
 
 
-def test_a_streams_lag_is_the_age_of_its_newest_record(told) -> None:
+def test_a_streams_lag_is_the_age_of_its_newest_record(measured) -> None:
     records = [{"dynamodb": {"ApproximateCreationDateTime": at}} for at in (100.0, 103.5)]
     measure_stream(records, 104_000)
     measure_stream([], 104_000)
     measure_stream([{"dynamodb": {}}], 104_000)
-    assert told()["StreamLag", "f"] == [500]
+    assert measured()["StreamLag", "f"] == [500]
 
 
 def test_units_candles_and_deliveries_of_a_batch_are_measured(
-    run, worker, aws, settings, exchange, told
+    run, worker, aws, settings, exchange, measured
 ) -> None:
     body = {"symbols": ["BTCUSDT", "NOPEUSDT"], "timeframes": ["1h", "1d"]}
     run(submit_collection(worker, body, "me", "r"))
     run(plan_batch(worker, event(aws, settings.plan_queue_url)))
-    told()
+    measured()
     batch = event(aws, settings.work_queue_url)
     batch["Records"][0]["attributes"]["ApproximateReceiveCount"] = "2"
     run(collect_batch(worker, Budget(worker), batch, lambda: 60_000))
-    found = told()
+    found = measured()
     assert found["UnitsSucceeded", "1h"] == found["UnitsSucceeded", "1d"] == [1]
     assert found["UnitsFailed", "INVALID_SYMBOL"] == [2]
     assert found["CandlesStored", "1h"] == [1000]
@@ -158,42 +158,46 @@ def event(aws, url: str) -> dict[str, list[dict[str, object]]]:
     return {"Records": aws.sqs.receive(url, 10)}
 
 
-def test_a_message_that_comes_back_is_counted_as_failed(run, worker, told) -> None:
+def test_a_message_that_comes_back_is_counted_as_failed(run, worker, measured) -> None:
     record = {"messageId": "m", "body": "no message", "attributes": {}}
     run(plan_batch(worker, {"Records": [record]}))
-    found = told()
+    found = measured()
     assert found["MessagesFailed", "f"] == found["ErrorsLogged", "f"] == [1]
 
 
-def test_what_sweep_does_again_is_counted_by_what_it_was(run, backend, aws, settings, clock, told):
+def test_what_sweep_does_again_is_counted_by_what_it_was(
+    run, backend, aws, settings, clock, measured
+):
     run(submit_collection(backend, BODY, "me", "r"))
     aws.sqs.queues[settings.plan_queue_url].messages.clear()
     clock.advance(90_000)
     run(sweep(backend))
-    assert told()["SweepRepairs", "plan"] == [1]
+    assert measured()["SweepRepairs", "plan"] == [1]
 
 
 # --- too rare for a run of the whole ------------------------------------------------------------
 
 
-def test_a_record_that_breaks_our_code_is_counted(run, backend, told) -> None:
+def test_a_record_that_breaks_our_code_is_counted(run, backend, measured) -> None:
     run(record_task_changes(backend, [{"dynamodb": {}}]))
-    assert told()["StreamRecordsFailed", "tasks"] == [1]
+    assert measured()["StreamRecordsFailed", "tasks"] == [1]
 
 
-def test_updates_that_cannot_be_queued_are_counted(run, backend, aws, clock, changes, told) -> None:
+def test_updates_that_cannot_be_queued_are_counted(
+    run, backend, aws, clock, changes, measured
+) -> None:
     run(submit_collection(backend, BODY, "me", "r"))
     run(ConnectionTable(backend).enlist("c", ["tasks"], clock()))
     aws.hooks.append(Refuse("sqs.SendMessageBatch", 9))
     run(announce(backend, changes()))
-    assert sum(told()["UpdatesNotAnnounced",]) >= 1
+    assert sum(measured()["UpdatesNotAnnounced",]) >= 1
 
 
 @pytest.mark.parametrize(
     ("status", "outcome"), [(200, "delivered"), (503, "retried"), (404, "failed")]
 )
 def test_webhooks_are_counted_by_what_became_of_them(
-    run, backend, aws, settings, told, status: int, outcome: str
+    run, backend, aws, settings, measured, status: int, outcome: str
 ) -> None:
     hook = {"url": "https://hooks.acme.com/in", "secret": "a-secret-of-thirty-two-letters-!"}
     task_id = run(submit_collection(backend, {**BODY, "webhook": hook}, "me", "r"))
@@ -207,6 +211,6 @@ def test_webhooks_are_counted_by_what_became_of_them(
         "detail": "",
     }
     run(publish(backend, [happened]))
-    told()
+    measured()
     run(deliver_batch(backend, Sender(Answer(status)), event(aws, settings.webhook_queue_url)))
-    assert told()["WebhookDeliveries", outcome] == [1]
+    assert measured()["WebhookDeliveries", outcome] == [1]

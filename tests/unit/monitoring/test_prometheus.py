@@ -60,11 +60,11 @@ def test_it_says_so_where_one_read_does_not_hold_all_active_tasks(run, backend, 
 
 
 @pytest.mark.parametrize(
-    ("before", "complete", "told"),
+    ("before", "complete", "shown"),
     [(LAGS_READ - 1, 1, True), (LAGS_READ, 0, False)],
 )
 def test_it_says_so_where_the_lags_leave_schedules_out(
-    run, backend, clock, before: int, complete: int, told: bool
+    run, backend, clock, before: int, complete: int, shown: bool
 ) -> None:
     """The promise is the newest schedule's, behind so many that promise nothing."""
     asked = {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}
@@ -79,7 +79,7 @@ def test_it_says_so_where_the_lags_leave_schedules_out(
     text = run(prometheus.metrics_text(backend))
     assert f"data_collector_schedules {before + 1}\n" in text
     assert f"data_collector_freshness_complete {complete}\n" in text
-    assert ('data_collector_freshness_lag_seconds{timeframe="1h"}' in text) is told
+    assert ('data_collector_freshness_lag_seconds{timeframe="1h"}' in text) is shown
 
 
 def test_lags_are_complete_where_there_are_no_schedules(run, backend) -> None:
