@@ -60,17 +60,13 @@ async def _sweep_task(backend: Backend, task_id: str, idle: bool | None) -> bool
         await fail_task(backend, meta, "DEADLINE_EXCEEDED", "the task's time ran out")
         return idle
     if meta["state"] == states.PENDING or meta["task_type"] == states.SYMBOL_REFRESH:
-        if await _may_ask_again(backend, meta, now_ms):
+        if await _note_asking(backend, meta, now_ms):
             await queue_planning(backend, task_id, meta["attempt"])
         return idle
     attempt = meta["attempt"]
     current = {prog["number"]: prog for prog in progs if prog["attempt"] == attempt}
     unsent = next_progs(standings(meta, progs, now_ms))
-    if (
-        unsent
-        and _is_quiet(current.values(), now_ms)
-        and await _may_ask_again(backend, meta, now_ms)
-    ):
+    if unsent and _is_quiet(current.values(), now_ms) and await _note_asking(backend, meta, now_ms):
         await queue_dispatch(backend, DispatchMessage(task_id, attempt))
     for number, prog in current.items():
         if number not in meta.get("progs_done", ()):
@@ -93,8 +89,8 @@ def _repaired(repair: str, task_id: str, attempt: int, prog: int | None = None) 
     log("swept", level="warning", repair=repair, task_id=task_id, attempt=attempt, prog=prog)
 
 
-async def _may_ask_again(backend: Backend, meta: Item, now_ms: int) -> bool:
-    """Note that the task is asked for again; False where somebody asked recently, or it moved."""
+async def _note_asking(backend: Backend, meta: Item, now_ms: int) -> bool:
+    """Note that the task is asked for now; False where somebody asked recently, or it moved."""
     if now_ms - max(meta["plan_sent_at"], meta.get("yielded_at", 0)) < PLAN_PATIENCE_MS:
         return False  # a low task that gave way comes back by itself
     try:
