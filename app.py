@@ -1,7 +1,7 @@
 """Every trigger of the collector: parse, one call, format.
 
-HTTP routes are registered from chalicelib/routes; event triggers live here and never on a
-blueprint, because Chalice would then load the blueprint's module instead of this one and lose the
+HTTP routes are registered from chalicelib/api; event triggers live here and never on a blueprint,
+because Chalice would then load the blueprint's module instead of this one and lose the
 middleware. Queue, stream and schedule wiring (sources, batch sizes, partial-batch responses) is in
 infra/template.py, where the queues and tables themselves are.
 """

@@ -27,11 +27,13 @@ BUDGET = 0.5
 _OURS = """
 import app
 from chalicelib import wiring
-from chalicelib.gateways.aws import run
-from chalicelib.messages import PlanMessage
+from chalicelib.aws.calls import run
+from chalicelib.tasks.table import TaskTable
+from chalicelib.work.messages import PlanMessage
+from chalicelib.work.queue import WorkQueue
 backend = wiring.backend()
-run(backend.tasks.read("benchmark", 0))
-run(backend.queue.send_plan(PlanMessage("benchmark", 1)))
+run(TaskTable(backend).read("benchmark", 0))
+run(WorkQueue(backend).send_plan(PlanMessage("benchmark", 1)))
 """
 
 _BASELINE = """

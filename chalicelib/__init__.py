@@ -1,1 +1,1 @@
-"""The market data collector: pure rules, gateways, use cases and routes (see docs/adr/0001)."""
+"""The market data collector, in packages by domain (docs/ARCHITECTURE.md)."""

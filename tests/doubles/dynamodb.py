@@ -31,7 +31,7 @@ class DynamoDB:
         self._clock = clock
 
     def apply(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Run one operation. Raises CallFailed as gateways.aws does."""
+        """Run one operation. Raises CallFailed as aws/calls.py does."""
         try:
             given = copied(parameters) if self.careful else parameters
             answer: dict[str, Any] = getattr(self, f"_{operation}")(**given)

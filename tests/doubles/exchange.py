@@ -1,4 +1,4 @@
-"""An exchange in memory, with the methods of gateways.binance.Binance.
+"""An exchange in memory, with the methods of exchange.binance.Binance.
 
 Candles are a function of symbol, timeframe, open time and revision, so that a test can say what
 must have been stored. Faults are switched on by setting fields.

@@ -55,7 +55,7 @@ RARE = {
     "UpdatesNotAnnounced": "test_updates_that_cannot_be_queued_are_counted",
     "WebhookDeliveries": "test_webhooks_are_counted_by_what_became_of_them",
 }
-RARE_TESTS = ROOT / "tests" / "unit" / "test_measuring.py"
+RARE_TESTS = ROOT / "tests" / "unit" / "monitoring" / "test_gauges.py"
 
 
 @dataclass(frozen=True)
