@@ -24,7 +24,7 @@ from benchmarks.report import Report
 from chalicelib.core import times
 from chalicelib.core.times import DAY, HOUR
 from chalicelib.work import priorities
-from cli.api import ENDED, Api, Rejected
+from market_data_collector.cli.api import ENDED, Api, Rejected
 from tests.e2e.stack import Cloud, running_cloud
 
 TIMEFRAMES = ("1m", "5m", "15m", "1h", "4h", "1d")

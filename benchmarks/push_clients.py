@@ -19,7 +19,7 @@ import aiohttp
 from benchmarks.report import Report
 from chalicelib.aws.wire import item_to_wire
 from chalicelib.exchange.catalogue_table import packed
-from cli.api import ENDED, Api
+from market_data_collector.cli.api import ENDED, Api
 from tests.e2e.stack import Cloud, running_cloud
 from tests.e2e.waiting import until
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from cli.api import Api
 from local.aws import Account
+from market_data_collector.cli.api import Api
 
 Endpoints = dict[str, Any]
 

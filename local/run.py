@@ -13,13 +13,13 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from cli.api import Api
-from cli.problems import ApiError
-from cli.render import wait_for_task
 from local.aws import Account
 from local.failures import StartFailed
 from local.options import Options, options
 from local.stack import Stack
+from market_data_collector.cli.api import Api
+from market_data_collector.cli.problems import ApiError
+from market_data_collector.cli.render import wait_for_task
 
 
 class Stages:

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from chalicelib.core.times import parse_time
 from chalicelib.work.units import PlannedUnit
-from cli.api import ENDED, Api
 from infra.package import Package
+from market_data_collector.cli.api import ENDED, Api
 from tests.chaos.endpoint import Endpoint
 from tests.e2e.stack import Cloud, running_cloud
 from tests.e2e.waiting import until

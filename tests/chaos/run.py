@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cli.api import ENDED, Api
+from market_data_collector.cli.api import ENDED, Api
 from tests.chaos import checks
 from tests.chaos.backstage import Backstage
 from tests.chaos.endpoint import Endpoint

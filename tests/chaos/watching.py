@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from cli.api import ENDED, Api, ApiError
+from market_data_collector.cli.api import ENDED, Api, ApiError
 
 POLL_S = 0.5
 #: Between lines where the output is no terminal.

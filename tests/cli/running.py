@@ -5,7 +5,7 @@ import io
 import json
 from typing import Any, NamedTuple
 
-from cli.__main__ import main
+from market_data_collector.cli.__main__ import main
 from tests.cli.fake_api import FakeApi
 
 

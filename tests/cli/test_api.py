@@ -4,7 +4,7 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from cli.api import PATIENCE, Api, Expired, Rejected, Unreachable
+from market_data_collector.cli.api import PATIENCE, Api, Expired, Rejected, Unreachable
 from tests.cli.fake_api import FakeApi, problem, task
 
 LOST = httpx.ReadError("connection lost")

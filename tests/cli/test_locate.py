@@ -2,8 +2,14 @@ import json
 
 import pytest
 
-from cli.api import Api
-from cli.locate import DEFAULT_URL, UnusableUrl, find_url, is_loopback, with_prefix
+from market_data_collector.cli.api import Api
+from market_data_collector.cli.locate import (
+    DEFAULT_URL,
+    UnusableUrl,
+    find_url,
+    is_loopback,
+    with_prefix,
+)
 from tests.cli.running import run
 
 PREFIX = "/api/v1/data-collector"

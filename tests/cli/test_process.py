@@ -35,7 +35,7 @@ def client(url, *args, **options):
     ours = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", "cli", *args],
+            [sys.executable, "-m", "market_data_collector.cli", *args],
             env=environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -3,8 +3,8 @@ import re
 import pytest
 from rich.console import Console
 
-from cli.api import Api
-from cli.render import TaskProgress, wait_for_task
+from market_data_collector.cli.api import Api
+from market_data_collector.cli.render import TaskProgress, wait_for_task
 from tests.cli.fake_api import TASK_ID, FakeApi, task
 from tests.cli.running import Stream, run
 

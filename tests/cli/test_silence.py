@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from cli.api import Api
-from cli.listening import SILENCE, TOGETHER, Message, listen
+from market_data_collector.cli.api import Api
+from market_data_collector.cli.listening import SILENCE, TOGETHER, Message, listen
 from tests.cli.fake_api import FakeApi, task
 from tests.cli.test_watch import TICKET, TOPIC, Server, snapshot, update, watch
 

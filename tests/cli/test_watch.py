@@ -16,8 +16,8 @@ from botocore.credentials import Credentials
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 from websockets.sync.server import ServerConnection, serve
 
-from cli.__main__ import main
-from cli.listening import Unheard, open_socket
+from market_data_collector.cli.__main__ import main
+from market_data_collector.cli.listening import Unheard, open_socket
 from tests.cli import running
 from tests.cli.fake_api import TASK_ID, FakeApi, problem, task
 from tests.cli.running import Ran, Stream

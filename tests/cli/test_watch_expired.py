@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from websockets.exceptions import ConnectionClosedError
 
-from cli.listening import Unheard
+from market_data_collector.cli.listening import Unheard
 from tests.cli.fake_api import TASK_ID, FakeApi, problem, task
 from tests.cli.test_watch import TOPIC, Server, error, lines, snapshot, update, watch
 

@@ -17,8 +17,8 @@ from chalicelib.audit.chain import AuditEvent, sealed
 from chalicelib.audit.table import AuditTable, seq_key
 from chalicelib.aws.calls import method_name, run
 from chalicelib.aws.wire import item_to_wire
-from cli.__main__ import main
-from cli.api import Api, Expired
+from market_data_collector.cli.__main__ import main
+from market_data_collector.cli.api import Api, Expired
 from tests.cli.running import Stream
 from tests.doubles.settings import backend_of
 from tests.e2e.conftest import Cloud

@@ -17,8 +17,8 @@ from schemathesis.schemas import BaseSchema
 from schemathesis.specs.openapi.checks import unsupported_method
 
 from app import app
-from cli.api import Api, Rejected
 from infra.package import ROOT
+from market_data_collector.cli.api import Api, Rejected
 from tests.e2e.conftest import Cloud
 from tests.e2e.exchange_control import held_exchange
 from tests.e2e.waiting import until

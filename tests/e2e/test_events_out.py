@@ -12,9 +12,9 @@ import boto3
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from cli.api import Api, Rejected
 from infra.package import ROOT
 from local.aws import REGION
+from market_data_collector.cli.api import Api, Rejected
 from tests.doubles.receiver import Receiver
 from tests.e2e.conftest import Cloud
 from tests.e2e.exchange_control import held_exchange

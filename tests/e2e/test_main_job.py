@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from cli.api import Api, Expired, Rejected
+from market_data_collector.cli.api import Api, Expired, Rejected
 from tests.e2e.conftest import Cloud
 from tests.e2e.exchange_control import ExchangeControl
 from tests.e2e.waiting import until

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from chalicelib.core.metrics import METRICS, NAMESPACE
-from cli.api import Api
 from infra.package import ROOT
 from local.board import Identity, load, named_metrics
 from local.deploy import stack_name
 from local.drawing import draw
 from local.logs import follow
 from local.metrics import EMULATOR_LACKS, Relay, lacking
+from market_data_collector.cli.api import Api
 from tests.e2e import trouble
 from tests.e2e.conftest import Cloud
 from tests.e2e.test_main_job import ended

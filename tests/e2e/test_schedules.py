@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from chalicelib.aws.wire import item_from_wire
-from cli.api import Api
 from infra.package import ROOT
+from market_data_collector.cli.api import Api
 from tests.e2e.conftest import Cloud
 from tests.e2e.test_main_job import ended
 from tests.e2e.waiting import until
@@ -138,7 +138,10 @@ def test_eventbridge_follows_a_schedules_changes_and_its_end(cloud: Cloud, api: 
 
 
 def test_the_examples_of_the_page_do_what_it_says(cloud: Cloud, api: Api, begun: Begun) -> None:
-    script = f'data-collector() {{ "{sys.executable}" -m cli "$@"; }}\n' + "\n".join(EXAMPLES)
+    script = (
+        f'data-collector() {{ "{sys.executable}" -m market_data_collector.cli "$@"; }}\n'
+        + "\n".join(EXAMPLES)
+    )
     script = script.replace("http://localhost:8000", cloud.api_url)
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script.replace("curl ", "curl --silent --fail ")],

@@ -14,7 +14,7 @@ import pytest
 from chalicelib.aws.wire import item_from_wire, item_to_wire
 from chalicelib.work.messages import CollectMessage, Unit
 from chalicelib.work.request import CollectionRequest
-from cli.api import Api
+from market_data_collector.cli.api import Api
 from tests.e2e.conftest import Cloud
 from tests.e2e.exchange_control import ExchangeControl
 from tests.e2e.test_main_job import ENDED, ended, lift_pause

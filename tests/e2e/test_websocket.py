@@ -16,9 +16,9 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from chalicelib.aws.wire import item_from_wire, to_wire
-from cli.__main__ import main
-from cli.api import Api
 from infra.package import ROOT
+from market_data_collector.cli.__main__ import main
+from market_data_collector.cli.api import Api
 from tests.chaos import workers
 from tests.doubles.listener import Listener
 from tests.e2e.conftest import Cloud

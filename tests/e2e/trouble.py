@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import httpx
 
-from cli.api import Api
+from market_data_collector.cli.api import Api
 from tests.e2e.exchange_control import ExchangeControl
 from tests.e2e.stack import Cloud
 from tests.e2e.test_main_job import TIMEFRAMES, ended, lift_pause

@@ -16,8 +16,8 @@ import pytest
 from chalicelib.audit.bucket import encode_events
 from chalicelib.audit.chain import AuditEvent, sealed
 from chalicelib.events import happenings
-from cli.commands import cli
 from infra.package import ROOT
+from market_data_collector.cli.commands import cli
 
 PAGE = (ROOT / "docs" / "AUDIT.md").read_text(encoding="utf-8")
 

@@ -101,7 +101,16 @@ def test_only_the_models_of_services_in_use_are_shipped(unpacked: Path) -> None:
 
 def test_the_laptops_tools_are_not_shipped(unpacked: Path) -> None:
     shipped = {entry.name for entry in unpacked.iterdir()}
-    assert not shipped & {"tests", "local", "cli", "infra", "pip", "setuptools", "bin", "boto3"}
+    assert not shipped & {
+        "tests",
+        "local",
+        "market_data_collector",
+        "infra",
+        "pip",
+        "setuptools",
+        "bin",
+        "boto3",
+    }
     assert {"app.py", "chalicelib", "chalice"} <= shipped
 
 

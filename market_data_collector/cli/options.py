@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from cli.locate import VARIABLE
+from market_data_collector.cli.locate import VARIABLE
 
 SIGN_VARIABLE = "DATA_COLLECTOR_SIGN"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

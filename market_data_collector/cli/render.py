@@ -11,8 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cli.api import ENDED, Api
-from cli.values import amount, count, number, plain, record, span
+from market_data_collector.cli.api import ENDED, Api
+from market_data_collector.cli.values import amount, count, number, plain, record, span
 
 # A bar that spans a very wide terminal is harder to read, not easier.
 WIDEST = 100

@@ -6,13 +6,20 @@ from typing import Any
 
 import click
 
-from cli import tables
-from cli.api import ENDED
-from cli.audit import audit
-from cli.options import HeaderText, Time, WebSocketUrl, everywhere, listed, wait
-from cli.schedules import schedules
-from cli.session import Session
-from cli.watch import watch as watch_topics
+from market_data_collector.cli import tables
+from market_data_collector.cli.api import ENDED
+from market_data_collector.cli.audit import audit
+from market_data_collector.cli.options import (
+    HeaderText,
+    Time,
+    WebSocketUrl,
+    everywhere,
+    listed,
+    wait,
+)
+from market_data_collector.cli.schedules import schedules
+from market_data_collector.cli.session import Session
+from market_data_collector.cli.watch import watch as watch_topics
 
 SECRET_VARIABLE = "DATA_COLLECTOR_WEBHOOK_SECRET"
 EPILOG = """\b

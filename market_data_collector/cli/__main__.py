@@ -1,4 +1,4 @@
-"""The command-line client: `data-collector`, or `python -m cli`.
+"""The command-line client: `data-collector`, or `python -m market_data_collector.cli`.
 
 | exit code | meaning |
 |---|---|
@@ -22,11 +22,11 @@ from collections.abc import Callable, Sequence
 import click
 import httpx
 
-from cli.commands import cli
-from cli.listening import Opener, open_socket
-from cli.problems import ApiError, Expired
-from cli.session import INTERRUPTED, Session
-from cli.values import plain
+from market_data_collector.cli.commands import cli
+from market_data_collector.cli.listening import Opener, open_socket
+from market_data_collector.cli.problems import ApiError, Expired
+from market_data_collector.cli.session import INTERRUPTED, Session
+from market_data_collector.cli.values import plain
 
 REJECTED, CLOSED_PIPE = 2, 141
 

@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.text import Text
 
 from chalicelib.audit.chain import Fault, verify
-from cli.exports import Exports, read_exports
-from cli.options import Time, everywhere
-from cli.session import Session
-from cli.tables import cells, say, show_columns
-from cli.values import amount, plain, records, when
+from market_data_collector.cli.exports import Exports, read_exports
+from market_data_collector.cli.options import Time, everywhere
+from market_data_collector.cli.session import Session
+from market_data_collector.cli.tables import cells, say, show_columns
+from market_data_collector.cli.values import amount, plain, records, when
 
 BROKEN = 1
 #: Kind of subject -> the API's parameter.

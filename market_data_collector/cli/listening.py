@@ -14,9 +14,9 @@ from urllib.parse import quote, urlsplit
 from websockets.exceptions import ConnectionClosed, InvalidURI, WebSocketException
 from websockets.sync.client import connect
 
-from cli.api import Api, ApiError, Expired
-from cli.locate import is_loopback
-from cli.problems import Rejected
+from market_data_collector.cli.api import Api, ApiError, Expired
+from market_data_collector.cli.locate import is_loopback
+from market_data_collector.cli.problems import Rejected
 
 # Seconds. An update can be lost before it gets its number; a snapshot after a silence heals that.
 SILENCE = 15.0

@@ -11,14 +11,20 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from cli import listening
-from cli.api import ENDED, PATIENCE, Api, ApiError, Expired
-from cli.listening import Message, Unheard
-from cli.problems import Unreachable
-from cli.render import counted, follow, progress_line
-from cli.session import ALL_DONE, ENDED_BADLY, INTERRUPTED, UNITS_FAILED, Session
-from cli.tables import summary
-from cli.values import plain, price, record, records, when
+from market_data_collector.cli import listening
+from market_data_collector.cli.api import ENDED, PATIENCE, Api, ApiError, Expired
+from market_data_collector.cli.listening import Message, Unheard
+from market_data_collector.cli.problems import Unreachable
+from market_data_collector.cli.render import counted, follow, progress_line
+from market_data_collector.cli.session import (
+    ALL_DONE,
+    ENDED_BADLY,
+    INTERRUPTED,
+    UNITS_FAILED,
+    Session,
+)
+from market_data_collector.cli.tables import summary
+from market_data_collector.cli.values import plain, price, record, records, when
 
 # Seconds between polls where there is no WebSocket; prices are refreshed once a minute.
 POLL = 1.0

@@ -6,10 +6,21 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from cli import tables
-from cli.options import HeaderText, everywhere, listed, wait
-from cli.session import Session
-from cli.values import NOTHING, amount, count, number, plain, record, records, span, texts, when
+from market_data_collector.cli import tables
+from market_data_collector.cli.options import HeaderText, everywhere, listed, wait
+from market_data_collector.cli.session import Session
+from market_data_collector.cli.values import (
+    NOTHING,
+    amount,
+    count,
+    number,
+    plain,
+    record,
+    records,
+    span,
+    texts,
+    when,
+)
 
 MOST_SYMBOLS = 8
 

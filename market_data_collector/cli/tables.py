@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cli.render import COLOURS, counted, percent
-from cli.values import (
+from market_data_collector.cli.render import COLOURS, counted, percent
+from market_data_collector.cli.values import (
     amount,
     count,
     number,

@@ -13,13 +13,13 @@ import click
 import httpx
 from rich.console import Console
 
-from cli.api import Api
-from cli.listening import Opener, open_socket
-from cli.locate import UnusableUrl, find_url
-from cli.problems import not_this_api
-from cli.render import counted, wait_for_task
-from cli.tables import submitted, summary
-from cli.values import plain
+from market_data_collector.cli.api import Api
+from market_data_collector.cli.listening import Opener, open_socket
+from market_data_collector.cli.locate import UnusableUrl, find_url
+from market_data_collector.cli.problems import not_this_api
+from market_data_collector.cli.render import counted, wait_for_task
+from market_data_collector.cli.tables import submitted, summary
+from market_data_collector.cli.values import plain
 
 # No table is this wide: in a pipe nothing is cut.
 UNLIMITED = 10_000
@@ -54,7 +54,9 @@ class Session:
     def _signature(self) -> httpx.Auth | None:
         if not self.sign:
             return None
-        from cli.signing import Signed  # loads botocore, which most commands can do without
+        from market_data_collector.cli.signing import (
+            Signed,  # loads botocore, which most commands can do without
+        )
 
         return Signed()
 

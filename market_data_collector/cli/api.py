@@ -1,6 +1,6 @@
 """The HTTP client: one method per route, no retry that could do work twice.
 
-Every method returns the answer's JSON object as it came and raises the errors of `cli.problems`.
+Every method returns the answer's JSON object as it came and raises the errors of `problems`.
 """
 
 import re
@@ -13,9 +13,9 @@ from urllib.parse import quote
 
 import httpx
 
-from cli import problems
-from cli.locate import UnusableUrl, is_loopback, with_prefix
-from cli.problems import ApiError, Expired, NotThisApi, Rejected, Unreachable
+from market_data_collector.cli import problems
+from market_data_collector.cli.locate import UnusableUrl, is_loopback, with_prefix
+from market_data_collector.cli.problems import ApiError, Expired, NotThisApi, Rejected, Unreachable
 
 __all__ = ["ENDED", "Api", "ApiError", "Expired", "NotThisApi", "Rejected", "Unreachable"]
 
