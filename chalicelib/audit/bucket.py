@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 from arro3.core import Array, DataType, Table
-from arro3.io import read_parquet, write_parquet
+from arro3.io import write_parquet
 
 from chalicelib.audit.chain import FIELDS, AuditEvent
 from chalicelib.audit.table import id_of
@@ -136,13 +136,6 @@ def encode_heads(heads: dict[str, Head]) -> bytes:
     )
 
 
-def decode(parquet: bytes) -> list[dict[str, Any]]:
-    """The rows of a file that was made here; of events, the events as they were given."""
-    table = read_parquet(io.BytesIO(parquet), batch_size=1 << 20).read_all()
-    columns = {name: _values(name, table.column(name)) for name in table.schema.names}
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
 def _fits(name: str, value: Any) -> bool:
     if name in _AS_JSON:
         return True  # an event whose hash is right is JSON
@@ -177,15 +170,6 @@ def _column(name: str, values: list[Any]) -> Array:
     if name in _AS_JSON:
         values = [None if value is None else json.dumps(value, sort_keys=True) for value in values]
     return Array(values, DataType.utf8())
-
-
-def _values(name: str, column: Any) -> list[Any]:
-    if name in _TIMES:
-        return [iso(at_ms) for at_ms in column.cast(DataType.int64()).to_pylist()]
-    values: list[Any] = column.to_pylist()
-    if name in _AS_JSON:
-        return [None if text is None else json.loads(text) for text in values]
-    return values
 
 
 def _parquet(columns: dict[str, Array]) -> bytes:

@@ -14,6 +14,7 @@ import sys
 from typing import Any
 
 from chalicelib.core.backend import Backend
+from chalicelib.core.version import VERSION
 from chalicelib.events.totals import COUNTED, Totals
 from chalicelib.exchange.catalogue_table import Catalogue, CatalogueTable, Prices
 from chalicelib.exchange.ledger import MINUTE_MS, Allowance, Ledger, LedgerState, allowance
@@ -26,7 +27,6 @@ from chalicelib.work.queue import WorkQueue
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "data_collector_"
-VERSION = "0.1.0"
 #: Messages of a queue that can be worked on, are being worked on, or wait for their time.
 _QUEUE_STATES = ("visible", "in_flight", "delayed")
 

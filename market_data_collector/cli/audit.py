@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from chalicelib.audit.chain import Fault, verify
+from market_data_collector.audit_chain import Fault, verify
 from market_data_collector.cli.exports import Exports, read_exports
 from market_data_collector.cli.options import Time, everywhere
 from market_data_collector.cli.session import Session

@@ -20,6 +20,7 @@ from market_data_collector.cli.options import (
 from market_data_collector.cli.schedules import schedules
 from market_data_collector.cli.session import Session
 from market_data_collector.cli.watch import watch as watch_topics
+from market_data_collector.version import VERSION
 
 SECRET_VARIABLE = "DATA_COLLECTOR_WEBHOOK_SECRET"
 EPILOG = """\b
@@ -39,6 +40,7 @@ Exit codes:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @everywhere
+@click.version_option(VERSION, prog_name="data-collector")
 def cli() -> None:
     """Collect market candles: submit tasks, follow them, read prices."""
 

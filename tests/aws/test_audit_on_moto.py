@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.audit.bucket import EVENTS, MANIFEST, AuditExports, decode
+from chalicelib.audit.bucket import EVENTS, MANIFEST, AuditExports
 from chalicelib.audit.chain import AuditEvent, sealed, verify
 from chalicelib.audit.export import export_audit
 from chalicelib.audit.query import AuditQuery, page_of_audit
@@ -21,6 +21,7 @@ from chalicelib.core.times import DAY, iso
 from chalicelib.events.set_aside import SetAsideQueue
 from chalicelib.exchange.worker import Worker
 from tests.aws.conftest import Moto
+from tests.doubles.exports import decode
 from tests.doubles.settings import backend_of
 
 NOW = int(time.time() * 1000)

@@ -11,12 +11,13 @@ import duckdb
 import pytest
 
 from chalicelib.audit import export as audit_export
-from chalicelib.audit.bucket import ALTERED, EVENTS, HEADS, MANIFEST, decode, export_key
+from chalicelib.audit.bucket import ALTERED, EVENTS, HEADS, MANIFEST, export_key
 from chalicelib.audit.chain import FIELDS, AuditEvent, digest, sealed, verify
 from chalicelib.audit.export import DayNotOver, export_audit
 from chalicelib.audit.table import AuditTable, event_of
 from chalicelib.core.errors import CallFailed
 from chalicelib.core.times import DAY, HOUR, iso
+from tests.doubles.exports import decode
 from tests.doubles.faults import CrashAfter, LoseAnswer, Meanwhile
 from tests.doubles.fleet import Crash
 

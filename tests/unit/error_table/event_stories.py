@@ -12,6 +12,7 @@ from chalicelib.events import happenings, replay
 from chalicelib.live import receive
 from chalicelib.webhooks.retry import Answer
 from tests.doubles.error_codes import Always
+from tests.doubles.exports import decode
 from tests.doubles.faults import named
 from tests.unit.error_table.life import PUSH, Life
 
@@ -118,7 +119,7 @@ def days_are_exported(life: Life) -> None:
     manifests = [key for key in life.aws.s3.buckets["candles"].objects if "manifest" in key]
     assert len(manifests) == 2
     stored = life.aws.s3.buckets["candles"].objects[bucket.export_key(first, "events.parquet")]
-    assert bucket.decode(stored)[0]["action"] == "task.submitted"
+    assert decode(stored)[0]["action"] == "task.submitted"
 
 
 def a_record_is_set_aside_and_replayed(life: Life) -> None:

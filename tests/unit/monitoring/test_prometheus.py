@@ -35,7 +35,8 @@ def test_whatever_a_label_or_a_description_holds_comes_back_as_it_was(
 
 def test_the_version_it_tells_is_the_projects() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert project["project"]["version"] == prometheus.VERSION
+    source = ROOT / project["tool"]["hatch"]["version"]["path"]
+    assert f'VERSION = "{prometheus.VERSION}"' in source.read_text(encoding="utf-8").splitlines()
 
 
 def test_it_says_so_where_one_read_does_not_hold_all_active_tasks(run, backend, aws, clock) -> None:
