@@ -42,7 +42,7 @@ def main(
     args = sys.argv[1:] if argv is None else list(argv)
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show "–" gets "?", not a traceback.
-        stream.reconfigure(errors="replace")
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     session = Session(transport=transport, sleep=sleep, opener=opener)
     try:
         code = _run(args, session)

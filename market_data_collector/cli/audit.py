@@ -31,7 +31,7 @@ BEGINNING = "1970-01-01"
 @click.option("--action", help="Only this action, e.g. task.cancelled.")
 @everywhere
 @click.pass_context
-def audit(context: click.Context, from_: str | None, **filters: str | None) -> None:
+def audit(context: click.Context, /, from_: str | None, **filters: str | None) -> None:
     """Show what happened, who did it and when; `audit verify` proves it unaltered."""
     given = {name: value for name, value in {"from": from_, **filters}.items() if value}
     if context.invoked_subcommand is not None:

@@ -19,6 +19,7 @@ from market_data_collector.cli.options import (
 )
 from market_data_collector.cli.schedules import schedules
 from market_data_collector.cli.session import Session
+from market_data_collector.cli.values import plain, record, texts
 from market_data_collector.cli.watch import watch as watch_topics
 from market_data_collector.version import VERSION
 
@@ -155,7 +156,7 @@ def cancel(session: Session, task_id: str) -> None:
     """Cancel a task; what it has collected stays."""
     answer = session.api.cancel(task_id)
     said = answer.get("message") or f"Task {task_id} {answer.get('status') or 'cancelled'}"
-    session.show(answer, tables.say, tables.plain(said))
+    session.show(answer, tables.say, plain(said))
 
 
 @cli.command()
@@ -180,7 +181,7 @@ def task(session: Session, task_id: str, wait: bool) -> int | None:
 @click.option("--active", is_flag=True, help="Only tasks that have not ended; no other filter.")
 @everywhere
 @click.pass_obj
-def tasks(session: Session, every_page: bool, active: bool, **filters: Any) -> None:
+def tasks(session: Session, /, every_page: bool, active: bool, **filters: Any) -> None:
     """List tasks, newest first."""
     given = {name: value for name, value in filters.items() if value is not None}
     if active and given:
@@ -191,7 +192,7 @@ def tasks(session: Session, every_page: bool, active: bool, **filters: Any) -> N
         answer = session.api.all_tasks(**given) if every_page else session.api.tasks(**given)
     session.show(answer, tables.tasks)
     if token := answer.get("next_page_token"):
-        session.note(f"There are more: add --page-token {tables.plain(token)}, or --all")
+        session.note(f"There are more: add --page-token {plain(token)}, or --all")
 
 
 @cli.command()
@@ -226,9 +227,9 @@ def prices(session: Session, symbols: tuple[str, ...]) -> None:
 @click.pass_obj
 def symbols(session: Session, pattern: str) -> None:
     """List the symbols that can be collected: all, those holding PATTERN, or matching 'BTC*'."""
-    known = tables.record(session.api.stats().get("data_collector_status"))
+    known = record(session.api.stats().get("data_collector_status"))
     glob = pattern.upper() if set(pattern) & set("*?[") else f"*{pattern.upper()}*"
-    names = tables.texts(known.get("available_symbols"))
+    names = texts(known.get("available_symbols"))
     found = [name for name in names if fnmatch.fnmatchcase(name.upper(), glob)]
     session.show({"symbols": found, "count": len(found)}, tables.symbols, found)
 

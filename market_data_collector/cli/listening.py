@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable, Container, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from urllib.parse import quote, urlsplit
 
 from websockets.exceptions import ConnectionClosed, InvalidURI, WebSocketException
@@ -53,7 +53,9 @@ def open_socket(url: str) -> Iterator[Socket]:
     there = url.partition("?")[0]  # what is said never holds the ticket
     with ExitStack() as stack:
         try:
-            through = None if is_loopback(urlsplit(url).hostname or "") else True
+            through: Literal[True] | None = None
+            if not is_loopback(urlsplit(url).hostname or ""):
+                through = True
             opening = connect(url, proxy=through, open_timeout=OPEN_WITHIN, close_timeout=2)
             socket = stack.enter_context(opening)
         except InvalidURI as error:

@@ -65,6 +65,7 @@ def _from_endpoints(cwd: Path) -> str | None:
             continue
         except ValueError as error:
             raise UnusableUrl(f"{file} is not valid JSON ({error}).") from error
-        if isinstance(endpoints, dict) and isinstance(endpoints.get("api_url"), str):
-            return endpoints["api_url"]
+        url = endpoints.get("api_url") if isinstance(endpoints, dict) else None
+        if isinstance(url, str):
+            return url
     return None

@@ -89,9 +89,10 @@ class HeaderText(click.ParamType):
     name = "text"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not re.fullmatch(r"[\x21-\x7e]+", value):
+        text = str(value)
+        if not re.fullmatch(r"[\x21-\x7e]+", text):
             self.fail("use visible ASCII characters, without spaces.", param, ctx)
-        return value
+        return text
 
 
 class WebSocketUrl(click.ParamType):

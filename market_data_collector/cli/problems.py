@@ -35,7 +35,8 @@ class ApiError(Exception):
     @property
     def errors(self) -> list[dict[str, str]]:
         """The entries of `errors`, each with `detail` and, where known, `pointer`."""
-        return self.problem.get("errors", [])
+        errors: list[dict[str, str]] = self.problem.get("errors", [])
+        return errors
 
 
 class Unreachable(ApiError):
@@ -53,7 +54,7 @@ class Rejected(ApiError):
 
     @property
     def passing(self) -> bool:
-        return self.problem["status"] == HTTPStatus.TOO_MANY_REQUESTS
+        return bool(self.problem["status"] == HTTPStatus.TOO_MANY_REQUESTS)
 
 
 class Expired(Rejected):

@@ -51,6 +51,7 @@ def schedules(context: click.Context) -> None:
 @click.pass_obj
 def create(
     session: Session,
+    /,
     expression: str,
     symbols: tuple[str, ...],
     timeframes: tuple[str, ...],

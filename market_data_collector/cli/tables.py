@@ -4,7 +4,7 @@ On a terminal long texts end in "…"; in a pipe every value is whole.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich.columns import Columns
 from rich.console import Console
@@ -44,7 +44,7 @@ def show_columns(
     """Aligned columns, those named in `right` (A|B) to the right; only the last is cut short."""
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
     for header in headers:
-        justify = "right" if header in right.split("|") else "left"
+        justify: Literal["left", "right"] = "right" if header in right.split("|") else "left"
         table.add_column(header, no_wrap=True, justify=justify)
     # rich would shorten every column in proportion, ids and symbols too.
     widest = [max(len(name), *(row[n].cell_len for row in rows)) for n, name in enumerate(headers)]
