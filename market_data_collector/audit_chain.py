@@ -1,7 +1,6 @@
-"""How to verify an audit chain, as the functions seal it.
+"""How to verify an audit chain, by the code that the functions seal it with.
 
-In a wheel this file is replaced by chalicelib/audit/chain.py itself (pyproject.toml), which needs
-nothing but Python.
+In a wheel, chalicelib/audit/chain.py takes the place of this file (pyproject.toml).
 """
 
 from chalicelib.audit.chain import Fault, verify

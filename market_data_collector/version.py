@@ -1,4 +1,4 @@
-"""The version. In a wheel this file is replaced by chalicelib/core/version.py (pyproject.toml)."""
+"""The version. In a wheel, chalicelib/core/version.py takes the place of this file."""
 
 from chalicelib.core.version import VERSION
 

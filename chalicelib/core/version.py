@@ -1,6 +1,3 @@
-"""The version of the collector and of its client, written here alone.
-
-pyproject.toml reads this file without importing it.
-"""
+"""The version of the collector and of its client. pyproject.toml reads it from this file."""
 
 VERSION = "0.1.0"
