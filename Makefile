@@ -8,40 +8,41 @@ SEEDS ?= 20000
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help run dashboard logs down test simulate mutants chaos bench check package deploy clean venv
+.PHONY: help run dashboard logs down test simulate mutants chaos bench check package deploy clean \
+	venv-local venv-dashboard venv-dev
 
 help: ## This list
 	@echo "make <target>; the targets:"
 	@sed -n 's/^\([a-z]*\):.*## /  \1|/p' Makefile | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
 
-run: venv ## Start everything on this machine and collect candles (PORT, RUN_SYMBOLS, EXCHANGE=live, EXCHANGE_URL, CLOUD=localstack)
+run: venv-local ## Start everything on this machine and collect candles (PORT, RUN_SYMBOLS, EXCHANGE=live, EXCHANGE_URL, CLOUD=localstack)
 	@$(PY) -m local.run
 
-dashboard: venv ## Draw the running stack's dashboard into .local/dashboard.png (DASHBOARD='--demo 5')
+dashboard: venv-dashboard ## Draw the running stack's dashboard into .local/dashboard.png (DASHBOARD='--demo 5')
 	@$(PY) -m local.dashboard $(DASHBOARD)
 
-logs: venv ## What the functions logged of one task of the running stack (TASK=<id>)
+logs: venv-local ## What the functions logged of one task of the running stack (TASK=<id>)
 	@$(PY) -m local.logs $(TASK)
 
 down: ## End what `make run` started; data stay in .local/
 	@if [ -x $(PY) ]; then $(PY) -m local.down; else echo "Nothing was running."; fi
 
-test: venv ## Run all tests
+test: venv-dev ## Run all tests
 	@$(PY) -m pytest
 
-simulate: venv ## Play SEEDS random schedules with crashes, duplicates and lost answers (SEEDS=20000)
+simulate: venv-dev ## Play SEEDS random schedules with crashes, duplicates and lost answers (SEEDS=20000)
 	@$(PY) -m tests.simulation --seeds $(SEEDS)
 
-mutants: venv ## Remove one guard of the engine at a time: a simulated schedule must catch each
+mutants: venv-dev ## Remove one guard of the engine at a time: a simulated schedule must catch each
 	@$(PY) -m tests.simulation.mutants
 
-chaos: venv ## Kill, duplicate, refuse and fail during one large task, and print what came of it (CHAOS='--seed 2')
+chaos: venv-dev ## Kill, duplicate, refuse and fail during one large task, and print what came of it (CHAOS='--seed 2')
 	@$(PY) -m tests.chaos $(CHAOS)
 
-bench: venv ## Measure what the design promises in numbers (BENCH='worker_cpu cold_start' for some)
+bench: venv-dev ## Measure what the design promises in numbers (BENCH='worker_cpu cold_start' for some)
 	@$(PY) -m benchmarks $(BENCH)
 
-check: venv ## Format, lint, types, tests and the built template: what CI runs
+check: venv-dev ## Format, lint, types, tests and the built template: what CI runs
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
@@ -49,17 +50,17 @@ check: venv ## Format, lint, types, tests and the built template: what CI runs
 	$(PY) -m infra.package --stage $(STAGE) --for-this-machine --out build/check
 	$(VENV)/bin/cfn-lint build/check/sam.json
 
-package: venv ## Build the template and the zip of STAGE (default dev) into build/package
+package: venv-local ## Build the template and the zip of STAGE (default dev) into build/package
 	@$(PY) -m infra.package --stage $(STAGE)
 
-deploy: venv ## Deploy STAGE to the AWS account of the environment
+deploy: venv-local ## Deploy STAGE to the AWS account of the environment
 	@$(PY) -m local.preflight
 	@$(PY) -m infra.package --stage $(STAGE)
 	@$(PY) -m local.deploy --stage $(STAGE)
 
 clean: down ## Delete what was built, installed and collected here
-	rm -rf build .local $(VENV) .venv-cloud .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf build .local $(VENV) .venv-cloud .pytest_cache .mypy_cache .ruff_cache .hypothesis dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-venv:
-	@sh local/bootstrap.sh "$(PYTHON)"
+venv-local venv-dashboard venv-dev:
+	@sh local/bootstrap.sh $(@:venv-%=%) "$(PYTHON)"

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from infra import archive
@@ -43,7 +44,12 @@ def this_machine() -> str:
     return "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "x86_64"
 
 
-def build(requirements: Path, cache: Path, architecture: str | None) -> Path:
+def build(
+    requirements: Path,
+    cache: Path,
+    architecture: str | None,
+    report: Callable[[str], None] = lambda line: None,
+) -> Path:
     """Path of the zip, from the cache where it was built before.
 
     `architecture`: Lambda's, for AWS; None: for this machine and its own operating system, where
@@ -56,6 +62,7 @@ def build(requirements: Path, cache: Path, architecture: str | None) -> Path:
     target = cache / f"layer-{key.hexdigest()[:20]}.zip"
     if target.exists():
         return target
+    report("installing the functions' requirements (once for each set of pins)")
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         folder = Path(scratch)

@@ -65,9 +65,8 @@ def package(
         variables = configuration.environment(stage, environ)
         architecture = _architecture(stage)
     with _timed("requirements", report):
-        base = layer.build(
-            ROOT / "requirements.txt", cache, None if for_this_machine else architecture
-        )
+        target = None if for_this_machine else architecture
+        base = layer.build(ROOT / "requirements.txt", cache, target, report)
     staging = out.parent / f"{out.name}.staging"
     with _timed("template", report):
         _stage_project(staging, stage, architecture, variables)

@@ -1,13 +1,30 @@
 #!/bin/sh
-# Make .venv from the pinned requirements, with the first Python from 3.11 to 3.13 that works.
-# A stamp holds the hash of what it was made from, so that a second run has nothing to do.
+# Make .venv fit for one kind of work, with the first Python from 3.11 to 3.13 that works:
+#     sh local/bootstrap.sh KIND [PYTHON]
+# local: make run, deploy and the client; dashboard: those and drawing; dev: all of it and the tests.
+# There is one .venv, which grows. A stamp for each kind holds the hash of what it was made from, so
+# that a second run has nothing to do.
 set -eu
 
+kind=${1:-dev}
 venv=.venv
-stamp="$venv/made-from"
-wanted=$(cat requirements.txt requirements-dev.txt pyproject.toml local/bootstrap.sh | cksum)
+case "$kind" in
+    local) kinds="local" ;;
+    dashboard) kinds="local dashboard" ;;
+    dev) kinds="local dashboard dev" ;;
+    *)
+        echo "There is no kind of environment named $kind; there are local, dashboard and dev." >&2
+        exit 2
+        ;;
+esac
 
-if [ -x "$venv/bin/python" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
+made_from() {
+    cat requirements.txt requirements-local.txt "requirements-$1.txt" pyproject.toml \
+        chalicelib/core/version.py local/bootstrap.sh local/install.py | cksum
+}
+
+stamp="$venv/made-for-$kind"
+if [ -x "$venv/bin/python" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(made_from "$kind")" ]; then
     exit 0
 fi
 
@@ -18,17 +35,17 @@ works() {
 }
 
 python=""
-for candidate in ${1:+"$1"} python3.13 python3.12 python3.11 python3 python; do
+for candidate in ${2:+"$2"} python3.13 python3.12 python3.11 python3 python; do
     if works "$candidate"; then
         python="$candidate"
         break
     fi
-    if [ "$candidate" = "${1:-}" ]; then
+    if [ "$candidate" = "${2:-}" ]; then
         break
     fi
 done
 if [ -z "$python" ]; then
-    echo "Python 3.11, 3.12 or 3.13 (with venv) is needed${1:+ and $1 is not it}: install one, or name it with PYTHON=..." >&2
+    echo "Python 3.11, 3.12 or 3.13 (with venv) is needed${2:+ and $2 is not it}: install one, or name it with PYTHON=..." >&2
     exit 1
 fi
 
@@ -38,18 +55,13 @@ if [ "$free_kb" -lt 1000000 ]; then
     exit 1
 fi
 
-echo "Installing the requirements into $venv with $("$python" --version) (once, a minute or two)"
 if [ ! -x "$venv/bin/python" ] || ! works "$venv/bin/python"; then
+    echo "Making $venv with $("$python" --version) (once)"
     rm -rf "$venv"
     "$python" -m venv "$venv"
 fi
-install() {
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@" 2>"$venv/pip.log"
-}
-# Our own package without dependencies: it only adds the data-collector command.
-if ! { install -r requirements-dev.txt && install --no-deps -e .; }; then
-    echo "The requirements cannot be installed; is the package index reachable? pip said:" >&2
-    grep '^ERROR' "$venv/pip.log" | tail -2 >&2 || tail -3 "$venv/pip.log" >&2
-    exit 1
-fi
-echo "$wanted" >"$stamp"
+echo "Installing requirements-$kind.txt into $venv (once)"
+"$venv/bin/python" -m local.install "requirements-$kind.txt"
+for each in $kinds; do
+    made_from "$each" >"$venv/made-for-$each"
+done

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from local.aws import DUMMY_CREDENTIALS
 from local.failures import StartFailed
+from local.install import InstallFailed, Progress, install
 from local.processes import Process, start
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,8 +45,10 @@ def ensure_environment(report: Callable[[str], None] = lambda line: None) -> Pat
     report("installing the embedded cloud into .venv-cloud")
     shutil.rmtree(ENVIRONMENT, ignore_errors=True)
     _run([sys.executable, "-m", "venv", str(ENVIRONMENT)])
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    _run([*pip, "-r", str(requirements)])
+    try:
+        install(python, ["-r", str(requirements)], Progress(report))
+    except InstallFailed as failed:
+        raise StartFailed(f"The embedded cloud is missing. {failed}") from failed
     stamp.write_text(wanted, encoding="utf-8")
     return python
 
@@ -136,8 +139,5 @@ def _health(url: str) -> bool:
 def _run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
     if done.returncode != 0:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")]
-        said = errors[-1] if errors else (done.stderr or done.stdout).strip()[-300:]
-        raise StartFailed(
-            f"the embedded cloud cannot be installed (is the package index reachable?): {said}"
-        )
+        said = (done.stderr or done.stdout).strip()[-300:]
+        raise StartFailed(f"the environment of the embedded cloud cannot be made: {said}")
