@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.api import Api
+from market_data_collector.cli.api import Api
 from tests.e2e.conftest import Cloud
 from tests.e2e.test_main_job import ended
 from tests.unit.docs.pages import blocks, commands, text_of
@@ -39,7 +39,7 @@ def api(cloud: Cloud) -> Iterator[Api]:
 
 def shell(line: str, cloud: Cloud) -> str:
     """What a line of the README prints, run against the stack."""
-    client = Api.__module__.partition(".")[0]
+    client = Api.__module__.rpartition(".")[0]
     line = line.replace(".venv/bin/data-collector", f'"{sys.executable}" -m {client}')
     line = line.replace("curl ", "curl --silent --fail ")
     done = subprocess.run(
