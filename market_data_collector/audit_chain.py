@@ -3,6 +3,6 @@
 In a wheel, chalicelib/audit/chain.py takes the place of this file (pyproject.toml).
 """
 
-from chalicelib.audit.chain import Fault, verify
+from chalicelib.audit.chain import AuditEvent, Fault, verify
 
-__all__ = ["Fault", "verify"]
+__all__ = ["AuditEvent", "Fault", "verify"]

@@ -3,13 +3,13 @@
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 from rich.console import Console
 from rich.text import Text
 
-from market_data_collector.audit_chain import Fault, verify
+from market_data_collector.audit_chain import AuditEvent, Fault, verify
 from market_data_collector.cli.exports import Exports, read_exports
 from market_data_collector.cli.options import Time, everywhere
 from market_data_collector.cli.session import Session
@@ -93,25 +93,30 @@ def verify_chains(
     return 0 if answer["ok"] else BROKEN
 
 
-def _chains(session: Session, ids: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
+def _chains(session: Session, ids: tuple[str, ...]) -> dict[str, list[AuditEvent]]:
     subjects = [name if name.partition(":")[0] in PARAMETERS else f"task:{name}" for name in ids]
     return {subject: _chain(session, subject) for subject in dict.fromkeys(subjects)}
 
 
-def _chain(session: Session, subject: str) -> list[dict[str, Any]]:
+def _chain(session: Session, subject: str) -> list[AuditEvent]:
     kind, _, name = subject.partition(":")
-    return records(session.api.all_audit(**{PARAMETERS[kind]: name})["events"])
+    return _events_in(session.api.all_audit(**{PARAMETERS[kind]: name}))
+
+
+def _events_in(answer: dict[str, Any]) -> list[AuditEvent]:
+    """Events as the API gave them: verifying finds out whether they are what they should be."""
+    return cast("list[AuditEvent]", records(answer["events"]))
 
 
 def _all_chains(
     session: Session, held: Exports, retention_days: int
-) -> dict[str, list[dict[str, Any]]]:
+) -> dict[str, list[AuditEvent]]:
     """Every chain, from one pass over all days; the exports' ones too that should still be there.
 
     Sorted by number: the pass is in the order of recording, by clocks that differ a little.
     """
-    chains: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for event in records(session.api.all_audit(**{"from": BEGINNING})["events"]):
+    chains: dict[str, list[AuditEvent]] = defaultdict(list)
+    for event in _events_in(session.api.all_audit(**{"from": BEGINNING})):
         chains[str(event.get("subject"))].append(event)
     kept_since = datetime.now(UTC).date() - timedelta(days=retention_days)
     for subject, day in held.last_day.items():
@@ -120,15 +125,15 @@ def _all_chains(
     return {subject: sorted(events, key=_seq) for subject, events in sorted(chains.items())}
 
 
-def _seq(event: dict[str, Any]) -> int:
-    seq = event.get("seq")
+def _seq(event: AuditEvent) -> int:
+    seq: object = event.get("seq")
     return seq if isinstance(seq, int) else 0
 
 
 def _faults(
     session: Session,
     subject: str,
-    events: list[dict[str, Any]],
+    events: list[AuditEvent],
     held: Exports,
     again: bool,
 ) -> list[Fault]:
