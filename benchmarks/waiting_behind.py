@@ -74,6 +74,6 @@ async def _play(
     while True:
         await fleet.plan()
         count += await fleet.collect(AT_ONCE)
-        meta = await TaskTable(worker).read(task_id, clock())
-        if meta and meta["state"] == "completed":
+        task = await TaskTable(worker).read(task_id)
+        if task and task.state == "completed":
             return count

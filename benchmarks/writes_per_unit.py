@@ -100,9 +100,9 @@ async def _run(aws: Aws, worker: Worker, counted: WriteUnits) -> dict[str, int]:
     task_id = await submit_collection(worker, body, "benchmark", "benchmark")
     await Fleet(aws, worker).settle()
     await record_task_changes(worker, aws.stream_event("tasks", first_change)["Records"])
-    meta = await TaskTable(worker).read(task_id, worker.now_ms())
-    if meta is None or meta["state"] != "completed" or meta["result"]["succeeded"] != UNITS:
-        raise RuntimeError(f"the task did not complete: {meta}")
+    task = await TaskTable(worker).read(task_id)
+    if task is None or task.result is None or task.result["succeeded"] != UNITS:
+        raise RuntimeError(f"the task did not complete: {task}")
     sends = batches = puts = 0
     messages = 0
     for called in aws.calls[first_call:]:

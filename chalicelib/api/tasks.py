@@ -70,9 +70,9 @@ def get_tasks() -> Response:
             backend,
             web.owner(),
             page_size,
-            query.get("page_token"),
-            query.get("task_type"),
-            query.get("status"),
+            before=query.get("page_token"),
+            task_type=query.get("task_type"),
+            state=query.get("status"),
         )
     )
     return web.answer(200, {"tasks": found, "next_page_token": following})
@@ -102,13 +102,13 @@ def cancel(task_id: str) -> Response:
             "task_id": task_id,
             "status": states.CANCELLED,
             "message": "Cancelled" if did else "Already cancelled",
-            "stopped_at": iso(receipt["stopped_at"]),
+            "stopped_at": iso(receipt.stopped_at),
             "units": {
-                "total": receipt["units"],
-                "succeeded": receipt["succeeded"],
-                "failed": receipt["failed"],
+                "total": receipt.counts["units"],
+                "succeeded": receipt.counts["succeeded"],
+                "failed": receipt.counts["failed"],
             },
-            "candles": receipt["candles"],
+            "candles": receipt.counts["candles"],
         }
 
     return web.once(backend, body, work)

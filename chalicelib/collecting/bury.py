@@ -7,7 +7,6 @@ from chalicelib.core import metrics
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import PoisonMessage
 from chalicelib.core.logs import bound, log
-from chalicelib.tasks import states
 from chalicelib.tasks.finish import fail_task, finish_prog
 from chalicelib.tasks.table import TaskTable
 from chalicelib.work.messages import CollectMessage, DispatchMessage, PlanMessage, decode
@@ -24,12 +23,12 @@ async def bury_message(backend: Backend, body: str) -> None:
         log("poison_message", level="error", error=error.detail, body=body[:1000])
         return
     if isinstance(message, PlanMessage | DispatchMessage):
-        meta = await TaskTable(backend).read(message.task_id, backend.now_ms())
-        if meta and meta["attempt"] == message.attempt and meta["state"] in states.ACTIVE:
+        task = await TaskTable(backend).read(message.task_id)
+        if task and task.attempt == message.attempt and task.is_active:
             with bound(task_id=message.task_id, attempt=message.attempt):
                 log("planning_buried", level="error")
                 await fail_task(
-                    backend, meta, "PLANNING_FAILED", "planning the task failed every time"
+                    backend, task, "PLANNING_FAILED", "planning the task failed every time"
                 )
         return
     with bound(
@@ -47,10 +46,10 @@ async def _bury_units(backend: Backend, message: CollectMessage) -> None:
         message.task_id,
         message.attempt,
         message.prog,
-        {},
-        {unit.number: (REASON, DETAIL) for unit in message.units},
-        f"{message.symbol} {message.units[-1].timeframe}",
-        backend.now_ms(),
+        ok={},
+        bad={unit.number: (REASON, DETAIL) for unit in message.units},
+        label=f"{message.symbol} {message.units[-1].timeframe}",
+        now_ms=backend.now_ms(),
     )
     if prog is None:
         return
@@ -64,5 +63,5 @@ async def _bury_units(backend: Backend, message: CollectMessage) -> None:
             reason=REASON,
             detail=DETAIL,
         )
-    await finish_prog(backend, message.task_id, message.attempt, message.prog, prog)
+    await finish_prog(backend, message.task_id, message.attempt, prog)
     await ask_for_more(backend, message.task_id, message.attempt, prog)

@@ -23,7 +23,6 @@ from chalicelib.core.logs import log
 from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.worker import Worker
 from chalicelib.tasks.finish import finish_prog
-from chalicelib.tasks.progress import OPEN
 from chalicelib.tasks.table import TaskTable
 from chalicelib.work.messages import CollectMessage, Unit
 from chalicelib.work.queue import WorkQueue
@@ -100,12 +99,12 @@ async def _uncounted(backend: Backend, message: CollectMessage) -> list[Unit] | 
     """The message's units that are not counted yet; None where the message is outdated."""
     task_id, attempt, number = message.task_id, message.attempt, message.prog
     prog = await TaskTable(backend).read_prog(task_id, number)
-    if prog is None or prog["attempt"] != attempt or prog["state"] != OPEN:
+    if prog is None or not prog.is_open(attempt):
         log("message_outdated", task_id=task_id, attempt=attempt, prog=number)
         return None
-    left = [unit for unit in message.units if unit.number not in prog.get("done", ())]
+    left = [unit for unit in message.units if unit.number not in prog.done]
     if not left:  # counted by another delivery, which may have crashed before it finished this
-        await finish_prog(backend, task_id, attempt, number, prog)
+        await finish_prog(backend, task_id, attempt, prog)
         await ask_for_more(backend, task_id, attempt, prog)
     return left
 
@@ -113,7 +112,7 @@ async def _uncounted(backend: Backend, message: CollectMessage) -> list[Unit] | 
 async def _is_wanted(backend: Backend, message: CollectMessage) -> bool:
     """Whether the attempt that the message belongs to still runs."""
     prog = await TaskTable(backend).read_prog(message.task_id, message.prog)
-    return bool(prog and prog["attempt"] == message.attempt and prog["state"] == OPEN)
+    return prog is not None and prog.is_open(message.attempt)
 
 
 async def _wait(backend: Backend, until_ms: int) -> int:
@@ -144,15 +143,15 @@ async def _count(
         message.task_id,
         message.attempt,
         message.prog,
-        ok,
-        bad,
-        f"{message.symbol} {last.timeframe}",
-        backend.now_ms(),
+        ok=ok,
+        bad=bad,
+        label=f"{message.symbol} {last.timeframe}",
+        now_ms=backend.now_ms(),
     )
     if prog is None:
         return False
     _report(units, group)
-    await finish_prog(backend, message.task_id, message.attempt, message.prog, prog)
+    await finish_prog(backend, message.task_id, message.attempt, prog)
     await ask_for_more(backend, message.task_id, message.attempt, prog)
     return True
 

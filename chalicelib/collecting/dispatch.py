@@ -5,7 +5,7 @@ One dispatch:
 2. gives way where the task's priority is low and others are collected: a message brings it back;
 3. opens the next items, each with its own claim; an item that another dispatch claimed is left to
    that one;
-4. reads META again: it sees a cancel that came before; a later cancel shuts the items;
+4. reads the task again: it sees a cancel that came before; a later cancel shuts the items;
 5. sends the messages, and marks each item whose messages were all sent.
 
 It runs when a task was planned, and again whenever an item is half counted: then `ask_for_more`
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from typing import Any
 
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed
@@ -26,8 +25,9 @@ from chalicelib.core.task_keys import CHILD_TTL_SECONDS
 from chalicelib.core.together import together
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import finish_prog, finish_task, left_of, standings
-from chalicelib.tasks.progress import OPEN
+from chalicelib.tasks.progress import OPEN, Progress
 from chalicelib.tasks.table import TaskTable
+from chalicelib.tasks.task import Task
 from chalicelib.work import priorities
 from chalicelib.work.messages import DispatchMessage
 from chalicelib.work.queue import WorkQueue
@@ -43,68 +43,67 @@ from chalicelib.work.window import (
 )
 
 _AT_ONCE = 10
-Item = dict[str, Any]
 
 
 async def dispatch_task(backend: Backend, message: DispatchMessage) -> None:
     """Send more messages of a task that is planned and runs; an outdated message does nothing."""
-    meta = await TaskTable(backend).read(message.task_id, backend.now_ms())
-    if meta is None or meta["attempt"] != message.attempt:
+    task = await TaskTable(backend).read(message.task_id)
+    if task is None or task.attempt != message.attempt:
         log("dispatch_outdated", task_id=message.task_id, attempt=message.attempt)
-    elif meta["state"] == states.RUNNING and meta["task_type"] == states.DATA_COLLECTION:
-        await dispatch(backend, meta, message.turn)
+    elif task.state == states.RUNNING and task.task_type == states.DATA_COLLECTION:
+        await dispatch(backend, task, message.turn)
 
 
-async def dispatch(backend: Backend, meta: Item, turn: int = 0) -> None:
+async def dispatch(backend: Backend, task: Task, turn: int = 0) -> None:
     """Send as many items of a running task as there is room for.
 
     `turn`: of the message that asks for it (work/messages.py).
     """
     table = TaskTable(backend)
-    task_id, attempt, total = meta["task_id"], meta["attempt"], meta["progs_total"]
-    finished = meta.get("progs_done", set())
-    first = min(set(range(total)) - finished, default=total)
+    task_id, attempt, total = task.task_id, task.attempt, task.progs_total
+    first = min(set(range(total)) - task.progs_done, default=total)
     progs = await table.read_progs(task_id, first)
-    chosen = next_progs(standings(meta, progs, backend.now_ms()))
+    chosen = next_progs(standings(task, progs, backend.now_ms()))
     if not total:
-        await finish_task(backend, meta, [])
-    if not chosen or meta["deadline_at"] <= backend.now_ms():
+        await finish_task(backend, task, [])
+    if not chosen or task.deadline_at <= backend.now_ms():
         return  # the window is full, all is sent, or sweep is about to fail the task
-    if await _must_wait(backend, meta):
-        await _give_way(backend, meta, turn)
+    if await _must_wait(backend, task):
+        await _give_way(backend, task, turn)
         return
-    if "yielded_at" in meta:
-        await table.note(task_id, attempt, {}, remove=("yielded_at",))
+    if task.yielded_at is not None:
+        await table.note(task_id, attempt, remove=("yielded_at",))
     claim = Claim(uuid.uuid4().hex[:12], backend.now_ms(), more=chosen[-1] < total - 1)
     limit = asyncio.Semaphore(_AT_ONCE)
 
-    async def opened(number: int) -> tuple[list[PlannedUnit], Item | None]:
+    async def opened(number: int) -> tuple[list[PlannedUnit], Progress | None]:
         async with limit:
-            return await _open(backend, meta, number, claim)
+            return await _open(backend, task, number, claim)
 
-    async def sent(number: int, units: list[PlannedUnit], prog: Item) -> None:
+    async def sent(units: list[PlannedUnit], prog: Progress) -> None:
         async with limit:
-            await _send(backend, meta, number, units, prog)
+            await _send(backend, task, units, prog)
 
-    found = dict(zip(chosen, await together(*map(opened, chosen)), strict=True))
-    current = await table.read(task_id, backend.now_ms())
-    if not current or current["state"] != states.RUNNING or current["attempt"] != attempt:
+    found = await together(*map(opened, chosen))
+    current = await table.read(task_id)
+    if not current or current.state != states.RUNNING or current.attempt != attempt:
         return  # cancelled meanwhile; the cancel shuts the PROG items
     await together(
         *(
-            sent(number, units, prog)
-            for number, (units, prog) in found.items()
-            if prog and prog["state"] == OPEN and prog.get("claim") == claim.id
+            sent(units, prog)
+            for units, prog in found
+            if prog and prog.state == OPEN and prog.claim == claim.id
         )
     )
-    for number, (_, prog) in found.items():
+    for _, prog in found:
         if prog is not None:
-            await finish_prog(backend, task_id, attempt, number, prog)
+            await finish_prog(backend, task_id, attempt, prog)
 
 
-async def ask_for_more(backend: Backend, task_id: str, attempt: int, prog: Item) -> None:
+async def ask_for_more(backend: Backend, task_id: str, attempt: int, prog: Progress) -> None:
     """Have the task's next items sent where there is room; `prog`: as the count returned it."""
-    if asks_for_more(left_of(prog, attempt), prog.get("fresh"), prog.get("refill_at", NEVER)):
+    refill_at = NEVER if prog.refill_at is None else prog.refill_at
+    if asks_for_more(left_of(prog, attempt), prog.fresh, refill_at):
         await queue_dispatch(backend, DispatchMessage(task_id, attempt))
 
 
@@ -119,27 +118,25 @@ async def queue_dispatch(
 
 
 async def _open(
-    backend: Backend, meta: Item, number: int, claim: Claim
-) -> tuple[list[PlannedUnit], Item | None]:
+    backend: Backend, task: Task, number: int, claim: Claim
+) -> tuple[list[PlannedUnit], Progress | None]:
     """The units of an item, and the item where it is open; claimed where nobody else has."""
-    table, task_id, attempt = TaskTable(backend), meta["task_id"], meta["attempt"]
+    table, task_id, attempt = TaskTable(backend), task.task_id, task.attempt
     ttl = backend.now_ms() // 1000 + CHILD_TTL_SECONDS
-    units = await table.read_units(task_id, meta["plan_id"], number)
+    units = await table.read_units(task, number)
     prog = await table.open_prog(task_id, attempt, number, len(units), ttl, claim)
-    if prog is None or prog.get("claim") == claim.id or "sent_at" in prog:
+    if prog is None or prog.claim == claim.id or prog.sent_at is not None:
         return units, prog
-    if backend.now_ms() - prog.get("claimed_at", 0) < LEASE_MS:
+    if backend.now_ms() - (prog.claimed_at or 0) < LEASE_MS:
         return units, prog  # just being sent by another dispatch
     return units, await table.claim_prog(task_id, attempt, number, prog, claim)
 
 
-async def _send(
-    backend: Backend, meta: Item, number: int, units: list[PlannedUnit], prog: Item
-) -> None:
-    task_id, attempt = meta["task_id"], meta["attempt"]
-    remaining = set(range(len(units))) - prog.get("done", set())
+async def _send(backend: Backend, task: Task, units: list[PlannedUnit], prog: Progress) -> None:
+    task_id, attempt, number = task.task_id, task.attempt, prog.number
+    remaining = set(range(len(units))) - prog.done
     unsent = await WorkQueue(backend).send_collect(
-        messages_for(task_id, attempt, number, meta["priority"], units, remaining)
+        messages_for(task_id, attempt, number, task.priority, units, remaining)
     )
     if unsent:  # not marked as sent: sweep asks again
         log("messages_not_queued", level="warning", task_id=task_id, count=len(unsent))
@@ -148,23 +145,21 @@ async def _send(
     log("messages_sent", task_id=task_id, attempt=attempt, prog=number, units=len(remaining))
 
 
-async def _must_wait(backend: Backend, meta: Item) -> bool:
+async def _must_wait(backend: Backend, task: Task) -> bool:
     """Whether this task is of low priority while one of a higher priority is collected."""
     now_ms = backend.now_ms()
     patience_ms = backend.settings.low_priority_patience_seconds * 1000
-    if meta["priority"] != priorities.LOW or now_ms - meta["started_at"] >= patience_ms:
+    if task.priority != priorities.LOW or now_ms - (task.started_at or 0) >= patience_ms:
         return False
     return any(
-        row["state"] in states.ACTIVE
-        and row["task_type"] == states.DATA_COLLECTION
-        and row.get("priority") != priorities.LOW
-        for row in await TaskTable(backend).active(now_ms)
+        row.is_active and row.task_type == states.DATA_COLLECTION and row.priority != priorities.LOW
+        for row in await TaskTable(backend).active()
     )
 
 
-async def _give_way(backend: Backend, meta: Item, turn: int) -> None:
+async def _give_way(backend: Backend, task: Task, turn: int) -> None:
     """Look again in some seconds; one message does that, however many asked for more."""
-    task_id, attempt, now_ms = meta["task_id"], meta["attempt"], backend.now_ms()
+    task_id, attempt, now_ms = task.task_id, task.attempt, backend.now_ms()
     if not await TaskTable(backend).give_way(task_id, attempt, turn, now_ms - TURN_LOST_MS, now_ms):
         return  # another message comes back, or the task is over
     log("task_gave_way", task_id=task_id, attempt=attempt)

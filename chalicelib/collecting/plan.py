@@ -9,7 +9,6 @@ Planning is safe to run twice, and to stop anywhere, because of its order:
 from __future__ import annotations
 
 import uuid
-from typing import Any
 
 from chalicelib.candles.coverage import Coverage
 from chalicelib.candles.coverage_table import Coverages, CoverageTable
@@ -22,8 +21,9 @@ from chalicelib.exchange.catalogue_table import Asked, CatalogueTable
 from chalicelib.exchange.refresh import refresh_catalogue, refresh_prices
 from chalicelib.exchange.worker import Worker
 from chalicelib.tasks import states
-from chalicelib.tasks.finish import fail_task, totals
+from chalicelib.tasks.finish import expiry, fail_task, totals
 from chalicelib.tasks.table import TaskTable
+from chalicelib.tasks.task import Task, TaskValues
 from chalicelib.work.messages import PlanMessage
 from chalicelib.work.request import CollectionRequest, too_large
 from chalicelib.work.units import PlannedUnit, bounds, packs, windows
@@ -35,40 +35,40 @@ class NoSymbols(CollectorError):
 
 async def plan_task(worker: Worker, message: PlanMessage) -> None:
     """Plan one task and send its first messages, or what an earlier delivery left of that."""
-    meta = await TaskTable(worker).read(message.task_id, worker.now_ms())
-    if meta is None or meta["attempt"] != message.attempt:
+    task = await TaskTable(worker).read(message.task_id)
+    if task is None or task.attempt != message.attempt:
         log("plan_outdated", task_id=message.task_id, attempt=message.attempt)
         return
-    if meta["state"] not in states.ACTIVE:
+    if not task.is_active:
         return
     try:
-        if meta["task_type"] == states.SYMBOL_REFRESH:
-            await _refresh(worker, meta)
+        if task.task_type == states.SYMBOL_REFRESH:
+            await _refresh(worker, task)
             return
-        if meta["state"] == states.PENDING:
-            started = await _start(worker, meta)
+        if task.state == states.PENDING:
+            started = await _start(worker, task)
             if started is None:
                 return
-            meta = started
-        await dispatch(worker, meta)
+            task = started
+        await dispatch(worker, task)
     except (PlanTooLarge, NoSymbols) as error:
-        await fail_task(worker, meta, error.reason, error.detail)
+        await fail_task(worker, task, error.reason, error.detail)
 
 
-async def _start(worker: Worker, meta: dict[str, Any]) -> dict[str, Any] | None:
-    """Move the task to running with a plan; returns META after that, None where it is over."""
+async def _start(worker: Worker, task: Task) -> Task | None:
+    """Move the task to running with a plan; returns it after that, None where it is over."""
     table = TaskTable(worker)
-    task_id, attempt, now_ms = meta["task_id"], meta["attempt"], worker.now_ms()
-    values: dict[str, Any] = {"started_at": now_ms, "message": "Planned"}
+    task_id, attempt, now_ms = task.task_id, task.attempt, worker.now_ms()
+    values: TaskValues = {"started_at": now_ms, "message": "Planned"}
     ttl = now_ms // 1000 + CHILD_TTL_SECONDS
-    if "plan_id" in meta:  # a retry keeps its plan, which must outlive it
-        for number in range(meta["progs_total"]):
-            kept = await table.read_units(task_id, meta["plan_id"], number)
-            await table.write_units(task_id, meta["plan_id"], {number: kept}, ttl)
-        _, progs_kept = await table.read_with_progs(task_id, now_ms)
-        values["kept_units"] = totals(meta, progs_kept)["succeeded"]
+    if task.plan_id is not None:  # a retry keeps its plan, which must outlive it
+        for number in range(task.progs_total):
+            kept = await table.read_units(task, number)
+            await table.write_units(task_id, task.plan_id, {number: kept}, ttl)
+        _, progs_kept = await table.read_with_progs(task_id)
+        values["kept_units"] = totals(attempt, task.total_units, progs_kept)["succeeded"]
     else:
-        progs = packs(await _units(worker, CollectionRequest.unpack(meta["request"]), now_ms))
+        progs = packs(await _units(worker, CollectionRequest.unpack(task.request), now_ms))
         plan_id = uuid.uuid4().hex[:12]
         await table.write_units(task_id, plan_id, dict(enumerate(progs)), ttl)
         values |= {
@@ -78,18 +78,20 @@ async def _start(worker: Worker, meta: dict[str, Any]) -> dict[str, Any] | None:
             "kept_units": 0,
         }
     try:
-        planned = await table.move(task_id, attempt, states.RUNNING, values, remove=("yielded_at",))
+        planned = await table.move(
+            task_id, attempt, states.RUNNING, remove=("yielded_at",), **values
+        )
         log(
             "task_planned",
             task_id=task_id,
             attempt=attempt,
-            units=planned["total_units"],
-            progs=planned["progs_total"],
+            units=planned.total_units,
+            progs=planned.progs_total,
         )
         return planned
     except ConditionFailed:
-        now = await table.read(task_id, now_ms)
-        if now and now["attempt"] == attempt and now["state"] == states.RUNNING:
+        now = await table.read(task_id)
+        if now and now.attempt == attempt and now.state == states.RUNNING:
             return now  # another delivery won; go on with its plan
         return None
 
@@ -126,42 +128,37 @@ async def _units(worker: Worker, request: CollectionRequest, now_ms: int) -> lis
     return units
 
 
-async def _refresh(worker: Worker, meta: dict[str, Any]) -> None:
+async def _refresh(worker: Worker, task: Task) -> None:
     """Do all of a symbol_refresh task: refresh the catalogue, then the prices."""
-    task_id, attempt = meta["task_id"], meta["attempt"]
-    if meta["state"] == states.PENDING:
+    task_id, attempt = task.task_id, task.attempt
+    if task.state == states.PENDING:
         try:
-            meta = await TaskTable(worker).move(
+            task = await TaskTable(worker).move(
                 task_id,
                 attempt,
                 states.RUNNING,
-                {
-                    "started_at": worker.now_ms(),
-                    "total_units": 1,
-                    "progs_total": 0,
-                    "message": "Asking the exchange for its symbols",
-                },
+                started_at=worker.now_ms(),
+                total_units=1,
+                progs_total=0,
+                message="Asking the exchange for its symbols",
             )
         except ConditionFailed:
             return
     try:
-        refreshed = await refresh_catalogue(worker, _asked(meta))
+        refreshed = await refresh_catalogue(worker, _asked(task))
         # Prices, too: a new stack has some before the first minute is over.
         await refresh_prices(worker)
     except ExchangeError as error:
-        await fail_task(worker, meta, error.reason, error.detail)
+        await fail_task(worker, task, error.reason, error.detail)
         return
     await _complete_refresh(worker, task_id, attempt, len(refreshed.symbols), refreshed.added)
 
 
-def _asked(meta: dict[str, Any]) -> Asked:
+def _asked(task: Task) -> Asked:
     """Who asked for this attempt: whoever retried the task, else its owner."""
-    retried = "moved_by" in meta
-    return Asked(
-        by=meta["moved_by"] if retried else meta["owner"],
-        request_id=meta.get("moved_request_id" if retried else "request_id"),
-        task_id=meta["task_id"],
-    )
+    if task.moved_by is not None:
+        return Asked(by=task.moved_by, request_id=task.moved_request_id, task_id=task.task_id)
+    return Asked(by=task.owner, request_id=task.request_id, task_id=task.task_id)
 
 
 async def _complete_refresh(
@@ -173,13 +170,11 @@ async def _complete_refresh(
             task_id,
             attempt,
             states.COMPLETED,
-            {
-                "completed_at": now_ms,
-                "message": f"{count} symbols known, {added} of them new",
-                "result": {"units": 1, "succeeded": 1, "failed": 0, "symbols": count, "new": added},
-                "ttl": now_ms // 1000 + backend.settings.retention_seconds,
-            },
             remove=("active",),
+            completed_at=now_ms,
+            message=f"{count} symbols known, {added} of them new",
+            result={"units": 1, "succeeded": 1, "failed": 0, "symbols": count, "new": added},
+            ttl=expiry(backend),
         )
     except ConditionFailed:
         log("refresh_not_completed", task_id=task_id)

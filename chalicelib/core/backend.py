@@ -14,7 +14,7 @@ Call = Callable[..., Awaitable[dict[str, Any]]]
 Clock = Callable[[], int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Backend:
     """`now_ms`: the clock, epoch ms. Stores are made over it: `TaskTable(backend).read(...)`."""
 

@@ -13,7 +13,7 @@
     │   └── PlanTooLarge            400  the request needs more units than a task may have
     ├── NotReady                    503  something the request needs is not there yet
     ├── CallFailed                  503  an AWS call failed (code, operation)
-    │   └── ConditionFailed         a conditional write found another state; carries the old item
+    │   └── ConditionFailed         a conditional write found another state; it carries the old item
     ├── ExchangeError               what the exchange answered, or did not answer
     │   ├── ExchangeRefused         permanent for this unit: unknown symbol, bad interval, 451
     │   ├── ExchangeThrottled       429/418: stop the whole fleet until `until_ms`
@@ -129,7 +129,7 @@ class CallFailed(CollectorError):
 
 
 class ConditionFailed(CallFailed):
-    """`item` is the item as it stood (wire form), or None where there was none."""
+    """`item`: the item as it was, in wire form; None where there was none."""
 
     def __init__(self, operation: str, item: dict[str, Any] | None) -> None:
         super().__init__("dynamodb", operation, "ConditionalCheckFailedException", "condition")

@@ -1,9 +1,9 @@
 """One JSON line per event, on standard error, where Lambda collects it.
 
-Every line has time (UTC, milliseconds), level, event, function and request_id. Fields that belong
-to everything a piece of work logs (task_id, attempt, prog, symbol) are bound once, at the edges,
-with `bound`; so one query by task id follows a task through all functions. docs/OBSERVABILITY.md
-lists the events. Bodies, headers and credentials are never logged.
+Every line has time (UTC, milliseconds), level, event, function and request_id. The edges bind what
+all lines of one piece of work share (task_id, attempt, prog, symbol), with `bound`. So one query by
+task id follows a task through all functions. docs/OBSERVABILITY.md lists the events. Bodies,
+headers and credentials are never logged.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BOUND: ContextVar[dict[str, Any] | None] = ContextVar("bound", default=None)
 
 @contextmanager
 def bound(**fields: object) -> Iterator[None]:
-    """Add `fields` to every line that is logged inside, tasks started inside included."""
+    """Add `fields` to every line that is logged inside, and in asyncio tasks started inside."""
     token = _BOUND.set({**(_BOUND.get() or {}), **fields})
     try:
         yield
@@ -37,8 +37,8 @@ def bound(**fields: object) -> Iterator[None]:
 def log(event: str, level: str = "info", trace: bool = False, **fields: object) -> None:
     """Write one log line; fields that are no JSON are written as text.
 
-    `trace` adds the traceback of the exception being handled. Errors are counted, whatever level
-    is written.
+    `trace` adds the traceback of the exception being handled. Errors are counted even where the
+    log level hides them.
     """
     if level == "error":
         metrics.count("ErrorsLogged", Function=metrics.function())

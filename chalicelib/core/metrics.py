@@ -116,12 +116,12 @@ def measure(name: str, value: float, **dimensions: str) -> None:
     values.append(value)
     if len(values) < MOST_VALUES or "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
         return
-    # In somebody's own process nobody flushes, and nobody reads: do not grow for ever.
+    # Outside Lambda nobody flushes: the values must not grow for ever.
     values.clear()
 
 
 def function() -> str:
-    """The function that runs, by its handler's name; the template tells it."""
+    """The name of the handler that runs, which the template sets; "local" elsewhere."""
     return os.environ.get("FUNCTION", "local")
 
 

@@ -10,6 +10,7 @@ Errors = list[dict[str, str]]
 
 
 def invalid(errors: Errors) -> InvalidRequest:
+    """The error that names all problems of a request, the first one in its detail."""
     shown = errors[:_MOST_ERRORS]
     first = f"{shown[0]['pointer']}: {shown[0]['detail']}".removeprefix(": ")
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
@@ -17,9 +18,10 @@ def invalid(errors: Errors) -> InvalidRequest:
 
 
 def problem(detail: str, pointer: str) -> dict[str, str]:
+    """`pointer`: a JSON pointer into the body, or "/" and the name of a query parameter."""
     return {"detail": detail, "pointer": pointer}
 
 
 def pointer_token(name: str) -> str:
-    """A JSON pointer token (RFC 6901)."""
+    """A field's name as a token of a JSON pointer (RFC 6901), cut to 100 characters."""
     return name[:100].replace("~", "~0").replace("/", "~1")

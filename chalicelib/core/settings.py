@@ -23,7 +23,8 @@ def _setting(default: Any, about: str, low: int | None = None, high: int | None 
     return field(default=default, metadata={"about": about, "low": low, "high": high})
 
 
-@dataclass(frozen=True)
+# Neither compared nor shown: methods that are not made cost no time at a cold start.
+@dataclass(frozen=True, eq=False, repr=False)
 class Settings:
     exchange: str = _setting("binance", "name in object keys and in the tables")
     exchange_url: str = _setting(

@@ -16,7 +16,7 @@ def iso(at_ms: int | None) -> str | None:
 
 
 def parse_time(value: object) -> int:
-    """Epoch ms of an ISO 8601 date or date-time (UTC where no offset stands) or an integer.
+    """Epoch ms of an ISO 8601 date or date-time (UTC where it has no offset) or an integer.
 
     Raises ValueError where it is neither, or lies outside 1970 to 9999.
     """

@@ -1,4 +1,4 @@
-"""Doing several things at once without leaving any behind."""
+"""Running coroutines at once, so that none is left running where one fails."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ Result = TypeVar("Result")
 
 
 async def together(*work: Coroutine[Any, Any, Result]) -> list[Result]:
-    """The results in order. Where one fails the others are cancelled, and have ended, first.
+    """The results in order. Where one fails, the others are cancelled, and its error is raised when
+    they have ended.
 
-    asyncio.gather leaves them running: in a frozen and reused Lambda container they would wake up
-    during somebody else's invocation and go on asking the exchange.
+    asyncio.gather leaves them running. In a Lambda container, which is frozen and reused, they
+    would wake up during another invocation and go on asking the exchange.
     """
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
@@ -21,8 +22,7 @@ async def together(*work: Coroutine[Any, Any, Result]) -> list[Result]:
     except BaseException as error:
         for task in tasks:
             task.cancel()
-        if not isinstance(
-            error, GeneratorExit
-        ):  # thrown away with its loop: nothing may be awaited
+        # A GeneratorExit comes when the loop is thrown away: nothing may be awaited then.
+        if not isinstance(error, GeneratorExit):
             await asyncio.gather(*tasks, return_exceptions=True)
         raise

@@ -8,23 +8,21 @@ from __future__ import annotations
 from chalicelib.aws.stream import Change, StreamRecord
 from chalicelib.core import metrics
 from chalicelib.tasks import states
+from chalicelib.tasks.changes import task_change
 
 
 def measure_changes(changes: list[Change]) -> None:
     """Count the tasks that started or ended, and measure how long those took that ended."""
-    for change in changes:
-        if change.sk != "META" or not change.pk.startswith("TASK#") or not change.new:
+    for changed in filter(None, map(task_change, changes)):
+        old, new = changed.old, changed.new
+        if new is None or (old is not None and old.state == new.state):
             continue
-        before, state = change.old.get("state"), change.new["state"]
-        if before == state:
-            continue
-        if state == states.RUNNING:
+        if new.state == states.RUNNING:
             metrics.count("TasksStarted")
-        if state in states.TERMINAL:
-            metrics.count("TasksEnded", State=state)
-            started_ms = change.new.get("started_at")
-            if started_ms is not None:
-                took_ms = max(0, change.new["completed_at"] - started_ms)
+        if new.state in states.TERMINAL:
+            metrics.count("TasksEnded", State=new.state)
+            if new.started_at is not None and new.completed_at is not None:
+                took_ms = max(0, new.completed_at - new.started_at)
                 metrics.measure("TaskSeconds", took_ms / 1000)
 
 

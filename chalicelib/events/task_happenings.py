@@ -8,64 +8,65 @@ from chalicelib.aws.stream import Change
 from chalicelib.core.times import iso
 from chalicelib.events.happening import MOST_NAMES, SYSTEM, Happening, Item
 from chalicelib.tasks import states
+from chalicelib.tasks.changes import TaskChange, prog_change, task_change
+from chalicelib.tasks.task import Task
 from chalicelib.work.request import CollectionRequest
 
 
 def of_task(change: Change) -> list[Happening]:
-    """A task's META item: submitted, planned, started, ended, stopped, retried, expired."""
-    if not (change.pk.startswith("TASK#") and change.sk == "META"):
+    """A task: submitted, planned, started, ended, stopped, retried, expired."""
+    changed = task_change(change)
+    if changed is None:
         return []
-    old, new = change.old, change.new
-    if not new:
-        gone = "task.expired" if change.by_ttl else "task.deleted"
-        return [_task(change, gone, after=None)]
-    if old.get("state") == new["state"]:
-        return _stopped(change)
-    if new["state"] == states.PENDING:
-        return [_retried(change) if old else _submitted(change)]
-    if new["state"] == states.RUNNING:
-        return [*_planned(change), _task(change, "task.started")]
-    if new["state"] == states.CANCELLED:
-        return [_moved(change, "task.cancelled")]
-    return [_task(change, f"task.{new['state']}", data=new.get("result"))]
+    old, new = changed.old, changed.new
+    if new is None:
+        return [_task(changed, "task.expired" if change.by_ttl else "task.deleted")]
+    if old is not None and old.state == new.state:
+        return _stopped(old, new)
+    if new.state == states.PENDING:
+        if old is None:
+            return [_submitted(changed, new)]
+        return [_moved(changed, new, "task.retried")]
+    if new.state == states.RUNNING:
+        return [*_planned(old, new), _task(changed, "task.started")]
+    if new.state == states.CANCELLED:
+        return [_moved(changed, new, "task.cancelled")]
+    return [_task(changed, f"task.{new.state}", data=new.result)]
 
 
-def _task(change: Change, action: str, by: str = SYSTEM, **more: Any) -> Happening:
-    item = change.item
-    fields = {
-        "before": change.old.get("state"),
-        "after": change.new.get("state"),
-        "detail": item.get("error") or item.get("message", ""),
-        **more,
-    }
+def _task(changed: TaskChange, action: str, by: str = SYSTEM, **more: Any) -> Happening:
+    """A move of the task, or its beginning or end; `more`: other fields of the happening."""
+    task = changed.task
     return Happening(
-        subject=f"task:{item['task_id']}",
+        subject=f"task:{task.task_id}",
         action=action,
         by=by,
-        attempt=item["attempt"],
-        owner=item.get("owner"),
-        **fields,
+        attempt=task.attempt,
+        before=changed.old.state if changed.old else None,
+        after=changed.new.state if changed.new else None,
+        detail=task.error or task.message,
+        owner=task.owner,
+        **more,
     )
 
 
-def _submitted(change: Change) -> Happening:
-    meta = change.new
-    source = meta.get("source")
+def _submitted(changed: TaskChange, task: Task) -> Happening:
+    by_itself = task.source in (states.BY_SCHEDULE, states.BY_FRESHNESS)
     return _task(
-        change,
+        changed,
         "task.submitted",
-        by=source if source in (states.BY_SCHEDULE, states.BY_FRESHNESS) else str(meta["owner"]),
-        request_id=meta.get("request_id"),
-        data=_asked_for(meta),
+        by=task.source if by_itself else task.owner,
+        request_id=task.request_id,
+        data=_asked_for(task),
     )
 
 
-def _asked_for(meta: Item) -> Item:
-    asked: Item = {"task_type": meta["task_type"], "source": meta.get("source", states.BY_REQUEST)}
-    if "schedule_id" in meta:
-        asked["schedule_id"] = meta["schedule_id"]
-    if meta["task_type"] == states.DATA_COLLECTION:
-        request = CollectionRequest.unpack(meta["request"])
+def _asked_for(task: Task) -> Item:
+    asked: Item = {"task_type": task.task_type, "source": task.source}
+    if task.schedule_id is not None:
+        asked["schedule_id"] = task.schedule_id
+    if task.task_type == states.DATA_COLLECTION:
+        request = CollectionRequest.unpack(task.request)
         asked |= {
             "symbols": None if request.symbols is None else len(request.symbols),
             "timeframes": list(request.timeframes),
@@ -76,37 +77,47 @@ def _asked_for(meta: Item) -> Item:
     return asked
 
 
-def _moved(change: Change, action: str) -> Happening:
+def _moved(changed: TaskChange, task: Task, action: str) -> Happening:
     """Cancelled or retried, by whoever the task says moved it last."""
-    meta = change.new
-    return _task(
-        change,
-        action,
-        by=str(meta.get("moved_by") or meta["owner"]),
-        request_id=meta.get("moved_request_id"),
-    )
+    by, request_id = task.moved_by or task.owner, task.moved_request_id
+    return _task(changed, action, by=by, request_id=request_id)
 
 
-def _retried(change: Change) -> Happening:
-    return _moved(change, "task.retried")
-
-
-def _planned(change: Change) -> list[Happening]:
+def _planned(old: Task | None, new: Task) -> list[Happening]:
     """The first attempt's start brings the plan; later ones keep it."""
-    meta = change.new
-    if "plan_id" not in meta or "plan_id" in change.old:
+    if new.plan_id is None or (old is not None and old.plan_id is not None):
         return []
-    plan = {"units": meta["total_units"], "progs": meta["progs_total"]}
-    return [_task(change, "task.planned", before=None, after=plan, detail="")]
+    plan = {"units": new.total_units, "progs": new.progs_total}
+    return [
+        Happening(
+            subject=f"task:{new.task_id}",
+            action="task.planned",
+            by=SYSTEM,
+            attempt=new.attempt,
+            after=plan,
+            owner=new.owner,
+        )
+    ]
 
 
-def _stopped(change: Change) -> list[Happening]:
-    """What a cancelled or failed task had collected when it was closed; once per attempt."""
-    old, new = change.old, change.new
-    if new["state"] not in states.TERMINAL or "stopped_at" in old or "stopped_at" not in new:
+def _stopped(old: Task, new: Task) -> list[Happening]:
+    """What a cancelled or failed task had collected when it was shut; once per attempt."""
+    ended = new.state in states.TERMINAL
+    if not ended or old.stopped_at is not None or new.stopped_at is None or new.result is None:
         return []
-    receipt = {**new["result"], "stopped_at": iso(new["stopped_at"])}
-    return [_task(change, "task.stopped", data=receipt, detail=new.get("message", ""))]
+    return [
+        Happening(
+            subject=f"task:{new.task_id}",
+            action="task.stopped",
+            by=SYSTEM,
+            attempt=new.attempt,
+            before=old.state,
+            after=new.state,
+            detail=new.message,
+            data={**new.result, "stopped_at": iso(new.stopped_at)},
+            owner=new.owner,
+        )
+    ]
 
 
 def of_units(change: Change) -> list[Happening]:
@@ -114,42 +125,29 @@ def of_units(change: Change) -> list[Happening]:
 
     Another item holds their names. events/trail.py reads them.
     """
-    old, new = change.old, change.new
-    if not new or not (change.pk.startswith("TASK#") and change.sk.startswith("PROG#")):
+    changed = prog_change(change)
+    if changed is None:
         return []
-    before = _failures(old) if old.get("attempt") == new["attempt"] else {}
-    after = _failures(new)
+    old, new = changed.old, changed.new
+    before = old.failed_units if old is not None and old.attempt == new.attempt else frozenset()
+    after = new.reasons
     fresh = {unit: reason for unit, reason in after.items() if unit not in before}
     if not fresh:
         return []
     units = [
-        {"number": unit, "reason": fresh[unit], "detail": new.get(f"d_{fresh[unit]}", "")}
+        {"number": unit, "reason": fresh[unit], "detail": new.details.get(fresh[unit], "")}
         for unit in sorted(fresh)
     ]
     reasons = ", ".join(sorted(set(fresh.values())))
     return [
         Happening(
-            subject=f"task:{change.pk.removeprefix('TASK#')}",
+            subject=f"task:{changed.task_id}",
             action="task.unit_failed",
             by=SYSTEM,
-            attempt=new["attempt"],
+            attempt=new.attempt,
             before=len(before),
             after=len(after),
             detail=f"{len(fresh)} failed: {reasons}",
-            data={
-                "prog": int(change.sk.removeprefix("PROG#")),
-                "failed": len(fresh),
-                "units": units[:MOST_NAMES],
-            },
+            data={"prog": new.number, "failed": len(fresh), "units": units[:MOST_NAMES]},
         )
     ]
-
-
-def _failures(prog: Item) -> dict[int, str]:
-    """Unit number -> reason."""
-    return {
-        unit: name.removeprefix("f_")
-        for name, units in sorted(prog.items())
-        if name.startswith("f_")
-        for unit in units
-    }

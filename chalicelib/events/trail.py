@@ -53,7 +53,7 @@ class Trail:
                 return found
             end = self._ends[subject][0]
             last = end[0] if end else None
-            fields = _fields(await named(backend, change, happening), change, place, last)
+            fields = _fields(await named(backend, happening), change, place, last)
             now_ms = backend.now_ms()
             event = sealed({**fields, "recorded_at": iso(now_ms), "late": late}, last)
             if len(canonical(event)) > _MOST_BYTES:
@@ -105,7 +105,7 @@ class Trail:
         return events[at] if at < len(events) else None
 
 
-async def named(backend: Backend, change: Change, happening: Happening) -> Happening:
+async def named(backend: Backend, happening: Happening) -> Happening:
     """The happening with its failed units' symbols, timeframes and windows, and their task's owner.
 
     Takes two reads where units failed, none otherwise. Where the task is gone by now, its units
@@ -113,11 +113,11 @@ async def named(backend: Backend, change: Change, happening: Happening) -> Happe
     """
     if happening.action != "task.unit_failed":
         return happening
-    meta = await TaskTable(backend).read(change.pk.removeprefix("TASK#"), backend.now_ms())
-    if meta is None or "plan_id" not in meta:
+    task = await TaskTable(backend).read(happening.subject.removeprefix("task:"))
+    if task is None or task.plan_id is None:
         return happening
     data = happening.data
-    units = await TaskTable(backend).read_units(meta["task_id"], meta["plan_id"], data["prog"])
+    units = await TaskTable(backend).read_units(task, data["prog"])
     named_units = []
     for failed in data["units"]:
         if failed["number"] < len(units):
@@ -125,7 +125,7 @@ async def named(backend: Backend, change: Change, happening: Happening) -> Happe
             window = {"start": iso(start_ms), "end": iso(end_ms)}
             failed = {"symbol": symbol, "timeframe": timeframe, **window, **failed}
         named_units.append(failed)
-    return replace(happening, data={**data, "units": named_units}, owner=meta.get("owner"))
+    return replace(happening, data={**data, "units": named_units}, owner=task.owner)
 
 
 def _fields(

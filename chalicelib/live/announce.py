@@ -25,10 +25,9 @@ from chalicelib.live.connections import MARKET_TABLE, TASKS_TABLE, ConnectionTab
 from chalicelib.live.queue import PushQueue
 from chalicelib.live.topics import Topic, stream_of, topic_of
 from chalicelib.live.updates import CANDLE, PRICE, PROGRESS, STATE, Update, coalesced, newly_covered
+from chalicelib.tasks.changes import ProgChange, TaskChange, prog_change, task_change
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import summary
-
-_TASK, _PROG = "META", "PROG#"
 
 
 async def announce(backend: Backend, changes: list[Change]) -> None:
@@ -49,53 +48,55 @@ async def announce(backend: Backend, changes: list[Change]) -> None:
 
 
 async def _of_tasks(backend: Backend, changes: list[Change]) -> list[Update]:
-    shown = [
-        change
-        for change in changes
-        if change.new
-        and change.pk.startswith("TASK#")
-        and (change.sk == _TASK or change.sk.startswith(_PROG))
-    ]
-    if not shown:
+    found = [(change, of) for change in changes if (of := _task_or_prog(change)) is not None]
+    if not found:
         return []
     listened = await ConnectionTable(backend).listened(TASKS_TABLE, backend.now_ms())
     owned = any(stream.startswith(f"{topics.TASKS}@") for stream in listened)
     owners: dict[str, str] = {}
     updates = []
-    for change in shown:
-        task_id = change.pk.removeprefix("TASK#")
-        streams = {str(Topic(topics.TASK, task_id)), topics.TASKS}
+    for change, of in found:
+        streams = {str(Topic(topics.TASK, of.task_id)), topics.TASKS}
         if owned:
-            streams.add(await _owned_stream(backend, change, task_id, owners))
+            streams.add(await _owned_stream(backend, of, owners))
         for stream in sorted(streams & listened):
-            updates.append(_task_update(change, task_id, stream))
+            updates.append(_task_update(change, of, stream))
     return updates
 
 
+def _task_or_prog(change: Change) -> TaskChange | ProgChange | None:
+    """The change of a task or of its progress; None where it is gone, or something else changed."""
+    changed = task_change(change)
+    if changed is None:
+        return prog_change(change)
+    return changed if changed.new else None
+
+
 async def _owned_stream(
-    backend: Backend, change: Change, task_id: str, owners: dict[str, str]
+    backend: Backend, of: TaskChange | ProgChange, owners: dict[str, str]
 ) -> str:
-    """The stream of the task's owner, whom only META names."""
-    if task_id not in owners:
-        item = change.new
-        if change.sk != _TASK:
-            item = await TaskTable(backend).read(task_id, backend.now_ms()) or {}
-        owners[task_id] = str(item.get("owner", ""))
-    return stream_of(Topic(topics.TASKS), owners[task_id])
+    """The stream of the task's owner, whom a PROG item does not name."""
+    if of.task_id not in owners:
+        task = of.new if isinstance(of, TaskChange) else await TaskTable(backend).read(of.task_id)
+        owners[of.task_id] = task.owner if task else ""
+    return stream_of(Topic(topics.TASKS), owners[of.task_id])
 
 
-def _task_update(change: Change, task_id: str, stream: str) -> Update:
-    old, new = change.old, change.new
-    # A task that was stopped gets its result after its state.
-    moved = change.sk == _TASK and (
-        any(old.get(name) != new[name] for name in ("state", "attempt"))
-        or ("result" in new and "result" not in old)
-    )
-    content: dict[str, Any] = {"attempt": new.get("attempt")}
-    if moved:
-        content = {"task": summary(new, [], change.at_ms)}
-    kind = STATE if moved else PROGRESS
-    return Update(stream, kind, task_id, change.at_ms, change.sequence, content)
+def _task_update(change: Change, of: TaskChange | ProgChange, stream: str) -> Update:
+    content: dict[str, Any]
+    if isinstance(of, TaskChange) and _has_moved(of):
+        kind, content = STATE, {"task": summary(of.task, [], change.at_ms)}
+    else:
+        attempt = of.task.attempt if isinstance(of, TaskChange) else of.new.attempt
+        kind, content = PROGRESS, {"attempt": attempt}
+    return Update(stream, kind, of.task_id, change.at_ms, change.sequence, content)
+
+
+def _has_moved(changed: TaskChange) -> bool:
+    old, new = changed.old, changed.task
+    if old is None or (old.state, old.attempt) != (new.state, new.attempt):
+        return True
+    return old.result is None and new.result is not None  # a stopped task gets its result later
 
 
 async def _of_market(backend: Backend, changes: list[Change]) -> list[Update]:

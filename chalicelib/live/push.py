@@ -218,7 +218,7 @@ async def _view(backend: Backend, update: Update) -> dict[str, Any] | None:
         if view["result"] is not None or not view["units"]["total"]:
             return view
         return recounted(view, await TaskTable(backend).read_progs(update.about, 0))
-    meta, progs = await TaskTable(backend).read_with_progs(update.about, backend.now_ms())
-    if meta is None or meta["state"] != RUNNING or meta["attempt"] != update.content["attempt"]:
+    task, progs = await TaskTable(backend).read_with_progs(update.about)
+    if task is None or task.state != RUNNING or task.attempt != update.content["attempt"]:
         return None
-    return summary(meta, progs, backend.now_ms())
+    return summary(task, progs, backend.now_ms())

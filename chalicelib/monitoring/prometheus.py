@@ -11,7 +11,6 @@ Source: Prometheus documentation, "Exposition formats", text format 0.0.4.
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from chalicelib.core.backend import Backend
 from chalicelib.core.version import VERSION
@@ -40,17 +39,18 @@ Sample = tuple[dict[str, str], float]
 async def metrics_text(backend: Backend) -> str:
     """The whole answer. Raises CallFailed: a part of it would look like all of it."""
     now_ms = backend.now_ms()
-    active, all_of_them = await TaskTable(backend).first_active(now_ms)
+    rows, all_of_them = await TaskTable(backend).first_active()
     queues = {**await WorkQueue(backend).depths(), **await WebhookQueue(backend).depths()}
     ledger = await Ledger(backend).read()
     market = CatalogueTable(backend)
     catalogue, prices = await market.read_catalogue(), await market.read_prices()
     totals = await Totals(backend).read()
     schedules, lags = await ScheduleTable(backend).first_lags()
+    states = [row.state for row in rows if not row.is_expired(now_ms)]
     return "".join(
         [
             *_build(backend),
-            *_tasks(active, all_of_them, totals),
+            *_tasks(states, all_of_them, totals),
             *_queues(queues),
             *_exchange(ledger, allowance(ledger, catalogue, backend.settings, now_ms), now_ms),
             *_market(catalogue, prices, now_ms),
@@ -66,8 +66,8 @@ def _build(backend: Backend) -> list[str]:
     return _metric("build_info", "gauge", "What answers; always 1.", [(labels, 1)])
 
 
-def _tasks(active: list[dict[str, Any]], all_of_them: bool, totals: dict[str, int]) -> list[str]:
-    states = [row["state"] for row in active if not row["expired"]]
+def _tasks(states: list[str], all_of_them: bool, totals: dict[str, int]) -> list[str]:
+    """`states`: of the active tasks that were found; `all_of_them`: whether there are no more."""
     happened = sorted(name for name in COUNTED if name.startswith("task."))
     return [
         *_metric(

@@ -151,11 +151,11 @@ async def start(
         backend,
         states.DATA_COLLECTION,
         request,
-        schedule.owner,
-        request_id,
-        task_id,
-        source,
-        schedule.schedule_id,
+        owner=schedule.owner,
+        request_id=request_id,
+        task_id=task_id,
+        source=source,
+        schedule_id=schedule.schedule_id,
     )
 
 
@@ -190,8 +190,8 @@ async def _view(backend: Backend, schedule: Schedule) -> View:
     now_ms = backend.now_ms()
     status = None
     if schedule.last_task_id is not None:
-        meta = await TaskTable(backend).read(schedule.last_task_id, now_ms)
-        status = meta["state"] if meta and not meta["expired"] else None
+        task = await TaskTable(backend).read(schedule.last_task_id)
+        status = task.state if task and not task.is_expired(now_ms) else None
     promised = schedule.max_lag_seconds is not None
     lag = await ScheduleTable(backend).lag_of(schedule) if promised else None
     return view.view(schedule, lag, status, now_ms)

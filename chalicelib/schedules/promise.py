@@ -125,8 +125,8 @@ async def _judge(backend: Backend, schedule: Schedule, lag: Lag, request_id: str
 async def _may_repair(backend: Backend, schedule: Schedule) -> bool:
     """Not while the last repair runs, and not again and again where it does not help."""
     if schedule.last_repair_task_id is not None:
-        meta = await TaskTable(backend).read(schedule.last_repair_task_id, backend.now_ms())
-        if meta and meta["state"] in states.ACTIVE:
+        task = await TaskTable(backend).read(schedule.last_repair_task_id)
+        if task and task.is_active:
             return False
     tried = schedule.repairs
     if not tried or schedule.last_repair_at is None:
@@ -148,11 +148,11 @@ async def _repair(backend: Backend, schedule: Schedule, lag: Lag, request_id: st
         backend,
         states.DATA_COLLECTION,
         request,
-        schedule.owner,
-        request_id,
-        schedule.last_repair_task_id,
-        states.BY_FRESHNESS,
-        schedule.schedule_id,
+        owner=schedule.owner,
+        request_id=request_id,
+        task_id=schedule.last_repair_task_id,
+        source=states.BY_FRESHNESS,
+        schedule_id=schedule.schedule_id,
     )
     log(
         "freshness_breached",

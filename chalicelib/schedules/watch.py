@@ -147,5 +147,5 @@ async def _is_active(backend: Backend, schedule: Schedule) -> bool:
     """Whether the schedule's last task has not ended."""
     if schedule.last_task_id is None:
         return False
-    meta = await TaskTable(backend).read(schedule.last_task_id, backend.now_ms())
-    return bool(meta and meta["state"] in states.ACTIVE)
+    task = await TaskTable(backend).read(schedule.last_task_id)
+    return task is not None and task.is_active

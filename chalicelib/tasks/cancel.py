@@ -1,53 +1,61 @@
-"""Cancelling: once it is acknowledged, nothing more is counted and nothing more is asked for."""
+"""Cancelling: once it is acknowledged, nothing more is counted, and no further exchange request is
+authorised."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import ConditionFailed, Conflict
 from chalicelib.core.logs import log
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import shut
-from chalicelib.tasks.table import TaskTable, old_meta
+from chalicelib.tasks.table import TaskTable, old_task
+from chalicelib.tasks.task import Counts
 from chalicelib.tasks.view import find_task
+
+
+class Receipt(NamedTuple):
+    """`stopped_at`: when no further exchange request could be authorised, epoch ms; `counts`: what
+    had been counted by then."""
+
+    stopped_at: int
+    counts: Counts
 
 
 async def cancel_task(
     backend: Backend, task_id: str, by: str | None = None, request_id: str | None = None
-) -> tuple[bool, dict[str, Any]]:
+) -> tuple[bool, Receipt]:
     """Cancel a task; returns (whether this call did it, the cancel's receipt).
 
     `by` (None: the task's owner) and `request_id` say who did it, for the audit trail.
 
-    The receipt names when no further exchange request could be authorised, and how many units had
-    landed by then. Raises TaskNotFound, TaskExpired, or Conflict where the task has ended.
+    Raises TaskNotFound, TaskExpired, or Conflict where the task has ended.
     """
-    meta = await find_task(backend, task_id, by)
+    task = await find_task(backend, task_id, by)
     did = False
-    if meta["state"] in states.ACTIVE:
-        now_ms = backend.now_ms()
+    if task.is_active:
         try:
-            meta = await TaskTable(backend).move(
+            task = await TaskTable(backend).move(
                 task_id,
-                meta["attempt"],
+                task.attempt,
                 states.CANCELLED,
-                {
-                    "completed_at": now_ms,
-                    "message": "Cancelled",
-                    "moved_by": by or meta["owner"],
-                    "moved_request_id": request_id,
-                },
+                completed_at=backend.now_ms(),
+                message="Cancelled",
+                moved_by=by or task.owner,
+                moved_request_id=request_id,
             )
             did = True
-            log("task_cancelled", task_id=task_id, attempt=meta["attempt"])
+            log("task_cancelled", task_id=task_id, attempt=task.attempt)
         except ConditionFailed as failed:
-            raced = old_meta(failed)
+            raced = old_task(failed)
             if raced is None:
                 await find_task(backend, task_id, by)  # expired meanwhile: say so
-            meta = raced or meta
-    if meta["state"] != states.CANCELLED:
-        raise Conflict(f"task {task_id} is {meta['state']} already", reason="TASK_ENDED")
-    if "result" not in meta:
-        meta = await shut(backend, meta)
-    return did, {"stopped_at": meta["stopped_at"], **meta["result"]}
+            task = raced or task
+    if task.state != states.CANCELLED:
+        raise Conflict(f"task {task_id} is {task.state} already", reason="TASK_ENDED")
+    if task.result is None:
+        task = await shut(backend, task)
+    assert task.result is not None
+    assert task.stopped_at is not None, "a cancelled task with a result was shut"
+    return did, Receipt(task.stopped_at, task.result)

@@ -1,287 +1,97 @@
-"""The PROG items of the Tasks table: what has been counted, and the fence around it.
-
-Their layout stands in tasks/table.py. The fence: one conditional update counts units, `ADD done
-:units ... IF attempt = :a AND state = RUNNING AND NOT contains(done, :u) ...`, so a duplicate, a
-late or an older message counts nothing.
-"""
+"""What a PROG item holds: which of its up to 200 units an attempt has counted, and how."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
 from typing import Any
 
-from chalicelib.aws.item_table import ItemTable
-from chalicelib.aws.wire import item_from_wire, to_wire
-from chalicelib.core.backend import Backend
-from chalicelib.core.errors import CallFailed, ConditionFailed
-from chalicelib.core.task_keys import item_key, prog_key
-from chalicelib.work.window import Claim
+from chalicelib.core.task_keys import PROG
 
-Item = dict[str, Any]
 OPEN, CLOSED = "RUNNING", "CLOSED"
-_RACES = 8
+#: Attributes per reason: numbers of the units that failed for it, and the last one's detail.
+FAILED, DETAIL = "f_", "d_"
 
 
-class ProgItems(ItemTable):
-    """The part of TaskTable that opens, shuts and counts PROG items."""
+# As tasks/task.py says: neither compared nor shown.
+@dataclass(frozen=True, eq=False, repr=False)
+class Progress:
+    """A PROG item. Units are known by their numbers, their places in the UNITS item of the same
+    number. Times are in epoch milliseconds."""
 
-    def __init__(self, backend: Backend) -> None:
-        super().__init__(backend.call, backend.settings.tasks_table)
+    #: From 0, within the task.
+    number: int
+    #: The attempt that has opened or closed it.
+    attempt: int
+    #: OPEN: units may be counted; CLOSED: no more.
+    state: str
+    #: Units in it; 0 where it was closed before it was ever opened.
+    unit_count: int = 0
+    #: The units counted, failed ones included. Those that succeeded are kept by a retry.
+    done: Set[int] = frozenset()
+    #: Reason -> the units that failed for it in this attempt.
+    failed: Mapping[str, Set[int]] = field(default_factory=dict)
+    #: Reason -> what the last of these failures said.
+    details: Mapping[str, str] = field(default_factory=dict)
+    #: Stored for its units, by all attempts together; and what was sent that was not valid.
+    candles: int = 0
+    rejected: int = 0
+    #: "<symbol> <timeframe>" of what was counted last, and when; None before that.
+    last_label: str | None = None
+    last_at: int | None = None
+    #: Each write that opens, closes or counts raises it.
+    rev: int = 0
+    #: The dispatch that sends its messages (work/window.py), and since when; None where it was
+    #: closed before it was ever opened.
+    claim: str | None = None
+    claimed_at: int | None = None
+    #: When all its messages were in their queue; None until then.
+    sent_at: int | None = None
+    #: At how many units left the task's next items are asked for, or window.NEVER; None as `claim`.
+    refill_at: int | None = None
+    #: How many units the write that returned it has counted. It is not stored: None where it comes
+    #: from anywhere else, and where that write found all its units counted before.
+    fresh: int | None = None
 
-    async def read_prog(self, task_id: str, prog: int) -> Item | None:
-        return await self._get(item_key(task_id, prog_key(prog)))
+    @property
+    def failed_units(self) -> frozenset[int]:
+        """The units that failed, for whatever reason."""
+        return frozenset().union(*self.failed.values())
 
-    async def open_prog(
-        self, task_id: str, attempt: int, prog: int, size: int, ttl: int, claim: Claim
-    ) -> Item | None:
-        """Make PROG item `prog` countable for `attempt`, keeping what succeeded before.
+    @property
+    def succeeded(self) -> Set[int]:
+        return self.done - self.failed_units
 
-        Returns the item. None where a newer attempt, or a cancel, has it: count nothing then.
-        A PROG item of this very attempt is returned as it stands, with the claim of whoever
-        opened it: only they send its messages.
-        """
-        try:
-            return await self._update(
-                item_key(task_id, prog_key(prog)),
-                UpdateExpression="SET attempt = :attempt, #state = :open, unit_count = :size, "
-                "candles = :zero, rejected = :zero, rev = :zero, #ttl = :ttl, "
-                "claim = :claim, claimed_at = :claimed_at, refill_at = :refill_at",
-                ConditionExpression="attribute_not_exists(pk)",
-                ExpressionAttributeNames={"#state": "state", "#ttl": "ttl"},
-                ExpressionAttributeValues={
-                    ":attempt": to_wire(attempt),
-                    ":open": to_wire(OPEN),
-                    ":size": to_wire(size),
-                    ":zero": to_wire(0),
-                    ":ttl": to_wire(ttl),
-                    **_claim_values(claim, size),
-                },
-            )
-        except ConditionFailed as failed:
-            return await self._reopen_prog(task_id, attempt, prog, size, _old(failed), ttl, claim)
+    @property
+    def reasons(self) -> dict[int, str]:
+        """Unit -> why it failed, of all that did."""
+        return {unit: reason for reason, units in self.failed.items() for unit in units}
 
-    async def _reopen_prog(
-        self, task_id: str, attempt: int, prog: int, size: int, old: Item, ttl: int, claim: Claim
-    ) -> Item | None:
-        for _ in range(_RACES):
-            if old["attempt"] >= attempt:
-                same = old["attempt"] == attempt and old["state"] == OPEN
-                return old if same else None
-            failed = failed_units(old)
-            kept = old.get("done", set()) - failed
-            clear = [name for name in old if name.startswith(("f_", "d_", "last_"))]
-            clear += [] if kept else ["done"]
-            names = {"#state": "state", "#ttl": "ttl"}
-            names.update({f"#c{at}": name for at, name in enumerate(clear)})
-            values = {
-                ":attempt": to_wire(attempt),
-                ":open": to_wire(OPEN),
-                ":rev": to_wire(old["rev"]),
-                ":one": to_wire(1),
-                ":ttl": to_wire(ttl),
-                ":size": to_wire(size),
-                **_claim_values(claim, size - len(kept)),
-            }
-            expression = (
-                "SET attempt = :attempt, #state = :open, rev = rev + :one, #ttl = :ttl, "
-                "unit_count = :size, claim = :claim, claimed_at = :claimed_at, "
-                "refill_at = :refill_at"
-            )
-            if kept:
-                expression += ", done = :kept"
-                values[":kept"] = to_wire(kept)
-            expression += " REMOVE sent_at" + "".join(f", #c{at}" for at in range(len(clear)))
-            try:
-                return await self._update(
-                    item_key(task_id, prog_key(prog)),
-                    UpdateExpression=expression,
-                    ConditionExpression="rev = :rev",
-                    ExpressionAttributeNames=names,
-                    ExpressionAttributeValues=values,
-                )
-            except ConditionFailed as raced:
-                old = _old(raced)
-        raise CallFailed("dynamodb", "UpdateItem", "Contention", f"PROG {prog} of {task_id}")
-
-    async def claim_prog(
-        self, task_id: str, attempt: int, prog: int, seen: Item, claim: Claim
-    ) -> Item | None:
-        """Take over an open PROG item whose messages another dispatch, `seen`, did not send.
-
-        Returns the item; None where somebody else was faster, or it is open no more.
-        """
-        values = _claim_values(claim, seen["unit_count"] - len(seen.get("done", ())))
-        try:
-            return await self._update(
-                item_key(task_id, prog_key(prog)),
-                UpdateExpression="SET claim = :claim, claimed_at = :claimed_at, "
-                "refill_at = :refill_at",
-                ConditionExpression="attempt = :attempt AND #state = :open "
-                "AND attribute_not_exists(sent_at) "
-                "AND (attribute_not_exists(claim) OR claim = :seen)",
-                ExpressionAttributeNames={"#state": "state"},
-                ExpressionAttributeValues={
-                    ":attempt": to_wire(attempt),
-                    ":open": to_wire(OPEN),
-                    ":seen": to_wire(seen.get("claim", "none")),
-                    **values,
-                },
-            )
-        except ConditionFailed as failed:
-            old = _old(failed)  # our own write, sent twice because its first answer was lost?
-            return old if old.get("claim") == claim.id else None
-
-    async def close_prog(self, task_id: str, attempt: int, prog: int, ttl: int) -> Item | None:
-        """Shut PROG item `prog`: after this nothing of `attempt` or older is counted.
-
-        Made where it does not exist yet, so that a plan still under way finds it shut.
-        Returns the item as it stands; None where a newer attempt has it.
-        """
-        try:
-            return await self._update(
-                item_key(task_id, prog_key(prog)),
-                UpdateExpression="SET #state = :closed, attempt = :attempt, #ttl = :ttl, "
-                "unit_count = if_not_exists(unit_count, :zero), "
-                "candles = if_not_exists(candles, :zero), "
-                "rejected = if_not_exists(rejected, :zero) ADD rev :one",
-                ConditionExpression="attribute_not_exists(pk) OR attempt <= :attempt",
-                ExpressionAttributeNames={"#state": "state", "#ttl": "ttl"},
-                ExpressionAttributeValues={
-                    ":closed": to_wire(CLOSED),
-                    ":attempt": to_wire(attempt),
-                    ":ttl": to_wire(ttl),
-                    ":zero": to_wire(0),
-                    ":one": to_wire(1),
-                },
-            )
-        except ConditionFailed:
-            return None
-
-    async def mark_sent(self, task_id: str, attempt: int, prog: int, now_ms: int) -> None:
-        """All messages of this PROG item are in the queue: sweep need not send them again."""
-        try:
-            await self._update(
-                item_key(task_id, prog_key(prog)),
-                UpdateExpression="SET sent_at = :now",
-                ConditionExpression="attempt = :attempt",
-                ExpressionAttributeValues={":now": to_wire(now_ms), ":attempt": to_wire(attempt)},
-            )
-        except ConditionFailed:
-            return  # a newer attempt has it; its own plan marks it
-
-    async def count(
-        self,
-        task_id: str,
-        attempt: int,
-        prog: int,
-        ok: dict[int, tuple[int, int]],
-        bad: dict[int, tuple[str, str]],
-        label: str,
-        now_ms: int,
-    ) -> Item | None:
-        """Count units once, whatever was delivered how often.
-
-        `ok`: unit number -> (candles stored, candles rejected); `bad`: unit number -> (reason,
-        detail). Returns the PROG item after the write, with the number of units that it counted
-        as `fresh`, or None where nothing may be counted any more (cancelled, finished, or retried
-        since). Units counted before are left out; where all were, there is no `fresh`.
-        """
-        ok, bad = dict(ok), dict(bad)
-        while ok or bad:
-            try:
-                item = await self._count_once(task_id, attempt, prog, ok, bad, label, now_ms)
-                return {**item, "fresh": len(ok) + len(bad)}
-            except ConditionFailed as failed:
-                if failed.item is None:
-                    return None
-                old = item_from_wire(failed.item)
-                if old["attempt"] != attempt or old["state"] != OPEN:
-                    return None
-                done = old.get("done", set())
-                if done.isdisjoint(ok) and done.isdisjoint(bad):
-                    raise CallFailed(
-                        "dynamodb", "UpdateItem", "Contention", "the fence refused without cause"
-                    ) from failed
-                ok = {unit: stored for unit, stored in ok.items() if unit not in done}
-                bad = {unit: why for unit, why in bad.items() if unit not in done}
-                if not ok and not bad:
-                    return old
-        return await self.read_prog(task_id, prog)
-
-    async def _count_once(
-        self,
-        task_id: str,
-        attempt: int,
-        prog: int,
-        ok: dict[int, tuple[int, int]],
-        bad: dict[int, tuple[str, str]],
-        label: str,
-        now_ms: int,
-    ) -> Item:
-        units = sorted({*ok, *bad})
-        names = {"#state": "state"}
-        values = {
-            ":units": to_wire(set(units)),
-            ":candles": to_wire(sum(stored for stored, _ in ok.values())),
-            ":rejected": to_wire(sum(rejected for _, rejected in ok.values())),
-            ":one": to_wire(1),
-            ":attempt": to_wire(attempt),
-            ":open": to_wire(OPEN),
-            ":label": to_wire(label),
-            ":now": to_wire(now_ms),
-        }
-        adds = ["done :units", "candles :candles", "rejected :rejected", "rev :one"]
-        sets = ["last_label = :label", "last_at = :now"]
-        for at, reason in enumerate(sorted({reason for reason, _ in bad.values()})):
-            names[f"#f{at}"], names[f"#d{at}"] = f"f_{reason}", f"d_{reason}"
-            failing = {unit for unit, (why, _) in bad.items() if why == reason}
-            values[f":f{at}"] = to_wire(failing)
-            values[f":d{at}"] = to_wire(bad[max(failing)][1][:200])
-            adds.append(f"#f{at} :f{at}")
-            sets.append(f"#d{at} = :d{at}")
-        values.update({f":u{unit}": to_wire(unit) for unit in units})
-        return await self._update(
-            item_key(task_id, prog_key(prog)),
-            UpdateExpression=f"SET {', '.join(sets)} ADD {', '.join(adds)}",
-            ConditionExpression=" AND ".join(
-                [
-                    "attempt = :attempt",
-                    "#state = :open",
-                    *(f"NOT contains(done, :u{unit})" for unit in units),
-                ]
-            ),
-            ExpressionAttributeNames=names,
-            ExpressionAttributeValues=values,
-        )
-
-    async def _update(self, key: dict[str, Any], **parameters: Any) -> Item:
-        if not parameters.get("ExpressionAttributeNames", True):
-            del parameters["ExpressionAttributeNames"]
-        answer = await self._call(
-            "dynamodb",
-            "UpdateItem",
-            TableName=self._table,
-            Key=key,
-            ReturnValues="ALL_NEW",
-            ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            **parameters,
-        )
-        return item_from_wire(answer["Attributes"])
+    def is_open(self, attempt: int) -> bool:
+        """Whether units of this attempt may be counted."""
+        return self.attempt == attempt and self.state == OPEN
 
 
-def failed_units(prog: Item) -> set[int]:
-    """Numbers of the units of a PROG item that failed, for whatever reason."""
-    return {unit for name, units in prog.items() if name.startswith("f_") for unit in units}
+_FIELDS = frozenset(Progress.__dataclass_fields__) - {"number", "failed", "details", "fresh"}
 
 
-def _claim_values(claim: Claim, left: int) -> Item:
+def progress_from(item: dict[str, Any], number: int, fresh: int | None = None) -> Progress:
+    """The progress that PROG item `number` holds; `fresh`: of the write that returned it."""
+    return Progress(
+        number=number,
+        failed=_by_reason(item, FAILED),
+        details=_by_reason(item, DETAIL),
+        fresh=fresh,
+        **{name: value for name, value in item.items() if name in _FIELDS},
+    )
+
+
+def number_of(sk: str) -> int | None:
+    """The number of the PROG item with this sort key; None where it is another item's."""
+    return int(sk.removeprefix(PROG)) if sk.startswith(PROG) else None
+
+
+def _by_reason(item: dict[str, Any], prefix: str) -> dict[str, Any]:
     return {
-        ":claim": to_wire(claim.id),
-        ":claimed_at": to_wire(claim.at_ms),
-        ":refill_at": to_wire(claim.refill_at(left)),
+        name.removeprefix(prefix): value for name, value in item.items() if name.startswith(prefix)
     }
-
-
-def _old(failed: ConditionFailed) -> Item:
-    if failed.item is None:
-        raise CallFailed("dynamodb", failed.operation, "ItemVanished", "no old item") from failed
-    return item_from_wire(failed.item)

@@ -1,4 +1,4 @@
-"""Retrying: another attempt at what failed or never ran; what is done stays done."""
+"""Retrying: another attempt at what failed or never ran; what has succeeded is kept."""
 
 from __future__ import annotations
 
@@ -10,9 +10,21 @@ from chalicelib.core.logs import log
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import shut
 from chalicelib.tasks.submit import deadline, queue_planning
-from chalicelib.tasks.table import TaskTable, old_meta
+from chalicelib.tasks.table import TaskTable, old_task
+from chalicelib.tasks.task import LOOKED_AFTER, Removed
 from chalicelib.tasks.view import find_task
 from chalicelib.work.request import CollectionRequest
+
+#: What is known of one attempt only.
+_OF_AN_ATTEMPT: tuple[Removed, ...] = (
+    "completed_at",
+    "error",
+    "result",
+    "ttl",
+    "progs_done",
+    "stopped_at",
+    "kept_units",
+)
 
 
 async def retry_task(
@@ -30,38 +42,36 @@ async def retry_task(
 
     Raises TaskNotFound, TaskExpired, or Conflict where it runs or nothing is left to do.
     """
-    meta = await find_task(backend, task_id, by)
-    if meta["state"] in states.ACTIVE and again:
-        await queue_planning(backend, task_id, meta["attempt"])
-        return int(meta["attempt"])
-    if meta["state"] in states.ACTIVE:
-        raise Conflict(f"task {task_id} is {meta['state']}", reason="TASK_ACTIVE")
-    if meta["state"] == states.COMPLETED and not meta["result"].get("failed"):
+    task = await find_task(backend, task_id, by)
+    if task.is_active and again:
+        await queue_planning(backend, task_id, task.attempt)
+        return task.attempt
+    if task.is_active:
+        raise Conflict(f"task {task_id} is {task.state}", reason="TASK_ACTIVE")
+    if task.state == states.COMPLETED and not (task.result and task.result["failed"]):
         raise Conflict(f"task {task_id} has no failed unit", reason="NOTHING_TO_RETRY")
-    if "result" not in meta:
-        meta = await shut(backend, meta)  # what stopped it died half way
-    attempt, now_ms, retry_id = int(meta["attempt"]) + 1, backend.now_ms(), uuid.uuid4().hex
-    remove = ["completed_at", "error", "result", "ttl", "progs_done", "stopped_at", "kept_units"]
+    if task.result is None:
+        task = await shut(backend, task)  # what stopped it died half way
+    attempt, retry_id = task.attempt + 1, uuid.uuid4().hex
     try:
         await TaskTable(backend).move(
             task_id,
-            meta["attempt"],
+            task.attempt,
             states.PENDING,
-            {
-                "attempt": attempt,
-                "retry_id": retry_id,
-                "moved_by": by or meta["owner"],
-                "moved_request_id": request_id,
-                "plan_sent_at": now_ms,
-                "deadline_at": deadline(backend, CollectionRequest.unpack(meta["request"])),
-                "message": "Waiting to be planned again",
-                "active": "1",
-            },
-            remove=remove,
+            remove=_OF_AN_ATTEMPT,
+            attempt=attempt,
+            retry_id=retry_id,
+            moved_by=by or task.owner,
+            moved_request_id=request_id,
+            plan_sent_at=backend.now_ms(),
+            deadline_at=deadline(backend, CollectionRequest.unpack(task.request)),
+            message="Waiting to be planned again",
+            active=LOOKED_AFTER,
         )
     except ConditionFailed as failed:
         # The refusal may be of our own write, sent again because its first answer was lost.
-        if (old_meta(failed) or {}).get("retry_id") != retry_id:
+        raced = old_task(failed)
+        if raced is None or raced.retry_id != retry_id:
             await find_task(backend, task_id, by)
             raise Conflict(
                 f"task {task_id} was retried by someone else just now", reason="TASK_ACTIVE"

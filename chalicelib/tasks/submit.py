@@ -1,10 +1,9 @@
-"""Taking a request on: a fixed, small number of AWS calls however much it asks for."""
+"""Accepting a request: the same few AWS calls, however much it asks for."""
 
 from __future__ import annotations
 
 import uuid
 from dataclasses import replace
-from typing import Any
 
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed
@@ -12,6 +11,7 @@ from chalicelib.core.logs import log
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.tasks import states
 from chalicelib.tasks.table import TaskTable
+from chalicelib.tasks.task import Task
 from chalicelib.webhooks.items import WebhookItems
 from chalicelib.work.messages import PlanMessage
 from chalicelib.work.queue import WorkQueue
@@ -29,14 +29,29 @@ async def submit_collection(
     catalogue = await CatalogueTable(backend).read_catalogue()
     known = catalogue.symbols if catalogue else None
     request = parse_start(body, known, backend.settings, backend.now_ms())
-    return await submit(backend, states.DATA_COLLECTION, request, owner, request_id, task_id)
+    return await submit(
+        backend,
+        states.DATA_COLLECTION,
+        request,
+        owner=owner,
+        request_id=request_id,
+        task_id=task_id,
+    )
 
 
 async def submit_symbol_refresh(
     backend: Backend, owner: str, request_id: str, task_id: str | None = None
 ) -> str:
+    """Store a task that refreshes the symbols, and queue it. Returns its id."""
     request = CollectionRequest(symbols=None, timeframes=())
-    return await submit(backend, states.SYMBOL_REFRESH, request, owner, request_id, task_id)
+    return await submit(
+        backend,
+        states.SYMBOL_REFRESH,
+        request,
+        owner=owner,
+        request_id=request_id,
+        task_id=task_id,
+    )
 
 
 def deadline(backend: Backend, request: CollectionRequest) -> int:
@@ -49,37 +64,41 @@ async def submit(
     backend: Backend,
     task_type: str,
     request: CollectionRequest,
+    *,
     owner: str,
     request_id: str,
     task_id: str | None = None,
     source: str = states.BY_REQUEST,
     schedule_id: str | None = None,
 ) -> str:
-    """Store a pending task and queue its planning; a task id given twice makes one task."""
+    """Store a pending task and queue its planning. Returns its id.
+
+    `request_id`: the HTTP request, or invocation, that asks for it. `task_id`: given twice it makes
+    one task; without it a new one. `source`: states.BY_REQUEST, BY_SCHEDULE or BY_FRESHNESS.
+    """
     now_ms = backend.now_ms()
     task_id = task_id or str(uuid.uuid4())
-    meta: dict[str, Any] = {
-        "task_id": task_id,
-        "task_type": task_type,
-        "state": states.PENDING,
-        "attempt": 1,
-        # Without the webhook, whose secret stands in an item of its own.
-        "request": replace(request, webhook=None).pack(),
-        "priority": request.priority,
-        "owner": owner,
-        "source": source,
-        "request_id": request_id,
-        "created_at": now_ms,
-        "plan_sent_at": now_ms,
-        "deadline_at": deadline(backend, request),
-        "message": "Waiting to be planned",
-    }
+    task = Task(
+        task_id=task_id,
+        task_type=task_type,
+        state=states.PENDING,
+        attempt=1,
+        # Without the webhook: its secret is kept in an item of its own.
+        request=replace(request, webhook=None).pack(),
+        priority=request.priority,
+        owner=owner,
+        source=source,
+        request_id=request_id,
+        created_at=now_ms,
+        plan_sent_at=now_ms,
+        deadline_at=deadline(backend, request),
+        message="Waiting to be planned",
+        webhook_host=request.webhook.host if request.webhook else None,
+        schedule_id=schedule_id,
+    )
     if request.webhook is not None:
-        meta["webhook_host"] = request.webhook.host
         await WebhookItems(backend).write(task_id, request.webhook, now_ms)
-    if schedule_id is not None:
-        meta["schedule_id"] = schedule_id
-    await TaskTable(backend).create(meta)
+    await TaskTable(backend).create(task)
     log(
         "task_submitted",
         task_id=task_id,
@@ -88,8 +107,8 @@ async def submit(
         priority=request.priority,
         source=source,
     )
-    # Sent even where the task was there already: it may be this very call, whose first answer was
-    # lost, and a plan message too many changes nothing.
+    # Sent even where the task was there already: this very call may have stored it, and lost the
+    # answer. A plan message too many changes nothing.
     await queue_planning(backend, task_id, 1)
     return task_id
 

@@ -1,4 +1,4 @@
-"""The Tasks table: what a task is, what it has counted, and the fence around both.
+"""The Tasks table: tasks, what they have counted, and their units.
 
     pk            sk               holds
     TASK#<id>     META             type, state, attempt, request, priority, owner, totals,
@@ -12,7 +12,8 @@
 
 Index by_owner: owner, created_key (time and id): lists, newest first.
 Index active:   active = "1" while someone has to look after the task: sweep, active lists.
-`ttl` is in epoch seconds; every read treats an item whose ttl has passed as gone.
+`ttl` is in epoch seconds; what people read treats a task whose ttl has passed as gone.
+tasks/task.py and tasks/progress.py say what each attribute means.
 """
 
 from __future__ import annotations
@@ -20,63 +21,77 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Unpack
 
 from chalicelib.aws.wire import item_from_wire, item_to_wire, to_wire
 from chalicelib.core.errors import ConditionFailed
-from chalicelib.core.task_keys import item_key, prog_key, task_pk, units_key
+from chalicelib.core.task_keys import META, PROG, item_key, prog_key, task_pk, units_key
 from chalicelib.tasks import states
-from chalicelib.tasks.progress import ProgItems
+from chalicelib.tasks.prog_items import ProgItems
+from chalicelib.tasks.progress import Progress, number_of, progress_from
+from chalicelib.tasks.task import (
+    LOOKED_AFTER,
+    ActiveTask,
+    Removed,
+    Task,
+    TaskValues,
+    active_from,
+    item_of,
+    task_from,
+)
 from chalicelib.work.units import PlannedUnit
 
 Item = dict[str, Any]
+#: The query of index active.
+_ACTIVE: Item = {
+    "IndexName": "active",
+    "KeyConditionExpression": "active = :one",
+    "ExpressionAttributeValues": {":one": {"S": LOOKED_AFTER}},
+}
 
 
 class TaskTable(ProgItems):
-    """META and UNITS items, and the lists; PROG items come from tasks/progress.py.
+    """Tasks, their units, and the lists of tasks; PROG items come from tasks/prog_items.py.
 
-    One class, because a use case needs both and both stand in one table.
+    One class, because a use case needs both and both are in one table.
     """
 
-    # --- META -----------------------------------------------------------------------------
+    # --- tasks ----------------------------------------------------------------------------
 
-    async def create(self, meta: Item) -> bool:
+    async def create(self, task: Task) -> bool:
         """Store a new task; False where the id exists (a retried call whose answer was lost)."""
-        item = {"pk": task_pk(meta["task_id"]), "sk": "META", **meta}
-        item["created_key"] = f"{meta['created_at']:013d}#{meta['task_id']}"
-        item["active"] = "1"
         try:
             await self._call(
                 "dynamodb",
                 "PutItem",
                 TableName=self._table,
-                Item=item_to_wire(item),
+                Item=item_to_wire(item_of(task)),
                 ConditionExpression="attribute_not_exists(pk)",
             )
         except ConditionFailed:
             return False
         return True
 
-    async def read(self, task_id: str, now_ms: int) -> Item | None:
-        """META, expired or not; `expired` is added. None where nothing is stored."""
-        item = await self._get(item_key(task_id, "META"))
-        return None if item is None else _meta_item(item, now_ms)
+    async def read(self, task_id: str) -> Task | None:
+        """The task, expired or not; None where nothing is stored."""
+        item = await self._get(item_key(task_id, META))
+        return None if item is None else task_from(item)
 
-    async def read_all(self, task_ids: Iterable[str], now_ms: int) -> dict[str, Item]:
-        """task id -> META as `read` gives it, of those that are stored; one call for a hundred."""
-        keys = [item_key(task_id, "META") for task_id in dict.fromkeys(task_ids)]
-        metas = [_meta_item(item, now_ms) for item in await self._get_all(keys)]
-        return {meta["task_id"]: meta for meta in metas}
+    async def read_all(self, task_ids: Iterable[str]) -> dict[str, Task]:
+        """task id -> task as `read` gives it, of those that are stored; one call for a hundred."""
+        keys = [item_key(task_id, META) for task_id in dict.fromkeys(task_ids)]
+        tasks = map(task_from, await self._get_all(keys))
+        return {task.task_id: task for task in tasks}
 
-    async def read_with_progs(self, task_id: str, now_ms: int) -> tuple[Item | None, list[Item]]:
-        """META and all PROG items, consistently: counts read this way never go back."""
-        items = await self._children(task_id, "META")
-        metas = [_meta_item(item, now_ms) for item in items if item["sk"] == "META"]
-        return (metas[0] if metas else None), _numbered(items)
+    async def read_with_progs(self, task_id: str) -> tuple[Task | None, list[Progress]]:
+        """The task and all its PROG items, consistently: counts read this way never go back."""
+        items = await self._children(task_id, META)
+        tasks = [task_from(item) for item in items if item["sk"] == META]
+        return (tasks[0] if tasks else None), _progs(items)
 
-    async def read_progs(self, task_id: str, first: int) -> list[Item]:
+    async def read_progs(self, task_id: str, first: int) -> list[Progress]:
         """The PROG items from number `first` on, consistently, in order."""
-        return _numbered(await self._children(task_id, prog_key(first)))
+        return _progs(await self._children(task_id, prog_key(first)))
 
     async def _children(self, task_id: str, low: str) -> list[Item]:
         return await self._query(
@@ -84,82 +99,95 @@ class TaskTable(ProgItems):
             ExpressionAttributeValues={
                 ":pk": to_wire(task_pk(task_id)),
                 ":low": {"S": low},
-                ":high": {"S": "PROG#~"},
+                ":high": {"S": f"{PROG}~"},
             },
             ConsistentRead=True,
         )
 
     async def move(
-        self, task_id: str, attempt: int, to: str, values: Item, remove: Iterable[str] = ()
-    ) -> Item:
+        self,
+        task_id: str,
+        attempt: int,
+        to: str,
+        /,
+        *,
+        remove: Iterable[Removed] = (),
+        **values: Unpack[TaskValues],
+    ) -> Task:
         """Move a task to state `to` where the table of moves allows it, and set `values`.
 
-        Returns META after the move. Raises ConditionFailed, with META as it stood, where the
-        task is elsewhere or at another attempt.
+        Returns the task after the move. Raises ConditionFailed, with the item as it was (see
+        `old_task`), where the task is in another state or at another attempt.
         """
-        sets = {"state": to, **values}
-        names = {f"#{name}": name for name in (*sets, *remove, "attempt")}
-        bound = {f":{name}": to_wire(value) for name, value in sets.items()}
-        bound[":expected"] = to_wire(attempt)
-        sources = states.MOVES[to]
-        bound.update({f":from{at}": to_wire(state) for at, state in enumerate(sources)})
-        expression = "SET " + ", ".join(f"#{name} = :{name}" for name in sets)
-        if remove:
-            expression += " REMOVE " + ", ".join(f"#{name}" for name in remove)
-        return await self._update(
-            item_key(task_id, "META"),
-            UpdateExpression=expression,
-            ConditionExpression="#attempt = :expected AND #state IN ("
-            + ", ".join(f":from{at}" for at in range(len(sources)))
-            + ")",
-            ExpressionAttributeNames=names,
-            ExpressionAttributeValues=bound,
-        )
+        sources = {f":from{at}": to_wire(state) for at, state in enumerate(states.MOVES[to])}
+        condition = f"#attempt = :expected AND #state IN ({', '.join(sources)})"
+        bound = {":expected": to_wire(attempt), **sources}
+        return await self._set(task_id, {"state": to, **values}, remove, condition, bound)
 
     async def note(
-        self, task_id: str, attempt: int, values: Item, remove: Iterable[str] = ()
-    ) -> Item:
-        """Set values on META without moving it, at this attempt only. Raises ConditionFailed."""
-        names = {f"#{name}": name for name in (*values, *remove, "attempt")}
-        expression = "SET " + ", ".join(f"#{name} = :{name}" for name in values) if values else ""
-        if remove:
-            expression += " REMOVE " + ", ".join(f"#{name}" for name in remove)
-        return await self._update(
-            item_key(task_id, "META"),
-            UpdateExpression=expression.strip(),
-            ConditionExpression="#attempt = :expected",
-            ExpressionAttributeNames=names,
+        self,
+        task_id: str,
+        attempt: int,
+        /,
+        *,
+        remove: Iterable[Removed] = (),
+        **values: Unpack[TaskValues],
+    ) -> Task:
+        """Set values of a task without moving it, at this attempt only; the task then.
+
+        Raises ConditionFailed.
+        """
+        bound = {":expected": to_wire(attempt)}
+        return await self._set(task_id, {**values}, remove, "#attempt = :expected", bound)
+
+    async def _set(
+        self, task_id: str, values: Item, remove: Iterable[str], condition: str, bound: Item
+    ) -> Task:
+        """Set and remove attributes; `bound`: the condition's own values, in wire form."""
+        clauses = {
+            "SET ": [f"#{name} = :{name}" for name in values],
+            "REMOVE ": [f"#{name}" for name in remove],
+        }
+        item = await self._update(
+            item_key(task_id, META),
+            UpdateExpression=" ".join(
+                clause + ", ".join(parts) for clause, parts in clauses.items() if parts
+            ),
+            ConditionExpression=condition,
+            ExpressionAttributeNames={f"#{name}": name for name in (*values, *remove, "attempt")},
             ExpressionAttributeValues={
-                ":expected": to_wire(attempt),
+                **bound,
                 **{f":{name}": to_wire(value) for name, value in values.items()},
             },
         )
+        return task_from(item)
 
-    async def add_finished_prog(self, task_id: str, attempt: int, prog: int) -> Item:
-        """Tell META that a PROG item is finished; returns META. Raises ConditionFailed."""
-        return await self._update(
-            item_key(task_id, "META"),
+    async def add_finished_prog(self, task_id: str, attempt: int, number: int) -> Task:
+        """Note on the task that a PROG item is finished; the task then. Raises ConditionFailed."""
+        item = await self._update(
+            item_key(task_id, META),
             UpdateExpression="ADD progs_done :prog",
             ConditionExpression="attempt = :attempt AND #state = :running",
             ExpressionAttributeNames={"#state": "state"},
             ExpressionAttributeValues={
-                ":prog": to_wire({prog}),
+                ":prog": to_wire({number}),
                 ":attempt": to_wire(attempt),
                 ":running": to_wire(states.RUNNING),
             },
         )
+        return task_from(item)
 
     async def give_way(
         self, task_id: str, attempt: int, turn: int, stale_ms: int, now_ms: int
     ) -> bool:
-        """Note that the task let others go first at `now_ms`; whether it is ours to come back.
+        """Note that the task let others go first at `now_ms`; whether the caller is to look again.
 
-        One message at a time comes back: the one of the last turn, or any where that is older
-        than `stale_ms`.
+        One message at a time does: the one that was sent at the last turn, or any where that turn
+        is older than `stale_ms`.
         """
         try:
             await self._update(
-                item_key(task_id, "META"),
+                item_key(task_id, META),
                 UpdateExpression="SET yielded_at = :now",
                 ConditionExpression="attempt = :attempt AND #state = :running AND "
                 "(attribute_not_exists(yielded_at) OR yielded_at = :turn OR yielded_at < :stale)",
@@ -174,7 +202,8 @@ class TaskTable(ProgItems):
             )
         except ConditionFailed as failed:
             # Our own write, sent twice because its first answer was lost, is ours all the same.
-            return (old_meta(failed) or {}).get("yielded_at") == now_ms
+            old = old_task(failed)
+            return old is not None and old.yielded_at == now_ms
         return True
 
     # --- UNITS ----------------------------------------------------------------------------
@@ -194,9 +223,12 @@ class TaskTable(ProgItems):
         ]
         await self._write_all([{"PutRequest": {"Item": item_to_wire(item)}} for item in items])
 
-    async def read_units(self, task_id: str, plan_id: str, prog: int) -> list[PlannedUnit]:
-        """The units of one PROG item, in the order of their numbers; [] where none are stored."""
-        item = await self._get(item_key(task_id, units_key(plan_id, prog)))
+    async def read_units(self, task: Task, number: int) -> list[PlannedUnit]:
+        """The units of PROG item `number`, in the order of their own numbers; [] where none are
+        stored, or the task has no plan."""
+        if task.plan_id is None:
+            return []
+        item = await self._get(item_key(task.task_id, units_key(task.plan_id, number)))
         if item is None:
             return []
         return [PlannedUnit(*unit) for unit in json.loads(zlib.decompress(item["units"]))]
@@ -208,14 +240,15 @@ class TaskTable(ProgItems):
         owner: str,
         now_ms: int,
         limit: int,
-        before: str | None,
-        task_type: str | None,
-        state: str | None,
-    ) -> tuple[list[Item], str | None]:
+        *,
+        before: str | None = None,
+        task_type: str | None = None,
+        state: str | None = None,
+    ) -> tuple[list[Task], str | None]:
         """One page of an owner's live tasks, newest first.
 
-        `before` is the created_key after which the page starts; the second value is the one to
-        go on with, None at the end.
+        `before`: the created_key after which the page starts. The second value is the one to go
+        on with; None at the end.
         """
         condition, values = "#owner = :owner", {":owner": to_wire(owner)}
         if before is not None:
@@ -239,54 +272,28 @@ class TaskTable(ProgItems):
             ExpressionAttributeValues=values,
             ScanIndexForward=False,
         )
-        page = found[:limit]
-        more = len(found) > limit
-        return [_meta_item(item, now_ms) for item in page], page[-1][
-            "created_key"
-        ] if more else None
+        page = [task_from(item) for item in found[:limit]]
+        return page, page[-1].created_key if len(found) > limit else None
 
-    async def active(self, now_ms: int) -> list[Item]:
-        """Every task that someone has to look after, oldest first (id, state, priority, times)."""
-        items = await self._query(
-            IndexName="active",
-            KeyConditionExpression="active = :one",
-            ExpressionAttributeValues={":one": {"S": "1"}},
-        )
-        return [_meta_item(item, now_ms) for item in items]
+    async def active(self) -> list[ActiveTask]:
+        """Every task that someone has to look after, oldest first."""
+        items = await self._query(**_ACTIVE)
+        return [active_from(item) for item in items]
 
-    async def first_active(self, now_ms: int) -> tuple[list[Item], bool]:
+    async def first_active(self) -> tuple[list[ActiveTask], bool]:
         """`active` in one call: what fits into its first page (1 MB, some thousands of tasks), and
         whether that is all."""
-        answer = await self._call(
-            "dynamodb",
-            "Query",
-            TableName=self._table,
-            IndexName="active",
-            KeyConditionExpression="active = :one",
-            ExpressionAttributeValues={":one": {"S": "1"}},
-        )
-        rows = [_meta_item(item_from_wire(item), now_ms) for item in answer["Items"]]
+        answer = await self._call("dynamodb", "Query", TableName=self._table, **_ACTIVE)
+        rows = [active_from(item_from_wire(item)) for item in answer["Items"]]
         return rows, "LastEvaluatedKey" not in answer
 
 
-def _numbered(items: list[Item]) -> list[Item]:
-    """The PROG items among `items`, each with its `number`."""
-    progs = [item for item in items if item["sk"].startswith("PROG#")]
-    for prog in progs:
-        prog["number"] = int(prog["sk"][5:])
-    return progs
+def old_task(failed: ConditionFailed) -> Task | None:
+    """The task as it was when a write was refused; None where it was not there."""
+    return None if failed.item is None else task_from(item_from_wire(failed.item))
 
 
-def is_expired(item: Item, now_ms: int) -> bool:
-    """Whether the item's ttl (epoch seconds) has passed, deleted by DynamoDB or not."""
-    return "ttl" in item and item["ttl"] <= now_ms // 1000
-
-
-def old_meta(failed: ConditionFailed) -> Item | None:
-    """META as it stood when a move was refused."""
-    return None if failed.item is None else item_from_wire(failed.item)
-
-
-def _meta_item(item: Item, now_ms: int) -> Item:
-    item["expired"] = is_expired(item, now_ms)
-    return item
+def _progs(items: list[Item]) -> list[Progress]:
+    """The PROG items among `items`."""
+    numbered = [(number_of(item["sk"]), item) for item in items]
+    return [progress_from(item, number) for number, item in numbered if number is not None]

@@ -11,37 +11,40 @@ from chalicelib.core.times import iso
 from chalicelib.exchange.ledger import Ledger, LedgerState
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import totals
+from chalicelib.tasks.progress import Progress
 from chalicelib.tasks.table import TaskTable
+from chalicelib.tasks.task import Counts, Task
 from chalicelib.webhooks.delivery import DELIVERED, FAILED, PENDING
 from chalicelib.webhooks.items import WebhookItems
 from chalicelib.work.window import TURN_LOST_MS
 
 #: Failures listed with a task; `units.failed` is the true number.
 MOST_FAILURES = 100
-Item = dict[str, Any]
+#: What goes out as JSON.
+View = dict[str, Any]
 
 
-async def find_task(backend: Backend, task_id: str, caller: str | None = None) -> Item:
-    """META of a live task, to which `caller` (None: the system) has access.
+async def find_task(backend: Backend, task_id: str, caller: str | None = None) -> Task:
+    """The task, where it is not expired and `caller` (None: the system) has access to it.
 
     Raises TaskNotFound, for another owner's task too, or TaskExpired.
     """
-    meta = await TaskTable(backend).read(task_id, backend.now_ms())
-    return await _live(backend, task_id, meta, caller)
+    task = await TaskTable(backend).read(task_id)
+    return await _live(backend, task_id, task, caller)
 
 
-async def view_task(backend: Backend, task_id: str, caller: str | None = None) -> Item:
+async def view_task(backend: Backend, task_id: str, caller: str | None = None) -> View:
     """The whole answer of GET /task/{id}. Raises as find_task does."""
-    meta, progs = await TaskTable(backend).read_with_progs(task_id, backend.now_ms())
-    meta = await _live(backend, task_id, meta, caller)
+    stored, progs = await TaskTable(backend).read_with_progs(task_id)
+    task = await _live(backend, task_id, stored, caller)
     pause = None
-    if meta["state"] in states.ACTIVE:
+    if task.is_active:
         pause = await Ledger(backend).read()
-    view = summary(meta, progs, backend.now_ms(), pause)
+    view = summary(task, progs, backend.now_ms(), pause)
     return {
         **view,
-        "failures": await _failures(backend, meta, progs),
-        "webhook": await webhook_view(backend, meta),
+        "failures": await _failures(backend, task, progs),
+        "webhook": await webhook_view(backend, task),
     }
 
 
@@ -49,40 +52,40 @@ async def list_tasks(
     backend: Backend,
     owner: str,
     limit: int,
-    before: str | None,
-    task_type: str | None,
-    state: str | None,
-) -> tuple[list[Item], str | None]:
+    *,
+    before: str | None = None,
+    task_type: str | None = None,
+    state: str | None = None,
+) -> tuple[list[View], str | None]:
     """One page of an owner's tasks, newest first, and where the next one starts."""
-    metas, following = await TaskTable(backend).page_of_owner(
-        owner, backend.now_ms(), limit, before, task_type, state
+    tasks, following = await TaskTable(backend).page_of_owner(
+        owner, backend.now_ms(), limit, before=before, task_type=task_type, state=state
     )
-    return [await _summary_of(backend, meta) for meta in metas], following
+    return [await _summary_of(backend, task) for task in tasks], following
 
 
 async def list_active(
     backend: Backend, caller: str | None = None, most: int | None = None
-) -> tuple[list[Item], int]:
+) -> tuple[list[View], int]:
     """The pending and running tasks to which `caller` has access, oldest first.
 
     At most `most` of them, and how many there are.
     """
-    rows = await TaskTable(backend).active(backend.now_ms())
-    ids = [row["task_id"] for row in rows if row["state"] in states.ACTIVE and not row["expired"]]
+    now_ms = backend.now_ms()
+    rows = await TaskTable(backend).active()
+    ids = [row.task_id for row in rows if row.is_active and not row.is_expired(now_ms)]
     # The index may lag behind, and does not know the owner.
-    metas = await TaskTable(backend).read_all(ids, backend.now_ms())
+    tasks = await TaskTable(backend).read_all(ids)
     shown = [
         task_id
         for task_id in ids
-        if (meta := metas.get(task_id))
-        and meta["state"] in states.ACTIVE
-        and _may_see(backend, meta, caller)
+        if (known := tasks.get(task_id)) and known.is_active and _may_see(backend, known, caller)
     ]
     views = []
     for task_id in shown[:most]:
-        meta, progs = await TaskTable(backend).read_with_progs(task_id, backend.now_ms())
-        if meta and meta["state"] in states.ACTIVE:
-            views.append(summary(meta, progs, backend.now_ms()))
+        task, progs = await TaskTable(backend).read_with_progs(task_id)
+        if task and task.is_active:
+            views.append(summary(task, progs, backend.now_ms()))
     return views, len(shown)
 
 
@@ -91,117 +94,126 @@ async def count_tasks(backend: Backend, owner: str) -> dict[str, int]:
     counts = dict.fromkeys(states.STATES, 0)
     before: str | None = None
     while True:
-        metas, before = await TaskTable(backend).page_of_owner(
-            owner, backend.now_ms(), 1000, before, None, None
+        tasks, before = await TaskTable(backend).page_of_owner(
+            owner, backend.now_ms(), 1000, before=before
         )
-        for meta in metas:
-            counts[meta["state"]] += 1
+        for task in tasks:
+            counts[task.state] += 1
         if before is None:
             return counts
 
 
-async def _summary_of(backend: Backend, meta: Item) -> Item:
-    if meta["state"] != states.RUNNING:
-        return summary(meta, [], backend.now_ms())
-    current, progs = await TaskTable(backend).read_with_progs(meta["task_id"], backend.now_ms())
-    return summary(current or meta, progs, backend.now_ms())
+async def _summary_of(backend: Backend, task: Task) -> View:
+    if task.state != states.RUNNING:
+        return summary(task, [], backend.now_ms())
+    current, progs = await TaskTable(backend).read_with_progs(task.task_id)
+    return summary(current or task, progs, backend.now_ms())
 
 
-def summary(meta: Item, progs: list[Item], now_ms: int, pause: LedgerState | None = None) -> Item:
-    """A task's public fields. An ended task shows the counts that it ended with."""
-    counts = meta.get("result") or totals(meta, progs)
-    total = counts.get("units", 0)
-    counted = counts.get("succeeded", 0) + counts.get("failed", 0)
-    state = meta["state"]
+def summary(
+    task: Task, progs: list[Progress], now_ms: int, pause: LedgerState | None = None
+) -> View:
+    """A task's public fields. An ended task shows the counts that it ended with.
+
+    `pause`: what the ledger says of the exchange's limit, for active tasks.
+    """
+    counts = task.result or totals(task.attempt, task.total_units, progs)
+    units = _units_view(counts)
     return {
-        "task_id": meta["task_id"],
-        "task_type": meta["task_type"],
-        "status": state,
-        "progress": states.progress(state, total, counted),
-        "message": _message(meta, progs, total, counted, now_ms, pause),
-        "created_at": iso(meta["created_at"]),
-        "started_at": iso(meta.get("started_at")),
-        "completed_at": iso(meta.get("completed_at")),
-        "error": meta.get("error"),
-        "result": meta.get("result"),
-        "units": {
-            "total": total,
-            "succeeded": counts.get("succeeded", 0),
-            "failed": counts.get("failed", 0),
-            "remaining": total - counted,
-        },
+        "task_id": task.task_id,
+        "task_type": task.task_type,
+        "status": task.state,
+        "progress": _percent(task.state, counts),
+        "message": _message(task, progs, counts, now_ms, pause),
+        "created_at": iso(task.created_at),
+        "started_at": iso(task.started_at),
+        "completed_at": iso(task.completed_at),
+        "error": task.error,
+        "result": task.result,
+        "units": units,
         "candles": counts.get("candles", 0),
-        "eta_seconds": _eta(meta, total, counted, now_ms),
-        "attempt": meta["attempt"],
-        "priority": meta.get("priority"),
-        "schedule_id": meta.get("schedule_id"),
-        "stopped_at": iso(meta.get("stopped_at")),
+        "eta_seconds": _eta(task, units["remaining"], _counted(counts), now_ms),
+        "attempt": task.attempt,
+        "priority": task.priority,
+        "schedule_id": task.schedule_id,
+        "stopped_at": iso(task.stopped_at),
     }
 
 
-def recounted(view: Item, progs: list[Item]) -> Item:
+def recounted(view: View, progs: list[Progress]) -> View:
     """A summary made without PROG items, with what these have counted."""
-    about = {"attempt": view["attempt"], "total_units": view["units"]["total"]}
-    counts = totals(about, progs)
-    total, counted = counts["units"], counts["succeeded"] + counts["failed"]
+    counts = totals(view["attempt"], view["units"]["total"], progs)
     return {
         **view,
-        "progress": states.progress(view["status"], total, counted),
-        "units": {
-            "total": total,
-            "succeeded": counts["succeeded"],
-            "failed": counts["failed"],
-            "remaining": total - counted,
-        },
+        "progress": _percent(view["status"], counts),
+        "units": _units_view(counts),
         "candles": counts["candles"],
     }
 
 
+def _counted(counts: Counts) -> int:
+    return counts["succeeded"] + counts["failed"]
+
+
+def _percent(state: str, counts: Counts) -> int:
+    return states.progress(state, counts["units"], _counted(counts))
+
+
+def _units_view(counts: Counts) -> dict[str, int]:
+    return {
+        "total": counts["units"],
+        "succeeded": counts["succeeded"],
+        "failed": counts["failed"],
+        "remaining": counts["units"] - _counted(counts),
+    }
+
+
 def _message(
-    meta: Item, progs: list[Item], total: int, counted: int, now_ms: int, pause: LedgerState | None
+    task: Task,
+    progs: list[Progress],
+    counts: Counts,
+    now_ms: int,
+    pause: LedgerState | None,
 ) -> str:
-    if meta["state"] in states.ACTIVE and pause and pause.is_paused(now_ms):
+    if task.is_active and pause and pause.is_paused(now_ms):
         return f"Waiting for the exchange until {iso(pause.paused_until)}"
-    latest = max(
-        (prog for prog in _of_attempt(meta, progs) if "last_at" in prog),
-        key=lambda prog: prog["last_at"],
-        default=None,
-    )
-    if meta["state"] == states.RUNNING and now_ms - meta.get("yielded_at", 0) < TURN_LOST_MS:
-        return f"Waiting for tasks of higher priority ({counted}/{total})"
-    if meta["state"] == states.RUNNING and latest:
-        return f"Collected data for {latest['last_label']} ({counted}/{total})"
-    return str(meta.get("message", ""))
+    if task.state != states.RUNNING:
+        return task.message
+    share = f"({_counted(counts)}/{counts['units']})"
+    if now_ms - (task.yielded_at or 0) < TURN_LOST_MS:
+        return f"Waiting for tasks of higher priority {share}"
+    labels = [
+        (prog.last_at, prog.last_label)
+        for prog in _of_attempt(task, progs)
+        if prog.last_at is not None
+    ]
+    if not labels:
+        return task.message
+    _, latest = max(labels, key=lambda label: label[0])
+    return f"Collected data for {latest} {share}"
 
 
-def _eta(meta: Item, total: int, counted: int, now_ms: int) -> int | None:
+def _eta(task: Task, remaining: int, counted: int, now_ms: int) -> int | None:
     """Whole seconds to the end at the attempt's rate so far; None before there is a rate."""
-    fresh = counted - meta.get("kept_units", 0)
-    if meta["state"] != states.RUNNING or fresh <= 0:
+    fresh = counted - task.kept_units
+    if task.state != states.RUNNING or task.started_at is None or fresh <= 0:
         return None
-    return int(-(-(now_ms - meta["started_at"]) * (total - counted) // (fresh * 1000)))
+    return -(-(now_ms - task.started_at) * remaining // (fresh * 1000))
 
 
-def _of_attempt(meta: Item, progs: list[Item]) -> list[Item]:
-    """The PROG items that this attempt has opened: the rest still tell of those before it."""
-    return [prog for prog in progs if prog["attempt"] == meta["attempt"]]
+def _of_attempt(task: Task, progs: list[Progress]) -> list[Progress]:
+    """The PROG items that this attempt has opened: the others still hold what older ones did."""
+    return [prog for prog in progs if prog.attempt == task.attempt]
 
 
-async def _failures(backend: Backend, meta: Item, progs: list[Item]) -> list[Item]:
+async def _failures(backend: Backend, task: Task, progs: list[Progress]) -> list[View]:
     """Up to MOST_FAILURES failed units with their reasons."""
-    failures: list[Item] = []
-    for prog in _of_attempt(meta, progs):
-        reasons = {
-            unit: name[2:]
-            for name, failed in prog.items()
-            if name.startswith("f_")
-            for unit in failed
-        }
+    failures: list[View] = []
+    for prog in _of_attempt(task, progs):
+        reasons = prog.reasons
         if not reasons or len(failures) >= MOST_FAILURES:
             continue
-        units = await TaskTable(backend).read_units(
-            meta["task_id"], meta["plan_id"], prog["number"]
-        )
+        units = await TaskTable(backend).read_units(task, prog.number)
         for index in sorted(reasons):
             symbol, timeframe, start_ms, end_ms = units[index]
             failures.append(
@@ -211,29 +223,30 @@ async def _failures(backend: Backend, meta: Item, progs: list[Item]) -> list[Ite
                     "start": iso(start_ms),
                     "end": iso(end_ms),
                     "reason": reasons[index],
-                    "detail": prog.get(f"d_{reasons[index]}", ""),
+                    "detail": prog.details.get(reasons[index], ""),
                 }
             )
     return failures[:MOST_FAILURES]
 
 
-async def _live(backend: Backend, task_id: str, meta: Item | None, caller: str | None) -> Item:
-    if meta is None:
+async def _live(backend: Backend, task_id: str, task: Task | None, caller: str | None) -> Task:
+    """The task that was read, as `find_task` gives it and raises."""
+    if task is None:
         if await AuditTable(backend).knows(task_id):
             raise _expired(task_id)
         raise TaskNotFound(f"there is no task {task_id}")
-    if not _may_see(backend, meta, caller):
+    if not _may_see(backend, task, caller):
         raise TaskNotFound(f"there is no task {task_id}")
-    if meta["expired"]:
+    if task.is_expired(backend.now_ms()):
         raise _expired(task_id)
-    return meta
+    return task
 
 
-def _may_see(backend: Backend, meta: Item, caller: str | None) -> bool:
-    """Where nothing authenticates, nobody is told apart; the system (None) sees everything."""
+def _may_see(backend: Backend, task: Task, caller: str | None) -> bool:
+    """Whoever calls sees all tasks where nothing authenticates; the system (None) always does."""
     if backend.settings.authentication == "none" or caller is None:
         return True
-    return bool(meta["owner"] == caller)
+    return task.owner == caller
 
 
 def _expired(task_id: str) -> TaskExpired:
@@ -242,16 +255,16 @@ def _expired(task_id: str) -> TaskExpired:
     )
 
 
-async def webhook_view(backend: Backend, meta: dict[str, Any]) -> dict[str, Any] | None:
+async def webhook_view(backend: Backend, task: Task) -> View | None:
     """What GET /task/{id} shows of a task's webhook; None where it has none."""
-    if "webhook_host" not in meta:
+    if task.webhook_host is None:
         return None
-    deliveries = await WebhookItems(backend).deliveries(meta["task_id"])
+    deliveries = await WebhookItems(backend).deliveries(task.task_id)
     states = [delivery.state for delivery in deliveries]
     failing = [delivery for delivery in deliveries if delivery.error]
     last = max(failing, key=lambda delivery: delivery.last_at, default=None)
     return {
-        "url_host": meta["webhook_host"],
+        "url_host": task.webhook_host,
         "delivered": states.count(DELIVERED),
         "failed": states.count(FAILED),
         "pending": states.count(PENDING),

@@ -1,14 +1,15 @@
 """How much of a task is in its queue at a time. Pure.
 
-A task's messages are not all sent when it is planned: only so many that a task which comes later
-waits behind a bounded number of them, however large the first one is. Units whose messages were
-sent and that have not been counted are outstanding. The next PROG item is sent while at most
-`REFILL_BELOW` units are, so at most `REFILL_BELOW` + PROG_UNITS ever are. Whoever counts the unit
-that makes an item half done asks for more.
+A task's messages are not all sent when it is planned, but a few PROG items at a time. So a task
+that comes later waits behind a bounded number of messages, however large the first task is.
 
-Two dispatches at once keep to that without a lock: both take the lowest items that are free, each
-item goes to one of them, and what is outstanding of older items only falls. So whoever takes the
-highest item has reckoned with all below it.
+A unit is outstanding when its message was sent and it has not been counted. The next PROG item is
+sent while at most `REFILL_BELOW` units are outstanding, so at most `REFILL_BELOW` + PROG_UNITS ever
+are. Whoever counts the unit that makes an item half done asks for more.
+
+Two dispatches at once keep to that without a lock. Both take the lowest items that are free, each
+item goes to one of them, and the outstanding units of older items only become fewer. So whoever
+takes the highest item has counted all below it in.
 """
 
 from __future__ import annotations
@@ -16,34 +17,35 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-#: Units. More, and others wait longer; less, and the five workers run out of messages before the
+#: Units. With more, others wait longer. With fewer, the five workers run out of messages before the
 #: next ones come (docs/BENCHMARKS.md, fairness).
 REFILL_BELOW = 100
-#: How long a dispatch is given to send the messages of the items it took. Another one that takes
-#: them too early only sends them twice, which the fence bears.
+#: How long a dispatch is given to send the messages of the items that it took. Where another one
+#: takes them too early, they are sent twice, and counted once.
 LEASE_MS = 20_000
 #: How soon a task that let others go first looks again.
 TURN_SECONDS = 5
-#: After so long without a look, the message that would have brought it back is taken for lost.
+#: After so long without a look, the message that was to make it look again is taken for lost.
 TURN_LOST_MS = 30_000
 #: An item that never asks: the task has no more.
 NEVER = -1
 
 
 class Claim(NamedTuple):
-    """One dispatch's mark on the items it sends; `more`: the task has items after these."""
+    """One dispatch's mark on the items that it sends; `more`: the task has items after these."""
 
     id: str
     at_ms: int
     more: bool
 
     def refill_at(self, left: int) -> int:
-        """At how many units left an item asks for more, `left` being what is sent of it."""
+        """At how many units left an item asks for more; `left`: those it has now."""
         return left // 2 if self.more else NEVER
 
 
 class Standing(NamedTuple):
-    """An unfinished PROG item: units not counted, and whether they are sent, or just being sent."""
+    """An unfinished PROG item. `left`: its units that are not counted; `sent`: whether they were
+    sent, or are being sent just now."""
 
     number: int
     left: int
@@ -65,11 +67,11 @@ def next_progs(standings: Iterable[Standing]) -> list[int]:
 
 
 def asks_for_more(left: int, fresh: int | None, refill_at: int) -> bool:
-    """Whether counting `fresh` units, which left `left`, is the count that asks for more.
+    """Whether the count of `fresh` units, after which `left` remain, is one that asks for more.
 
-    One count sees the item fall to `refill_at`, and one sees it end: the second is for items that
-    all waited for their last units as the first ones asked. None: counted by a delivery of which
-    nobody knows whether it came to ask.
+    Two counts of an item ask: the one by which it falls to `refill_at`, and the one that ends it.
+    The second is needed where all items that were sent waited for their last units when the first
+    one asked. `fresh` None: another delivery counted the units, and may have died before it asked.
     """
     if left > refill_at:
         return False

@@ -191,9 +191,9 @@ async def _live_through(both: Both, worker: Worker, clock: Clock) -> None:
     await Ledger(worker).pause(clock() + 1000, "HTTP 429")
     await collector_status(worker, "me")
     await task_stats(worker, "me")
-    page, following = await list_tasks(worker, "me", 2, None, "data_collection", None)
+    page, following = await list_tasks(worker, "me", 2, task_type="data_collection")
     assert len(page) == 2
-    await list_tasks(worker, "me", 2, following, None, "completed")
+    await list_tasks(worker, "me", 2, before=following, state="completed")
 
     stream = tables[worker.settings.tasks_table].stream
     await record_task_changes(worker, stream)

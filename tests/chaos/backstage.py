@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from chalicelib.audit.table import event_of
 from chalicelib.aws.calls import run
 from chalicelib.aws.signed_calls import SignedCalls
+from chalicelib.tasks.progress import Progress
 from chalicelib.tasks.table import TaskTable
+from chalicelib.tasks.task import Task
 from chalicelib.work.messages import CollectMessage, PlanMessage
 from chalicelib.work.queue import WorkQueue
 from chalicelib.work.units import PlannedUnit
@@ -41,19 +42,18 @@ class Backstage:
         self._tasks = TaskTable(backend)
         self._queue = WorkQueue(backend)
 
-    def task(self, task_id: str) -> tuple[Item, list[Item]]:
-        """META and the PROG items."""
-        meta, progs = run(self._tasks.read_with_progs(task_id, int(time.time() * 1000)))
-        assert meta is not None, "the task is not there"
-        return meta, progs
+    def task(self, task_id: str) -> tuple[Task, list[Progress]]:
+        """The task and its PROG items."""
+        task, progs = run(self._tasks.read_with_progs(task_id))
+        assert task is not None, "the task is not there"
+        return task, progs
 
-    def plan(self, meta: Item) -> dict[int, list[PlannedUnit]]:
+    def plan(self, task: Task) -> dict[int, list[PlannedUnit]]:
         """The planned units of every PROG item; {} before there is a plan."""
-        if "plan_id" not in meta:
+        if task.plan_id is None:
             return {}
         return {
-            number: run(self._tasks.read_units(meta["task_id"], meta["plan_id"], number))
-            for number in range(meta["progs_total"])
+            number: run(self._tasks.read_units(task, number)) for number in range(task.progs_total)
         }
 
     def send(self, messages: list[CollectMessage]) -> None:

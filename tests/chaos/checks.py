@@ -13,9 +13,9 @@ import duckdb
 from chalicelib.audit.chain import verify
 from chalicelib.core.timeframes import object_name
 from chalicelib.tasks.finish import is_full
-from chalicelib.tasks.progress import failed_units
+from chalicelib.tasks.progress import Progress
 from chalicelib.work.units import PlannedUnit
-from tests.chaos.backstage import Backstage, Item
+from tests.chaos.backstage import Backstage
 from tests.chaos.job import TIMEFRAMES, Job
 from tests.chaos.watching import Broken
 from tests.e2e.exchange_control import ExchangeControl
@@ -32,23 +32,24 @@ Candle = tuple[Any, ...]
 
 def counted(job: Job, backstage: Backstage, task_id: str) -> str:
     """Every unit of the job was planned once, counted once, and succeeded."""
-    meta, progs = backstage.task(task_id)
-    planned = [unit for units in backstage.plan(meta).values() for unit in units]
+    task, progs = backstage.task(task_id)
+    planned = [unit for units in backstage.plan(task).values() for unit in units]
     if len(planned) != len(set(planned)) or set(planned) != job.units:
         raise Broken(f"{len(planned)} units were planned for {len(job.units)} asked for")
-    sets = sum(len(prog["done"]) for prog in progs)
-    result = meta["result"]
-    figures = (meta["total_units"], result["units"], result["succeeded"], sets)
+    sets = sum(len(prog.done) for prog in progs)
+    result = task.result
+    assert result is not None, "a completed task has a result"
+    figures = (task.total_units, result["units"], result["succeeded"], sets)
     if set(figures) != {len(job.units)}:
         raise Broken(f"{len(job.units)} units expected, counted as {figures}")
     for prog in progs:
-        if not is_full(prog) or prog["done"] != set(range(prog["unit_count"])):
-            raise Broken(f"PROG {prog['number']} counted {sorted(prog['done'])}")
-        if failed_units(prog):
-            raise Broken(f"PROG {prog['number']} still names failed units")
-    if meta["progs_done"] != {prog["number"] for prog in progs}:
-        raise Broken(f"META knows of {sorted(meta['progs_done'])} PROG items")
-    return f"{len(job.units)} expected = {meta['total_units']} in META = {sets} in the PROG sets"
+        if not is_full(prog) or prog.done != set(range(prog.unit_count)):
+            raise Broken(f"PROG {prog.number} counted {sorted(prog.done)}")
+        if prog.failed_units:
+            raise Broken(f"PROG {prog.number} still names failed units")
+    if task.progs_done != {prog.number for prog in progs}:
+        raise Broken(f"META knows of {sorted(task.progs_done)} PROG items")
+    return f"{len(job.units)} expected = {task.total_units} in META = {sets} in the PROG sets"
 
 
 def candles(cloud: Cloud, job: Job, claimed: int) -> tuple[str, set[str]]:
@@ -134,13 +135,12 @@ def audit(backstage: Backstage, task_id: str, ends: list[str]) -> str:
     return f"{len(trail)} events: " + " -> ".join(str(state) for state in states[1:])
 
 
-def reasons(progs: list[Item]) -> dict[str, int]:
+def reasons(progs: list[Progress]) -> dict[str, int]:
     """How many units failed, by reason."""
     found: dict[str, int] = defaultdict(int)
     for prog in progs:
-        for name, units in prog.items():
-            if name.startswith("f_"):
-                found[name[2:]] += len(units)
+        for reason, units in prog.failed.items():
+            found[reason] += len(units)
     return dict(found)
 
 

@@ -121,11 +121,12 @@ def _checked(cloud: Cloud, job: Job, task_id: str, ends: list[str], console: Con
         raise Broken(f"the task ended {ends[-1]}")
     console.print("Comparing what is stored with what the exchange serves")
     backstage = Backstage(cloud)
-    meta, _ = backstage.task(task_id)
+    task, _ = backstage.task(task_id)
+    assert task.result is not None, "a completed task has a result"
     figures = {"units": checks.counted(job, backstage, task_id)}
     figures["queues"] = checks.queues(backstage)
     figures["audit trail"] = checks.audit(backstage, task_id, ends)
-    figures["candles"], keys = checks.candles(cloud, job, meta["result"]["candles"])
+    figures["candles"], keys = checks.candles(cloud, job, task.result["candles"])
     figures["objects"] = checks.objects(cloud, backstage, keys)
     return figures
 

@@ -139,11 +139,11 @@ def _choose(chance: random.Random, cloud_pid: int) -> workers.Worker | None:
 
 def _planned(backstage: Backstage, task_id: str) -> list[CollectMessage]:
     """Every message of the task's plan, done or not."""
-    meta, _ = backstage.task(task_id)
+    task, _ = backstage.task(task_id)
     return [
         message
-        for number, units in backstage.plan(meta).items()
+        for number, units in backstage.plan(task).items()
         for message in messages_for(
-            task_id, meta["attempt"], number, meta["priority"], units, set(range(len(units)))
+            task_id, task.attempt, number, task.priority, units, set(range(len(units)))
         )
     ]

@@ -167,6 +167,8 @@ def test_a_record_that_breaks_our_code_is_set_aside_whole_and_replayed(
         "state": "pending",
         "attempt": 1,
         "owner": "anonymous",
+        "priority": "normal",
+        "created_at": now * 1000,
     }
     record = {
         "eventName": "INSERT",

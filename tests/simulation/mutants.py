@@ -21,9 +21,10 @@ from chalicelib.collecting import collect as collector
 from chalicelib.collecting.collect import Outcome
 from chalicelib.events.trail import Trail
 from chalicelib.functions import batches
-from chalicelib.tasks import finish, states, table, view
-from chalicelib.tasks.progress import failed_units
+from chalicelib.tasks import finish, prog_items, states, table, task, view
+from chalicelib.tasks.progress import Progress
 from chalicelib.tasks.table import TaskTable
+from chalicelib.tasks.task import Counts, Task
 from chalicelib.work.queue import WorkQueue
 from tests.doubles.settings import backend_of
 from tests.simulation.running import play
@@ -128,8 +129,17 @@ def _from_a_counter(parameters: dict[str, Any]) -> None:
     parameters["ExpressionAttributeValues"][":counted"] = {"N": str(count)}
 
 
+def _with_counter(original: Any) -> Any:
+    def progress_from(item: dict[str, Any], *more: Any, **kw: Any) -> Progress:
+        progress: Progress = original(item, *more, **kw)
+        vars(progress)["counted"] = item.get("counted", 0)
+        return progress
+
+    return progress_from
+
+
 def _counter_is_full(_: Any) -> Any:
-    return lambda prog: prog.get("counted", 0) >= prog["unit_count"] > 0
+    return lambda prog: prog.counted >= prog.unit_count > 0
 
 
 def _ignoring_failed(_: Any) -> Any:
@@ -155,12 +165,10 @@ def _keyed_by_receipt(original: Any) -> Any:
 
 
 def _same_attempt(original: Any) -> Any:
-    async def move(
-        self: Any, task_id: str, attempt: int, to: str, values: Any, *more: Any, **kw: Any
-    ) -> Any:
+    async def move(self: Any, task_id: str, expected: int, to: str, /, **values: Any) -> Any:
         if to == states.PENDING:
-            values = {**values, "attempt": attempt}
-        return await original(self, task_id, attempt, to, values, *more, **kw)
+            values = {**values, "attempt": expected}
+        return await original(self, task_id, expected, to, **values)
 
     return move
 
@@ -184,10 +192,8 @@ def _acknowledging_first(original: Any) -> Any:
 
 
 def _not_closing(_: Any) -> Any:
-    async def close(backend: Any, meta: Any) -> list[Any]:
-        return list(
-            (await TaskTable(backend).read_with_progs(meta["task_id"], backend.now_ms()))[1]
-        )
+    async def close(backend: Any, task: Task) -> list[Progress]:
+        return (await TaskTable(backend).read_with_progs(task.task_id))[1]
 
     return close
 
@@ -200,15 +206,15 @@ def _dropping_the_rest(_: Any) -> Any:
 
 
 def _old_failures_too(_: Any) -> Any:
-    def totals(meta: Any, progs: Any) -> dict[str, int]:
-        failed = sum(len(failed_units(prog)) for prog in progs)
-        counted = sum(len(prog.get("done", ())) for prog in progs)
+    def totals(attempt: int, units: int, progs: list[Progress]) -> Counts:
+        failed = sum(len(prog.failed_units) for prog in progs)
+        counted = sum(len(prog.done) for prog in progs)
         return {
-            "units": meta.get("total_units", 0),
+            "units": units,
             "succeeded": counted - failed,
             "failed": failed,
-            "candles": sum(prog["candles"] for prog in progs),
-            "rejected_candles": sum(prog["rejected"] for prog in progs),
+            "candles": sum(prog.candles for prog in progs),
+            "rejected_candles": sum(prog.rejected for prog in progs),
         }
 
     return totals
@@ -288,7 +294,12 @@ MUTANTS = (
     ),
     Mutant(
         "progress from a counter",
-        both(_rewriting(_from_a_counter), replacing(finish, "is_full", _counter_is_full)),
+        both(
+            _rewriting(_from_a_counter),
+            replacing(prog_items, "progress_from", _with_counter),
+            replacing(table, "progress_from", _with_counter),
+            replacing(finish, "is_full", _counter_is_full),
+        ),
     ),
     Mutant(
         "acknowledge before progress", replacing(batches, "collect_batch", _acknowledging_first)
@@ -297,7 +308,7 @@ MUTANTS = (
     Mutant("a random object key", replacing(CandleStore, "key", _random_key)),
     Mutant("no sweep", prepare=_no_sweep),
     Mutant("no bury", prepare=_no_bury),
-    Mutant("no ttl filter", replacing(table, "is_expired", lambda _: lambda *_: False)),
+    Mutant("no ttl filter", replacing(task, "is_expired", lambda _: lambda *_: False)),
     Mutant("retry keeps the attempt", replacing(TaskTable, "move", _same_attempt)),
     Mutant("batch failure keyed wrongly", replacing(batches, "_each", _keyed_by_receipt)),
     Mutant("cancel leaves items open", replacing(finish, "close_progs", _not_closing)),

@@ -157,8 +157,9 @@ class Person:
             except RequestRejected:
                 return
             self.receipt_step = self.world.step
+            counts = receipt.counts
             self.world.receipts.append(
-                (self.task_id, len(self.world.records()), receipt["succeeded"], receipt["failed"])
+                (self.task_id, len(self.world.records()), counts["succeeded"], counts["failed"])
             )
             return
 

@@ -172,8 +172,8 @@ def test_a_breach_collects_exactly_what_is_behind_and_is_over_then(
     assert request.priority == "high"
     run(promise.fleet.settle())
     assert {asked[:2] for asked in exchange.asked} == {("BTCUSDT", "1m")}
-    meta = run(TaskTable(promise.worker).read(seen["last_repair_task_id"], promise.clock()))
-    assert (meta["state"], meta["schedule_id"], meta["owner"]) == ("completed", ID, OWNER)
+    task = run(TaskTable(promise.worker).read(seen["last_repair_task_id"]))
+    assert (task.state, task.schedule_id, task.owner) == ("completed", ID, OWNER)
     seen = promise.measure()
     assert (seen["lag_seconds"], seen["breached_since"], seen["breaches"]) == (0, None, 1)
 

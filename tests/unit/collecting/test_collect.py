@@ -351,7 +351,7 @@ def test_a_worker_out_of_time_hands_on_what_is_left(
     budget = iter([60_000] * 4)
     assert collect(message, 1, lambda: next(budget, 1000)) is Outcome.DONE
     (rest,) = map(decode, aws.sqs.bodies(settings.work_queue_url))
-    counted = run(TaskTable(worker).read_prog(task_id, message.prog)).get("done", set())
+    counted = run(TaskTable(worker).read_prog(task_id, message.prog)).done
     assert {unit.number for unit in rest.units} == {u.number for u in message.units} - counted
     assert rest.units
 

@@ -201,7 +201,7 @@ def test_a_dispatch_that_dies_after_any_call_is_made_good_by_sweep(
     aws.hooks.clear()
     run(fleet.settle_and_sweep(3))
     assert run(view_task(worker, task_id))["units"]["succeeded"] == UNITS
-    assert run(TaskTable(worker).read(task_id, 0))["state"] == "completed"
+    assert run(TaskTable(worker).read(task_id)).state == "completed"
 
 
 def test_items_that_another_dispatch_is_sending_are_left_to_it_for_a_while(
@@ -265,7 +265,7 @@ def test_a_retry_goes_through_what_is_left_a_few_units_at_a_time(
         run(fleet.collect(1))
     view = run(view_task(worker, task_id))
     assert (view["status"], view["units"]["succeeded"]) == ("completed", UNITS)
-    assert run(TaskTable(worker).read(task_id, 0))["kept_units"] == kept
+    assert run(TaskTable(worker).read(task_id)).kept_units == kept
     assert len(exchange.asked) == UNITS - kept
 
 
@@ -283,10 +283,10 @@ def test_low_priority_waits_while_others_are_collected(run, worker, aws, setting
     assert run(view_task(worker, low))["message"].startswith("Waiting for tasks of higher priority")
     run(fleet.settle())
     ended = {
-        name: run(TaskTable(worker).read(id, 0)) for name, id in (("low", low), ("normal", normal))
+        name: run(TaskTable(worker).read(id)) for name, id in (("low", low), ("normal", normal))
     }
-    assert {meta["state"] for meta in ended.values()} == {"completed"}
-    assert ended["normal"]["completed_at"] <= ended["low"]["completed_at"]
+    assert {task.state for task in ended.values()} == {"completed"}
+    assert ended["normal"].completed_at <= ended["low"].completed_at
 
 
 def test_low_priority_alone_goes_at_once(run, worker, aws, settings, fleet) -> None:
@@ -345,7 +345,7 @@ def test_sweep_asks_again_for_a_low_task_whose_message_was_lost(
     run(plan_task(worker, PlanMessage(low, 1)))
     aws.sqs.queues[settings.plan_queue_url].messages.clear()
     run(fleet.settle_and_sweep(3))
-    assert run(TaskTable(worker).read(low, 0))["state"] == "completed"
+    assert run(TaskTable(worker).read(low)).state == "completed"
 
 
 def test_low_priority_counts_as_normal_once_it_has_waited_long_enough(

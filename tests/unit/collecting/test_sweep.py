@@ -114,6 +114,6 @@ def test_a_task_ends_by_itself_wherever_its_functions_die(run, worker, aws, flee
     task_id = run(submit_collection(worker, BODY, "me", "r"))
     aws.hooks.append(CrashAfter(number))
     run(fleet.settle_and_sweep(12))
-    meta = run(TaskTable(worker).read(task_id, 0))
-    assert meta["state"] == "completed"
-    assert (meta["result"]["succeeded"], meta["result"]["candles"]) == (4, 4000)
+    task = run(TaskTable(worker).read(task_id))
+    assert task.state == "completed"
+    assert (task.result["succeeded"], task.result["candles"]) == (4, 4000)

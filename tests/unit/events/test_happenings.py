@@ -27,6 +27,8 @@ META = {
     "source": "request",
     "request_id": "r",
     "request": CollectionRequest(("BTCUSDT", "ETHUSDT"), ("1h",), 0, 3_600_000, "high").pack(),
+    "priority": "high",
+    "created_at": 0,
     "message": "Waiting to be planned",
 }
 PROG = {"pk": "TASK#one", "sk": "PROG#007", "attempt": 2, "state": "RUNNING", "unit_count": 9}

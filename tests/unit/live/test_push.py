@@ -160,8 +160,8 @@ def test_a_stopped_task_and_its_retry_are_told_with_what_was_counted(
     if end == "cancelled":
         run(cancel_task(worker, task_id))
     else:
-        meta = run(TaskTable(worker).read(task_id, worker.now_ms()))
-        run(fail_task(worker, meta, "DEADLINE_EXCEEDED", ""))
+        task = run(TaskTable(worker).read(task_id))
+        run(fail_task(worker, task, "DEADLINE_EXCEEDED", ""))
     run(pushes.announce())
     run(pushes.push_all())
     views = [update["task"] for update in of_type(pushes.heard("c"), "update")]
@@ -496,7 +496,7 @@ def _play(seed: int) -> None:
         over = False
 
         async def work() -> None:
-            while (await TaskTable(worker).read(task_id, clock()))["state"] not in TERMINAL:
+            while (await TaskTable(worker).read(task_id)).state not in TERMINAL:
                 await fleet.plan()
                 await fleet.collect(1)
                 await asyncio.sleep(chance.choice((0, 0.01, 0.2)))
@@ -531,13 +531,13 @@ def _play(seed: int) -> None:
         await asyncio.gather(*background)
         await pushes.announce()
         await pushes.push_all()
-        final = await TaskTable(worker).read(task_id, clock())
+        final = await TaskTable(worker).read(task_id)
         stored = await CatalogueTable(worker).read_prices()
         assert final
         assert stored
         for at in range(CLIENTS):
             for name, right in (
-                (topic, final["state"]),
+                (topic, final.state),
                 ("prices:BTCUSDT", float(stored.prices["BTCUSDT"])),
             ):
                 listener = Listener(name)

@@ -15,6 +15,7 @@ from chalicelib.schedules.promise import measure_freshness
 from chalicelib.schedules.table import LAGS_READ
 from chalicelib.tasks.table import TaskTable
 from infra.package import ROOT
+from tests.doubles.tasks import task_of
 
 
 @given(
@@ -42,16 +43,9 @@ def test_the_version_it_tells_is_the_projects() -> None:
 def test_it_says_so_where_one_read_does_not_hold_all_active_tasks(run, backend, aws, clock) -> None:
     big = "x" * 300_000
     for number in range(6):
-        meta = {
-            "task_id": f"t{number}",
-            "task_type": "data_collection",
-            "state": "running",
-            "attempt": 1,
-            "owner": "me",
-            "created_at": clock(),
-            "priority": big,  # the index holds it
-        }
-        run(TaskTable(backend).create(meta))
+        # The index holds the priority.
+        task = task_of(task_id=f"t{number}", state="running", created_at=clock(), priority=big)
+        run(TaskTable(backend).create(task))
     text = run(prometheus.metrics_text(backend))
     assert "data_collector_active_tasks_complete 0\n" in text
     assert "data_collector_active_tasks 6\n" not in text

@@ -122,8 +122,8 @@ def test_a_firing_makes_a_task_of_its_schedules_owner(
     view = run(view_task(office.backend, task_id))
     assert view["status"] == "completed"
     assert view["schedule_id"] == ID
-    meta = run(TaskTable(office.backend).read(task_id, office.clock()))
-    assert (meta["owner"], meta["source"]) == (OWNER, "schedule")
+    task = run(TaskTable(office.backend).read(task_id))
+    assert (task.owner, task.source) == (OWNER, "schedule")
     last = office.view()["last_run"]
     assert last == {
         "at": iso(at_ms),
@@ -696,9 +696,9 @@ def test_pages_list_every_schedule_of_the_owner_once(run: Run, office: Office, a
 def test_schedules_are_in_no_list_of_tasks(run: Run, office: Office) -> None:
     office.make()
     backend = office.backend
-    page, _ = run(TaskTable(backend).page_of_owner(OWNER, backend.now_ms(), 10, None, None, None))
+    page, _ = run(TaskTable(backend).page_of_owner(OWNER, backend.now_ms(), 10))
     assert page == []
-    assert run(TaskTable(backend).active(backend.now_ms())) == []
+    assert run(TaskTable(backend).active()) == []
 
 
 def test_somebody_elses_schedule_is_not_found(run: Run, office: Office) -> None:
@@ -781,8 +781,8 @@ def test_a_schedules_webhook_is_that_of_its_tasks_and_its_secret_is_shown_to_no_
     office.make(request={**HOURLY["request"], "webhook": hook})
     office.change(name="another")
     _, task_id = office.fire_next()
-    meta = run(TaskTable(office.backend).read(task_id, office.clock()))
-    assert meta["webhook_host"] == "hooks.example.com"
+    task = run(TaskTable(office.backend).read(task_id))
+    assert task.webhook_host == "hooks.example.com"
     assert office.view()["request"]["webhook_host"] == "hooks.example.com"
     streamed = [
         record

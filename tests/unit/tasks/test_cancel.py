@@ -31,7 +31,11 @@ def test_a_pending_task_is_cancelled_at_once(run, backend, fleet, exchange) -> N
     task_id = run(submit_collection(backend, BODY, "me", "r"))
     did, receipt = run(cancel_task(backend, task_id))
     assert did
-    assert (receipt["units"], receipt["succeeded"], receipt["failed"]) == (0, 0, 0)
+    assert (receipt.counts["units"], receipt.counts["succeeded"], receipt.counts["failed"]) == (
+        0,
+        0,
+        0,
+    )
     run(fleet.settle())
     assert run(view_task(backend, task_id))["status"] == "cancelled"
     assert exchange.asked == []
@@ -40,7 +44,11 @@ def test_a_pending_task_is_cancelled_at_once(run, backend, fleet, exchange) -> N
 def test_the_receipt_says_when_work_stopped_and_what_had_landed(run, backend, clock, half_done):
     did, receipt = run(cancel_task(backend, half_done))
     assert did
-    assert (receipt["stopped_at"], receipt["units"], receipt["succeeded"]) == (clock(), 4, 2)
+    assert (receipt.stopped_at, receipt.counts["units"], receipt.counts["succeeded"]) == (
+        clock(),
+        4,
+        2,
+    )
 
 
 def test_after_the_receipt_nothing_is_counted_or_asked_for(
@@ -50,7 +58,7 @@ def test_after_the_receipt_nothing_is_counted_or_asked_for(
     asked = len(exchange.asked)
     run(fleet.settle())
     view = run(view_task(backend, half_done))
-    assert view["units"]["succeeded"] == receipt["succeeded"]
+    assert view["units"]["succeeded"] == receipt.counts["succeeded"]
     assert (view["status"], view["progress"]) == ("cancelled", 50)
     assert len(exchange.asked) == asked
 
@@ -113,7 +121,7 @@ def test_a_task_that_was_stopped_half_way_does_not_expire_before_its_result_stan
     clock.advance((settings.retention_seconds + 1) * 1000)
     aws.dynamodb.expire(settings.tasks_table)
     run(sweep(backend))
-    assert run(TaskTable(backend).read(half_done, clock()))["result"]["succeeded"] == 2
+    assert run(TaskTable(backend).read(half_done)).result["succeeded"] == 2
     with pytest.raises(TaskExpired):
         run(view_task(backend, half_done))
 
@@ -125,7 +133,7 @@ def test_a_cancel_that_dies_half_way_can_be_asked_for_again(run, backend, aws, h
     aws.hooks.clear()
     did, receipt = run(cancel_task(backend, half_done))
     assert not did
-    assert receipt["succeeded"] == 2
+    assert receipt.counts["succeeded"] == 2
 
 
 def test_a_cancel_that_could_not_be_stored_is_not_acknowledged(
@@ -143,4 +151,4 @@ def test_a_count_that_races_the_cancel_is_in_the_receipt_or_nowhere(
     aws.hooks.append(Meanwhile(is_update_of("PROG#"), fleet.collect))
     _, receipt = run(cancel_task(backend, half_done))
     run(fleet.settle())
-    assert run(view_task(backend, half_done))["units"]["succeeded"] == receipt["succeeded"]
+    assert run(view_task(backend, half_done))["units"]["succeeded"] == receipt.counts["succeeded"]

@@ -34,7 +34,7 @@ def test_a_prog_item_that_is_not_full_does_not_end_the_task(run, worker, fleet) 
     run(plan_task(worker, PlanMessage(task_id, 1)))
     run(fleet.collect(1))
     prog = run(TaskTable(worker).read_prog(task_id, 0))
-    run(finish_prog(worker, task_id, 1, 0, prog))
+    run(finish_prog(worker, task_id, 1, prog))
     assert run(view_task(worker, task_id))["status"] == "running"
 
 
@@ -43,10 +43,10 @@ def test_finishing_again_changes_nothing(run, worker, fleet, clock) -> None:
     run(fleet.settle())
     view = run(view_task(worker, task_id))
     clock.advance(1000)
-    meta, progs = run(TaskTable(worker).read_with_progs(task_id, clock()))
-    run(finish_prog(worker, task_id, 1, 0, progs[0]))
-    run(finish_task(worker, meta, progs))
-    run(fail_task(worker, meta, "LATE", "too late"))
+    task, progs = run(TaskTable(worker).read_with_progs(task_id))
+    run(finish_prog(worker, task_id, 1, progs[0]))
+    run(finish_task(worker, task, progs))
+    run(fail_task(worker, task, "LATE", "too late"))
     assert run(view_task(worker, task_id)) == view
 
 
@@ -54,9 +54,9 @@ def test_the_counts_of_an_end_are_those_of_its_units(run, worker, fleet, exchang
     exchange.refused[("BTCUSDT", "1d")] = "INVALID_SYMBOL"
     task_id = run(submit_collection(worker, BODY, "me", "r"))
     run(fleet.settle())
-    meta, progs = run(TaskTable(worker).read_with_progs(task_id, clock()))
-    assert meta["result"] == totals(meta, progs)
-    assert meta["result"]["candles"] == 3000
+    task, progs = run(TaskTable(worker).read_with_progs(task_id))
+    assert task.result == totals(task.attempt, task.total_units, progs)
+    assert task.result["candles"] == 3000
 
 
 @pytest.mark.parametrize("last", [1, 2, 3])
@@ -75,7 +75,7 @@ def test_a_death_between_the_last_count_and_the_end_is_made_good(
     run(fleet.collect(1))
     aws.hooks.append(CrashAfter(max(1, first - last)))
     run(fleet.settle_and_sweep(10))
-    for task in (task_id, second):
-        meta, _progs = run(TaskTable(worker).read_with_progs(task, 0))
-        assert meta["state"] == "completed"
-        assert meta["result"]["succeeded"] == 4
+    for each in (task_id, second):
+        task, _progs = run(TaskTable(worker).read_with_progs(each))
+        assert task.state == "completed"
+        assert task.result["succeeded"] == 4

@@ -84,7 +84,7 @@ def test_a_retry_of_several_prog_items_ends_only_with_the_last_of_them(
     body = {"symbols": symbols, "timeframes": ["1d", "1w"], "start": "2026-02-01"}
     task_id = run(submit_collection(backend, body, "me", "r"))
     run(fleet.settle())
-    assert run(TaskTable(backend).read(task_id, 0))["progs_total"] == 2
+    assert run(TaskTable(backend).read(task_id)).progs_total == 2
     exchange.refused.clear()
     run(retry_task(backend, task_id))
     run(fleet.settle())
@@ -158,7 +158,7 @@ def test_a_cancel_while_units_are_opened_again_is_not_undone(
     run(plan_task(worker, PlanMessage(part_failed, 2)))
     assert cancel.left == 0
     run(fleet.settle())
-    assert run(TaskTable(worker).read_prog(part_failed, 0))["state"] == "CLOSED"
+    assert run(TaskTable(worker).read_prog(part_failed, 0)).state == "CLOSED"
     assert run(view_task(worker, part_failed))["status"] == "cancelled"
     assert exchange.asked == []
 

@@ -16,37 +16,37 @@ from chalicelib.exchange.ledger import Ledger
 from chalicelib.monitoring.status import collector_status, task_stats
 from chalicelib.tasks import states
 from chalicelib.tasks.cancel import cancel_task
+from chalicelib.tasks.progress import Progress
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.view import count_tasks, list_active, list_tasks, summary, view_task
 from chalicelib.work.messages import PlanMessage
 from tests.doubles.aws import Aws, Called, Hook
 from tests.doubles.clock import NOW
+from tests.doubles.tasks import task_of
 
 BODY = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1h", "1d"]}
 
 
 def running(total: int, done: set[int], failed: set[int], **more: object) -> dict[str, object]:
-    meta = {
-        "task_id": "t",
-        "task_type": states.DATA_COLLECTION,
-        "state": states.RUNNING,
-        "attempt": 1,
-        "created_at": NOW,
-        "started_at": NOW,
-        "total_units": total,
-        "message": "Planned",
+    task = task_of(
+        state=states.RUNNING,
+        created_at=NOW,
+        started_at=NOW,
+        total_units=total,
+        message="Planned",
         **more,
-    }
-    prog = {
-        "attempt": 1,
-        "state": "RUNNING",
-        "done": done | failed,
-        "f_WHY": failed,
-        "candles": 5,
-        "rejected": 0,
-        "unit_count": total,
-    }
-    return summary(meta, [prog], NOW + 10_000)
+    )
+    prog = Progress(
+        number=0,
+        attempt=1,
+        state="RUNNING",
+        done=done | failed,
+        failed={"WHY": failed},
+        candles=5,
+        rejected=0,
+        unit_count=total,
+    )
+    return summary(task, [prog], NOW + 10_000)
 
 
 @given(st.sets(st.integers(0, 50)), st.sets(st.integers(0, 50)), st.integers(0, 20))
@@ -101,7 +101,7 @@ def test_a_finished_task_expires_for_every_reader_though_it_is_still_stored(
     clock.advance(1000)
     with pytest.raises(TaskExpired):
         run(view_task(backend, task_id))
-    assert run(list_tasks(backend, "me", 10, None, None, None)) == ([], None)
+    assert run(list_tasks(backend, "me", 10)) == ([], None)
     assert run(list_active(backend)) == ([], 0)
     assert sum(run(count_tasks(backend, "me")).values()) == 0
     assert aws.items(settings.tasks_table)
@@ -146,9 +146,9 @@ def test_tasks_are_listed_newest_first_page_by_page(run, backend, clock) -> None
         made.append(run(submit_collection(backend, BODY, "me", "r")))
         clock.advance(1)
     run(submit_collection(backend, BODY, "you", "r"))
-    listed, following = run(list_tasks(backend, "me", 2, None, None, None))
+    listed, following = run(list_tasks(backend, "me", 2))
     while following:
-        more, following = run(list_tasks(backend, "me", 2, following, None, None))
+        more, following = run(list_tasks(backend, "me", 2, before=following))
         assert len(more) <= 2
         listed += more
     assert [view["task_id"] for view in listed] == made[::-1]
@@ -163,7 +163,7 @@ def test_a_filtered_list_is_whole_though_the_store_answers_in_small_pages(
         clock.advance(1)
         run(submit_collection(backend, BODY, "me", "r"))
     aws.dynamodb.tables[settings.tasks_table].page_items = 2
-    listed, following = run(list_tasks(backend, "me", 5, None, None, "completed"))
+    listed, following = run(list_tasks(backend, "me", 5, state="completed"))
     assert ([view["task_id"] for view in listed], following) == ([first], None)
     counts = run(count_tasks(backend, "me"))
     assert (counts["pending"], counts["completed"]) == (6, 1)
@@ -174,7 +174,7 @@ def test_a_list_shows_of_an_ended_task_what_the_task_itself_shows(run, worker, f
     task_id = run(submit_collection(worker, BODY, "me", "r"))
     run(fleet.settle())
     view = run(view_task(worker, task_id))
-    ((listed,), _) = run(list_tasks(worker, "me", 5, None, None, None))
+    ((listed,), _) = run(list_tasks(worker, "me", 5))
     assert listed == {name: view[name] for name in listed}
 
 

@@ -36,6 +36,7 @@ from tests.doubles.fleet import Crash
 from tests.doubles.receiver import receiving
 from tests.doubles.senders import Sender
 from tests.doubles.sqs import Message
+from tests.doubles.tasks import task_of
 
 SECRET = "a-secret-of-thirty-two-letters-!"
 HOOK = {"url": "https://hooks.acme.com/in?token=t", "secret": SECRET}
@@ -130,7 +131,7 @@ def test_the_documents_example_takes_what_is_genuine_and_new_and_nothing_else(
 
 def test_a_task_without_a_webhook_shows_none(run, backend, shown) -> None:
     assert shown(run(submit_collection(backend, BODY, "me", "r"))) is None
-    assert run(webhook_view(backend, {"task_id": "t"})) is None
+    assert run(webhook_view(backend, task_of())) is None
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 299])
@@ -570,7 +571,7 @@ def test_a_task_that_expired_is_still_told_of_its_end(
     run(fleet.settle())
     clock.advance(settings.retention_seconds * 1000 + 1000)
     aws.dynamodb.expire(settings.tasks_table)
-    assert run(TaskTable(backend).read(task_id, backend.now_ms())) is None
+    assert run(TaskTable(backend).read(task_id)) is None
     run(publish(backend, [event(task_id)]))
     sender = Sender()
     deliver(sender)

@@ -1,0 +1,294 @@
+"""The PROG items of the Tasks table, and the fence around what they count.
+
+Their layout is in tasks/table.py. The fence: one conditional update counts units, `ADD done
+:units ... IF attempt = :a AND state = RUNNING AND NOT contains(done, :u) ...`, so a duplicate, a
+late or an older message counts nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalicelib.aws.item_table import ItemTable
+from chalicelib.aws.wire import item_from_wire, to_wire
+from chalicelib.core.backend import Backend
+from chalicelib.core.errors import CallFailed, ConditionFailed
+from chalicelib.core.task_keys import item_key, prog_key
+from chalicelib.tasks.progress import CLOSED, DETAIL, FAILED, OPEN, Progress, progress_from
+from chalicelib.work.window import Claim
+
+Item = dict[str, Any]
+#: Writers of one PROG item that a retry may lose against, one after another.
+_RACES = 8
+
+
+class ProgItems(ItemTable):
+    """The part of TaskTable that opens, shuts and counts PROG items."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend.call, backend.settings.tasks_table)
+
+    async def read_prog(self, task_id: str, number: int) -> Progress | None:
+        """PROG item `number`, read consistently; None where it was never opened nor closed."""
+        item = await self._get(item_key(task_id, prog_key(number)))
+        return None if item is None else progress_from(item, number)
+
+    async def open_prog(
+        self, task_id: str, attempt: int, number: int, size: int, ttl: int, claim: Claim
+    ) -> Progress | None:
+        """Make PROG item `number` countable for `attempt`, keeping what succeeded before.
+
+        `size`: its units. Returns the item; None where a newer attempt or a cancel has it: count
+        nothing then. Where this attempt has opened it before, it is returned as it is, with the
+        claim of whoever opened it: only they send its messages.
+        """
+        try:
+            item = await self._update(
+                item_key(task_id, prog_key(number)),
+                UpdateExpression="SET attempt = :attempt, #state = :open, unit_count = :size, "
+                "candles = :zero, rejected = :zero, rev = :zero, #ttl = :ttl, "
+                "claim = :claim, claimed_at = :claimed_at, refill_at = :refill_at",
+                ConditionExpression="attribute_not_exists(pk)",
+                ExpressionAttributeNames={"#state": "state", "#ttl": "ttl"},
+                ExpressionAttributeValues={
+                    ":attempt": to_wire(attempt),
+                    ":open": to_wire(OPEN),
+                    ":size": to_wire(size),
+                    ":zero": to_wire(0),
+                    ":ttl": to_wire(ttl),
+                    **_claim_values(claim, size),
+                },
+            )
+        except ConditionFailed as failed:
+            return await self._reopen_prog(task_id, attempt, number, size, _old(failed), ttl, claim)
+        return progress_from(item, number)
+
+    async def _reopen_prog(
+        self, task_id: str, attempt: int, number: int, size: int, old: Item, ttl: int, claim: Claim
+    ) -> Progress | None:
+        for _ in range(_RACES):
+            if old["attempt"] >= attempt:
+                before = progress_from(old, number)
+                return before if before.is_open(attempt) else None
+            kept = progress_from(old, number).succeeded
+            clear = [name for name in old if name.startswith((FAILED, DETAIL, "last_"))]
+            clear += [] if kept else ["done"]
+            names = {"#state": "state", "#ttl": "ttl"}
+            names.update({f"#c{at}": name for at, name in enumerate(clear)})
+            values = {
+                ":attempt": to_wire(attempt),
+                ":open": to_wire(OPEN),
+                ":rev": to_wire(old["rev"]),
+                ":one": to_wire(1),
+                ":ttl": to_wire(ttl),
+                ":size": to_wire(size),
+                **_claim_values(claim, size - len(kept)),
+            }
+            expression = (
+                "SET attempt = :attempt, #state = :open, rev = rev + :one, #ttl = :ttl, "
+                "unit_count = :size, claim = :claim, claimed_at = :claimed_at, "
+                "refill_at = :refill_at"
+            )
+            if kept:
+                expression += ", done = :kept"
+                values[":kept"] = to_wire(kept)
+            expression += " REMOVE sent_at" + "".join(f", #c{at}" for at in range(len(clear)))
+            try:
+                item = await self._update(
+                    item_key(task_id, prog_key(number)),
+                    UpdateExpression=expression,
+                    ConditionExpression="rev = :rev",
+                    ExpressionAttributeNames=names,
+                    ExpressionAttributeValues=values,
+                )
+            except ConditionFailed as raced:
+                old = _old(raced)
+            else:
+                return progress_from(item, number)
+        raise CallFailed("dynamodb", "UpdateItem", "Contention", f"PROG {number} of {task_id}")
+
+    async def claim_prog(
+        self, task_id: str, attempt: int, number: int, seen: Progress, claim: Claim
+    ) -> Progress | None:
+        """Take over an open PROG item, `seen`, whose messages another dispatch has not sent.
+
+        Returns the item; None where somebody else was faster, or it is not open any more.
+        """
+        values = _claim_values(claim, seen.unit_count - len(seen.done))
+        try:
+            item = await self._update(
+                item_key(task_id, prog_key(number)),
+                UpdateExpression="SET claim = :claim, claimed_at = :claimed_at, "
+                "refill_at = :refill_at",
+                ConditionExpression="attempt = :attempt AND #state = :open "
+                "AND attribute_not_exists(sent_at) "
+                "AND (attribute_not_exists(claim) OR claim = :seen)",
+                ExpressionAttributeNames={"#state": "state"},
+                ExpressionAttributeValues={
+                    ":attempt": to_wire(attempt),
+                    ":open": to_wire(OPEN),
+                    ":seen": to_wire("none" if seen.claim is None else seen.claim),
+                    **values,
+                },
+            )
+        except ConditionFailed as failed:
+            old = progress_from(_old(failed), number)
+            # It may be our own write, sent twice because its first answer was lost.
+            return old if old.claim == claim.id else None
+        return progress_from(item, number)
+
+    async def close_prog(
+        self, task_id: str, attempt: int, number: int, ttl: int
+    ) -> Progress | None:
+        """Close PROG item `number`: after this nothing of `attempt` or older is counted.
+
+        It is made where it does not exist yet, so that a plan still under way finds it closed.
+        Returns the item; None where a newer attempt has it.
+        """
+        try:
+            item = await self._update(
+                item_key(task_id, prog_key(number)),
+                UpdateExpression="SET #state = :closed, attempt = :attempt, #ttl = :ttl, "
+                "unit_count = if_not_exists(unit_count, :zero), "
+                "candles = if_not_exists(candles, :zero), "
+                "rejected = if_not_exists(rejected, :zero) ADD rev :one",
+                ConditionExpression="attribute_not_exists(pk) OR attempt <= :attempt",
+                ExpressionAttributeNames={"#state": "state", "#ttl": "ttl"},
+                ExpressionAttributeValues={
+                    ":closed": to_wire(CLOSED),
+                    ":attempt": to_wire(attempt),
+                    ":ttl": to_wire(ttl),
+                    ":zero": to_wire(0),
+                    ":one": to_wire(1),
+                },
+            )
+        except ConditionFailed:
+            return None
+        return progress_from(item, number)
+
+    async def mark_sent(self, task_id: str, attempt: int, number: int, now_ms: int) -> None:
+        """Note that all messages of a PROG item are in the queue: nobody need send them again."""
+        try:
+            await self._update(
+                item_key(task_id, prog_key(number)),
+                UpdateExpression="SET sent_at = :now",
+                ConditionExpression="attempt = :attempt",
+                ExpressionAttributeValues={":now": to_wire(now_ms), ":attempt": to_wire(attempt)},
+            )
+        except ConditionFailed:
+            return  # a newer attempt has it; its own plan marks it
+
+    async def count(
+        self,
+        task_id: str,
+        attempt: int,
+        number: int,
+        *,
+        ok: dict[int, tuple[int, int]],
+        bad: dict[int, tuple[str, str]],
+        label: str,
+        now_ms: int,
+    ) -> Progress | None:
+        """Count units once, however often they are delivered.
+
+        `ok`: unit number -> (candles stored, candles rejected); `bad`: unit number -> (reason,
+        detail); `label`: "<symbol> <timeframe>" of the last one. Returns the PROG item after the
+        write; `fresh` says how many units it counted. None where nothing may be counted any more:
+        the task was cancelled, has ended, or was retried since. Units that were counted before are
+        left out; where all were, `fresh` is None.
+        """
+        ok, bad = dict(ok), dict(bad)
+        while ok or bad:
+            try:
+                item = await self._count_once(task_id, attempt, number, ok, bad, label, now_ms)
+                return progress_from(item, number, fresh=len(ok) + len(bad))
+            except ConditionFailed as failed:
+                if failed.item is None:
+                    return None
+                old = progress_from(item_from_wire(failed.item), number)
+                if not old.is_open(attempt):
+                    return None
+                done = old.done
+                if done.isdisjoint(ok) and done.isdisjoint(bad):
+                    raise CallFailed(
+                        "dynamodb", "UpdateItem", "Contention", "the fence refused without cause"
+                    ) from failed
+                ok = {unit: stored for unit, stored in ok.items() if unit not in done}
+                bad = {unit: why for unit, why in bad.items() if unit not in done}
+                if not ok and not bad:
+                    return old
+        return await self.read_prog(task_id, number)
+
+    async def _count_once(
+        self,
+        task_id: str,
+        attempt: int,
+        number: int,
+        ok: dict[int, tuple[int, int]],
+        bad: dict[int, tuple[str, str]],
+        label: str,
+        now_ms: int,
+    ) -> Item:
+        units = sorted({*ok, *bad})
+        names = {"#state": "state"}
+        values = {
+            ":units": to_wire(set(units)),
+            ":candles": to_wire(sum(stored for stored, _ in ok.values())),
+            ":rejected": to_wire(sum(rejected for _, rejected in ok.values())),
+            ":one": to_wire(1),
+            ":attempt": to_wire(attempt),
+            ":open": to_wire(OPEN),
+            ":label": to_wire(label),
+            ":now": to_wire(now_ms),
+        }
+        adds = ["done :units", "candles :candles", "rejected :rejected", "rev :one"]
+        sets = ["last_label = :label", "last_at = :now"]
+        for at, reason in enumerate(sorted({reason for reason, _ in bad.values()})):
+            names[f"#f{at}"], names[f"#d{at}"] = FAILED + reason, DETAIL + reason
+            failing = {unit for unit, (why, _) in bad.items() if why == reason}
+            values[f":f{at}"] = to_wire(failing)
+            values[f":d{at}"] = to_wire(bad[max(failing)][1][:200])
+            adds.append(f"#f{at} :f{at}")
+            sets.append(f"#d{at} = :d{at}")
+        values.update({f":u{unit}": to_wire(unit) for unit in units})
+        return await self._update(
+            item_key(task_id, prog_key(number)),
+            UpdateExpression=f"SET {', '.join(sets)} ADD {', '.join(adds)}",
+            ConditionExpression=" AND ".join(
+                [
+                    "attempt = :attempt",
+                    "#state = :open",
+                    *(f"NOT contains(done, :u{unit})" for unit in units),
+                ]
+            ),
+            ExpressionAttributeNames=names,
+            ExpressionAttributeValues=values,
+        )
+
+    async def _update(self, key: dict[str, Any], **parameters: Any) -> Item:
+        if not parameters.get("ExpressionAttributeNames", True):
+            del parameters["ExpressionAttributeNames"]
+        answer = await self._call(
+            "dynamodb",
+            "UpdateItem",
+            TableName=self._table,
+            Key=key,
+            ReturnValues="ALL_NEW",
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            **parameters,
+        )
+        return item_from_wire(answer["Attributes"])
+
+
+def _claim_values(claim: Claim, left: int) -> Item:
+    return {
+        ":claim": to_wire(claim.id),
+        ":claimed_at": to_wire(claim.at_ms),
+        ":refill_at": to_wire(claim.refill_at(left)),
+    }
+
+
+def _old(failed: ConditionFailed) -> Item:
+    if failed.item is None:
+        raise CallFailed("dynamodb", failed.operation, "ItemVanished", "no old item") from failed
+    return item_from_wire(failed.item)

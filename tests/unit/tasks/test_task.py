@@ -1,0 +1,97 @@
+"""A task and its progress are what their items hold; what they have not is not stored."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import get_args, get_type_hints
+
+from chalicelib.aws.stream import Change
+from chalicelib.tasks.changes import prog_change, task_change
+from chalicelib.tasks.progress import Progress, progress_from
+from chalicelib.tasks.submit import submit_collection
+from chalicelib.tasks.table import TaskTable
+from chalicelib.tasks.task import ActiveTask, Removed, Task, TaskValues, item_of, task_from
+from infra import storage
+from tests.doubles.tasks import task_of
+
+NAMES = {field.name for field in fields(Task)}
+NOT_OF_A_NEW_TASK = {"pk", "sk", "created_key", "active"}
+
+
+def test_a_new_task_is_stored_without_the_attributes_that_it_has_not() -> None:
+    item = item_of(task_of(task_id="one", created_at=5))
+    assert {name: item[name] for name in NOT_OF_A_NEW_TASK} == {
+        "pk": "TASK#one",
+        "sk": "META",
+        "created_key": "0000000000005#one",
+        "active": "1",
+    }
+    assert item.keys() - NOT_OF_A_NEW_TASK == {
+        *("task_id", "task_type", "state", "attempt", "request", "priority", "owner", "source"),
+        *("request_id", "created_at", "plan_sent_at", "deadline_at", "message"),
+    }
+
+
+def test_a_task_reads_as_it_was_stored() -> None:
+    task = task_of(webhook_host="hooks.example.com", schedule_id="s", progs_done={1, 2})
+    assert vars(task_from(item_of(task))) == vars(task)
+
+
+def test_what_is_set_and_removed_are_fields_of_a_task() -> None:
+    assert set(get_type_hints(TaskValues)) - {"active"} <= NAMES
+    assert set(get_args(Removed)) - {"active"} <= NAMES
+
+
+def test_the_indexes_hold_what_their_rows_are_read_for() -> None:
+    assert set(ActiveTask._fields) == set(storage._LOOKED_AFTER)
+    assert set(storage._LISTED) <= NAMES
+
+
+def test_a_row_of_a_list_is_a_task_without_its_request(run, backend) -> None:
+    task_id = run(submit_collection(backend, {"symbols": ["BTCUSDT"]}, "me", "r"))
+    ((row,), _) = run(TaskTable(backend).page_of_owner("me", backend.now_ms(), 9))
+    whole = run(TaskTable(backend).read(task_id))
+    listed = {*storage._LISTED, "owner"}
+    assert {name: getattr(row, name) for name in listed} == {
+        name: getattr(whole, name) for name in listed
+    }
+
+
+def test_failures_are_told_by_reason() -> None:
+    item = {
+        "pk": "TASK#t",
+        "sk": "PROG#007",
+        "attempt": 2,
+        "state": "RUNNING",
+        "unit_count": 9,
+        "done": {0, 1, 2, 3},
+        "f_TIMEOUT": {1, 2},
+        "d_TIMEOUT": "late",
+        "f_REFUSED": {3},
+    }
+    progress = progress_from(item, 7)
+    assert (progress.number, progress.failed) == (7, {"TIMEOUT": {1, 2}, "REFUSED": {3}})
+    assert (progress.failed_units, progress.succeeded) == ({1, 2, 3}, {0})
+    assert progress.reasons == {1: "TIMEOUT", 2: "TIMEOUT", 3: "REFUSED"}
+    assert progress.details == {"TIMEOUT": "late"}
+    assert (progress.is_open(2), progress.is_open(3)) == (True, False)
+
+
+def test_what_a_prog_item_does_not_hold_has_a_default() -> None:
+    progress = progress_from({"attempt": 1, "state": "CLOSED"}, 0)
+    assert vars(progress) == vars(Progress(number=0, attempt=1, state="CLOSED"))
+
+
+def test_a_change_is_of_a_task_or_of_a_prog_item_or_of_neither() -> None:
+    task = item_of(task_of())
+    prog = {"pk": "TASK#t", "sk": "PROG#007", "attempt": 1, "state": "RUNNING"}
+    made, gone = Change("1", 0, {}, task, False), Change("1", 0, task, {}, True)
+    assert task_change(made).task.task_id == task_change(gone).task_id == "t"
+    assert (task_change(made).old, task_change(gone).new) == (None, None)
+    counted = Change("1", 0, prog, {**prog, "done": {4}}, False)
+    assert (prog_change(counted).task_id, prog_change(counted).new.done) == ("t", {4})
+    assert prog_change(Change("1", 0, prog, {}, True)) is None
+    for pk, sk in (("TASK#t", "UNITS#p#000"), ("TASK#t", "HOOK"), ("OTHER#t", "META")):
+        change = Change("1", 0, {}, {"pk": pk, "sk": sk}, False)
+        assert task_change(change) is prog_change(change) is None
+    assert task_change(counted) is prog_change(made) is None
