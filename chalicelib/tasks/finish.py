@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import ConditionFailed
 from chalicelib.core.logs import log
@@ -131,8 +129,7 @@ async def shut(backend: Backend, task: Task) -> Task:
             task.task_id, task.attempt, remove=("active",), **values
         )
     except ConditionFailed:  # retried by someone in this moment; the old attempt is shut
-        return replace(
-            task,
+        return task._replace(
             stopped_at=values["stopped_at"],
             ttl=values["ttl"],
             result=values["result"],

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from chalicelib.core.task_keys import PROG
 
 OPEN, CLOSED = "RUNNING", "CLOSED"
 #: Attributes per reason: numbers of the units that failed for it, and the last one's detail.
 FAILED, DETAIL = "f_", "d_"
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-# As tasks/task.py says: neither compared nor shown.
-@dataclass(frozen=True, eq=False, repr=False)
-class Progress:
+# A named tuple for the same reason as Task (tasks/task.py).
+class Progress(NamedTuple):
     """A PROG item. Units are known by their numbers, their places in the UNITS item of the same
     number. Times are in epoch milliseconds."""
 
@@ -30,9 +30,9 @@ class Progress:
     #: The units counted, failed ones included. Those that succeeded are kept by a retry.
     done: Set[int] = frozenset()
     #: Reason -> the units that failed for it in this attempt.
-    failed: Mapping[str, Set[int]] = field(default_factory=dict)
+    failed: Mapping[str, Set[int]] = _NOTHING
     #: Reason -> what the last of these failures said.
-    details: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, str] = _NOTHING
     #: Stored for its units, by all attempts together; and what was sent that was not valid.
     candles: int = 0
     rejected: int = 0
@@ -72,7 +72,7 @@ class Progress:
         return self.attempt == attempt and self.state == OPEN
 
 
-_FIELDS = frozenset(Progress.__dataclass_fields__) - {"number", "failed", "details", "fresh"}
+_FIELDS = frozenset(Progress._fields) - {"number", "failed", "details", "fresh"}
 
 
 def progress_from(item: dict[str, Any], number: int, fresh: int | None = None) -> Progress:

@@ -8,7 +8,6 @@ except `ttl`.
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from chalicelib.core.task_keys import META, task_pk
@@ -32,9 +31,8 @@ class Counts(TypedDict):
     new: NotRequired[int]
 
 
-# Tasks are neither compared nor shown: methods that are not made cost no time at a cold start.
-@dataclass(frozen=True, eq=False, repr=False)
-class Task:
+# A named tuple, because so large a dataclass would cost the API's cold start a millisecond.
+class Task(NamedTuple):
     """A task's META item.
 
     Rows of index `by_owner`, which lists are read from, lack some attributes: `request` is then
@@ -179,7 +177,7 @@ Removed = Literal[
 #: The value of `active`, where there is one.
 LOOKED_AFTER = "1"
 
-_FIELDS = frozenset(Task.__dataclass_fields__)
+_FIELDS = frozenset(Task._fields)
 _ACTIVE_FIELDS = frozenset(ActiveTask._fields)
 #: What a new task always has, and the rows of index by_owner have not.
 _NOT_LISTED = {
@@ -209,10 +207,11 @@ def active_from(item: dict[str, Any]) -> ActiveTask:
 
 def item_of(task: Task) -> dict[str, Any]:
     """The META item of a new task."""
+    defaults = Task._field_defaults
     held = {
-        field.name: value
-        for field in fields(Task)
-        if (value := getattr(task, field.name)) != field.default
+        name: value
+        for name, value in task._asdict().items()
+        if name not in defaults or value != defaults[name]
     }
     return {
         "pk": task_pk(task.task_id),

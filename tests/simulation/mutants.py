@@ -129,10 +129,14 @@ def _from_a_counter(parameters: dict[str, Any]) -> None:
     parameters["ExpressionAttributeValues"][":counted"] = {"N": str(count)}
 
 
+class _Counter(Progress):
+    counted = 0
+
+
 def _with_counter(original: Any) -> Any:
     def progress_from(item: dict[str, Any], *more: Any, **kw: Any) -> Progress:
-        progress: Progress = original(item, *more, **kw)
-        vars(progress)["counted"] = item.get("counted", 0)
+        progress = _Counter(*original(item, *more, **kw))
+        progress.counted = item.get("counted", 0)
         return progress
 
     return progress_from
