@@ -32,7 +32,7 @@ from chalicelib.tasks.table import TaskTable
 from chalicelib.work.messages import PlanMessage
 from chalicelib.work.queue import WorkQueue
 backend = wiring.backend()
-run(TaskTable(backend).read("benchmark", 0))
+run(TaskTable(backend).read("benchmark"))
 run(WorkQueue(backend).send_plan(PlanMessage("benchmark", 1)))
 """
 

@@ -185,7 +185,8 @@ def sign(
         [
             method,
             quote(parts.path or "/", safe="/-_.~"),
-            "&".join(sorted(parts.query.split("&"))),
+            # By name, then by value: "0=" comes before "00=", though as texts it does not.
+            "&".join(sorted(parts.query.split("&"), key=lambda pair: pair.partition("=")[::2])),
             *(f"{name}:{' '.join(signed[name].split())}" for name in sorted(signed)),
             "",
             names,

@@ -13,7 +13,7 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chalicelib.aws.calls import run
@@ -34,6 +34,15 @@ CREDENTIALS = {
     query=st.dictionaries(st.text(min_size=1, max_size=8), st.text(max_size=8), max_size=3),
     method=st.sampled_from(["POST", "PUT", "DELETE"]),
     second=st.integers(0, 4_000_000_000),
+)
+@example(
+    body=b"",
+    service="sqs",
+    token=None,
+    path="/",
+    query={"0": "", "00": ""},
+    method="POST",
+    second=0,
 )
 def test_signature_is_the_one_botocore_makes(
     body: bytes,
