@@ -9,8 +9,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from chalicelib.aws.wire import Wire, item_from_wire, item_to_wire, to_wire
 from chalicelib.core.backend import Backend
@@ -22,8 +21,7 @@ IN_FLIGHT, OPEN, ANSWERED = "in_flight", "open", "answered"
 ABANDONED_MS = 30_000
 
 
-@dataclass(frozen=True)
-class IdempotencyKey:
+class IdempotencyKey(NamedTuple):
     """A used key.
 
     `request_hash`: of the request that used it first; `task_id`: the id for what that request
@@ -40,8 +38,7 @@ class IdempotencyKey:
     answer: tuple[int, str] | None = None
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """`granted`: whether the request may be worked on now. `taken_over`: an earlier try of it broke
     off. `key`: what is stored; where it is not granted, by an earlier request."""
 
@@ -101,7 +98,7 @@ class IdempotencyKeys:
                 "claimed_at = :old AND #state <> :answered",
             )
         except ConditionFailed:  # another repetition was quicker
-            return Claim(replace(old, state=IN_FLIGHT), granted=False)
+            return Claim(old._replace(state=IN_FLIGHT), granted=False)
         return Claim(taken, granted=True, taken_over=True)
 
     async def answer(self, owner: str, key: str, status: int, body: str) -> None:
@@ -144,7 +141,7 @@ class IdempotencyKeys:
 
 def _item_of(new: IdempotencyKey) -> Wire:
     """The attributes of a key that has no answer yet."""
-    return item_to_wire({name: value for name, value in vars(new).items() if name != "answer"})
+    return item_to_wire({name: value for name, value in new._asdict().items() if name != "answer"})
 
 
 def _key_of(wire: Wire) -> IdempotencyKey:

@@ -14,7 +14,6 @@ number inside its PROG item; windows are half open.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from chalicelib.core.errors import PoisonMessage
@@ -31,8 +30,7 @@ class Unit(NamedTuple):
     end_ms: int
 
 
-@dataclass(frozen=True)
-class PlanMessage:
+class PlanMessage(NamedTuple):
     task_id: str
     attempt: int
 
@@ -40,8 +38,7 @@ class PlanMessage:
         return _dump({"kind": "plan", "task": self.task_id, "attempt": self.attempt})
 
 
-@dataclass(frozen=True)
-class DispatchMessage:
+class DispatchMessage(NamedTuple):
     task_id: str
     attempt: int
     turn: int = 0
@@ -51,8 +48,7 @@ class DispatchMessage:
         return _dump({**fields, "turn": self.turn} if self.turn else fields)
 
 
-@dataclass(frozen=True)
-class CollectMessage:
+class CollectMessage(NamedTuple):
     task_id: str
     attempt: int
     prog: int
