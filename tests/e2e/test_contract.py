@@ -63,7 +63,7 @@ def _small_requests() -> dict[str, Any]:
     spec = copy.deepcopy(SPEC)
     body = spec["components"]["schemas"]["StartRequest"]
     body["required"] = ["symbols", "start", "end"]
-    body["properties"]["symbols"]["items"] = {"enum": SYMBOLS}
+    body["properties"]["symbols"] = {"type": "array", "minItems": 1, "items": {"enum": SYMBOLS}}
     body["properties"]["start"] = {"enum": _spellings(start)}
     body["properties"]["end"] = {"enum": _spellings(end)}
     # Where they lead is tested by those who receive them.
@@ -87,11 +87,11 @@ def _small_requests() -> dict[str, Any]:
 def _small_schedules(spec: dict[str, Any]) -> None:
     """Schedules that do not fire while the tests run, whatever day they run on."""
     schemas = spec["components"]["schemas"]
-    schemas["ScheduledRequest"]["properties"] = {
+    schemas["ScheduledCollection"]["properties"] = {
         "symbols": {"enum": [SYMBOLS, SYMBOLS[:1]]},
         "timeframes": {"enum": [["1d"], ["1w", "1d"]]},
     }
-    fields = schemas["ScheduleRequest"]["properties"]
+    fields = schemas["NewSchedule"]["properties"]
     fields["expression"] = {"enum": ["cron(0 0 29 2 ? *)", "rate(366 days)"]}
     fields["timezone"] = {"enum": ["UTC", "Europe/Berlin", "America/Argentina/Ushuaia"]}
     # JSON Schema takes 60.0 for an integer here too.

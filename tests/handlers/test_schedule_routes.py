@@ -176,7 +176,7 @@ def test_answers_fit_the_contract(http: Http) -> None:
     [listed] = http("GET", "/schedules").json_body["schedules"]
     check("ListedSchedule", listed)
     for body in (BODY, {"expression": "rate(1 hour)"}):
-        check("ScheduleRequest", body)
+        check("NewSchedule", body)
     task = http("GET", "/tasks").json_body["tasks"][0]
     assert task["schedule_id"] == listed["schedule_id"]
     check("ListedTask", task)
