@@ -16,6 +16,8 @@
     │   └── ConditionFailed         a conditional write found another state; it carries the old item
     ├── ExchangeError               what the exchange answered, or did not answer
     │   ├── ExchangeRefused         permanent for this unit: unknown symbol, bad interval, 451
+    │   │   ├── ExchangeInconsistent    it answers another question than the one that was asked
+    │   │   └── ExchangeDrifted         it answers in a form that we cannot read any more
     │   ├── ExchangeThrottled       429/418: stop the whole fleet until `until_ms`
     │   └── ExchangeUnavailable     transient: 5xx, timeouts, dropped or malformed answers
     ├── ObjectDamaged               a stored object is no Parquet file of ours
@@ -144,6 +146,14 @@ class ExchangeError(CollectorError):
 
 class ExchangeRefused(ExchangeError):
     reason = "EXCHANGE_REFUSED"
+
+
+class ExchangeInconsistent(ExchangeRefused):
+    reason = "EXCHANGE_INCONSISTENT_ANSWER"
+
+
+class ExchangeDrifted(ExchangeRefused):
+    reason = "EXCHANGE_SCHEMA_DRIFT"
 
 
 class ExchangeThrottled(ExchangeError):

@@ -55,6 +55,13 @@ def floor(timeframe: str, at_ms: int) -> int:
     return (at_ms - shift) // length * length + shift
 
 
+def following(timeframe: str, open_ms: int) -> int:
+    """When the candle that opens at `open_ms`, on the grid or off it, has closed."""
+    if timeframe == "1M":
+        return floor("1M", floor("1M", open_ms) + 32 * DAY)
+    return open_ms + LENGTH_MS[timeframe]
+
+
 def back(timeframe: str, from_ms: int, candles: int) -> int:
     """Open time `candles` candles before the one running at `from_ms`, never below 0."""
     if timeframe == "1M":
@@ -68,6 +75,11 @@ def candles_between(timeframe: str, start_ms: int, end_ms: int) -> int:
     """At most how many candles open in [start, end): an upper bound, used to size windows."""
     shortest = 28 * DAY if timeframe == "1M" else LENGTH_MS[timeframe]
     return max(0, -(-(end_ms - start_ms) // shortest))
+
+
+def folder(timeframe: str) -> str:
+    """The timeframe in an object's key: where letters have no case, 1M would be 1m."""
+    return "1mo" if timeframe == "1M" else timeframe
 
 
 def object_name(timeframe: str, open_ms: int) -> str:

@@ -1,0 +1,181 @@
+"""The values in an exchange's answers. One odd value costs that value, and never its page.
+
+The usual answer is decoded in one typed step. Where that step refuses, each row is read by itself:
+new columns are passed over, and a row, symbol or price that cannot be used is set apart by name.
+
+Source: Binance Spot API documentation, "Kline/Candlestick data", "Exchange information", "Symbol
+price ticker".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isfinite
+from typing import Any, NamedTuple
+
+import msgspec
+
+from chalicelib.candles.candles import Row
+
+#: A kline's columns that are used; the twelfth says nothing, and more may come.
+_WIDTH = 11
+_INTEGERS = (0, 6, 8)
+_KlineRow = tuple[
+    int, float, float, float, float, float, int, float, int, float, float, msgspec.Raw
+]
+_KLINES = msgspec.json.Decoder(list[_KlineRow], strict=False)
+_ANYTHING = msgspec.json.Decoder(list[Any])
+#: A symbol with this status can be traded, unless the exchange says otherwise beside it.
+TRADING = "TRADING"
+#: Stands for TRADING where spot trading is not allowed.
+NOT_SPOT = "SPOT_TRADING_NOT_ALLOWED"
+
+
+class Unreadable(ValueError):
+    """The body is not what the endpoint answers: cut off, or of another shape."""
+
+
+class Klines(NamedTuple):
+    """`rows`: usable ones, in the order they came; `unusable`: the open times of the others, -1
+    where not even that can be read."""
+
+    rows: Sequence[Row]
+    unusable: list[int]
+
+
+class Listing(NamedTuple):
+    """`symbols`: name -> status; `weight_limit`: request weight a minute, None where it is not
+    told; `unusable`: how many entries name no symbol or status."""
+
+    symbols: dict[str, str]
+    weight_limit: int | None
+    unusable: int = 0
+
+
+class Prices(NamedTuple):
+    """`prices`: symbol -> price as sent; `unusable`: symbols whose price is none."""
+
+    prices: dict[str, str]
+    unusable: list[str]
+
+
+def klines_in(body: bytes) -> Klines:
+    """The rows of a klines answer. Raises Unreadable."""
+    try:
+        return Klines(_KLINES.decode(body), [])
+    except msgspec.DecodeError:
+        return _each_kline(_list(body))
+
+
+def listing_in(body: bytes) -> Listing:
+    """The symbols and the weight limit of an exchangeInfo answer. Raises Unreadable."""
+    try:
+        info = msgspec.json.decode(body)
+    except msgspec.DecodeError as error:
+        raise Unreadable(str(error)) from None
+    entries = info.get("symbols") if isinstance(info, dict) else None
+    if not isinstance(entries, list):
+        raise Unreadable("there is no list of symbols")
+    symbols = {}
+    for entry in entries:
+        name, status = _symbol(entry)
+        if name and status:
+            symbols[name] = status
+    limits = info.get("rateLimits")
+    return Listing(symbols, _weight_limit(limits), len(entries) - len(symbols))
+
+
+def prices_in(body: bytes) -> Prices:
+    """The prices of a ticker/price answer. Raises Unreadable."""
+    prices: dict[str, str] = {}
+    unusable: list[str] = []
+    for entry in _list(body):
+        name = entry.get("symbol") if isinstance(entry, dict) else None
+        if not isinstance(name, str) or not name:
+            unusable.append("")
+        elif _is_price(entry.get("price")):
+            prices[name] = str(entry["price"])
+        else:
+            unusable.append(name)
+    return Prices(prices, unusable)
+
+
+def _list(body: bytes) -> list[Any]:
+    try:
+        return _ANYTHING.decode(body)
+    except msgspec.DecodeError as error:
+        raise Unreadable(str(error)) from None
+
+
+def _each_kline(found: list[Any]) -> Klines:
+    rows: list[Row] = []
+    unusable: list[int] = []
+    for each in found:
+        row = _kline(each)
+        if row is not None:
+            rows.append(row)
+        else:
+            first = _integer(each[0]) if isinstance(each, list) and each else None
+            unusable.append(-1 if first is None else first)
+    return Klines(rows, unusable)
+
+
+def _kline(found: Any) -> Row | None:
+    """One row's used columns, typed; None where one of them is missing or is no number."""
+    if not isinstance(found, list) or len(found) < _WIDTH:
+        return None
+    row: list[Any] = []
+    for at in range(_WIDTH):
+        value = found[at]
+        number = _integer(value) if at in _INTEGERS else _number(value)
+        if number is None:
+            return None
+        row.append(number)
+    return tuple(row)
+
+
+def _integer(value: Any) -> int | None:
+    """A time in epoch ms, or a count; None where it is none."""
+    if isinstance(value, str) and value.removeprefix("-").isdecimal() and value.isascii():
+        return int(value[:20])
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _number(value: Any) -> float | None:
+    """A price or volume, which is sent as text; None where it is none."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _symbol(entry: Any) -> tuple[str, str]:
+    """(name, status) of one entry, "" for what is missing."""
+    if not isinstance(entry, dict):
+        return "", ""
+    name, status = entry.get("symbol"), entry.get("status")
+    if not isinstance(name, str) or not isinstance(status, str):
+        return "", ""
+    if status == TRADING and entry.get("isSpotTradingAllowed") is False:
+        return name, NOT_SPOT
+    return name, status
+
+
+def _weight_limit(rules: Any) -> int | None:
+    """The request weight of one minute: the strictest rule that names one."""
+    limits = [
+        int(rule["limit"])
+        for rule in (rules if isinstance(rules, list) else ())
+        if isinstance(rule, dict)
+        and (rule.get("rateLimitType"), rule.get("interval")) == ("REQUEST_WEIGHT", "MINUTE")
+        and rule.get("intervalNum", 1) == 1
+        and (_integer(rule.get("limit")) or 0) > 0
+    ]
+    return min(limits, default=None)
+
+
+def _is_price(value: Any) -> bool:
+    number = _number(value)
+    return number is not None and isfinite(number) and number > 0

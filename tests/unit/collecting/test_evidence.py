@@ -1,0 +1,107 @@
+"""What a page proves: absence takes evidence, and every page settles something."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.collecting.evidence import Proof, Stretch, proof_of
+from chalicelib.core.errors import ExchangeInconsistent
+from chalicelib.core.times import MINUTE
+
+ASKED = Stretch(100 * MINUTE, 110 * MINUTE)
+
+
+def at(*minutes: int) -> list[int]:
+    return [minute * MINUTE for minute in minutes]
+
+
+def left(*pairs: tuple[float, float]) -> list[Stretch]:
+    return [Stretch(int(low * MINUTE), int(high * MINUTE)) for low, high in pairs]
+
+
+def test_a_full_page_settles_its_stretch() -> None:
+    assert proof_of("1m", ASKED, at(*range(100, 110))) == Proof(at(*range(100, 110)), [])
+
+
+def test_an_empty_answer_is_evidence() -> None:
+    assert proof_of("1m", ASKED, []) == Proof([], [])
+
+
+def test_between_two_rows_of_a_page_nothing_opens() -> None:
+    assert proof_of("1m", ASKED, at(100, 109)) == Proof(at(100, 109), [])
+
+
+def test_a_short_page_is_not_the_end() -> None:
+    proof = proof_of("1m", ASKED, at(100, 101, 102))
+    assert proof.left == [Stretch(102 * MINUTE + 1, 110 * MINUTE)]
+
+
+def test_a_late_first_row_proves_nothing_of_what_lies_before() -> None:
+    assert proof_of("1m", ASKED, at(105, 106, 107, 108, 109)).left == left((100, 105))
+
+
+def test_rows_around_the_stretch_are_evidence_for_both_of_its_ends() -> None:
+    assert proof_of("1m", ASKED, at(99, 104, 110)) == Proof(at(104), [])
+    assert proof_of("1m", ASKED, at(99, 110)) == Proof([], [])
+
+
+def test_nothing_opens_behind_the_running_candle() -> None:
+    assert proof_of("1m", ASKED, at(100, 101), running_ms=101 * MINUTE).left == []
+
+
+@pytest.mark.parametrize("opens", [at(50, 51), at(110), at(150, 151, 152)])
+def test_a_page_of_another_stretch_is_an_inconsistent_answer(opens: list[int]) -> None:
+    with pytest.raises(ExchangeInconsistent):
+        proof_of("1m", ASKED, opens)
+
+
+def test_one_row_before_the_start_by_itself_is_an_empty_answer() -> None:
+    assert proof_of("1m", ASKED, at(99)) == Proof([], [])
+
+
+def test_a_candle_off_the_grid_leaves_no_place_behind_itself() -> None:
+    hour = 60 * MINUTE
+    asked = Stretch(10 * hour, 12 * hour)
+    assert proof_of("1h", asked, [10 * hour + 28 * MINUTE, 11 * hour + 28 * MINUTE]).left == []
+
+
+@given(
+    there=st.sets(st.integers(100, 109)),
+    newest_first=st.booleans(),
+    cap=st.integers(1, 12),
+    extra=st.booleans(),
+)
+def test_asking_on_finds_every_candle_of_an_honest_exchange_that_caps_its_pages(
+    there: set[int], newest_first: bool, cap: int, extra: bool
+) -> None:
+    found: set[int] = set()
+    todo, requests = [ASKED], 0
+    while todo:
+        asked = todo.pop()
+        requests += 1
+        inside = sorted(m for m in there if asked.start_ms <= m * MINUTE < asked.end_ms)
+        page = inside[-cap:][::-1] if newest_first else inside[:cap]
+        if (
+            extra
+            and not newest_first
+            and (before := [m for m in there if m * MINUTE < asked.start_ms])
+        ):
+            page = [max(before), *page]
+        proof = proof_of("1m", asked, at(*page))
+        found |= {opened // MINUTE for opened in proof.opens}
+        todo += proof.left
+        assert requests <= 30
+    assert found == there
+
+
+@given(st.lists(st.integers(80, 130), max_size=20))
+def test_whatever_a_page_holds_it_settles_something_or_is_refused(minutes: list[int]) -> None:
+    try:
+        proof = proof_of("1m", ASKED, at(*minutes))
+    except ExchangeInconsistent:
+        return
+    assert all(ASKED.start_ms <= low < high <= ASKED.end_ms for low, high in proof.left)
+    assert sum(high - low for low, high in proof.left) < ASKED.end_ms - ASKED.start_ms
+    assert proof.opens == sorted({m * MINUTE for m in minutes if 100 <= m < 110})

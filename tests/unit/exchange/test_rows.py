@@ -1,0 +1,174 @@
+"""Values in the exchange's answers: one odd value costs that value."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.exchange import rows
+from chalicelib.exchange.rows import NOT_SPOT, Unreadable, klines_in, listing_in, prices_in
+
+MINUTE = 60_000
+USED = 11
+
+
+def kline(open_ms: int, **changed: Any) -> list[Any]:
+    row: list[Any] = [open_ms, "1.5", "2.5", "1.0", "2.0", "10.5", open_ms + MINUTE - 1]
+    row += ["21.25", 7, "4.5", "9.0", "0"]
+    for at, value in changed.items():
+        row[int(at.removeprefix("c"))] = value
+    return row
+
+
+PAGE = [kline(at * MINUTE) for at in range(5)]
+
+
+def encoded(page: Any) -> bytes:
+    return json.dumps(page).encode()
+
+
+def used(found: rows.Klines) -> list[tuple[Any, ...]]:
+    return [tuple(row)[:USED] for row in found.rows]
+
+
+WHOLE = used(klines_in(encoded(PAGE)))
+
+
+def test_a_page_is_typed() -> None:
+    assert WHOLE[1] == (MINUTE, 1.5, 2.5, 1.0, 2.0, 10.5, 2 * MINUTE - 1, 21.25, 7, 4.5, 9.0)
+
+
+@pytest.mark.parametrize("more", [["x"], ["x", None, {"a": [1]}]])
+def test_new_columns_are_passed_over(more: list[Any]) -> None:
+    found = klines_in(encoded([[*row, *more] for row in PAGE]))
+    assert (used(found), found.unusable) == (WHOLE, [])
+
+
+def test_the_unused_last_column_may_be_missing() -> None:
+    found = klines_in(encoded([row[:USED] for row in PAGE]))
+    assert (used(found), found.unusable) == (WHOLE, [])
+
+
+@pytest.mark.parametrize("value", [None, "", "abc", True, [], {}])
+@pytest.mark.parametrize("column", range(1, USED))
+def test_one_odd_value_costs_its_row_alone(column: int, value: Any) -> None:
+    page = [*PAGE[:2], kline(2 * MINUTE, **{f"c{column}": value}), *PAGE[3:]]
+    found = klines_in(encoded(page))
+    assert used(found) == [*WHOLE[:2], *WHOLE[3:]]
+    assert found.unusable == [2 * MINUTE]
+
+
+@pytest.mark.parametrize("row", [None, 7, "x", {}, [], [None] * 12, PAGE[2][:10]])
+def test_a_row_of_another_shape_costs_itself_alone(row: Any) -> None:
+    found = klines_in(encoded([*PAGE[:2], row, *PAGE[3:]]))
+    assert used(found) == [*WHOLE[:2], *WHOLE[3:]]
+    assert found.unusable == [2 * MINUTE if isinstance(row, list) and row == PAGE[2][:10] else -1]
+
+
+@pytest.mark.parametrize("body", [b"", b"[", b"[[1,", b"{}", b"null", b'"x"', b"[1]]", b"\xff"])
+def test_what_is_no_list_is_unreadable(body: bytes) -> None:
+    for read in (klines_in, prices_in):
+        with pytest.raises(Unreadable):
+            read(body)
+
+
+_text_number = st.floats(0, 1e12, allow_nan=False).map(str) | st.integers(0, 10**9).map(str)
+_rows = st.tuples(
+    st.integers(0, 10**13),
+    *[_text_number] * 5,
+    st.integers(0, 10**13) | st.integers(0, 10**13).map(str),
+    _text_number,
+    st.integers(0, 10**6),
+    _text_number,
+    _text_number,
+    st.just("0"),
+).map(list)
+
+
+@given(st.lists(_rows, min_size=1, max_size=8))
+def test_reading_row_by_row_gives_what_the_typed_step_gives(page: list[list[Any]]) -> None:
+    quick = klines_in(encoded(page))
+    careful = klines_in(encoded([*page, None]))
+    assert used(careful) == used(quick)
+    assert (quick.unusable, careful.unusable) == ([], [-1])
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**15), 10**15) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=13) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=40,
+)
+
+
+@given(st.lists(anything | st.just(PAGE[0]), max_size=6))
+def test_no_page_of_json_breaks_the_reading(page: list[Any]) -> None:
+    body = json.dumps(page, allow_nan=False) if _is_strict(page) else json.dumps(PAGE)
+    found = klines_in(body.encode())
+    assert len(found.rows) + len(found.unusable) == len(json.loads(body))
+    assert all(isinstance(row[0], int) and isinstance(row[1], float) for row in found.rows)
+    listing_in(b'{"symbols": ' + body.encode() + b"}")
+    prices_in(body.encode())
+
+
+def _is_strict(page: Any) -> bool:
+    try:
+        json.dumps(page, allow_nan=False)
+    except ValueError:
+        return False
+    return True
+
+
+def test_symbols_that_name_no_status_are_left_out_and_counted() -> None:
+    symbols = [
+        {"symbol": "AUSDT", "status": "TRADING", "isSpotTradingAllowed": True},
+        {"symbol": "BUSDT", "status": "HALT"},
+        {"symbol": "CUSDT"},
+        {"status": "TRADING"},
+        {"symbol": "", "status": "TRADING"},
+        None,
+        {"symbol": "DUSDT", "status": "TRADING", "isSpotTradingAllowed": False},
+        {"symbol": "EUSDT", "status": "A_NEW_ONE"},
+    ]
+    limits = [
+        {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 6000},
+        {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 5, "limit": 10},
+        {"rateLimitType": "RAW_REQUESTS", "interval": "MINUTE", "intervalNum": 1, "limit": 5},
+        {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1},
+        None,
+    ]
+    found = listing_in(encoded({"symbols": symbols, "rateLimits": limits, "new": 1}))
+    assert found.symbols == {
+        "AUSDT": "TRADING",
+        "BUSDT": "HALT",
+        "DUSDT": NOT_SPOT,
+        "EUSDT": "A_NEW_ONE",
+    }
+    assert (found.weight_limit, found.unusable) == (6000, 4)
+
+
+def test_a_listing_without_limits_has_none() -> None:
+    assert listing_in(b'{"symbols": [], "rateLimits": "?"}').weight_limit is None
+    for body in (b"[]", b"{}", b'{"symbols": 1}', b"{"):
+        with pytest.raises(Unreadable):
+            listing_in(body)
+
+
+def test_prices_that_are_none_are_set_apart() -> None:
+    entries = [
+        {"symbol": "AUSDT", "price": "1.50000000"},
+        {"symbol": "BUSDT", "price": ""},
+        {"symbol": "CUSDT", "price": None},
+        {"symbol": "DUSDT"},
+        {"symbol": "EUSDT", "price": "NaN"},
+        {"symbol": "FUSDT", "price": "0.0"},
+        {"symbol": "GUSDT", "price": "-1"},
+        {"symbol": "HUSDT", "price": 2.5},
+        {"price": "1"},
+    ]
+    found = prices_in(encoded(entries))
+    assert found.prices == {"AUSDT": "1.50000000", "HUSDT": "2.5"}
+    assert found.unusable == ["BUSDT", "CUSDT", "DUSDT", "EUSDT", "FUSDT", "GUSDT", ""]
