@@ -100,6 +100,11 @@ def alarms(settings: Settings) -> dict[str, Alarm]:
             threshold=1,
             periods=15,
         ),
+        "ExchangeSchemaDriftAlarm": _own(
+            "Exchange schema drift",
+            "the exchange answers pages of candles that cannot be read",
+            "ExchangeSchemaDrift",
+        ),
         "FreshnessAlarm": _own(
             "Freshness broken",
             "stored candles are further behind than a schedule promises",

@@ -1,21 +1,24 @@
-"""Candles in memory: eleven typed columns, and the rules a candle must pass to be stored.
+"""Candles in memory: typed columns, and the rules a candle must pass to be stored.
 
 Columns are `array.array`s, one value per candle: `q` (int64) for times in epoch ms and trades,
-`d` (double) for prices and volumes. A page of 1,000 candles takes 88 KB: no value is an object.
+`d` (double) for prices and volumes. A page of 1,000 candles is 90 KB, without an object per value.
+
+An exchange may revise a candle. `answered_at` says when it gave this one, so that the newest answer
+wins however late, and in whatever order, answers are written.
 """
 
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 from chalicelib.core import timeframes, times
 
-#: Column names in the order they are stored, with their array type codes.
-COLUMNS: dict[str, str] = {
+#: What the exchange says of a candle, in the order it is stored, with array type codes.
+VALUES: dict[str, str] = {
     "open_time": "q",
     "close_time": "q",
     "open": "d",
@@ -28,10 +31,13 @@ COLUMNS: dict[str, str] = {
     "taker_buy_quote_volume": "d",
     "trades": "q",
 }
+#: All that is stored of a candle; `answered_at`: epoch ms, by the exchange's clock.
+COLUMNS: dict[str, str] = {**VALUES, "answered_at": "q"}
 
 #: (open_time, open, high, low, close, volume, close_time, quote_volume, trades,
 #: taker_buy_volume, taker_buy_quote_volume, ...): the row order of Binance's klines.
 Row = Sequence[Any]
+_USED = 11
 
 
 class Candles:
@@ -54,7 +60,7 @@ class Candles:
     def open_times(self) -> array[int]:
         return self.columns["open_time"]
 
-    def append(self, row: Row) -> None:
+    def append(self, row: Row, answered_ms: int) -> None:
         columns = self.columns
         columns["open_time"].append(row[0])
         columns["open"].append(row[1])
@@ -67,43 +73,74 @@ class Candles:
         columns["trades"].append(row[8])
         columns["taker_buy_volume"].append(row[9])
         columns["taker_buy_quote_volume"].append(row[10])
+        columns["answered_at"].append(answered_ms)
 
     def between(self, start_ms: int, end_ms: int) -> Candles:
         """The candles that open in [start, end)."""
-        low = bisect_left(self.open_times, start_ms)
-        high = bisect_left(self.open_times, end_ms)
-        return Candles({name: column[low:high] for name, column in self.columns.items()})
-
-    def merged_with(self, newer: Candles) -> Candles:
-        """The candles of both; a candle that both have is taken from `newer`."""
-        if not len(self):
-            return newer
-        if not len(newer):
-            return self
-        if newer.open_times[0] > self.open_times[-1]:
-            return Candles({name: column + newer.columns[name] for name, column in self._items()})
-        first = bisect_left(self.open_times, newer.open_times[0])
-        last = bisect_left(self.open_times, newer.open_times[-1] + 1)
-        fresh = set(newer.open_times)
-        kept = [at for at in range(first, last) if self.open_times[at] not in fresh]
-        if not kept:  # the newer stretch covers the old one: splice it in
-            return Candles(
-                {
-                    name: column[:first] + newer.columns[name] + column[last:]
-                    for name, column in self._items()
-                }
-            )
-        size = len(self)
-        order = [*range(first), *kept, *range(size, size + len(newer)), *range(last, size)]
-        both = {name: column + newer.columns[name] for name, column in self._items()}
-        times = both["open_time"]
-        order.sort(key=times.__getitem__)
-        return Candles(
-            {name: array(COLUMNS[name], map(both[name].__getitem__, order)) for name in COLUMNS}
+        return self.cut(
+            bisect_left(self.open_times, start_ms), bisect_left(self.open_times, end_ms)
         )
 
-    def _items(self) -> Iterable[tuple[str, array[Any]]]:
-        return self.columns.items()
+    def cut(self, low: int, high: int) -> Candles:
+        """The candles from index `low` up to `high`."""
+        return Candles({name: column[low:high] for name, column in self.columns.items()})
+
+    def values_at(self, index: int) -> tuple[Any, ...]:
+        """What the exchange said of one candle, in the order of VALUES."""
+        return tuple(self.columns[name][index] for name in VALUES)
+
+    def picked(self, order: Sequence[int]) -> Candles:
+        """The candles at these indexes, in this order."""
+        return Candles(
+            {
+                name: array(COLUMNS[name], map(column.__getitem__, order))
+                for name, column in self.columns.items()
+            }
+        )
+
+    def followed_by(self, later: Candles) -> Candles:
+        """These candles and `later` ones, all of which open after them."""
+        return Candles({name: self.columns[name] + later.columns[name] for name in COLUMNS})
+
+
+class Merged(NamedTuple):
+    """What came of merging an answer into what is stored.
+
+    `added`: candles that were not there; `revised`: candles whose values are others now.
+    """
+
+    candles: Candles
+    added: int
+    revised: int
+
+
+def merged(stored: Candles, fresh: Candles) -> Merged:
+    """All candles of both; where both have one, the values that the exchange gave later.
+
+    The rows do not depend on the order in which answers are merged. Of two answers of the same
+    moment the greater values stay: any rule will do that does not ask who writes last.
+    """
+    if not len(stored) or not len(fresh) or fresh.open_times[0] > stored.open_times[-1]:
+        return Merged(stored.followed_by(fresh), len(fresh), 0)
+    # Only the stretch that both touch is looked at candle by candle.
+    first = bisect_left(stored.open_times, fresh.open_times[0])
+    last = bisect_right(stored.open_times, fresh.open_times[-1])
+    places = {stored.open_times[at]: at for at in range(first, last)}
+    both, size = stored.followed_by(fresh), len(stored)
+    revised = 0
+    for at, open_ms in enumerate(fresh.open_times, start=size):
+        there = places.get(open_ms)
+        if there is None:
+            places[open_ms] = at
+            continue
+        old, new = both.values_at(there), both.values_at(at)
+        ages = both.columns["answered_at"]
+        if (ages[at], new) > (ages[there], old):
+            places[open_ms] = at
+            revised += new != old
+    touched = both.picked([places[open_ms] for open_ms in sorted(places)])
+    whole = stored.cut(0, first).followed_by(touched).followed_by(stored.cut(last, size))
+    return Merged(whole, len(whole) - size, revised)
 
 
 def is_valid(row: Row) -> bool:
@@ -113,7 +150,7 @@ def is_valid(row: Row) -> bool:
     its open. Off-grid open times pass: Binance has them on record (February and June 2018).
     """
     open_time, open_, high, low, close, volume, close_time, quote, trades, taker, taker_quote = row[
-        :11
+        :_USED
     ]
     return bool(
         0 <= open_time < close_time
@@ -132,25 +169,38 @@ def is_valid(row: Row) -> bool:
     )
 
 
+class Answer(NamedTuple):
+    """Rows as the exchange sent them, in any order, and its clock then (epoch ms)."""
+
+    rows: Sequence[Row]
+    server_ms: int
+
+
 def closed_candles(
-    rows: Iterable[Row], start_ms: int, end_ms: int, server_ms: int
+    answers: Iterable[Answer], start_ms: int, end_ms: int
 ) -> tuple[Candles, set[int]]:
     """The valid, closed candles that open in [start, end), and the open times of invalid rows.
 
-    A candle is closed when its close time has passed on the server's clock; ours may be wrong.
+    A candle is closed when its close time has passed on the server's clock; ours may be wrong. Rows
+    are put in order and made unique first: of two rows of one candle the later answer's stays.
     """
-    candles, rejected = Candles(), set()
-    last = -1
-    for row in rows:
-        open_ms = row[0]
-        if not start_ms <= open_ms < end_ms or row[6] >= server_ms:
-            continue
-        if open_ms <= last or not is_valid(row):
-            rejected.add(open_ms)
-            continue
-        candles.append(row)
-        last = open_ms
-    return candles, rejected
+    found: dict[int, tuple[int, Row]] = {}
+    rejected: set[int] = set()
+    for rows, server_ms in answers:
+        for row in rows:
+            open_ms = row[0]
+            if not start_ms <= open_ms < end_ms or row[6] >= server_ms:
+                continue
+            if not is_valid(row):
+                rejected.add(open_ms)
+                continue
+            known = found.get(open_ms)
+            if known is None or (server_ms, row[:_USED]) > (known[0], known[1][:_USED]):
+                found[open_ms] = server_ms, row
+    candles = Candles()
+    for _, (server_ms, row) in sorted(found.items()):
+        candles.append(row, server_ms)
+    return candles, rejected - found.keys()
 
 
 def missing(

@@ -2,13 +2,16 @@
 
     candles/exchange=binance/timeframe=1m/symbol=BTCUSDT/2026-11-23.parquet
 
-An object holds an hour of 1s, a day of 1m-3m, a month of 5m-30m or a year of 1h-12h; longer
-timeframes have one object, `all`. Columns as in candles.COLUMNS, times as timestamp(ms, UTC);
-sorted and unique by open_time; zstd, byte-stream-split, no dictionary. Metadata: source, task_id,
-collected_at of the last write.
+An hour of 1s, a day of 1m-3m, a month of 5m-30m, a year of 1h-12h, everything above in `all`. The
+folder of months is timeframe=1mo, as in Binance's own archive: on macOS and Windows 1M would be the
+folder of minutes. Columns as in candles.COLUMNS, times as timestamp(ms, UTC); sorted and unique by
+open_time, which the footer says. Metadata: source, task_id, collected_at of the last write.
+
+The encoding is what pyarrow, Polars, DuckDB, fastparquet and Spark all read: plain doubles,
+delta-packed integers, zstd, no dictionary, pages of format 1.0.
 
 Writers race by conditional PUT: If-None-Match for a new object, If-Match with the ETag that was
-read for a known one. The loser reads again and merges.
+read for a known one; who loses reads again and merges.
 """
 
 from __future__ import annotations
@@ -21,12 +24,14 @@ from urllib.parse import quote
 from arro3.core import Array, DataType, Table
 from arro3.io import read_parquet, write_parquet
 
-from chalicelib.candles.candles import COLUMNS, Candles
+from chalicelib.candles.candles import COLUMNS, Candles, Merged, merged
+from chalicelib.candles.footer import sorted_by_first_column
 from chalicelib.core import timeframes, times
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ObjectDamaged
 
-_TIMES = ("open_time", "close_time")
+_TIMES = ("open_time", "close_time", "answered_at")
+_INTEGERS = tuple(name for name, code in COLUMNS.items() if code == "q")
 _TIMESTAMP = DataType.timestamp("ms", tz="UTC")
 _RACES = 12
 #: S3's answers to a conditional PUT that came too late (412) or beside another one (409).
@@ -43,24 +48,23 @@ class CandleStore:
     def key(self, symbol: str, timeframe: str, open_ms: int) -> str:
         # Symbols may be non-ASCII; quoted, a key is one path segment everywhere.
         return (
-            f"candles/exchange={self._exchange}/timeframe={timeframe}/"
+            f"candles/exchange={self._exchange}/timeframe={timeframes.folder(timeframe)}/"
             f"symbol={quote(symbol, safe='')}/{timeframes.object_name(timeframe, open_ms)}.parquet"
         )
 
     async def merge(
         self, symbol: str, timeframe: str, candles: Candles, task_id: str, now_ms: int
-    ) -> bool:
-        """Merge candles of one object into it; the newer revision of a candle wins.
+    ) -> Merged:
+        """Merge candles of one object into it; of two answers the exchange's later one wins.
 
-        Returns whether anything was new: an object that already holds exactly these candles is
-        not written again.
+        What came of it: an object that already holds exactly these values is not written again.
         """
         key = self.key(symbol, timeframe, candles.open_times[0])
         for _ in range(_RACES):
             stored, etag = await self._read(key)
-            merged = stored.merged_with(candles)
-            if merged == stored:
-                return False
+            whole = merged(stored, candles)
+            if not whole.added and not whole.revised:
+                return whole
             condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
             try:
                 await self._call(
@@ -68,16 +72,16 @@ class CandleStore:
                     "PutObject",
                     Bucket=self._bucket,
                     Key=key,
-                    Body=encode(merged, task_id, self._exchange, now_ms),
+                    Body=encode(whole.candles, task_id, self._exchange, now_ms),
                     ContentType="application/vnd.apache.parquet",
                     **condition,
                 )
             except CallFailed as failed:
-                # After a dropped answer the write may have been applied: read again to see.
+                # A dropped answer may hide a write that was applied: reading again tells.
                 if failed.code in (*_LOST_RACE, *_MISSING, "ConnectionError"):
                     continue
                 raise
-            return True
+            return whole
         raise CallFailed("s3", "PutObject", "Contention", key)
 
     async def read(self, symbol: str, timeframe: str, open_ms: int) -> Candles:
@@ -107,16 +111,19 @@ def encode(candles: Candles, task_id: str, source: str, now_ms: int) -> bytes:
     write_parquet(
         Table.from_arrays(arrays, names=list(COLUMNS)),
         file,
-        compression="zstd(3)",
+        compression="zstd(1)",
         dictionary_enabled=False,
-        encoding="byte_stream_split",
+        encoding="plain",
+        column_encoding=dict.fromkeys(_INTEGERS, "delta_binary_packed"),
+        writer_version="parquet_1_0",
+        skip_arrow_metadata=True,
         key_value_metadata={
             "source": source,
             "task_id": task_id,
             "collected_at": times.iso(now_ms) or "",
         },
     )
-    return file.getvalue()
+    return sorted_by_first_column(file.getvalue())
 
 
 def decode(parquet: bytes) -> Candles:
@@ -137,8 +144,8 @@ def _table(parquet: bytes) -> Table:
     try:
         table = read_parquet(io.BytesIO(parquet), batch_size=1 << 20).read_all()
     except BaseException as error:
-        # arro3 0.9 panics on what it cannot read. A Rust panic is no Exception: it would pass every
-        # handler, and the other messages of the batch would fail with it.
+        # arro3 0.9 panics on what it cannot read, and a panic of Rust's is no Exception: it would
+        # pass every handler and take the other messages of its batch along.
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
             raise ObjectDamaged(f"not a Parquet file: {str(error)[:150]}") from error
         raise

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 
 from chalicelib.collecting.dispatch import ask_for_more
-from chalicelib.collecting.fetch import RESERVE_MS, SHORT_WAIT_MS, next_group
+from chalicelib.collecting.fetch import SHORT_WAIT_MS, next_group
+from chalicelib.collecting.gate import RESERVE_MS
 from chalicelib.collecting.group import Group, collect_units, judged
 from chalicelib.core import metrics
 from chalicelib.core.backend import Backend
@@ -177,6 +178,8 @@ def _report(units: Sequence[Unit], group: Group) -> None:
         metrics.count("CandlesStored", result.stored, Timeframe=unit.timeframe)
         if result.rejected:
             metrics.count("CandlesRejected", result.rejected)
+        if result.revised:
+            metrics.count("CandlesRevised", result.revised)
     stored = sum(result.stored for result in group.results.values())
     log("units_counted", units=len(group.results), candles=stored)
 

@@ -1,70 +1,64 @@
-"""Asking the exchange for the candles of some units of one symbol, page by page."""
+"""Asking the exchange for the candles of some units of one symbol, until every stretch is proven.
+
+A unit is asked for in stretches that hold no more than one page of candles. What a page leaves open
+is asked for again (evidence.py), and every request passes the gate (gate.py) before it leaves.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from chalicelib.candles.candles import Row
+from chalicelib.candles.candles import Answer
+from chalicelib.collecting.evidence import Stretch, proof_of
+from chalicelib.collecting.gate import Gate, Withheld
 from chalicelib.core import timeframes
-from chalicelib.core.errors import ExchangeRefused, ExchangeThrottled, ExchangeUnavailable
+from chalicelib.core.errors import (
+    ExchangeInconsistent,
+    ExchangeRefused,
+    ExchangeThrottled,
+    ExchangeUnavailable,
+)
 from chalicelib.core.logs import log
 from chalicelib.core.together import together
-from chalicelib.exchange.binance import KLINES_WEIGHT, PAGE_LIMIT
+from chalicelib.exchange.binance import Page
 from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.ledger import Ledger
 from chalicelib.exchange.worker import Worker
 from chalicelib.work.messages import Unit
 from chalicelib.work.units import PAGE_CANDLES, pages
 
-#: Pages that one authorisation covers, all in flight at once: a cancel waits for no more.
+#: Pages that units of one group need together, where no unit needs more by itself.
 GROUP_PAGES = 12
-#: Stop taking on work when what is begun might no longer end in time.
-RESERVE_MS = 15_000
 #: Waits up to this long happen in the worker; longer ones in the queue.
 SHORT_WAIT_MS = 2_000
-
-
-class PageRequest(NamedTuple):
-    """[start_ms, end_ms) of a unit: a stretch that can hold no more than one page of candles."""
-
-    unit: Unit
-    start_ms: int
-    end_ms: int
-
-
-class FetchedPage(NamedTuple):
-    """The rows of one request as the exchange sent them, and its clock in epoch ms."""
-
-    start_ms: int
-    rows: list[Row]
-    server_ms: int
+#: An exchange that caps its pages may be asked so many times for one page of candles.
+_REQUESTS_PER_PAGE = 12
 
 
 @dataclass
 class Fetched:
-    """What has been fetched so far, by the number of the unit, and why fetching ended early.
+    """What has been fetched so far, by the number of the unit, and why units have failed.
 
-    `stopped`: the task does not want its units any more; `out_of_time`: the worker has no time
-    left to store what was fetched; `wait_until_ms`: ask again then, 0 where nothing is to wait for.
+    `left`: stretches of the unit that are not proven yet; `unusable`: open times (epoch ms) of rows
+    that cannot be read; `requests`: how many were sent or tried for it.
     """
 
-    pages: dict[int, list[FetchedPage]]
+    left: Counter[int]
+    answers: dict[int, list[Answer]]
+    unusable: dict[int, set[int]]
+    requests: Counter[int] = field(default_factory=Counter)
     refused: dict[int, ExchangeRefused] = field(default_factory=dict)
     unavailable: dict[int, ExchangeUnavailable] = field(default_factory=dict)
-    throttled: ExchangeThrottled | None = None
-    stopped: bool = False
-    out_of_time: bool = False
-    wait_until_ms: int = 0
 
     def is_open(self, unit: Unit) -> bool:
         """Whether asking for more pages of the unit makes sense."""
         return unit.number not in self.refused and unit.number not in self.unavailable
 
     def is_whole(self, unit: Unit) -> bool:
-        """Whether every page of the unit is there."""
-        return self.is_open(unit) and len(self.pages[unit.number]) == len(_requests(unit))
+        """Whether all of the unit is proven."""
+        return self.is_open(unit) and not self.left[unit.number]
 
 
 def next_group(units: list[Unit]) -> list[Unit]:
@@ -81,90 +75,82 @@ def next_group(units: list[Unit]) -> list[Unit]:
 
 
 async def fetch(
-    worker: Worker,
-    budget: Budget,
-    symbol: str,
-    units: Sequence[Unit],
-    *,
-    authorised: Callable[[], Awaitable[bool]],
-    remaining_ms: Callable[[], int],
+    worker: Worker, budget: Budget, symbol: str, units: Sequence[Unit], gate: Gate
 ) -> Fetched:
-    """Fetch the pages of some units of one symbol, or as many as may be fetched now.
+    """Fetch some units of one symbol, or as much of them as the gate lets pass.
 
-    Every batch of at most GROUP_PAGES requests is authorised anew: the task must still want it,
-    the fleet must not be paused, and the shared ledger must grant the weight.
+    The exchange's client bounds how many requests are in flight at once.
     """
-    fetched = Fetched({unit.number: [] for unit in units})
-    requests = [request for unit in units for request in _requests(unit)]
-    for start in range(0, len(requests), GROUP_PAGES):
-        batch = [
-            request
-            for request in requests[start : start + GROUP_PAGES]
-            if fetched.is_open(request.unit)
-        ]
-        if not batch:
-            continue
-        if remaining_ms() < RESERVE_MS:
-            fetched.out_of_time = True
-            fetched.wait_until_ms = worker.now_ms() + SHORT_WAIT_MS + 1000
-            break
-        until_ms = await budget.take(len(batch) * KLINES_WEIGHT)
-        if until_ms:
-            fetched.wait_until_ms = until_ms
-            break
-        if not await authorised():
-            fetched.stopped = True
-            break
-        await together(*(_fetch(worker, budget, symbol, request, fetched) for request in batch))
-        if fetched.throttled:
-            fetched.wait_until_ms = fetched.throttled.until_ms
-            break
+    stretches = [(unit, stretch) for unit in units for stretch in _stretches(unit)]
+    fetched = Fetched(
+        left=Counter(unit.number for unit, _ in stretches),
+        answers={unit.number: [] for unit in units},
+        unusable={unit.number: set() for unit in units},
+    )
+    await together(
+        *(_prove(worker, budget, symbol, unit, each, fetched, gate) for unit, each in stretches)
+    )
     return fetched
 
 
-def _requests(unit: Unit) -> list[PageRequest]:
+def _stretches(unit: Unit) -> list[Stretch]:
+    """The unit, cut into what one page can hold."""
     if unit.timeframe == "1M":
-        return [PageRequest(unit, unit.start_ms, unit.end_ms)]
+        return [Stretch(unit.start_ms, unit.end_ms)]
     length = timeframes.LENGTH_MS[unit.timeframe] * PAGE_CANDLES
     return [
-        PageRequest(unit, start, min(start + length, unit.end_ms))
+        Stretch(start, min(start + length, unit.end_ms))
         for start in range(unit.start_ms, unit.end_ms, length)
     ]
 
 
-async def _fetch(
-    worker: Worker, budget: Budget, symbol: str, request: PageRequest, fetched: Fetched
+async def _prove(
+    worker: Worker,
+    budget: Budget,
+    symbol: str,
+    unit: Unit,
+    stretch: Stretch,
+    fetched: Fetched,
+    gate: Gate,
 ) -> None:
-    """Add the page of one request to `fetched`, or why there is none."""
-    number = request.unit.number
+    """Ask until the stretch is proven, or note in `fetched` or at the gate why it cannot be."""
+    number, left = unit.number, [stretch]
     try:
-        page = await _page(worker, budget, symbol, request, fetched)
+        while left:
+            if not fetched.is_open(unit):
+                return
+            asked = left.pop()
+            _count_request(unit, fetched)
+            page = await worker.exchange.klines(symbol, unit.timeframe, *asked, gate.permit)
+            await budget.observe(page.used_weight)
+            left += _taken(unit, asked, page, fetched)
+        fetched.left[number] -= 1
+    except Withheld:
+        return  # the gate knows why
     except ExchangeRefused as error:
-        fetched.refused[number] = error
+        fetched.refused.setdefault(number, error)
     except ExchangeThrottled as error:
-        fetched.throttled = error
+        gate.close(Withheld(error.detail, until_ms=error.until_ms))
         await Ledger(worker).pause(error.until_ms, error.detail[:200])
         log("exchange_throttled", level="warning", until=error.until_ms, detail=error.detail)
     except ExchangeUnavailable as error:
-        fetched.unavailable[number] = error
-    else:
-        if page is not None:
-            fetched.pages[number].append(page)
+        fetched.unavailable.setdefault(number, error)
 
 
-async def _page(
-    worker: Worker, budget: Budget, symbol: str, request: PageRequest, fetched: Fetched
-) -> FetchedPage | None:
-    """None where another request of the batch was throttled: then nothing more is asked."""
-    unit, at_ms, end_ms = request
-    length = timeframes.LENGTH_MS[unit.timeframe]
-    rows: list[Row] = []
-    while not fetched.throttled:
-        answer = await worker.exchange.klines(symbol, unit.timeframe, at_ms, end_ms)
-        await budget.observe(answer.used_weight)
-        rows += answer.rows
-        if len(answer.rows) < PAGE_LIMIT or answer.rows[-1][0] + length >= end_ms:
-            return FetchedPage(request.start_ms, rows, answer.server_ms)
-        # More candles than the grid has places (off-grid ones): go on behind the last.
-        at_ms = answer.rows[-1][0] + 1
-    return None
+def _count_request(unit: Unit, fetched: Fetched) -> None:
+    """Raises ExchangeInconsistent where so many requests still have not proven the unit."""
+    fetched.requests[unit.number] += 1
+    most = _REQUESTS_PER_PAGE * (1 + pages(unit.timeframe, unit.start_ms, unit.end_ms))
+    if fetched.requests[unit.number] > most:
+        raise ExchangeInconsistent(f"{most} requests have not brought the whole window")
+
+
+def _taken(unit: Unit, asked: Stretch, page: Page, fetched: Fetched) -> list[Stretch]:
+    """Keep the rows of a page; what it leaves open. Raises ExchangeInconsistent."""
+    unusable = {at for at in page.unusable if at >= 0}
+    running = [row[0] for row in page.rows if row[6] >= page.server_ms]
+    opens = {row[0] for row in page.rows} | unusable
+    proof = proof_of(unit.timeframe, asked, opens, max(running, default=None))
+    fetched.answers[unit.number].append(Answer(page.rows, page.server_ms))
+    fetched.unusable[unit.number] |= unusable
+    return proof.left

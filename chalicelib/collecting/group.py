@@ -9,12 +9,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from chalicelib.candles.coverage_table import CoverageTable
-from chalicelib.collecting.fetch import Fetched, fetch
+from chalicelib.collecting.fetch import SHORT_WAIT_MS, Fetched, fetch
+from chalicelib.collecting.gate import Gate, Withheld
 from chalicelib.collecting.store import Result, Stored, failure, store
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import ExchangeUnavailable
 from chalicelib.core.logs import log
 from chalicelib.core.together import together
+from chalicelib.exchange.binance import Permit
 from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.ledger import Ledger
 from chalicelib.exchange.worker import Worker
@@ -32,13 +34,15 @@ class Group:
     """What came of some units, by their number.
 
     A unit with neither a result nor trouble was not finished: it is left for later. `stopped`: the
-    task does not want its units any more; `wait_until_ms`: go on then, 0 for at once.
+    task does not want its units any more; `wait_until_ms`: go on then, 0 for at once. `permit`: for
+    requests that this group still needs.
     """
 
     results: Mapping[int, Result]
     unavailable: Mapping[int, ExchangeUnavailable]
     stopped: bool
     wait_until_ms: int
+    permit: Permit
 
 
 async def collect_units(
@@ -53,21 +57,30 @@ async def collect_units(
 ) -> Group:
     """Fetch, check and store some units of one symbol, and record what they cover.
 
-    `authorised` is asked before each batch of requests: does the task still want its units?
+    `authorised` is asked before requests leave: does the task still want its units?
     """
-    fetched = await fetch(
-        worker, budget, symbol, units, authorised=authorised, remaining_ms=remaining_ms
-    )
+    gate = Gate(budget, authorised, remaining_ms)
+    fetched = await fetch(worker, budget, symbol, units, gate)
+    withheld = gate.withheld
     stored = {}
-    if not fetched.stopped and not fetched.out_of_time:
+    if withheld is None or not (withheld.stopped or withheld.out_of_time):
         stored = await _store_all(worker, symbol, units, fetched, task_id)
     return Group(
         results={number: failure(error) for number, error in fetched.refused.items()}
         | {number: result for number, (result, _) in stored.items()},
         unavailable=fetched.unavailable,
-        stopped=fetched.stopped,
-        wait_until_ms=fetched.wait_until_ms,
+        stopped=withheld is not None and withheld.stopped,
+        wait_until_ms=_wait_until_ms(worker, withheld),
+        permit=gate.permit,
     )
+
+
+def _wait_until_ms(backend: Backend, withheld: Withheld | None) -> int:
+    """When the units that are left may go on; 0 for at once."""
+    if withheld is None:
+        return 0
+    # Long enough that they go on in another invocation.
+    return backend.now_ms() + SHORT_WAIT_MS + 1000 if withheld.out_of_time else withheld.until_ms
 
 
 async def _store_all(
@@ -76,7 +89,17 @@ async def _store_all(
     """Store the units whose pages are all there, and record what they cover."""
     whole = [unit for unit in units if fetched.is_whole(unit)]
     stored = await together(
-        *(store(backend, symbol, unit, fetched.pages[unit.number], task_id) for unit in whole)
+        *(
+            store(
+                backend,
+                symbol,
+                unit,
+                fetched.answers[unit.number],
+                fetched.unusable[unit.number],
+                task_id,
+            )
+            for unit in whole
+        )
     )
     parts = [part for _, part in stored if part is not None]
     if parts:
@@ -92,7 +115,16 @@ async def judged(worker: Worker, group: Group, deliveries: int) -> Group:
     """
     if not group.unavailable:
         return group
-    if not await worker.exchange.is_up():
+    try:
+        is_up = await worker.exchange.is_up(group.permit)
+    except Withheld as why:
+        return replace(
+            group,
+            stopped=why.stopped,
+            wait_until_ms=_wait_until_ms(worker, why),
+            unavailable={},
+        )
+    if not is_up:
         until_ms = worker.now_ms() + DOWN_PAUSE_MS
         await Ledger(worker).pause(until_ms, "the exchange does not answer")
         log("exchange_down", level="warning", until=until_ms)

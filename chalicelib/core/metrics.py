@@ -42,6 +42,7 @@ METRICS: dict[str, Metric] = {
     "UnitsSucceeded": Metric(COUNT, ("Timeframe",), "units collected", True),
     "UnitsFailed": Metric(COUNT, ("Reason",), "units that failed, by the reason on the task", True),
     "CandlesStored": Metric(COUNT, ("Timeframe",), "candles written to the bucket", True),
+    "CandlesRevised": Metric(COUNT, (), "stored candles that a later answer changed"),
     "CandlesRejected": Metric(COUNT, (), "candles that contradicted themselves"),
     "CandleLag": Metric(
         SECONDS, ("Timeframe",), "from a candle's close to its being stored, the newest of a unit"
@@ -58,6 +59,10 @@ METRICS: dict[str, Metric] = {
     ),
     "ExchangeWeightUsed": Metric(COUNT, (), "request weight spent in the running minute"),
     "ExchangeBanned": Metric(COUNT, (), "answers 418: the exchange has banned our address"),
+    "ExchangeSchemaDrift": Metric(COUNT, (), "pages of candles of which no row could be read"),
+    "ExchangeValuesUnusable": Metric(
+        COUNT, (), "rows, symbols and prices of the exchange that were passed over"
+    ),
     "BreakerOpened": Metric(COUNT, (), "times that a worker stopped the whole fleet"),
     "BreakerOpen": Metric(COUNT, (), "1 while the fleet waits for the exchange, else 0"),
     # Tasks, queues and repairs.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import ExchangeThrottled
-from chalicelib.exchange.binance import ALL_PRICES_WEIGHT, EXCHANGE_INFO_WEIGHT
+from chalicelib.exchange.binance import Permit
 from chalicelib.exchange.catalogue_table import Asked, CatalogueTable
 from chalicelib.exchange.ledger import DEFAULT_WEIGHT_LIMIT, Ledger, fleet_limit
 from chalicelib.exchange.worker import Worker
@@ -26,9 +26,8 @@ async def refresh_catalogue(worker: Worker, asked: Asked | None = None) -> Refre
     `asked`: who asked for it, for the audit trail; None: the system itself.
     """
     table = CatalogueTable(worker)
-    await _take(worker, EXCHANGE_INFO_WEIGHT)
     try:
-        listing = await worker.exchange.listing()
+        listing = await worker.exchange.listing(_permit(worker))
     except ExchangeThrottled as error:
         await Ledger(worker).pause(error.until_ms, error.detail[:200])
         raise
@@ -45,9 +44,8 @@ async def refresh_prices(worker: Worker) -> int:
     The exchange still quotes delisted symbols: those that the catalogue does not list are left out.
     """
     table = CatalogueTable(worker)
-    await _take(worker, ALL_PRICES_WEIGHT)
     try:
-        prices, server_ms = await worker.exchange.prices()
+        (prices, _), server_ms = await worker.exchange.prices(_permit(worker))
     except ExchangeThrottled as error:
         await Ledger(worker).pause(error.until_ms, error.detail[:200])
         raise
@@ -58,10 +56,14 @@ async def refresh_prices(worker: Worker) -> int:
     return len(prices)
 
 
-async def _take(backend: Backend, weight: int) -> None:
-    """Raises ExchangeThrottled where the fleet is paused or has used up its minute."""
-    catalogue = await CatalogueTable(backend).read_catalogue()
-    limit = max(weight, fleet_limit(catalogue, backend.settings))
-    until_ms = await Ledger(backend).take_weight(weight, limit, backend.now_ms())
-    if until_ms:
-        raise ExchangeThrottled("waiting for the exchange", until_ms)
+def _permit(backend: Backend) -> Permit:
+    """Takes weight for each request, retries included."""
+
+    async def permit(weight: int) -> None:
+        catalogue = await CatalogueTable(backend).read_catalogue()
+        limit = max(weight, fleet_limit(catalogue, backend.settings))
+        until_ms = await Ledger(backend).take_weight(weight, limit, backend.now_ms())
+        if until_ms:
+            raise ExchangeThrottled("waiting for the exchange", until_ms)
+
+    return permit

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from chalicelib.candles.candles import COLUMNS, Candles
+from chalicelib.candles.candles import VALUES, Candles
 from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import InvalidRequest, ObjectDamaged, RequestRejected
@@ -84,7 +84,7 @@ async def newest_candle(
         return None
     if not columns["open_time"]:
         return None
-    last = {name: columns[name][-1] for name in COLUMNS}
+    last = {name: columns[name][-1] for name in VALUES}
     return last | {name: iso(last[name]) for name in _TIMES}
 
 

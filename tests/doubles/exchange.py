@@ -19,9 +19,11 @@ from chalicelib.exchange.binance import (
     EXCHANGE_INFO_WEIGHT,
     KLINES_WEIGHT,
     PAGE_LIMIT,
-    Listing,
+    PING_WEIGHT,
     Page,
+    Permit,
 )
+from chalicelib.exchange.rows import Listing, Prices
 from tests.doubles.clock import Clock
 
 Row = tuple[Any, ...]
@@ -61,7 +63,10 @@ class Exchange:
     asked: list[Asked] = field(default_factory=list)
     weight_by_minute: Counter[int] = field(default_factory=Counter)
 
-    async def klines(self, symbol: str, timeframe: str, start_ms: int, end_ms: int) -> Page:
+    async def klines(
+        self, symbol: str, timeframe: str, start_ms: int, end_ms: int, permit: Permit
+    ) -> Page:
+        await permit(KLINES_WEIGHT)
         asked = (symbol, timeframe, start_ms, end_ms)
         self.asked.append(asked)
         if self.on_request is not None:
@@ -74,16 +79,19 @@ class Exchange:
         server_ms = self.clock() // 1000 * 1000
         return Page(rows, server_ms, self.weight_by_minute[self.clock() // times.MINUTE])  # type: ignore[arg-type]
 
-    async def listing(self) -> Listing:
+    async def listing(self, permit: Permit) -> Listing:
+        await permit(EXCHANGE_INFO_WEIGHT)
         self._answer(EXCHANGE_INFO_WEIGHT)
         return Listing(dict(self.symbols), self.weight_limit)
 
-    async def prices(self) -> tuple[dict[str, str], int]:
+    async def prices(self, permit: Permit) -> tuple[Prices, int]:
+        await permit(ALL_PRICES_WEIGHT)
         self._answer(ALL_PRICES_WEIGHT)
         prices = {symbol: f"{_noise(symbol) % 90_000 + 1}.50" for symbol in self.symbols}
-        return prices, self.clock() // 1000 * 1000
+        return Prices(prices, []), self.clock() // 1000 * 1000
 
-    async def is_up(self) -> bool:
+    async def is_up(self, permit: Permit) -> bool:
+        await permit(PING_WEIGHT)
         return not self.down
 
     async def aclose(self) -> None:

@@ -11,7 +11,7 @@ from chalicelib.audit.chain import verify
 from chalicelib.audit.table import event_of
 from chalicelib.aws.wire import item_from_wire
 from chalicelib.candles import store as candle_store
-from chalicelib.candles.candles import Candles
+from chalicelib.candles.candles import Candles, merged
 from chalicelib.candles.store import CandleStore
 from chalicelib.tasks import states
 from chalicelib.work import units as work_units
@@ -268,7 +268,7 @@ def _check_candles(world: World, changes: list[tuple[Item, Item]], units: dict[s
             raise Violation("storage", f"{key} should be {expected_key}")
         _check_rows(world, symbol, timeframe, candles)
         whole = stored.get((symbol, timeframe), Candles())
-        stored[symbol, timeframe] = whole.merged_with(candles)
+        stored[symbol, timeframe] = merged(whole, candles).candles
     last: dict[tuple[str, str], Item] = {}
     for _, new in changes:
         if new and new["sk"].startswith("PROG#"):
@@ -291,9 +291,10 @@ def _check_rows(world: World, symbol: str, timeframe: str, candles: Candles) -> 
     if not times:
         return
     sent = Candles()
+    answered = dict(zip(times, candles.columns["answered_at"], strict=True))
     for row in world.exchange.rows(symbol, timeframe, times[0], times[-1] + 1):
-        if row[0] in set(times):
-            sent.append(row)
+        if row[0] in answered:
+            sent.append(row, answered[row[0]])
     if sent != candles:
         raise Violation("storage", f"{symbol} {timeframe} is not what the exchange sent")
 

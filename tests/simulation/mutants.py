@@ -16,9 +16,10 @@ from typing import Any
 
 from chalicelib.audit.table import AuditTable
 from chalicelib.candles.store import CandleStore
-from chalicelib.collecting import bury, dispatch, sweep
+from chalicelib.collecting import bury, dispatch, fetch, sweep
 from chalicelib.collecting import collect as collector
 from chalicelib.collecting.collect import Outcome
+from chalicelib.collecting.gate import Gate
 from chalicelib.events.trail import Trail
 from chalicelib.functions import batches
 from chalicelib.tasks import finish, prog_items, states, table, task, view
@@ -245,6 +246,21 @@ def _overwriting(original: Any) -> Any:
     return add
 
 
+def _checked_once(original: Any) -> Any:
+    async def check(self: Any, weight: int) -> None:
+        if not self._checked:
+            await original(self, weight)
+
+    return check
+
+
+def _believing_short_pages(original: Any) -> Any:
+    def proof_of(*asked: Any) -> Any:
+        return original(*asked)._replace(left=[])
+
+    return proof_of
+
+
 def _no_sweep(world: World) -> None:
     world.sweeps = False
 
@@ -290,7 +306,7 @@ MUTANTS = (
     Mutant(
         "no attempt in the condition",
         _rewriting(_drop(r"attempt = :attempt", ":attempt")),
-        killer=3511,
+        killer=2136,
     ),
     Mutant(
         "no state in the condition",
@@ -317,6 +333,8 @@ MUTANTS = (
     Mutant("batch failure keyed wrongly", replacing(batches, "_each", _keyed_by_receipt)),
     Mutant("cancel leaves items open", replacing(finish, "close_progs", _not_closing)),
     Mutant("items are full at once", replacing(finish, "is_full", lambda _: lambda prog: True)),
+    Mutant("requests are permitted once for all", replacing(Gate, "_check", _checked_once)),
+    Mutant("a short page is the end", replacing(fetch, "proof_of", _believing_short_pages)),
     Mutant("the trail never looks back", replacing(Trail, "_find", _never_looking_back)),
     Mutant("the trail overwrites", replacing(AuditTable, "add", _overwriting)),
     Mutant("the rest is not handed on", replacing(collector, "_hand_on", _dropping_the_rest)),

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from chalicelib.core import timeframes
 from chalicelib.core.errors import CallFailed, ExchangeThrottled, ExchangeUnavailable
-from chalicelib.exchange.binance import Listing, Page
+from chalicelib.exchange.binance import (
+    ALL_PRICES_WEIGHT,
+    EXCHANGE_INFO_WEIGHT,
+    IN_FLIGHT,
+    KLINES_WEIGHT,
+    PING_WEIGHT,
+    Page,
+    Permit,
+)
 from chalicelib.exchange.budget import Budget
+from chalicelib.exchange.rows import Listing, Prices
 from chalicelib.exchange.worker import Worker
 from chalicelib.tasks import states
 from chalicelib.work import priorities
@@ -21,12 +32,20 @@ if TYPE_CHECKING:
 _REFUSALS = ("ThrottlingException", "InternalServerError", "ConnectionError")
 FOREVER = 1 << 60
 
-#: What an exchange request is authorised by; each message has its own context. This message's last
-#: look at its PROG item (world step, task's pk), and at ledger and breaker (world step, its clock).
-PROG_READ: ContextVar[tuple[int, str]] = ContextVar("PROG_READ", default=(-1, ""))
+
+@dataclass
+class Looks:
+    """What an exchange request is permitted by: its message's last look at its PROG item (world
+    step, task's pk), and at ledger and breaker (world step, its clock)."""
+
+    prog: tuple[int, str] = (-1, "")
+    limit: tuple[int, int] = (-1, 0)
+
+
+#: Each message has its own context, and its requests share what one of them has looked at.
+LOOKS: ContextVar[Looks | None] = ContextVar("LOOKS", default=None)
 #: The attempt at which this message first found its PROG item: its own.
 ATTEMPT: ContextVar[int] = ContextVar("ATTEMPT", default=0)
-LIMIT_READ: ContextVar[tuple[int, int]] = ContextVar("LIMIT_READ", default=(-1, 0))
 #: Whether this message saw that a task of normal or high priority is collected; None: never looked.
 OTHERS_SEEN: ContextVar[bool | None] = ContextVar("OTHERS_SEEN", default=None)
 
@@ -137,14 +156,18 @@ class Container:
         if operation not in ("GetItem", "UpdateItem"):
             return
         pk, sk = parameters["Key"]["pk"]["S"], parameters["Key"]["sk"]["S"]
+        looks = LOOKS.get()
+        if looks is None:
+            looks = Looks()
+            LOOKS.set(looks)
         if operation == "GetItem" and sk.startswith("PROG#"):
-            PROG_READ.set((self.world.step, pk))
+            looks.prog = (self.world.step, pk)
         elif sk == "LIMIT":
             values = parameters.get("ExpressionAttributeValues", {})
             if ":until" in values:
                 self.world.pauses.append((self.world.step, int(values[":until"]["N"])))
             else:
-                LIMIT_READ.set((self.world.step, self.now_ms()))
+                looks.limit = (self.world.step, self.now_ms())
 
     def _hold_against_attempt(self, parameters: dict[str, Any], answer: dict[str, Any]) -> None:
         """A message counts for the attempt that it was sent for, never for a newer one."""
@@ -169,28 +192,37 @@ def _goes_first(row: dict[str, Any]) -> bool:
 
 
 class ProcessExchange:
-    """The exchange as one container sees it."""
+    """The exchange as one container sees it: slow, throttling, failing, or lying."""
 
     def __init__(self, container: Container) -> None:
         self._container = container
+        self._in_flight = asyncio.Semaphore(IN_FLIGHT)
 
-    async def klines(self, symbol: str, timeframe: str, start_ms: int, end_ms: int) -> Page:
+    async def klines(
+        self, symbol: str, timeframe: str, start_ms: int, end_ms: int, permit: Permit
+    ) -> Page:
         world = self._container.world
-        world.requested(symbol, PROG_READ.get(), LIMIT_READ.get())
-        await self._trouble()
-        page = await world.exchange.klines(symbol, timeframe, start_ms, end_ms)
-        await self._container.boundary()
-        return page
+        async with self._in_flight:
+            came = world.step
+            await permit(KLINES_WEIGHT)
+            world.requested(self._container, symbol, LOOKS.get() or Looks(), came)
+            await self._trouble()
+            page = await world.exchange.klines(symbol, timeframe, start_ms, end_ms, _free)
+            await self._container.boundary()
+        return self._lie(page, symbol, timeframe, start_ms)
 
-    async def listing(self) -> Listing:
+    async def listing(self, permit: Permit) -> Listing:
+        await permit(EXCHANGE_INFO_WEIGHT)
         await self._trouble()
-        return await self._container.world.exchange.listing()
+        return await self._container.world.exchange.listing(_free)
 
-    async def prices(self) -> tuple[dict[str, str], int]:
+    async def prices(self, permit: Permit) -> tuple[Prices, int]:
+        await permit(ALL_PRICES_WEIGHT)
         await self._trouble()
-        return await self._container.world.exchange.prices()
+        return await self._container.world.exchange.prices(_free)
 
-    async def is_up(self) -> bool:
+    async def is_up(self, permit: Permit) -> bool:
+        await permit(PING_WEIGHT)
         await self._container.boundary()
         return True
 
@@ -205,3 +237,26 @@ class ProcessExchange:
             raise ExchangeThrottled("HTTP 429: simulated", until_ms)
         if world.faults.hit("exchange_fails"):
             raise ExchangeUnavailable("HTTP 500: simulated")
+
+    def _lie(self, page: Page, symbol: str, timeframe: str, start_ms: int) -> Page:
+        """The page as an exchange that errs in an ordinary way gives it; every row is true."""
+        world, rows = self._container.world, list(page.rows)
+        if world.faults.hit("exchange_caps_pages"):
+            rows = rows[: world.random.choice((1, 2, 5, 100, 500))]
+        elif world.faults.hit("exchange_caps_from_the_end"):
+            rows = rows[-world.random.choice((1, 2, 5, 100, 500)) :]
+        if world.faults.hit("exchange_shuffles_rows"):
+            rows = world.random.choice((rows[::-1], [*rows, *rows[:3]]))
+        if world.faults.hit("exchange_adds_a_row"):
+            length = timeframes.LENGTH_MS[timeframe]
+            before = world.exchange.rows(symbol, timeframe, start_ms - length, start_ms)
+            rows = [*before[-1:], *rows]
+        if world.faults.hit("exchange_ignores_start"):
+            now = timeframes.floor(timeframe, world.clock())
+            length = timeframes.LENGTH_MS[timeframe]
+            rows = list(world.exchange.rows(symbol, timeframe, now - 5 * length, now + 1))
+        return replace(page, rows=rows)
+
+
+async def _free(weight: int) -> None:
+    """What has been paid for already."""

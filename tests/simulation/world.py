@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -16,6 +17,7 @@ from typing import Any
 from chalicelib.collecting import sweep
 from chalicelib.core.backend import Backend
 from chalicelib.events import record as event_record
+from chalicelib.exchange.binance import IN_FLIGHT
 from chalicelib.exchange.worker import Worker
 from chalicelib.functions import batches
 from chalicelib.schedules import watch
@@ -31,7 +33,7 @@ from tests.doubles.settings import doubled_settings
 from tests.simulation.checks import Violation, check_history, check_outstanding
 from tests.simulation.faults import Faults
 from tests.simulation.people import Person
-from tests.simulation.processes import Container, Crash
+from tests.simulation.processes import Container, Crash, Looks
 
 #: Faults happen for this long; then everything must come to rest on its own.
 STORM_MS = 300_000
@@ -76,6 +78,8 @@ class World:
         )
         self.aws = Aws.for_settings(self.clock, self.settings)
         self.aws.dynamodb.careful = False  # our gateways build what they send and only read answers
+        #: Requests that left after a cancel's receipt, by task, receipt and container.
+        self.late_requests: Counter[tuple[str, int, int]] = Counter()
         self.exchange = Exchange(self.clock, symbols=dict.fromkeys(EVERY, "TRADING"))
         for symbol in self.random.sample(EVERY, self.random.choice((0, 0, 1))):
             self.exchange.refused[symbol] = "INVALID_SYMBOL"
@@ -377,19 +381,26 @@ class World:
             seen = "without a look at them" if others_seen is None else "though it saw them"
             self.violation = Violation("yielding", f"{task_id} went before others, {seen}")
 
-    def requested(
-        self, symbol: str, prog_read: tuple[int, str], limit_read: tuple[int, int]
-    ) -> None:
-        """An exchange request leaves a worker: was it still authorised when the worker looked?"""
+    def requested(self, container: Container, symbol: str, looks: Looks, came: int) -> None:
+        """An exchange request leaves a worker: was it still authorised when the worker looked?
+
+        `came`: the world's step at which the request came to the gate.
+        """
+        if min(looks.prog[0], looks.limit[0]) <= came:
+            self.violation = Violation("permit", f"{symbol} was asked for without a look before")
         for person in self.people:
             ack = person.receipt_step
-            mine = prog_read[1] == f"TASK#{person.task_id}"
-            if ack is not None and mine and prog_read[0] > ack:
+            if ack is None or looks.prog[1] != f"TASK#{person.task_id}":
+                continue
+            # What was permitted before the receipt is in flight: no more than a worker may have.
+            late = self.late_requests
+            late[person.task_id, ack, id(container)] += 1
+            if looks.prog[0] > ack or late[person.task_id, ack, id(container)] > IN_FLIGHT:
                 self.violation = Violation(
                     "cancel", f"{symbol} was asked for after its cancel's receipt"
                 )
         for step, until_ms in self.pauses:
-            if step < limit_read[0] and limit_read[1] < until_ms:
+            if step < looks.limit[0] and looks.limit[1] < until_ms:
                 self.violation = Violation("breaker", f"{symbol} was asked for during a pause")
 
 

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import itertools
+import random
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.candles.candles import COLUMNS, Candles, closed_candles, is_valid, missing
+from chalicelib.candles.candles import (
+    COLUMNS,
+    Answer,
+    Candles,
+    closed_candles,
+    is_valid,
+    merged,
+    missing,
+)
 from chalicelib.core import timeframes, times
 from chalicelib.core.times import MINUTE
 
 ROW = (MINUTE, 2.0, 3.0, 1.0, 2.5, 10.0, 2 * MINUTE - 1, 25.0, 7, 4.0, 10.0)
 
-#: {open time in minutes: revision}; the revision makes a row of its own.
+#: {open time in minutes: revision}; each revision is a row of its own, and was answered later.
 books = st.dictionaries(st.integers(0, 40), st.integers(0, 3), max_size=25)
 
 
 def candles_of(book: dict[int, int]) -> Candles:
     candles = Candles()
     for minute in sorted(book):
-        candles.append(row_at(minute * MINUTE, book[minute]))
+        candles.append(row_at(minute * MINUTE, book[minute]), book[minute])
     return candles
 
 
@@ -41,17 +50,45 @@ def as_book(candles: Candles) -> dict[int, int]:
 def test_merging_candles_is_merging_dictionaries_by_open_time(
     old: dict[int, int], new: dict[int, int]
 ) -> None:
-    merged = candles_of(old).merged_with(candles_of(new))
-    assert as_book(merged) == {**old, **new}
-    assert list(merged.open_times) == sorted(merged.open_times)
-    assert {len(column) for column in merged.columns.values()} == {len({**old, **new})}
-    assert {name: column.typecode for name, column in merged.columns.items()} == COLUMNS
+    whole = {at: max(book.get(at, -1) for book in (old, new)) for at in {**old, **new}}
+    candles, added, revised = merged(candles_of(old), candles_of(new))
+    assert as_book(candles) == whole
+    assert list(candles.open_times) == sorted(candles.open_times)
+    assert {len(column) for column in candles.columns.values()} == {len(whole)}
+    assert {name: column.typecode for name, column in candles.columns.items()} == COLUMNS
+    assert added == len(whole) - len(old)
+    assert revised == sum(new.get(at, -1) > revision for at, revision in old.items())
+
+
+@given(st.lists(books, max_size=6), st.randoms(use_true_random=False))
+def test_differing_answers_leave_the_same_rows_in_whatever_order_they_are_merged(
+    answers: list[dict[int, int]], chance: random.Random
+) -> None:
+    shuffled = [*answers, *answers]  # each comes twice, too
+    chance.shuffle(shuffled)
+    rows = [Candles(), Candles()]
+    for at, order in enumerate((answers, shuffled)):
+        for book in order:
+            rows[at] = merged(rows[at], candles_of(book)).candles
+    assert rows[0] == rows[1]
+
+
+def test_a_slow_answer_of_before_does_not_take_back_a_revision() -> None:
+    revised = candles_of({1: 2, 2: 2})
+    assert merged(revised, candles_of({1: 1})) == (revised, 0, 0)
+
+
+def test_of_two_answers_of_one_moment_either_order_leaves_the_same() -> None:
+    one, other = Candles(), Candles()
+    one.append(row_at(MINUTE, 1), 7)
+    other.append(row_at(MINUTE, 2), 7)
+    assert merged(one, other).candles == merged(other, one).candles == other
 
 
 @given(books, books)
 def test_merging_changes_neither_of_the_two(old: dict[int, int], new: dict[int, int]) -> None:
     before, newer = candles_of(old), candles_of(new)
-    before.merged_with(newer)
+    merged(before, newer)
     assert before == candles_of(old)
     assert newer == candles_of(new)
 
@@ -130,16 +167,38 @@ def test_a_window_that_starts_inside_a_period_misses_only_whole_periods() -> Non
 def test_a_candle_counts_as_closed_only_once_the_server_is_past_its_close() -> None:
     rows = [row_at(0), row_at(MINUTE), row_at(2 * MINUTE)]
     for server_ms, closed in ((MINUTE - 1, 0), (MINUTE, 1), (2 * MINUTE - 1, 1), (3 * MINUTE, 3)):
-        candles, rejected = closed_candles(rows, 0, 10 * MINUTE, server_ms)
+        candles, rejected = closed_candles([Answer(rows, server_ms)], 0, 10 * MINUTE)
         assert (len(candles), rejected) == (closed, set())
 
 
-def test_rows_outside_the_window_repeated_or_impossible_are_not_taken() -> None:
+def test_rows_outside_the_window_or_impossible_are_not_taken() -> None:
     bad = (*row_at(3 * MINUTE)[:2], -1.0, *row_at(3 * MINUTE)[3:])
     rows = [row_at(0), row_at(MINUTE), row_at(MINUTE), row_at(2 * MINUTE), bad, row_at(9 * MINUTE)]
-    candles, rejected = closed_candles(rows, MINUTE, 9 * MINUTE, 100 * MINUTE)
+    candles, rejected = closed_candles([Answer(rows, 100 * MINUTE)], MINUTE, 9 * MINUTE)
     assert list(candles.open_times) == [MINUTE, 2 * MINUTE]
-    assert rejected == {MINUTE, 3 * MINUTE}
+    assert rejected == {3 * MINUTE}
+
+
+@given(st.lists(st.integers(0, 20), max_size=30), st.randoms(use_true_random=False))
+def test_rows_are_put_in_order_and_made_unique(minutes: list[int], chance: random.Random) -> None:
+    rows = [row_at(minute * MINUTE) for minute in minutes]
+    chance.shuffle(rows)
+    candles, rejected = closed_candles([Answer(rows, 100 * MINUTE)], 0, 100 * MINUTE)
+    assert list(candles.open_times) == sorted({minute * MINUTE for minute in minutes})
+    assert rejected == set()
+
+
+def test_of_one_candle_in_two_pages_the_later_answer_stays() -> None:
+    early, late = Answer([row_at(0, 1)], 10 * MINUTE), Answer([row_at(0, 2)], 11 * MINUTE)
+    for answers in ([early, late], [late, early]):
+        candles, _ = closed_candles(answers, 0, MINUTE)
+        assert (as_book(candles), list(candles.columns["answered_at"])) == ({0: 2}, [11 * MINUTE])
+
+
+def test_an_impossible_row_beside_a_valid_one_of_the_same_candle_is_not_rejected() -> None:
+    bad = (0, -1.0, *row_at(0)[2:])
+    candles, rejected = closed_candles([Answer([bad, row_at(0)], 10 * MINUTE)], 0, MINUTE)
+    assert (len(candles), rejected) == (1, set())
 
 
 def _after(frame: str, at_ms: int) -> int:

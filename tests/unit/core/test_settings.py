@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.collecting.fetch import RESERVE_MS
+from chalicelib.collecting.gate import RESERVE_MS
 from chalicelib.core.errors import SettingsInvalid
 from chalicelib.core.settings import Settings, as_text, from_environ, user_settings
 

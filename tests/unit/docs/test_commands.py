@@ -147,7 +147,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     days = Candles()
     for day in range(3):
         at_ms = day * 24 * HOUR_MS
-        days.append((at_ms, 1, 4, 1, 3, 9, at_ms + 24 * HOUR_MS - 1, 9, 2, 4, 4))
+        days.append((at_ms, 1, 4, 1, 3, 9, at_ms + 24 * HOUR_MS - 1, 9, 2, 4, 4), at_ms)
     for symbol in ("ADAUSDT", "BTCUSDT", "ETHUSDT"):
         place = tmp_path / "candles" / "exchange=binance" / "timeframe=1d" / f"symbol={symbol}"
         place.mkdir(parents=True)

@@ -9,6 +9,7 @@ import pytest
 from chalicelib.aws.stream import change_of
 from chalicelib.collecting.sweep import sweep
 from chalicelib.core import metrics
+from chalicelib.core.errors import ExchangeDrifted
 from chalicelib.events.measures import measure_changes, measure_stream
 from chalicelib.events.publish import publish
 from chalicelib.events.record import record_task_changes
@@ -25,6 +26,8 @@ from chalicelib.webhooks.retry import Answer
 from local.emf import data_of
 from tests.doubles.faults import Refuse
 from tests.doubles.senders import Sender
+from tests.unit.exchange.test_binance import Gate, good, klines
+from tests.unit.exchange.test_rows import kline
 
 BODY = {"symbols": ["BTCUSDT"], "timeframes": ["1h", "1d"]}
 
@@ -181,6 +184,31 @@ def test_what_sweep_does_again_is_counted_by_what_it_was(
 def test_a_record_that_breaks_our_code_is_counted(run, backend, measured) -> None:
     run(record_task_changes(backend, [{"dynamodb": {}}]))
     assert measured()["StreamRecordsFailed", "tasks"] == [1]
+
+
+def test_values_that_cannot_be_read_are_counted(measured) -> None:
+    rows = [kline(0), kline(60_000, c1="")]
+    klines(good(rows), Gate())
+    with pytest.raises(ExchangeDrifted):
+        klines(good(rows[1:]), Gate())
+    found = measured()
+    assert (found["ExchangeValuesUnusable",], found["ExchangeSchemaDrift",]) == ([2], [1])
+
+
+def test_candles_that_a_later_answer_changed_are_counted(
+    run, worker, aws, settings, exchange, clock, measured
+) -> None:
+    for revision in (0, 1):
+        exchange.revision = revision
+        run(submit_collection(worker, {**BODY, "start": "2026-03-01"}, "me", "r"))
+        run(plan_batch(worker, event(aws, settings.plan_queue_url)))
+        run(collect_batch(worker, Budget(worker), event(aws, settings.work_queue_url), _a_minute))
+        clock.advance(1_000)
+    assert measured()["CandlesRevised",][0] > 0
+
+
+def _a_minute() -> int:
+    return 60_000
 
 
 def test_updates_that_cannot_be_queued_are_counted(

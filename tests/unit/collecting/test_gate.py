@@ -1,0 +1,127 @@
+"""The gate: every request is checked after it came, and before it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.collecting.gate import RESERVE_MS, Gate, Withheld
+from chalicelib.core.errors import CallFailed
+
+
+class Checks:
+    """What a gate asks; `step` counts what happens, so that before and after can be told apart."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.looked_at: list[int] = []
+        self.paid: list[int] = []
+        self.wanted, self.until_ms, self.remaining = True, 0, 60_000
+        self.trouble: list[Exception] = []
+
+    def gate(self) -> Gate:
+        return Gate(self, self.authorised, lambda: self.remaining)  # type: ignore[arg-type]
+
+    async def take(self, weight: int) -> int:
+        await asyncio.sleep(0)
+        if self.trouble:
+            raise self.trouble.pop()
+        self.paid.append(weight)
+        return self.until_ms
+
+    async def authorised(self) -> bool:
+        self.step += 1
+        self.looked_at.append(self.step)
+        await asyncio.sleep(0)
+        return self.wanted
+
+
+@pytest.fixture
+def checks() -> Checks:
+    return Checks()
+
+
+def test_requests_that_wait_together_are_checked_and_paid_for_together(checks: Checks) -> None:
+    async def work() -> None:
+        gate = checks.gate()
+        await asyncio.gather(*(gate.permit(2) for _ in range(8)))
+
+    asyncio.run(work())
+    assert len(checks.looked_at) <= 2
+    assert sum(checks.paid) == 16
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=20))
+def test_each_request_is_looked_at_after_it_came_and_paid_for(pauses: list[int]) -> None:
+    checks = Checks()
+
+    async def one(gate: Gate) -> None:
+        checks.step += 1
+        came = checks.step
+        await gate.permit(2)
+        assert checks.looked_at[-1] > came
+
+    async def work() -> None:
+        gate, tasks = checks.gate(), []
+        for pause in pauses:
+            tasks.append(asyncio.create_task(one(gate)))
+            for _ in range(pause):
+                await asyncio.sleep(0)
+        await asyncio.gather(*tasks)
+
+    asyncio.run(work())
+    assert sum(checks.paid) == 2 * len(pauses)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"wanted": False}, {"stopped": True}),
+        ({"until_ms": 77}, {"until_ms": 77}),
+        ({"remaining": RESERVE_MS - 1}, {"out_of_time": True}),
+    ],
+)
+def test_what_is_withheld_once_stays_withheld(
+    checks: Checks, change: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    vars(checks).update(change)
+    gate = checks.gate()
+
+    async def work() -> list[Any]:
+        first = await asyncio.gather(*(gate.permit(2) for _ in range(3)), return_exceptions=True)
+        vars(checks).update(wanted=True, until_ms=0, remaining=60_000)
+        return [*first, *await asyncio.gather(gate.permit(2), return_exceptions=True)]
+
+    outcomes = asyncio.run(work())
+    assert all(isinstance(outcome, Withheld) for outcome in outcomes)
+    assert vars(gate.withheld).items() >= expected.items()
+    assert len(checks.paid) <= 1
+
+
+def test_nothing_passes_once_the_exchange_has_throttled(checks: Checks) -> None:
+    async def work() -> None:
+        gate = checks.gate()
+        await gate.permit(2)
+        gate.close(Withheld("429", until_ms=99))
+        with pytest.raises(Withheld) as withheld:
+            await gate.permit(2)
+        assert withheld.value.until_ms == 99
+
+    asyncio.run(work())
+
+
+def test_a_check_that_fails_lets_nobody_pass(checks: Checks) -> None:
+    checks.trouble.append(CallFailed("dynamodb", "UpdateItem", "ThrottlingException", ""))
+
+    async def work() -> list[Any]:
+        gate = checks.gate()
+        return await asyncio.gather(*(gate.permit(2) for _ in range(3)), return_exceptions=True)
+
+    outcomes = asyncio.run(work())
+    assert isinstance(outcomes[0], CallFailed)
+    assert outcomes[1:] == [None, None]
+    assert len(checks.looked_at) >= 1

@@ -1,0 +1,150 @@
+"""The client: every request is permitted before it leaves, and one odd value costs that value."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from chalicelib.core.errors import (
+    CollectorError,
+    ExchangeDrifted,
+    ExchangeRefused,
+    ExchangeThrottled,
+    ExchangeUnavailable,
+)
+from chalicelib.exchange import binance
+from chalicelib.exchange.binance import KLINES_WEIGHT, PING_WEIGHT, Binance
+from tests.unit.exchange.test_rows import PAGE, kline
+
+HEADERS = {"date": "Wed, 04 Mar 2026 06:00:00 GMT", "x-mbx-used-weight-1m": "40"}
+Answers = Callable[[httpx.Request], httpx.Response]
+
+
+class Gate:
+    """Lets `most` requests pass, and remembers their weights."""
+
+    def __init__(self, most: int = 100) -> None:
+        self.most, self.weights = most, list[int]()
+
+    async def permit(self, weight: int) -> None:
+        if len(self.weights) == self.most:
+            raise CollectorError("no more")
+        self.weights.append(weight)
+
+
+@pytest.fixture(autouse=True)
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binance, "_BACKOFF_SECONDS", 0)
+
+
+def asking(answers: Answers, ask: Callable[[Binance], Any]) -> Any:
+    async def work() -> Any:
+        client = Binance("http://exchange.test", httpx.MockTransport(answers))
+        try:
+            return await ask(client)
+        finally:
+            await client.aclose()
+
+    return asyncio.run(work())
+
+
+def klines(answers: Answers, gate: Gate) -> Any:
+    return asking(answers, lambda client: client.klines("AUSDT", "1m", 0, 300_000, gate.permit))
+
+
+def good(content: Any) -> Answers:
+    return lambda request: httpx.Response(200, headers=HEADERS, content=json.dumps(content))
+
+
+def test_a_page_comes_with_the_exchanges_clock_and_count() -> None:
+    gate, seen = Gate(), list[httpx.Request]()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return good(PAGE)(request)
+
+    page = klines(answer, gate)
+    assert (len(page.rows), page.unusable, page.used_weight) == (5, (), 40)
+    assert page.server_ms == 1_772_604_000_000
+    assert gate.weights == [KLINES_WEIGHT]
+    assert dict(seen[0].url.params) == {
+        "symbol": "AUSDT",
+        "interval": "1m",
+        "startTime": "0",
+        "endTime": "299999",
+        "limit": "1000",
+    }
+
+
+@pytest.mark.parametrize("most", [0, 1, 2])
+def test_a_retry_is_permitted_like_every_request_and_not_sent_where_it_is_not(most: int) -> None:
+    gate, sent = Gate(most), list[int]()
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        sent.append(1)
+        return httpx.Response(502)
+
+    with pytest.raises(CollectorError, match="no more"):
+        klines(answer, gate)
+    assert len(sent) == len(gate.weights) == most
+
+
+def test_trouble_is_tried_again_and_then_told() -> None:
+    gate, left = Gate(), [httpx.Response(502), httpx.Response(200, content=b"[[1,")]
+    page = klines(lambda request: left.pop() if left else good(PAGE)(request), gate)
+    assert (len(page.rows), len(gate.weights)) == (5, 3)
+    with pytest.raises(ExchangeUnavailable, match="malformed"):
+        klines(lambda request: httpx.Response(200, content=b"[[1,"), Gate())
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (httpx.Response(429, headers={"retry-after": "1"}), ExchangeThrottled),
+        (httpx.Response(302, headers={"location": "/maintenance"}), ExchangeThrottled),
+        (httpx.Response(202), ExchangeThrottled),
+        (httpx.Response(200, content=b'{"code": -1003, "msg": "slow"}'), ExchangeThrottled),
+        (httpx.Response(400, content=b'{"code": -1121, "msg": "Invalid."}'), ExchangeRefused),
+    ],
+)
+def test_what_need_not_be_tried_again_is_asked_once(answer: Any, error: Any) -> None:
+    gate = Gate()
+    with pytest.raises(error):
+        klines(lambda request: answer, gate)
+    assert len(gate.weights) == 1
+
+
+def test_a_row_that_cannot_be_read_is_named_and_the_others_stand() -> None:
+    page = klines(good([*PAGE[:2], kline(120_000, c4=None), *PAGE[3:]]), Gate())
+    assert ([row[0] for row in page.rows], page.unusable) == (
+        [0, 60_000, 180_000, 240_000],
+        (120_000,),
+    )
+
+
+def test_a_page_of_which_nothing_can_be_read_is_a_drift_of_the_schema() -> None:
+    with pytest.raises(ExchangeDrifted):
+        klines(good([{"open_time": 1}, {"open_time": 2}]), Gate())
+    assert klines(good([]), Gate()).rows == []
+
+
+def test_listing_and_prices_pass_over_what_names_nothing() -> None:
+    entries = [{"symbol": "AUSDT", "status": "TRADING"}, {"symbol": "BUSDT"}]
+    listing = asking(good({"symbols": entries}), lambda client: client.listing(Gate().permit))
+    assert (listing.symbols, listing.unusable) == ({"AUSDT": "TRADING"}, 1)
+    quoted = [{"symbol": "AUSDT", "price": "1.5"}, {"symbol": "BUSDT", "price": ""}]
+    prices, server_ms = asking(good(quoted), lambda client: client.prices(Gate().permit))
+    assert (prices.prices, prices.unusable) == ({"AUSDT": "1.5"}, ["BUSDT"])
+    assert server_ms == 1_772_604_000_000
+
+
+@pytest.mark.parametrize(("status", "up"), [(200, True), (400, True), (500, False)])
+def test_a_ping_is_paid_for_too(status: int, up: bool) -> None:
+    gate = Gate()
+    found = asking(lambda request: httpx.Response(status), lambda client: client.is_up(gate.permit))
+    assert (found, gate.weights) == (up, [PING_WEIGHT])
