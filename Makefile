@@ -8,12 +8,12 @@ SEEDS ?= 20000
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help run dashboard logs down test simulate mutants chaos bench check package deploy clean \
+.PHONY: help run dashboard logs down test test-extra simulate mutants chaos bench check package deploy clean \
 	venv-local venv-dashboard venv-dev
 
 help: ## This list
 	@echo "make <target>; the targets:"
-	@sed -n 's/^\([a-z]*\):.*## /  \1|/p' Makefile | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /  \1|/p' Makefile | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
 
 run: venv-local ## Start everything on this machine and collect candles (PORT, RUN_SYMBOLS, EXCHANGE=live, EXCHANGE_URL, CLOUD=localstack)
 	@$(PY) -m local.run
@@ -29,6 +29,10 @@ down: ## End what `make run` started; data stay in .local/
 
 test: venv-dev ## Run all tests
 	@$(PY) -m pytest
+
+test-extra: venv-dev ## Tests that need more than Python: Parquet readers with Spark (it installs Java where it can)
+	@sh local/extra.sh
+	@$(PY) -m pytest tests/extra/readers.py
 
 simulate: venv-dev ## Play SEEDS random schedules with crashes, duplicates and lost answers (SEEDS=20000)
 	@$(PY) -m tests.simulation --seeds $(SEEDS)
@@ -59,7 +63,7 @@ deploy: venv-local ## Deploy STAGE to the AWS account of the environment
 	@$(PY) -m local.deploy --stage $(STAGE)
 
 clean: down ## Delete what was built, installed and collected here
-	rm -rf build .local $(VENV) .venv-cloud .pytest_cache .mypy_cache .ruff_cache .hypothesis dist *.egg-info
+	rm -rf build .local $(VENV) .venv-cloud .venv-extra .pytest_cache .mypy_cache .ruff_cache .hypothesis dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 venv-local venv-dashboard venv-dev:

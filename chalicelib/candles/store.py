@@ -46,10 +46,9 @@ class CandleStore:
         self._exchange = backend.settings.exchange
 
     def key(self, symbol: str, timeframe: str, open_ms: int) -> str:
-        # Symbols may be non-ASCII; quoted, a key is one path segment everywhere.
         return (
             f"candles/exchange={self._exchange}/timeframe={timeframes.folder(timeframe)}/"
-            f"symbol={quote(symbol, safe='')}/{timeframes.object_name(timeframe, open_ms)}.parquet"
+            f"symbol={_segment(symbol)}/{timeframes.object_name(timeframe, open_ms)}.parquet"
         )
 
     async def merge(
@@ -99,6 +98,14 @@ class CandleStore:
             return decode(answer["Body"]), answer["ETag"]
         except ObjectDamaged as error:
             raise ObjectDamaged(f"{key}: {error.detail}") from error
+
+
+def _segment(symbol: str) -> str:
+    """A symbol as one path segment.
+
+    Only ASCII is percent-encoded: Spark and fastparquet cannot decode other characters again.
+    """
+    return "".join(quote(each, safe="") if each.isascii() else each for each in symbol)
 
 
 def encode(candles: Candles, task_id: str, source: str, now_ms: int) -> bytes:

@@ -16,6 +16,7 @@ A rule is a JSON object; only `kind` is mandatory:
     html403           the firewall's page instead of JSON
     truncated_json    half of the body
     wrong_types       numbers as strings, decimals as numbers
+    drifted_rows      each row of a list as an object, as in another version of the API
     revised_candle    open_time (epoch ms) and match.symbol, match.interval: a closed candle
                       has other values from now on (its timeframe only)
     invalid_candle    open_time optional: the candle, or else the page's first, has its high
@@ -39,7 +40,7 @@ from local.exchange.errors import ApiError
 from local.exchange.splitting import Candle
 
 REPLIES = ("status", "outage", "html403")
-BODIES = ("truncated_json", "wrong_types")
+BODIES = ("truncated_json", "wrong_types", "drifted_rows")
 CANDLES = ("revised_candle", "invalid_candle")
 KINDS = (*REPLIES, *BODIES, *CANDLES, "latency", "delisted")
 
@@ -170,7 +171,11 @@ def error_of(rule: Rule, now: int) -> ApiError:
 
 
 def spoil_body(rule: Rule, body: bytes) -> bytes:
-    """A JSON body, cut or with its types swapped."""
+    """A JSON body, cut, in another form, or with its types swapped."""
+    if rule.kind == "drifted_rows":
+        rows = json.loads(body)
+        drifted = [{"row": row} for row in rows] if isinstance(rows, list) else rows
+        return json.dumps(drifted).encode()
     if rule.kind == "truncated_json":
         return body[: len(body) // 2]
     return json.dumps(_swap_types(json.loads(body))).encode()

@@ -52,8 +52,6 @@ DOCUMENTED = {
 #: Metrics of what cannot be made to happen from outside -> the unit test that makes it happen.
 RARE = {
     "CandlesRevised": "test_candles_that_a_later_answer_changed_are_counted",
-    "ExchangeSchemaDrift": "test_values_that_cannot_be_read_are_counted",
-    "ExchangeValuesUnusable": "test_values_that_cannot_be_read_are_counted",
     "StreamRecordsFailed": "test_a_record_that_breaks_our_code_is_counted",
     "UpdatesNotAnnounced": "test_updates_that_cannot_be_queued_are_counted",
     "WebhookDeliveries": "test_webhooks_are_counted_by_what_became_of_them",

@@ -34,6 +34,7 @@ def cause(cloud: Cloud, api: Api) -> dict[str, str]:
         }
         _flaky(api, control)
         _bent_candle(api, control)
+        _drifted(api, control)
         _dead_letters(cloud)
         _ask_wrongly(cloud)
         asyncio.run(_listen(cloud, api))
@@ -118,6 +119,15 @@ def _bent_candle(api: Api, control: ExchangeControl) -> None:
     with control.fault(kind="invalid_candle", match={**KLINES, "symbol": "TRXUSDT"}, remaining=1):
         task = api.start({"symbols": ["TRXUSDT"], "timeframes": ["4h"]})
         assert ended(api, task["task_id"])["status"] == "completed"
+
+
+def _drifted(api: Api, control: ExchangeControl) -> None:
+    """Rows that nobody can read fail their unit alone."""
+    with control.fault(kind="drifted_rows", match={**KLINES, "symbol": "ATOMUSDT"}):
+        body = {"symbols": ["ATOMUSDT", "DOTUSDT"], "timeframes": ["1d"]}
+        task = ended(api, api.start(body)["task_id"])
+    assert (task["status"], task["units"]["failed"]) == ("completed", 1)
+    assert [each["reason"] for each in task["failures"]] == ["EXCHANGE_SCHEMA_DRIFT"]
 
 
 def _throttled(cloud: Cloud, api: Api, control: ExchangeControl) -> None:

@@ -94,6 +94,11 @@ def test_truncated_json_cannot_be_parsed(server: Server):
         json.loads(reply.body)
 
 
+def test_drifted_rows_are_objects(server: Server):
+    server.fault(kind="drifted_rows")
+    assert {tuple(row) for row in ask(server).json} == {("row",)}
+
+
 def test_wrong_types_swaps_strings_and_numbers(server: Server):
     server.fault(kind="wrong_types")
     row = ask(server).json[0]
