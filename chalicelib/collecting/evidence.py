@@ -4,7 +4,8 @@ An exchange may leave rows out, cap pages, answer newest first, or answer anothe
 short page is not the end of a stretch, and a missing candle is not a gap until there is evidence:
 
 - an empty answer: no candle opens in the stretch;
-- rows on both sides within one page: no candle opens between them.
+- rows on both sides within one page: no candle opens between them. One row from before the start is
+  no such side: some servers add it to whatever else they answer.
 
 Whatever a page leaves open is asked for again, and every page must settle something.
 """
@@ -46,17 +47,16 @@ def proof_of(
     """
     ordered = sorted(set(opens))
     inside = [at for at in ordered if asked.start_ms <= at < asked.end_ms]
-    before = bool(ordered) and ordered[0] < asked.start_ms
+    early = sum(at < asked.start_ms for at in ordered)
     behind = bool(ordered) and ordered[-1] >= asked.end_ms
     if not inside:
-        # Some servers give the candle before the start, too: by itself it is an empty answer.
-        if not ordered or (before and (behind or len(ordered) == 1)):
+        if (not behind and early <= 1) or (behind and early > 1):
             return Proof([], [])
         raise ExchangeInconsistent(
             f"{len(ordered)} rows, none of them in the stretch that was asked for"
         )
     left = []
-    if not before and inside[0] - asked.start_ms >= timeframes.LENGTH_MS[timeframe]:
+    if early <= 1 and timeframes.following(timeframe, asked.start_ms) <= inside[0]:
         left.append(Stretch(asked.start_ms, inside[0]))
     ends = behind or inside[-1] == running_ms
     if not ends and timeframes.following(timeframe, inside[-1]) < asked.end_ms:

@@ -43,8 +43,14 @@ def test_a_late_first_row_proves_nothing_of_what_lies_before() -> None:
 
 
 def test_rows_around_the_stretch_are_evidence_for_both_of_its_ends() -> None:
-    assert proof_of("1m", ASKED, at(99, 104, 110)) == Proof(at(104), [])
-    assert proof_of("1m", ASKED, at(99, 110)) == Proof([], [])
+    assert proof_of("1m", ASKED, at(98, 99, 104, 110)) == Proof(at(104), [])
+    assert proof_of("1m", ASKED, at(98, 99, 110)) == Proof([], [])
+
+
+def test_one_row_before_the_start_is_no_evidence_for_what_lies_behind_it() -> None:
+    assert proof_of("1m", ASKED, at(99, 104, 110)).left == left((100, 104))
+    with pytest.raises(ExchangeInconsistent):
+        proof_of("1m", ASKED, at(99, 110))
 
 
 def test_nothing_opens_behind_the_running_candle() -> None:
@@ -83,11 +89,7 @@ def test_asking_on_finds_every_candle_of_an_honest_exchange_that_caps_its_pages(
         requests += 1
         inside = sorted(m for m in there if asked.start_ms <= m * MINUTE < asked.end_ms)
         page = inside[-cap:][::-1] if newest_first else inside[:cap]
-        if (
-            extra
-            and not newest_first
-            and (before := [m for m in there if m * MINUTE < asked.start_ms])
-        ):
+        if extra and (before := [m for m in there if m * MINUTE < asked.start_ms]):
             page = [max(before), *page]
         proof = proof_of("1m", asked, at(*page))
         found |= {opened // MINUTE for opened in proof.opens}
