@@ -97,9 +97,9 @@ async def _client(
 
 async def _read(socket: aiohttp.ClientWebSocketResponse, heard: dict[str, list[float]]) -> None:
     async for message in socket:
-        now, told = time.time(), json.loads(message.data)
-        if told["type"] == "update":
-            heard.setdefault(repr(told["price"]), []).append(now)
+        now, update = time.time(), json.loads(message.data)
+        if update["type"] == "update":
+            heard.setdefault(repr(update["price"]), []).append(now)
 
 
 def _change(cloud: Cloud) -> tuple[str, float]:

@@ -49,8 +49,8 @@ class Board:
 
 def definition(to: Account, name: str) -> list[dict[str, Any]]:
     """The widgets of a deployed dashboard."""
-    told = to.client("cloudwatch").get_dashboard(DashboardName=name)
-    widgets: list[dict[str, Any]] = json.loads(told["DashboardBody"])["widgets"]
+    dashboard = to.client("cloudwatch").get_dashboard(DashboardName=name)
+    widgets: list[dict[str, Any]] = json.loads(dashboard["DashboardBody"])["widgets"]
     return widgets
 
 

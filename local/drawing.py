@@ -216,8 +216,10 @@ def _alarms(card: Axes, alarms: list[tuple[str, str]], stack: str) -> None:
             va="center", weight="bold" if state == "ALARM" else "normal",
         )  # fmt: skip
     counts = {state: sum(found == state for _, found in alarms) for state in STATES}
-    told = f"{counts['ALARM']} on · {counts['OK']} ok · {counts['INSUFFICIENT_DATA']} without data"
-    card.text(0.98, 0.955, told, size=7, color=QUIET, va="top", ha="right")
+    summary = (
+        f"{counts['ALARM']} on · {counts['OK']} ok · {counts['INSUFFICIENT_DATA']} without data"
+    )
+    card.text(0.98, 0.955, summary, size=7, color=QUIET, va="top", ha="right")
 
 
 def _table(card: Axes, answer: Answer) -> None:

@@ -30,8 +30,8 @@ def data_of(line: str) -> Iterator[Datum]:
     """The data of a log line; none where it is no EMF. A line that breaks the form is no EMF."""
     try:
         fields = json.loads(line)
-        told = fields["_aws"]
-        for directive in told["CloudWatchMetrics"]:
+        header = fields["_aws"]
+        for directive in header["CloudWatchMetrics"]:
             for names in directive["Dimensions"]:
                 dimensions = tuple((name, str(fields[name])) for name in names)
                 for metric in directive["Metrics"]:
@@ -42,7 +42,7 @@ def data_of(line: str) -> Iterator[Datum]:
                         metric["Name"],
                         dimensions,
                         metric.get("Unit", "None"),
-                        int(told["Timestamp"]),
+                        int(header["Timestamp"]),
                         tuple(map(float, values)),
                     )
     except (ValueError, KeyError, TypeError):

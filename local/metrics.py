@@ -260,14 +260,14 @@ def _invocation(
     function: str, event: dict[str, Any], took_ms: float, failed: bool
 ) -> Iterator[Datum]:
     dimensions, at_ms = (("FunctionName", function),), event["timestamp"]
-    told = (
+    values = (
         ("Invocations", "Count", 1.0),
         ("Duration", "Milliseconds", took_ms),
         ("Errors", "Count", float(failed)),
         # It ran, so it was not throttled. Those that were, the emulator counts itself.
         ("Throttles", "Count", 0.0),
     )
-    for name, unit, value in told:
+    for name, unit, value in values:
         yield Datum("AWS/Lambda", name, dimensions, unit, at_ms, (value,))
 
 

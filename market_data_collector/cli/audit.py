@@ -65,7 +65,7 @@ def verify_chains(
 ) -> int:
     """Recompute the hash chains of ID... (a task, or schedule:ID, or market:EXCHANGE).
 
-    Exit code 0: all whole; 1: something was altered, is missing, out of order or cut off.
+    Exit code 0: no error; 1: something was altered, is missing, out of order or cut off.
     """
     if bool(ids) == everything:
         raise click.UsageError("name the chains to verify, or give --all")
@@ -172,7 +172,7 @@ def _verdict(console: Console, answer: dict[str, Any]) -> None:
     for chain in answer["chains"]:
         events = f"{amount(chain['events'])} event{'' if chain['events'] == 1 else 's'}"
         if not chain["faults"]:
-            say(console, f"{plain(chain['subject'])}: {events}, whole")
+            say(console, f"{plain(chain['subject'])}: {events}, no error")
         for fault in chain["faults"]:
             line = f"{plain(chain['subject'])}: {fault['kind']}: {plain(fault['detail'])}"
             say(console, line, "red")
@@ -181,5 +181,5 @@ def _verdict(console: Console, answer: dict[str, Any]) -> None:
     total, broken = len(answer["chains"]), sum(bool(chain["faults"]) for chain in answer["chains"])
     days = f", against {len(answer['exported_days'])} exported days"
     against = days if answer["exported_days"] else ""
-    verdict = "all whole" if not broken else f"{amount(broken)} broken"
-    say(console, f"{amount(total)} chain{'' if total == 1 else 's'}: {verdict}{against}")
+    verdict = "no error" if not broken else f"{amount(broken)} broken"
+    say(console, f"{amount(total)} chain{'' if total == 1 else 's'} verified{against}, {verdict}")

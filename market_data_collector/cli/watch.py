@@ -165,7 +165,7 @@ def _polled(session: Session, topics: list[str]) -> Iterator[Message]:
             yield listening.expired(topics[0], error)
         return
     topics = list(topics)
-    told: dict[str, Message] = {}
+    printed: dict[str, Message] = {}
     missed = PATIENCE  # what was never answered may not exist: fail at once
     while True:
         try:
@@ -180,8 +180,8 @@ def _polled(session: Session, topics: list[str]) -> Iterator[Message]:
         for topic, content in contents:
             if content.get("type") == "error":
                 topics.remove(topic)  # an expired task stays so
-            if told.get(topic) != content:
-                told[topic] = content
+            if printed.get(topic) != content:
+                printed[topic] = content
                 yield {"type": "snapshot", "topic": topic, **content}
         session.sleep(POLL)
 

@@ -116,13 +116,13 @@ def test_calls_and_what_they_consume_are_counted(moto, call, monkeypatch, capsys
     call("dynamodb", "PutItem", TableName=table, Item=key)
     call("dynamodb", "GetItem", TableName=table, Key=key)
     metrics.flush()
-    told: dict[str, float] = {}
+    counted: dict[str, float] = {}
     for line in capsys.readouterr().err.splitlines():
-        told |= {
+        counted |= {
             name: value
             for name, value in json.loads(line).items()
             if isinstance(value, int | float)
         }
-    assert told["AwsCalls"] == 2
-    assert told["ConsumedWriteUnits"] > 0
-    assert told["ConsumedReadUnits"] > 0
+    assert counted["AwsCalls"] == 2
+    assert counted["ConsumedWriteUnits"] > 0
+    assert counted["ConsumedReadUnits"] > 0

@@ -87,8 +87,8 @@ def test_start_takes_a_webhook_whose_secret_stands_in_the_environment(monkeypatc
     monkeypatch.setenv("DATA_COLLECTOR_WEBHOOK_SECRET", "s" * 24)
     url = "https://hooks.acme.com/in"
     assert run("start", "--webhook", url).body()["webhook"] == {"url": url, "secret": "s" * 24}
-    told = ("--webhook-event", "task.started,task.failed", "--webhook-event", "task.stopped")
-    assert run("start", "--webhook", url, *told).body()["webhook"]["events"] == [
+    events = ("--webhook-event", "task.started,task.failed", "--webhook-event", "task.stopped")
+    assert run("start", "--webhook", url, *events).body()["webhook"]["events"] == [
         "task.started",
         "task.failed",
         "task.stopped",

@@ -191,7 +191,7 @@ def test_a_record_that_breaks_our_code_is_set_aside_whole_and_replayed(
     body["record"]["dynamodb"]["SequenceNumber"] = "1" + "0" * 20  # as if our code were mended
     sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
     sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(body))
-    told = cloud.invoke("ReplayChanges", {})
-    assert told == {"replayed": 1, "events": 1, "left": 0}
+    answer = cloud.invoke("ReplayChanges", {})
+    assert answer == {"replayed": 1, "events": 1, "left": 0}
     assert [event["action"] for event in trail(api, task_id)] == ["task.submitted"]
     assert received() == []

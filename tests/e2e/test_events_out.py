@@ -94,10 +94,10 @@ def test_a_webhook_is_told_again_after_a_failure_and_its_signature_holds(
         assert verify(SECRET, request.headers, request.body)
         assert not verify(SECRET[:-1] + "x", request.headers, request.body)
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
-    told = json.loads(second.body)
-    assert told["type"] == "task.completed"
-    assert told["data"]["subject"] == f"task:{task_id}"
-    assert problems(told["data"]) == []
+    sent = json.loads(second.body)
+    assert sent["type"] == "task.completed"
+    assert sent["data"]["subject"] == f"task:{task_id}"
+    assert problems(sent["data"]) == []
     shown = until(lambda: api.task(task_id)["webhook"], lambda seen: seen["delivered"])
     assert shown == {
         "url_host": f"127.0.0.1:{receiver.port}",

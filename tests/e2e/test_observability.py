@@ -123,13 +123,13 @@ def test_every_metric_and_dimension_that_is_named_was_published(cloud: Cloud, ra
         namespace, name, dimensions = identity
         shown = ", ".join(f"{key}={value.removeprefix(STACK + '-')}" for key, value in dimensions)
         if identity in ran.published:
-            told = "published"
+            verdict = "published"
         elif lacking(namespace, name, dimensions):
-            told = "not here"
+            verdict = "not here"
         else:
-            told = "MISSING"
+            verdict = "MISSING"
             missing.append(identity)
-        print(f"{told:<12} {namespace:<20} {name:<36} {shown}")
+        print(f"{verdict:<12} {namespace:<20} {name:<36} {shown}")
     assert missing == []
 
 

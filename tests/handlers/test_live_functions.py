@@ -39,8 +39,8 @@ def application(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def socket_event(kind: str, name: str, body: object = None) -> dict[str, Any]:
-    told = {"domainName": "d", "stage": "api", "connectionId": name, "apiId": "a"}
-    return {"requestContext": {**told, "routeKey": kind}, "body": json.dumps(body)}
+    connection = {"domainName": "d", "stage": "api", "connectionId": name, "apiId": "a"}
+    return {"requestContext": {**connection, "routeKey": kind}, "body": json.dumps(body)}
 
 
 def test_a_change_reaches_every_client_through_stream_queue_and_threads(

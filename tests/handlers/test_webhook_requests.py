@@ -33,9 +33,9 @@ def test_a_task_without_a_webhook_shows_null_and_costs_no_call_more(http: Any, a
     aws.counts.clear()
     assert http("GET", f"/task/{task_id}").json_body["webhook"] is None
     without = aws.counts.total()
-    told = http("POST", "/start", {**BODY, "webhook": HOOK}).json_body["task_id"]
+    hooked = http("POST", "/start", {**BODY, "webhook": HOOK}).json_body["task_id"]
     aws.counts.clear()
-    http("GET", f"/task/{told}")
+    http("GET", f"/task/{hooked}")
     assert aws.counts.total() == without + 1
 
 

@@ -217,14 +217,14 @@ def _check_audit(world: World, pk: str, changes: list[tuple[Item, Item]]) -> Non
     if faults:
         raise Violation("chain", f"{pk}: {faults}")
     happened = [
-        told for old, new in changes if (new or old)["pk"] == pk for told in _told(old, new)
+        entry for old, new in changes if (new or old)["pk"] == pk for entry in _entries(old, new)
     ]
     written = [_in_short(event) for event in events if event["action"].startswith("task.")]
     if written != happened:
         raise Violation("audit", f"{pk}: {written} for {happened}")
 
 
-def _told(old: Item, new: Item) -> list[tuple[Any, ...]]:
+def _entries(old: Item, new: Item) -> list[tuple[Any, ...]]:
     """What the trail must hold of one change of a task's item, in short."""
     kind = (new or old)["sk"]
     if kind.startswith("PROG#") and new:

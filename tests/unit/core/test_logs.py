@@ -182,8 +182,8 @@ def test_a_crash_is_logged_with_its_request_and_metrics_still_go_out(capsys) -> 
         "req-9",
     )
     assert "RuntimeError: broken" in line["trace"]
-    told = {name for line in found if "_aws" in line for name in line}
-    assert {"BreakerOpened", "ErrorsLogged"} <= told
+    names = {name for line in found if "_aws" in line for name in line}
+    assert {"BreakerOpened", "ErrorsLogged"} <= names
 
 
 def test_a_socket_event_carries_its_own_context(lines) -> None:

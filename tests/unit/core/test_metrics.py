@@ -43,16 +43,16 @@ def test_a_line_is_as_the_specification_has_it(written) -> None:
     metrics.count("UnitsSucceeded", Timeframe="1m")
     metrics.count("UnitsSucceeded", 2, Timeframe="1m")
     [line] = written()
-    told = line.pop("_aws")
+    header = line.pop("_aws")
     assert line == {"Stack": "s", "Timeframe": "1m", "UnitsSucceeded": 3}
-    assert told["CloudWatchMetrics"] == [
+    assert header["CloudWatchMetrics"] == [
         {
             "Namespace": "MarketDataCollector",
             "Dimensions": [["Stack"], ["Stack", "Timeframe"]],
             "Metrics": [{"Name": "UnitsSucceeded", "Unit": "Count"}],
         }
     ]
-    assert told["Timestamp"] > 1_700_000_000_000
+    assert header["Timestamp"] > 1_700_000_000_000
 
 
 def test_metrics_of_the_same_dimensions_share_a_line(written) -> None:

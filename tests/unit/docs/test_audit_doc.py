@@ -105,9 +105,9 @@ def test_the_commands_are_the_clients(line: str, tmp_path: Path, monkeypatch: An
 
 
 def test_its_table_names_every_action_of_tasks_and_symbols() -> None:
-    told = set(re.findall(r"`((?:task|symbols)\.[a-z_]+)`", PAGE))
+    named = set(re.findall(r"`((?:task|symbols)\.[a-z_]+)`", PAGE))
     source = happenings.__doc__ or ""
-    assert told == set(re.findall(r"(?:task|symbols)\.[a-z_]+", source))
+    assert named == set(re.findall(r"(?:task|symbols)\.[a-z_]+", source))
 
 
 def test_there_are_commands_to_try() -> None:

@@ -39,9 +39,9 @@ def test_every_message_shown_is_answered_as_shown(run, worker, aws, client) -> N
     for text, answers in shown:
         aws.sockets.sent.clear()
         run(receive.receive(worker, CandleStore(worker), "me", text))
-        told = [json.loads(sent) for _, sent in aws.sockets.sent]
-        assert [list(answer) for answer in told] == [list(answer) for answer in answers]
-        for answer, example in zip(told, answers, strict=True):
+        given = [json.loads(sent) for _, sent in aws.sockets.sent]
+        assert [list(answer) for answer in given] == [list(answer) for answer in answers]
+        for answer, example in zip(given, answers, strict=True):
             for name in set(example) - {"sequence", "at", "time"}:
                 assert answer[name] == example[name]
 

@@ -95,9 +95,9 @@ def test_a_graph_has_a_title_of_its_own_and_labels_without_repetition(graph) -> 
 def test_every_function_has_its_errors_its_cost_and_its_cold_starts_shown() -> None:
     named = set(named_metrics(WIDGETS))
     for name, resource in FUNCTIONS.items():
-        told = (("FunctionName", f"${{{resource}}}"),)
+        dimensions = (("FunctionName", f"${{{resource}}}"),)
         for metric in ("Errors", "Duration", "Invocations"):
-            assert ("AWS/Lambda", metric, told) in named
+            assert ("AWS/Lambda", metric, dimensions) in named
         cold = (("Function", name), ("Stack", "${AWS::StackName}"))
         assert (NAMESPACE, "ColdStarts", cold) in named
 

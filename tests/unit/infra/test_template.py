@@ -222,17 +222,17 @@ def _streams(resources: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]
 def test_the_streams_tell_of_what_a_person_can_see_and_nothing_else(
     resources: dict[str, Any],
 ) -> None:
-    told = {}
+    streams = {}
     for table, (function, event) in _streams(resources).items():
         [pattern] = event["FilterCriteria"]["Filters"]
-        told[table] = function, json.loads(pattern["Pattern"])["dynamodb"]["Keys"]
+        streams[table] = function, json.loads(pattern["Pattern"])["dynamodb"]["Keys"]
     kinds = ["META", {"prefix": "PROG#"}, {"prefix": "SCHED#"}, {"prefix": "HOOK#"}]
     market = [{"prefix": "CATALOGUE#"}, {"prefix": "PRICES#"}, {"prefix": "COVER#"}]
-    assert told == {
+    assert streams == {
         "TasksTable": ("OnTaskChange", {"sk": {"S": kinds}}),
         "MarketTable": ("OnMarketChange", {"pk": {"S": market}}),
     }
-    for table in told:
+    for table in streams:
         view = resources[table]["Properties"]["StreamSpecification"]
         assert view == {"StreamViewType": "NEW_AND_OLD_IMAGES"}
 

@@ -55,7 +55,7 @@ class CloudWatch:
         self.put: list[tuple[str, dict[str, Any]]] = []
         self.alarms = {alarm["AlarmName"]: dict(alarm) for alarm in alarms}
         self.enabled = True
-        self.told: list[tuple[str, str]] = []
+        self.states: list[tuple[str, str]] = []
         self.values: list[tuple[float, float]] = []
 
     def put_metric_data(self, Namespace: str, MetricData: list[dict[str, Any]]) -> None:
@@ -75,7 +75,7 @@ class CloudWatch:
     def set_alarm_state(self, AlarmName: str, StateValue: str, StateReason: str) -> None:
         alarm = self.alarms[AlarmName]
         if alarm["StateValue"] != StateValue and self.enabled:
-            self.told.append((AlarmName, StateValue))
+            self.states.append((AlarmName, StateValue))
         alarm["StateValue"] = StateValue
 
     def get_metric_data(self, **_: Any) -> dict[str, Any]:
@@ -116,8 +116,8 @@ def emf(value: float, metric: str = "CandlesStored") -> str:
         "Dimensions": [["Stack"]],
         "Metrics": [{"Name": metric, "Unit": "Count"}],
     }
-    told = {"Timestamp": NOW_MS, "CloudWatchMetrics": [directive]}
-    return json.dumps({"_aws": told, "Stack": "stack", metric: value})
+    states = {"Timestamp": NOW_MS, "CloudWatchMetrics": [directive]}
+    return json.dumps({"_aws": states, "Stack": "stack", metric: value})
 
 
 LINES = st.lists(
@@ -186,10 +186,10 @@ ALARM = {
 
 
 @pytest.mark.parametrize(
-    ("treated", "told"), [("notBreaching", []), ("breaching", [("stack-Dead", "ALARM")])]
+    ("treated", "states"), [("notBreaching", []), ("breaching", [("stack-Dead", "ALARM")])]
 )
 def test_nobody_is_told_of_the_emulators_own_judgement_and_once_of_the_right_one(
-    tmp_path, treated: str, told: list[tuple[str, str]]
+    tmp_path, treated: str, states: list[tuple[str, str]]
 ) -> None:
     logs = Logs()
     cloudwatch = CloudWatch({**ALARM, "StateValue": "OK", "TreatMissingData": treated})
@@ -197,5 +197,5 @@ def test_nobody_is_told_of_the_emulators_own_judgement_and_once_of_the_right_one
     for at in range(3):
         logs.add(NOW_MS + at, "a", emf(1))
         looking.step()
-    assert cloudwatch.told == told
+    assert cloudwatch.states == states
     assert cloudwatch.enabled
