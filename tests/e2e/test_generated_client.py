@@ -69,7 +69,7 @@ def test_a_generated_client_drives_a_task_from_start_to_end(client: Any) -> None
     assert refreshed.result.symbols > 0
     month = (datetime.now(UTC) - timedelta(days=40)).date().isoformat()
     wanted = models.StartRequest(
-        symbols=["AAVEUSDT"],
+        symbols=["ARUSDT"],
         timeframes=[models.Timeframe.HOUR_1, models.Timeframe.MONTH_1],
         start=month,
         priority=models.Priority.HIGH,
