@@ -1,4 +1,4 @@
-"""What the gateways of all tables share: consistent reads, whole queries, whole batches."""
+"""What the gateways of all tables share: consistent reads, updates, whole queries and batches."""
 
 from __future__ import annotations
 
@@ -28,6 +28,23 @@ class ItemTable:
             "dynamodb", "GetItem", TableName=self._table, Key=key, ConsistentRead=True
         )
         return item_from_wire(answer["Item"]) if "Item" in answer else None
+
+    async def _update(self, key: Item, **parameters: Any) -> Item:
+        """Update one item; returns it as it is afterwards.
+
+        Raises ConditionFailed, with the item as it stands, where the condition does not hold.
+        """
+        if "ConditionExpression" in parameters:
+            parameters["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
+        answer = await self._call(
+            "dynamodb",
+            "UpdateItem",
+            TableName=self._table,
+            Key=key,
+            ReturnValues="ALL_NEW",
+            **parameters,
+        )
+        return item_from_wire(answer["Attributes"])
 
     async def _query(self, most: int | None = None, **asked: Any) -> list[Item]:
         """Every item of a query, or at least its first `most`."""

@@ -105,11 +105,8 @@ class Ledger(ItemTable):
     async def _add(self, weight: int, budget: int, minute: int, now_ms: int) -> LedgerState | None:
         """Add to the weight of `minute`; None where that was done, else what stands against it."""
         try:
-            await self._call(
-                "dynamodb",
-                "UpdateItem",
-                TableName=self._table,
-                Key=self._key,
+            await self._update(
+                self._key,
                 UpdateExpression="ADD used :weight",
                 ConditionExpression=f"window_minute = :minute AND used <= :room AND {_NOT_PAUSED}",
                 ExpressionAttributeValues={
@@ -118,7 +115,6 @@ class Ledger(ItemTable):
                     ":now": to_wire(now_ms),
                     ":room": to_wire(budget - weight),
                 },
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except ConditionFailed as failed:
             return _state_in({} if failed.item is None else item_from_wire(failed.item))
@@ -127,11 +123,8 @@ class Ledger(ItemTable):
     async def _start_minute(self, weight: int, minute: int, now_ms: int) -> bool:
         """Begin `minute` with this weight; False where another worker was quicker, or paused."""
         try:
-            await self._call(
-                "dynamodb",
-                "UpdateItem",
-                TableName=self._table,
-                Key=self._key,
+            await self._update(
+                self._key,
                 UpdateExpression="SET window_minute = :minute, used = :weight",
                 ConditionExpression="(attribute_not_exists(window_minute) OR "
                 f"window_minute < :minute) AND {_NOT_PAUSED}",
@@ -148,11 +141,8 @@ class Ledger(ItemTable):
     async def observe_weight(self, used: int, now_ms: int) -> None:
         """The exchange itself counted `used` in this minute; the higher count is kept."""
         try:
-            await self._call(
-                "dynamodb",
-                "UpdateItem",
-                TableName=self._table,
-                Key=self._key,
+            await self._update(
+                self._key,
                 UpdateExpression="SET used = :used",
                 ConditionExpression="window_minute = :minute AND used < :used",
                 ExpressionAttributeValues={
@@ -166,11 +156,8 @@ class Ledger(ItemTable):
     async def pause(self, until_ms: int, reason: str) -> None:
         """Stop every worker until `until_ms`; a pause that already lasts longer is kept."""
         try:
-            await self._call(
-                "dynamodb",
-                "UpdateItem",
-                TableName=self._table,
-                Key=self._key,
+            await self._update(
+                self._key,
                 UpdateExpression="SET paused_until = :until, pause_reason = :reason",
                 ConditionExpression="attribute_not_exists(paused_until) OR paused_until < :until",
                 ExpressionAttributeValues={":until": to_wire(until_ms), ":reason": to_wire(reason)},

@@ -74,11 +74,8 @@ class ConnectionTable(ItemTable):
             ("#window = :window", "ADD messages :one"),  # another message opened the window
         ):
             try:
-                answer = await self._call(
-                    "dynamodb",
-                    "UpdateItem",
-                    TableName=self._table,
-                    Key=item_to_wire(_connection(connection_id)),
+                row = await self._update(
+                    item_to_wire(_connection(connection_id)),
                     UpdateExpression=change,
                     ConditionExpression=f"{condition} AND #ttl > :now",
                     ExpressionAttributeNames={"#window": "window", "#ttl": "ttl"},
@@ -87,15 +84,13 @@ class ConnectionTable(ItemTable):
                         ":window": to_wire(window),
                         ":now": to_wire(now_ms // 1000),
                     },
-                    ReturnValues="ALL_NEW",
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
             except ConditionFailed as refused:
                 row = {} if refused.item is None else item_from_wire(refused.item)
                 if row.get("ttl", 0) <= now_ms // 1000:
                     break
                 continue
-            return _connection_in(item_from_wire(answer["Attributes"]))
+            return _connection_in(row)
         raise RequestRejected(
             "this connection has expired; connect again", reason="CONNECTION_EXPIRED"
         )
@@ -110,16 +105,12 @@ class ConnectionTable(ItemTable):
             values = {":before": to_wire(set(before))} if before else {}
             values |= {":after": to_wire(set(after))} if after else {}
             try:
-                await self._call(
-                    "dynamodb",
-                    "UpdateItem",
-                    TableName=self._table,
-                    Key=item_to_wire(_connection(connection_id)),
+                await self._update(
+                    item_to_wire(_connection(connection_id)),
                     UpdateExpression="SET topics = :after" if after else "REMOVE topics",
                     ConditionExpression="attribute_exists(pk) AND "
                     + ("topics = :before" if before else "attribute_not_exists(topics)"),
                     **({"ExpressionAttributeValues": values} if values else {}),
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
             except ConditionFailed as refused:
                 if refused.item is None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from chalicelib.aws.item_table import ItemTable
-from chalicelib.aws.wire import item_from_wire, to_wire
+from chalicelib.aws.wire import to_wire
 from chalicelib.core.backend import Backend
 from chalicelib.live.connections import LIFE_SECONDS
 
@@ -49,17 +49,13 @@ class SequenceTable(ItemTable):
 
     async def _number(self, stream: str, now_ms: int, change: str, **values: int) -> int:
         values["ttl"] = now_ms // 1000 + _STATE_SECONDS
-        answer = await self._call(
-            "dynamodb",
-            "UpdateItem",
-            TableName=self._table,
-            Key=_key(stream),
+        row = await self._update(
+            _key(stream),
             UpdateExpression=change,
             ExpressionAttributeNames={"#ttl": "ttl", "#sequence": "sequence"},
             ExpressionAttributeValues={f":{name}": to_wire(n) for name, n in values.items()},
-            ReturnValues="ALL_NEW",
         )
-        return _state_in(item_from_wire(answer["Attributes"])).sequence
+        return _state_in(row).sequence
 
 
 def _state_in(row: dict[str, Any]) -> _State:

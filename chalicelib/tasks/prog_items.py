@@ -265,20 +265,6 @@ class ProgItems(ItemTable):
             ExpressionAttributeValues=values,
         )
 
-    async def _update(self, key: dict[str, Any], **parameters: Any) -> Item:
-        if not parameters.get("ExpressionAttributeNames", True):
-            del parameters["ExpressionAttributeNames"]
-        answer = await self._call(
-            "dynamodb",
-            "UpdateItem",
-            TableName=self._table,
-            Key=key,
-            ReturnValues="ALL_NEW",
-            ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            **parameters,
-        )
-        return item_from_wire(answer["Attributes"])
-
 
 def _claim_values(claim: Claim, left: int) -> Item:
     return {

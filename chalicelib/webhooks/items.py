@@ -200,11 +200,8 @@ class WebhookItems(ItemTable):
         bound = {f":{name}": to_wire(value) for name, value in values.items()}
         bound |= {f":{name}": value for name, value in compared.items()}
         try:
-            await self._call(
-                "dynamodb",
-                "UpdateItem",
-                TableName=self._table,
-                Key=item_key(delivery.task_id, _delivery_sk(delivery.seq)),
+            await self._update(
+                item_key(delivery.task_id, _delivery_sk(delivery.seq)),
                 UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in values),
                 ConditionExpression=condition,
                 ExpressionAttributeNames={f"#{name}": name for name in values},
