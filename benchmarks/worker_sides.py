@@ -47,7 +47,7 @@ class Ours:
         await self.exchange.aclose()
 
     async def collect(self, stages: Stages) -> int:
-        from chalicelib.candles.candles import Answer, closed_candles, missing
+        from chalicelib.candles.candles import Answer, absent, closed_candles
         from chalicelib.candles.store import encode
 
         started = time.process_time()
@@ -58,7 +58,7 @@ class Ours:
         fetched = time.process_time()
         server_ms = min(page.server_ms for page in pages)
         answers = [Answer(page.rows, page.server_ms) for page in pages]
-        candles, _ = closed_candles(answers, START, END)
+        candles, _ = closed_candles(TIMEFRAME, answers, START, END)
         checked = time.process_time()
         for start_ms, end_ms in CUTS:
             encode(candles.between(start_ms, end_ms), "benchmark", "binance", server_ms)
@@ -66,7 +66,7 @@ class Ours:
         stages["fetch and decode"] = fetched - started
         stages["check, into columns"] = checked - fetched
         stages["encode Parquet"] = encoded - checked
-        missing(TIMEFRAME, candles.open_times, START, END)
+        absent(TIMEFRAME, candles.open_times, START, END)
         stages["gaps (not in the sum)"] = time.process_time() - encoded
         return len(candles)
 

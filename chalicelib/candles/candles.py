@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from math import isfinite
 from typing import Any, NamedTuple
 
-from chalicelib.core import timeframes, times
+from chalicelib.core import timeframes
 
 #: What the exchange says of a candle, in the order it is stored, with array type codes.
 VALUES: dict[str, str] = {
@@ -176,20 +176,27 @@ class Answer(NamedTuple):
     server_ms: int
 
 
+def is_running(timeframe: str, row: Row, server_ms: int) -> bool:
+    """Whether the exchange may still change the row's candle, by its own clock; ours may be wrong.
+
+    A close time behind the candle's whole period says nothing: some candles on record have one.
+    """
+    return bool(row[6] >= server_ms and timeframes.following(timeframe, row[0]) > server_ms)
+
+
 def closed_candles(
-    answers: Iterable[Answer], start_ms: int, end_ms: int
+    timeframe: str, answers: Iterable[Answer], start_ms: int, end_ms: int
 ) -> tuple[Candles, set[int]]:
     """The valid, closed candles that open in [start, end), and the open times of invalid rows.
 
-    A candle is closed when its close time has passed on the server's clock; ours may be wrong. Rows
-    are put in order and made unique first: of two rows of one candle the later answer's stays.
+    Rows are put in order and made unique first: of two rows of one candle the later answer's stays.
     """
     found: dict[int, tuple[int, Row]] = {}
     rejected: set[int] = set()
     for rows, server_ms in answers:
         for row in rows:
             open_ms = row[0]
-            if not start_ms <= open_ms < end_ms or row[6] >= server_ms:
+            if not start_ms <= open_ms < end_ms or is_running(timeframe, row, server_ms):
                 continue
             if not is_valid(row):
                 rejected.add(open_ms)
@@ -203,29 +210,21 @@ def closed_candles(
     return candles, rejected - found.keys()
 
 
-def missing(
+def absent(
     timeframe: str, open_times: Sequence[int], start_ms: int, end_ms: int
 ) -> list[tuple[int, int]]:
-    """Stretches [start, end) of the grid in the window in which no candle opens.
+    """Stretches [start, end) of the window that no candle spans, to the millisecond.
 
-    A candle off the grid counts for the period of the grid in which it opens.
+    A candle spans its own period, wherever the exchange lets it open. `open_times`: ascending. A
+    stretch shorter than a period is a gap only together with one that touches it: what lies before
+    the first candle of a window may be the end of a candle that opened before it.
     """
-    gaps: list[tuple[int, int]] = []
-    length = timeframes.LENGTH_MS[timeframe]
-    expected = timeframes.floor(timeframe, start_ms)
-    if expected < start_ms:
-        expected = timeframes.floor(timeframe, expected + _step(timeframe, expected, length))
-    for open_time in open_times:
-        at = timeframes.floor(timeframe, open_time)
-        if at > expected:
-            gaps.append((expected, at))
-        expected = max(expected, at + _step(timeframe, at, length))
-    if expected < end_ms:
-        gaps.append((expected, end_ms))
-    return gaps
-
-
-def _step(timeframe: str, open_ms: int, length: int) -> int:
-    if timeframe != "1M":
-        return length
-    return timeframes.floor("1M", open_ms + 32 * times.DAY) - open_ms
+    stretches: list[tuple[int, int]] = []
+    at_ms = start_ms
+    for open_ms in open_times:
+        if open_ms > at_ms:
+            stretches.append((at_ms, open_ms))
+        at_ms = max(at_ms, timeframes.following(timeframe, open_ms))
+    if at_ms < end_ms:
+        stretches.append((at_ms, end_ms))
+    return stretches

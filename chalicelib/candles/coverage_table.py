@@ -37,10 +37,10 @@ class CoverageChange:
 
     # Read on demand: most changes are of symbols that nobody listens to.
     def before(self) -> Coverages:
-        return _coverages_in(self._old)
+        return coverages_in(self._old)
 
     def after(self) -> Coverages:
-        return _coverages_in(self._new)
+        return coverages_in(self._new)
 
 
 def coverage_change(change: Change) -> CoverageChange | None:
@@ -58,18 +58,18 @@ class CoverageTable(ItemTable):
     async def coverage_of(self, symbols: list[str]) -> dict[str, Coverages]:
         """symbol -> timeframe -> coverage, for the symbols of which something is stored."""
         keys = [self._key(symbol) for symbol in symbols]
-        return {item["sk"]: _coverages_in(item) for item in await self._get_all(keys)}
+        return {item["sk"]: coverages_in(item) for item in await self._get_all(keys)}
 
-    async def extend_coverage(self, symbol: str, parts: Iterable[CoveredPart]) -> None:
-        """Record what has been collected of a symbol.
+    async def extend_coverage(self, symbol: str, parts: Iterable[CoveredPart], now_ms: int) -> None:
+        """Record what has been collected of a symbol, and when it was asked for.
 
         Workers of one symbol may race; the loser reads again and extends what the winner wrote.
         """
         key, parts = self._key(symbol), list(parts)
         for _ in range(_RACES):
             item = await self._get(key) or {"rev": 0}
-            before = _coverages_in(item)
-            after = _extended(before, parts)
+            before = coverages_in(item)
+            after = _extended(before, parts, now_ms)
             if after == before:
                 return
             fresh = {_TIMEFRAME + timeframe: known.to_json() for timeframe, known in after.items()}
@@ -91,7 +91,8 @@ class CoverageTable(ItemTable):
         return {"pk": {"S": _PK + self._exchange}, "sk": {"S": symbol}}
 
 
-def _coverages_in(item: dict[str, Any]) -> Coverages:
+def coverages_in(item: dict[str, Any]) -> Coverages:
+    """What a coverage item says."""
     return {
         name.removeprefix(_TIMEFRAME): Coverage.from_json(text)
         for name, text in item.items()
@@ -99,9 +100,8 @@ def _coverages_in(item: dict[str, Any]) -> Coverages:
     }
 
 
-def _extended(before: Coverages, parts: Iterable[CoveredPart]) -> Coverages:
+def _extended(before: Coverages, parts: Iterable[CoveredPart], now_ms: int) -> Coverages:
     after = dict(before)
-    for timeframe, start_ms, end_ms, last_open_ms, gaps in parts:
-        known = after.get(timeframe, Coverage())
-        after[timeframe] = known.extended(start_ms, end_ms, last_open_ms, gaps)
+    for part in parts:
+        after[part.timeframe] = after.get(part.timeframe, Coverage()).extended(part, now_ms)
     return after

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from chalicelib.candles.coverage import Coverage
-from chalicelib.core import timeframes, times
+from chalicelib.core import timeframes
 
 #: symbol -> timeframe -> what is known of it.
 Stored = Mapping[str, Mapping[str, Coverage]]
@@ -54,17 +54,7 @@ def lag_of(
 def lag_ms(timeframe: str, coverage: Coverage | None, since_ms: int, now_ms: int) -> int:
     """Milliseconds since the close of the oldest candle that is closed and not stored, or 0."""
     if coverage and coverage.covered:
-        end_ms = coverage.covered[-1].end_ms
-        open_ms = timeframes.floor(timeframe, end_ms)
-        if open_ms < end_ms:  # the candle that opened before the end is stored
-            open_ms = _following(timeframe, open_ms)
+        open_ms = timeframes.ceil(timeframe, coverage.covered[-1].end_ms, coverage.last)
     else:
         open_ms = timeframes.floor(timeframe, since_ms)
-    return max(0, now_ms - _following(timeframe, open_ms))
-
-
-def _following(timeframe: str, open_ms: int) -> int:
-    """When the candle that opens at `open_ms` closes and the next one opens."""
-    if timeframe == "1M":
-        return timeframes.floor("1M", open_ms + 32 * times.DAY)
-    return open_ms + timeframes.LENGTH_MS[timeframe]
+    return max(0, now_ms - timeframes.following(timeframe, open_ms))

@@ -80,6 +80,8 @@ async def collect_message(
         if group.stopped:
             log("message_stopped", units_left=len(left))
             return Outcome.DONE
+        if not left:
+            break
         if group.wait_until_ms:
             delay_seconds = await _wait(worker, group.wait_until_ms)
             if delay_seconds:

@@ -9,13 +9,13 @@ from chalicelib import wiring
 from chalicelib.candles.coverage import Coverage
 from chalicelib.candles.coverage_table import Coverages, CoverageTable
 from chalicelib.collecting.group import collect_units, judged
+from chalicelib.collecting.ranges import wanted
 from chalicelib.collecting.store import Result
 from chalicelib.core.backend import Backend
 from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.refresh import refresh_catalogue
 from chalicelib.exchange.worker import Worker
 from chalicelib.work.messages import Unit
-from chalicelib.work.units import bounds
 
 #: Called with a symbol, one of its units, and what that came to.
 Finished = Callable[[str, Unit, Result], None]
@@ -36,9 +36,12 @@ async def collect_market_data_async(
     worker = worker or wiring.worker()
     budget = Budget(worker)
     stored = await CoverageTable(worker).coverage_of(list(dict.fromkeys(symbols)))
+    planned = [
+        (symbol, _units(worker, timeframes_wanted, stored.get(symbol, {}))) for symbol in symbols
+    ]
     failures: list[dict[str, str]] = []
     done = candles = 0
-    total = len(symbols) * len(timeframes_wanted)
+    total = sum(len(units) for _, units in planned)
 
     def finished(symbol: str, unit: Unit, result: Result) -> None:
         nonlocal done, candles
@@ -50,8 +53,7 @@ async def collect_market_data_async(
         if progress:
             progress(done, total, f"{symbol} {unit.timeframe}")
 
-    for symbol in symbols:
-        units = _units(worker, timeframes_wanted, stored.get(symbol, {}))
+    for symbol, units in planned:
         await _collect_symbol(worker, budget, symbol, units, finished)
     return {
         "units": total,
@@ -96,14 +98,14 @@ def refresh_symbols() -> dict[str, object]:
 
 
 def _units(backend: Backend, timeframes: Sequence[str], stored: Coverages) -> list[Unit]:
-    """One unit for each timeframe, from what is stored up to now."""
-    units = []
-    for number, timeframe in enumerate(timeframes):
-        last = stored.get(timeframe, Coverage()).last
-        start, end = bounds(
-            timeframe, backend.now_ms(), None, None, last, backend.settings.backfill_candles
-        )
-        units.append(Unit(number, timeframe, start, max(end, start + 1)))
+    """The units of each timeframe, from what is stored up to now."""
+    backfill = backend.settings.backfill_candles
+    units: list[Unit] = []
+    for timeframe in timeframes:
+        known = stored.get(timeframe, Coverage())
+        asked = wanted(timeframe, backend.now_ms(), None, None, known, backfill)
+        for window in [*asked.again, *asked.windows]:
+            units.append(Unit(len(units), timeframe, *window))
     return units
 
 

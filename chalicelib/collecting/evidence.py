@@ -56,9 +56,10 @@ def proof_of(
             f"{len(ordered)} rows, none of them in the stretch that was asked for"
         )
     left = []
-    if early <= 1 and timeframes.following(timeframe, asked.start_ms) <= inside[0]:
+    # The exchange's grid may be another one, or change here: what counts is where candles may open.
+    if early <= 1 and timeframes.ceil(timeframe, asked.start_ms) < inside[0]:
         left.append(Stretch(asked.start_ms, inside[0]))
     ends = behind or inside[-1] == running_ms
-    if not ends and timeframes.following(timeframe, inside[-1]) < asked.end_ms:
+    if not ends and timeframes.ceil(timeframe, inside[-1] + 1) < asked.end_ms:
         left.append(Stretch(inside[-1] + 1, asked.end_ms))
     return Proof(inside, left)

@@ -1,18 +1,24 @@
 """Asking the exchange for the candles of some units of one symbol, until every stretch is proven.
 
-A unit is asked for in stretches that hold no more than one page of candles. What a page leaves open
-is asked for again (evidence.py), and every request passes the gate (gate.py) before it leaves.
+A unit is first asked for as a whole: where nothing opens in it, that is all. What a page leaves
+open (evidence.py) is asked for again, in stretches that hold no more than one page of candles, and
+every request passes the gate (gate.py) before it leaves.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from chalicelib.candles.candles import Answer
+from chalicelib.candles.candles import Answer, is_running
+from chalicelib.candles.coverage import Coverage
+from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.collecting.evidence import Stretch, proof_of
 from chalicelib.collecting.gate import Gate, Withheld
+from chalicelib.collecting.listing import first_open
+from chalicelib.collecting.store import Found
 from chalicelib.core import timeframes
 from chalicelib.core.errors import (
     ExchangeInconsistent,
@@ -42,7 +48,9 @@ class Fetched:
     """What has been fetched so far, by the number of the unit, and why units have failed.
 
     `left`: stretches of the unit that are not proven yet; `unusable`: open times (epoch ms) of rows
-    that cannot be read; `requests`: how many were sent or tried for it.
+    that cannot be read; `requests`: how many were sent or tried for it. Of units in which nothing
+    opens at the start: `before`: when the candle before opened; `listed`: by timeframe, when the
+    first candle ever opened.
     """
 
     left: Counter[int]
@@ -51,6 +59,8 @@ class Fetched:
     requests: Counter[int] = field(default_factory=Counter)
     refused: dict[int, ExchangeRefused] = field(default_factory=dict)
     unavailable: dict[int, ExchangeUnavailable] = field(default_factory=dict)
+    before: dict[int, int] = field(default_factory=dict)
+    listed: dict[str, int] = field(default_factory=dict)
 
     def is_open(self, unit: Unit) -> bool:
         """Whether asking for more pages of the unit makes sense."""
@@ -59,6 +69,25 @@ class Fetched:
     def is_whole(self, unit: Unit) -> bool:
         """Whether all of the unit is proven."""
         return self.is_open(unit) and not self.left[unit.number]
+
+    def begins_late(self, unit: Unit) -> bool:
+        """Whether a candle has room before the first one that opens in the unit."""
+        opens = self.unusable[unit.number].union(
+            row[0] for answer in self.answers[unit.number] for row in answer.rows
+        )
+        inside = (at for at in opens if unit.start_ms <= at < unit.end_ms)
+        first_ms = min(inside, default=unit.end_ms)
+        return timeframes.has_room(unit.timeframe, unit.start_ms, first_ms)
+
+    def found(self, unit: Unit) -> Found:
+        """What was answered for the unit."""
+        number = unit.number
+        return Found(
+            self.answers[number],
+            self.unusable[number],
+            self.before.get(number),
+            self.listed.get(unit.timeframe),
+        )
 
 
 def next_group(units: list[Unit]) -> list[Unit]:
@@ -81,60 +110,109 @@ async def fetch(
 
     The exchange's client bounds how many requests are in flight at once.
     """
-    stretches = [(unit, stretch) for unit in units for stretch in _stretches(unit)]
     fetched = Fetched(
-        left=Counter(unit.number for unit, _ in stretches),
+        left=Counter(unit.number for unit in units),
         answers={unit.number: [] for unit in units},
         unusable={unit.number: set() for unit in units},
     )
-    await together(
-        *(_prove(worker, budget, symbol, unit, each, fetched, gate) for unit, each in stretches)
-    )
+    asking = _Asking(worker, budget, symbol, gate, fetched)
+    await together(*(asking.prove(unit, Stretch(*unit[2:])) for unit in units))
+    await asking.look_before([unit for unit in units if fetched.is_whole(unit)])
     return fetched
 
 
-def _stretches(unit: Unit) -> list[Stretch]:
-    """The unit, cut into what one page can hold."""
-    if unit.timeframe == "1M":
-        return [Stretch(unit.start_ms, unit.end_ms)]
-    length = timeframes.LENGTH_MS[unit.timeframe] * PAGE_CANDLES
-    return [
-        Stretch(start, min(start + length, unit.end_ms))
-        for start in range(unit.start_ms, unit.end_ms, length)
-    ]
+class _Asking:
+    """Asking for units of one symbol, and noting in `fetched` or at the gate what came of it."""
 
+    def __init__(
+        self, worker: Worker, budget: Budget, symbol: str, gate: Gate, fetched: Fetched
+    ) -> None:
+        self._worker = worker
+        self._budget = budget
+        self._symbol = symbol
+        self._gate = gate
+        self._fetched = fetched
 
-async def _prove(
-    worker: Worker,
-    budget: Budget,
-    symbol: str,
-    unit: Unit,
-    stretch: Stretch,
-    fetched: Fetched,
-    gate: Gate,
-) -> None:
-    """Ask until the stretch is proven, or note in `fetched` or at the gate why it cannot be."""
-    number, left = unit.number, [stretch]
-    try:
-        while left:
-            if not fetched.is_open(unit):
-                return
-            asked = left.pop()
+    async def prove(self, unit: Unit, stretch: Stretch) -> None:
+        """Ask for the stretch, and for what that leaves open, until all of it is proven."""
+        fetched = self._fetched
+        if not fetched.is_open(unit):
+            return
+        async with self._noting(unit):
             _count_request(unit, fetched)
-            page = await worker.exchange.klines(symbol, unit.timeframe, *asked, gate.permit)
-            await budget.observe(page.used_weight)
-            left += _taken(unit, asked, page, fetched)
-        fetched.left[number] -= 1
-    except Withheld:
-        return  # the gate knows why
-    except ExchangeRefused as error:
-        fetched.refused.setdefault(number, error)
-    except ExchangeThrottled as error:
-        gate.close(Withheld(error.detail, until_ms=error.until_ms))
-        await Ledger(worker).pause(error.until_ms, error.detail[:200])
-        log("exchange_throttled", level="warning", until=error.until_ms, detail=error.detail)
-    except ExchangeUnavailable as error:
-        fetched.unavailable.setdefault(number, error)
+            page = await self._worker.exchange.klines(
+                self._symbol, unit.timeframe, *stretch, self._gate.permit
+            )
+            await self._budget.observe(page.used_weight)
+            left = [
+                each
+                for part in _taken(unit, stretch, page, fetched)
+                for each in _pages_of(unit.timeframe, part)
+            ]
+            fetched.left[unit.number] += len(left) - 1
+            await together(*(self.prove(unit, each) for each in left))
+
+    async def look_before(self, units: Sequence[Unit]) -> None:
+        """Learn what lies before units in which nothing opens at the start.
+
+        A candle that opened before may reach into them, and nothing is missing before the first.
+        """
+        late = [unit for unit in units if self._fetched.begins_late(unit)]
+        if not late:
+            return
+        stored = await CoverageTable(self._worker).coverage_of([self._symbol])
+        for timeframe in {unit.timeframe: None for unit in late}:
+            known = stored.get(self._symbol, {}).get(timeframe, Coverage()).listed
+            if known is not None:
+                self._fetched.listed[timeframe] = known
+        await together(*(self._look_before(unit) for unit in late))
+
+    async def _look_before(self, unit: Unit) -> None:
+        worker, fetched, timeframe = self._worker, self._fetched, unit.timeframe
+        async with self._noting(unit):
+            if timeframe not in fetched.listed:
+                first = await first_open(worker, self._symbol, timeframe, self._gate.permit)
+                if first is not None:
+                    fetched.listed[timeframe] = first
+            if unit.start_ms <= fetched.listed.get(timeframe, 0):
+                return
+            page = await worker.exchange.klines(
+                self._symbol,
+                timeframe,
+                timeframes.back(timeframe, unit.start_ms, 1),
+                unit.start_ms,
+                self._gate.permit,
+            )
+            before = [row[0] for row in page.rows if row[0] < unit.start_ms]
+            if before:
+                fetched.before[unit.number] = max(before)
+
+    @asynccontextmanager
+    async def _noting(self, unit: Unit) -> AsyncIterator[None]:
+        """Note why the exchange did not give what it was asked for."""
+        try:
+            yield
+        except Withheld:
+            return  # the gate knows why
+        except ExchangeRefused as error:
+            self._fetched.refused.setdefault(unit.number, error)
+        except ExchangeThrottled as error:
+            self._gate.close(Withheld(error.detail, until_ms=error.until_ms))
+            await Ledger(self._worker).pause(error.until_ms, error.detail[:200])
+            log("exchange_throttled", level="warning", until=error.until_ms, detail=error.detail)
+        except ExchangeUnavailable as error:
+            self._fetched.unavailable.setdefault(unit.number, error)
+
+
+def _pages_of(timeframe: str, stretch: Stretch) -> list[Stretch]:
+    """The stretch, cut into what one page can hold."""
+    if timeframe == "1M":
+        return [stretch]
+    length = timeframes.LENGTH_MS[timeframe] * PAGE_CANDLES
+    return [
+        Stretch(start, min(start + length, stretch.end_ms))
+        for start in range(stretch.start_ms, stretch.end_ms, length)
+    ]
 
 
 def _count_request(unit: Unit, fetched: Fetched) -> None:
@@ -148,7 +226,7 @@ def _count_request(unit: Unit, fetched: Fetched) -> None:
 def _taken(unit: Unit, asked: Stretch, page: Page, fetched: Fetched) -> list[Stretch]:
     """Keep the rows of a page; what it leaves open. Raises ExchangeInconsistent."""
     unusable = {at for at in page.unusable if at >= 0}
-    running = [row[0] for row in page.rows if row[6] >= page.server_ms]
+    running = [row[0] for row in page.rows if is_running(unit.timeframe, row, page.server_ms)]
     opens = {row[0] for row in page.rows} | unusable
     proof = proof_of(unit.timeframe, asked, opens, max(running, default=None))
     fetched.answers[unit.number].append(Answer(page.rows, page.server_ms))

@@ -89,21 +89,11 @@ async def _store_all(
     """Store the units whose pages are all there, and record what they cover."""
     whole = [unit for unit in units if fetched.is_whole(unit)]
     stored = await together(
-        *(
-            store(
-                backend,
-                symbol,
-                unit,
-                fetched.answers[unit.number],
-                fetched.unusable[unit.number],
-                task_id,
-            )
-            for unit in whole
-        )
+        *(store(backend, symbol, unit, fetched.found(unit), task_id) for unit in whole)
     )
     parts = [part for _, part in stored if part is not None]
     if parts:
-        await CoverageTable(backend).extend_coverage(symbol, parts)
+        await CoverageTable(backend).extend_coverage(symbol, parts, backend.now_ms())
     return dict(zip((unit.number for unit in whole), stored, strict=True))
 
 

@@ -13,10 +13,12 @@ import uuid
 from chalicelib.candles.coverage import Coverage
 from chalicelib.candles.coverage_table import Coverages, CoverageTable
 from chalicelib.collecting.dispatch import dispatch
+from chalicelib.collecting.ranges import Pair, Wanted, find_listings, is_long, notice, wanted
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CollectorError, ConditionFailed, ExchangeError, PlanTooLarge
 from chalicelib.core.logs import log
 from chalicelib.core.task_keys import CHILD_TTL_SECONDS
+from chalicelib.core.times import FOREVER_MS
 from chalicelib.exchange.catalogue_table import Asked, CatalogueTable
 from chalicelib.exchange.refresh import refresh_catalogue, refresh_prices
 from chalicelib.exchange.worker import Worker
@@ -26,7 +28,7 @@ from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Task, TaskValues
 from chalicelib.work.messages import PlanMessage
 from chalicelib.work.request import CollectionRequest, too_large
-from chalicelib.work.units import PlannedUnit, bounds, packs, windows
+from chalicelib.work.units import PlannedUnit, packs
 
 
 class NoSymbols(CollectorError):
@@ -68,7 +70,8 @@ async def _start(worker: Worker, task: Task) -> Task | None:
         _, progs_kept = await table.read_with_progs(task_id)
         values["kept_units"] = totals(attempt, task.total_units, progs_kept)["succeeded"]
     else:
-        progs = packs(await _units(worker, CollectionRequest.unpack(task.request), now_ms))
+        units, said = await _units(worker, task, now_ms)
+        progs = packs(units)
         plan_id = uuid.uuid4().hex[:12]
         await table.write_units(task_id, plan_id, dict(enumerate(progs)), ttl)
         values |= {
@@ -77,6 +80,8 @@ async def _start(worker: Worker, task: Task) -> Task | None:
             "total_units": sum(map(len, progs)),
             "kept_units": 0,
         }
+        if said is not None:
+            values |= {"notice": said, "message": f"Planned; {said}"}
     try:
         planned = await table.move(
             task_id, attempt, states.RUNNING, remove=("yielded_at",), **values
@@ -96,36 +101,75 @@ async def _start(worker: Worker, task: Task) -> Task | None:
         return None
 
 
-async def _units(worker: Worker, request: CollectionRequest, now_ms: int) -> list[PlannedUnit]:
-    """The units of a request in order. Raises NoSymbols, PlanTooLarge."""
-    symbols = request.symbols
-    if symbols is None:
-        catalogue = await CatalogueTable(worker).read_catalogue()
-        known = catalogue.symbols if catalogue else (await refresh_catalogue(worker)).symbols
-        symbols = tuple(sorted(name for name, status in known.items() if status == "TRADING"))
-        if not symbols:
-            raise NoSymbols("the exchange lists no symbol that trades")
-    stored: dict[str, Coverages] = {}
-    if request.start_ms is None:
-        stored = await CoverageTable(worker).coverage_of(list(symbols))
+async def _units(worker: Worker, task: Task, now_ms: int) -> tuple[list[PlannedUnit], str | None]:
+    """The units of a task in order, and what people are told of its range.
+
+    Raises NoSymbols, PlanTooLarge.
+    """
+    request = CollectionRequest.unpack(task.request)
+    most = worker.settings.max_units
+    pairs = [
+        (symbol, timeframe)
+        for symbol in await _symbols(worker, request)
+        for timeframe in request.timeframes_of(symbol)
+    ]
+    stored = await _stored(worker, task, request, pairs, now_ms)
+    found: list[tuple[Pair, Wanted]] = []
+    cut: dict[str, int] = {}
+    count = 0
+    for symbol, timeframe in pairs:
+        known = stored.get(symbol, {}).get(timeframe, Coverage())
+        asked = wanted(
+            timeframe,
+            now_ms,
+            request.start_ms,
+            request.end_ms,
+            known,
+            worker.settings.backfill_candles,
+        )
+        found.append(((symbol, timeframe), asked))
+        count += len(asked.windows)
+        if count > most:
+            raise too_large(count, worker.settings)
+        if request.start_ms is not None and request.start_ms < (known.listed or 0):
+            cut[symbol] = min(known.listed or 0, cut.get(symbol, FOREVER_MS))
     units: list[PlannedUnit] = []
-    for symbol in symbols:
-        for timeframe in request.timeframes_of(symbol):
-            last = stored.get(symbol, {}).get(timeframe, Coverage()).last
-            start, end = bounds(
-                timeframe,
-                now_ms,
-                request.start_ms,
-                request.end_ms,
-                last,
-                worker.settings.backfill_candles,
-            )
-            # A range inside the running candle still makes a unit: it is asked for and counted.
-            cuts = windows(timeframe, start, max(end, start + 1))
-            units += (PlannedUnit(symbol, timeframe, *cut) for cut in cuts)
-        if len(units) > worker.settings.max_units:
-            raise too_large(len(units), worker.settings)
-    return units
+    for pair, asked in found:
+        again = asked.again[: most - count]  # what finds no room is due in the next run, too
+        count += len(again)
+        units += (PlannedUnit(*pair, *window) for window in [*again, *asked.windows])
+    return units, notice(cut)
+
+
+async def _symbols(worker: Worker, request: CollectionRequest) -> tuple[str, ...]:
+    if request.symbols is not None:
+        return request.symbols
+    catalogue = await CatalogueTable(worker).read_catalogue()
+    known = catalogue.symbols if catalogue else (await refresh_catalogue(worker)).symbols
+    symbols = tuple(sorted(name for name, status in known.items() if status == "TRADING"))
+    if not symbols:
+        raise NoSymbols("the exchange lists no symbol that trades")
+    return symbols
+
+
+async def _stored(
+    worker: Worker, task: Task, request: CollectionRequest, pairs: list[Pair], now_ms: int
+) -> dict[str, Coverages]:
+    """What is stored of the symbols, as far as planning asks; a long range is looked up."""
+    table, start_ms = CoverageTable(worker), request.start_ms
+    if start_ms is None:
+        return await table.coverage_of([*dict.fromkeys(symbol for symbol, _ in pairs)])
+    end_ms = now_ms if request.end_ms is None else request.end_ms
+    long = {timeframe for timeframe in request.timeframes if is_long(timeframe, start_ms, end_ms)}
+    looked_up = [pair for pair in pairs if pair[1] in long]
+    stored = await table.coverage_of([*dict.fromkeys(symbol for symbol, _ in looked_up)])
+
+    async def authorised() -> bool:
+        now = await TaskTable(worker).read(task.task_id)
+        return now is not None and now.is_active and now.attempt == task.attempt
+
+    await find_listings(worker, looked_up, stored, start_ms, authorised)
+    return stored
 
 
 async def _refresh(worker: Worker, task: Task) -> None:

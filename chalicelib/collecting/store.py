@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from chalicelib.candles import coverage
-from chalicelib.candles.candles import Answer, Candles, closed_candles, missing
-from chalicelib.candles.coverage import CoveredPart, Gap
+from chalicelib.candles.candles import Answer, Candles, absent, closed_candles
+from chalicelib.candles.coverage import INVALID, NO_CANDLE, Absent, CoveredPart
 from chalicelib.candles.store import CandleStore
 from chalicelib.core import metrics, timeframes
 from chalicelib.core.backend import Backend
@@ -30,6 +29,19 @@ class Result:
     detail: str = ""
 
 
+class Found(NamedTuple):
+    """What the exchange answered for a unit.
+
+    `unusable`: open times (epoch ms) of rows that could not be read. Where nobody asked, None:
+    `before_ms`: when the candle before the unit opened; `listed_ms`: when the first one ever did.
+    """
+
+    answers: Sequence[Answer]
+    unusable: Set[int]
+    before_ms: int | None = None
+    listed_ms: int | None = None
+
+
 class Stored(NamedTuple):
     """A unit's result, and what it covers; `part` None where the unit failed."""
 
@@ -37,55 +49,89 @@ class Stored(NamedTuple):
     part: CoveredPart | None
 
 
+class _Merged(NamedTuple):
+    """`stored`, `revised`: candles of the answer; `opens`: of all that are held in the unit now."""
+
+    stored: int
+    revised: int
+    opens: Set[int]
+
+
 def failure(error: CollectorError) -> Result:
     return Result(reason=error.reason, detail=error.detail)
 
 
-async def store(
-    backend: Backend,
-    symbol: str,
-    unit: Unit,
-    answers: Sequence[Answer],
-    unusable: Set[int],
-    task_id: str,
-) -> Stored:
+async def store(backend: Backend, symbol: str, unit: Unit, found: Found, task_id: str) -> Stored:
     """Store the valid, closed candles of a unit, given all that was answered for it.
 
-    `unusable`: open times of rows that could not be read. Where that is all there is, the unit
-    fails: a candle that the exchange has is no gap.
+    Where rows that cannot be a candle are all there is, the unit fails: a candle that the exchange
+    has is no gap.
     """
-    candles, rejected = closed_candles(answers, unit.start_ms, unit.end_ms)
-    rejected |= {at for at in unusable if unit.start_ms <= at < unit.end_ms}
+    start_ms, end_ms = unit.start_ms, unit.end_ms
+    candles, rejected = closed_candles(unit.timeframe, found.answers, start_ms, end_ms)
+    rejected |= {at for at in found.unusable if start_ms <= at < end_ms}
     rejected -= set(candles.open_times)
     if rejected and not len(candles):
         return Stored(Result(reason=UNUSABLE, detail=f"none of {len(rejected)} candles"), None)
     try:
-        stored, revised = await _merge(backend, symbol, unit, candles, task_id)
+        merged = await _merge(backend, symbol, unit, candles, found.listed_ms, task_id)
     except ObjectDamaged as error:
         return Stored(failure(error), None)
-    server_ms = min(answer.server_ms for answer in answers)
     # The candle that runs at the server's clock, and all after it, are not covered yet.
-    running_ms = timeframes.floor(unit.timeframe, server_ms)
-    if running_ms <= unit.end_ms:
+    running_ms = _running(unit, found)
+    if running_ms <= end_ms:
         _measure_lag(backend, unit, candles)
-    part = _covered(unit, min(unit.end_ms, running_ms), candles, rejected)
-    return Stored(Result(stored, len(rejected), revised), part)
+    begin_ms = start_ms  # a candle that opened before may reach into the unit
+    if found.before_ms is not None:
+        begin_ms = max(start_ms, timeframes.following(unit.timeframe, found.before_ms))
+    part = CoveredPart(
+        unit.timeframe,
+        start_ms,
+        max(start_ms, min(end_ms, running_ms)),
+        candles.open_times[-1] if len(candles) else None,
+        _absent(unit.timeframe, merged.opens, rejected, begin_ms, min(end_ms, running_ms)),
+        found.listed_ms,
+    )
+    return Stored(Result(merged.stored, len(rejected), merged.revised), part)
 
 
 async def _merge(
-    backend: Backend, symbol: str, unit: Unit, candles: Candles, task_id: str
-) -> tuple[int, int]:
-    """Merge candles into the objects that the unit lies in: (how many, how many of them revised
-    what was stored). Raises ObjectDamaged."""
-    stored = revised = 0
+    backend: Backend,
+    symbol: str,
+    unit: Unit,
+    candles: Candles,
+    listed_ms: int | None,
+    task_id: str,
+) -> _Merged:
+    """Merge candles into the objects that the unit lies in. Raises ObjectDamaged.
+
+    An object is read even where nothing came for it, unless it ends before the listing: a candle
+    that the exchange no longer serves is held all the same.
+    """
+    objects = CandleStore(backend)
+    revised = 0
+    opens: set[int] = set()
     for start_ms, end_ms in timeframes.object_cuts(unit.timeframe, unit.start_ms, unit.end_ms):
         part = candles.between(start_ms, end_ms)
         if len(part):
             now_ms = backend.now_ms()
-            made = await CandleStore(backend).merge(symbol, unit.timeframe, part, task_id, now_ms)
+            made = await objects.merge(symbol, unit.timeframe, part, task_id, now_ms)
             revised += made.revised
-        stored += len(part)
-    return stored, revised
+            held = made.candles
+        elif listed_ms is None or listed_ms < end_ms:
+            held = await objects.read(symbol, unit.timeframe, start_ms)
+        else:
+            continue
+        opens.update(held.between(start_ms, end_ms).open_times)
+    return _Merged(len(candles), revised, opens)
+
+
+def _running(unit: Unit, found: Found) -> int:
+    """When the candle opens that runs at the exchange's clock, on the grid of those answered."""
+    server_ms = min(answer.server_ms for answer in found.answers)
+    seen = (row[0] for answer in found.answers for row in answer.rows)
+    like_ms = max((at for at in seen if at <= server_ms), default=None)
+    return timeframes.floor(unit.timeframe, server_ms, like_ms)
 
 
 def _measure_lag(backend: Backend, unit: Unit, candles: Candles) -> None:
@@ -95,11 +141,19 @@ def _measure_lag(backend: Backend, unit: Unit, candles: Candles) -> None:
         metrics.measure("CandleLag", lag_ms / 1000, Timeframe=unit.timeframe)
 
 
-def _covered(unit: Unit, end_ms: int, candles: Candles, rejected: set[int]) -> CoveredPart:
-    gaps = [
-        Gap(low, high, coverage.INVALID if low in rejected else coverage.NO_CANDLE)
-        for low, high in missing(unit.timeframe, candles.open_times, unit.start_ms, end_ms)
-    ]
-    last_open_ms = candles.open_times[-1] if len(candles) else None
-    end_ms = max(unit.start_ms, end_ms)
-    return CoveredPart(unit.timeframe, unit.start_ms, end_ms, last_open_ms, gaps)
+def _absent(
+    timeframe: str, held: Set[int], rejected: Iterable[int], start_ms: int, end_ms: int
+) -> list[Absent]:
+    """Where no candle is held in the window, and whether an invalid one was sent for it."""
+    invalid = sorted(at for at in rejected if at not in held and at < end_ms)
+    there = sorted([*(at for at in held if at < end_ms), *invalid])
+    ends = dict(zip(there, [*there[1:], end_ms], strict=False))
+    return sorted(
+        [
+            *(Absent(*each, NO_CANDLE) for each in absent(timeframe, there, start_ms, end_ms)),
+            *(
+                Absent(at, min(timeframes.following(timeframe, at), ends[at]), INVALID)
+                for at in invalid
+            ),
+        ]
+    )

@@ -45,14 +45,25 @@ _OBJECT_NAME = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m", "yea
 _WEEK_SHIFT = 4 * DAY
 
 
-def floor(timeframe: str, at_ms: int) -> int:
-    """Open time of the candle of `timeframe` that is running at `at_ms`."""
+def floor(timeframe: str, at_ms: int, like_ms: int | None = None) -> int:
+    """Open time of the candle of `timeframe` that is running at `at_ms`.
+
+    `like_ms`: when another candle opened, where the exchange's grid is its own: Binance's 3d
+    candles have one per symbol, and whole days of 1h and 4h candles were off theirs in 2018.
+    """
     if timeframe == "1M":
         moment = utc(at_ms)
         return epoch_ms(datetime(moment.year, moment.month, 1, tzinfo=UTC))
     shift = _WEEK_SHIFT if timeframe == "1w" else 0
+    if like_ms is not None:
+        shift = like_ms
     length = LENGTH_MS[timeframe]
     return (at_ms - shift) // length * length + shift
+
+
+def ceil(timeframe: str, at_ms: int, like_ms: int | None = None) -> int:
+    """When the first candle opens that does so at `at_ms` or later; `like_ms` as in `floor`."""
+    return following(timeframe, floor(timeframe, at_ms - 1, like_ms))
 
 
 def following(timeframe: str, open_ms: int) -> int:
@@ -60,6 +71,13 @@ def following(timeframe: str, open_ms: int) -> int:
     if timeframe == "1M":
         return floor("1M", floor("1M", open_ms) + 32 * DAY)
     return open_ms + LENGTH_MS[timeframe]
+
+
+def has_room(timeframe: str, start_ms: int, end_ms: int) -> bool:
+    """Whether a whole candle can lie in [start, end), on whatever grid."""
+    if timeframe == "1M":
+        return ceil("1M", start_ms) < end_ms
+    return start_ms + LENGTH_MS[timeframe] <= end_ms
 
 
 def back(timeframe: str, from_ms: int, candles: int) -> int:

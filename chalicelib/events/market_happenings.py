@@ -28,7 +28,7 @@ def of_coverage(change: Change) -> list[Event]:
     stored = {
         timeframe: _arrived(before.get(timeframe), known, known.last)
         for timeframe, known in changed.after().items()
-        if known != before.get(timeframe) and known.last is not None
+        if known.holds_more_than(before.get(timeframe)) and known.last is not None
     }
     if not stored:
         return []

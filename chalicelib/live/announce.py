@@ -154,7 +154,7 @@ def _candle_updates(
     updates = []
     for stream, topic in wanted:
         old, new = before.get(topic.timeframe), after.get(topic.timeframe)
-        if new is not None and new != old:
+        if new is not None and new.holds_more_than(old):
             about = f"{topic.subject}:{topic.timeframe}"
             content = {"covered": newly_covered(old, new)}
             updates.append(Update(stream, CANDLE, about, change.at_ms, change.sequence, content))

@@ -89,6 +89,8 @@ async def finish_task(backend: Backend, task: Task, progs: list[Progress]) -> No
     )
     if result["failed"]:
         message += f"; {result['failed']} units failed"
+    if task.notice:
+        message += f"; {task.notice}"
     values: TaskValues = {"result": result, "message": message, "ttl": expiry(backend)}
     if state == states.FAILED:
         values["error"] = (

@@ -37,7 +37,7 @@ class Task(NamedTuple):
 
     Rows of index `by_owner`, which lists are read from, lack some attributes: `request` is then
     b"", `source` is "request", `request_id` None, `plan_sent_at` and `deadline_at` 0, and
-    `webhook_host`, `plan_id`, `progs_done`, `kept_units`, `yielded_at`, `moved_by`,
+    `notice`, `webhook_host`, `plan_id`, `progs_done`, `kept_units`, `yielded_at`, `moved_by`,
     `moved_request_id` and `retry_id` have their defaults.
     """
 
@@ -66,6 +66,8 @@ class Task(NamedTuple):
     deadline_at: int
     #: For people: what it waits for, or what came of it.
     message: str = ""
+    #: What people are told of its range: listed later than it begins. None: nothing.
+    notice: str | None = None
     #: Receiver of its events. None: it has no webhook.
     webhook_host: str | None = None
     #: None where no schedule made it.
@@ -151,6 +153,7 @@ class TaskValues(TypedDict, total=False):
     message: str
     moved_by: str
     moved_request_id: str | None
+    notice: str
     plan_id: str
     plan_sent_at: int
     progs_total: int

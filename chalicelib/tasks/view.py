@@ -43,6 +43,7 @@ async def view_task(backend: Backend, task_id: str, caller: str | None = None) -
     view = summary(task, progs, backend.now_ms(), pause)
     return {
         **view,
+        "notice": task.notice,
         "failures": await _failures(backend, task, progs),
         "webhook": await webhook_view(backend, task),
     }

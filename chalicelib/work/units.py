@@ -19,6 +19,8 @@ UNIT_PAGES = 20
 PROG_UNITS = 200
 MESSAGE_UNITS = 12
 MESSAGE_PAGES = 120
+#: Windows of one symbol and timeframe that one task asks for again because of gaps in them.
+MOST_AGAIN = 10
 
 
 class PlannedUnit(NamedTuple):
@@ -72,6 +74,29 @@ def bounds(
         return timeframes.back(timeframe, end, backfill_candles), end
     # Where an end lies before what is stored, only the last candle before that end is looked at.
     return min(last_open_ms, timeframes.back(timeframe, end, 1)), end
+
+
+def with_gaps(
+    timeframe: str, start_ms: int, end_ms: int, gaps: Iterable[tuple[int, int]]
+) -> tuple[int, list[tuple[int, int]]]:
+    """How to ask for [start, end), and for gaps before it once more: the start, and more windows.
+
+    Each window holds the gaps of one storage object; those of the object that `start_ms` lies in
+    move the start. Gaps are ascending; of many objects the first ones are taken, and the others
+    come with the next run.
+    """
+    first_ms = timeframes.object_bounds(timeframe, start_ms)[0]
+    held: dict[int, tuple[int, int]] = {}
+    for gap_start, gap_end in gaps:
+        for low, high in timeframes.object_cuts(timeframe, gap_start, min(gap_end, end_ms)):
+            home = timeframes.object_bounds(timeframe, low)[0]
+            if home >= first_ms:
+                start_ms = min(start_ms, low)
+                break
+            if home not in held and len(held) == MOST_AGAIN:
+                break
+            held[home] = held.get(home, (low, high))[0], high
+    return start_ms, [*held.values()]
 
 
 def unit_count(timeframe: str, start_ms: int, end_ms: int, most: int) -> int:

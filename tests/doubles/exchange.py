@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 from typing import Any
 
 from chalicelib.core import timeframes, times
@@ -41,8 +42,13 @@ class Exchange:
     weight_limit: int | None = 6000
     #: No candle opens before this (epoch ms).
     listed_ms: int = 0
-    #: Grid open times at which the exchange has no candle.
+    #: Where a timeframe's candles open, ascending, instead of on the usual grid.
+    own_grid: dict[str, list[int]] = field(default_factory=dict)
+    #: Open times at which the exchange has no candle.
     outage: set[int] = field(default_factory=set)
+    #: Open time -> [from, until) in epoch ms in which the exchange does not serve that candle: an
+    #: outage that is filled later, or history that it drops.
+    unserved: dict[int, tuple[int, int]] = field(default_factory=dict)
     #: Open times of candles whose prices contradict each other.
     broken: set[int] = field(default_factory=set)
     #: symbol or (symbol, timeframe) -> reason of a permanent refusal.
@@ -99,32 +105,43 @@ class Exchange:
 
     def rows(self, symbol: str, timeframe: str, start_ms: int, end_ms: int) -> list[Row]:
         """What klines answers for [start, end): at most PAGE_LIMIT rows, the running one last."""
-        rows: list[Row] = []
-        at_ms = timeframes.floor(timeframe, max(start_ms, self.listed_ms))
-        last = timeframes.floor(timeframe, self.clock())
-        if not self.shows_running:
-            last -= 1
-        while at_ms < end_ms and at_ms <= last and len(rows) < PAGE_LIMIT:
-            after = next_open(timeframe, at_ms)
-            if at_ms >= max(start_ms, self.listed_ms) and at_ms not in self.outage:
-                rows.append(self._row(symbol, timeframe, at_ms, after))
-            at_ms = after
-        return rows
+        now_ms = self.clock()
+        served = (
+            self.row(symbol, timeframe, at_ms)
+            for at_ms in self._opens(timeframe, start_ms)
+            if not self._is_unserved(at_ms, now_ms)
+        )
+        last = now_ms if self.shows_running else timeframes.floor(timeframe, now_ms) - 1
+        inside = takewhile(lambda row: row[0] < end_ms and row[0] <= last, served)
+        return [*islice(inside, PAGE_LIMIT)]
 
     def closed_opens(self, timeframe: str, start_ms: int, end_ms: int) -> list[int]:
-        """Open times of the valid candles in [start, end) that have closed by now."""
-        opens = []
-        at_ms = timeframes.floor(timeframe, max(start_ms, self.listed_ms))
-        while at_ms < end_ms:
-            after = next_open(timeframe, at_ms)
-            if after > self.clock() // 1000 * 1000:
-                break
-            if at_ms >= start_ms and at_ms not in self.outage | self.broken:
-                opens.append(at_ms)
-            at_ms = after
-        return opens
+        """Open times of valid candles in [start, end), closed by now, served or not."""
+        now_ms = self.clock() // 1000 * 1000
+        return [
+            at_ms
+            for at_ms in takewhile(
+                lambda at_ms: at_ms < end_ms and next_open(timeframe, at_ms) <= now_ms,
+                self._opens(timeframe, start_ms),
+            )
+            if at_ms not in self.broken
+        ]
 
-    def _row(self, symbol: str, timeframe: str, open_ms: int, after_ms: int) -> Row:
+    def _opens(self, timeframe: str, start_ms: int) -> Iterator[int]:
+        """When the exchange's candles open, from `start_ms` on, without end on the usual grid."""
+        first_ms = max(start_ms, self.listed_ms)
+        opens: Iterable[int] | None = self.own_grid.get(timeframe)
+        if opens is None:
+            opens = _grid(timeframe, first_ms)
+        return (at_ms for at_ms in opens if at_ms >= first_ms and at_ms not in self.outage)
+
+    def _is_unserved(self, open_ms: int, now_ms: int) -> bool:
+        low, high = self.unserved.get(open_ms, (0, 0))
+        return low <= now_ms < high
+
+    def row(self, symbol: str, timeframe: str, open_ms: int) -> Row:
+        """The row of the candle that opens then."""
+        after_ms = next_open(timeframe, open_ms)
         noise = _noise(symbol, timeframe, open_ms, self.revision)
         low = 100 + noise % 1000 / 8
         high = low + noise % 97 / 4
@@ -160,9 +177,18 @@ class Exchange:
 
 
 def next_open(timeframe: str, open_ms: int) -> int:
-    """Open time of the grid's next candle."""
-    step = 32 * times.DAY if timeframe == "1M" else timeframes.LENGTH_MS[timeframe]
-    return timeframes.floor(timeframe, open_ms + step)
+    """When the candle that opens then has closed."""
+    if timeframe == "1M":
+        return timeframes.floor("1M", open_ms + 32 * times.DAY)
+    return open_ms + timeframes.LENGTH_MS[timeframe]
+
+
+def _grid(timeframe: str, start_ms: int) -> Iterator[int]:
+    """The usual grid, without end, from the candle that runs at `start_ms` on."""
+    at_ms = timeframes.floor(timeframe, start_ms)
+    while True:
+        yield at_ms
+        at_ms = next_open(timeframe, at_ms)
 
 
 def _noise(*parts: object) -> int:

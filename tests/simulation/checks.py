@@ -12,7 +12,10 @@ from chalicelib.audit.table import event_of
 from chalicelib.aws.wire import item_from_wire
 from chalicelib.candles import store as candle_store
 from chalicelib.candles.candles import Candles, merged
+from chalicelib.candles.coverage import BEFORE_LISTING
+from chalicelib.candles.coverage_table import coverages_in
 from chalicelib.candles.store import CandleStore
+from chalicelib.core import times
 from chalicelib.tasks import states
 from chalicelib.work import units as work_units
 from chalicelib.work import window
@@ -118,12 +121,15 @@ def _check_progs(world: World, changes: list[tuple[Item, Item]], units: dict[str
             raise Violation("fence", f"{new['sk']} counted after it was closed")
         fresh = after - before
         good = fresh - (_failed(new) - _failed(old))
-        expected = sum(_expected(world, units, new, unit) for unit in good)
-        if new["candles"] - old["candles"] != expected:
+        least, most = (
+            sum(len(_opens(world, units, new, unit, always=always)) for unit in good)
+            for always in (True, False)
+        )
+        if not least <= new["candles"] - old["candles"] <= most:
             raise Violation(
                 "counting",
                 f"{new['sk']} counted {new['candles'] - old['candles']} candles for {good}, "
-                f"not {expected}",
+                f"not {least} to {most}",
             )
 
 
@@ -276,33 +282,61 @@ def _check_candles(world: World, changes: list[tuple[Item, Item]], units: dict[s
     for prog in last.values():
         for number in prog.get("done", set()) - _failed(prog):
             symbol, timeframe, start, end = units[prog["pk"], prog["sk"]][number]
-            opens = world.exchange.closed_opens(timeframe, start, end)
             have = stored.get((symbol, timeframe), Candles()).between(start, end)
-            if not set(opens) >= set(have.open_times) or len(have) < _expected(
-                world, units, prog, number
-            ):
+            always = _opens(world, units, prog, number, always=True)
+            possible = _opens(world, units, prog, number, always=False)
+            if not set(always) <= set(have.open_times) <= set(possible):
                 raise Violation("storage", f"{symbol} {timeframe} lost candles of {start}")
+    _check_coverage(world, stored)
+
+
+def _check_coverage(world: World, stored: dict[tuple[str, str], Candles]) -> None:
+    """What is covered is held or a gap, never both; and each gap is one for its reason."""
+    exchange = world.exchange
+    for item in world.aws.items("market"):
+        if not item["pk"]["S"].startswith("COVER#"):
+            continue
+        symbol = item["sk"]["S"]
+        for timeframe, known in coverages_in(item_from_wire(item)).items():
+            held = set(stored.get((symbol, timeframe), Candles()).open_times)
+            for gap in known.certain_gaps(timeframe):
+                opens = exchange.closed_opens(timeframe, gap.start_ms, gap.end_ms)
+                if held & set(opens):
+                    raise Violation("coverage", f"{symbol} {timeframe} holds candles of {gap}")
+                if not set(opens) <= exchange.unserved.keys():
+                    raise Violation("coverage", f"{symbol} {timeframe} has no gap {gap}")
+                since = exchange.closed_opens(timeframe, gap.end_ms - times.DAY, gap.end_ms)
+                if gap.reason == BEFORE_LISTING and not set(since) <= exchange.unserved.keys():
+                    raise Violation("coverage", f"{symbol} {timeframe} was listed before {gap}")
+            for low, high in known.covered:
+                for at in exchange.closed_opens(timeframe, low, high):
+                    # Known gaps, and those of which one end is not collected yet.
+                    if at not in held and not any(gap[0] <= at < gap[1] for gap in known.gaps):
+                        raise Violation("coverage", f"{symbol} {timeframe} misses {at} silently")
 
 
 def _check_rows(world: World, symbol: str, timeframe: str, candles: Candles) -> None:
-    times = list(candles.open_times)
-    if times != sorted(set(times)):
+    opens = list(candles.open_times)
+    if opens != sorted(set(opens)):
         raise Violation("storage", f"{symbol} {timeframe} is not sorted and unique")
-    if not times:
+    if not opens:
         return
     sent = Candles()
-    answered = dict(zip(times, candles.columns["answered_at"], strict=True))
-    for row in world.exchange.rows(symbol, timeframe, times[0], times[-1] + 1):
-        if row[0] in answered:
-            sent.append(row, answered[row[0]])
+    answered = dict(zip(opens, candles.columns["answered_at"], strict=True))
+    for at in world.exchange.closed_opens(timeframe, opens[0], opens[-1] + 1):
+        if at in answered:
+            sent.append(world.exchange.row(symbol, timeframe, at), answered[at])
     if sent != candles:
         raise Violation("storage", f"{symbol} {timeframe} is not what the exchange sent")
 
 
-def _expected(world: World, units: dict[str, Any], prog: Item, number: int) -> int:
-    """Candles that a succeeded unit must have brought: its window has long closed."""
+def _opens(
+    world: World, units: dict[str, Any], prog: Item, number: int, *, always: bool
+) -> list[int]:
+    """Candles that a succeeded unit must have brought, or may have: its window has long closed."""
     _, timeframe, start, end = units[prog["pk"], prog["sk"]][number]
-    return len(world.exchange.closed_opens(timeframe, start, end))
+    opens = world.exchange.closed_opens(timeframe, start, end)
+    return [at for at in opens if not (always and at in world.exchange.unserved)]
 
 
 def _images(record: Item) -> tuple[Item, Item]:

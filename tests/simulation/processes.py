@@ -35,10 +35,11 @@ FOREVER = 1 << 60
 
 @dataclass
 class Looks:
-    """What an exchange request is permitted by: its message's last look at its PROG item (world
-    step, task's pk), and at ledger and breaker (world step, its clock)."""
+    """What an exchange request is permitted by: its message's last look at its task (world step,
+    task's pk), which planning takes at META and collecting at the PROG item; and at ledger and
+    breaker (world step, its clock)."""
 
-    prog: tuple[int, str] = (-1, "")
+    task: tuple[int, str] = (-1, "")
     limit: tuple[int, int] = (-1, 0)
 
 
@@ -160,8 +161,8 @@ class Container:
         if looks is None:
             looks = Looks()
             LOOKS.set(looks)
-        if operation == "GetItem" and sk.startswith("PROG#"):
-            looks.prog = (self.world.step, pk)
+        if operation == "GetItem" and sk.startswith("META" if self.plans else "PROG#"):
+            looks.task = (self.world.step, pk)
         elif sk == "LIMIT":
             values = parameters.get("ExpressionAttributeValues", {})
             if ":until" in values:
@@ -254,7 +255,8 @@ class ProcessExchange:
         if world.faults.hit("exchange_ignores_start"):
             now = timeframes.floor(timeframe, world.clock())
             length = timeframes.LENGTH_MS[timeframe]
-            rows = list(world.exchange.rows(symbol, timeframe, now - 5 * length, now + 1))
+            # Where it has none then, it answers honestly: an empty answer is not one of these lies.
+            rows = list(world.exchange.rows(symbol, timeframe, now - 5 * length, now + 1)) or rows
         return replace(page, rows=rows)
 
 

@@ -15,6 +15,7 @@ from random import Random
 from typing import Any
 
 from chalicelib.collecting import sweep
+from chalicelib.core import timeframes, times
 from chalicelib.core.backend import Backend
 from chalicelib.events import record as event_record
 from chalicelib.exchange.binance import IN_FLIGHT
@@ -32,7 +33,7 @@ from tests.doubles.exchange import Exchange
 from tests.doubles.settings import doubled_settings
 from tests.simulation.checks import Violation, check_history, check_outstanding
 from tests.simulation.faults import Faults
-from tests.simulation.people import Person
+from tests.simulation.people import FRAMES, NEW_YEAR_MS, Person
 from tests.simulation.processes import Container, Crash, Looks
 
 #: Faults happen for this long; then everything must come to rest on its own.
@@ -85,6 +86,7 @@ class World:
             self.exchange.refused[symbol] = "INVALID_SYMBOL"
             self.faults.seen["refused_symbol"] += 1
         self.started_ms = self.clock()
+        self._draw_history(Random(self.seed ^ 0x9A95))
         self.people: list[Person] = []
         #: (world step, until in ms) of every pause of the fleet.
         self.pauses: list[tuple[int, int]] = []
@@ -99,6 +101,38 @@ class World:
         self._tasks: set[asyncio.Task[None]] = set()
         self._streamed = 0
         self._streaming = False
+
+    def _draw_history(self, random: Random) -> None:
+        """What candles the exchange has of the hours that people ask for, and when it serves them.
+
+        Outages, some of them filled later; candles that it drops; a late listing; grids that shift.
+        """
+        around = [NEW_YEAR_MS + half * 1_800_000 for half in range(-4, 5)]
+        if random.random() < 0.15:
+            self.exchange.listed_ms = random.choice(around)
+            self.faults.seen["listed_late"] += 1
+        for timeframe in FRAMES:
+            if random.random() < 0.1:
+                length = timeframes.LENGTH_MS[timeframe]
+                shift = random.randrange(length)
+                changes = random.choice(around)
+                opens = range(
+                    timeframes.floor(timeframe, around[0]) - 2 * length, around[-1], length
+                )
+                self.exchange.own_grid[timeframe] = [
+                    at_ms + shift if at_ms >= changes else at_ms for at_ms in opens
+                ]
+                self.faults.seen["own_grid"] += 1
+        for at_ms in random.sample(around, random.choice((0, 0, 0, 1, 4))):
+            at_ms = random.choice((at_ms, at_ms + 900_000))
+            moment = self.started_ms + random.randrange(2 * STORM_MS)
+            kind = random.choice(("outage", "filled_late", "dropped"))
+            self.faults.seen[kind] += 1
+            if kind == "outage":
+                self.exchange.outage.add(at_ms)
+            else:
+                span = (0, moment) if kind == "filled_late" else (moment, times.FOREVER_MS)
+                self.exchange.unserved[at_ms] = span
 
     # --- running ------------------------------------------------------------------------------
 
@@ -386,16 +420,16 @@ class World:
 
         `came`: the world's step at which the request came to the gate.
         """
-        if min(looks.prog[0], looks.limit[0]) <= came:
+        if min(looks.task[0], looks.limit[0]) <= came:
             self.violation = Violation("permit", f"{symbol} was asked for without a look before")
         for person in self.people:
             ack = person.receipt_step
-            if ack is None or looks.prog[1] != f"TASK#{person.task_id}":
+            if ack is None or looks.task[1] != f"TASK#{person.task_id}":
                 continue
             # What was permitted before the receipt is in flight: no more than a worker may have.
             late = self.late_requests
             late[person.task_id, ack, id(container)] += 1
-            if looks.prog[0] > ack or late[person.task_id, ack, id(container)] > IN_FLIGHT:
+            if looks.task[0] > ack or late[person.task_id, ack, id(container)] > IN_FLIGHT:
                 self.violation = Violation(
                     "cancel", f"{symbol} was asked for after its cancel's receipt"
                 )

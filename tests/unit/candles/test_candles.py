@@ -14,10 +14,10 @@ from chalicelib.candles.candles import (
     COLUMNS,
     Answer,
     Candles,
+    absent,
     closed_candles,
     is_valid,
     merged,
-    missing,
 )
 from chalicelib.core import timeframes, times
 from chalicelib.core.times import MINUTE
@@ -146,35 +146,52 @@ def test_what_is_missing_and_what_is_there_make_up_the_grid(
         grid.append(_after(frame, grid[-1]))
     start, end = grid[0], grid.pop()
     there = data.draw(st.lists(st.sampled_from(grid), unique=True).map(sorted))
-    gaps = missing(frame, there, start, end)
-    absent = {at for at in grid if any(low <= at < high for low, high in gaps)}
-    assert absent == set(grid) - set(there)
+    gaps = absent(frame, there, start, end)
+    assert {at for at in grid if any(low <= at < high for low, high in gaps)} == set(grid) - set(
+        there
+    )
     assert all(low < high for low, high in gaps)
     assert all(a[1] < b[0] for a, b in itertools.pairwise(gaps))
 
 
-def test_a_candle_off_the_grid_stands_for_the_period_it_opens_in() -> None:
-    hour = times.HOUR
-    assert missing("1h", [hour + 28 * MINUTE, 2 * hour], hour, 3 * hour) == []
-    assert missing("1h", [3 * hour + 1], hour, 4 * hour) == [(hour, 3 * hour)]
+def test_a_candle_off_the_grid_spans_its_own_period() -> None:
+    hour, half = times.HOUR, times.HOUR // 2
+    assert absent("1h", [hour + half, 2 * hour + half], hour + half, 3 * hour + half) == []
+    # Back on the grid: half an hour that no candle spans, and that is no hour.
+    assert absent("1h", [hour + half, 3 * hour], hour, 4 * hour) == [
+        (hour, hour + half),
+        (2 * hour + half, 3 * hour),
+    ]
 
 
-def test_a_window_that_starts_inside_a_period_misses_only_whole_periods() -> None:
-    assert missing("1m", [2 * MINUTE], MINUTE + 1, 3 * MINUTE) == []
-    assert missing("1m", [], MINUTE + 1, 3 * MINUTE) == [(2 * MINUTE, 3 * MINUTE)]
+def test_a_window_is_cut_to_the_millisecond() -> None:
+    assert absent("1m", [2 * MINUTE], MINUTE + 1, 3 * MINUTE) == [(MINUTE + 1, 2 * MINUTE)]
+    assert absent("1m", [2 * MINUTE], 2 * MINUTE, 2 * MINUTE + 1) == []
+
+
+def test_a_month_spans_its_days() -> None:
+    february, april = 31 * times.DAY, 90 * times.DAY
+    assert absent("1M", [february], february, april) == [(59 * times.DAY, april)]
 
 
 def test_a_candle_counts_as_closed_only_once_the_server_is_past_its_close() -> None:
     rows = [row_at(0), row_at(MINUTE), row_at(2 * MINUTE)]
     for server_ms, closed in ((MINUTE - 1, 0), (MINUTE, 1), (2 * MINUTE - 1, 1), (3 * MINUTE, 3)):
-        candles, rejected = closed_candles([Answer(rows, server_ms)], 0, 10 * MINUTE)
+        candles, rejected = closed_candles("1m", [Answer(rows, server_ms)], 0, 10 * MINUTE)
+        assert (len(candles), rejected) == (closed, set())
+
+
+def test_a_close_time_behind_the_whole_period_says_nothing() -> None:
+    odd = (*row_at(0)[:6], 10**15, *row_at(0)[7:])
+    for server_ms, closed in ((MINUTE - 1, 0), (MINUTE, 1)):
+        candles, rejected = closed_candles("1m", [Answer([odd], server_ms)], 0, MINUTE)
         assert (len(candles), rejected) == (closed, set())
 
 
 def test_rows_outside_the_window_or_impossible_are_not_taken() -> None:
     bad = (*row_at(3 * MINUTE)[:2], -1.0, *row_at(3 * MINUTE)[3:])
     rows = [row_at(0), row_at(MINUTE), row_at(MINUTE), row_at(2 * MINUTE), bad, row_at(9 * MINUTE)]
-    candles, rejected = closed_candles([Answer(rows, 100 * MINUTE)], MINUTE, 9 * MINUTE)
+    candles, rejected = closed_candles("1m", [Answer(rows, 100 * MINUTE)], MINUTE, 9 * MINUTE)
     assert list(candles.open_times) == [MINUTE, 2 * MINUTE]
     assert rejected == {3 * MINUTE}
 
@@ -183,7 +200,7 @@ def test_rows_outside_the_window_or_impossible_are_not_taken() -> None:
 def test_rows_are_put_in_order_and_made_unique(minutes: list[int], chance: random.Random) -> None:
     rows = [row_at(minute * MINUTE) for minute in minutes]
     chance.shuffle(rows)
-    candles, rejected = closed_candles([Answer(rows, 100 * MINUTE)], 0, 100 * MINUTE)
+    candles, rejected = closed_candles("1m", [Answer(rows, 100 * MINUTE)], 0, 100 * MINUTE)
     assert list(candles.open_times) == sorted({minute * MINUTE for minute in minutes})
     assert rejected == set()
 
@@ -191,13 +208,13 @@ def test_rows_are_put_in_order_and_made_unique(minutes: list[int], chance: rando
 def test_of_one_candle_in_two_pages_the_later_answer_stays() -> None:
     early, late = Answer([row_at(0, 1)], 10 * MINUTE), Answer([row_at(0, 2)], 11 * MINUTE)
     for answers in ([early, late], [late, early]):
-        candles, _ = closed_candles(answers, 0, MINUTE)
+        candles, _ = closed_candles("1m", answers, 0, MINUTE)
         assert (as_book(candles), list(candles.columns["answered_at"])) == ({0: 2}, [11 * MINUTE])
 
 
 def test_an_impossible_row_beside_a_valid_one_of_the_same_candle_is_not_rejected() -> None:
     bad = (0, -1.0, *row_at(0)[2:])
-    candles, rejected = closed_candles([Answer([bad, row_at(0)], 10 * MINUTE)], 0, MINUTE)
+    candles, rejected = closed_candles("1m", [Answer([bad, row_at(0)], 10 * MINUTE)], 0, MINUTE)
     assert (len(candles), rejected) == (1, set())
 
 

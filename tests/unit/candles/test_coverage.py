@@ -1,22 +1,45 @@
-"""What is known to be collected, against a minute-by-minute oracle."""
+"""What is known to be collected, against oracles that see every candle."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.candles import coverage
-from chalicelib.candles.coverage import Coverage, Gap
+from chalicelib.candles.candles import absent
+from chalicelib.candles.coverage import (
+    BEFORE_LISTING,
+    INVALID,
+    NO_CANDLE,
+    Absent,
+    Coverage,
+    CoveredPart,
+    Gap,
+    Interval,
+)
+from chalicelib.core import timeframes
+from chalicelib.core.times import DAY, HOUR, MINUTE
 
-REASONS = (coverage.NO_CANDLE, coverage.INVALID)
+REASONS = (NO_CANDLE, INVALID)
 Step = tuple[int, int, dict[int, str]]
+
+
+def minute_part(start: int, end: int, holes: dict[int, str]) -> CoveredPart:
+    """A stretch of whole minutes that was asked for, and why some of them are without a candle."""
+    gaps = [Absent(at * MINUTE, (at + 1) * MINUTE, holes[at]) for at in sorted(holes)]
+    return CoveredPart("1m", start * MINUTE, end * MINUTE, None, gaps)
+
+
+def as_minutes(known: Coverage) -> list[tuple[int, int, str]]:
+    return [(gap.start_ms // MINUTE, gap.end_ms // MINUTE, gap.reason) for gap in known.gaps]
 
 
 @st.composite
 def steps(draw: st.DrawFn) -> Step:
-    """A stretch that was asked for, and the minutes in it without a candle."""
     start = draw(st.integers(0, 30))
     end = start + draw(st.integers(0, 12))
     if start == end:
@@ -27,68 +50,62 @@ def steps(draw: st.DrawFn) -> Step:
 
 @given(st.lists(steps(), max_size=8))
 def test_coverage_and_gaps_are_what_a_minute_by_minute_ledger_says(asked: list[Step]) -> None:
-    entry = Coverage()
+    known = Coverage()
     ledger: dict[int, str | None] = {}
     for start, end, holes in asked:
-        gaps = [Gap(at, at + 1, holes[at]) for at in sorted(holes)]
-        entry = entry.extended(start, end, None, gaps)
+        known = known.extended(minute_part(start, end, holes), 0)
         ledger.update({at: holes.get(at) for at in range(start, end)})
-    covered = [at for start, end in entry.covered for at in range(start, end)]
+    covered = [at for low, high in known.covered for at in range(low // MINUTE, high // MINUTE)]
     assert covered == sorted(ledger)
-    gone = [(at, why) for start, end, why in entry.gaps for at in range(start, end)]
+    gone = [(at, why) for low, high, why in as_minutes(known) for at in range(low, high)]
     assert gone == [(at, ledger[at]) for at in sorted(ledger) if ledger[at]]
 
 
 @given(st.lists(steps(), max_size=8))
 def test_intervals_are_kept_as_few_as_can_be(asked: list[Step]) -> None:
-    entry = Coverage()
-    for start, end, holes in asked:
-        gaps = [Gap(at, at + 1, holes[at]) for at in sorted(holes)]
-        entry = entry.extended(start, end, None, gaps)
-    covered, gaps = entry.covered, entry.gaps
-    assert all(a[1] < b[0] for a, b in itertools.pairwise(covered))
-    for a, b in itertools.pairwise(gaps):
+    known = Coverage()
+    for step in asked:
+        known = known.extended(minute_part(*step), 0)
+    assert all(a[1] < b[0] for a, b in itertools.pairwise(known.covered))
+    for a, b in itertools.pairwise(known.gaps):
         assert a[1] < b[0] or (a[1] == b[0] and a[2] != b[2])
 
 
 @given(st.lists(st.none() | st.integers(0, 100), max_size=8))
 def test_the_last_candle_never_goes_back(lasts: list[int | None]) -> None:
-    entry = Coverage()
+    known = Coverage()
     for last in lasts:
-        entry = entry.extended(0, 1, last, [])
-    known = [last for last in lasts if last is not None]
-    assert entry.last == (max(known) if known else None)
-
-
-@given(steps())
-def test_recording_the_same_twice_changes_nothing(step: Step) -> None:
-    start, end, holes = step
-    gaps = [Gap(at, at + 1, holes[at]) for at in sorted(holes)]
-    once = Coverage().extended(start, end, 5, gaps)
-    assert once.extended(start, end, 5, gaps) == once
+        known = known.extended(CoveredPart("1m", 0, MINUTE, last, []), 0)
+    found = [last for last in lasts if last is not None]
+    assert known.last == (max(found) if found else None)
 
 
 def test_the_newest_gaps_are_kept_and_the_dropped_ones_counted() -> None:
-    gaps = [Gap(2 * at, 2 * at + 1, coverage.NO_CANDLE) for at in range(coverage.MOST_GAPS + 7)]
-    entry = Coverage().extended(0, 10_000, None, gaps)
-    assert entry.gaps_dropped == 7
-    assert entry.gaps == tuple(gaps[7:])
+    most = coverage.MOST_GAPS
+    known = Coverage().extended(
+        minute_part(0, 10_000, {2 * at: NO_CANDLE for at in range(most + 7)}), 0
+    )
+    assert known.gaps_dropped == 7
+    assert [gap.start_ms // MINUTE for gap in known.gaps] == [2 * at for at in range(7, most + 7)]
 
 
-def test_the_entry_that_was_there_is_left_alone() -> None:
-    before = Coverage().extended(0, 10, None, [Gap(3, 4, coverage.NO_CANDLE)])
-    copy = Coverage().extended(0, 10, None, [Gap(3, 4, coverage.NO_CANDLE)])
-    before.extended(5, 20, None, [Gap(5, 7, coverage.INVALID)])
+def test_the_coverage_that_was_there_is_left_alone() -> None:
+    before = Coverage().extended(minute_part(0, 10, {3: NO_CANDLE}), 0)
+    copy = Coverage().extended(minute_part(0, 10, {3: NO_CANDLE}), 0)
+    before.extended(minute_part(5, 20, {5: INVALID, 6: INVALID}), 1)
     assert before == copy
 
 
-def test_the_stored_form_is_json_in_this_order() -> None:
+def test_the_stored_form_is_json_and_short() -> None:
     known = (
-        Coverage().extended(0, 10, 9, [Gap(3, 4, coverage.NO_CANDLE)]).extended(20, 30, None, [])
+        Coverage()
+        .extended(CoveredPart("1m", 0, 10 * MINUTE, 9, [Absent(MINUTE, 2 * MINUTE, INVALID)]), 7)
+        .extended(minute_part(20, 30, {25: NO_CANDLE}), 8)
+        .extended(minute_part(25, 26, {25: NO_CANDLE}), 18)
     )
     assert known.to_json() == (
-        '{"covered": [[0, 10], [20, 30]], "last": 9, '
-        '"gaps": [[3, 4, "NO_CANDLE_ON_EXCHANGE"]], "gaps_dropped": 0}'
+        '{"covered":[[0,600000],[1200000,1800000]],"last":9,"listed":null,'
+        '"gaps":[[60000,60000,"i",7,0,1],[1500000,60000,"n",8,10,2]],"gaps_dropped":0}'
     )
     assert Coverage.from_json(known.to_json()) == known
 
@@ -99,8 +116,186 @@ def test_what_lies_outside_is_what_no_interval_covers(
 ) -> None:
     known = Coverage()
     for low, high, _ in asked:
-        known = known.extended(low, high, None, [])
-    covered = {at for low, high in known.covered for at in range(low, high)}
-    parts = coverage.outside(start, start + length, known.covered)
-    found = [at for low, high in parts for at in range(low, high)]
-    assert found == [at for at in range(start, start + length) if at not in covered]
+        known = known.extended(minute_part(low, high, {}), 0)
+    covered = {at for low, high in known.covered for at in range(low // MINUTE, high // MINUTE)}
+    end = start + length
+    parts = coverage.outside(start * MINUTE, end * MINUTE, known.covered)
+    found = [at for low, high in parts for at in range(low // MINUTE, high // MINUTE)]
+    assert found == [at for at in range(start, end) if at not in covered]
+
+
+# --- evidence -------------------------------------------------------------------------------------
+
+
+def asked_at(*moments: int, timeframe: str = "1m", end: int = MINUTE) -> Gap:
+    """The gap of a window that was asked for at these times, in vain."""
+    known = Coverage()
+    for now_ms in moments:
+        part = CoveredPart(timeframe, 0, end, None, [Absent(0, end, NO_CANDLE)])
+        known = known.extended(part, now_ms)
+    (gap,) = known.gaps
+    return gap
+
+
+def test_a_gap_knows_how_often_it_was_asked_and_when() -> None:
+    assert asked_at(5, 70, 1000)[3:] == (5, 1000, 3)
+
+
+@pytest.mark.parametrize(
+    ("asked", "now_ms", "due"),
+    [
+        ([0], HOUR - 1, False),
+        ([0], HOUR, True),
+        ([0, HOUR], DAY - 1, False),
+        ([0, HOUR], DAY, True),
+        ([0, HOUR, DAY], 7 * DAY - 1, False),
+        ([0, HOUR, DAY], 7 * DAY, True),
+        ([0, HOUR, DAY, 7 * DAY], 1000 * DAY, False),
+        # Asked for another reason in between; and long after it was due.
+        ([0, 40 * MINUTE], HOUR, False),
+        ([0, 40 * MINUTE], HOUR + 40 * MINUTE, True),
+        ([0, 30 * DAY], 60 * DAY, False),
+    ],
+)
+def test_a_gap_is_due_after_an_hour_a_day_and_a_week(
+    asked: list[int], now_ms: int, due: bool
+) -> None:
+    known = Coverage(gaps=(asked_at(*asked),))
+    assert bool(known.due_gaps("1m", now_ms)) == due
+
+
+@given(st.lists(st.integers(0, 20 * DAY // MINUTE), min_size=1, max_size=12).map(sorted))
+def test_an_incremental_run_every_so_often_asks_for_a_gap_three_times_at_most(
+    runs: list[int],
+) -> None:
+    known = Coverage().extended(minute_part(0, 1, {0: NO_CANDLE}), 0)
+    for minute in runs:
+        if known.due_gaps("1m", minute * MINUTE):
+            known = known.extended(minute_part(0, 1, {0: NO_CANDLE}), minute * MINUTE)
+    assert known.gaps[0].asked <= 4
+
+
+def test_a_growing_outage_stays_one_gap_and_is_due_an_hour_after_it_last_grew() -> None:
+    known = Coverage()
+    for minute in range(1, 60):
+        part = minute_part(0, minute, dict.fromkeys(range(minute), NO_CANDLE))
+        known = known.extended(part, minute * MINUTE)
+    assert [gap[:3] for gap in known.gaps] == [(0, 59 * MINUTE, NO_CANDLE)]
+    assert not known.due_gaps("1m", 59 * MINUTE + HOUR - 1)
+    assert known.due_gaps("1m", 59 * MINUTE + HOUR)
+
+
+def test_a_part_of_a_long_gap_that_was_asked_again_is_not_due_with_the_rest() -> None:
+    known = Coverage().extended(minute_part(0, 100, dict.fromkeys(range(100), NO_CANDLE)), 0)
+    known = known.extended(minute_part(0, 10, dict.fromkeys(range(10), NO_CANDLE)), HOUR)
+    assert [gap[:2] for gap in known.due_gaps("1m", HOUR)] == [(10 * MINUTE, 100 * MINUTE)]
+
+
+def test_a_candle_that_appears_late_closes_its_part_of_the_gap() -> None:
+    known = Coverage().extended(minute_part(0, 10, {4: NO_CANDLE, 5: NO_CANDLE, 6: NO_CANDLE}), 0)
+    known = known.extended(minute_part(4, 7, {4: NO_CANDLE, 6: NO_CANDLE}), HOUR)
+    assert as_minutes(known) == [(4, 5, NO_CANDLE), (6, 7, NO_CANDLE)]
+    assert {gap.asked for gap in known.gaps} == {2}
+
+
+def test_asking_in_vain_stores_nothing_new() -> None:
+    before = Coverage().extended(minute_part(0, 10, {4: NO_CANDLE}), 0)
+    assert before.holds_more_than(None)
+    assert not before.extended(minute_part(4, 5, {4: NO_CANDLE}), HOUR).holds_more_than(before)
+    assert before.extended(minute_part(4, 5, {}), HOUR).holds_more_than(before)
+    assert before.extended(minute_part(10, 11, {}), HOUR).holds_more_than(before)
+
+
+# --- the listing ----------------------------------------------------------------------------------
+
+
+def test_before_the_first_candle_nothing_is_missing() -> None:
+    holes = dict.fromkeys([*range(5), 7], NO_CANDLE)
+    part = minute_part(0, 10, holes)._replace(listed_ms=5 * MINUTE)
+    known = Coverage().extended(part, 0)
+    assert as_minutes(known) == [(0, 5, BEFORE_LISTING), (7, 8, NO_CANDLE)]
+    assert [gap.start_ms for gap in known.due_gaps("1m", HOUR)] == [7 * MINUTE]
+
+
+def test_what_was_collected_before_the_listing_was_known_is_told_apart_then() -> None:
+    known = Coverage().extended(minute_part(0, 10, dict.fromkeys(range(5), NO_CANDLE)), 0)
+    assert as_minutes(known) == [(0, 5, NO_CANDLE)]
+    known = known.extended(minute_part(20, 21, {})._replace(listed_ms=5 * MINUTE), 1)
+    assert as_minutes(known) == [(0, 5, BEFORE_LISTING)]
+
+
+def test_the_listing_is_never_later_than_a_candle_that_is_held() -> None:
+    """An exchange that has dropped its oldest candles names a later first one."""
+    known = Coverage().extended(minute_part(3, 10, {3: NO_CANDLE}), 0)
+    known = known.extended(minute_part(20, 21, {})._replace(listed_ms=8 * MINUTE), 1)
+    assert known.listed == 4 * MINUTE
+
+
+# --- whatever the grid ----------------------------------------------------------------------------
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[str, list[int]]:
+    """Candles of one timeframe whose grid shifts now and then, with some missing."""
+    timeframe = draw(st.sampled_from(["1h", "4h", "3d", "1w"]))
+    length = timeframes.LENGTH_MS[timeframe]
+    at_ms = timeframes.floor(timeframe, 17_000 * DAY)
+    opens = []
+    for _ in range(draw(st.integers(1, 4))):
+        at_ms += draw(st.integers(0, length - 1))
+        for _ in range(draw(st.integers(1, 6))):
+            if draw(st.integers(0, 3)):
+                opens.append(at_ms)
+            at_ms += length
+    return timeframe, opens
+
+
+def collected(timeframe: str, opens: Sequence[int], windows: Sequence[tuple[int, int]]) -> Coverage:
+    """Coverage after these windows were asked for, each as the collector does it."""
+    known = Coverage()
+    for start, end in windows:
+        inside = [at for at in opens if start <= at < end]
+        before = [timeframes.following(timeframe, at) for at in opens if at < start]
+        begin = max([start, *before])
+        gaps = [Absent(*each, NO_CANDLE) for each in absent(timeframe, inside, begin, end)]
+        part = CoveredPart(timeframe, start, end, max(inside, default=None), gaps)
+        known = known.extended(part, 0)
+    return known
+
+
+@given(histories(), st.data())
+def test_no_gap_appears_but_where_a_candle_has_room_in_any_order_and_cut(
+    history: tuple[str, list[int]], data: st.DataObject
+) -> None:
+    timeframe, opens = history
+    length = timeframes.LENGTH_MS[timeframe]
+    first, last = 17_000 * DAY - 2 * length, 17_000 * DAY + 30 * length
+    moments = st.integers(first, last)
+    cuts = data.draw(st.lists(moments, max_size=6))
+    edges = sorted({first, last, *cuts})
+    windows = data.draw(st.permutations([*itertools.pairwise(edges)]))
+    extra = data.draw(st.lists(st.tuples(moments, moments).map(sorted).map(tuple), max_size=3))
+    asked = [window for window in [*extra, *windows] if window[0] < window[1]]
+    known = collected(timeframe, opens, asked)
+    truth = [
+        each
+        for each in absent(timeframe, opens, first, last)
+        if timeframes.has_room(timeframe, *each)
+    ]
+    assert [(gap.start_ms, gap.end_ms) for gap in known.certain_gaps(timeframe)] == truth
+    assert known.covered == (Interval(first, last),)
+
+
+@given(histories(), st.lists(st.tuples(st.integers(-3, 40), st.integers(-3, 40)), max_size=4))
+def test_what_is_not_collected_yet_makes_no_gap_either(
+    history: tuple[str, list[int]], cuts: list[tuple[int, int]]
+) -> None:
+    timeframe, opens = history
+    step = timeframes.LENGTH_MS[timeframe] // 3
+    windows = [
+        (17_000 * DAY + low * step, 17_000 * DAY + high * step) for low, high in cuts if low < high
+    ]
+    known = collected(timeframe, opens, windows)
+    whole = absent(timeframe, opens, 0, 20_000 * DAY)
+    for gap in known.certain_gaps(timeframe):
+        assert any(low <= gap.start_ms and gap.end_ms <= high for low, high in whole)

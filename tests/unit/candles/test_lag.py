@@ -64,6 +64,17 @@ def test_lag_begins_when_the_oldest_missing_candle_closed(timeframe: str, close:
     assert iso(NOW - lag) == close
 
 
+@pytest.mark.parametrize("shift", [0, 1, 2])
+def test_lag_follows_the_grid_of_the_candles(shift: int) -> None:
+    """Three-day candles open on a grid of their own for each symbol."""
+    running = floor("3d", NOW - 2 * DAY) + shift * DAY
+    entry = Coverage((Interval(0, running),), last=running - 3 * DAY)
+    assert candle_lag.lag_ms("3d", entry, 0, running + 3 * DAY) == 0
+    assert candle_lag.lag_ms("3d", entry, 0, running + 3 * DAY + HOUR) == HOUR
+    inside = Coverage((Interval(0, running - DAY),), last=running - 3 * DAY)
+    assert candle_lag.lag_ms("3d", inside, 0, running + 3 * DAY + HOUR) == HOUR
+
+
 def test_holes_further_back_are_no_lag() -> None:
     entry = stored([0, DAY], [NOW - HOUR, floor("1m", NOW)])
     assert candle_lag.lag_ms("1m", entry, 0, NOW) == 0

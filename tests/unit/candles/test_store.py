@@ -146,11 +146,11 @@ def test_a_key_of_months_differs_from_one_of_minutes_without_letters_case(store)
 def test_coverage_of_a_symbol_survives_two_writers(run, worker, aws) -> None:
     async def other() -> None:
         await CoverageTable(worker).extend_coverage(
-            "BTCUSDT", [CoveredPart("1h", 0, MINUTE, 0, [])]
+            "BTCUSDT", [CoveredPart("1h", 0, MINUTE, 0, [])], 0
         )
 
     aws.hooks.append(Meanwhile(lambda called: called.operation == "PutItem", other))
-    run(CoverageTable(worker).extend_coverage("BTCUSDT", [CoveredPart("1m", 0, MINUTE, 0, [])]))
+    run(CoverageTable(worker).extend_coverage("BTCUSDT", [CoveredPart("1m", 0, MINUTE, 0, [])], 0))
     known = run(CoverageTable(worker).coverage_of(["BTCUSDT"]))["BTCUSDT"]
     assert set(known) == {"1m", "1h"}
 
@@ -158,7 +158,7 @@ def test_coverage_of_a_symbol_survives_two_writers(run, worker, aws) -> None:
 def test_coverage_of_thousands_of_symbols_is_read_in_full(run, worker, aws) -> None:
     symbols = [f"COIN{number}" for number in range(250)]
     for symbol in symbols[::10]:
-        run(CoverageTable(worker).extend_coverage(symbol, [CoveredPart("1m", 0, MINUTE, 0, [])]))
+        run(CoverageTable(worker).extend_coverage(symbol, [CoveredPart("1m", 0, MINUTE, 0, [])], 0))
     aws.dynamodb.leave_unprocessed = 40
     assert set(run(CoverageTable(worker).coverage_of(symbols))) == set(symbols[::10])
     assert aws.counts["dynamodb.BatchGetItem"] == 4

@@ -67,10 +67,15 @@ def test_one_row_before_the_start_by_itself_is_an_empty_answer() -> None:
     assert proof_of("1m", ASKED, at(99)) == Proof([], [])
 
 
-def test_a_candle_off_the_grid_leaves_no_place_behind_itself() -> None:
-    hour = 60 * MINUTE
+def test_off_the_grid_what_is_asked_again_is_where_a_candle_of_either_grid_may_open() -> None:
+    hour, shift = 60 * MINUTE, 28 * MINUTE
+    opens = [10 * hour + shift, 11 * hour + shift]
     asked = Stretch(10 * hour, 12 * hour)
-    assert proof_of("1h", asked, [10 * hour + 28 * MINUTE, 11 * hour + 28 * MINUTE]).left == []
+    assert proof_of("1h", asked, opens).left == [Stretch(10 * hour, 10 * hour + shift)]
+    assert proof_of("1h", asked._replace(start_ms=10 * hour + 1), opens).left == []
+    # The exchange may come back to its grid before the last candle's hour is over.
+    later = proof_of("1h", Stretch(10 * hour + 1, 12 * hour + 1), opens)
+    assert later.left == [Stretch(opens[-1] + 1, 12 * hour + 1)]
 
 
 @given(

@@ -131,9 +131,16 @@ def test_an_outage_and_the_end_of_a_window_take_evidence(run, lying) -> None:
         ((gap.start_ms - start) // MINUTE, (gap.end_ms - start) // MINUTE) for gap in known.gaps
     ]
     assert found == [(0, 5), (100, 101), (590, 600)]
-    # One page, and one more request for each end: an empty answer is the evidence.
-    asked = sorted((low - start, high - start) for _, _, low, high in exchange.asked)
-    assert asked == [(0, 5 * MINUTE), (0, 10 * HOUR), (589 * MINUTE + 1, 10 * HOUR)]
+    # One page, and one more request for each end: an empty answer is the evidence. What lies
+    # before the window is looked up once: the first candle ever, and the one before.
+    asked = [(low - start, high - start) for _, _, low, high in exchange.asked]
+    assert asked == [
+        (0, 10 * HOUR),
+        (0, 5 * MINUTE),
+        (589 * MINUTE + 1, 10 * HOUR),
+        (-start, exchange.clock() - start),
+        (-MINUTE, 0),
+    ]
 
 
 def test_where_nothing_usable_came_back_the_unit_fails_and_there_is_no_gap(run, lying) -> None:
@@ -176,6 +183,6 @@ def test_a_slow_answer_of_before_does_not_take_back_a_revision(run, lying, clock
     exchange.revision = 1
     collected(run, worker, fleet)
     newest = run(CandleStore(worker).read("BTCUSDT", "1m", 1_772_323_200_000))
-    late, _ = closed_candles([early], 1_772_323_200_000, 1_772_323_200_000 + 10 * HOUR)
+    late, _ = closed_candles("1m", [early], 1_772_323_200_000, 1_772_323_200_000 + 10 * HOUR)
     assert run(CandleStore(worker).merge("BTCUSDT", "1m", late, "t", clock())).revised == 0
     assert run(CandleStore(worker).read("BTCUSDT", "1m", 1_772_323_200_000)) == newest

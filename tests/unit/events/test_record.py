@@ -206,15 +206,17 @@ def test_candles_that_were_stored_are_published_and_not_audited(
     hour = 3_600_000
     run(
         CoverageTable(backend).extend_coverage(
-            "BTCUSDT", [CoveredPart("1h", 0, 2 * hour, hour, [])]
+            "BTCUSDT", [CoveredPart("1h", 0, 2 * hour, hour, [])], 0
         )
     )
     run(
         CoverageTable(backend).extend_coverage(
-            "BTCUSDT", [CoveredPart("1h", hour, 5 * hour, 4 * hour, [])]
+            "BTCUSDT", [CoveredPart("1h", hour, 5 * hour, 4 * hour, [])], 0
         )
     )
-    run(CoverageTable(backend).extend_coverage("BTCUSDT", [CoveredPart("1d", 0, hour, None, [])]))
+    run(
+        CoverageTable(backend).extend_coverage("BTCUSDT", [CoveredPart("1d", 0, hour, None, [])], 0)
+    )
     run(record_market_changes(backend, aws.stream_event(settings.market_table)["Records"]))
     assert [(e["action"], e["subject"]) for e in seen] == [
         ("candles.stored", "candles:BTCUSDT")

@@ -128,15 +128,17 @@ def test_prices_are_queued_for_the_symbols_listened_to(
 def test_candles_are_queued_with_what_was_just_covered(
     run, backend, changes, listen, queued, settings
 ) -> None:
-    run(CoverageTable(backend).extend_coverage("BTCUSDT", [CoveredPart("1m", 0, 60_000, 0, [])]))
+    run(CoverageTable(backend).extend_coverage("BTCUSDT", [CoveredPart("1m", 0, 60_000, 0, [])], 0))
     before = len(changes(settings.market_table))
     run(
         CoverageTable(backend).extend_coverage(
-            "BTCUSDT", [CoveredPart("1m", 60_000, 180_000, 120_000, [])]
+            "BTCUSDT", [CoveredPart("1m", 60_000, 180_000, 120_000, [])], 0
         )
     )
-    run(CoverageTable(backend).extend_coverage("BTCUSDT", [CoveredPart("5m", 0, 300_000, 0, [])]))
-    run(CoverageTable(backend).extend_coverage("ETHUSDT", [CoveredPart("1m", 0, 60_000, 0, [])]))
+    run(
+        CoverageTable(backend).extend_coverage("BTCUSDT", [CoveredPart("5m", 0, 300_000, 0, [])], 0)
+    )
+    run(CoverageTable(backend).extend_coverage("ETHUSDT", [CoveredPart("1m", 0, 60_000, 0, [])], 0))
     listen("candles:BTCUSDT:1m", "candles:BTCUSDT:1h", "prices:BTCUSDT")
     run(announce(backend, changes(settings.market_table)[before:]))
     (update,) = queued()

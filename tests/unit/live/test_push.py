@@ -363,7 +363,7 @@ def test_what_a_failed_update_had_taken_in_comes_again_with_it(
     for start in (0, 60_000, 120_000):
         run(
             CoverageTable(worker).extend_coverage(
-                "BTCUSDT", [CoveredPart("1m", start, start + 60_000, start, [])]
+                "BTCUSDT", [CoveredPart("1m", start, start + 60_000, start, [])], 0
             )
         )
         run(pushes.announce())
@@ -389,7 +389,11 @@ def test_what_breaks_our_code_in_one_stream_is_not_pushed_again_in_another(
 ) -> None:
     run(pushes.client("c", "prices:BTCUSDT", "candles:BTCUSDT:1d"))
     run(CatalogueTable(worker).write_prices({"BTCUSDT": "1"}, clock()))
-    run(CoverageTable(worker).extend_coverage("BTCUSDT", [CoveredPart("1d", 0, 86_400_000, 0, [])]))
+    run(
+        CoverageTable(worker).extend_coverage(
+            "BTCUSDT", [CoveredPart("1d", 0, 86_400_000, 0, [])], 0
+        )
+    )
     aws.hooks.append(Broken())
     run(pushes.announce())
     run(pushes.push())

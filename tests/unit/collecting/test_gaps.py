@@ -1,0 +1,276 @@
+"""What is missing, why, and when it is asked for again: on whatever grid, in whatever order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+import pytest
+
+from chalicelib.candles.coverage import BEFORE_LISTING, INVALID, NO_CANDLE, Coverage
+from chalicelib.candles.coverage_table import CoverageTable
+from chalicelib.candles.store import CandleStore
+from chalicelib.collecting.direct import collect_market_data_async
+from chalicelib.core import timeframes
+from chalicelib.core.errors import ExchangeUnavailable
+from chalicelib.core.times import DAY, HOUR, MINUTE, iso
+from chalicelib.exchange.binance import Page, Permit
+from chalicelib.tasks.submit import submit_collection
+from chalicelib.tasks.view import view_task
+from tests.doubles.exchange import Exchange
+from tests.doubles.fleet import Fleet
+
+SYMBOL = "BTCUSDT"
+
+
+def collect(run: Any, worker: Any, fleet: Fleet, timeframe: str, **more: Any) -> dict[str, Any]:
+    body = {"symbols": [SYMBOL], "timeframes": [timeframe], **more}
+    task_id = run(submit_collection(worker, body, "me", "r"))
+    run(fleet.settle())
+    return run(view_task(worker, task_id))
+
+
+def known(run: Any, worker: Any, timeframe: str) -> Coverage:
+    return run(CoverageTable(worker).coverage_of([SYMBOL]))[SYMBOL][timeframe]
+
+
+def gaps(run: Any, worker: Any, timeframe: str) -> list[tuple[int, int, str]]:
+    return [gap[:3] for gap in known(run, worker, timeframe).certain_gaps(timeframe)]
+
+
+def held(run: Any, worker: Any, timeframe: str, at_ms: int) -> list[int]:
+    return list(run(CandleStore(worker).read(SYMBOL, timeframe, at_ms)).open_times)
+
+
+# --- asked again ----------------------------------------------------------------------------------
+
+
+def test_a_candle_that_appears_late_is_found_by_the_next_run_after_an_hour(
+    run, worker, fleet, exchange, clock
+) -> None:
+    now = timeframes.floor("1m", clock())
+    outage = {now - minutes * MINUTE for minutes in range(300, 330)}
+    exchange.outage = set(outage)
+    collect(run, worker, fleet, "1m")
+    assert gaps(run, worker, "1m") == [(min(outage), max(outage) + MINUTE, NO_CANDLE)]
+    exchange.outage.clear()
+    clock.advance(30 * MINUTE)
+    assert collect(run, worker, fleet, "1m")["units"]["total"] == 1
+    assert len(gaps(run, worker, "1m")) == 1
+    clock.advance(30 * MINUTE)
+    collect(run, worker, fleet, "1m")
+    assert gaps(run, worker, "1m") == []
+    days = (held(run, worker, "1m", at) for at in (min(outage), max(outage)))
+    assert outage <= {at for day in days for at in day}
+
+
+def test_a_gap_that_stays_is_asked_for_three_times_more_and_then_left(
+    run, worker, fleet, exchange, clock
+) -> None:
+    at = timeframes.floor("1h", clock()) - 5 * HOUR
+    exchange.outage = {at}
+    exchange.listed_ms = at - 100 * DAY
+    found = clock()
+    collect(run, worker, fleet, "1h")
+    for hours in range(1, 24 * 9, 2):
+        clock.advance_to(found + hours * HOUR)
+        collect(run, worker, fleet, "1h")
+    gap = next(gap for gap in known(run, worker, "1h").gaps if gap.start_ms == at)
+    assert (gap.first_ms, gap.asked) == (found, 4)
+    assert 7 * DAY <= gap.last_ms - found < 7 * DAY + 3 * HOUR
+
+
+def test_an_invalid_candle_is_asked_for_again_too(run, worker, fleet, exchange, clock) -> None:
+    at = timeframes.floor("1h", clock()) - 5 * HOUR
+    exchange.broken = {at}
+    collect(run, worker, fleet, "1h")
+    assert gaps(run, worker, "1h") == [(at, at + HOUR, INVALID)]
+    exchange.broken.clear()
+    clock.advance(HOUR)
+    collect(run, worker, fleet, "1h")
+    assert gaps(run, worker, "1h") == []
+
+
+def test_a_caller_who_waits_has_gaps_asked_for_again_too(run, worker, exchange, clock) -> None:
+    at = timeframes.floor("1m", clock()) - 500 * MINUTE
+    exchange.outage = {at}
+    run(collect_market_data_async([SYMBOL], ["1m"], worker=worker))
+    exchange.outage.clear()
+    clock.advance(HOUR)
+    heard: list[Any] = []
+    found = run(
+        collect_market_data_async(
+            [SYMBOL], ["1m"], progress=lambda *each: heard.append(each), worker=worker
+        )
+    )
+    assert gaps(run, worker, "1m") == []
+    assert found["units"] == len(heard) == heard[-1][0] == heard[-1][1]
+
+
+# --- no longer served, or invalid now -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("all_of_them", [False, True])
+def test_a_candle_that_the_exchange_no_longer_serves_is_kept_and_is_no_gap(
+    run, worker, fleet, exchange, clock, all_of_them: bool
+) -> None:
+    start = timeframes.floor("1d", clock()) - 20 * DAY
+    span = {"start": start, "end": start + 10 * DAY}
+    collect(run, worker, fleet, "1d", **span)
+    before = held(run, worker, "1d", start)
+    exchange.outage = {start + at * DAY for at in (range(10) if all_of_them else (0, 4, 9))}
+    assert collect(run, worker, fleet, "1d", **span)["status"] == "completed"
+    assert held(run, worker, "1d", start) == before
+    assert gaps(run, worker, "1d") == []
+
+
+def test_history_that_the_exchange_has_dropped_is_not_before_the_listing(
+    run, worker, fleet, exchange, clock
+) -> None:
+    start = timeframes.floor("1m", clock()) - 30 * DAY
+    collect(run, worker, fleet, "1m", start=start, end=start + DAY)
+    exchange.listed_ms = start + 20 * DAY
+    task = collect(run, worker, fleet, "1m", start=start)
+    assert task["status"] == "completed"
+    assert gaps(run, worker, "1m") == [(start + DAY, start + 20 * DAY, NO_CANDLE)]
+    assert known(run, worker, "1m").listed == start
+
+
+# --- before the listing ---------------------------------------------------------------------------
+
+
+def test_a_year_before_the_listing_costs_two_requests(run, worker, fleet, exchange, clock) -> None:
+    exchange.listed_ms = timeframes.floor("1m", clock()) - 5 * DAY
+    start = exchange.listed_ms - 400 * DAY
+    span = {"start": start, "end": start + 365 * DAY}
+    task = collect(run, worker, fleet, "1m", **span)
+    assert len(exchange.asked) == 2
+    assert (task["status"], task["progress"], task["units"]["total"]) == ("completed", 100, 0)
+    said = f"the exchange has no candles of BTCUSDT before {iso(exchange.listed_ms)}"
+    assert task["notice"] == said
+    assert task["message"] == f"Collected 0 of 0 units, 0 candles; {said}"
+    assert gaps(run, worker, "1m") == [(start, exchange.listed_ms, BEFORE_LISTING)]
+    collect(run, worker, fleet, "1m", **span)
+    assert len(exchange.asked) == 2
+
+
+def test_a_range_that_begins_before_the_listing_is_cut_to_it(
+    run, worker, fleet, exchange, clock
+) -> None:
+    exchange.listed_ms = timeframes.floor("1m", clock()) - 2 * DAY
+    start = exchange.listed_ms - 365 * DAY
+    task = collect(run, worker, fleet, "1m", start=start)
+    assert (task["status"], task["candles"]) == ("completed", 2 * 1440)
+    assert len(exchange.asked) <= 2 + 2 * 3
+    assert gaps(run, worker, "1m") == [(start, exchange.listed_ms, BEFORE_LISTING)]
+    assert iso(exchange.listed_ms) in task["notice"]
+
+
+def test_a_default_run_of_a_new_symbol_knows_its_listing(
+    run, worker, fleet, exchange, clock
+) -> None:
+    exchange.listed_ms = timeframes.floor("1d", clock()) - 5 * DAY
+    task = collect(run, worker, fleet, "1d")
+    assert task["candles"] == 5
+    assert [reason for _, _, reason in gaps(run, worker, "1d")] == [BEFORE_LISTING]
+
+
+class Contrary(Exchange):
+    """`instead` answers instead, given the honest page, the timeframe, start and end."""
+
+    instead: Any = staticmethod(lambda page, *_: page)
+
+    async def klines(
+        self, symbol: str, timeframe: str, start_ms: int, end_ms: int, permit: Permit
+    ) -> Page:
+        page = await super().klines(symbol, timeframe, start_ms, end_ms, permit)
+        return self.instead(page, start_ms, end_ms)
+
+
+def _failing(page: Page, start_ms: int, end_ms: int) -> Page:
+    if not start_ms:
+        raise ExchangeUnavailable("HTTP 502")
+    return page
+
+
+@pytest.mark.parametrize(
+    "instead",
+    [
+        lambda page, *_: replace(page, rows=page.rows[-300:]),
+        lambda page, *_: replace(page, rows=page.rows[:7][::-1]),
+        _failing,
+    ],
+    ids=["newest rows first", "few rows, backwards", "no answer for the listing"],
+)
+def test_an_exchange_that_does_not_prove_its_listing_loses_nothing(
+    run, worker, aws, clock, instead: Any
+) -> None:
+    listed = timeframes.floor("5m", clock()) - 40 * DAY
+    exchange = Contrary(clock, listed_ms=listed)
+    exchange.instead = instead
+    liar = replace(worker, exchange=exchange)
+    start = listed - 50 * DAY
+    task = collect(run, liar, Fleet(aws, liar), "5m", start=start, end=listed + 2 * DAY)
+    if task["failures"]:  # a unit is never called explained where the exchange kept silent
+        assert {each["reason"] for each in task["failures"]} <= {
+            "EXCHANGE_UNAVAILABLE",
+            "EXCHANGE_INCONSISTENT_ANSWER",
+        }
+        return
+    assert task["candles"] == 2 * DAY // (5 * MINUTE)
+
+
+# --- the exchange's grid --------------------------------------------------------------------------
+
+
+def off_grid(timeframe: str, now_ms: int) -> list[int]:
+    """A grid that shifts twice for a while, as Binance's did in February 2018."""
+    length = timeframes.LENGTH_MS[timeframe]
+    first = timeframes.floor(timeframe, now_ms) - 200 * length
+    shift = 28 * MINUTE + 14_789
+    return [
+        first + at * length + (shift if 60 <= at < 103 else 0)
+        for at in range(200)
+        if at not in (80, 81, 150)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_gap_appears_beside_candles_off_the_grid(
+    run, worker, fleet, exchange, clock, seed: int
+) -> None:
+    chance = Random(seed)
+    opens = off_grid("1h", clock())
+    exchange.own_grid = {"1h": opens}
+    exchange.listed_ms = opens[0]
+    edges = sorted({opens[0], opens[-1] + HOUR, *chance.sample(range(opens[0], opens[-1]), 6)})
+    spans = [*pairwise(edges)]
+    chance.shuffle(spans)
+    for start, end in spans:
+        collect(run, worker, fleet, "1h", start=start, end=end)
+    ends = [at + HOUR for at in opens]
+    truth = [
+        (end, after)
+        for end, after in zip(ends, opens[1:], strict=False)
+        if timeframes.has_room("1h", end, after)
+    ]
+    assert [each[:2] for each in gaps(run, worker, "1h")] == truth
+    assert held(run, worker, "1h", opens[-1])[-1] == opens[-1]
+
+
+@pytest.mark.parametrize("shift", [0, 1, 2])
+@pytest.mark.parametrize("first_run_hours", [1, 30, 71])
+def test_three_day_candles_open_where_the_exchange_opens_them(
+    run, worker, fleet, exchange, clock, shift: int, first_run_hours: int
+) -> None:
+    first = timeframes.floor("3d", clock()) - 30 * DAY + shift * DAY
+    exchange.own_grid = {"3d": [first + at * 3 * DAY for at in range(40)]}
+    clock.advance(first_run_hours * HOUR)
+    for _ in range(12):
+        collect(run, worker, fleet, "3d")
+        closed = [at for at in exchange.own_grid["3d"] if at + 3 * DAY <= clock()]
+        assert held(run, worker, "3d", first) == closed
+        assert [each for each in gaps(run, worker, "3d") if each[2] != BEFORE_LISTING] == []
+        clock.advance(17 * HOUR)
