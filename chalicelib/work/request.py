@@ -203,7 +203,7 @@ def _check_size(
     now_ms: int,
 ) -> None:
     """Raise PlanTooLarge where the windows already say so; needs no look at what is stored."""
-    symbols = len(request.symbols) if request.symbols is not None else len(known or ())
+    symbols = len(request.symbols) if request.symbols is not None else max(1, len(known or ()))
     units = 0
     for timeframe in request.timeframes:
         start, end = bounds(

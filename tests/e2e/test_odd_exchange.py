@@ -49,6 +49,7 @@ def test_after_a_cancel_only_what_was_in_flight_reaches_the_exchange(
     for rule in rules:
         exchange.add_fault(match=KLINES, **rule)
     task_id = api.start(body)["task_id"]
+    until(lambda: api.task(task_id), lambda task: task["status"] == "running")
     until(exchange.arrivals, lambda seen: len(seen) >= COLLECTORS * IN_FLIGHT)
     receipt = api.cancel(task_id)
     assert receipt["units"]["total"] > 1000  # it had far more to ask for
