@@ -79,6 +79,8 @@ def test_only_the_expression_is_needed() -> None:
         ({"expression": 5}, "/expression"),
         ({"expression": "cron(0 6 * * * *)"}, "/expression"),
         ({"expression": "cron(0 6 * * ? 2020)"}, "/expression"),
+        ({"expression": "cron(0\u00a06 * * ? *)"}, "/expression"),
+        ({"expression": "cron(0\t6 * * ? *)"}, "/expression"),
         ({**SMALL, "timezone": "Mars/Olympus"}, "/timezone"),
         ({**SMALL, "timezone": "../../etc/passwd"}, "/timezone"),
         ({**SMALL, "timezone": ""}, "/timezone"),
