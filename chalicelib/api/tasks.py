@@ -47,6 +47,7 @@ def refresh_symbols() -> Response:
 
 @web.route("GET", "/task/{task_id}")
 def get_task(task_id: str) -> Response:
+    web.query()
     view = run(view_task(wiring.backend(), web.path_id("task", task_id), web.owner()))
     headers = {} if view["status"] in states.TERMINAL else {"Retry-After": web.POLL_SECONDS}
     return web.answer(200, view, headers)

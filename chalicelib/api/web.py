@@ -19,7 +19,7 @@ from chalicelib.core.errors import (
     TaskNotFound,
     UnsupportedMediaType,
 )
-from chalicelib.core.problems import Errors, invalid, problem
+from chalicelib.core.problems import Errors, invalid, pointer_token, problem
 from chalicelib.core.settings import Settings
 from chalicelib.core.times import iso
 from chalicelib.tasks import states
@@ -83,7 +83,11 @@ def path_id(kind: Literal["task", "schedule"], text: str) -> str:
 
 
 def json_body() -> object:
-    """The parsed JSON body; an empty one is an empty object."""
+    """The parsed JSON body; an empty one is an empty object. Its request takes no query.
+
+    Raises InvalidRequest, or UnsupportedMediaType.
+    """
+    query()
     request = _request()
     kind = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
     if kind != "application/json" and request.raw_body:
@@ -109,10 +113,19 @@ def no_fields() -> object:
 
 
 def query(*allowed: str) -> dict[str, str]:
-    """The query's parameters. Raises InvalidRequest where others than the allowed are given."""
-    given = _request().query_params or {}
+    """The query's parameters. Raises InvalidRequest where others are given, or one repeatedly."""
+    given = _request().query_params
+    if given is None:
+        return {}
     unknown = f"unknown parameter; allowed are: {', '.join(allowed) or 'none'}"
-    errors = [problem(unknown, f"/{name[:100]}") for name in given if name not in allowed]
+    errors = [
+        problem(
+            "is given more than once; give it once" if name in allowed else unknown,
+            f"/{pointer_token(name)}",
+        )
+        for name in given
+        if name not in allowed or len(given.getlist(name)) > 1
+    ]
     if errors:
         raise invalid(errors)
     return dict(given)

@@ -151,7 +151,7 @@ def _fits(name: str, value: Any) -> bool:
 def _is_time(text: str) -> bool:
     try:
         return iso(parse_time(text)) == text
-    except (ValueError, OverflowError):
+    except ValueError:
         return False
 
 

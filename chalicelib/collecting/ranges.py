@@ -64,7 +64,7 @@ def wanted(
 
 def is_long(timeframe: str, start_ms: int, end_ms: int) -> bool:
     """Whether looking up the first candle may save requests."""
-    return unit_count(timeframe, start_ms, end_ms, 1) > 1
+    return unit_count(timeframe, start_ms, end_ms) > 1
 
 
 async def find_listings(

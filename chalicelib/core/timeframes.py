@@ -39,6 +39,8 @@ _OBJECT_SPAN: dict[str, str] = {
     **dict.fromkeys(("1h", "2h", "4h", "6h", "8h", "12h"), "year"),
     **dict.fromkeys(("1d", "3d", "1w", "1M"), "all"),
 }
+#: Spans that are always the same length (ms); the others are the calendar's.
+_SPAN_LENGTH_MS = {"hour": HOUR, "day": DAY}
 _OBJECT_NAME = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m", "year": "%Y"}
 
 #: Binance opens weekly candles on Monday; epoch day 0 was a Thursday.
@@ -123,6 +125,11 @@ def object_bounds(timeframe: str, open_ms: int) -> tuple[int, int]:
         return epoch_ms(start), epoch_ms((start + timedelta(days=32)).replace(day=1))
     end = datetime(moment.year + 1, 1, 1, tzinfo=UTC)
     return epoch_ms(start.replace(month=1, day=1)), epoch_ms(end)
+
+
+def object_length(timeframe: str) -> int | None:
+    """Length in ms of every object of a timeframe; None where months or years are."""
+    return _SPAN_LENGTH_MS.get(_OBJECT_SPAN[timeframe])
 
 
 def object_cuts(timeframe: str, start_ms: int, end_ms: int) -> Iterator[tuple[int, int]]:

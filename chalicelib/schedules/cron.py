@@ -77,7 +77,8 @@ def parse(text: str) -> Expression:
         return _rate(int(found[1]), found[2])
     if text.startswith("rate("):
         raise ValueError("a rate reads like rate(5 minutes), rate(1 hour) or rate(2 days)")
-    found = re.fullmatch(r"cron\((.*)\)", text)
+    # Plain spaces alone: EventBridge would not take one that only looks so for the end of a field.
+    found = re.fullmatch(r"cron\(([\x20-\x7e]*)\)", text)
     if not found:
         raise ValueError("must read cron(...) or rate(...), like cron(0 6 * * ? *)")
     parts = found[1].split()

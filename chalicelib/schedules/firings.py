@@ -188,10 +188,35 @@ def _next(schedule: Schedule, at_ms: int) -> int | None:
 
 @lru_cache(maxsize=64)
 def zone(name: str) -> ZoneInfo:
-    """A time zone of the IANA database. Raises ValueError where none has that name."""
-    import zoneinfo  # here, not above: the API's cold start seldom needs it
+    """A time zone of the IANA database. Raises ValueError where none has that name.
 
-    try:
-        return zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ValueError(f"{name[:100]!r} is no time zone; one reads like Europe/Berlin") from error
+    Names and rules are those of the package tzdata, never the machine's: its files have other
+    names too, such as localtime, and may be older.
+    """
+    import zoneinfo  # here, not above: the API's cold start seldom needs it
+    from importlib import resources
+
+    if name not in _zone_names():
+        raise ValueError(f"{name[:100]!r} is no time zone; {_near_zone(name[:100])}")
+    with resources.files("tzdata").joinpath("zoneinfo", *name.split("/")).open("rb") as rules:
+        return zoneinfo.ZoneInfo.from_file(rules, key=name)
+
+
+@lru_cache(maxsize=1)
+def _zone_names() -> frozenset[str]:
+    from importlib import resources
+
+    names = resources.files("tzdata").joinpath("zones").read_text("ascii").split()
+    return frozenset(names) - {"Factory"}  # "no zone was set"
+
+
+def _near_zone(name: str) -> str:
+    """A hint at the name that was meant: without its case, its region, or a letter."""
+    import difflib
+
+    wanted = "_".join(name.casefold().split())
+    zones = {zone.casefold(): zone for zone in sorted(_zone_names())}
+    by_city = {folded.rpartition("/")[2]: folded for folded in zones}
+    found = difflib.get_close_matches(wanted, zones, 1, 0.8)
+    near = wanted if wanted in zones else by_city.get(wanted) or next(iter(found), None)
+    return "one reads like Europe/Berlin" if near is None else f"did you mean {zones[near]}?"

@@ -6,6 +6,7 @@ Every problem is found, not only the first, and named by its JSON pointer.
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -31,6 +32,8 @@ _FIELDS = (
     "timeout_seconds",
     "webhook",
 )
+#: What people put into names of symbols and timeframes that has no place there.
+_SEPARATORS = re.compile(r"[\s/_-]")
 #: Bounds of `timeout_seconds`: a minute, and a week.
 _TIMEOUTS = (60, 604_800)
 
@@ -127,10 +130,12 @@ def _symbols(
     given = _strings(body["symbols"], "/symbols", settings.max_symbols, errors)
     for at, symbol in given:
         pointer = f"/symbols/{at}"
+        near = _SEPARATORS.sub("", symbol).upper()
+        hint = f"; did you mean {near}?" if near in (known or ()) else ""
         if not SYMBOL_PATTERN.fullmatch(symbol):
-            errors.append(problem("is not a symbol; one reads like BTCUSDT", pointer))
+            detail = f"is not a symbol{hint or '; one reads like BTCUSDT'}"
+            errors.append(problem(detail, pointer))
         elif known is not None and symbol not in known:
-            hint = f"; did you mean {symbol.upper()}?" if symbol.upper() in known else ""
             errors.append(
                 problem(
                     f"unknown symbol {symbol}{hint} (GET /tasks/stats lists the known ones)",
@@ -146,9 +151,12 @@ def _timeframes(body: dict[str, Any], settings: Settings, errors: Errors) -> tup
     given = _strings(body["timeframes"], "/timeframes", 100, errors)
     for at, timeframe in given:
         if timeframe not in timeframes.LENGTH_MS:
-            errors.append(
-                problem(f"must be one of {', '.join(timeframes.LENGTH_MS)}", f"/timeframes/{at}")
-            )
+            near = _SEPARATORS.sub("", timeframe)
+            # As it is first: 1M is a month, and 1m a minute.
+            hints = [each for each in (near, near.lower()) if each in timeframes.LENGTH_MS]
+            hint = f"; did you mean {hints[0]}?" if hints else ""
+            detail = f"must be one of {', '.join(timeframes.LENGTH_MS)}{hint}"
+            errors.append(problem(detail, f"/timeframes/{at}"))
     return tuple(dict.fromkeys(timeframe for _, timeframe in given))
 
 
@@ -174,17 +182,12 @@ def _strings(value: object, pointer: str, most: int, errors: Errors) -> list[tup
 def _range(body: dict[str, Any], now_ms: int, errors: Errors) -> tuple[int | None, int | None]:
     times: dict[str, int | None] = {"start": None, "end": None}
     for name in times:
-        if body.get(name) is None and name not in body:
+        if name not in body:
             continue
         try:
             times[name] = parse_time(body[name])
-        except (ValueError, OverflowError):
-            errors.append(
-                problem(
-                    "must be an ISO 8601 date or date-time, or epoch milliseconds, from 1970 on",
-                    f"/{name}",
-                )
-            )
+        except ValueError as error:
+            errors.append(problem(str(error), f"/{name}"))
     start, end = times["start"], times["end"]
     if start is not None and start >= now_ms:
         errors.append(problem("must lie in the past", "/start"))
@@ -200,13 +203,13 @@ def _check_size(
     now_ms: int,
 ) -> None:
     """Raise PlanTooLarge where the windows already say so; needs no look at what is stored."""
-    symbols = len(request.symbols) if request.symbols is not None else len(known or ())
+    symbols = len(request.symbols) if request.symbols is not None else max(1, len(known or ()))
     units = 0
     for timeframe in request.timeframes:
         start, end = bounds(
             timeframe, now_ms, request.start_ms, request.end_ms, None, settings.backfill_candles
         )
-        units += symbols * unit_count(timeframe, start, end, settings.max_units)
+        units += symbols * unit_count(timeframe, start, end)
     if units > settings.max_units:
         raise too_large(units, settings)
 

@@ -99,13 +99,27 @@ def with_gaps(
     return start_ms, [*held.values()]
 
 
-def unit_count(timeframe: str, start_ms: int, end_ms: int, most: int) -> int:
-    """How many units `windows` gives, counted no further than `most` + 1."""
+def unit_count(timeframe: str, start_ms: int, end_ms: int) -> int:
+    """How many units [start, end) makes: as many as `windows` gives, one at least.
+
+    Counted without cutting: a step for each window along months or years, and two for all those
+    along shorter objects, of which a range may hold half a million.
+    """
+    most_ms = UNIT_PAGES * PAGE_CANDLES * timeframes.LENGTH_MS[timeframe]
+    object_ms = timeframes.object_length(timeframe)
     count = 0
-    for _ in windows(timeframe, start_ms, end_ms):
+    while start_ms < end_ms:
         count += 1
-        if count > most:
+        reach = start_ms + most_ms
+        if reach >= end_ms:
             break
+        whole = timeframes.object_bounds(timeframe, reach)[0]
+        start_ms = max(whole, timeframes.object_bounds(timeframe, start_ms)[1])
+        if object_ms is not None and start_ms < end_ms:
+            # From the start of an object on, windows of the same number of objects follow.
+            step = max(object_ms, most_ms // object_ms * object_ms)
+            steps = max(0, -(-(end_ms - start_ms - most_ms) // step))
+            count, start_ms = count + steps, start_ms + steps * step
     return max(1, count)
 
 

@@ -1,7 +1,7 @@
 """Control of the running exchange over HTTP, under `/_local`; see HELP."""
 
 import json
-from collections import Counter
+from collections import Counter, deque
 from typing import Any
 
 from aiohttp import web
@@ -9,6 +9,9 @@ from aiohttp import web
 from local.exchange import faults as faults_module
 from local.exchange.exchange import Exchange
 from local.exchange.timeframes import utc_ms
+
+#: Requests that the log keeps: more than two minutes at the full weight of a minute.
+MOST_LOGGED = 10_000
 
 HELP = f"""The local exchange: control
 
@@ -18,6 +21,8 @@ POST   /_local/faults        add a rule, or a list of rules; answers them with t
 DELETE /_local/faults        remove all rules
 DELETE /_local/faults/{{id}}   remove one
 GET    /_local/stats         requests by path and status, most at once, times, weight used
+GET    /_local/requests      the last {MOST_LOGGED:,} requests in the order in which they came:
+                             [epoch ms, path, symbol], and how many older ones are forgotten
 POST   /_local/reset         forget faults, weights, bans and statistics (not the clock)
 GET    /_local/clock         the exchange's time
 PUT    /_local/clock         {{"offset_ms": n}} shifts it against real time (from then on in
@@ -36,13 +41,17 @@ class Stats:
     def reset(self) -> None:
         """Start to count anew; requests under way stay counted as under way."""
         self._counts: dict[str, Counter[str]] = {}
+        self._log: deque[tuple[int, str, str]] = deque(maxlen=MOST_LOGGED)
+        self._logged = 0
         self._running = getattr(self, "_running", 0)
         self._most = self._running
         self._first: int | None = None
         self._last: int | None = None
 
-    def begin(self, path: str, now: int) -> None:
-        """A request arrived at `now` (epoch ms)."""
+    def begin(self, path: str, symbol: str, now: int) -> None:
+        """A request arrived at `now` (epoch ms); `symbol` is empty where it names none."""
+        self._log.append((now, path, symbol))
+        self._logged += 1
         self._running += 1
         self._most = max(self._most, self._running)
         self._first = now if self._first is None else self._first
@@ -52,6 +61,10 @@ class Stats:
         """It was answered; status 0 means that the connection was closed instead."""
         self._running -= 1
         self._counts.setdefault(path, Counter())[str(status)] += 1
+
+    def log(self) -> dict[str, Any]:
+        """The last requests as a JSON-ready value, oldest first."""
+        return {"requests": list(self._log), "forgotten": self._logged - len(self._log)}
 
     def to_json(self) -> dict[str, Any]:
         """The counts as a JSON-ready value."""
@@ -100,6 +113,9 @@ def add_control(app: web.Application, exchange: Exchange, stats: Stats) -> None:
     async def get_stats(_: web.Request) -> web.Response:
         return web.json_response(stats.to_json() | {"weight_used": exchange.limiter.total})
 
+    async def get_requests(_: web.Request) -> web.Response:
+        return web.json_response(stats.log())
+
     async def post_reset(_: web.Request) -> web.Response:
         faults.remove()
         exchange.limiter.reset()
@@ -135,6 +151,7 @@ def add_control(app: web.Application, exchange: Exchange, stats: Stats) -> None:
     app.router.add_delete("/_local/faults", delete_faults)
     app.router.add_delete(r"/_local/faults/{id:\d+}", delete_faults)
     app.router.add_get("/_local/stats", get_stats)
+    app.router.add_get("/_local/requests", get_requests)
     app.router.add_post("/_local/reset", post_reset)
     app.router.add_get("/_local/clock", get_clock)
     app.router.add_put("/_local/clock", put_clock)

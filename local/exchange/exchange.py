@@ -74,6 +74,7 @@ class Exchange:
             # Binance shifts the days; nobody here asks for that.
             raise ApiError(-1100, "Only timeZone 0 is supported by the local exchange.")
         symbol = self.find(name)
+        start, end = self.faults.times_of(path, query, start, end)
         # A start after the end selects nothing. That the exchange answers [] here, and not an
         # error, is not documented.
         rows = klines.page(self.market, symbol, interval, start, end, limit, self.clock.now())

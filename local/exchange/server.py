@@ -11,7 +11,15 @@ from aiohttp import web
 from local.exchange.control import Stats, add_control
 from local.exchange.errors import ApiError
 from local.exchange.exchange import Exchange
-from local.exchange.faults import BODIES, FIREWALL_PAGE, REPLIES, Rule, error_of, spoil_body
+from local.exchange.faults import (
+    BODIES,
+    FIREWALL_PAGE,
+    MAINTENANCE_PAGE,
+    REPLIES,
+    Rule,
+    error_of,
+    spoil_body,
+)
 
 # Shorter bodies are not worth compressing.
 _COMPRESS_FROM = 1024
@@ -75,7 +83,7 @@ async def _with_faults(
     exchange, stats = request.app[EXCHANGE], request.app[STATS]
     faults, place = exchange.faults, (request.path, request.query)
     status = 0  # in the statistics: closed without an answer
-    stats.begin(request.path, exchange.clock.now())
+    stats.begin(request.path, request.query.get("symbol", ""), exchange.clock.now())
     try:
         for rule in faults.striking(("latency",), *place):
             await asyncio.sleep(rule.delay_ms / 1000)
@@ -116,6 +124,8 @@ def _spoil(rule: Rule, body: bytes) -> bytes:
 def _fault_reply(rule: Rule, now: int) -> web.Response:
     if rule.kind == "html403":
         return web.Response(status=403, text=FIREWALL_PAGE, content_type="text/html")
+    if rule.kind == "html200":
+        return web.Response(text=MAINTENANCE_PAGE, content_type="text/html")
     return _refuse(error_of(rule, now))
 
 

@@ -12,6 +12,8 @@ from market_data_collector.cli.locate import VARIABLE
 
 SIGN_VARIABLE = "DATA_COLLECTOR_SIGN"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: Unit of an epoch time, and how many make a second. Each is meant below 10**11 seconds' worth.
+_UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 
 
 def everywhere(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,15 +65,20 @@ class Time(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         text = str(value).strip()
+        # Eight digits are an ISO date (20240131); ten are the classic mistake, seconds.
+        if re.fullmatch(r"\d{9,20}(\.\d*)?", text, re.ASCII):
+            unit, moment = _measured(float(text))
+            if unit == "milliseconds" and "." not in text:
+                return _as_iso(moment)
+            self.fail(
+                f"{text!r} is in {unit}; did you mean {_as_iso(moment)}? Give a date or "
+                "epoch milliseconds.",
+                param,
+                ctx,
+            )
         try:
-            # Eight digits are an ISO date (20240131); ten are the classic mistake, seconds.
-            if re.fullmatch(r"\d{9,11}", text, re.ASCII):
-                self.fail(f"{text!r} looks like seconds; give milliseconds or a date.", param, ctx)
-            if re.fullmatch(r"\d{12,}", text, re.ASCII):
-                moment = EPOCH + timedelta(milliseconds=int(text))
-            else:
-                moment = datetime.fromisoformat(text)
-                moment = moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+            moment = datetime.fromisoformat(text)
+            return _as_iso(moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC))
         except (ValueError, OverflowError):
             self.fail(
                 f"{text!r} is neither a date like 2024-01-31 or 2024-01-31T12:00 "
@@ -79,8 +86,19 @@ class Time(click.ParamType):
                 param,
                 ctx,
             )
-        precision = "milliseconds" if moment.microsecond else "seconds"
-        return moment.isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def _measured(number: float) -> tuple[str, datetime]:
+    """The unit that an epoch time's size shows, by the API's rule, and the time."""
+    unit, a_second = next(
+        (each for each in _UNITS.items() if number < 10**11 * each[1]), ("nanoseconds", 10**9)
+    )
+    return unit, EPOCH + timedelta(milliseconds=int(number * 1000 / a_second))
+
+
+def _as_iso(moment: datetime) -> str:
+    precision = "milliseconds" if moment.microsecond else "seconds"
+    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
 
 
 class HeaderText(click.ParamType):

@@ -21,11 +21,14 @@ class ExchangeControl:
     def close(self) -> None:
         self._http.close()
 
+    def add_fault(self, **rule: Any) -> None:
+        """One more fault rule, in force until `reset`."""
+        self._http.post("/_local/faults", json=rule).raise_for_status()
+
     @contextmanager
     def fault(self, **rule: Any) -> Iterator[None]:
-        """One fault rule, gone at the end."""
-        answer = self._http.post("/_local/faults", json=rule)
-        answer.raise_for_status()
+        """One fault rule; at the end all are gone."""
+        self.add_fault(**rule)
         try:
             yield
         finally:
@@ -35,6 +38,12 @@ class ExchangeControl:
         """How many requests it has answered or dropped so far."""
         stats = self._http.get("/_local/stats").raise_for_status().json()
         return int(stats["requests"])
+
+    def arrivals(self, path: str = "/api/v3/klines") -> list[int]:
+        """When each request to a path arrived, in epoch ms, oldest first."""
+        log = self._http.get("/_local/requests").raise_for_status().json()
+        assert not log["forgotten"]
+        return [at for at, asked, _ in log["requests"] if asked == path]
 
     def reset(self) -> None:
         self._http.post("/_local/reset").raise_for_status()

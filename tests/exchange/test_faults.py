@@ -86,6 +86,47 @@ def test_html403_is_the_firewalls_page(server: Server):
     assert b"<HTML>" in reply.body
 
 
+def test_html200_is_a_page_that_says_nothing_is_wrong(server: Server):
+    server.fault(kind="html200")
+    reply = ask(server)
+    assert (reply.status, reply.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert b"<html>" in reply.body
+
+
+def test_a_start_that_is_ignored_brings_the_newest_candles_up_to_the_end(server: Server):
+    server.fault(kind="ignored_times")
+    rows = ask(server, endTime=T0 + 9 * HOUR).json
+    assert [row[0] for row in rows] == [T0 + 7 * HOUR, T0 + 8 * HOUR, T0 + 9 * HOUR]
+
+
+def test_times_that_are_ignored_bring_the_same_page_to_every_question(server: Server):
+    server.fault(kind="ignored_times", mode="both")
+    newest = server.klines("BTCUSDT", "1h", limit=3)
+    assert ask(server).json == ask(server, startTime=T0 + HOUR, endTime=T0).json == newest
+    assert newest[0][0] > T0 + HOUR
+
+
+@pytest.mark.parametrize("mode", ["newest_first", "shuffled"])
+def test_reordered_rows_are_the_same_rows(server: Server, mode):
+    before = ask(server, limit=50).json
+    server.fault(kind="reordered_rows", mode=mode)
+    after = ask(server, limit=50).json
+    assert after != before
+    assert sorted(after) == before
+    assert (after == before[::-1]) == (mode == "newest_first")
+    assert server.get("/api/v3/time").json == {"serverTime": NOW}
+
+
+@pytest.mark.parametrize("open_time", [None, T0 + HOUR])
+def test_a_null_takes_the_place_of_one_value(server: Server, open_time):
+    before = ask(server).json
+    server.fault(kind="null_value", **({} if open_time is None else {"open_time": open_time}))
+    after = ask(server).json
+    changed = [a for a, b in zip(after, before, strict=True) if a != b]
+    assert [(row[0], row[2]) for row in changed] == [(open_time or T0, None)]
+    assert server.get("/api/v3/ticker/price").json[0]["price"] is not None
+
+
 def test_truncated_json_cannot_be_parsed(server: Server):
     server.fault(kind="truncated_json")
     reply = ask(server)

@@ -1,6 +1,7 @@
 """Catalogue and tickers, weights and bans, headers, the control API, and the command."""
 
 import gzip
+import http.client
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
+from local.exchange.control import MOST_LOGGED, Stats
 from local.exchange.timeframes import MINUTE
 
 from .conftest import NOW, Server
@@ -162,6 +164,22 @@ def test_statistics_count_paths_and_statuses(server: Server):
     assert stats["by_path"] == {"/api/v3/klines": {"400": 1}, "/api/v3/ping": {"200": 2}}
     assert (stats["requests"], stats["weight_used"], stats["max_concurrent"]) == (3, 4, 1)
     assert stats["first_time"] == stats["last_time"] == NOW
+
+
+def test_requests_are_logged_as_they_come_and_the_oldest_are_forgotten(server: Server):
+    server.get("/api/v3/klines", symbol="BTCUSDT", interval="1h", limit=1)
+    server.fault(kind="outage")
+    with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
+        server.get("/api/v3/ping")
+    assert server.get("/_local/requests").json == {
+        "requests": [[NOW, "/api/v3/klines", "BTCUSDT"], [NOW, "/api/v3/ping", ""]],
+        "forgotten": 0,
+    }
+    stats = Stats()
+    for at in range(MOST_LOGGED + 3):
+        stats.begin("/", "", at)
+    log = stats.log()
+    assert (log["requests"][0][0], len(log["requests"]), log["forgotten"]) == (3, MOST_LOGGED, 3)
 
 
 def test_the_clock_can_be_frozen_and_shifted(server: Server):

@@ -120,6 +120,8 @@ def test_an_unknown_subject_has_no_events(http: Http) -> None:
         (f"task_id={'x' * 101}", "/task_id"),
         ("task_id=x&schedule_id=y", "/schedule_id"),
         ("from=yesterday", "/from"),
+        ("from=1767225600", "/from"),
+        ("to=1767225600000", "/to"),
         ("to=-1", "/to"),
         ("from=2026-01-02&to=2026-01-01", "/from"),
         ("from=2026-01-01&to=2026-01-01", "/from"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from chalicelib.exchange.ledger import Ledger
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock
 from tests.doubles.fleet import Fleet
-from tests.handlers.conftest import Http
+from tests.handlers.conftest import PREFIX, Http
 
 START = {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}
 
@@ -95,6 +96,85 @@ def test_too_many_units_are_refused_before_anything_is_stored(http: Http, aws: A
     answer = problem(http("POST", "/start", body), 400, "TOO_MANY_UNITS")
     assert "20000" in answer["detail"]
     assert not aws.items("tasks")
+
+
+@pytest.mark.parametrize("name", ["start", "end"])
+@pytest.mark.parametrize("scale", [1, 1_000_000, 1_000_000_000, 1.0])
+def test_a_time_in_another_unit_is_refused_with_the_time_that_was_meant(
+    http: Http, aws: Aws, name: str, scale: float
+) -> None:
+    answer = problem(http("POST", "/start", {name: 1_767_225_600 * scale}), 400, "INVALID_REQUEST")
+    assert answer["detail"].startswith(f"/{name}: must be an ISO 8601 date")
+    assert answer["detail"].endswith("did you mean 2026-01-01T00:00:00.000Z?")
+    assert not aws.items("tasks")
+
+
+def test_the_beginning_of_time_may_be_asked_for(http: Http) -> None:
+    for start in (0, "1970-01-01", "1970-01-01T00:00:00Z"):
+        assert http("POST", "/start", {"timeframes": ["1d"], "start": start}).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("body", "hint"),
+    [
+        ({"timeframes": ["1H"]}, "did you mean 1h?"),
+        ({"timeframes": ["15M"]}, "did you mean 15m?"),
+        ({"timeframes": [" 1M "]}, "did you mean 1M?"),
+        ({"timeframes": ["1 d"]}, "did you mean 1d?"),
+        ({"symbols": ["btcusdt"]}, "did you mean BTCUSDT?"),
+        ({"symbols": ["BTC/USDT"]}, "did you mean BTCUSDT?"),
+        ({"symbols": [" btc-usdt\n"]}, "did you mean BTCUSDT?"),
+    ],
+)
+def test_a_near_miss_is_refused_with_the_name_that_was_meant(
+    http: Http, body: object, hint: str
+) -> None:
+    assert hint in problem(http("POST", "/start", body), 400, "INVALID_REQUEST")["detail"]
+
+
+def test_a_month_and_a_minute_are_told_apart_by_their_case(http: Http) -> None:
+    for timeframe in ("1m", "1M"):
+        assert http("POST", "/start", {"timeframes": [timeframe]}).status_code == 202
+
+
+_numbers = st.integers() | st.integers(0, 10**20) | st.floats() | st.booleans()
+_odd = (
+    st.none()
+    | _numbers
+    | _numbers.map(str)
+    | st.dates().map(str)
+    | st.datetimes().map(lambda moment: moment.isoformat())
+    | st.text("0123456789-:.TWZ+٢٠ \n", max_size=24)
+    | st.sampled_from(["1H", "1D", " 1h", "btcusdt", "BTC/USDT", "BTCUSDT", "1h", "high", "HIGH"])
+)
+_odd_fields = st.fixed_dictionaries(
+    {},
+    optional={
+        "symbols": st.lists(_odd, max_size=3) | _odd,
+        "timeframes": st.lists(_odd, max_size=3) | _odd,
+        **dict.fromkeys(("start", "end", "priority", "timeout_seconds"), _odd),
+        "tolerated_failure_percentage": _odd,
+    },
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(body=_odd_fields)
+def test_each_error_of_an_odd_request_names_a_field_and_says_what_to_send(
+    http: Http, body: dict[str, object]
+) -> None:
+    answer = http("POST", "/start", body)
+    if answer.status_code == 202:
+        return
+    assert answer.status_code == 400
+    refusal = json.loads(answer.body)
+    if refusal["reason"] == "TOO_MANY_UNITS":
+        assert "shorter range" in refusal["detail"]
+        return
+    assert refusal["reason"] == "INVALID_REQUEST"
+    assert {error["pointer"].split("/")[1] for error in refusal["errors"]} <= set(body)
+    remedies = ("must ", "is not a symbol", "unknown symbol", "leave the field out")
+    assert all(error["detail"].startswith(remedies) for error in refusal["errors"])
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -187,6 +267,42 @@ def test_lists_page_through_every_task_newest_first(http: Http, clock: Clock) ->
 def test_each_invalid_query_parameter_is_named(http: Http, query: str, pointer: str) -> None:
     body = problem(http("GET", f"/tasks?{query}"), 400, "INVALID_REQUEST")
     assert [error["pointer"] for error in body["errors"]] == [pointer]
+
+
+def _routes() -> list[tuple[str, str]]:
+    """Method and path of every route, without the prefix; ids are those of nobody."""
+    import app
+
+    return [
+        (method, re.sub(r"\{[a-z_]+\}", "none", path).removeprefix(PREFIX))
+        for path, methods in app.app.routes.items()
+        for method in methods
+    ]
+
+
+def test_every_route_refuses_a_parameter_that_it_does_not_take(http: Http) -> None:
+    assert len(_routes()) >= 19
+    for method, path in _routes():
+        body = problem(http(method, f"{path}?a~b=1&other=2"), 400, "INVALID_REQUEST")
+        assert [error["pointer"] for error in body["errors"]] == ["/a~0b", "/other"], path
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/tasks?page_size=2&page_size=3", "page_size"),
+        ("/tasks?status=running&status=running", "status"),
+        ("/latest-prices?symbols=BTCUSDT&symbols=ETHUSDT", "symbols"),
+        ("/audit?from=2026-01-01&from=2026-01-02", "from"),
+        ("/audit?task_id=&task_id=x", "task_id"),
+        ("/schedules?page_token=a&page_token=b", "page_token"),
+    ],
+)
+def test_a_parameter_that_is_given_twice_is_refused(http: Http, path: str, name: str) -> None:
+    body = problem(http("GET", path), 400, "INVALID_REQUEST")
+    assert body["errors"] == [
+        {"detail": "is given more than once; give it once", "pointer": f"/{name}"}
+    ]
 
 
 def test_stats_and_active_count_what_is_there(http: Http) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import zoneinfo
 from dataclasses import replace
+from datetime import datetime, timedelta
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,9 +79,16 @@ def test_only_the_expression_is_needed() -> None:
         ({"expression": 5}, "/expression"),
         ({"expression": "cron(0 6 * * * *)"}, "/expression"),
         ({"expression": "cron(0 6 * * ? 2020)"}, "/expression"),
+        ({"expression": "cron(0\u00a06 * * ? *)"}, "/expression"),
+        ({"expression": "cron(0\t6 * * ? *)"}, "/expression"),
         ({**SMALL, "timezone": "Mars/Olympus"}, "/timezone"),
         ({**SMALL, "timezone": "../../etc/passwd"}, "/timezone"),
         ({**SMALL, "timezone": ""}, "/timezone"),
+        ({**SMALL, "timezone": "localtime"}, "/timezone"),
+        ({**SMALL, "timezone": "/usr/share/zoneinfo/UTC"}, "/timezone"),
+        ({**SMALL, "timezone": "right/UTC"}, "/timezone"),
+        ({**SMALL, "timezone": "Factory"}, "/timezone"),
+        ({**SMALL, "timezone": "zones"}, "/timezone"),
         ({**SMALL, "timezone": None}, "/timezone"),
         ({**SMALL, "enabled": 1}, "/enabled"),
         ({**SMALL, "catch_up": "yes"}, "/catch_up"),
@@ -98,6 +109,49 @@ def test_only_the_expression_is_needed() -> None:
 )
 def test_what_is_wrong_is_named_by_its_pointer(body: object, pointer: str) -> None:
     assert pointer in pointers(body)
+
+
+@pytest.mark.parametrize(
+    ("timezone", "meant"),
+    [
+        ("europe/berlin", "Europe/Berlin"),
+        ("Europe/Berln", "Europe/Berlin"),
+        (" Europe/Berlin", "Europe/Berlin"),
+        ("Berlin", "Europe/Berlin"),
+        ("New York", "America/New_York"),
+        ("utc", "UTC"),
+    ],
+)
+def test_a_time_zone_that_is_nearly_right_is_refused_with_the_one_that_was_meant(
+    timezone: str, meant: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=rf"did you mean {meant}\?"):
+        parse({**SMALL, "timezone": timezone})
+
+
+def test_a_zones_name_and_rules_are_the_same_on_every_machine(tmp_path: Path) -> None:
+    there = resources.files("tzdata").joinpath("zoneinfo", "Asia", "Tokyo").read_bytes()
+    for name in ("Europe/Berlin", "localtime"):
+        tmp_path.joinpath(name).parent.mkdir(exist_ok=True)
+        tmp_path.joinpath(name).write_bytes(there)
+    firings.zone.cache_clear()
+    zoneinfo.reset_tzpath(to=[str(tmp_path)])
+    try:
+        zone = firings.zone("Europe/Berlin")
+        assert (zone.key, zone.utcoffset(datetime(2026, 7, 1))) == (
+            "Europe/Berlin",
+            timedelta(hours=2),
+        )
+        with pytest.raises(ValueError, match="is no time zone"):
+            firings.zone("localtime")
+    finally:
+        zoneinfo.reset_tzpath()
+        firings.zone.cache_clear()
+
+
+def test_every_name_of_the_list_is_a_zone() -> None:
+    for name in firings._zone_names():
+        assert firings.zone(name).key == name
 
 
 def test_every_problem_is_named_not_only_the_first() -> None:

@@ -168,6 +168,11 @@ def test_a_request_that_needs_too_many_units_is_refused_before_anything_is_store
         parse_start({"symbols": ["BTCUSDT"], "start": 0}, KNOWN, SETTINGS, NOW)
 
 
+def test_without_a_catalogue_everything_is_one_symbol_at_least() -> None:
+    with pytest.raises(PlanTooLarge, match="at least"):
+        parse_start({"timeframes": ["1s"], "start": 0}, None, Settings(), NOW)
+
+
 def test_a_number_too_large_for_a_float_is_a_problem_not_a_crash() -> None:
     body = {"tolerated_failure_percentage": 10**400}
     assert "/tolerated_failure_percentage" in problems(body)

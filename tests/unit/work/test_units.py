@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 
-from hypothesis import given
+import pytest
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chalicelib.core import timeframes
@@ -62,12 +63,30 @@ def test_a_window_is_small_enough_unless_one_object_is_not(asked: tuple[str, int
         assert one or pages(frame, start, end) <= UNIT_PAGES
 
 
-@given(ranges(), st.integers(0, 50))
-def test_units_are_counted_as_windows_are_cut_but_no_further_than_needed(
-    asked: tuple[str, int, int], most: int
+@given(ranges())
+@example(("1s", 0, 20_000_000))
+@example(("1s", 0, 20_000_001))
+@example(("1d", 0, 20_454 * DAY))
+@example(("1h", 5, 5))
+def test_units_are_counted_as_windows_are_cut(asked: tuple[str, int, int]) -> None:
+    assert unit_count(*asked) == max(1, len(list(windows(*asked))))
+
+
+@pytest.mark.parametrize("frame", sorted(LENGTH_MS))
+def test_units_since_1970_are_counted_in_few_steps(
+    monkeypatch: pytest.MonkeyPatch, frame: str
 ) -> None:
-    true = len(list(windows(*asked)))
-    assert unit_count(*asked, most) == min(true, most + 1)
+    looks = 0
+
+    def counted(timeframe: str, open_ms: int) -> tuple[int, int]:
+        nonlocal looks
+        looks += 1
+        return bounds_of(timeframe, open_ms)
+
+    bounds_of = timeframes.object_bounds
+    monkeypatch.setattr(timeframes, "object_bounds", counted)
+    unit_count(frame, 0, 20_783 * DAY)
+    assert looks <= 2 * 12 * 57  # two for each month, where 1s has half a million objects
 
 
 @given(
