@@ -28,6 +28,7 @@ class Result:
     revised: int = 0
     reason: str | None = None
     detail: str = ""
+    rejected_opens: Set[int] = frozenset()
 
 
 class Stored(NamedTuple):
@@ -69,7 +70,7 @@ async def store(
     if running_ms <= unit.end_ms:
         _measure_lag(backend, unit, candles)
     part = _covered(unit, min(unit.end_ms, running_ms), candles, rejected)
-    return Stored(Result(stored, len(rejected), revised), part)
+    return Stored(Result(stored, len(rejected), revised, rejected_opens=rejected), part)
 
 
 async def _merge(

@@ -22,7 +22,7 @@ from chalicelib.collecting.collect import Outcome
 from chalicelib.collecting.gate import Gate
 from chalicelib.events.trail import Trail
 from chalicelib.functions import batches
-from chalicelib.tasks import finish, prog_items, states, table, task, view
+from chalicelib.tasks import fence, finish, prog_items, states, table, task, view
 from chalicelib.tasks.progress import Progress
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Counts, Task
@@ -316,6 +316,7 @@ MUTANTS = (
         "progress from a counter",
         both(
             _rewriting(_from_a_counter),
+            replacing(fence, "progress_from", _with_counter),
             replacing(prog_items, "progress_from", _with_counter),
             replacing(table, "progress_from", _with_counter),
             replacing(finish, "is_full", _counter_is_full),

@@ -201,7 +201,11 @@ def test_of_many_active_tasks_only_those_shown_are_read_whole(run, backend, aws,
     listed, count = run(list_active(backend, "me", 5))
     assert [view["task_id"] for view in listed] == ids[:5]
     assert count == 119
-    assert aws.counts == {"dynamodb.Query": 1 + 5, "dynamodb.BatchGetItem": 2}
+    assert aws.counts == {
+        "dynamodb.Query": 1 + 5,
+        "dynamodb.BatchGetItem": 2,
+        "dynamodb.GetItem": 1,  # whether the exchange is waited for
+    }
 
 
 def test_the_status_tells_of_queues_budget_and_breaker(run, worker, clock) -> None:
