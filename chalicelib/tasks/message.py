@@ -58,7 +58,8 @@ def _waiting(task: Task, pause: LedgerState) -> str:
         return said
     return (
         f"{said}, which is too late: unless the exchange answers before, the task fails at "
-        f"{iso(task.deadline_at)}. Retry it after {until}, or with a longer timeout_seconds"
+        f"{iso(task.deadline_at)}. Retry it after {until}, "
+        "or start it again with a longer timeout_seconds"
     )
 
 
