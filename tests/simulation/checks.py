@@ -13,6 +13,7 @@ from chalicelib.aws.wire import item_from_wire
 from chalicelib.candles import store as candle_store
 from chalicelib.candles.candles import Candles, merged
 from chalicelib.candles.store import CandleStore
+from chalicelib.core import timeframes
 from chalicelib.tasks import states
 from chalicelib.work import units as work_units
 from chalicelib.work import window
@@ -111,6 +112,10 @@ def _check_progs(world: World, changes: list[tuple[Item, Item]], units: dict[str
             # Closed for a newer attempt by its cancel, an item keeps everything it had.
             if after not in (kept, before):
                 raise Violation("retry", f"{new['sk']} kept {after} of {before}")
+            if new["state"] != "CLOSED" and any(name.startswith("t_") for name in new):
+                raise Violation(
+                    "trouble", f"{new['sk']} was opened with an older attempt's trouble"
+                )
             continue
         if not before <= after:
             raise Violation("counting", f"{new['sk']} lost {before - after}")
@@ -125,6 +130,30 @@ def _check_progs(world: World, changes: list[tuple[Item, Item]], units: dict[str
                 f"{new['sk']} counted {new['candles'] - old['candles']} candles for {good}, "
                 f"not {expected}",
             )
+        _check_oddities(world, units, (old, new), good)
+        waiting = {int(name.removeprefix("t_")) for name in new if name.startswith("t_")}
+        if waiting & fresh:
+            raise Violation("trouble", f"{new['sk']} counted {fresh}, and they still wait")
+
+
+def _check_oddities(
+    world: World, units: dict[str, Any], change: tuple[Item, Item], good: set[int]
+) -> None:
+    """What was counted as rejected is what the exchange broke; it never revises anything."""
+    old, new = change
+    broken = {}
+    for number in good:
+        _, timeframe, start, end = units[new["pk"], new["sk"]][number]
+        length = timeframes.LENGTH_MS[timeframe]
+        sent = {at for at in world.exchange.broken if start <= at < end and not at % length}
+        if sent:
+            broken[f"r_{number}"] = sent
+    named = {name: new[name] for name in new if name.startswith("r_") and name not in old}
+    if named != broken:
+        raise Violation("rejected", f"{new['sk']} names {named}, the exchange broke {broken}")
+    rejected, revised = (new[name] - old[name] for name in ("rejected", "revised"))
+    if (rejected, revised) != (sum(map(len, broken.values())), 0):
+        raise Violation("rejected", f"{new['sk']}: {rejected} rejected, {revised} revised")
 
 
 def _check_results(world: World, changes: list[tuple[Item, Item]], units: dict[str, Any]) -> None:

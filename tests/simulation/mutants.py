@@ -123,6 +123,10 @@ def _drop(pattern: str, *values: str, name: str = "") -> Callable[[dict[str, Any
     return change
 
 
+def _keeping_trouble(parameters: dict[str, Any]) -> None:
+    parameters["UpdateExpression"] = re.sub(r"t_(\d+)", r"kept_\1", parameters["UpdateExpression"])
+
+
 def _from_a_counter(parameters: dict[str, Any]) -> None:
     count = len(parameters["ExpressionAttributeValues"][":units"]["NS"])
     _drop(r" AND NOT contains\(done, :u\d+\)", r":u\d+")(parameters)
@@ -360,6 +364,11 @@ MUTANTS = (
         "low does not come back",
         replacing(WorkQueue, "send_plan", _not_coming_back),
         nothing_goes_wrong,
+    ),
+    Mutant("trouble outlives its count", _rewriting(_keeping_trouble)),
+    Mutant(
+        "an item opened again keeps its trouble",
+        replacing(prog_items, "TROUBLE", lambda _: "kept_"),
     ),
     Mutant("a claim is for ever", replacing(finish, "LEASE_MS", lambda _: 1 << 60)),
     Mutant("sweep does not ask for more", replacing(sweep, "next_progs", lambda _: lambda _: [])),

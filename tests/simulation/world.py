@@ -32,7 +32,7 @@ from tests.doubles.exchange import Exchange
 from tests.doubles.settings import doubled_settings
 from tests.simulation.checks import Violation, check_history, check_outstanding
 from tests.simulation.faults import Faults
-from tests.simulation.people import Person
+from tests.simulation.people import NEW_YEAR_MS, Person
 from tests.simulation.processes import Container, Crash, Looks
 
 #: Faults happen for this long; then everything must come to rest on its own.
@@ -84,6 +84,10 @@ class World:
         for symbol in self.random.sample(EVERY, self.random.choice((0, 0, 1))):
             self.exchange.refused[symbol] = "INVALID_SYMBOL"
             self.faults.seen["refused_symbol"] += 1
+        # Half-hours and quarters around New Year; no window has nothing else.
+        odd = [NEW_YEAR_MS + quarters * 15 * 60_000 for quarters in (-3, -2, 2, 3)]
+        self.exchange.broken = set(self._besides.sample(odd, self._besides.choice((0, 1, 2))))
+        self.faults.seen["impossible_candle"] += len(self.exchange.broken)
         self.started_ms = self.clock()
         self.people: list[Person] = []
         #: (world step, until in ms) of every pause of the fleet.
