@@ -223,6 +223,7 @@ def _old_failures_too(_: Any) -> Any:
             "succeeded": counted - failed,
             "failed": failed,
             "candles": sum(prog.candles for prog in progs),
+            "revised_candles": sum(prog.revised for prog in progs),
             "rejected_candles": sum(prog.rejected for prog in progs),
         }
 
@@ -271,6 +272,10 @@ def _no_sweep(world: World) -> None:
 
 def _no_bury(world: World) -> None:
     world.buries = False
+
+
+def _exchange_fails_often(world: World) -> None:
+    world.faults.rates["exchange_fails"] = 0.5
 
 
 def nothing_goes_wrong(world: World) -> None:
@@ -349,6 +354,7 @@ MUTANTS = (
             replacing(finish, "totals", _old_failures_too),
             replacing(view, "totals", _old_failures_too),
         ),
+        killer=240,
     ),
     Mutant(
         "more is never asked for",
@@ -369,6 +375,7 @@ MUTANTS = (
     Mutant(
         "an item opened again keeps its trouble",
         replacing(prog_items, "TROUBLE", lambda _: "kept_"),
+        _exchange_fails_often,
     ),
     Mutant("a claim is for ever", replacing(finish, "LEASE_MS", lambda _: 1 << 60)),
     Mutant("sweep does not ask for more", replacing(sweep, "next_progs", lambda _: lambda _: [])),
