@@ -138,7 +138,7 @@ def _statements() -> dict[str, list[Statement]]:
             _receive("PushQueue"),
             _table("ConnectionsTable", *EVERYTHING),
             _table("TasksTable", "Query"),
-            _table("MarketTable", "BatchGetItem"),
+            _table("MarketTable", "GetItem", "BatchGetItem"),
             *read_candles,
             _push(),
         ],

@@ -48,7 +48,7 @@ async def _bury_units(backend: Backend, message: CollectMessage) -> None:
         message.prog,
         ok={},
         bad={unit.number: (REASON, DETAIL) for unit in message.units},
-        label=f"{message.symbol} {message.units[-1].timeframe}",
+        labels=message.labels,
         now_ms=backend.now_ms(),
     )
     if prog is None:

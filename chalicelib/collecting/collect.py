@@ -24,12 +24,15 @@ from chalicelib.core.logs import log
 from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.worker import Worker
 from chalicelib.tasks.finish import finish_prog
+from chalicelib.tasks.progress import MOST_REJECTIONS, Collected
 from chalicelib.tasks.table import TaskTable
 from chalicelib.work.messages import CollectMessage, Unit
 from chalicelib.work.queue import WorkQueue
 
 #: Never ask again at once, whatever a Retry-After of 0 may say.
 LEAST_WAIT_MS = 200
+#: Characters of a unit's trouble that its task shows; a PROG item may hold 200 of them.
+MOST_TROUBLE = 120
 
 
 class Outcome(Enum):
@@ -86,7 +89,8 @@ async def collect_message(
             delay_seconds = await _wait(worker, group.wait_until_ms)
             if delay_seconds:
                 return await _hand_on(worker, message, left + troubled, delay_seconds)
-        else:
+        elif group.unavailable:
+            await _note_trouble(worker, message, group)
             troubled += [unit for unit in left if unit.number in group.unavailable]
             left = [unit for unit in left if unit.number not in group.unavailable]
     log(
@@ -131,8 +135,9 @@ async def _count(
     backend: Backend, message: CollectMessage, units: Sequence[Unit], group: Group
 ) -> bool:
     """Count the group's results behind the fence; False where they may not be counted any more."""
+    named = await _named_rejections(backend, message, group)
     ok = {
-        index: (result.stored, result.rejected)
+        index: Collected(result.stored, result.revised, result.rejected, named.get(index, set()))
         for index, result in group.results.items()
         if result.reason is None
     }
@@ -141,14 +146,13 @@ async def _count(
         for index, result in group.results.items()
         if result.reason is not None
     }
-    last = next(unit for unit in reversed(units) if unit.number in group.results)
     prog = await TaskTable(backend).count(
         message.task_id,
         message.attempt,
         message.prog,
         ok=ok,
         bad=bad,
-        label=f"{message.symbol} {last.timeframe}",
+        labels=message.labels,
         now_ms=backend.now_ms(),
     )
     if prog is None:
@@ -157,6 +161,32 @@ async def _count(
     await finish_prog(backend, message.task_id, message.attempt, prog)
     await ask_for_more(backend, message.task_id, message.attempt, prog)
     return True
+
+
+async def _named_rejections(
+    backend: Backend, message: CollectMessage, group: Group
+) -> dict[int, set[int]]:
+    """Unit -> open times of its rejected candles, as far as the PROG item has room for them."""
+    found = {index: result.rejected_opens for index, result in sorted(group.results.items())}
+    if not any(found.values()):
+        return {}
+    prog = await TaskTable(backend).read_prog(message.task_id, message.prog)
+    held = sum(map(len, prog.rejections.values())) if prog else 0
+    pairs = [(index, open_ms) for index, opens in found.items() for open_ms in sorted(opens)]
+    named: dict[int, set[int]] = {}
+    for index, open_ms in pairs[: max(0, MOST_REJECTIONS - held)]:
+        named.setdefault(index, set()).add(open_ms)
+    return named
+
+
+async def _note_trouble(backend: Backend, message: CollectMessage, group: Group) -> None:
+    troubles = {
+        index: f"{message.labels[index]}: {error.detail}"[:MOST_TROUBLE]
+        for index, error in group.unavailable.items()
+    }
+    await TaskTable(backend).note_trouble(
+        message.task_id, message.attempt, message.prog, troubles, backend.now_ms()
+    )
 
 
 def _report(units: Sequence[Unit], group: Group) -> None:

@@ -27,6 +27,7 @@ class Result:
     revised: int = 0
     reason: str | None = None
     detail: str = ""
+    rejected_opens: Set[int] = frozenset()
 
 
 class Found(NamedTuple):
@@ -92,7 +93,8 @@ async def store(backend: Backend, symbol: str, unit: Unit, found: Found, task_id
         _absent(unit.timeframe, merged.opens, rejected, begin_ms, min(end_ms, running_ms)),
         found.listed_ms,
     )
-    return Stored(Result(merged.stored, len(rejected), merged.revised), part)
+    result = Result(merged.stored, len(rejected), merged.revised, rejected_opens=rejected)
+    return Stored(result, part)
 
 
 async def _merge(

@@ -12,8 +12,10 @@ from chalicelib.core import metrics
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed
 from chalicelib.core.logs import log
+from chalicelib.exchange.ledger import Ledger
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import fail_task, finish_prog, finish_task, shut, standings
+from chalicelib.tasks.message import out_of_time
 from chalicelib.tasks.progress import OPEN, Progress
 from chalicelib.tasks.submit import queue_planning
 from chalicelib.tasks.table import TaskTable
@@ -55,8 +57,9 @@ async def _sweep_task(backend: Backend, task_id: str, idle: bool | None) -> bool
             await shut(backend, task)
         return idle
     if task.deadline_at <= now_ms:
+        why = out_of_time(task, progs, await Ledger(backend).read())
         _repaired("deadline", task_id, task.attempt)
-        await fail_task(backend, task, "DEADLINE_EXCEEDED", "the task's time ran out")
+        await fail_task(backend, task, "DEADLINE_EXCEEDED", why)
         return idle
     if task.state == states.PENDING or task.task_type == states.SYMBOL_REFRESH:
         if await _note_asking(backend, task, now_ms):

@@ -33,7 +33,7 @@ from chalicelib.live.topics import topic_of
 from chalicelib.live.updates import CANDLE, PRICE, PROGRESS, STATE, Update, coalesced, decode
 from chalicelib.tasks.states import RUNNING
 from chalicelib.tasks.table import TaskTable
-from chalicelib.tasks.view import recounted, summary
+from chalicelib.tasks.view import pause_of, recounted, summary
 
 #: At least this long between two updates of a topic: four a second.
 PAUSE_MS = 250
@@ -221,4 +221,4 @@ async def _view(backend: Backend, update: Update) -> dict[str, Any] | None:
     task, progs = await TaskTable(backend).read_with_progs(update.about)
     if task is None or task.state != RUNNING or task.attempt != update.content["attempt"]:
         return None
-    return summary(task, progs, backend.now_ms())
+    return summary(task, progs, backend.now_ms(), await pause_of(backend, [task]))

@@ -31,6 +31,7 @@ def totals(attempt: int, units: int, progs: list[Progress]) -> Counts:
         "succeeded": sum(len(prog.succeeded) for prog in progs),
         "failed": sum(len(prog.failed_units) for prog in progs if prog.attempt == attempt),
         "candles": sum(prog.candles for prog in progs),
+        "revised_candles": sum(prog.revised for prog in progs),
         "rejected_candles": sum(prog.rejected for prog in progs),
     }
 
@@ -87,6 +88,9 @@ async def finish_task(backend: Backend, task: Task, progs: list[Progress]) -> No
     message = (
         f"Collected {result['succeeded']} of {result['units']} units, {result['candles']} candles"
     )
+    odd = {"revised": result["revised_candles"], "rejected": result["rejected_candles"]}
+    if any(odd.values()):
+        message += "; " + ", ".join(f"{count} {what}" for what, count in odd.items() if count)
     if result["failed"]:
         message += f"; {result['failed']} units failed"
     if task.notice:

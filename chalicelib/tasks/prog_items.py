@@ -1,20 +1,17 @@
-"""The PROG items of the Tasks table, and the fence around what they count.
+"""The PROG items of the Tasks table: opened for an attempt, claimed by a dispatch, closed.
 
-Their layout is in tasks/table.py. The fence: one conditional update counts units, `ADD done
-:units ... IF attempt = :a AND state = RUNNING AND NOT contains(done, :u) ...`, so a duplicate, a
-late or an older message counts nothing.
+Their layout is in tasks/table.py; what they count is tasks/fence.py's.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.aws.item_table import ItemTable
 from chalicelib.aws.wire import item_from_wire, to_wire
-from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed
 from chalicelib.core.task_keys import item_key, prog_key
-from chalicelib.tasks.progress import CLOSED, DETAIL, FAILED, OPEN, Progress, progress_from
+from chalicelib.tasks.fence import Fence
+from chalicelib.tasks.progress import CLOSED, DETAIL, FAILED, OPEN, TROUBLE, Progress, progress_from
 from chalicelib.work.window import Claim
 
 Item = dict[str, Any]
@@ -22,16 +19,8 @@ Item = dict[str, Any]
 _RACES = 8
 
 
-class ProgItems(ItemTable):
-    """The part of TaskTable that opens, shuts and counts PROG items."""
-
-    def __init__(self, backend: Backend) -> None:
-        super().__init__(backend.call, backend.settings.tasks_table)
-
-    async def read_prog(self, task_id: str, number: int) -> Progress | None:
-        """PROG item `number`, read consistently; None where it was never opened nor closed."""
-        item = await self._get(item_key(task_id, prog_key(number)))
-        return None if item is None else progress_from(item, number)
+class ProgItems(Fence):
+    """The part of TaskTable that opens, claims and closes PROG items."""
 
     async def open_prog(
         self, task_id: str, attempt: int, number: int, size: int, ttl: int, claim: Claim
@@ -46,7 +35,7 @@ class ProgItems(ItemTable):
             item = await self._update(
                 item_key(task_id, prog_key(number)),
                 UpdateExpression="SET attempt = :attempt, #state = :open, unit_count = :size, "
-                "candles = :zero, rejected = :zero, rev = :zero, #ttl = :ttl, "
+                "candles = :zero, revised = :zero, rejected = :zero, rev = :zero, #ttl = :ttl, "
                 "claim = :claim, claimed_at = :claimed_at, refill_at = :refill_at",
                 ConditionExpression="attribute_not_exists(pk)",
                 ExpressionAttributeNames={"#state": "state", "#ttl": "ttl"},
@@ -71,7 +60,7 @@ class ProgItems(ItemTable):
                 before = progress_from(old, number)
                 return before if before.is_open(attempt) else None
             kept = progress_from(old, number).succeeded
-            clear = [name for name in old if name.startswith((FAILED, DETAIL, "last_"))]
+            clear = [name for name in old if name.startswith((FAILED, DETAIL, TROUBLE, "last_"))]
             clear += [] if kept else ["done"]
             names = {"#state": "state", "#ttl": "ttl"}
             names.update({f"#c{at}": name for at, name in enumerate(clear)})
@@ -151,6 +140,7 @@ class ProgItems(ItemTable):
                 UpdateExpression="SET #state = :closed, attempt = :attempt, #ttl = :ttl, "
                 "unit_count = if_not_exists(unit_count, :zero), "
                 "candles = if_not_exists(candles, :zero), "
+                "revised = if_not_exists(revised, :zero), "
                 "rejected = if_not_exists(rejected, :zero) ADD rev :one",
                 ConditionExpression="attribute_not_exists(pk) OR attempt <= :attempt",
                 ExpressionAttributeNames={"#state": "state", "#ttl": "ttl"},
@@ -177,93 +167,6 @@ class ProgItems(ItemTable):
             )
         except ConditionFailed:
             return  # a newer attempt has it; its own plan marks it
-
-    async def count(
-        self,
-        task_id: str,
-        attempt: int,
-        number: int,
-        *,
-        ok: dict[int, tuple[int, int]],
-        bad: dict[int, tuple[str, str]],
-        label: str,
-        now_ms: int,
-    ) -> Progress | None:
-        """Count units once, however often they are delivered.
-
-        `ok`: unit number -> (candles stored, candles rejected); `bad`: unit number -> (reason,
-        detail); `label`: "<symbol> <timeframe>" of the last one. Returns the PROG item after the
-        write; `fresh` says how many units it counted. None where nothing may be counted any more:
-        the task was cancelled, has ended, or was retried since. Units that were counted before are
-        left out; where all were, `fresh` is None.
-        """
-        ok, bad = dict(ok), dict(bad)
-        while ok or bad:
-            try:
-                item = await self._count_once(task_id, attempt, number, ok, bad, label, now_ms)
-                return progress_from(item, number, fresh=len(ok) + len(bad))
-            except ConditionFailed as failed:
-                if failed.item is None:
-                    return None
-                old = progress_from(item_from_wire(failed.item), number)
-                if not old.is_open(attempt):
-                    return None
-                done = old.done
-                if done.isdisjoint(ok) and done.isdisjoint(bad):
-                    raise CallFailed(
-                        "dynamodb", "UpdateItem", "Contention", "the fence refused without cause"
-                    ) from failed
-                ok = {unit: stored for unit, stored in ok.items() if unit not in done}
-                bad = {unit: why for unit, why in bad.items() if unit not in done}
-                if not ok and not bad:
-                    return old
-        return await self.read_prog(task_id, number)
-
-    async def _count_once(
-        self,
-        task_id: str,
-        attempt: int,
-        number: int,
-        ok: dict[int, tuple[int, int]],
-        bad: dict[int, tuple[str, str]],
-        label: str,
-        now_ms: int,
-    ) -> Item:
-        units = sorted({*ok, *bad})
-        names = {"#state": "state"}
-        values = {
-            ":units": to_wire(set(units)),
-            ":candles": to_wire(sum(stored for stored, _ in ok.values())),
-            ":rejected": to_wire(sum(rejected for _, rejected in ok.values())),
-            ":one": to_wire(1),
-            ":attempt": to_wire(attempt),
-            ":open": to_wire(OPEN),
-            ":label": to_wire(label),
-            ":now": to_wire(now_ms),
-        }
-        adds = ["done :units", "candles :candles", "rejected :rejected", "rev :one"]
-        sets = ["last_label = :label", "last_at = :now"]
-        for at, reason in enumerate(sorted({reason for reason, _ in bad.values()})):
-            names[f"#f{at}"], names[f"#d{at}"] = FAILED + reason, DETAIL + reason
-            failing = {unit for unit, (why, _) in bad.items() if why == reason}
-            values[f":f{at}"] = to_wire(failing)
-            values[f":d{at}"] = to_wire(bad[max(failing)][1][:200])
-            adds.append(f"#f{at} :f{at}")
-            sets.append(f"#d{at} = :d{at}")
-        values.update({f":u{unit}": to_wire(unit) for unit in units})
-        return await self._update(
-            item_key(task_id, prog_key(number)),
-            UpdateExpression=f"SET {', '.join(sets)} ADD {', '.join(adds)}",
-            ConditionExpression=" AND ".join(
-                [
-                    "attempt = :attempt",
-                    "#state = :open",
-                    *(f"NOT contains(done, :u{unit})" for unit in units),
-                ]
-            ),
-            ExpressionAttributeNames=names,
-            ExpressionAttributeValues=values,
-        )
 
 
 def _claim_values(claim: Claim, left: int) -> Item:

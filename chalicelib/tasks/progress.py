@@ -11,7 +11,28 @@ from chalicelib.core.task_keys import PROG
 OPEN, CLOSED = "RUNNING", "CLOSED"
 #: Attributes per reason: numbers of the units that failed for it, and the last one's detail.
 FAILED, DETAIL = "f_", "d_"
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+#: Attributes per unit: its last trouble, and open times of candles that were rejected.
+TROUBLE, REJECTED = "t_", "r_"
+#: Rejected candles that a PROG item names; workers that count at once may add some more each.
+MOST_REJECTIONS = 100
+_NOTHING: Mapping[Any, Any] = MappingProxyType({})
+
+
+class Collected(NamedTuple):
+    """What one unit that succeeded brought: candles stored; of those, how many replaced other
+    values; candles that were not valid, and the open times (epoch ms) of some of these."""
+
+    candles: int = 0
+    revised: int = 0
+    rejected: int = 0
+    rejections: Set[int] = frozenset()
+
+
+class Trouble(NamedTuple):
+    """Why a unit has to wait for another try; `at`: since when; `text`: for people."""
+
+    at: int
+    text: str
 
 
 # A named tuple for the same reason as Task (tasks/task.py).
@@ -33,13 +54,21 @@ class Progress(NamedTuple):
     failed: Mapping[str, Set[int]] = _NOTHING
     #: Reason -> what the last of these failures said.
     details: Mapping[str, str] = _NOTHING
-    #: Stored for its units, by all attempts together; and what was sent that was not valid.
+    #: Unit -> its last trouble in this attempt; `waiting` leaves out those that are counted.
+    troubles: Mapping[int, Trouble] = _NOTHING
+    #: Stored for its units, by all attempts together; of those, how many replaced other values;
+    #: and what was sent that was not valid.
     candles: int = 0
+    revised: int = 0
     rejected: int = 0
-    #: "<symbol> <timeframe>" of what was counted last, and when; None before that.
+    #: Unit -> open times of its rejected candles; all units together, about MOST_REJECTIONS.
+    rejections: Mapping[int, Set[int]] = _NOTHING
+    #: "<symbol> <timeframe>" of what was counted last, when, and why that failed; None before that,
+    #: and where it did not fail.
     last_label: str | None = None
     last_at: int | None = None
-    #: Each write that opens, closes or counts raises it.
+    last_reason: str | None = None
+    #: Each write that opens, closes, counts or notes trouble raises it.
     rev: int = 0
     #: The dispatch that sends its messages (work/window.py), and since when; None where it was
     #: closed before it was ever opened.
@@ -67,20 +96,36 @@ class Progress(NamedTuple):
         """Unit -> why it failed, of all that did."""
         return {unit: reason for reason, units in self.failed.items() for unit in units}
 
+    @property
+    def waiting(self) -> dict[int, Trouble]:
+        """Unit -> trouble, of those that wait for another try; none once it is closed."""
+        if self.state != OPEN:
+            return {}
+        return {unit: why for unit, why in self.troubles.items() if unit not in self.done}
+
     def is_open(self, attempt: int) -> bool:
         """Whether units of this attempt may be counted."""
         return self.attempt == attempt and self.state == OPEN
 
 
-_FIELDS = frozenset(Progress._fields) - {"number", "failed", "details", "fresh"}
+_FIELDS = frozenset(Progress._fields) - {
+    "number",
+    "failed",
+    "details",
+    "troubles",
+    "rejections",
+    "fresh",
+}
 
 
 def progress_from(item: dict[str, Any], number: int, fresh: int | None = None) -> Progress:
     """The progress that PROG item `number` holds; `fresh`: of the write that returned it."""
     return Progress(
         number=number,
-        failed=_by_reason(item, FAILED),
-        details=_by_reason(item, DETAIL),
+        failed=_starting(item, FAILED),
+        details=_starting(item, DETAIL),
+        troubles={int(unit): Trouble(*why) for unit, why in _starting(item, TROUBLE).items()},
+        rejections={int(unit): opens for unit, opens in _starting(item, REJECTED).items()},
         fresh=fresh,
         **{name: value for name, value in item.items() if name in _FIELDS},
     )
@@ -91,7 +136,12 @@ def number_of(sk: str) -> int | None:
     return int(sk.removeprefix(PROG)) if sk.startswith(PROG) else None
 
 
-def _by_reason(item: dict[str, Any], prefix: str) -> dict[str, Any]:
+def of_attempt(attempt: int, progs: list[Progress]) -> list[Progress]:
+    """The PROG items that this attempt has opened: the others still hold what older ones did."""
+    return [prog for prog in progs if prog.attempt == attempt]
+
+
+def _starting(item: dict[str, Any], prefix: str) -> dict[str, Any]:
     return {
         name.removeprefix(prefix): value for name, value in item.items() if name.startswith(prefix)
     }

@@ -5,8 +5,9 @@
                                    progs_done (NS), times, message, error, result, ttl,
                                    moved_by, moved_request_id (the last cancel's or retry's)
     TASK#<id>     PROG#<nnn>       state (RUNNING | CLOSED), attempt, unit_count, done (NS),
-                                   candles, rejected, f_<REASON> (NS per reason), d_<REASON> (last
-                                   detail), last_label, last_at, rev; whose messages to send:
+                                   candles, revised, rejected, f_<REASON> (NS per reason),
+                                   d_<REASON> (last detail), r_<unit> (NS of open times), t_<unit>
+                                   (trouble), last_label, last_at, last_reason, rev; whose messages:
                                    claim, claimed_at, sent_at, refill_at (work/window.py)
     TASK#<id>     UNITS#<plan>#<nnn>  units: zlib JSON [[symbol, timeframe, start, end], ...]
 

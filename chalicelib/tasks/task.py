@@ -17,15 +17,17 @@ from chalicelib.tasks import states
 class Counts(TypedDict):
     """What has been counted of a task. Its end stores it as `result`, and it goes out as JSON.
 
-    `units`: all of the task, counted or not; `candles`: stored; `rejected_candles`: sent by the
-    exchange and not valid. `symbols` (known now) and `new` (of them) are a symbol refresh's; then
-    the candles are missing, unless it was stopped.
+    `units`: all of the task, counted or not; `candles`: stored; `revised_candles`: how many of
+    these replaced other values; `rejected_candles`: sent by the exchange and not valid. `symbols`
+    (known now) and `new` (of them) are a symbol refresh's; then the candles are missing, unless it
+    was stopped.
     """
 
     units: int
     succeeded: int
     failed: int
     candles: NotRequired[int]
+    revised_candles: NotRequired[int]
     rejected_candles: NotRequired[int]
     symbols: NotRequired[int]
     new: NotRequired[int]

@@ -11,12 +11,13 @@ from chalicelib.core.times import iso
 from chalicelib.exchange.ledger import Ledger, LedgerState
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import totals
-from chalicelib.tasks.progress import Progress
+from chalicelib.tasks.message import message_of
+from chalicelib.tasks.progress import MOST_REJECTIONS, Progress
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Counts, Task
 from chalicelib.webhooks.delivery import DELIVERED, FAILED, PENDING
 from chalicelib.webhooks.items import WebhookItems
-from chalicelib.work.window import TURN_LOST_MS
+from chalicelib.work.units import PlannedUnit
 
 #: Failures listed with a task; `units.failed` is the true number.
 MOST_FAILURES = 100
@@ -37,14 +38,11 @@ async def view_task(backend: Backend, task_id: str, caller: str | None = None) -
     """The whole answer of GET /task/{id}. Raises as find_task does."""
     stored, progs = await TaskTable(backend).read_with_progs(task_id)
     task = await _live(backend, task_id, stored, caller)
-    pause = None
-    if task.is_active:
-        pause = await Ledger(backend).read()
-    view = summary(task, progs, backend.now_ms(), pause)
+    view = summary(task, progs, backend.now_ms(), await pause_of(backend, [task]))
     return {
         **view,
         "notice": task.notice,
-        "failures": await _failures(backend, task, progs),
+        **await _units_named(backend, task, progs),
         "webhook": await webhook_view(backend, task),
     }
 
@@ -62,7 +60,8 @@ async def list_tasks(
     tasks, following = await TaskTable(backend).page_of_owner(
         owner, backend.now_ms(), limit, before=before, task_type=task_type, state=state
     )
-    return [await _summary_of(backend, task) for task in tasks], following
+    pause = await pause_of(backend, tasks)
+    return [await _summary_of(backend, task, pause) for task in tasks], following
 
 
 async def list_active(
@@ -82,11 +81,12 @@ async def list_active(
         for task_id in ids
         if (known := tasks.get(task_id)) and known.is_active and _may_see(backend, known, caller)
     ]
+    pause = await pause_of(backend, [tasks[task_id] for task_id in shown[:most]])
     views = []
     for task_id in shown[:most]:
         task, progs = await TaskTable(backend).read_with_progs(task_id)
         if task and task.is_active:
-            views.append(summary(task, progs, backend.now_ms()))
+            views.append(summary(task, progs, backend.now_ms(), pause))
     return views, len(shown)
 
 
@@ -104,11 +104,17 @@ async def count_tasks(backend: Backend, owner: str) -> dict[str, int]:
             return counts
 
 
-async def _summary_of(backend: Backend, task: Task) -> View:
-    if task.state != states.RUNNING:
+async def pause_of(backend: Backend, tasks: list[Task]) -> LedgerState | None:
+    """What the ledger says of the exchange's limit; None where none of the tasks waits for it."""
+    return await Ledger(backend).read() if any(task.is_active for task in tasks) else None
+
+
+async def _summary_of(backend: Backend, task: Task, pause: LedgerState | None) -> View:
+    if not task.is_active:
         return summary(task, [], backend.now_ms())
+    # Read whole: the row of a list knows neither its deadline nor whom it gives way to.
     current, progs = await TaskTable(backend).read_with_progs(task.task_id)
-    return summary(current or task, progs, backend.now_ms())
+    return summary(current or task, progs, backend.now_ms(), pause)
 
 
 def summary(
@@ -125,7 +131,7 @@ def summary(
         "task_type": task.task_type,
         "status": task.state,
         "progress": _percent(task.state, counts),
-        "message": _message(task, progs, counts, now_ms, pause),
+        "message": message_of(task, progs, counts, now_ms, pause),
         "created_at": iso(task.created_at),
         "started_at": iso(task.started_at),
         "completed_at": iso(task.completed_at),
@@ -133,6 +139,8 @@ def summary(
         "result": task.result,
         "units": units,
         "candles": counts.get("candles", 0),
+        "revised_candles": counts.get("revised_candles", 0),
+        "rejected_candles": counts.get("rejected_candles", 0),
         "eta_seconds": _eta(task, units["remaining"], _counted(counts), now_ms),
         "attempt": task.attempt,
         "priority": task.priority,
@@ -149,6 +157,8 @@ def recounted(view: View, progs: list[Progress]) -> View:
         "progress": _percent(view["status"], counts),
         "units": _units_view(counts),
         "candles": counts["candles"],
+        "revised_candles": counts["revised_candles"],
+        "rejected_candles": counts["rejected_candles"],
     }
 
 
@@ -169,31 +179,6 @@ def _units_view(counts: Counts) -> dict[str, int]:
     }
 
 
-def _message(
-    task: Task,
-    progs: list[Progress],
-    counts: Counts,
-    now_ms: int,
-    pause: LedgerState | None,
-) -> str:
-    if task.is_active and pause and pause.is_paused(now_ms):
-        return f"Waiting for the exchange until {iso(pause.paused_until)}"
-    if task.state != states.RUNNING:
-        return task.message
-    share = f"({_counted(counts)}/{counts['units']})"
-    if now_ms - (task.yielded_at or 0) < TURN_LOST_MS:
-        return f"Waiting for tasks of higher priority {share}"
-    labels = [
-        (prog.last_at, prog.last_label)
-        for prog in _of_attempt(task, progs)
-        if prog.last_at is not None
-    ]
-    if not labels:
-        return task.message
-    _, latest = max(labels, key=lambda label: label[0])
-    return f"Collected data for {latest} {share}"
-
-
 def _eta(task: Task, remaining: int, counted: int, now_ms: int) -> int | None:
     """Whole seconds to the end at the attempt's rate so far; None before there is a rate."""
     fresh = counted - task.kept_units
@@ -202,32 +187,41 @@ def _eta(task: Task, remaining: int, counted: int, now_ms: int) -> int | None:
     return -(-(now_ms - task.started_at) * remaining // (fresh * 1000))
 
 
-def _of_attempt(task: Task, progs: list[Progress]) -> list[Progress]:
-    """The PROG items that this attempt has opened: the others still hold what older ones did."""
-    return [prog for prog in progs if prog.attempt == task.attempt]
-
-
-async def _failures(backend: Backend, task: Task, progs: list[Progress]) -> list[View]:
-    """Up to MOST_FAILURES failed units with their reasons."""
+async def _units_named(backend: Backend, task: Task, progs: list[Progress]) -> View:
+    """Up to MOST_FAILURES failed units with their reasons, and as many rejected candles."""
     failures: list[View] = []
-    for prog in _of_attempt(task, progs):
-        reasons = prog.reasons
-        if not reasons or len(failures) >= MOST_FAILURES:
+    rejections: list[View] = []
+    for prog in progs:
+        # Failures of an older attempt are not this one's; what it had rejected still is.
+        reasons = prog.reasons if prog.attempt == task.attempt else {}
+        if len(failures) >= MOST_FAILURES:
+            reasons = {}
+        rejected = prog.rejections if len(rejections) < MOST_REJECTIONS else {}
+        if not reasons and not rejected:
             continue
         units = await TaskTable(backend).read_units(task, prog.number)
-        for index in sorted(reasons):
-            symbol, timeframe, start_ms, end_ms = units[index]
-            failures.append(
-                {
-                    "symbol": symbol,
-                    "timeframe": timeframe,
-                    "start": iso(start_ms),
-                    "end": iso(end_ms),
-                    "reason": reasons[index],
-                    "detail": prog.details.get(reasons[index], ""),
-                }
-            )
-    return failures[:MOST_FAILURES]
+        failures += [_failure(prog, units[unit], reasons[unit]) for unit in sorted(reasons)]
+        rejections += [
+            {
+                "symbol": units[unit].symbol,
+                "timeframe": units[unit].timeframe,
+                "open_time": iso(open_ms),
+            }
+            for unit in sorted(rejected)
+            for open_ms in sorted(rejected[unit])
+        ]
+    return {"failures": failures[:MOST_FAILURES], "rejections": rejections[:MOST_REJECTIONS]}
+
+
+def _failure(prog: Progress, unit: PlannedUnit, reason: str) -> View:
+    return {
+        "symbol": unit.symbol,
+        "timeframe": unit.timeframe,
+        "start": iso(unit.start_ms),
+        "end": iso(unit.end_ms),
+        "reason": reason,
+        "detail": prog.details.get(reason, ""),
+    }
 
 
 async def _live(backend: Backend, task_id: str, task: Task | None, caller: str | None) -> Task:

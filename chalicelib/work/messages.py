@@ -56,6 +56,11 @@ class CollectMessage(NamedTuple):
     symbol: str
     units: tuple[Unit, ...]
 
+    @property
+    def labels(self) -> dict[int, str]:
+        """Unit number -> "<symbol> <timeframe>", for people."""
+        return {unit.number: f"{self.symbol} {unit.timeframe}" for unit in self.units}
+
     def encode(self) -> str:
         return _dump(
             {

@@ -56,7 +56,9 @@ def _in_lines(views: Iterable[dict[str, Any]], console: Console) -> dict[str, An
     task: dict[str, Any] = {}
     shown: object = None
     for task in views:
-        if shown != (shown := (task.get("status"), task.get("progress"))):
+        # Its first word says what the task does: collected, retrying, waiting.
+        doing = plain(task.get("message")).partition(" ")[0]
+        if shown != (shown := (task.get("status"), task.get("progress"), doing)):
             console.print(progress_line(task), soft_wrap=True, markup=False, highlight=False)
     return task
 
@@ -88,8 +90,15 @@ def progress_line(task: dict[str, Any]) -> str:
     parts += [f"{amount(done)}/{amount(total)} units"] if total else []
     parts += [f"{amount(failed)} failed"] if failed else []
     parts += [f"{amount(task['candles'])} candles"] if count(task, "candles") else []
+    parts += oddities(task)
     parts += [plain(task["message"])] if task.get("message") else []
     return "  ".join(parts)
+
+
+def oddities(task: dict[str, Any]) -> list[str]:
+    """How many candles were revised and rejected, where any were."""
+    named = {"revised": count(task, "revised_candles"), "rejected": count(task, "rejected_candles")}
+    return [f"{amount(number)} {what}" for what, number in named.items() if number]
 
 
 class TaskProgress:
@@ -170,6 +179,7 @@ class TaskProgress:
         candles = count(self._task, "candles")
         if candles is not None:
             yield f"{amount(candles)} candles"
+        yield from oddities(self._task)
         if total and (rate := self.rate()) is not None:
             yield f"{rate:,.1f} units/s"
         if self._task.get("status") not in ENDED:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from market_data_collector.cli.render import COLOURS, counted, percent
+from market_data_collector.cli.render import COLOURS, counted, oddities, percent
 from market_data_collector.cli.values import (
     amount,
     count,
@@ -79,6 +79,7 @@ def summary(console: Console, task: dict[str, Any]) -> None:
     seconds = seconds_between(task.get("started_at"), task.get("completed_at"))
     facts = [f"{amount(done - failed)} of {amount(total)} units"] if total else []
     facts += [f"{amount(candles)} candles"] if candles is not None else []
+    facts += oddities(task)
     facts += [f"{amount(failed)} failed"] if failed else []
     facts += [span(seconds)] if seconds is not None else []
     colour = "yellow" if failed and status == "completed" else COLOURS.get(status, "")
@@ -88,6 +89,7 @@ def summary(console: Console, task: dict[str, Any]) -> None:
     elif task.get("message") and (status != "completed" or not total):
         say(console, plain(task["message"]))
     failures(console, task)
+    rejections(console, task)
     if failed or status in ("failed", "cancelled"):
         say(console, f"Run the rest: data-collector retry {plain(task.get('task_id'))} -w")
 
@@ -103,7 +105,7 @@ def task_details(console: Console, task: dict[str, Any]) -> None:
         "Type": plain(task.get("task_type")),
         "Status": plain(task.get("status")) + (f" (attempt {attempt})" if attempt > 1 else ""),
         "Progress": progress,
-        "Candles": amount(task.get("candles")),
+        "Candles": ", ".join([amount(task.get("candles")), *oddities(task)]),
         "Message": plain(task.get("message")),
         "Created": when(task.get("created_at")),
         "Started": when(task.get("started_at")),
@@ -115,6 +117,7 @@ def task_details(console: Console, task: dict[str, Any]) -> None:
         rows["Error"] = error_text(task["error"])
     pairs(console, rows)
     failures(console, task)
+    rejections(console, task)
 
 
 def failures(console: Console, task: dict[str, Any]) -> None:
@@ -127,6 +130,22 @@ def failures(console: Console, task: dict[str, Any]) -> None:
     show_columns(console, ["FAILED", "TIMEFRAME", "REASON", "DETAIL"], rows)
     if len(failed) > MOST_FAILURES:
         say(console, f"… and {len(failed) - MOST_FAILURES:,} more (--json shows all)")
+
+
+def rejections(console: Console, task: dict[str, Any]) -> None:
+    """Candles that the exchange sent and that were not valid."""
+    rejected = records(task.get("rejections"))
+    if not rejected:
+        return
+    rows = [
+        [*cells(entry, "symbol", "timeframe"), Text(when(entry.get("open_time")))]
+        for entry in rejected[:MOST_FAILURES]
+    ]
+    console.print()
+    show_columns(console, ["REJECTED", "TIMEFRAME", "OPEN TIME"], rows)
+    total = max(count(task, "rejected_candles") or 0, len(rejected))
+    if total > MOST_FAILURES:
+        say(console, f"… and {total - MOST_FAILURES:,} more (--json shows up to 100)")
 
 
 def tasks(console: Console, answer: dict[str, Any]) -> None:

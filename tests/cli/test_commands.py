@@ -204,6 +204,19 @@ def test_failures_are_listed_up_to_a_cap_and_all_of_them_in_json():
     assert len(run("task", TASK_ID, "--json", api=api).json["failures"]) == 25
 
 
+def test_revised_and_rejected_candles_are_counted_and_the_rejected_ones_named():
+    open_time = "2026-11-20T04:00:00.000Z"
+    rejection = {"symbol": "TRXUSDT", "timeframe": "4h", "open_time": open_time}
+    many = task(revised_candles=1200, rejected_candles=130, rejections=[rejection] * 100)
+    api = FakeApi({"GET /task": [many]})
+    for args in (["task", TASK_ID], ["task", TASK_ID, "--wait"]):
+        out = run(*args, api=api).out
+        assert "1,200 revised, 130 rejected" in out
+        assert out.count("TRXUSDT   4h         2026-11-20 04:00:00") == 10
+        assert "… and 120 more (--json shows up to 100)" in out
+    assert len(run("task", TASK_ID, "--json", api=api).json["rejections"]) == 100
+
+
 def test_nothing_is_cut_in_a_pipe():
     api = FakeApi({"GET /task": [task(failed=1)]})
     assert "may have been delisted (code -1121)." in run("task", TASK_ID, api=api).out

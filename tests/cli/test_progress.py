@@ -143,3 +143,23 @@ def test_another_script_can_wait_with_the_same_bar():
     console = Console(file=stream, width=80)
     assert wait_for_task(api, TASK_ID, console, clock=clock) == task(failed=2)
     assert "6.0 units/s" in re.sub(r"\x1b\[[\d;?]*\w", "", stream.text())
+
+
+def test_lines_show_what_a_task_waits_for_though_its_progress_stands():
+    def running(message):
+        return task("running", 9, message=message, revised_candles=2)
+
+    api = FakeApi(
+        {
+            "GET /task": [
+                running("Collected data for ETHUSDT 5m (9/18)"),
+                running("Retrying LTCUSDT 1h: HTTP 502 (9/18)"),
+                running("Retrying LTCUSDT 1h: HTTP 502 (9/18)"),
+                task(),
+            ]
+        }
+    )
+    ran = run("task", TASK_ID, "--wait", api=api)
+    assert ran.code == 0
+    assert ran.err.count("Retrying LTCUSDT 1h: HTTP 502 (9/18)") == 1
+    assert "2 revised" in ran.err

@@ -127,6 +127,11 @@ class Exchange:
             if at_ms not in self.broken
         ]
 
+    def broken_opens(self, timeframe: str, start_ms: int, end_ms: int) -> set[int]:
+        """Open times in [start, end) of the candles that contradict themselves, served or not."""
+        inside = takewhile(lambda at_ms: at_ms < end_ms, self._opens(timeframe, start_ms))
+        return self.broken & set(inside)
+
     def _opens(self, timeframe: str, start_ms: int) -> Iterator[int]:
         """When the exchange's candles open, from `start_ms` on, without end on the usual grid."""
         first_ms = max(start_ms, self.listed_ms)

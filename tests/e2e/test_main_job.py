@@ -127,6 +127,35 @@ def test_one_failing_symbol_does_not_stop_the_others(api: Api, exchange: Exchang
     assert {fail["timeframe"] for fail in task["failures"]} == {"5m", "1h"}
 
 
+def test_a_task_says_what_it_retries_what_failed_and_what_was_rejected(
+    api: Api, exchange: ExchangeControl
+) -> None:
+    messages: list[str] = []
+
+    def look() -> dict[str, Any]:
+        task = api.task(task_id)
+        messages.append(task["message"])
+        return task
+
+    klines = {"path": "/api/v3/klines"}
+    with (
+        exchange.fault(kind="status", status=502, match={**klines, "symbol": "ARUSDT"}),
+        exchange.fault(kind="delisted", match={"symbol": "MAGICUSDT"}),
+        exchange.fault(kind="invalid_candle", match={**klines, "symbol": "ZECUSDT"}, remaining=1),
+    ):
+        body = {"symbols": ["ARUSDT", "MAGICUSDT", "ZECUSDT"], "timeframes": ["1h"]}
+        task_id = api.start(body)["task_id"]
+        retrying = "Retrying ARUSDT 1h: HTTP 502: An error occurred. (2/3)"
+        until(look, lambda task: task["message"] == retrying)
+    task = until(look, lambda task: task["status"] in ENDED)
+    assert task["units"] == {"total": 3, "succeeded": 2, "failed": 1, "remaining": 0}
+    assert not [said for said in messages if "Collected data for MAGICUSDT" in said]
+    assert task["message"].endswith("candles; 1 rejected; 1 units failed")
+    assert task["rejected_candles"] == task["result"]["rejected_candles"] == 1
+    (rejection,) = task["rejections"]
+    assert (rejection["symbol"], rejection["timeframe"]) == ("ZECUSDT", "1h")
+
+
 def test_retry_runs_only_what_failed(api: Api, exchange: ExchangeControl) -> None:
     body = {"symbols": ["DOTUSDT", "LINKUSDT"], "timeframes": ["15m", "4h"]}
     with exchange.fault(kind="delisted", match={"symbol": "DOTUSDT"}):

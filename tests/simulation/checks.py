@@ -114,6 +114,10 @@ def _check_progs(world: World, changes: list[tuple[Item, Item]], units: dict[str
             # Closed for a newer attempt by its cancel, an item keeps everything it had.
             if after not in (kept, before):
                 raise Violation("retry", f"{new['sk']} kept {after} of {before}")
+            if new["state"] != "CLOSED" and any(name.startswith("t_") for name in new):
+                raise Violation(
+                    "trouble", f"{new['sk']} was opened with an older attempt's trouble"
+                )
             continue
         if not before <= after:
             raise Violation("counting", f"{new['sk']} lost {before - after}")
@@ -131,6 +135,30 @@ def _check_progs(world: World, changes: list[tuple[Item, Item]], units: dict[str
                 f"{new['sk']} counted {new['candles'] - old['candles']} candles for {good}, "
                 f"not {least} to {most}",
             )
+        _check_oddities(world, units, (old, new), good)
+        waiting = {int(name.removeprefix("t_")) for name in new if name.startswith("t_")}
+        if waiting & fresh:
+            raise Violation("trouble", f"{new['sk']} counted {fresh}, and they still wait")
+
+
+def _check_oddities(
+    world: World, units: dict[str, Any], change: tuple[Item, Item], good: set[int]
+) -> None:
+    """What was counted as rejected is what the exchange broke; it never revises anything."""
+    old, new = change
+    named = {name: new[name] for name in new if name.startswith("r_") and name not in old}
+    for number in good:
+        _, timeframe, start, end = units[new["pk"], new["sk"]][number]
+        broken = world.exchange.broken_opens(timeframe, start, end)
+        rejected = named.pop(f"r_{number}", set())
+        if not broken - world.exchange.unserved.keys() <= rejected <= broken:
+            raise Violation("rejected", f"{new['sk']} names {rejected}, {broken} are broken")
+    if named:
+        raise Violation("rejected", f"{new['sk']} names {named} for {good}")
+    fresh = [new[name] for name in new if name.startswith("r_") and name not in old]
+    counted = tuple(new[name] - old[name] for name in ("rejected", "revised"))
+    if counted != (sum(map(len, fresh)), 0):
+        raise Violation("rejected", f"{new['sk']}: {counted} rejected and revised of {fresh}")
 
 
 def _check_results(world: World, changes: list[tuple[Item, Item]], units: dict[str, Any]) -> None:
@@ -162,12 +190,12 @@ def _check_reasons(world: World, units: dict[str, Any], prog: Item) -> None:
         if not name.startswith("f_"):
             continue
         for number in numbers:
-            symbol = units[prog["pk"], prog["sk"]][number][0]
+            symbol, *window = units[prog["pk"], prog["sk"]][number]
             refused = symbol in world.exchange.refused
-            if (name == "f_INVALID_SYMBOL") != refused and name not in (
-                "f_WORKER_GAVE_UP",
-                "f_EXCHANGE_UNAVAILABLE",
-            ):
+            own = ["f_WORKER_GAVE_UP", "f_EXCHANGE_UNAVAILABLE"]
+            if world.exchange.broken_opens(*window):
+                own.append("f_EXCHANGE_UNUSABLE_ANSWER")  # nothing else opens there, or is served
+            if (name == "f_INVALID_SYMBOL") != refused and name not in own:
                 raise Violation("isolation", f"{symbol} failed with {name}")
 
 

@@ -22,7 +22,7 @@ from chalicelib.collecting.collect import Outcome
 from chalicelib.collecting.gate import Gate
 from chalicelib.events.trail import Trail
 from chalicelib.functions import batches
-from chalicelib.tasks import finish, prog_items, states, table, task, view
+from chalicelib.tasks import fence, finish, prog_items, states, table, task, view
 from chalicelib.tasks.progress import Progress
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Counts, Task
@@ -123,6 +123,10 @@ def _drop(pattern: str, *values: str, name: str = "") -> Callable[[dict[str, Any
     return change
 
 
+def _keeping_trouble(parameters: dict[str, Any]) -> None:
+    parameters["UpdateExpression"] = re.sub(r"t_(\d+)", r"kept_\1", parameters["UpdateExpression"])
+
+
 def _from_a_counter(parameters: dict[str, Any]) -> None:
     count = len(parameters["ExpressionAttributeValues"][":units"]["NS"])
     _drop(r" AND NOT contains\(done, :u\d+\)", r":u\d+")(parameters)
@@ -219,6 +223,7 @@ def _old_failures_too(_: Any) -> Any:
             "succeeded": counted - failed,
             "failed": failed,
             "candles": sum(prog.candles for prog in progs),
+            "revised_candles": sum(prog.revised for prog in progs),
             "rejected_candles": sum(prog.rejected for prog in progs),
         }
 
@@ -269,6 +274,10 @@ def _no_bury(world: World) -> None:
     world.buries = False
 
 
+def _exchange_fails_often(world: World) -> None:
+    world.faults.rates["exchange_fails"] = 0.5
+
+
 def nothing_goes_wrong(world: World) -> None:
     """No faults, and no sweep that would make them good: none is needed then."""
     world.faults.rates = dict.fromkeys(world.faults.rates, 0.0)
@@ -316,6 +325,7 @@ MUTANTS = (
         "progress from a counter",
         both(
             _rewriting(_from_a_counter),
+            replacing(fence, "progress_from", _with_counter),
             replacing(prog_items, "progress_from", _with_counter),
             replacing(table, "progress_from", _with_counter),
             replacing(finish, "is_full", _counter_is_full),
@@ -344,6 +354,7 @@ MUTANTS = (
             replacing(finish, "totals", _old_failures_too),
             replacing(view, "totals", _old_failures_too),
         ),
+        killer=240,
     ),
     Mutant(
         "more is never asked for",
@@ -359,6 +370,12 @@ MUTANTS = (
         "low does not come back",
         replacing(WorkQueue, "send_plan", _not_coming_back),
         nothing_goes_wrong,
+    ),
+    Mutant("trouble outlives its count", _rewriting(_keeping_trouble)),
+    Mutant(
+        "an item opened again keeps its trouble",
+        replacing(prog_items, "TROUBLE", lambda _: "kept_"),
+        _exchange_fails_often,
     ),
     Mutant("a claim is for ever", replacing(finish, "LEASE_MS", lambda _: 1 << 60)),
     Mutant("sweep does not ask for more", replacing(sweep, "next_progs", lambda _: lambda _: [])),

@@ -11,6 +11,7 @@ from chalicelib.core.errors import CallFailed, Conflict, RequestRejected, TaskEx
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection
+from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import view_task
 from tests.simulation.checks import Violation
 from tests.simulation.processes import Container, Crash
@@ -143,7 +144,25 @@ class Person:
         if (progress == 100) != (view["status"] == "completed"):
             raise Violation("progress", f"{progress} while {view['status']}")
         self._seen[attempt] = progress
+        if view["message"].startswith("Retrying "):
+            await self._hold_against_units(view["message"])
         return view
+
+    async def _hold_against_units(self, message: str) -> None:
+        """What the task is said to retry, it has not counted yet."""
+        assert self.task_id is not None
+        self.world.faults.seen["retry_shown"] += 1
+        table = TaskTable(self.world.honest)
+        task, progs = await table.read_with_progs(self.task_id)
+        assert task is not None
+        left = [
+            f"{unit.symbol} {unit.timeframe}"
+            for prog in progs
+            for number, unit in enumerate(await table.read_units(task, prog.number))
+            if prog.attempt == task.attempt and number not in prog.done
+        ]
+        if not message.startswith(tuple(f"Retrying {label}: " for label in left)):
+            raise Violation("trouble", f"{message}, and only {left} are left")
 
     async def _cancel(self) -> None:
         assert self.task_id is not None

@@ -85,6 +85,10 @@ class World:
         for symbol in self.random.sample(EVERY, self.random.choice((0, 0, 1))):
             self.exchange.refused[symbol] = "INVALID_SYMBOL"
             self.faults.seen["refused_symbol"] += 1
+        # Half-hours and quarters around New Year; no window has nothing else.
+        odd = [NEW_YEAR_MS + quarters * 15 * 60_000 for quarters in (-3, -2, 2, 3)]
+        self.exchange.broken = set(self._besides.sample(odd, self._besides.choice((0, 1, 2))))
+        self.faults.seen["impossible_candle"] += len(self.exchange.broken)
         self.started_ms = self.clock()
         self._draw_history(Random(self.seed ^ 0x9A95))
         self.people: list[Person] = []

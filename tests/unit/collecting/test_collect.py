@@ -15,15 +15,17 @@ from chalicelib.collecting.direct import collect_market_data_async
 from chalicelib.collecting.fetch import GROUP_PAGES
 from chalicelib.collecting.group import DOWN_PAUSE_MS, MOST_DELIVERIES
 from chalicelib.collecting.plan import plan_task
+from chalicelib.core.times import parse_time
 from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.ledger import Ledger
 from chalicelib.tasks.cancel import cancel_task
+from chalicelib.tasks.progress import MOST_REJECTIONS
 from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.table import TaskTable
-from chalicelib.tasks.view import view_task
+from chalicelib.tasks.view import list_active, list_tasks, view_task
 from chalicelib.work.messages import CollectMessage, PlanMessage, Unit, decode
-from tests.doubles.faults import CrashAfter, LoseAnswer
+from tests.doubles.faults import CrashAfter, LoseAnswer, is_update_of
 from tests.doubles.fleet import Crash
 
 BODY = {"symbols": ["BTCUSDT"], "timeframes": ["1m", "1h", "1d"]}
@@ -400,6 +402,98 @@ def test_the_message_of_a_running_task_names_what_was_collected_last(
     collect(messages[0])
     view = run(view_task(worker, task_id))
     assert view["message"] == "Collected data for BTCUSDT 5m (1/2)"
+
+
+@pytest.mark.parametrize("fault", ["unavailable", "malformed"])
+def test_while_units_retry_the_task_says_which_and_why(
+    run, worker, submit, collect, exchange, fault
+) -> None:
+    """The other units go on, and once the last is collected nothing is left of the trouble."""
+    faulty = getattr(exchange, fault)
+    faulty.add(("BTCUSDT", "1h"))
+    task_id, (message,) = submit()
+    said = {"unavailable": "no answer from the exchange", "malformed": "malformed answer"}[fault]
+    for deliveries in range(1, MOST_DELIVERIES):
+        assert collect(message, deliveries) is Outcome.RETRY
+        view = run(view_task(worker, task_id))
+        assert view["message"] == f"Retrying BTCUSDT 1h: {said} (2/3)"
+        assert run(list_tasks(worker, "me", 1))[0][0]["message"] == view["message"]
+        assert run(list_active(worker))[0][0]["message"] == view["message"]
+    faulty.clear()
+    assert collect(message) is Outcome.DONE
+    assert "Retrying" not in run(view_task(worker, task_id))["message"]
+    assert run(TaskTable(worker).read_prog(task_id, 0)).troubles == {}
+
+
+def test_a_delivery_in_trouble_takes_one_write_more(submit, collect, exchange, aws) -> None:
+    exchange.unavailable.add("BTCUSDT")
+    _, (message,) = submit()
+    before = len(aws.calls)
+    collect(message)
+    written = [called for called in aws.calls[before:] if is_update_of("PROG#")(called)]
+    assert len(written) == 1
+
+
+def test_the_message_of_a_running_task_never_calls_a_failed_unit_collected(
+    run, worker, submit, collect, exchange
+) -> None:
+    exchange.refused["BTCUSDT"] = "INVALID_SYMBOL"
+    task_id, messages = submit({"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["5m"]})
+    collect(messages[0])
+    message = run(view_task(worker, task_id))["message"]
+    assert message == "Failed BTCUSDT 5m: INVALID_SYMBOL (1/2)"
+
+
+def test_revised_candles_are_counted_once(run, worker, fleet, exchange, clock) -> None:
+    body = {"symbols": ["BTCUSDT"], "timeframes": ["1d"], "start": "2026-02-01"}
+    views = []
+    for exchange.revision in (0, 1, 1):
+        clock.advance(5_000)
+        task_id = run(submit_collection(worker, body, "me", "r"))
+        run(fleet.settle())
+        views.append(run(view_task(worker, task_id)))
+    assert [view["revised_candles"] for view in views] == [0, views[0]["candles"], 0]
+    assert [view["result"]["revised_candles"] for view in views] == [0, views[0]["candles"], 0]
+    assert views[1]["message"].endswith(f"candles; {views[1]['candles']} revised")
+
+
+@pytest.mark.parametrize("count", [1, 40, 130])
+def test_rejected_candles_are_named_up_to_a_hundred_and_all_are_counted(
+    run, worker, fleet, exchange, count
+) -> None:
+    hour = 3_600_000
+    end = exchange.clock() // 86_400_000 * 86_400_000
+    exchange.broken = {end - (each + 1) * 2 * hour for each in range(count)}
+    body = {"symbols": ["BTCUSDT"], "timeframes": ["1h"], "start": end - 300 * hour, "end": end}
+    task_id = run(submit_collection(worker, body, "me", "r"))
+    run(fleet.settle())
+    view = run(view_task(worker, task_id))
+    assert (view["candles"], view["rejected_candles"]) == (300 - count, count)
+    named = [
+        (each["symbol"], each["timeframe"], parse_time(each["open_time"]))
+        for each in view["rejections"]
+    ]
+    assert len(named) == len(set(named)) == min(count, MOST_REJECTIONS)
+    assert {at for _, _, at in named} <= exchange.broken
+    assert {about[:2] for about in named} == {("BTCUSDT", "1h")}
+    assert view["message"].endswith(f"candles; {count} rejected")
+
+
+def test_a_prog_item_names_no_more_rejected_candles_than_it_has_room_for(
+    run, worker, fleet, exchange
+) -> None:
+    hour = 3_600_000
+    end = exchange.clock() // 86_400_000 * 86_400_000
+    exchange.broken = set(range(end - 100 * hour, end - 60 * hour, hour))
+    exchange.symbols |= {f"S{each}USDT": "TRADING" for each in range(5)}
+    symbols = [name for name in exchange.symbols if name.startswith("S")]
+    body = {"symbols": symbols, "timeframes": ["1h"], "start": end - 200 * hour, "end": end}
+    task_id = run(submit_collection(worker, body, "me", "r"))
+    run(fleet.settle())
+    view = run(view_task(worker, task_id))
+    assert (view["rejected_candles"], len(view["rejections"])) == (200, MOST_REJECTIONS)
+    prog = run(TaskTable(worker).read_prog(task_id, 0))
+    assert sum(map(len, prog.rejections.values())) == MOST_REJECTIONS
 
 
 def test_a_caller_who_waits_gets_the_same_and_hears_of_each_unit(run, worker, exchange) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from chalicelib.collecting.plan import plan_task
 from chalicelib.collecting.sweep import sweep
+from chalicelib.core.times import iso
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import view_task
@@ -52,6 +53,28 @@ def test_a_task_out_of_time_fails_with_what_landed(run, worker, clock, fleet, se
     assert view["error"].startswith("DEADLINE_EXCEEDED")
     run(fleet.settle())
     assert run(view_task(worker, task_id)) == view
+
+
+@pytest.mark.parametrize("cause", ["throttled", "in trouble"])
+def test_a_task_out_of_time_says_what_it_waited_for(
+    run, worker, clock, fleet, exchange, cause
+) -> None:
+    task_id = run(submit_collection(worker, {**BODY, "timeout_seconds": 60}, "me", "r"))
+    run(fleet.plan())
+    if cause == "throttled":
+        exchange.throttled_until = clock() + 3_600_000
+    else:
+        exchange.unavailable.add(("ETHUSDT", "1h"))
+    run(fleet.collect())
+    clock.advance(60_000)
+    run(sweep(worker))
+    why = {
+        "throttled": f"it waited for the exchange until {iso(exchange.throttled_until)} "
+        "(HTTP 429: Too many requests)",
+        "in trouble": "the last trouble was ETHUSDT 1h: no answer from the exchange",
+    }[cause]
+    error = run(view_task(worker, task_id))["error"]
+    assert error == f"DEADLINE_EXCEEDED: the task's time ran out; {why}"
 
 
 def test_what_was_counted_as_a_task_ran_out_of_time_stays_counted(

@@ -19,6 +19,7 @@ from chalicelib.candles.store import CandleStore
 from chalicelib.core import metrics
 from chalicelib.core.together import together
 from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.exchange.ledger import Ledger
 from chalicelib.exchange.worker import Worker
 from chalicelib.live import receive
 from chalicelib.live.announce import announce
@@ -145,6 +146,23 @@ def test_progress_is_read_when_it_is_pushed(run, pushes, worker, fleet) -> None:
     last = of_type(pushes.heard("c"), "update")[-1]
     assert last["task"]["units"] == {"total": 4, "succeeded": 2, "failed": 0, "remaining": 2}
     assert last["task"]["message"].startswith("Collected data for")
+
+
+@pytest.mark.parametrize("trouble", ["unavailable", "paused"])
+def test_what_a_task_waits_for_is_pushed(run, pushes, worker, fleet, exchange, trouble) -> None:
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
+    run(fleet.plan())
+    run(pushes.client("c", f"task:{task_id}"))
+    if trouble == "unavailable":
+        exchange.unavailable |= {"BTCUSDT", "ETHUSDT"}
+    run(fleet.collect(1))
+    if trouble == "paused":
+        run(Ledger(worker).pause(worker.now_ms() + 60_000, "HTTP 429"))
+    run(pushes.announce())
+    run(pushes.push_all())
+    last = of_type(pushes.heard("c"), "update")[-1]["task"]
+    assert last["message"].startswith(("Retrying", "Waiting for the exchange"))
+    assert last["message"] == run(view_task(worker, task_id))["message"]
 
 
 @pytest.mark.parametrize("end", ["cancelled", "failed"])

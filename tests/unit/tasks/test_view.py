@@ -201,7 +201,24 @@ def test_of_many_active_tasks_only_those_shown_are_read_whole(run, backend, aws,
     listed, count = run(list_active(backend, "me", 5))
     assert [view["task_id"] for view in listed] == ids[:5]
     assert count == 119
-    assert aws.counts == {"dynamodb.Query": 1 + 5, "dynamodb.BatchGetItem": 2}
+    assert aws.counts == {
+        "dynamodb.Query": 1 + 5,
+        "dynamodb.BatchGetItem": 2,
+        "dynamodb.GetItem": 1,  # whether the exchange is waited for
+    }
+
+
+@pytest.mark.parametrize("planned", [False, True])
+def test_a_paused_task_says_the_same_wherever_it_is_shown(run, worker, clock, planned) -> None:
+    task_id = run(submit_collection(worker, {**BODY, "timeout_seconds": 60}, "me", "r"))
+    if planned:
+        run(plan_task(worker, PlanMessage(task_id, 1)))
+    run(Ledger(worker).pause(clock() + 3_600_000, "HTTP 418"))
+    message = run(view_task(worker, task_id))["message"]
+    assert message.startswith("Waiting for the exchange until ")
+    assert "the task fails at" in message
+    assert run(list_tasks(worker, "me", 1))[0][0]["message"] == message
+    assert run(list_active(worker))[0][0]["message"] == message
 
 
 def test_the_status_tells_of_queues_budget_and_breaker(run, worker, clock) -> None:

@@ -1,0 +1,68 @@
+"""What a task says of itself to people, in answers, lists and pushed updates. Pure."""
+
+from __future__ import annotations
+
+from chalicelib.core.times import iso
+from chalicelib.exchange.ledger import LedgerState
+from chalicelib.tasks import states
+from chalicelib.tasks.progress import Progress, Trouble, of_attempt
+from chalicelib.tasks.task import Counts, Task
+from chalicelib.work.window import TURN_LOST_MS
+
+
+def message_of(
+    task: Task, progs: list[Progress], counts: Counts, now_ms: int, pause: LedgerState | None
+) -> str:
+    """What happens to the task now, or what came of it.
+
+    `pause`: what the ledger says of the exchange's limit, for active tasks.
+    """
+    if task.is_active and pause and pause.is_paused(now_ms):
+        return _waiting(task, pause)
+    if task.state != states.RUNNING:
+        return task.message
+    counted = counts["succeeded"] + counts["failed"]
+    share = f"({counted}/{counts['units']})"
+    current = of_attempt(task.attempt, progs)
+    last = max(current, key=lambda prog: prog.last_at or 0, default=None)
+    last_at = last.last_at or 0 if last else 0
+    troubles = _troubles(current)
+    # An older trouble shows again once nothing else is left to collect.
+    if troubles and (troubles[-1].at >= last_at or len(troubles) == counts["units"] - counted):
+        return f"Retrying {troubles[-1].text} {share}"
+    if now_ms - (task.yielded_at or 0) < TURN_LOST_MS:
+        return f"Waiting for tasks of higher priority {share}"
+    if last is None or last.last_label is None:
+        return task.message
+    if last.last_reason is not None:
+        return f"Failed {last.last_label}: {last.last_reason} {share}"
+    return f"Collected data for {last.last_label} {share}"
+
+
+def out_of_time(task: Task, progs: list[Progress], pause: LedgerState) -> str:
+    """Why a task whose deadline has passed had not ended, as far as that is known."""
+    known = ["the task's time ran out"]
+    if pause.paused_until >= task.deadline_at:
+        known.append(
+            f"it waited for the exchange until {iso(pause.paused_until)} ({pause.pause_reason})"
+        )
+    if troubles := _troubles(of_attempt(task.attempt, progs)):
+        known.append(f"the last trouble was {troubles[-1].text}")
+    return "; ".join(known)
+
+
+def _waiting(task: Task, pause: LedgerState) -> str:
+    until = iso(pause.paused_until)
+    said = f"Waiting for the exchange until {until}"
+    if pause.paused_until < task.deadline_at:
+        return said
+    return (
+        f"{said}, which is too late: unless the exchange answers before, the task fails at "
+        f"{iso(task.deadline_at)}. Retry it after {until}, "
+        "or start it again with a longer timeout_seconds"
+    )
+
+
+def _troubles(progs: list[Progress]) -> list[Trouble]:
+    """The troubles of all units that wait for another try, oldest first."""
+    return sorted(why for prog in progs for why in prog.waiting.values())
