@@ -14,7 +14,13 @@ from chalicelib.candles.coverage import Coverage
 from chalicelib.candles.coverage_table import Coverages, CoverageTable
 from chalicelib.collecting.dispatch import dispatch
 from chalicelib.core.backend import Backend
-from chalicelib.core.errors import CollectorError, ConditionFailed, ExchangeError, PlanTooLarge
+from chalicelib.core.errors import (
+    CollectorError,
+    ConditionFailed,
+    ExchangeError,
+    ExchangeRootChanged,
+    PlanTooLarge,
+)
 from chalicelib.core.logs import log
 from chalicelib.core.task_keys import CHILD_TTL_SECONDS
 from chalicelib.exchange.catalogue_table import Asked, CatalogueTable
@@ -51,7 +57,7 @@ async def plan_task(worker: Worker, message: PlanMessage) -> None:
                 return
             task = started
         await dispatch(worker, task)
-    except (PlanTooLarge, NoSymbols) as error:
+    except (PlanTooLarge, NoSymbols, ExchangeRootChanged) as error:
         await fail_task(worker, task, error.reason, error.detail)
 
 
@@ -97,10 +103,11 @@ async def _start(worker: Worker, task: Task) -> Task | None:
 
 
 async def _units(worker: Worker, request: CollectionRequest, now_ms: int) -> list[PlannedUnit]:
-    """The units of a request in order. Raises NoSymbols, PlanTooLarge."""
+    """The units of a request in order. Raises NoSymbols, PlanTooLarge,
+    ExchangeRootChanged."""
     symbols = request.symbols
     if symbols is None:
-        catalogue = await CatalogueTable(worker).read_catalogue()
+        catalogue = await CatalogueTable(worker).read_own_catalogue()
         known = catalogue.symbols if catalogue else (await refresh_catalogue(worker)).symbols
         symbols = tuple(sorted(name for name, status in known.items() if status == "TRADING"))
         if not symbols:

@@ -2,7 +2,7 @@
 
 pk                    sk          holds
 CATALOGUE#<exchange>  CATALOGUE   symbols: zlib JSON {symbol: status}, weight_limit,
-                                  refreshed_at, asked (by, request_id, task_id; or null)
+                                  refreshed_at, asked (by, request_id, task_id; or null), root
 PRICES#<exchange>     PRICES      prices: zlib JSON {symbol: price as sent}, priced_at
 """
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from chalicelib.aws.item_table import ItemTable
 from chalicelib.aws.wire import item_to_wire
 from chalicelib.core.backend import Backend
+from chalicelib.core.errors import ExchangeRootChanged
 
 if TYPE_CHECKING:
     from chalicelib.aws.stream import Change
@@ -36,13 +37,14 @@ class Catalogue(NamedTuple):
     """What the exchange lists.
 
     `symbols`: symbol -> status; `weight_limit`: request weight per minute and IP; `refreshed_at`:
-    epoch ms; `asked`: None where the system refreshed it by itself.
+    epoch ms; `asked`: None where the system refreshed it by itself; `root`: which was asked.
     """
 
     symbols: dict[str, str]
     weight_limit: int
     refreshed_at: int
     asked: Asked | None = None
+    root: str = ""
 
 
 class Prices(NamedTuple):
@@ -65,6 +67,7 @@ class CatalogueTable(ItemTable):
     def __init__(self, backend: Backend) -> None:
         super().__init__(backend.call, backend.settings.market_table)
         self._exchange = backend.settings.exchange
+        self._root = backend.settings.exchange_root
 
     async def read_catalogue(self) -> Catalogue | None:
         """None before the first refresh."""
@@ -76,13 +79,23 @@ class CatalogueTable(ItemTable):
             weight_limit=item["weight_limit"],
             refreshed_at=item["refreshed_at"],
             asked=_asked_in(item),
+            root=item["root"],
         )
+
+    async def read_own_catalogue(self) -> Catalogue | None:
+        """For what is going to ask the exchange: raises ExchangeRootChanged where its name belongs
+        to another root than ours."""
+        catalogue = await self.read_catalogue()
+        if catalogue is not None and catalogue.root != self._root:
+            raise ExchangeRootChanged(self._exchange, catalogue.root, self._root)
+        return catalogue
 
     async def write_catalogue(
         self, symbols: dict[str, str], weight_limit: int, now_ms: int, asked: Asked | None = None
     ) -> None:
         values = {"symbols": packed(symbols), "weight_limit": weight_limit, "refreshed_at": now_ms}
-        await self._write(_CATALOGUE, {**values, "asked": asked and asked._asdict()})
+        about = {"asked": asked and asked._asdict(), "root": self._root}
+        await self._write(_CATALOGUE, {**values, **about})
 
     async def read_prices(self) -> Prices | None:
         """None before the first refresh."""

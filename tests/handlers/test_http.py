@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chalicelib import wiring
 from chalicelib.api.idempotency_keys import IdempotencyKeys
 from chalicelib.aws.calls import run
 from chalicelib.core.backend import Backend
@@ -18,6 +19,7 @@ from chalicelib.exchange.ledger import Ledger
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock
 from tests.doubles.fleet import Fleet
+from tests.doubles.settings import at_another_root
 from tests.handlers.conftest import Http
 
 START = {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}
@@ -315,3 +317,17 @@ def test_cancel_and_retry_replay_under_their_keys(
     assert [answer.json_body["attempt"] for answer in retries] == [2, 2]
     run(fleet.settle())
     assert http("GET", f"/task/{task_id}").json_body["status"] == "completed"
+
+
+def test_a_start_under_a_name_of_another_root_is_a_conflict_and_stores_nothing(
+    http: Http, backend: Backend, aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wiring, "backend", lambda: at_another_root(backend))
+    refused = http("POST", "/start", START)
+    problem(refused, 409, "EXCHANGE_ROOT_CHANGED")
+    assert "https://other.test" in refused.json_body["detail"]
+    schedule = {"name": "n", "expression": "rate(1 hour)", "request": START}
+    problem(http("POST", "/schedules", schedule), 409, "EXCHANGE_ROOT_CHANGED")
+    assert aws.items("tasks") == []
+    status = http("GET", "/status").json_body
+    assert (status["exchange"], status["exchange_root"]) == ("binance", "https://other.test")
