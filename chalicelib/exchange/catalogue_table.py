@@ -3,13 +3,16 @@
 pk                    sk          holds
 CATALOGUE#<exchange>  CATALOGUE   symbols: zlib JSON {symbol: status}, weight_limit,
                                   refreshed_at, asked (by, request_id, task_id; or null), root
-PRICES#<exchange>     PRICES      prices: zlib JSON {symbol: price as sent}, priced_at
+PRICES#<exchange>     PRICES      prices: zlib JSON {symbol: price as sent}, priced_at; an older
+                                  price is [price, its time]
 """
 
 from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chalicelib.aws.item_table import ItemTable
@@ -47,10 +50,17 @@ class Catalogue(NamedTuple):
     root: str = ""
 
 
-class Prices(NamedTuple):
-    """`prices`: symbol -> price as the exchange sent it; `priced_at`: its time, epoch ms."""
+class Price(NamedTuple):
+    """`price` as the exchange sent it; `priced_at`: when it did, epoch ms."""
 
-    prices: dict[str, str]
+    price: str
+    priced_at: int
+
+
+class Prices(NamedTuple):
+    """`prices`: by symbol; `priced_at`: time of the newest of them, epoch ms."""
+
+    prices: dict[str, Price]
     priced_at: int
 
 
@@ -102,8 +112,15 @@ class CatalogueTable(ItemTable):
         item = await self._get(self._key(_PRICES))
         return None if item is None else _prices_in(item)
 
-    async def write_prices(self, prices: dict[str, str], priced_at_ms: int) -> None:
-        await self._write(_PRICES, {"prices": packed(prices), "priced_at": priced_at_ms})
+    async def write_prices(
+        self,
+        prices: dict[str, str],
+        priced_at_ms: int,
+        older: Mapping[str, Price] = MappingProxyType({}),
+    ) -> None:
+        """Replace all prices: `prices` as sent at `priced_at_ms`, and `older` ones beside them."""
+        values = packed({**older, **prices})
+        await self._write(_PRICES, {"prices": values, "priced_at": priced_at_ms})
 
     async def _write(self, kind: str, values: dict[str, Any]) -> None:
         await self._call(
@@ -136,13 +153,13 @@ def changed_prices(change: Change) -> Prices | None:
     return _prices_in(change.new)
 
 
-def packed(value: dict[str, str]) -> bytes:
+def packed(value: Mapping[str, str | Price]) -> bytes:
     """A mapping in the form that the items hold."""
     return zlib.compress(json.dumps(value, ensure_ascii=False, sort_keys=True).encode(), 6)
 
 
-def _unpacked(value: bytes) -> dict[str, str]:
-    mapping: dict[str, str] = json.loads(zlib.decompress(value))
+def _unpacked(value: bytes) -> dict[str, Any]:
+    mapping: dict[str, Any] = json.loads(zlib.decompress(value))
     return mapping
 
 
@@ -156,4 +173,9 @@ def _asked_in(item: dict[str, Any]) -> Asked | None:
 
 
 def _prices_in(item: dict[str, Any]) -> Prices:
-    return Prices(_unpacked(item["prices"]), item["priced_at"])
+    priced_at = item["priced_at"]
+    prices = {
+        symbol: Price(found, priced_at) if isinstance(found, str) else Price(*found)
+        for symbol, found in _unpacked(item["prices"]).items()
+    }
+    return Prices(prices, priced_at)

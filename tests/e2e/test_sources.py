@@ -9,7 +9,7 @@ import pytest
 
 from market_data_collector.cli.api import Api, Rejected
 from tests.e2e.conftest import Cloud
-from tests.e2e.exchange_control import ExchangeControl
+from tests.e2e.exchange_control import controlled
 from tests.e2e.test_main_job import ended
 
 SYMBOL = "ATOMUSDT"
@@ -60,10 +60,10 @@ def test_candles_of_the_local_exchange_are_under_its_name_and_nowhere_else(
 
 def test_a_function_that_is_set_to_another_root_is_refused(cloud: Cloud, api: Api) -> None:
     body = {"symbols": [SYMBOL], "timeframes": ["1d"]}
-    with ExchangeControl(cloud.exchange_url) as exchange, at_another_root(cloud, "Collect"):
-        before = exchange.requests()
+    with controlled(cloud) as exchange, at_another_root(cloud, "Collect"):
+        before = exchange.requests_for_klines()
         task = ended(api, api.start(body)["task_id"])
-        assert exchange.requests() == before
+        assert exchange.requests_for_klines() == before
     assert task["status"] == "failed"
     [failure] = task["failures"]
     assert failure["reason"] == "EXCHANGE_ROOT_CHANGED"
