@@ -184,7 +184,8 @@ def test_weight_taken_ahead_is_not_spent_once_the_name_belongs_to_another_root(
         run(budget.take(2))
 
 
-def test_of_two_roots_that_ask_first_at_once_one_gets_the_name(run, worker) -> None:
+@pytest.mark.parametrize("ahead_ms", [0, MINUTE])
+def test_of_two_roots_that_ask_first_at_once_one_gets_the_name(run, worker, ahead_ms) -> None:
     class Turns:
         async def before(self, called) -> None:
             await asyncio.sleep(0)
@@ -193,7 +194,11 @@ def test_of_two_roots_that_ask_first_at_once_one_gets_the_name(run, worker) -> N
             await asyncio.sleep(0)
 
     async def together() -> list[object]:
-        both = (Budget(worker).take(2), Budget(at_another_root(worker)).take(2))
+        now_ms, other = worker.now_ms(), at_another_root(worker)
+        both = (
+            Ledger(worker).take_weight(2, 100, now_ms),
+            Ledger(other).take_weight(2, 100, now_ms + ahead_ms),
+        )
         return await asyncio.gather(*both, return_exceptions=True)
 
     worker.call.hooks.append(Turns())
