@@ -107,7 +107,7 @@ def _change(cloud: Cloud) -> tuple[str, float]:
     price, at_ms = time.time_ns() // 1000 % 10**9 / 100, int(time.time() * 1000)
     item: dict[str, Any] = item_to_wire(
         {
-            "pk": "PRICES#binance",
+            "pk": "PRICES#local",
             "sk": "PRICES",
             "prices": packed({"BTCUSDT": repr(price)}),
             "priced_at": at_ms,

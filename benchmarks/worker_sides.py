@@ -61,7 +61,7 @@ class Ours:
         candles, _ = closed_candles(TIMEFRAME, answers, START, END)
         checked = time.process_time()
         for start_ms, end_ms in CUTS:
-            encode(candles.between(start_ms, end_ms), "benchmark", "binance", server_ms)
+            encode(candles.between(start_ms, end_ms), "benchmark", "binance", "", server_ms)
         encoded = time.process_time()
         stages["fetch and decode"] = fetched - started
         stages["check, into columns"] = checked - fetched

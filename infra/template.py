@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.core.settings import from_environ
+from chalicelib.core.settings import Settings, from_environ
 from infra import alarms, dashboard, functions, policies, schedules, storage
 
 _NAMED = (
@@ -43,16 +43,19 @@ def build(variables: dict[str, str]) -> dict[str, Any]:
             **alarms.resources(settings),
             **dashboard.resources(settings, queues, tables),
         },
-        "Outputs": _outputs(),
+        "Outputs": _outputs(settings),
     }
 
 
-def _outputs() -> dict[str, Any]:
+def _outputs(settings: Settings) -> dict[str, Any]:
     outputs: dict[str, Any] = {name: {"Value": {"Ref": name}} for name in (*_NAMED, *_QUEUES)}
     outputs |= {f"{name}Arn": {"Value": {"Fn::GetAtt": [name, "Arn"]}} for name in _QUEUES}
     host = "execute-api.${AWS::Region}.${AWS::URLSuffix}"
     outputs["AlarmTopic"] = {"Value": {"Ref": "AlarmTopic"}}
     outputs["Dashboard"] = {"Value": {"Ref": "Dashboard"}}
+    # local/deploy.py looks at them, so that no name is given to another root.
+    outputs["Exchange"] = {"Value": settings.exchange}
+    outputs["ExchangeRoot"] = {"Value": settings.exchange_root}
     outputs["WebSocketURL"] = {
         "Description": "Task updates as they happen",
         "Value": {"Fn::Sub": f"wss://${{WebsocketAPI}}.{host}/api"},

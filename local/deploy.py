@@ -19,6 +19,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
+from chalicelib.core.errors import ExchangeRootChanged
 from local.aws import Account, account
 
 APP = "market-data-collector"
@@ -59,6 +60,7 @@ def deploy(
             template["Outputs"]["MadeFrom"] = {"Value": made_from}
         if to.embedded:
             adapt_for_embedded(template, str(to.endpoint_url))
+        _check_root(to, stack, template)
         outputs = _create_or_update(to, bucket, stack, template, report)
         if to.embedded:
             finish_embedded(to, stack, template)
@@ -142,15 +144,15 @@ def embedded_urls(endpoint_url: str, to: Account, stack: str) -> tuple[str, str]
 
 def outputs_of(to: Account, stack: str) -> dict[str, str] | None:
     """Outputs of a stack whose last change succeeded; None of any other."""
-    try:
-        found = to.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
-    except ClientError as error:
-        if "does not exist" in str(error):
-            return None
-        raise
-    if not found or found[0]["StackStatus"] not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+    there = _described(to.client("cloudformation"), stack)
+    if there is None or there["StackStatus"] not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
         return None
-    return {output["OutputKey"]: output["OutputValue"] for output in found[0].get("Outputs", [])}
+    return _outputs(there)
+
+
+def _outputs(there: dict[str, Any] | None) -> dict[str, str]:
+    outputs = there.get("Outputs", []) if there else []
+    return {output["OutputKey"]: output["OutputValue"] for output in outputs}
 
 
 def _artifact_bucket(to: Account) -> str:
@@ -192,7 +194,7 @@ def _create_or_update(
         "TemplateURL": url,
         "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
     }
-    if _exists(formation, stack):
+    if _described(formation, stack) is not None:
         report(f"updating {stack}")
         try:
             formation.update_stack(**request)
@@ -208,14 +210,35 @@ def _create_or_update(
     return outputs_of(to, stack) or {}
 
 
-def _exists(formation: Any, stack: str) -> bool:
+def _check_root(to: Account, stack: str, template: Template) -> None:
+    """Raises DeployFailed where the stack has candles of another root under the exchange's name.
+
+    The functions refuse that, too (exchange/ledger.py); here nothing has been changed yet.
+    """
+    outputs = _outputs(_described(to.client("cloudformation"), stack))
+    if "MarketTable" not in outputs:
+        return
+    name, root = (template["Outputs"][key]["Value"] for key in ("Exchange", "ExchangeRoot"))
+    ledger = to.client("dynamodb").get_item(
+        TableName=outputs["MarketTable"],
+        Key={"pk": {"S": f"LIMIT#{name}"}, "sk": {"S": "LIMIT"}},
+        ConsistentRead=True,
+    )
+    stored = ledger.get("Item", {}).get("root", {"S": root})["S"]
+    if stored != root:
+        raise DeployFailed(f"{stack} was not deployed: {ExchangeRootChanged(name, stored, root)}")
+
+
+def _described(formation: Any, stack: str) -> dict[str, Any] | None:
+    """A stack as CloudFormation describes it; None where there is none."""
     try:
         found = formation.describe_stacks(StackName=stack)["Stacks"]
     except ClientError as error:
         if "does not exist" in str(error):
-            return False
+            return None
         raise
-    return bool(found) and found[0]["StackStatus"] != "DELETE_COMPLETE"
+    there = [each for each in found if each["StackStatus"] != "DELETE_COMPLETE"]
+    return there[0] if there else None
 
 
 def _wait(to: Account, state: str, stack: str) -> None:

@@ -112,7 +112,7 @@ def _candles(folder: Path | None) -> list[str]:
     if folder is None:
         return ["Candles    in the bucket that .local/endpoints.json names"]
     query = (
-        "SELECT symbol, timeframe, count(*) AS candles, max(open_time) AS newest "
+        "SELECT exchange, symbol, timeframe, count(*) AS candles, max(open_time) AS newest "
         f"FROM read_parquet('{folder}/candles/**/*.parquet', hive_partitioning=true) "
         "GROUP BY ALL ORDER BY ALL"
     )

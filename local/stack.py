@@ -100,7 +100,11 @@ class Stack:
 
     def bring_up_package(self, exchange_url: str, report: Report) -> tuple[Package, str]:
         """The package and the hash of what it was made from."""
-        environ = {**self._options.environ, "EXCHANGE_URL": exchange_url}
+        environ = {
+            **self._options.environ,
+            "EXCHANGE_URL": exchange_url,
+            "EXCHANGE": self._options.exchange,
+        }
         built = Package(PACKAGE)
         made_from, stamp = _hash_of_sources(environ), PACKAGE.with_suffix(".made-from")
         current = stamp.exists() and stamp.read_text(encoding="utf-8") == made_from
@@ -168,6 +172,7 @@ class Stack:
         endpoints = {
             "api_url": urls[0],
             "ws_url": urls[1],
+            "exchange": outputs["Exchange"],
             "exchange_url": exchange_url,
             "aws_endpoint_url": to.endpoint_url,
             "region": to.region_name,

@@ -5,7 +5,8 @@
 An hour of 1s, a day of 1m-3m, a month of 5m-30m, a year of 1h-12h, everything above in `all`. The
 folder of months is timeframe=1mo, as in Binance's own archive: on macOS and Windows 1M would be the
 folder of minutes. Columns as in candles.COLUMNS, times as timestamp(ms, UTC); sorted and unique by
-open_time, which the footer says. Metadata: source, task_id, collected_at of the last write.
+open_time, which the footer says. Metadata of the last write: source and source_root (the exchange's
+name and root), task_id, collected_at.
 
 The encoding is what pyarrow, Polars, DuckDB, fastparquet and Spark all read: plain doubles,
 delta-packed integers, zstd, no dictionary, pages of format 1.0.
@@ -44,6 +45,7 @@ class CandleStore:
         self._call = backend.call
         self._bucket = backend.settings.candles_bucket
         self._exchange = backend.settings.exchange
+        self._root = backend.settings.exchange_root
 
     def key(self, symbol: str, timeframe: str, open_ms: int) -> str:
         return (
@@ -71,7 +73,7 @@ class CandleStore:
                     "PutObject",
                     Bucket=self._bucket,
                     Key=key,
-                    Body=encode(whole.candles, task_id, self._exchange, now_ms),
+                    Body=encode(whole.candles, task_id, self._exchange, self._root, now_ms),
                     ContentType="application/vnd.apache.parquet",
                     **condition,
                 )
@@ -108,8 +110,8 @@ def _segment(symbol: str) -> str:
     return "".join(quote(each, safe="") if each.isascii() else each for each in symbol)
 
 
-def encode(candles: Candles, task_id: str, source: str, now_ms: int) -> bytes:
-    """Candles as a Parquet file."""
+def encode(candles: Candles, task_id: str, source: str, source_root: str, now_ms: int) -> bytes:
+    """Candles as a Parquet file. `source`, `source_root`: the exchange's name and root."""
     arrays = []
     for name in COLUMNS:
         values = Array.from_buffer(candles.columns[name])
@@ -126,6 +128,7 @@ def encode(candles: Candles, task_id: str, source: str, now_ms: int) -> bytes:
         skip_arrow_metadata=True,
         key_value_metadata={
             "source": source,
+            "source_root": source_root,
             "task_id": task_id,
             "collected_at": times.iso(now_ms) or "",
         },

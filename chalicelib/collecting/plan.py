@@ -15,7 +15,13 @@ from chalicelib.candles.coverage_table import Coverages, CoverageTable
 from chalicelib.collecting.dispatch import dispatch
 from chalicelib.collecting.ranges import Pair, Wanted, find_listings, is_long, notice, wanted
 from chalicelib.core.backend import Backend
-from chalicelib.core.errors import CollectorError, ConditionFailed, ExchangeError, PlanTooLarge
+from chalicelib.core.errors import (
+    CollectorError,
+    ConditionFailed,
+    ExchangeError,
+    ExchangeRootChanged,
+    PlanTooLarge,
+)
 from chalicelib.core.logs import log
 from chalicelib.core.task_keys import CHILD_TTL_SECONDS
 from chalicelib.core.times import FOREVER_MS
@@ -53,7 +59,7 @@ async def plan_task(worker: Worker, message: PlanMessage) -> None:
                 return
             task = started
         await dispatch(worker, task)
-    except (PlanTooLarge, NoSymbols) as error:
+    except (PlanTooLarge, NoSymbols, ExchangeRootChanged) as error:
         await fail_task(worker, task, error.reason, error.detail)
 
 
@@ -104,7 +110,7 @@ async def _start(worker: Worker, task: Task) -> Task | None:
 async def _units(worker: Worker, task: Task, now_ms: int) -> tuple[list[PlannedUnit], str | None]:
     """The units of a task in order, and what people are told of its range.
 
-    Raises NoSymbols, PlanTooLarge.
+    Raises NoSymbols, PlanTooLarge, ExchangeRootChanged.
     """
     request = CollectionRequest.unpack(task.request)
     most = worker.settings.max_units
@@ -144,7 +150,7 @@ async def _units(worker: Worker, task: Task, now_ms: int) -> tuple[list[PlannedU
 async def _symbols(worker: Worker, request: CollectionRequest) -> tuple[str, ...]:
     if request.symbols is not None:
         return request.symbols
-    catalogue = await CatalogueTable(worker).read_catalogue()
+    catalogue = await CatalogueTable(worker).read_own_catalogue()
     known = catalogue.symbols if catalogue else (await refresh_catalogue(worker)).symbols
     symbols = tuple(sorted(name for name, status in known.items() if status == "TRADING"))
     if not symbols:

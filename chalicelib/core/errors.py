@@ -17,7 +17,8 @@
     ├── ExchangeError               what the exchange answered, or did not answer
     │   ├── ExchangeRefused         permanent for this unit: unknown symbol, bad interval, 451
     │   │   ├── ExchangeInconsistent    it answers another question than the one that was asked
-    │   │   └── ExchangeDrifted         it answers in a form that we cannot read any more
+    │   │   ├── ExchangeDrifted         it answers in a form that we cannot read any more
+    │   │   └── ExchangeRootChanged     its name belongs to another root; a Conflict, too
     │   ├── ExchangeThrottled       429/418: stop the whole fleet until `until_ms`
     │   └── ExchangeUnavailable     transient: 5xx, timeouts, dropped or malformed answers
     ├── ObjectDamaged               a stored object is no Parquet file of ours
@@ -154,6 +155,20 @@ class ExchangeInconsistent(ExchangeRefused):
 
 class ExchangeDrifted(ExchangeRefused):
     reason = "EXCHANGE_SCHEMA_DRIFT"
+
+
+class ExchangeRootChanged(Conflict, ExchangeRefused):
+    """Nothing is asked for or stored under a name that belongs to another root: two sources would
+    mix."""
+
+    reason = "EXCHANGE_ROOT_CHANGED"
+
+    def __init__(self, name: str, stored_root: str, root: str) -> None:
+        super().__init__(
+            f"the exchange name {name} belongs to {stored_root}, and EXCHANGE_URL names {root}: "
+            f"choose another name (EXCHANGE=...), or go back to {stored_root}; where the same "
+            "exchange has moved, docs/CANDLES.md says what to do"
+        )
 
 
 class ExchangeThrottled(ExchangeError):

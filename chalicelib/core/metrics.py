@@ -5,6 +5,9 @@ which prints one line per set of dimensions, and CloudWatch makes metrics of the
 waiting. Every metric is declared in `METRICS`, so dimensions stay bounded, dashboards and alarms
 can be checked against it, and a name that is spelt wrong fails a test instead of vanishing.
 
+A stack asks one exchange. Its name is a property of each line, for queries, and no dimension: that
+would double the price of every metric, and split those of a stack that changes its exchange.
+
 Source: Amazon CloudWatch User Guide, "Specification: Embedded metric format": at most 100 metrics
 in a line, 100 values of one metric, 30 dimensions, and one line of at most 1 MB.
 """
@@ -159,6 +162,7 @@ def flush() -> None:
                         }
                     ],
                 },
+                "Exchange": os.environ.get("EXCHANGE", ""),
                 **dimensions,
                 **{name: found[0] if len(found) == 1 else found for name, found in part.items()},
             }

@@ -9,12 +9,23 @@ by the template.
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from chalicelib.core.errors import SettingsInvalid
 from chalicelib.core.timeframes import LENGTH_MS
+
+#: The exchange that is asked where no other is named.
+BINANCE, BINANCE_URL = "binance", "https://data-api.binance.vision"
+#: Name of the exchange that `make run` starts: its candles are the same on any port.
+LOCAL = "local"
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
+_LONGEST_NAME = 31
+_URL = re.compile(r"(https?)://(?:[^\s/?#@]*@)?([^\s/?#@]+)(/[^\s?#]*)?", re.IGNORECASE)
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+_LOOPBACK = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?")
 
 SYMBOL_PATTERN = re.compile(r"[^\s/,&?#\"'<>\x00-\x1f\ud800-\udfff]{2,40}")
 
@@ -26,10 +37,13 @@ def _setting(default: Any, about: str, low: int | None = None, high: int | None 
 # Neither compared nor shown: methods that are not made cost no time at a cold start.
 @dataclass(frozen=True, eq=False, repr=False)
 class Settings:
-    exchange: str = _setting("binance", "name in object keys and in the tables")
-    exchange_url: str = _setting(
-        "https://data-api.binance.vision", "root of a Binance-compatible REST API"
+    exchange: str = _setting(
+        "",
+        "name in object keys, tables and answers; it belongs to the first root that is asked under "
+        "it. Empty: `binance` at the default `EXCHANGE_URL`, else the URL's host, port and path, "
+        "such as `api-example-com-8080`",
     )
+    exchange_url: str = _setting(BINANCE_URL, "root of a Binance-compatible REST API")
     default_symbols: tuple[str, ...] = _setting(
         (), "symbols of a start without `symbols`; empty: every symbol that trades"
     )
@@ -127,11 +141,13 @@ class Settings:
         for symbol in self.default_symbols:
             if not SYMBOL_PATTERN.fullmatch(symbol):
                 raise SettingsInvalid(f"DEFAULT_SYMBOLS names {symbol!r}: not a symbol")
-        if not re.fullmatch(r"https?://[^\s/]+(/[^\s]*)?", self.exchange_url):
-            raise SettingsInvalid(f"EXCHANGE_URL is {self.exchange_url!r}; it must be an http URL")
-        if not re.fullmatch(r"[a-z][a-z0-9-]{1,30}", self.exchange):
+        root = root_of(self.exchange_url)
+        if not self.exchange:
+            object.__setattr__(self, "exchange", _name_of(root))
+        if not _NAME.fullmatch(self.exchange):
             raise SettingsInvalid(
-                f"EXCHANGE is {self.exchange!r}; lower-case letters, digits and - only"
+                f"EXCHANGE is {self.exchange!r}; at most {_LONGEST_NAME} lower-case letters, "
+                "digits and -"
             )
         if self.default_page_size > self.max_page_size:
             raise SettingsInvalid("DEFAULT_PAGE_SIZE must not be above MAX_PAGE_SIZE")
@@ -150,6 +166,37 @@ class Settings:
             raise SettingsInvalid(
                 f"LOG_LEVEL is {self.log_level!r}; it must be DEBUG, INFO, WARNING or ERROR"
             )
+
+    @property
+    def exchange_root(self) -> str:
+        """The root to which the exchange's name belongs. The local exchange's is without its port,
+        because that may change from one start to the next."""
+        root = root_of(self.exchange_url)
+        return "http://127.0.0.1" if self.exchange == LOCAL and _LOOPBACK.fullmatch(root) else root
+
+
+def root_of(url: str) -> str:
+    """The root that an EXCHANGE_URL names: two spellings of one root are equal.
+
+    Scheme and host in lower case; without credentials, a default port and a slash at the end.
+    Raises SettingsInvalid.
+    """
+    parts = _URL.fullmatch(url)
+    if parts is None:
+        raise SettingsInvalid(f"EXCHANGE_URL is {url!r}; it must be an http URL without a query")
+    scheme, host = parts[1].lower(), parts[2].lower()
+    return f"{scheme}://{host.removesuffix(_DEFAULT_PORTS[scheme])}{parts[3] or ''}".rstrip("/")
+
+
+def _name_of(root: str) -> str:
+    """The name of an exchange that nobody has named. Different roots may get the same name: whoever
+    comes second is refused (exchange/ledger.py)."""
+    if root == BINANCE_URL:
+        return BINANCE
+    name = re.sub(r"[^a-z0-9]+", "-", root.partition("://")[2].lower()).strip("-")
+    if name and name not in (BINANCE, LOCAL) and len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[:20] or 'exchange'}-{zlib.crc32(root.encode()):08x}".replace("--", "-")
 
 
 def from_environ(environ: Mapping[str, str]) -> Settings:

@@ -30,6 +30,7 @@ class Budget:
         """0 where `weight` may be spent now, else the epoch ms at which to ask again.
 
         The pause of the whole fleet is read every time, even where the block has weight left.
+        Raises ExchangeRootChanged.
         """
         async with self._taking:
             now_ms = self._backend.now_ms()
@@ -38,7 +39,7 @@ class Budget:
             if self._minute != now_ms // MINUTE_MS:
                 self._minute, self._left, self._known = now_ms // MINUTE_MS, 0, 0
             if self._left >= weight:
-                paused_until = (await self._ledger.read()).paused_until
+                paused_until = await self._ledger.paused_until()
                 if paused_until > now_ms:
                     return paused_until
             else:

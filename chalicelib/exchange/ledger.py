@@ -2,9 +2,11 @@
 
     pk                    sk          holds
     LIMIT#<exchange>      LIMIT       window_minute, used (request weight in it), paused_until,
-                                      pause_reason
+                                      pause_reason, root
 
-Ledger and breaker share an item of the Market table, so that one conditional update checks both.
+Ledger and breaker share an item of the Market table, so that one conditional update checks both. It
+also checks that the exchange's name belongs to the root that is asked (`root`, the first that was):
+before every request, so that candles of two sources never come under one name.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from chalicelib.aws.item_table import ItemTable
 from chalicelib.aws.wire import item_from_wire, to_wire
 from chalicelib.core import metrics
 from chalicelib.core.backend import Backend
-from chalicelib.core.errors import ConditionFailed
+from chalicelib.core.errors import ConditionFailed, ExchangeRootChanged
 from chalicelib.core.settings import Settings
 from chalicelib.exchange.catalogue_table import Catalogue
 
@@ -28,12 +30,14 @@ DEFAULT_WEIGHT_LIMIT = 6000
 
 
 class LedgerState(NamedTuple):
-    """`window_minute`: in epoch minutes; `paused_until`: epoch ms, 0 where nothing paused it."""
+    """`window_minute`: in epoch minutes; `paused_until`: epoch ms, 0 where nothing paused it;
+    `root`: whose name the exchange's is, "" where it was never asked."""
 
     window_minute: int = 0
     used: int = 0
     paused_until: int = 0
     pause_reason: str = ""
+    root: str = ""
 
     def used_at(self, now_ms: int) -> int:
         """Request weight used in the running minute."""
@@ -78,20 +82,29 @@ class Ledger(ItemTable):
     def __init__(self, backend: Backend) -> None:
         super().__init__(backend.call, backend.settings.market_table)
         self._exchange = backend.settings.exchange
+        self._root = backend.settings.exchange_root
 
     async def read(self) -> LedgerState:
         return _state_in(await self._get(self._key) or {})
 
+    async def paused_until(self) -> int:
+        """Epoch ms until which nobody may ask; 0 or past: now. Raises ExchangeRootChanged."""
+        state = await self.read()
+        self._check_root(state)
+        return state.paused_until
+
     async def take_weight(self, weight: int, budget: int, now_ms: int) -> int:
         """Take request weight from this minute's budget for the whole fleet.
 
-        Returns 0 where it was granted, else the epoch ms at which asking again makes sense.
+        Returns 0 where it was granted, else the epoch ms at which asking again makes sense. Raises
+        ExchangeRootChanged where the exchange's name belongs to another root than ours.
         """
         minute = now_ms // MINUTE_MS
         for _ in range(_RACES):
             refused = await self._add(weight, budget, minute, now_ms)
             if refused is None:
                 return 0
+            self._check_root(refused)
             if refused.is_paused(now_ms):
                 return refused.paused_until
             if refused.window_minute == minute:
@@ -108,8 +121,10 @@ class Ledger(ItemTable):
             await self._update(
                 self._key,
                 UpdateExpression="ADD used :weight",
-                ConditionExpression=f"window_minute = :minute AND used <= :room AND {_NOT_PAUSED}",
+                ConditionExpression="root = :root AND window_minute = :minute AND "
+                f"used <= :room AND {_NOT_PAUSED}",
                 ExpressionAttributeValues={
+                    ":root": to_wire(self._root),
                     ":weight": to_wire(weight),
                     ":minute": to_wire(minute),
                     ":now": to_wire(now_ms),
@@ -121,14 +136,19 @@ class Ledger(ItemTable):
         return None
 
     async def _start_minute(self, weight: int, minute: int, now_ms: int) -> bool:
-        """Begin `minute` with this weight; False where another worker was quicker, or paused."""
+        """Begin `minute` with this weight; False where another worker was quicker, or paused.
+
+        The first to do so gives the name to its root.
+        """
         try:
             await self._update(
                 self._key,
-                UpdateExpression="SET window_minute = :minute, used = :weight",
-                ConditionExpression="(attribute_not_exists(window_minute) OR "
-                f"window_minute < :minute) AND {_NOT_PAUSED}",
+                UpdateExpression="SET window_minute = :minute, used = :weight, root = :root",
+                ConditionExpression="(attribute_not_exists(root) OR root = :root) AND "
+                "(attribute_not_exists(window_minute) OR window_minute < :minute) AND "
+                f"{_NOT_PAUSED}",
                 ExpressionAttributeValues={
+                    ":root": to_wire(self._root),
                     ":weight": to_wire(weight),
                     ":minute": to_wire(minute),
                     ":now": to_wire(now_ms),
@@ -166,6 +186,10 @@ class Ledger(ItemTable):
         except ConditionFailed:
             return
 
+    def _check_root(self, state: LedgerState) -> None:
+        if state.root not in ("", self._root):
+            raise ExchangeRootChanged(self._exchange, state.root, self._root)
+
     @property
     def _key(self) -> dict[str, Any]:
         return {"pk": {"S": f"LIMIT#{self._exchange}"}, "sk": {"S": "LIMIT"}}
@@ -177,4 +201,5 @@ def _state_in(item: dict[str, Any]) -> LedgerState:
         used=item.get("used", 0),
         paused_until=item.get("paused_until", 0),
         pause_reason=item.get("pause_reason", ""),
+        root=item.get("root", ""),
     )

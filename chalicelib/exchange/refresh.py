@@ -9,6 +9,7 @@ from chalicelib.core.errors import ExchangeThrottled
 from chalicelib.exchange.binance import Permit
 from chalicelib.exchange.catalogue_table import Asked, CatalogueTable
 from chalicelib.exchange.ledger import DEFAULT_WEIGHT_LIMIT, Ledger, fleet_limit
+from chalicelib.exchange.prices import kept
 from chalicelib.exchange.worker import Worker
 
 
@@ -39,8 +40,9 @@ async def refresh_catalogue(worker: Worker, asked: Asked | None = None) -> Refre
 
 
 async def refresh_prices(worker: Worker) -> int:
-    """Store every listed symbol's price in one packed item; returns how many.
+    """Store every listed symbol's price in one packed item; returns how many are new.
 
+    A symbol without a usable price in this answer keeps the last one, with its own time, for a day.
     The exchange still quotes delisted symbols: those that the catalogue does not list are left out.
     """
     table = CatalogueTable(worker)
@@ -50,9 +52,16 @@ async def refresh_prices(worker: Worker) -> int:
         await Ledger(worker).pause(error.until_ms, error.detail[:200])
         raise
     catalogue = await table.read_catalogue()
+    before, now_ms = await table.read_prices(), worker.now_ms()
+    older = kept(before, now_ms)
     if catalogue is not None:
         prices = {name: prices[name] for name in prices if name in catalogue.symbols}
-    await table.write_prices(prices, server_ms)
+        older = {name: older[name] for name in older if name in catalogue.symbols}
+    if prices:
+        # A server's clock that is ahead must not keep its prices fresh.
+        await table.write_prices(prices, min(server_ms, now_ms), older)
+    elif before is not None:
+        await table.write_prices({}, before.priced_at, older)
     return len(prices)
 
 

@@ -9,6 +9,8 @@ price ticker".
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from math import isfinite
 from typing import Any, NamedTuple
@@ -16,6 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from chalicelib.candles.candles import Row
+from chalicelib.core.settings import SYMBOL_PATTERN
 
 #: A kline's columns that are used; the twelfth says nothing, and more may come.
 _WIDTH = 11
@@ -24,7 +27,7 @@ _KlineRow = tuple[
     int, float, float, float, float, float, int, float, int, float, float, msgspec.Raw
 ]
 _KLINES = msgspec.json.Decoder(list[_KlineRow], strict=False)
-_ANYTHING = msgspec.json.Decoder(list[Any])
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 #: A symbol with this status can be traded, unless the exchange says otherwise beside it.
 TRADING = "TRADING"
 #: Stands for TRADING where spot trading is not allowed.
@@ -63,16 +66,13 @@ def klines_in(body: bytes) -> Klines:
     """The rows of a klines answer. Raises Unreadable."""
     try:
         return Klines(_KLINES.decode(body), [])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return _each_kline(_list(body))
 
 
 def listing_in(body: bytes) -> Listing:
     """The symbols and the weight limit of an exchangeInfo answer. Raises Unreadable."""
-    try:
-        info = msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
-        raise Unreadable(str(error)) from None
+    info = _decoded(body)
     entries = info.get("symbols") if isinstance(info, dict) else None
     if not isinstance(entries, list):
         raise Unreadable("there is no list of symbols")
@@ -91,7 +91,7 @@ def prices_in(body: bytes) -> Prices:
     unusable: list[str] = []
     for entry in _list(body):
         name = entry.get("symbol") if isinstance(entry, dict) else None
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str) or not SYMBOL_PATTERN.fullmatch(name):
             unusable.append("")
         elif _is_price(entry.get("price")):
             prices[name] = str(entry["price"])
@@ -101,10 +101,27 @@ def prices_in(body: bytes) -> Prices:
 
 
 def _list(body: bytes) -> list[Any]:
+    found = _decoded(body)
+    if not isinstance(found, list):
+        raise Unreadable("there is no list")
+    return found
+
+
+def _decoded(body: bytes) -> Any:
+    """Any JSON. Numbers that JSON or a double cannot hold (NaN, 1e999) are read, too: they cost
+    their own value, and not the page."""
     try:
-        return _ANYTHING.decode(body)
-    except msgspec.DecodeError as error:
-        raise Unreadable(str(error)) from None
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        try:
+            return json.loads(body, parse_int=_whole)
+        except (ValueError, RecursionError) as error:
+            raise Unreadable(str(error)) from None
+
+
+def _whole(digits: str) -> int | float:
+    # Python refuses to make an integer of more than 4,300 digits.
+    return int(digits) if len(digits) <= 20 else float(digits)
 
 
 def _each_kline(found: list[Any]) -> Klines:
@@ -145,9 +162,11 @@ def _number(value: Any) -> float | None:
     """A price or volume, which is sent as text; None where it is none."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return None
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        return None  # float() also takes 1_0, spaces and the digits of other scripts
     try:
         return float(value)
-    except (ValueError, OverflowError):
+    except OverflowError:
         return None
 
 
@@ -157,6 +176,8 @@ def _symbol(entry: Any) -> tuple[str, str]:
         return "", ""
     name, status = entry.get("symbol"), entry.get("status")
     if not isinstance(name, str) or not isinstance(status, str):
+        return "", ""
+    if not SYMBOL_PATTERN.fullmatch(name):
         return "", ""
     if status == TRADING and entry.get("isSpotTradingAllowed") is False:
         return name, NOT_SPOT

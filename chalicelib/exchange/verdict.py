@@ -92,7 +92,7 @@ def _error_object(body: bytes) -> _Error | None:
     """The error in a body; None where it is another object, like exchangeInfo's."""
     try:
         return _ERROR.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return None
 
 

@@ -18,8 +18,8 @@ from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, InvalidRequest
 from chalicelib.core.logs import log
 from chalicelib.core.metrics import count
-from chalicelib.core.times import iso
 from chalicelib.exchange.catalogue_table import Prices, changed_prices
+from chalicelib.exchange.prices import shown
 from chalicelib.live import topics
 from chalicelib.live.connections import MARKET_TABLE, TASKS_TABLE, ConnectionTable
 from chalicelib.live.queue import PushQueue
@@ -133,7 +133,7 @@ def _price_updates(
             topic.subject,
             change.at_ms,
             change.sequence,
-            {"price": float(stored.prices[topic.subject]), "time": iso(stored.priced_at)},
+            shown(stored.prices[topic.subject], change.at_ms),
         )
         for stream, topic in listened
         if topic.kind == topics.PRICES and topic.subject in stored.prices

@@ -191,17 +191,18 @@ async def _content(
     backend: Backend, means: Means, stream: str, updates: list[Update]
 ) -> dict[str, Any] | None:
     """What the message holds besides its topic and number; None where that is nothing."""
-    topic, newest = topic_of(stream), updates[-1]
+    topic, newest, exchange = topic_of(stream), updates[-1], backend.settings.exchange
     if newest.kind in (STATE, PROGRESS):
         views = [view for update in updates if (view := await _view(backend, update)) is not None]
         if not views:
             return None
         return shortened(views, len(views)) if topic.kind == topics.TASKS else {"task": views[-1]}
     if newest.kind == PRICE:
-        return {"price": newest.content["price"], "time": newest.content["time"]}
+        return {"exchange": exchange, **newest.content}
     assert newest.kind == CANDLE
     covered = newest.content["covered"]
     return {
+        "exchange": exchange,
         "candle": await newest_candle(backend, means.candles, topic.subject, topic.timeframe),
         "covered": covered and {"start": iso(covered[0]), "end": iso(covered[1])},
     }

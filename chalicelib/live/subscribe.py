@@ -15,6 +15,7 @@ from chalicelib.core.errors import InvalidRequest, ObjectDamaged, RequestRejecte
 from chalicelib.core.logs import log
 from chalicelib.core.times import iso
 from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.exchange.prices import kept, shown
 from chalicelib.live import topics
 from chalicelib.live.connections import MOST_TOPICS, Connection, ConnectionTable
 from chalicelib.live.sequence_table import SequenceTable
@@ -100,18 +101,18 @@ def shortened(views: list[View], count: int) -> View:
 async def _content(
     backend: Backend, candles: CandleReader, connection: Connection, topic: Topic
 ) -> View:
+    exchange = backend.settings.exchange
     if topic.kind == topics.TASK:
         return {"task": await view_task(backend, topic.subject, connection.owner)}
     if topic.kind == topics.TASKS:
         return shortened(*await list_active(backend, connection.owner, MOST_TASKS))
     if topic.kind == topics.PRICES:
-        stored = await CatalogueTable(backend).read_prices()
-        price = stored.prices.get(topic.subject) if stored else None
-        if stored is None or price is None:
-            return {"price": None, "time": None}
-        return {"price": float(price), "time": iso(stored.priced_at)}
+        now_ms = backend.now_ms()
+        price = kept(await CatalogueTable(backend).read_prices(), now_ms).get(topic.subject)
+        about = dict.fromkeys(("price", "time", "age_seconds", "stale"))
+        return {"exchange": exchange, **(shown(price, now_ms) if price else about)}
     candle = await newest_candle(backend, candles, topic.subject, topic.timeframe)
-    return {"candle": candle, "covered": None}
+    return {"exchange": exchange, "candle": candle, "covered": None}
 
 
 async def _check(backend: Backend, connection: Connection, wanted: list[Topic]) -> None:

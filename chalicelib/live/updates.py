@@ -24,7 +24,7 @@ class Update:
 
     `about`: a task's id, or a symbol (and timeframe); `changed_at`: epoch ms; `number`: the table
     stream's number of the change; `content`: by kind, {"task": its view}, {"attempt"},
-    {"price", "time"} or {"covered": [start, end] in epoch ms, or None}.
+    a price as exchange/prices.py shows it, or {"covered": [start, end] in epoch ms, or None}.
     """
 
     stream: str

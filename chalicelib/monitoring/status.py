@@ -43,6 +43,7 @@ async def collector_status(backend: Backend, owner: str) -> dict[str, Any]:
     return {
         "status": "waiting" if paused and busy else "collecting" if busy else "idle",
         "exchange": backend.settings.exchange,
+        "exchange_root": backend.settings.exchange_root,
         "task_counts": counts,
         "queues": {**await WorkQueue(backend).depths(), **await WebhookQueue(backend).depths()},
         "rate_budget": {

@@ -216,7 +216,7 @@ async def _write(
 
 
 async def _known(backend: Backend) -> dict[str, str] | None:
-    catalogue = await CatalogueTable(backend).read_catalogue()
+    catalogue = await CatalogueTable(backend).read_own_catalogue()
     return catalogue.symbols if catalogue else None
 
 

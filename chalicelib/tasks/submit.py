@@ -23,10 +23,10 @@ async def submit_collection(
 ) -> str:
     """Check a POST /start body against the catalogue, store the task, queue its planning.
 
-    Returns the task id. Raises InvalidRequest or PlanTooLarge with nothing stored. Three AWS
-    calls, for one symbol and for thousands; one more with a webhook.
+    Returns the task id. Raises InvalidRequest, PlanTooLarge or ExchangeRootChanged with nothing
+    stored. Three AWS calls, for one symbol and for thousands; one more with a webhook.
     """
-    catalogue = await CatalogueTable(backend).read_catalogue()
+    catalogue = await CatalogueTable(backend).read_own_catalogue()
     known = catalogue.symbols if catalogue else None
     request = parse_start(body, known, backend.settings, backend.now_ms())
     return await submit(

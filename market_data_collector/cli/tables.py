@@ -216,9 +216,10 @@ def prices(console: Console, answer: dict[str, Any]) -> None:
     rows = []
     for symbol, entry in record(answer.get("prices")).items():
         at = record(entry).get("time")
-        age = seconds_between(at, answer.get("as_of"))
+        age = number(record(entry).get("age_seconds"))
+        old = " (stale)" if record(entry).get("stale") is True else ""
         value = price(record(entry).get("price"))
-        shown = (symbol, value, None if age is None else span(age), when(at))
+        shown = (symbol, value, None if age is None else span(age) + old, when(at))
         rows.append([Text(plain(cell)) for cell in shown])
     missing = texts(answer.get("unreachable"))
     if rows:

@@ -219,7 +219,8 @@ def _lines_of(message: Message) -> Iterator[str]:
         for task in records(message["tasks"]):
             yield f"{plain(task.get('task_id'))}  {progress_line(task)}"
     elif "price" in message:
-        yield f"{topic}  {price(message['price'])}  {when(message.get('time'))}"
+        old = "  stale" if message.get("stale") is True else ""
+        yield f"{topic}  {price(message['price'])}  {when(message.get('time'))}{old}"
     elif "candle" in message:
         yield f"{topic}  {_candle(record(message['candle']))}"
 

@@ -146,7 +146,7 @@ def reasons(progs: list[Progress]) -> dict[str, int]:
 
 def _stored(cloud: Cloud, timeframe: str) -> dict[str, list[Candle]]:
     """Every stored candle of a timeframe by symbol, in the row order of the exchange's klines."""
-    files = f"{cloud.candles_dir}/candles/exchange=binance/timeframe={timeframe}/*/*.parquet"
+    files = f"{cloud.candles_dir}/candles/exchange=local/timeframe={timeframe}/*/*.parquet"
     rows = duckdb.execute(
         "SELECT symbol, epoch_ms(open_time), open, high, low, close, volume, epoch_ms(close_time), "
         "quote_volume, trades, taker_buy_volume, taker_buy_quote_volume "
@@ -171,6 +171,6 @@ def _as_sent(row: list[Any]) -> Candle:
 
 def _keys(unit: PlannedUnit, served: list[Candle]) -> Iterator[str]:
     """The objects of a unit's candles; written out here, not taken from the code under test."""
-    folder = f"candles/exchange=binance/timeframe={unit.timeframe}/symbol={quote(unit.symbol)}"
+    folder = f"candles/exchange=local/timeframe={unit.timeframe}/symbol={quote(unit.symbol)}"
     for name in {object_name(unit.timeframe, candle[0]) for candle in served}:
         yield f"{folder}/{name}.parquet"

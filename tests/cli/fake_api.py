@@ -37,8 +37,18 @@ STATUS = {
 }
 PRICES = {
     "prices": {
-        "BTCUSDT": {"price": 91234.5, "time": "2026-11-23T11:59:48Z"},
-        "SHIBUSDT": {"price": 1.234e-05, "time": "2026-11-23T11:58:00Z"},
+        "BTCUSDT": {
+            "price": 91234.5,
+            "time": "2026-11-23T11:59:48Z",
+            "age_seconds": 12,
+            "stale": False,
+        },
+        "SHIBUSDT": {
+            "price": 1.234e-05,
+            "time": "2026-11-23T11:55:00Z",
+            "age_seconds": 300,
+            "stale": True,
+        },
     },
     "unreachable": ["NOPEUSDT"],
     "as_of": AT,

@@ -187,6 +187,8 @@ def test_prices_name_what_has_none_and_never_use_exponents():
     ran = run("prices", "btcusdt,shibusdt", "NOPEUSDT")
     assert ran.api.requests[0].url.params["symbols"] == "BTCUSDT,SHIBUSDT,NOPEUSDT"
     assert "0.00001234" in ran.out
+    assert re.search(r"BTCUSDT +91,234\.5 +0:12  2026", ran.out)
+    assert re.search(r"SHIBUSDT .* 5:00 \(stale\)", ran.out)
     assert "No price for NOPEUSDT" in ran.out
 
 

@@ -55,7 +55,15 @@ known = shaped(
     symbols_count=natural, timeframes=st.lists(text), available_symbols=st.lists(text | anything)
 )
 prices = shaped(
-    prices=st.dictionaries(text, shaped(price=st.floats(allow_nan=False) | text, time=text)),
+    prices=st.dictionaries(
+        text,
+        shaped(
+            price=st.floats(allow_nan=False) | text,
+            time=text,
+            age_seconds=natural | text,
+            stale=st.booleans() | text,
+        ),
+    ),
     unreachable=st.lists(text, max_size=3),
     as_of=text,
 )

@@ -349,6 +349,7 @@ def test_streams_go_on_until_ctrl_c_in_plain_lines() -> None:
         [
             snapshot(0, "tasks", tasks=[task("running", 9)], count=1),
             snapshot(0, "prices:BTCUSDT", price=62000.5, time="2026-11-23T12:00:00.000Z"),
+            update(1, "prices:BTCUSDT", price=5, time="2026-11-23T12:00:00.000Z", stale=True),
             snapshot(0, "candles:BTCUSDT:1m", candle=candle, covered=None),
             snapshot(0, "candles:BTCUSDT:1h", candle=None, covered=None),
         ]
@@ -359,6 +360,7 @@ def test_streams_go_on_until_ctrl_c_in_plain_lines() -> None:
         f"{TASK_ID}   50%  running  9/18 units  9,000 candles  "
         "Collected data for ETHUSDT 5m (9/18)",
         "prices:BTCUSDT  62,000.5  2026-11-23 12:00:00 UTC",
+        "prices:BTCUSDT  5  2026-11-23 12:00:00 UTC  stale",
         "candles:BTCUSDT:1m  2026-11-23 11:59:00 UTC  O 1.0  H 2.0  L 0.5  C 1.5  V 12.25",
         "candles:BTCUSDT:1h  –",
     ]

@@ -56,6 +56,8 @@ class Exchange:
     #: symbol or (symbol, timeframe) of which requests get no answer, or a malformed one.
     unavailable: set[Any] = field(default_factory=set)
     malformed: set[Any] = field(default_factory=set)
+    #: Symbols whose price is unusable, or missing, in the answer of all prices.
+    unpriced: set[str] = field(default_factory=set)
     #: Epoch ms until which every request is throttled, as 429 with Retry-After.
     throttled_until: int = 0
     #: Nothing answers, not even a ping.
@@ -94,7 +96,9 @@ class Exchange:
         await permit(ALL_PRICES_WEIGHT)
         self._answer(ALL_PRICES_WEIGHT)
         prices = {symbol: f"{_noise(symbol) % 90_000 + 1}.50" for symbol in self.symbols}
-        return Prices(prices, []), self.clock() // 1000 * 1000
+        for symbol in self.unpriced:
+            prices.pop(symbol, None)
+        return Prices(prices, sorted(self.unpriced)), self.clock() // 1000 * 1000
 
     async def is_up(self, permit: Permit) -> bool:
         await permit(PING_WEIGHT)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from chalicelib.core.backend import Backend, Call, wall_clock_ms
 from chalicelib.core.settings import Settings
@@ -11,6 +12,7 @@ from chalicelib.core.settings import Settings
 def doubled_settings(**own: Any) -> Settings:
     """`own`: fields that are to have other values."""
     names = {
+        "exchange": "binance",
         "exchange_url": "http://exchange.test",
         "tasks_table": "tasks",
         "market_table": "market",
@@ -35,3 +37,12 @@ def doubled_settings(**own: Any) -> Settings:
 def backend_of(call: Call, **names: str) -> Backend:
     """A backend for single stores: only the resources in `names` are there."""
     return Backend(call, Settings(**names), wall_clock_ms)
+
+
+Held = TypeVar("Held", bound=Backend)
+
+
+def at_another_root(backend: Held) -> Held:
+    """The same stack, whose settings name another root under the same exchange's name."""
+    settings = replace(backend.settings, exchange_url="https://other.test")
+    return replace(backend, settings=settings)

@@ -45,6 +45,13 @@ class ExchangeControl:
         assert not log["forgotten"]
         return [at for at, asked, _ in log["requests"] if asked == path]
 
+    def requests_for_klines(self) -> int:
+        """How many of them asked for candles, under any root."""
+        stats = self._http.get("/_local/stats").raise_for_status().json()
+        return sum(
+            sum(counts.values()) for path, counts in stats["by_path"].items() if "klines" in path
+        )
+
     def reset(self) -> None:
         self._http.post("/_local/reset").raise_for_status()
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chalicelib.core.settings import LOCAL
 from infra.package import ROOT, Package, package
 from local.aws import Account
 from local.cloud import candles_dir, endpoint_url, ensure_environment, launch, tail, tidy
@@ -93,7 +94,7 @@ def running_cloud(
         port = free_port()
         emulator = launch(home, port, ensure_environment(), environ)
         started.append(emulator)
-        chosen = {**environ, **settings, "EXCHANGE_URL": exchange_url}
+        chosen = {**environ, "EXCHANGE": LOCAL, **settings, "EXCHANGE_URL": exchange_url}
         built = package("local", home / "package", chosen, for_this_machine=True)
         prepare(built, endpoint_url(port))
         to = Account(endpoint_url(port))

@@ -82,10 +82,10 @@ def test_an_expired_tasks_audit_is_read_verified_and_tampering_with_it_is_found(
 
 
 def test_what_the_exchange_lists_is_in_the_markets_trail(cloud: Cloud, api: Api) -> None:
-    events = until(lambda: api.all_audit(exchange="binance")["events"], len)
+    events = until(lambda: api.all_audit(exchange="local")["events"], len)
     assert events[0]["action"] == "symbols.changed"
     assert events[0]["data"]["added"]["count"] == events[0]["after"] > 0
-    code, verdict = client("audit", "verify", "market:binance", "--api-url", cloud.api_url)
+    code, verdict = client("audit", "verify", "market:local", "--api-url", cloud.api_url)
     assert code == 0, verdict
 
 

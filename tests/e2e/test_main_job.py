@@ -44,15 +44,13 @@ def lift_pause(cloud: Cloud) -> None:
     """Forget the ledger and the breaker, which a test may have left shut for minutes."""
     cloud.client("dynamodb").delete_item(
         TableName=cloud.outputs["MarketTable"],
-        Key={"pk": {"S": "LIMIT#binance"}, "sk": {"S": "LIMIT"}},
+        Key={"pk": {"S": "LIMIT#local"}, "sk": {"S": "LIMIT"}},
     )
 
 
 def stored(candles_dir: Path, symbol: str, timeframe: str) -> list[tuple[Any, ...]]:
     """Every stored candle as DuckDB reads it, in the row order of Binance's klines."""
-    files = (
-        f"{candles_dir}/candles/exchange=binance/timeframe={timeframe}/symbol={symbol}/*.parquet"
-    )
+    files = f"{candles_dir}/candles/exchange=local/timeframe={timeframe}/symbol={symbol}/*.parquet"
     return duckdb.sql(
         "SELECT epoch_ms(open_time), open, high, low, close, volume, epoch_ms(close_time), "
         "quote_volume, trades, taker_buy_volume, taker_buy_quote_volume "

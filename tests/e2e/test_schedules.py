@@ -63,7 +63,7 @@ def promise_that_is_broken(cloud: Cloud, api: Api) -> str:
 
 def forget_hours(cloud: Cloud, symbol: str, hours: int) -> None:
     """Take the newest hours out of a symbol's coverage."""
-    table, key = cloud.outputs["MarketTable"], {"pk": {"S": "COVER#binance"}, "sk": {"S": symbol}}
+    table, key = cloud.outputs["MarketTable"], {"pk": {"S": "COVER#local"}, "sk": {"S": symbol}}
     client = cloud.client("dynamodb")
     entry = json.loads(client.get_item(TableName=table, Key=key)["Item"]["tf_1h"]["S"])
     entry["covered"][-1][1] -= hours * 3_600_000

@@ -150,7 +150,7 @@ def _ask_wrongly(cloud: Cloud) -> None:
     """A 404, and 503s: prices that are not there yet."""
     with httpx.Client(base_url=cloud.api_url, trust_env=False, timeout=30) as http:
         assert http.get(f"{PREFIX}/task/nobody").status_code == 404
-        key = {"pk": {"S": "PRICES#binance"}, "sk": {"S": "PRICES"}}
+        key = {"pk": {"S": "PRICES#local"}, "sk": {"S": "PRICES"}}
         cloud.client("dynamodb").delete_item(TableName=cloud.outputs["MarketTable"], Key=key)
         assert http.get(f"{PREFIX}/latest-prices").status_code == 503
 

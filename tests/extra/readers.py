@@ -58,7 +58,7 @@ def folder(
     for (symbol, frame), stored in candles.items():
         file = root / store.key(symbol, frame, stored.open_times[0])
         file.parent.mkdir(parents=True)
-        file.write_bytes(encode(stored, "task", "binance", 0))
+        file.write_bytes(encode(stored, "task", "binance", "https://exchange.test", 0))
     return root / "candles"
 
 

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chalicelib import wiring
 from chalicelib.api.idempotency_keys import IdempotencyKeys
 from chalicelib.aws.calls import run
 from chalicelib.core.backend import Backend
+from chalicelib.exchange.binance import Binance
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.exchange.ledger import Ledger
+from chalicelib.exchange.refresh import refresh_prices
+from chalicelib.exchange.worker import Worker
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock
 from tests.doubles.fleet import Fleet
+from tests.doubles.settings import at_another_root
 from tests.handlers.conftest import PREFIX, Http
 
 START = {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}
@@ -335,7 +343,14 @@ def test_prices_come_with_their_time_and_unknown_symbols_are_unreachable(
     problem(http("GET", "/latest-prices"), 503, "NO_PRICES_YET")
     run(CatalogueTable(backend).write_prices({"BTCUSDT": "62000.10"}, 1_772_600_767_000))
     body = http("GET", "/latest-prices?symbols=BTCUSDT,NOPE").json_body
-    assert body["prices"] == {"BTCUSDT": {"price": 62000.1, "time": "2026-03-04T05:06:07.000Z"}}
+    assert body["prices"] == {
+        "BTCUSDT": {
+            "price": 62000.1,
+            "time": "2026-03-04T05:06:07.000Z",
+            "age_seconds": 0,
+            "stale": False,
+        }
+    }
     assert body["unreachable"] == ["NOPE"]
 
 
@@ -431,3 +446,58 @@ def test_cancel_and_retry_replay_under_their_keys(
     assert [answer.json_body["attempt"] for answer in retries] == [2, 2]
     run(fleet.settle())
     assert http("GET", f"/task/{task_id}").json_body["status"] == "completed"
+
+
+def test_a_start_under_a_name_of_another_root_is_a_conflict_and_stores_nothing(
+    http: Http, backend: Backend, aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wiring, "backend", lambda: at_another_root(backend))
+    refused = http("POST", "/start", START)
+    problem(refused, 409, "EXCHANGE_ROOT_CHANGED")
+    assert "https://other.test" in refused.json_body["detail"]
+    schedule = {"name": "n", "expression": "rate(1 hour)", "request": START}
+    problem(http("POST", "/schedules", schedule), 409, "EXCHANGE_ROOT_CHANGED")
+    assert aws.items("tasks") == []
+    status = http("GET", "/status").json_body
+    assert (status["exchange"], status["exchange_root"]) == ("binance", "https://other.test")
+
+
+GOOD = '{"symbol": "BTCUSDT", "price": "62000.10"}'
+BAD_PRICES = st.sampled_from(
+    ["NaN", "Infinity", "-Infinity", "1e999", '"1e999"', '"NaN"', '"inf"', '""', "null", "0", "-1"]
+) | st.from_type(int | float | str | bool).map(json.dumps)
+
+
+def strictly(text: str | bytes) -> Any:
+    """JSON as RFC 8259 has it: Python would also read NaN and Infinity."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(prices=st.lists(BAD_PRICES, max_size=4))
+def test_whatever_prices_the_exchange_sends_the_answer_is_json_with_finite_prices(
+    http: Http, worker: Worker, prices: list[str]
+) -> None:
+    entries = [f'{{"symbol": "ETHUSDT", "price": {price}}}' for price in prices]
+    body = f"[{', '.join([*entries, GOOD])}]".encode()
+
+    async def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=body)
+
+    async def refresh() -> None:
+        client = Binance("https://exchange.test", httpx.MockTransport(answer))
+        await refresh_prices(replace(worker, exchange=client))
+        await client.aclose()
+
+    asyncio.run(refresh())
+    answered = http("GET", "/latest-prices")
+    assert answered.status_code == 200
+    shown = strictly(answered.body)["prices"]
+    assert shown["BTCUSDT"]["price"] == 62000.1
+    for price in shown.values():
+        assert 0 < price["price"] < float("inf")
+        assert price["stale"] is False

@@ -7,6 +7,7 @@ import io
 from array import array
 from typing import Any
 
+import duckdb
 import pytest
 from arro3.core import Array, Table
 from arro3.io import write_parquet
@@ -37,15 +38,15 @@ def store(worker) -> CandleStore:
 @given(books.filter(bool))
 def test_candles_come_back_from_parquet_as_they_went_in(book: dict[int, int]) -> None:
     candles = candles_of(book)
-    assert decode(encode(candles, "task", "binance", NOW)) == candles
+    assert decode(encode(candles, "task", "binance", "https://exchange.test", NOW)) == candles
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.binary(max_size=200), books.filter(bool), st.integers(1, 60))
 def test_what_is_no_parquet_of_ours_is_called_damaged_and_ends_no_process(
     noise: bytes, book: dict[int, int], cut: int
 ) -> None:
-    whole = encode(candles_of(book), "task", "binance", NOW)
+    whole = encode(candles_of(book), "task", "binance", "https://exchange.test", NOW)
     for damaged in (noise, whole[:-cut], b"PAR1" + noise + b"PAR1"):
         with pytest.raises(ObjectDamaged):
             decode(damaged)
@@ -162,3 +163,18 @@ def test_coverage_of_thousands_of_symbols_is_read_in_full(run, worker, aws) -> N
     aws.dynamodb.leave_unprocessed = 40
     assert set(run(CoverageTable(worker).coverage_of(symbols))) == set(symbols[::10])
     assert aws.counts["dynamodb.BatchGetItem"] == 4
+
+
+def test_a_file_names_the_exchange_and_the_root_that_its_candles_came_from(
+    run, worker, aws, tmp_path
+) -> None:
+    candles = candles_of({DAY_OPEN: 1})
+    run(CandleStore(worker).merge("BTCUSDT", "1m", candles, "task", NOW))
+    [(key, body)] = aws.s3.buckets["candles"].objects.items()
+    assert key.startswith("candles/exchange=binance/")
+    file = tmp_path / "candles.parquet"
+    file.write_bytes(body)
+    found = duckdb.sql(f"SELECT key, value FROM parquet_kv_metadata('{file}')")
+    metadata = {name.decode(): value.decode() for name, value in found.fetchall()}
+    assert metadata["source"] == "binance"
+    assert metadata["source_root"] == "http://exchange.test"

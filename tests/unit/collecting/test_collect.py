@@ -27,6 +27,7 @@ from chalicelib.tasks.view import list_active, list_tasks, view_task
 from chalicelib.work.messages import CollectMessage, PlanMessage, Unit, decode
 from tests.doubles.faults import CrashAfter, LoseAnswer, is_update_of
 from tests.doubles.fleet import Crash
+from tests.doubles.settings import at_another_root
 
 BODY = {"symbols": ["BTCUSDT"], "timeframes": ["1m", "1h", "1d"]}
 
@@ -515,3 +516,20 @@ def test_a_caller_who_waits_outlasts_a_pause(run, worker, exchange, clock) -> No
     result = run(collect_market_data_async(["BTCUSDT"], ["1d"], None, worker))
     assert result["succeeded"] == 1
     assert clock() >= until
+
+
+def test_a_name_of_another_root_fails_units_for_good_before_a_request_leaves(
+    run, worker, submit, exchange, aws
+) -> None:
+    task_id, (message,) = submit()
+    run(Ledger(worker).take_weight(1, 100, worker.now_ms()))
+    asked, objects = len(exchange.asked), dict(aws.s3.buckets["candles"].objects)
+    other = at_another_root(worker)
+    budget = Budget(other)
+    assert run(collect_message(other, budget, message, 1, lambda: 60_000)) is Outcome.DONE
+    view = run(view_task(worker, task_id))
+    assert view["status"] == "failed"
+    assert {failure["reason"] for failure in view["failures"]} == {"EXCHANGE_ROOT_CHANGED"}
+    assert "EXCHANGE=" in view["failures"][0]["detail"]
+    assert len(exchange.asked) == asked
+    assert aws.s3.buckets["candles"].objects == objects

@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from chalicelib.collecting.plan import plan_task
+from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.exchange.ledger import Ledger
+from chalicelib.exchange.refresh import refresh_catalogue
 from chalicelib.exchange.worker import Worker
 from chalicelib.tasks.cancel import cancel_task
-from chalicelib.tasks.submit import submit_collection
+from chalicelib.tasks.submit import submit_collection, submit_symbol_refresh
 from chalicelib.tasks.view import view_task
 from chalicelib.work.messages import CollectMessage, PlanMessage, decode
 from chalicelib.work.window import LEASE_MS
@@ -20,6 +23,7 @@ from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange
 from tests.doubles.faults import CrashAfter, Meanwhile, is_update_of
 from tests.doubles.fleet import Crash, Fleet
+from tests.doubles.settings import at_another_root
 
 BODY = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1m", "1h", "1d"]}
 UNITS = 6
@@ -219,3 +223,25 @@ def test_a_second_collection_starts_at_the_last_stored_candle(run, worker, fleet
     run(submit_collection(worker, {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}, "me", "r"))
     run(fleet.settle())
     assert [asked[2] for asked in exchange.asked] == [last]
+
+
+@pytest.mark.parametrize("refreshed", [False, True])
+def test_a_task_of_all_symbols_fails_by_name_where_the_name_has_another_root(
+    run, worker, exchange, refreshed
+) -> None:
+    run(Ledger(worker).take_weight(1, 100, worker.now_ms()))
+    task_id = run(submit_collection(worker, {}, "me", "r"))
+    if refreshed:
+        run(refresh_catalogue(worker))
+    run(plan_task(at_another_root(worker), PlanMessage(task_id, 1)))
+    view = run(view_task(worker, task_id))
+    assert (view["status"], view["error"].partition(":")[0]) == ("failed", "EXCHANGE_ROOT_CHANGED")
+
+
+def test_a_symbol_refresh_fails_by_name_where_the_name_has_another_root(run, worker) -> None:
+    run(Ledger(worker).take_weight(1, 100, worker.now_ms()))
+    task_id = run(submit_symbol_refresh(worker, "me", "r"))
+    run(plan_task(at_another_root(worker), PlanMessage(task_id, 1)))
+    view = run(view_task(worker, task_id))
+    assert (view["status"], view["error"].partition(":")[0]) == ("failed", "EXCHANGE_ROOT_CHANGED")
+    assert run(CatalogueTable(worker).read_catalogue()) is None

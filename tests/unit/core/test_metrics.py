@@ -44,7 +44,7 @@ def test_a_line_is_as_the_specification_has_it(written) -> None:
     metrics.count("UnitsSucceeded", 2, Timeframe="1m")
     [line] = written()
     header = line.pop("_aws")
-    assert line == {"Stack": "s", "Timeframe": "1m", "UnitsSucceeded": 3}
+    assert line == {"Exchange": "", "Stack": "s", "Timeframe": "1m", "UnitsSucceeded": 3}
     assert header["CloudWatchMetrics"] == [
         {
             "Namespace": "MarketDataCollector",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chalicelib.collecting.gate import RESERVE_MS
 from chalicelib.core.errors import SettingsInvalid
-from chalicelib.core.settings import Settings, as_text, from_environ, user_settings
+from chalicelib.core.settings import Settings, as_text, from_environ, root_of, user_settings
 
 NAMES = [name for name, _, _ in user_settings()]
 
@@ -53,7 +53,9 @@ def test_any_environment_gives_settings_or_one_sentence_that_names_the_variable(
         ("DEFAULT_TIMEFRAMES", ""),
         ("DEFAULT_SYMBOLS", "BTC USDT"),
         ("EXCHANGE_URL", "data-api.binance.vision"),
+        ("EXCHANGE_URL", "https://example.com?key=1"),
         ("EXCHANGE", "Binance!"),
+        ("EXCHANGE", "b" * 32),
         ("LOG_LEVEL", "LOUD"),
         ("ALARM_EMAIL", "nobody"),
         ("COLLECT_TIMEOUT_SECONDS", "901"),
@@ -78,3 +80,67 @@ def test_a_default_page_must_fit_into_the_largest_page() -> None:
 def test_lists_are_split_at_commas_and_trimmed() -> None:
     settings = from_environ({"DEFAULT_SYMBOLS": " BTCUSDT , ETHUSDT ,"})
     assert settings.default_symbols == ("BTCUSDT", "ETHUSDT")
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://data-api.binance.vision", "binance"),
+        ("HTTPS://Data-API.binance.vision:443/", "binance"),
+        ("https://api.binance.com", "api-binance-com"),
+        ("http://127.0.0.1:9000", "127-0-0-1-9000"),
+        ("http://[::1]:9000/mirror", "1-9000-mirror"),
+        ("https://user:secret@example.com/v1", "example-com-v1"),
+        ("http://local", "local-8287d509"),
+        ("https://binance", "binance-35a42b3d"),
+        ("https://a-very-long-name-of-a-proxy.example.com", ""),
+        ("http://币安", ""),
+    ],
+)
+def test_an_exchange_without_a_name_has_that_of_its_host(url: str, name: str) -> None:
+    settings = from_environ({"EXCHANGE_URL": url})
+    assert settings.exchange == (name or settings.exchange)
+    assert len(settings.exchange) <= 31
+    assert settings.exchange != "local"
+    assert "secret" not in settings.exchange_root
+    again = from_environ({"EXCHANGE_URL": url, "EXCHANGE": settings.exchange})
+    assert vars(again) == vars(settings)
+
+
+HOSTS = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,40}[a-z0-9])?", fullmatch=True)
+PATHS = st.from_regex(r"(/[A-Za-z0-9._-]{1,8}){0,3}", fullmatch=True)
+
+
+@given(st.sampled_from(["http", "https"]), HOSTS, st.integers(1, 65_535), PATHS)
+def test_spellings_of_one_root_are_one_root_and_have_one_name(
+    scheme: str, host: str, port: int, path: str
+) -> None:
+    url = f"{scheme}://{host}:{port}{path}"
+    spellings = {url, f"{url}/", f"{scheme.upper()}://{host.upper()}:{port}{path}"}
+    if (scheme, port) in (("http", 80), ("https", 443)):
+        spellings.add(f"{scheme}://{host}{path}")
+    found = {
+        (settings.exchange, settings.exchange_root)
+        for settings in (from_environ({"EXCHANGE_URL": each}) for each in spellings)
+    }
+    assert len(found) == 1
+    assert found != {("local", root_of(url))}
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["http://example.com", "https://example.com:8443", "https://example.com/v1", "https://e.com"],
+)
+def test_another_scheme_port_path_or_host_is_another_root(other: str) -> None:
+    assert root_of(other) != root_of("https://example.com")
+
+
+def test_the_local_exchange_is_the_same_on_any_port_and_nothing_else_is() -> None:
+    def root(url: str, name: str) -> str:
+        return from_environ({"EXCHANGE_URL": url, "EXCHANGE": name}).exchange_root
+
+    here, there = "http://127.0.0.1:4711", "http://127.0.0.1:4712"
+    assert root(here, "local") == root(there, "local") == root("http://localhost:1", "local")
+    assert root(here, "mine") != root(there, "mine")
+    assert root("https://example.com:1", "local") != root("https://example.com:2", "local")
+    assert root("http://127.0.0.1:1/path", "local") != root(here, "local")

@@ -150,9 +150,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         at_ms = day * 24 * HOUR_MS
         days.append((at_ms, 1, 4, 1, 3, 9, at_ms + 24 * HOUR_MS - 1, 9, 2, 4, 4), at_ms)
     for symbol in ("ADAUSDT", "BTCUSDT", "ETHUSDT"):
-        place = tmp_path / "candles" / "exchange=binance" / "timeframe=1d" / f"symbol={symbol}"
+        place = tmp_path / "candles" / "exchange=local" / "timeframe=1d" / f"symbol={symbol}"
         place.mkdir(parents=True)
-        (place / "all.parquet").write_bytes(encode(days, "task", "test", 0))
+        (place / "all.parquet").write_bytes(encode(days, "task", "test", "", 0))
     (tmp_path / ".local").mkdir()
     where = json.dumps({"candles_dir": str(tmp_path)})
     (tmp_path / ".local" / "endpoints.json").write_text(where, encoding="utf-8")

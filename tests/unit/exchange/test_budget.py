@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chalicelib.core.errors import ExchangeRootChanged
 from chalicelib.core.settings import Settings
 from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.catalogue_table import CatalogueTable
@@ -18,6 +20,7 @@ from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange
 from tests.doubles.s3 import Bucket
+from tests.doubles.settings import at_another_root
 from tests.doubles.tables import Table
 
 MINUTE = 60_000
@@ -140,3 +143,72 @@ def test_workers_that_open_a_minute_together_share_it(run, worker, workers) -> N
     worker.call.hooks.append(Turns())
     granted = run(together()).count(0)
     assert granted == 2
+
+
+@pytest.mark.parametrize("minutes", [0, 1])
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_name_that_belongs_to_another_root_gets_no_weight(
+    run, worker, clock, minutes, paused
+) -> None:
+    assert run(Budget(worker).take(2)) == 0
+    if paused:
+        run(Ledger(worker).pause(clock() + 5 * MINUTE, "HTTP 418"))
+    clock.advance(minutes * MINUTE)
+    before = run(Ledger(worker).read())
+    other = at_another_root(worker)
+    with pytest.raises(ExchangeRootChanged, match="EXCHANGE=") as refused:
+        run(Budget(other).take(2))
+    assert "http://exchange.test" in refused.value.detail
+    assert "https://other.test" in refused.value.detail
+    assert run(Ledger(worker).read()) == before
+
+
+def test_weight_taken_ahead_is_not_spent_once_the_name_belongs_to_another_root(
+    run, worker, aws
+) -> None:
+    budget = Budget(worker)
+    assert run(budget.take(2)) == 0
+    [item] = [item for item in aws.items("market") if item["sk"]["S"] == "LIMIT"]
+    root = {":root": {"S": "https://other.test"}}
+    run(
+        worker.call(
+            "dynamodb",
+            "UpdateItem",
+            TableName="market",
+            Key={"pk": item["pk"], "sk": item["sk"]},
+            UpdateExpression="SET root = :root",
+            ExpressionAttributeValues=root,
+        )
+    )
+    with pytest.raises(ExchangeRootChanged):
+        run(budget.take(2))
+
+
+@pytest.mark.parametrize("ahead_ms", [0, MINUTE])
+def test_of_two_roots_that_ask_first_at_once_one_gets_the_name(run, worker, ahead_ms) -> None:
+    class Turns:
+        async def before(self, called) -> None:
+            await asyncio.sleep(0)
+
+        async def after(self, called) -> None:
+            await asyncio.sleep(0)
+
+    async def together() -> list[object]:
+        now_ms, other = worker.now_ms(), at_another_root(worker)
+        both = (
+            Ledger(worker).take_weight(2, 100, now_ms),
+            Ledger(other).take_weight(2, 100, now_ms + ahead_ms),
+        )
+        return await asyncio.gather(*both, return_exceptions=True)
+
+    worker.call.hooks.append(Turns())
+    granted = run(together())
+    assert granted.count(0) == 1
+    assert sum(isinstance(each, ExchangeRootChanged) for each in granted) == 1
+
+
+def test_another_spelling_of_the_root_is_the_same_root(run, worker) -> None:
+    assert run(Budget(worker).take(2)) == 0
+    settings = dataclasses.replace(worker.settings, exchange_url="HTTP://Exchange.TEST:80/")
+    spelled = dataclasses.replace(worker, settings=settings)
+    assert run(Budget(spelled).take(2)) == 0

@@ -172,3 +172,41 @@ def test_prices_that_are_none_are_set_apart() -> None:
     found = prices_in(encoded(entries))
     assert found.prices == {"AUSDT": "1.50000000", "HUSDT": "2.5"}
     assert found.unusable == ["BUSDT", "CUSDT", "DUSDT", "EUSDT", "FUSDT", "GUSDT", ""]
+
+
+ODD_PRICES = st.sampled_from(
+    ["NaN", "-Infinity", "1e999", "-1", "0", "null", "true", "[]", "{}", "9" * 5000]
+) | st.sampled_from(
+    ['""', '"NaN"', '"inf"', '"1e999"', '"1_0"', '" 1"', '"-5"', '"abc"', '"\\ud800"', '"٣"']
+)
+
+
+@given(st.lists(ODD_PRICES, max_size=5), st.integers(0, 5))
+def test_no_bad_price_costs_another_symbol_its_price(odd: list[str], at: int) -> None:
+    entries = [f'{{"symbol": "ODD{n}", "price": {price}}}' for n, price in enumerate(odd)]
+    entries.insert(at, '{"symbol": "BTCUSDT", "price": "62000.10"}')
+    found = prices_in(f"[{', '.join(entries)}]".encode())
+    assert found.prices == {"BTCUSDT": "62000.10"}
+    assert len(found.unusable) == len(odd)
+
+
+def test_a_symbol_whose_name_cannot_be_stored_costs_itself_alone() -> None:
+    entries = '[{"symbol": "\\ud800", "price": "1"}, {"symbol": "BTCUSDT", "price": "2"}]'
+    assert prices_in(entries.encode()) == ({"BTCUSDT": "2"}, [""])
+    listed = '{"symbols": [{"symbol": "\\ud800A", "status": "TRADING", "x": NaN},'
+    listed += '{"symbol": "BTCUSDT", "status": "TRADING", "x": 1e999}]}'
+    assert listing_in(listed.encode()).symbols == {"BTCUSDT": "TRADING"}
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999", "9" * 5000])
+def test_a_number_that_json_does_not_have_costs_its_row_alone(value: str) -> None:
+    body = encoded(PAGE).replace(b'"2.0"', value.encode(), 1)
+    found = klines_in(body)
+    assert len(found.rows) + len(found.unusable) == len(PAGE)
+    assert used(found)[-4:] == WHOLE[1:]
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b"[1", b"\xff", b'["\xff"]', b"{}", b"1"])
+def test_a_body_that_is_no_list_is_unreadable_for_prices(body: bytes) -> None:
+    with pytest.raises(Unreadable):
+        prices_in(body)

@@ -11,7 +11,8 @@ from chalicelib.aws.stream import change_of
 from chalicelib.candles.coverage import CoveredPart
 from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.core.errors import CallFailed
-from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.core.times import iso
+from chalicelib.exchange.catalogue_table import CatalogueTable, Price
 from chalicelib.live.announce import announce
 from chalicelib.live.connections import ConnectionTable
 from chalicelib.live.queue import BATCH_ENTRIES
@@ -122,7 +123,24 @@ def test_prices_are_queued_for_the_symbols_listened_to(
     run(announce(backend, changes(settings.market_table)))
     (update,) = queued()
     assert (update.stream, update.about) == ("prices:BTCUSDT", "BTCUSDT")
-    assert update.content == {"price": 62000.5, "time": "2026-03-04T05:06:07.890Z"}
+    assert update.content == {
+        "price": 62000.5,
+        "time": "2026-03-04T05:06:07.890Z",
+        "age_seconds": 0,
+        "stale": False,
+    }
+
+
+def test_a_price_that_is_kept_is_announced_with_its_own_time_as_stale(
+    run, backend, changes, listen, queued, clock, settings
+) -> None:
+    older = {"BTCUSDT": Price("5", clock() - 600_000)}
+    run(CatalogueTable(backend).write_prices({"ETHUSDT": "3000"}, clock(), older))
+    listen("prices:BTCUSDT")
+    run(announce(backend, changes(settings.market_table)))
+    (update,) = queued()
+    assert update.content["time"] == iso(clock() - 600_000)
+    assert (update.content["price"], update.content["stale"]) == (5, True)
 
 
 def test_candles_are_queued_with_what_was_just_covered(

@@ -560,7 +560,7 @@ def _play(seed: int) -> None:
         for at in range(CLIENTS):
             for name, right in (
                 (topic, final.state),
-                ("prices:BTCUSDT", float(stored.prices["BTCUSDT"])),
+                ("prices:BTCUSDT", float(stored.prices["BTCUSDT"].price)),
             ):
                 listener = Listener(name)
                 for message in pushes.heard(f"client-{at}"):

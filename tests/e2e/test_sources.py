@@ -1,0 +1,73 @@
+"""Candles of two exchanges never come under one name, on the packaged application."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from market_data_collector.cli.api import Api, Rejected
+from tests.e2e.conftest import Cloud
+from tests.e2e.exchange_control import controlled
+from tests.e2e.test_main_job import ended
+
+SYMBOL = "ATOMUSDT"
+
+
+@pytest.fixture
+def api(cloud: Cloud) -> Iterator[Api]:
+    with Api(cloud.api_url) as api:
+        ended(api, api.refresh_symbols()["task_id"])
+        yield api
+
+
+def names_of_objects(cloud: Cloud) -> set[str]:
+    """The exchanges in the paths of all stored candles."""
+    pages = cloud.client("s3").get_paginator("list_objects_v2").paginate(Bucket=cloud.bucket)
+    keys = [found["Key"] for page in pages for found in page.get("Contents", [])]
+    return {key.split("/")[1] for key in keys if key.startswith("candles/")}
+
+
+@contextmanager
+def at_another_root(cloud: Cloud, resource: str) -> Iterator[None]:
+    """A function that is set to another root under the same name, for a while."""
+    functions, name = cloud.client("lambda"), cloud.function(resource)
+    found = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+    other = {**found, "EXCHANGE_URL": f"{cloud.exchange_url}/other"}
+    functions.update_function_configuration(FunctionName=name, Environment={"Variables": other})
+    try:
+        yield
+    finally:
+        functions.update_function_configuration(FunctionName=name, Environment={"Variables": found})
+
+
+def test_candles_of_the_local_exchange_are_under_its_name_and_nowhere_else(
+    cloud: Cloud, api: Api
+) -> None:
+    task = ended(api, api.start({"symbols": [SYMBOL], "timeframes": ["1h"]})["task_id"])
+    assert task["status"] == "completed"
+    assert names_of_objects(cloud) == {"exchange=local"}
+    status = api.status()
+    assert (status["exchange"], status["exchange_root"]) == ("local", "http://127.0.0.1")
+    assert api.latest_prices([SYMBOL])["exchange"] == "local"
+    pages = cloud.client("dynamodb").get_paginator("scan")
+    for page in pages.paginate(TableName=cloud.outputs["MarketTable"]):
+        for item in page["Items"]:
+            kind, _, name = item["pk"]["S"].partition("#")
+            assert name == "local" or kind == "COUNTED"
+
+
+def test_a_function_that_is_set_to_another_root_is_refused(cloud: Cloud, api: Api) -> None:
+    body = {"symbols": [SYMBOL], "timeframes": ["1d"]}
+    with controlled(cloud) as exchange, at_another_root(cloud, "Collect"):
+        before = exchange.requests_for_klines()
+        task = ended(api, api.start(body)["task_id"])
+        assert exchange.requests_for_klines() == before
+    assert task["status"] == "failed"
+    [failure] = task["failures"]
+    assert failure["reason"] == "EXCHANGE_ROOT_CHANGED"
+    assert f"{cloud.exchange_url}/other" in failure["detail"]
+    with at_another_root(cloud, "APIHandler"), pytest.raises(Rejected, match="EXCHANGE="):
+        api.start(body)
+    assert ended(api, api.start(body)["task_id"])["status"] == "completed"
