@@ -16,6 +16,7 @@ from chalicelib.collecting.dispatch import dispatch
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CollectorError, ConditionFailed, ExchangeError, PlanTooLarge
 from chalicelib.core.logs import log
+from chalicelib.core.symbols import TRADING
 from chalicelib.core.task_keys import CHILD_TTL_SECONDS
 from chalicelib.exchange.catalogue_table import Asked, CatalogueTable
 from chalicelib.exchange.refresh import refresh_catalogue, refresh_prices
@@ -102,7 +103,7 @@ async def _units(worker: Worker, request: CollectionRequest, now_ms: int) -> lis
     if symbols is None:
         catalogue = await CatalogueTable(worker).read_catalogue()
         known = catalogue.symbols if catalogue else (await refresh_catalogue(worker)).symbols
-        symbols = tuple(sorted(name for name, status in known.items() if status == "TRADING"))
+        symbols = tuple(sorted(name for name, status in known.items() if status == TRADING))
         if not symbols:
             raise NoSymbols("the exchange lists no symbol that trades")
     stored: dict[str, Coverages] = {}
@@ -145,7 +146,8 @@ async def _refresh(worker: Worker, task: Task) -> None:
         except ConditionFailed:
             return
     try:
-        refreshed = await refresh_catalogue(worker, _asked(task))
+        accept = CollectionRequest.unpack(task.request).accept_refused
+        refreshed = await refresh_catalogue(worker, _asked(task), accept)
         # Prices, too: a new stack has some before the first minute is over.
         await refresh_prices(worker)
     except ExchangeError as error:

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from chalicelib.candles.candles import Row
+from chalicelib.core.settings import SYMBOL_PATTERN
+from chalicelib.core.symbols import NOT_SPOT, TRADING
 
 #: A kline's columns that are used; the twelfth says nothing, and more may come.
 _WIDTH = 11
@@ -25,10 +27,23 @@ _KlineRow = tuple[
 ]
 _KLINES = msgspec.json.Decoder(list[_KlineRow], strict=False)
 _ANYTHING = msgspec.json.Decoder(list[Any])
-#: A symbol with this status can be traded, unless the exchange says otherwise beside it.
-TRADING = "TRADING"
-#: Stands for TRADING where spot trading is not allowed.
-NOT_SPOT = "SPOT_TRADING_NOT_ALLOWED"
+
+
+class _Info(msgspec.Struct):
+    """Of an exchangeInfo answer, which is many megabytes, what is used of it."""
+
+    symbols: list[msgspec.Raw]
+    rateLimits: Any = None
+
+
+class _Entry(msgspec.Struct):
+    symbol: Any = None
+    status: Any = None
+    isSpotTradingAllowed: Any = None
+
+
+_INFO = msgspec.json.Decoder(_Info)
+_ENTRY = msgspec.json.Decoder(_Entry)
 
 
 class Unreadable(ValueError):
@@ -45,11 +60,11 @@ class Klines(NamedTuple):
 
 class Listing(NamedTuple):
     """`symbols`: name -> status; `weight_limit`: request weight a minute, None where it is not
-    told; `unusable`: how many entries name no symbol or status."""
+    named; `unusable`: symbols whose status is none, "" for each entry that names no symbol."""
 
     symbols: dict[str, str]
     weight_limit: int | None
-    unusable: int = 0
+    unusable: Sequence[str] = ()
 
 
 class Prices(NamedTuple):
@@ -70,19 +85,20 @@ def klines_in(body: bytes) -> Klines:
 def listing_in(body: bytes) -> Listing:
     """The symbols and the weight limit of an exchangeInfo answer. Raises Unreadable."""
     try:
-        info = msgspec.json.decode(body)
+        info = _INFO.decode(body)
     except msgspec.DecodeError as error:
-        raise Unreadable(str(error)) from None
-    entries = info.get("symbols") if isinstance(info, dict) else None
-    if not isinstance(entries, list):
-        raise Unreadable("there is no list of symbols")
-    symbols = {}
-    for entry in entries:
+        raise Unreadable(f"there is no list of symbols: {error}") from None
+    symbols: dict[str, str] = {}
+    unusable: list[str] = []
+    for entry in info.symbols:
         name, status = _symbol(entry)
-        if name and status:
+        if status:
             symbols[name] = status
-    limits = info.get("rateLimits")
-    return Listing(symbols, _weight_limit(limits), len(entries) - len(symbols))
+        else:
+            unusable.append(name)
+    # A symbol may have several entries, one of them usable.
+    unusable = [name for name in unusable if name not in symbols]
+    return Listing(symbols, _weight_limit(info.rateLimits), unusable)
 
 
 def prices_in(body: bytes) -> Prices:
@@ -151,16 +167,25 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _symbol(entry: Any) -> tuple[str, str]:
-    """(name, status) of one entry, "" for what is missing."""
-    if not isinstance(entry, dict):
+def _symbol(raw: msgspec.Raw) -> tuple[str, str]:
+    """(name, status) of one entry, "" for what is missing; without a name there is no status."""
+    try:
+        entry = _ENTRY.decode(raw)
+    except msgspec.DecodeError:
         return "", ""
-    name, status = entry.get("symbol"), entry.get("status")
-    if not isinstance(name, str) or not isinstance(status, str):
+    name, status = entry.symbol, entry.status
+    if not _is_word(name):
         return "", ""
-    if status == TRADING and entry.get("isSpotTradingAllowed") is False:
+    if not _is_word(status):
+        return name, ""
+    if status == TRADING and entry.isSpotTradingAllowed is False:
         return name, NOT_SPOT
     return name, status
+
+
+def _is_word(value: Any) -> bool:
+    """Whether it can be the name of a symbol, or a status."""
+    return isinstance(value, str) and SYMBOL_PATTERN.fullmatch(value) is not None
 
 
 def _weight_limit(rules: Any) -> int | None:
