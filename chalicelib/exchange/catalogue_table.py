@@ -117,10 +117,25 @@ class CatalogueTable(ItemTable):
         )
 
     async def write_catalogue(
-        self, symbols: dict[str, str], weight_limit: int, now_ms: int, asked: Asked | None = None
+        self,
+        symbols: dict[str, str],
+        weight_limit: int,
+        now_ms: int,
+        asked: Asked | None = None,
+        delisted: Mapping[str, int] | None = None,
+        unnamed: int = 0,
+        **condition: Any,
     ) -> None:
-        """Store a list of symbols, whatever was known before."""
-        await self._write(_CATALOGUE, _values(Catalogue(symbols, weight_limit, now_ms, asked)))
+        """Store what Catalogue says of its fields. Raises ConditionFailed."""
+        values = {
+            "symbols": packed(symbols),
+            "delisted": packed(delisted or {}),
+            "unnamed": unnamed,
+            "weight_limit": weight_limit,
+            "refreshed_at": now_ms,
+            "asked": asked and asked._asdict(),
+        }
+        await self._write(_CATALOGUE, values, **condition)
 
     async def replace_catalogue(self, seen: Catalogue | None, new: Catalogue) -> None:
         """Store `new` in the place of `seen`. Raises ConditionFailed where that is not there."""
@@ -130,7 +145,7 @@ class CatalogueTable(ItemTable):
                 "ConditionExpression": "refreshed_at = :seen",
                 "ExpressionAttributeValues": {":seen": to_wire(seen.refreshed_at)},
             }
-        await self._write(_CATALOGUE, _values(new), **condition)
+        await self.write_catalogue(*new, **condition)
 
     async def read_refused(self) -> RefusedList | None:
         """The newest list that was refused; None where there never was one."""
@@ -219,17 +234,6 @@ def packed(value: Mapping[str, str | int] | Sequence[str]) -> bytes:
 
 def _unpacked(value: bytes) -> Any:
     return json.loads(zlib.decompress(value))
-
-
-def _values(catalogue: Catalogue) -> dict[str, Any]:
-    return {
-        "symbols": packed(catalogue.symbols),
-        "delisted": packed(catalogue.delisted),
-        "unnamed": catalogue.unnamed,
-        "weight_limit": catalogue.weight_limit,
-        "refreshed_at": catalogue.refreshed_at,
-        "asked": catalogue.asked and catalogue.asked._asdict(),
-    }
 
 
 def _symbols_in(item: dict[str, Any]) -> dict[str, str]:

@@ -217,6 +217,7 @@ def test_stats_and_active_count_what_is_there(http: Http) -> None:
     status = stats["data_collector_status"]
     assert status["symbols_count"] == 2
     assert status["available_symbols"] == ["BTCUSDT", "ETHUSDT"]
+    assert status["delisted_symbols"] == {}
     assert status["timeframes"] == ["1m", "5m", "15m", "1h", "4h", "1d"]
     active = http("GET", "/tasks/active").json_body
     assert active["count"] == len(active["tasks"]) == 2

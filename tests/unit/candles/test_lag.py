@@ -264,11 +264,24 @@ def test_a_breach_is_reported_once_as_metric_and_in_the_trail(
     assert breached["by"] == "system"
 
 
-def test_halted_symbols_and_disabled_schedules_break_no_promise(
-    run: Run, promise: Promise, clock: Clock
+@pytest.mark.parametrize(
+    ("listed", "delisted"),
+    [
+        ({"BTCUSDT": "BREAK"}, {}),
+        ({"BTCUSDT": "SPOT_TRADING_NOT_ALLOWED"}, {}),
+        ({}, {"BTCUSDT": 1}),
+    ],
+)
+def test_halted_and_delisted_symbols_and_disabled_schedules_break_no_promise(
+    run: Run,
+    promise: Promise,
+    clock: Clock,
+    listed: dict[str, str],
+    delisted: dict[str, int],
 ) -> None:
-    halted = {"BTCUSDT": "BREAK", "ETHUSDT": "TRADING"}
-    run(CatalogueTable(promise.worker).write_catalogue(halted, 6000, clock()))
+    symbols = {"ETHUSDT": "TRADING", **listed}
+    table = CatalogueTable(promise.worker)
+    run(table.write_catalogue(symbols, 6000, clock(), delisted=delisted))
     clock.advance(4 * MINUTE)
     promise.collect("ETHUSDT", "1m")
     assert promise.measure()["behind"] == 0
