@@ -150,7 +150,7 @@ def test_a_symbol_in_the_wrong_case_is_told_the_right_one(say, known) -> None:
 def test_a_delisted_symbol_can_be_listened_to_and_has_no_price(run, say, known, backend) -> None:
     table = CatalogueTable(backend)
     run(table.write_catalogue({"BTCUSDT": "TRADING"}, 6000, 2, delisted={"OLDUSDT": 1}))
-    snapshot, subscribed = say(subscribe("prices:OLDUSDT"))
+    subscribed, snapshot = say(subscribe("prices:OLDUSDT"))
     assert (snapshot["price"], subscribed["type"]) == (None, "subscribed")
 
 
