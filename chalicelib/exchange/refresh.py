@@ -119,9 +119,10 @@ def refusal(
     `accepted`: the refused list that a person says is right. One that was refused before the
     catalogue was refreshed says nothing of what is missing now. An empty list is never right.
     """
-    known = expected = before.symbols if before else {}
-    if accepted is not None and accepted.instead_of == (before.refreshed_at if before else 0):
-        expected = accepted.symbols
+    known = before.symbols if before else {}
+    expected = known
+    if accepted and accepted.instead_of == (before.refreshed_at if before else 0):
+        expected = accepted.symbols or known
     named = _names_in(listing)
     missing = len(expected.keys() - named)
     if listing.symbols and (not missing or missing * _MISSING_ONE_IN < len(expected)):

@@ -223,6 +223,16 @@ def test_accepting_is_no_leave_to_miss_more_than_was_missing(
         run(CatalogueTable(worker).write_refused(before))
 
 
+def test_accepting_an_empty_list_is_no_leave_for_a_short_one(
+    run, worker, exchange, catalogue, listed
+) -> None:
+    for left, accept in ((0, False), (1, True)):
+        exchange.symbols = dict.fromkeys(NAMES[:left], TRADING)
+        with pytest.raises(CatalogueRefused):
+            run(refresh_catalogue(worker, accept_refused=accept))
+    assert set(catalogue().symbols) == set(NAMES)
+
+
 def test_what_was_refused_before_the_last_good_list_cannot_be_accepted(
     run, worker, exchange, clock, catalogue, listed
 ) -> None:
