@@ -105,6 +105,12 @@ def alarms(settings: Settings) -> dict[str, Alarm]:
             "the exchange answers pages of candles that cannot be read",
             "ExchangeSchemaDrift",
         ),
+        "CatalogueRefusedAlarm": _own(
+            "Catalogue refused",
+            "the exchange's list of symbols misses too many known ones",
+            "CatalogueRefused",
+            seconds=300,
+        ),
         "FreshnessAlarm": _own(
             "Freshness broken",
             "stored candles are further behind than a schedule promises",

@@ -133,6 +133,7 @@ def _healthy(settings: Settings, queues: Mapping[str, Resource]) -> list[Widget]
                 own("BreakerOpen", stat="Maximum", label="open (1) or shut (0)", color=WARN),
                 own("BreakerOpened", label="times opened"),
                 own("ExchangeBanned", label="answers 418", color=BAD),
+                own("CatalogueRefused", label="lists of symbols refused", color=BAD),
             ],
         ),
         graph(

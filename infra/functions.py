@@ -145,7 +145,7 @@ def _task_stream() -> Resource:
 
 def _market_stream() -> Resource:
     # Not the ledger and breaker, which every worker writes all the time.
-    kinds = [{"prefix": "CATALOGUE#"}, {"prefix": "PRICES#"}, {"prefix": "COVER#"}]
+    kinds = [{"prefix": f"{kind}#"} for kind in ("CATALOGUE", "REFUSED", "PRICES", "COVER")]
     return _stream("MarketTable", {"pk": {"S": kinds}})
 
 

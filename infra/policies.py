@@ -76,7 +76,8 @@ def _statements() -> dict[str, list[Statement]]:
             *submit,
             *schedules.statements(),
             _table("ConnectionsTable", "PutItem"),
-            _table("MarketTable", *READ),
+            # Updating: one refresh a minute for symbols that are not known.
+            _table("MarketTable", *READ, "UpdateItem"),
             _table("AuditTable", "Query", indexes=True),
             _allow(("sqs:GetQueueAttributes",), *(_arn(queue) for queue in all_queues)),
         ],

@@ -36,10 +36,10 @@ def start() -> Response:
 
 @web.route("POST", "/refresh-symbols")
 def refresh_symbols() -> Response:
-    backend, body = wiring.backend(), web.no_fields()
+    backend, body = wiring.backend(), web.json_body()
 
     async def work(task_id: str, _: bool) -> tuple[int, Body]:
-        await submit_symbol_refresh(backend, web.owner(), web.request_id(), task_id)
+        await submit_symbol_refresh(backend, web.owner(), web.request_id(), task_id, body)
         return web.submitted(task_id, "Symbol refresh submitted")
 
     return web.once(backend, body, work)

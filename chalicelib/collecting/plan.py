@@ -23,6 +23,7 @@ from chalicelib.core.errors import (
     PlanTooLarge,
 )
 from chalicelib.core.logs import log
+from chalicelib.core.symbols import TRADING
 from chalicelib.core.task_keys import CHILD_TTL_SECONDS
 from chalicelib.core.times import FOREVER_MS
 from chalicelib.exchange.catalogue_table import Asked, CatalogueTable
@@ -152,7 +153,7 @@ async def _symbols(worker: Worker, request: CollectionRequest) -> tuple[str, ...
         return request.symbols
     catalogue = await CatalogueTable(worker).read_own_catalogue()
     known = catalogue.symbols if catalogue else (await refresh_catalogue(worker)).symbols
-    symbols = tuple(sorted(name for name, status in known.items() if status == "TRADING"))
+    symbols = tuple(sorted(name for name, status in known.items() if status == TRADING))
     if not symbols:
         raise NoSymbols("the exchange lists no symbol that trades")
     return symbols
@@ -195,7 +196,8 @@ async def _refresh(worker: Worker, task: Task) -> None:
         except ConditionFailed:
             return
     try:
-        refreshed = await refresh_catalogue(worker, _asked(task))
+        accept = CollectionRequest.unpack(task.request).accept_refused
+        refreshed = await refresh_catalogue(worker, _asked(task), accept)
         # Prices, too: a new stack has some before the first minute is over.
         await refresh_prices(worker)
     except ExchangeError as error:

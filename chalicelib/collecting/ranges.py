@@ -10,8 +10,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from chalicelib.candles.coverage import NO_CANDLE, Absent, Coverage, CoveredPart
+from chalicelib.candles.coverage import Coverage, CoveredPart
 from chalicelib.candles.coverage_table import Coverages, CoverageTable
+from chalicelib.candles.gaps import NO_CANDLE, Absent
 from chalicelib.collecting.gate import RESERVE_MS, Gate, Withheld
 from chalicelib.collecting.listing import first_open
 from chalicelib.core.errors import ExchangeError, ExchangeThrottled

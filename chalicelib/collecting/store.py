@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from chalicelib.candles.candles import Answer, Candles, absent, closed_candles
-from chalicelib.candles.coverage import INVALID, NO_CANDLE, Absent, CoveredPart
+from chalicelib.candles.coverage import CoveredPart
+from chalicelib.candles.gaps import INVALID, NO_CANDLE, Absent
 from chalicelib.candles.store import CandleStore
 from chalicelib.core import metrics, timeframes
 from chalicelib.core.backend import Backend

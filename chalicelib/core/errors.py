@@ -19,6 +19,7 @@
     │   │   ├── ExchangeInconsistent    it answers another question than the one that was asked
     │   │   ├── ExchangeDrifted         it answers in a form that we cannot read any more
     │   │   └── ExchangeRootChanged     its name belongs to another root; a Conflict, too
+    │   ├── CatalogueRefused        its list misses so many symbols that it cannot be right
     │   ├── ExchangeThrottled       429/418: stop the whole fleet until `until_ms`
     │   └── ExchangeUnavailable     transient: 5xx, timeouts, dropped or malformed answers
     ├── ObjectDamaged               a stored object is no Parquet file of ours
@@ -179,6 +180,12 @@ class ExchangeThrottled(ExchangeError):
     def __init__(self, detail: str, until_ms: int) -> None:
         super().__init__(detail)
         self.until_ms = until_ms
+
+
+class CatalogueRefused(ExchangeError):
+    """The old list stays, and the refused one is kept aside for a person to look at."""
+
+    reason = "CATALOGUE_REFUSED"
 
 
 class ExchangeUnavailable(ExchangeError):

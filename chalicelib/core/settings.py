@@ -77,6 +77,9 @@ class Settings:
         20_000, "units (symbol x timeframe x window) a task may have", 1, 20_000
     )
     max_symbols: int = _setting(5_000, "symbols a request may name", 1, 10_000)
+    catalogue_refresh_seconds: int = _setting(
+        3600, "age at which the list of the exchange's symbols is read again", 60, 86_400
+    )
     budget_percent: int = _setting(
         80, "share of the exchange's request weight that all workers may use together", 1, 100
     )

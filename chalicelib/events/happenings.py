@@ -13,7 +13,8 @@ need know of, is no happening.
     schedule.fired   data: the task and the time     schedule.skipped, queued   data: the time
     schedule.missed  data: how many runs             schedule.breached          data: the repair
     webhook.delivered, failed   data: which event, after how many tries, and the last one's outcome
-    symbols.changed  data: counts and names of what the exchange added, removed, or halted
+    symbols.changed  data: counts and names of what the exchange added, removed, halted or resumed
+    symbols.refused  data: how many known symbols its list misses, and which; the old one stays
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections.abc import Callable
 
 from chalicelib.aws.stream import Change
 from chalicelib.events.happening import Happening
-from chalicelib.events.market_happenings import of_catalogue
+from chalicelib.events.market_happenings import of_catalogue, of_refused_list
 from chalicelib.events.schedule_happenings import of_schedule
 from chalicelib.events.task_happenings import of_task, of_units
 from chalicelib.events.webhook_happenings import of_webhook
@@ -32,6 +33,7 @@ OF_KIND: tuple[Callable[[Change], list[Happening]], ...] = (
     of_task,
     of_units,
     of_catalogue,
+    of_refused_list,
     of_schedule,
     of_webhook,
 )

@@ -6,13 +6,17 @@ some.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from chalicelib.aws.stream import Change
 from chalicelib.candles.coverage import Coverage
 from chalicelib.candles.coverage_table import coverage_change
+from chalicelib.core.symbols import TRADING
 from chalicelib.core.times import iso
 from chalicelib.events.event import Event
 from chalicelib.events.happening import MOST_NAMES, SYSTEM, Happening
-from chalicelib.exchange.catalogue_table import catalogue_change
+from chalicelib.exchange.catalogue_table import catalogue_change, refused_change
 
 
 def of_coverage(change: Change) -> list[Event]:
@@ -74,6 +78,8 @@ def of_catalogue(change: Change) -> list[Happening]:
     old, new = catalogue.before, catalogue.after
     added, removed = sorted(new.keys() - old.keys()), sorted(old.keys() - new.keys())
     changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
+    halted = [name for name in changed if old[name] == TRADING]
+    resumed = [name for name in changed if new[name] == TRADING]
     if not (added or removed or changed):
         return []
     asked = catalogue.asked
@@ -88,12 +94,43 @@ def of_catalogue(change: Change) -> list[Happening]:
             detail=f"{len(added)} added, {len(removed)} removed, {len(changed)} changed status",
             data={
                 "task_id": asked.task_id if asked else None,
-                "added": {"count": len(added), "symbols": added[:MOST_NAMES]},
-                "removed": {"count": len(removed), "symbols": removed[:MOST_NAMES]},
+                "added": _counted(added),
+                "removed": _counted(removed),
                 "changed": {
                     "count": len(changed),
                     "symbols": {name: [old[name], new[name]] for name in changed[:MOST_NAMES]},
                 },
+                "halted": _counted(halted),
+                "resumed": _counted(resumed),
             },
         )
     ]
+
+
+def of_refused_list(change: Change) -> list[Happening]:
+    """The symbols.refused happening, where another list was refused than the last time."""
+    refused = refused_change(change)
+    if refused is None:
+        return []
+    exchange, before, now = refused
+    if before and (before.symbols, before.instead_of) == (now.symbols, now.instead_of):
+        return []  # the exchange was asked again in the same trouble
+    return [
+        Happening(
+            subject=f"market:{exchange}",
+            action="symbols.refused",
+            by=now.asked.by if now.asked else SYSTEM,
+            request_id=now.asked.request_id if now.asked else None,
+            before=now.known,
+            after=len(now.symbols),
+            detail=f"{len(now.missing)} of {now.known} known symbols are missing",
+            data={
+                "task_id": now.asked.task_id if now.asked else None,
+                "missing": _counted(now.missing),
+            },
+        )
+    ]
+
+
+def _counted(names: Sequence[str]) -> dict[str, Any]:
+    return {"count": len(names), "symbols": list(names[:MOST_NAMES])}

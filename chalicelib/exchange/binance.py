@@ -111,7 +111,7 @@ class Binance:
     async def listing(self, permit: Permit) -> Listing:
         found, _ = await self._get("exchangeInfo", {}, EXCHANGE_INFO_WEIGHT, permit, listing_in)
         if found.unusable:
-            _note_unusable("exchangeInfo", [f"{found.unusable} entries"])
+            _note_unusable("exchangeInfo", found.unusable)
         return found
 
     async def prices(self, permit: Permit) -> tuple[Prices, int]:
@@ -185,7 +185,7 @@ def _read(answer: httpx.Response, read: Callable[[bytes], Value]) -> Value:
         ) from problem
 
 
-def _note_unusable(endpoint: str, names: list[str]) -> None:
+def _note_unusable(endpoint: str, names: Sequence[str]) -> None:
     """Count and log values that were passed over, by name."""
     metrics.count("ExchangeValuesUnusable", len(names))
     log(
@@ -193,7 +193,7 @@ def _note_unusable(endpoint: str, names: list[str]) -> None:
         level="warning",
         endpoint=endpoint,
         count=len(names),
-        names=names[:_MOST_NAMED],
+        names=list(names[:_MOST_NAMED]),
     )
 
 

@@ -1,8 +1,14 @@
-"""What the exchange lists, and its latest prices: two items of the Market table.
+"""What the exchange lists, and its latest prices, in the Market table.
 
 pk                    sk          holds
-CATALOGUE#<exchange>  CATALOGUE   symbols: zlib JSON {symbol: status}, weight_limit,
-                                  refreshed_at, asked (by, request_id, task_id; or null), root
+CATALOGUE#<exchange>  CATALOGUE   symbols: zlib JSON {symbol: status}, delisted: zlib JSON {symbol:
+                                  when it was missing first}, unnamed, weight_limit,
+                                  refreshed_at, asked (by, request_id, task_id; or null),
+                                  root
+REFUSED#<exchange>    REFUSED     the newest list that was refused: symbols: zlib JSON {symbol:
+                                  status}, known, missing: zlib JSON [symbol], refused_at,
+                                  instead_of, asked
+REFRESH#<exchange>    REFRESH     claimed_at: when a refresh was last queued that nobody asked for
 PRICES#<exchange>     PRICES      prices: zlib JSON {symbol: price as sent}, priced_at; an older
                                   price is [price, its time]
 """
@@ -11,19 +17,23 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chalicelib.aws.item_table import ItemTable
-from chalicelib.aws.wire import item_to_wire
+from chalicelib.aws.wire import item_to_wire, to_wire
 from chalicelib.core.backend import Backend
-from chalicelib.core.errors import ExchangeRootChanged
+from chalicelib.core.errors import ConditionFailed, ExchangeRootChanged
+from chalicelib.core.symbols import DELISTED
 
 if TYPE_CHECKING:
     from chalicelib.aws.stream import Change
 
 _CATALOGUE, _PRICES = "CATALOGUE", "PRICES"
+_REFUSED, _REFRESH = "REFUSED", "REFRESH"
+#: Between two refreshes that the system queues by itself, over all workers and callers.
+_REFRESH_EVERY_MS = 60_000
 
 # Named tuples, because every dataclass would cost the API's cold start half a millisecond.
 
@@ -37,17 +47,43 @@ class Asked(NamedTuple):
 
 
 class Catalogue(NamedTuple):
-    """What the exchange lists.
+    """What the exchange lists, and has listed.
 
-    `symbols`: symbol -> status; `weight_limit`: request weight per minute and IP; `refreshed_at`:
-    epoch ms; `asked`: None where the system refreshed it by itself; `root`: which was asked.
+    `symbols`: symbol -> status, of those that are listed; `weight_limit`: request weight per minute
+    and IP; `refreshed_at`: when the exchange was asked, epoch ms; `asked`: None where the system
+    refreshed it by itself; `delisted`: symbol -> when it was missing first, epoch ms; `unnamed`:
+    entries of the list that name no symbol, and did so while no symbol was missing; `root`: which
+    was asked.
     """
 
     symbols: dict[str, str]
     weight_limit: int
     refreshed_at: int
     asked: Asked | None = None
+    delisted: Mapping[str, int] = {}
+    unnamed: int = 0
     root: str = ""
+
+    @property
+    def known(self) -> dict[str, str]:
+        """symbol -> status, of delisted symbols too."""
+        return {**dict.fromkeys(self.delisted, DELISTED), **self.symbols}
+
+
+class RefusedList(NamedTuple):
+    """A list that was not taken over, because too many symbols are missing in it.
+
+    `symbols`: what it lists, symbol -> status; `known`: how many symbols it should have had;
+    `missing`: those of them that it does not list; `refused_at`: epoch ms; `instead_of`: when the
+    catalogue that stays was refreshed, 0 where there is none.
+    """
+
+    symbols: dict[str, str]
+    known: int
+    missing: Sequence[str]
+    refused_at: int
+    instead_of: int
+    asked: Asked | None = None
 
 
 class Price(NamedTuple):
@@ -89,6 +125,8 @@ class CatalogueTable(ItemTable):
             weight_limit=item["weight_limit"],
             refreshed_at=item["refreshed_at"],
             asked=_asked_in(item),
+            delisted=_unpacked(item["delisted"]),
+            unnamed=item["unnamed"],
             root=item["root"],
         )
 
@@ -101,11 +139,68 @@ class CatalogueTable(ItemTable):
         return catalogue
 
     async def write_catalogue(
-        self, symbols: dict[str, str], weight_limit: int, now_ms: int, asked: Asked | None = None
+        self,
+        symbols: dict[str, str],
+        weight_limit: int,
+        now_ms: int,
+        asked: Asked | None = None,
+        delisted: Mapping[str, int] | None = None,
+        unnamed: int = 0,
+        **condition: Any,
     ) -> None:
-        values = {"symbols": packed(symbols), "weight_limit": weight_limit, "refreshed_at": now_ms}
-        about = {"asked": asked and asked._asdict(), "root": self._root}
-        await self._write(_CATALOGUE, {**values, **about})
+        """Store what Catalogue says of its fields. Raises ConditionFailed."""
+        values = {
+            "symbols": packed(symbols),
+            "delisted": packed(delisted or {}),
+            "unnamed": unnamed,
+            "weight_limit": weight_limit,
+            "refreshed_at": now_ms,
+            "asked": asked and asked._asdict(),
+            "root": self._root,
+        }
+        await self._write(_CATALOGUE, values, **condition)
+
+    async def replace_catalogue(self, seen: Catalogue | None, new: Catalogue) -> None:
+        """Store `new` in the place of `seen`. Raises ConditionFailed where that is not there."""
+        condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(pk)"}
+        if seen is not None:
+            condition = {
+                "ConditionExpression": "refreshed_at = :seen",
+                "ExpressionAttributeValues": {":seen": to_wire(seen.refreshed_at)},
+            }
+        await self.write_catalogue(*new[:-1], **condition)  # the root is ours
+
+    async def read_refused(self) -> RefusedList | None:
+        """The newest list that was refused; None where there never was one."""
+        item = await self._get(self._key(_REFUSED))
+        return None if item is None else _refused_in(item)
+
+    async def write_refused(self, refused: RefusedList) -> None:
+        values = {
+            "symbols": packed(refused.symbols),
+            "known": refused.known,
+            "missing": packed(refused.missing),
+            "refused_at": refused.refused_at,
+            "instead_of": refused.instead_of,
+            "asked": refused.asked and refused.asked._asdict(),
+        }
+        await self._write(_REFUSED, values)
+
+    async def claim_refresh(self, now_ms: int) -> bool:
+        """Whether the caller may have the list refreshed now: one caller in a minute may."""
+        try:
+            await self._update(
+                self._key(_REFRESH),
+                UpdateExpression="SET claimed_at = :now",
+                ConditionExpression="attribute_not_exists(claimed_at) OR claimed_at <= :before",
+                ExpressionAttributeValues={
+                    ":now": to_wire(now_ms),
+                    ":before": to_wire(now_ms - _REFRESH_EVERY_MS),
+                },
+            )
+        except ConditionFailed:
+            return False
+        return True
 
     async def read_prices(self) -> Prices | None:
         """None before the first refresh."""
@@ -122,12 +217,13 @@ class CatalogueTable(ItemTable):
         values = packed({**older, **prices})
         await self._write(_PRICES, {"prices": values, "priced_at": priced_at_ms})
 
-    async def _write(self, kind: str, values: dict[str, Any]) -> None:
+    async def _write(self, kind: str, values: dict[str, Any], **condition: Any) -> None:
         await self._call(
             "dynamodb",
             "PutItem",
             TableName=self._table,
             Item={**self._key(kind), **item_to_wire(values)},
+            **condition,
         )
 
     def _key(self, kind: str) -> dict[str, Any]:
@@ -146,6 +242,14 @@ def catalogue_change(change: Change) -> CatalogueChange | None:
     )
 
 
+def refused_change(change: Change) -> tuple[str, RefusedList | None, RefusedList] | None:
+    """(exchange, the refused list before, and after); None where another kind of item changed."""
+    if not change.new or not change.pk.startswith(f"{_REFUSED}#"):
+        return None
+    before = _refused_in(change.old) if change.old else None
+    return change.pk.removeprefix(f"{_REFUSED}#"), before, _refused_in(change.new)
+
+
 def changed_prices(change: Change) -> Prices | None:
     """The prices after a change; None where it is of another kind of item, or deleted the item."""
     if not change.new or not change.pk.startswith(f"{_PRICES}#"):
@@ -153,18 +257,29 @@ def changed_prices(change: Change) -> Prices | None:
     return _prices_in(change.new)
 
 
-def packed(value: Mapping[str, str | Price]) -> bytes:
-    """A mapping in the form that the items hold."""
+def packed(value: Mapping[str, str | int | Price] | Sequence[str]) -> bytes:
+    """A mapping or list in the form that the items hold."""
     return zlib.compress(json.dumps(value, ensure_ascii=False, sort_keys=True).encode(), 6)
 
 
-def _unpacked(value: bytes) -> dict[str, Any]:
-    mapping: dict[str, Any] = json.loads(zlib.decompress(value))
-    return mapping
+def _unpacked(value: bytes) -> Any:
+    return json.loads(zlib.decompress(value))
 
 
 def _symbols_in(item: dict[str, Any]) -> dict[str, str]:
-    return _unpacked(item["symbols"])
+    symbols: dict[str, str] = _unpacked(item["symbols"])
+    return symbols
+
+
+def _refused_in(item: dict[str, Any]) -> RefusedList:
+    return RefusedList(
+        symbols=_symbols_in(item),
+        known=item["known"],
+        missing=_unpacked(item["missing"]),
+        refused_at=item["refused_at"],
+        instead_of=item["instead_of"],
+        asked=_asked_in(item),
+    )
 
 
 def _asked_in(item: dict[str, Any]) -> Asked | None:

@@ -19,6 +19,7 @@ import msgspec
 
 from chalicelib.candles.candles import Row
 from chalicelib.core.settings import SYMBOL_PATTERN
+from chalicelib.core.symbols import NOT_SPOT, TRADING
 
 #: A kline's columns that are used; the twelfth says nothing, and more may come.
 _WIDTH = 11
@@ -28,10 +29,23 @@ _KlineRow = tuple[
 ]
 _KLINES = msgspec.json.Decoder(list[_KlineRow], strict=False)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-#: A symbol with this status can be traded, unless the exchange says otherwise beside it.
-TRADING = "TRADING"
-#: Stands for TRADING where spot trading is not allowed.
-NOT_SPOT = "SPOT_TRADING_NOT_ALLOWED"
+
+
+class _Info(msgspec.Struct):
+    """Of an exchangeInfo answer, which is many megabytes, what is used of it."""
+
+    symbols: list[msgspec.Raw]
+    rateLimits: Any = None
+
+
+class _Entry(msgspec.Struct):
+    symbol: Any = None
+    status: Any = None
+    isSpotTradingAllowed: Any = None
+
+
+_INFO = msgspec.json.Decoder(_Info)
+_ENTRY = msgspec.json.Decoder(_Entry)
 
 
 class Unreadable(ValueError):
@@ -48,11 +62,11 @@ class Klines(NamedTuple):
 
 class Listing(NamedTuple):
     """`symbols`: name -> status; `weight_limit`: request weight a minute, None where it is not
-    told; `unusable`: how many entries name no symbol or status."""
+    named; `unusable`: symbols whose status is none, "" for each entry that names no symbol."""
 
     symbols: dict[str, str]
     weight_limit: int | None
-    unusable: int = 0
+    unusable: Sequence[str] = ()
 
 
 class Prices(NamedTuple):
@@ -72,17 +86,25 @@ def klines_in(body: bytes) -> Klines:
 
 def listing_in(body: bytes) -> Listing:
     """The symbols and the weight limit of an exchangeInfo answer. Raises Unreadable."""
-    info = _decoded(body)
-    entries = info.get("symbols") if isinstance(info, dict) else None
-    if not isinstance(entries, list):
-        raise Unreadable("there is no list of symbols")
-    symbols = {}
+    try:
+        info = _INFO.decode(body)
+        limits, entries = info.rateLimits, [_entry(raw) for raw in info.symbols]
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        found = _decoded(body)
+        if not isinstance(found, dict) or not isinstance(found.get("symbols"), list):
+            raise Unreadable("there is no list of symbols") from None
+        limits, entries = found.get("rateLimits"), [_converted(each) for each in found["symbols"]]
+    symbols: dict[str, str] = {}
+    unusable: list[str] = []
     for entry in entries:
         name, status = _symbol(entry)
-        if name and status:
+        if status:
             symbols[name] = status
-    limits = info.get("rateLimits")
-    return Listing(symbols, _weight_limit(limits), len(entries) - len(symbols))
+        else:
+            unusable.append(name)
+    # A symbol may have several entries, one of them usable.
+    unusable = [name for name in unusable if name not in symbols]
+    return Listing(symbols, _weight_limit(limits), unusable)
 
 
 def prices_in(body: bytes) -> Prices:
@@ -170,18 +192,33 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _symbol(entry: Any) -> tuple[str, str]:
-    """(name, status) of one entry, "" for what is missing."""
-    if not isinstance(entry, dict):
+def _entry(raw: msgspec.Raw) -> _Entry:
+    try:
+        return _ENTRY.decode(raw)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return _Entry()
+
+
+def _converted(found: Any) -> _Entry:
+    fields = found if isinstance(found, dict) else {}
+    return _Entry(*(fields.get(name) for name in _Entry.__struct_fields__))
+
+
+def _symbol(entry: _Entry) -> tuple[str, str]:
+    """(name, status) of one entry, "" for what is missing; without a name there is no status."""
+    name, status = entry.symbol, entry.status
+    if not _is_word(name):
         return "", ""
-    name, status = entry.get("symbol"), entry.get("status")
-    if not isinstance(name, str) or not isinstance(status, str):
-        return "", ""
-    if not SYMBOL_PATTERN.fullmatch(name):
-        return "", ""
-    if status == TRADING and entry.get("isSpotTradingAllowed") is False:
+    if not _is_word(status):
+        return name, ""
+    if status == TRADING and entry.isSpotTradingAllowed is False:
         return name, NOT_SPOT
     return name, status
+
+
+def _is_word(value: Any) -> bool:
+    """Whether it can be the name of a symbol, or a status."""
+    return isinstance(value, str) and SYMBOL_PATTERN.fullmatch(value) is not None
 
 
 def _weight_limit(rules: Any) -> int | None:

@@ -113,14 +113,26 @@ def sweep(event: Payload, context: Any) -> Payload:
 
 @edge
 def refresh_prices(event: Payload, context: Any) -> Payload:
+    """Prices, and the symbols where their list is old. The next minute tries again what failed."""
     from chalicelib.exchange import refresh as exchange_refresh
 
-    async def refresh() -> Payload:
+    async def prices() -> Payload:
         try:
             return {"prices": await exchange_refresh.refresh_prices(wiring.worker())}
-        except ExchangeError as error:  # the next minute tries again
+        except ExchangeError as error:
             log("prices_not_refreshed", level="warning", error=error.detail)
             return {"prices": 0, "error": error.detail}
+
+    async def catalogue() -> None:
+        try:
+            await exchange_refresh.refresh_catalogue_if_due(wiring.worker())
+        except ExchangeError as error:
+            log("catalogue_not_refreshed", level="warning", error=error.detail)
+
+    async def refresh() -> Payload:
+        found = await prices()
+        await catalogue()
+        return found
 
     return _worked(refresh())
 

@@ -124,7 +124,7 @@ async def _check(backend: Backend, connection: Connection, wanted: list[Topic]) 
         elif topic.kind in (topics.PRICES, topics.CANDLES):
             if known is None:
                 catalogue = await CatalogueTable(backend).read_catalogue()
-                known = catalogue.symbols if catalogue else {}
+                known = catalogue.known if catalogue else {}
             if topic.subject not in known:
                 raise _unknown(topic, known)
 

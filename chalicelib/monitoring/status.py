@@ -19,6 +19,7 @@ async def task_stats(backend: Backend, owner: str) -> dict[str, Any]:
     counts = await count_tasks(backend, owner)
     catalogue = await CatalogueTable(backend).read_catalogue()
     symbols = catalogue.symbols if catalogue else {}
+    delisted = catalogue.delisted if catalogue else {}
     return {
         "task_counts": counts,
         "active_tasks_count": sum(counts[state] for state in states.ACTIVE),
@@ -26,6 +27,7 @@ async def task_stats(backend: Backend, owner: str) -> dict[str, Any]:
             "symbols_count": len(symbols),
             "timeframes": list(backend.settings.default_timeframes),
             "available_symbols": sorted(symbols),
+            "delisted_symbols": {name: iso(at) for name, at in sorted(delisted.items())},
             "symbols_refreshed_at": iso(catalogue.refreshed_at) if catalogue else None,
         },
     }

@@ -11,7 +11,12 @@ import dataclasses
 from collections.abc import Awaitable, Callable
 
 from chalicelib.core.backend import Backend
-from chalicelib.core.errors import CallFailed, ConditionFailed, ScheduleNotFound
+from chalicelib.core.errors import (
+    CallFailed,
+    ConditionFailed,
+    InvalidRequest,
+    ScheduleNotFound,
+)
 from chalicelib.core.logs import log
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.schedules import definition, edits, firings, view
@@ -20,7 +25,7 @@ from chalicelib.schedules.schedule import Schedule
 from chalicelib.schedules.table import ScheduleTable
 from chalicelib.schedules.view import View
 from chalicelib.tasks import states
-from chalicelib.tasks.submit import submit
+from chalicelib.tasks.submit import refresh_for_unknown, submit
 from chalicelib.tasks.table import TaskTable
 from chalicelib.work.request import CollectionRequest
 
@@ -33,10 +38,14 @@ async def create_schedule(
 ) -> View:
     """Store a schedule and tell EventBridge; its view. An id given twice makes one schedule.
 
-    Raises InvalidRequest or PlanTooLarge with nothing stored.
+    Raises InvalidRequest or PlanTooLarge with the schedule not stored.
     """
-    now_ms = backend.now_ms()
-    wanted = definition.parse_new(body, await _known(backend), backend.settings, now_ms)
+    now_ms, known = backend.now_ms(), await _known(backend)
+    try:
+        wanted = definition.parse_new(body, known, backend.settings, now_ms)
+    except InvalidRequest:
+        await _refresh_for_unknown(backend, body, known, owner, request_id)
+        raise
     new = edits.made(schedule_id, wanted, now_ms, owner, request_id)
     schedule = await ScheduleTable(backend).create(new, wanted.webhook)
     return await _view(backend, await _tell(backend, schedule) or schedule)
@@ -61,7 +70,11 @@ async def change_schedule(
             return await table.replace_with_webhook(seen, new, wanted.webhook)
         return await table.replace(seen, new)
 
-    schedule = await _write(backend, owner, schedule_id, change)
+    try:
+        schedule = await _write(backend, owner, schedule_id, change)
+    except InvalidRequest:
+        await _refresh_for_unknown(backend, body, known, owner, request_id)
+        raise
     return await _view(backend, await _tell(backend, schedule) or schedule)
 
 
@@ -217,7 +230,14 @@ async def _write(
 
 async def _known(backend: Backend) -> dict[str, str] | None:
     catalogue = await CatalogueTable(backend).read_own_catalogue()
-    return catalogue.symbols if catalogue else None
+    return catalogue.known if catalogue else None
+
+
+async def _refresh_for_unknown(
+    backend: Backend, body: object, known: dict[str, str] | None, owner: str, request_id: str
+) -> None:
+    request = body.get("request") if isinstance(body, dict) else None
+    await refresh_for_unknown(backend, request, known, owner, request_id)
 
 
 def _contended(schedule_id: str) -> CallFailed:

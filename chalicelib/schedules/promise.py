@@ -10,6 +10,7 @@ from chalicelib.core import metrics
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed
 from chalicelib.core.logs import log
+from chalicelib.core.symbols import TRADING
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.schedules import firings
 from chalicelib.schedules.schedule import MeasuredLag, Schedule
@@ -21,7 +22,7 @@ from chalicelib.work import priorities
 from chalicelib.work.request import CollectionRequest
 
 #: A repair that did not help is tried again after a minute, then two, four, ... up to an hour. It
-#: may never help: the exchange may not list the symbol any more.
+#: may never help: the exchange may not have candles of the symbol.
 _FIRST_WAIT_MS, _LONGEST_WAIT_MS = 60_000, 3_600_000
 
 
@@ -38,7 +39,7 @@ async def measure_freshness(backend: Backend, request_id: str) -> int:
     if not promised:
         return 0
     catalogue = await CatalogueTable(backend).read_catalogue()
-    known: dict[str, str] = catalogue.symbols if catalogue else {}
+    known: dict[str, str] = catalogue.known if catalogue else {}
     requests = [CollectionRequest.unpack(schedule.request) for schedule in promised]
     wanted = [_symbols(request, known) for request in requests]
     stored = await CoverageTable(backend).coverage_of(
@@ -67,9 +68,9 @@ async def measure_freshness(backend: Backend, request_id: str) -> int:
 
 
 def _symbols(request: CollectionRequest, known: dict[str, str]) -> tuple[str, ...]:
-    """The symbols that are promised. Halted ones are left out: they get no new candles."""
+    """The symbols that are promised. Halted and delisted ones get no new candles: left out."""
     named = known if request.symbols is None else request.symbols
-    return tuple(name for name in named if known.get(name, "TRADING") == "TRADING")
+    return tuple(name for name in named if known.get(name, TRADING) == TRADING)
 
 
 def _lag(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import replace
 
 from chalicelib.core.backend import Backend
-from chalicelib.core.errors import CallFailed
+from chalicelib.core.errors import CallFailed, InvalidRequest
 from chalicelib.core.logs import log
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.tasks import states
@@ -15,7 +16,12 @@ from chalicelib.tasks.task import Task
 from chalicelib.webhooks.items import WebhookItems
 from chalicelib.work.messages import PlanMessage
 from chalicelib.work.queue import WorkQueue
-from chalicelib.work.request import CollectionRequest, parse_start
+from chalicelib.work.request import (
+    CollectionRequest,
+    names_unknown,
+    parse_refresh,
+    parse_start,
+)
 
 
 async def submit_collection(
@@ -23,12 +29,17 @@ async def submit_collection(
 ) -> str:
     """Check a POST /start body against the catalogue, store the task, queue its planning.
 
-    Returns the task id. Raises InvalidRequest, PlanTooLarge or ExchangeRootChanged with nothing
-    stored. Three AWS calls, for one symbol and for thousands; one more with a webhook.
+    Returns the task id. Raises InvalidRequest, PlanTooLarge or ExchangeRootChanged with the task
+    not stored. Three AWS calls, for one symbol and for thousands; one more with a webhook. A symbol
+    that is not known may be new: the list is then read again.
     """
     catalogue = await CatalogueTable(backend).read_own_catalogue()
-    known = catalogue.symbols if catalogue else None
-    request = parse_start(body, known, backend.settings, backend.now_ms())
+    known = catalogue.known if catalogue else None
+    try:
+        request = parse_start(body, known, backend.settings, backend.now_ms())
+    except InvalidRequest:
+        await refresh_for_unknown(backend, body, known, owner, request_id)
+        raise
     return await submit(
         backend,
         states.DATA_COLLECTION,
@@ -39,11 +50,29 @@ async def submit_collection(
     )
 
 
+async def refresh_for_unknown(
+    backend: Backend, body: object, known: Mapping[str, str] | None, owner: str, request_id: str
+) -> None:
+    """Submit a symbol refresh where a refused POST /start body names a symbol that may be new.
+
+    One such refresh a minute is submitted, however many callers ask for one.
+    """
+    if names_unknown(body, known) and await CatalogueTable(backend).claim_refresh(backend.now_ms()):
+        await submit_symbol_refresh(backend, owner, request_id)
+
+
 async def submit_symbol_refresh(
-    backend: Backend, owner: str, request_id: str, task_id: str | None = None
+    backend: Backend,
+    owner: str,
+    request_id: str,
+    task_id: str | None = None,
+    body: object = None,
 ) -> str:
-    """Store a task that refreshes the symbols, and queue it. Returns its id."""
-    request = CollectionRequest(symbols=None, timeframes=())
+    """Store a task that refreshes the symbols, and queue it. Returns its id.
+
+    `body`: of POST /refresh-symbols. Raises InvalidRequest.
+    """
+    request = parse_refresh({} if body is None else body)
     return await submit(
         backend,
         states.SYMBOL_REFRESH,

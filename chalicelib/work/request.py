@@ -16,6 +16,7 @@ from chalicelib.core import timeframes
 from chalicelib.core.errors import InvalidRequest, PlanTooLarge
 from chalicelib.core.problems import Errors, invalid, pointer_token, problem
 from chalicelib.core.settings import SYMBOL_PATTERN, Settings
+from chalicelib.core.symbols import TRADING
 from chalicelib.core.times import parse_time
 from chalicelib.webhooks.webhook import Webhook
 from chalicelib.webhooks.webhook import parse as parse_webhook
@@ -34,6 +35,8 @@ _FIELDS = (
 )
 #: What people put into names of symbols and timeframes that has no place there.
 _SEPARATORS = re.compile(r"[\s/_-]")
+#: The field of a POST /refresh-symbols body.
+_ACCEPT = "accept_refused"
 #: Bounds of `timeout_seconds`: a minute, and a week.
 _TIMEOUTS = (60, 604_800)
 
@@ -41,7 +44,8 @@ _TIMEOUTS = (60, 604_800)
 @dataclass(frozen=True)
 class CollectionRequest:
     """`symbols` None: every symbol that trades. `start_ms` None: from the last stored candle.
-    `only`: symbol -> its timeframes, where not every symbol is wanted in all of them."""
+    `only`: symbol -> its timeframes, where not every symbol is wanted in all of them.
+    `accept_refused`: of a symbol refresh, that the list which was refused last is right."""
 
     symbols: tuple[str, ...] | None
     timeframes: tuple[str, ...]
@@ -52,6 +56,7 @@ class CollectionRequest:
     timeout_seconds: int | None = None
     webhook: Webhook | None = None
     only: dict[str, list[str]] | None = None
+    accept_refused: bool = False
 
     def timeframes_of(self, symbol: str) -> Sequence[str]:
         return self.timeframes if self.only is None else self.only.get(symbol, ())
@@ -77,9 +82,9 @@ def parse_start(
 ) -> CollectionRequest:
     """The request of a POST /start body.
 
-    `known`: symbol -> status of the catalogue, None where it was never loaded (symbols are then
-    only checked for their form; unknown ones fail as units). Raises InvalidRequest with one entry
-    per problem, or PlanTooLarge.
+    `known`: symbol -> status of the catalogue, delisted ones too, None where it was never loaded
+    (symbols are then only checked for their form; unknown ones fail as units). Raises
+    InvalidRequest with one entry per problem, or PlanTooLarge.
     """
     if not isinstance(body, dict):
         raise InvalidRequest(
@@ -122,6 +127,42 @@ def parse_start(
     return request
 
 
+def parse_refresh(body: object) -> CollectionRequest:
+    """The request of a POST /refresh-symbols body. Raises InvalidRequest."""
+    if not isinstance(body, dict):
+        raise invalid([problem("must be a JSON object", "")])
+    errors = [
+        problem(f"unknown field; allowed is {_ACCEPT}", f"/{pointer_token(name)}")
+        for name in body
+        if name != _ACCEPT
+    ]
+    accept = body.get(_ACCEPT, False)
+    if not isinstance(accept, bool):
+        errors.append(problem("must be true or false", f"/{_ACCEPT}"))
+    if errors:
+        raise invalid(errors)
+    return CollectionRequest(symbols=None, timeframes=(), accept_refused=accept)
+
+
+def names_unknown(body: object, known: Mapping[str, str] | None) -> bool:
+    """Whether a POST /start body names a symbol that may be new on the exchange."""
+    named = body.get("symbols") if isinstance(body, dict) else None
+    if known is None or not isinstance(named, list):
+        return False
+    return any(isinstance(symbol, str) and _may_be_new(symbol, known) for symbol in named)
+
+
+def _may_be_new(symbol: str, known: Mapping[str, str]) -> bool:
+    """Neither known nor one that is known, spelt in another way."""
+    well_formed = SYMBOL_PATTERN.fullmatch(symbol) is not None
+    return well_formed and symbol not in known and _near(symbol) not in known
+
+
+def _near(symbol: str) -> str:
+    """The symbol as the exchange may spell it."""
+    return _SEPARATORS.sub("", symbol).upper()
+
+
 def _symbols(
     body: dict[str, Any], known: Mapping[str, str] | None, settings: Settings, errors: Errors
 ) -> tuple[str, ...] | None:
@@ -130,12 +171,14 @@ def _symbols(
     given = _strings(body["symbols"], "/symbols", settings.max_symbols, errors)
     for at, symbol in given:
         pointer = f"/symbols/{at}"
-        near = _SEPARATORS.sub("", symbol).upper()
+        near = _near(symbol)
         hint = f"; did you mean {near}?" if near in (known or ()) else ""
         if not SYMBOL_PATTERN.fullmatch(symbol):
             detail = f"is not a symbol{hint or '; one reads like BTCUSDT'}"
             errors.append(problem(detail, pointer))
         elif known is not None and symbol not in known:
+            if not hint and _may_be_new(symbol, known):
+                hint = "; where it is new, try again in a minute: the list is being read again"
             errors.append(
                 problem(
                     f"unknown symbol {symbol}{hint} (GET /tasks/stats lists the known ones)",
@@ -203,7 +246,8 @@ def _check_size(
     now_ms: int,
 ) -> None:
     """Raise PlanTooLarge where the windows already say so; needs no look at what is stored."""
-    symbols = len(request.symbols) if request.symbols is not None else max(1, len(known or ()))
+    trading = sum(status == TRADING for status in (known or {}).values())
+    symbols = max(1, trading) if request.symbols is None else len(request.symbols)
     units = 0
     for timeframe in request.timeframes:
         start, end = bounds(

@@ -90,7 +90,9 @@ class Exchange:
         if wanted is not None and filters:
             raise ApiError(-1128, "Combination of optional parameters invalid.")
         now = self.clock.now()
-        found = self._listed() if wanted is None else [self.find(name) for name in wanted]
+        found = [self.find(name) for name in wanted or ()]
+        if wanted is None:
+            found = self.faults.shorten(self._listed())
         if "symbolStatus" in given:
             status = given["symbolStatus"]
             if status not in markets.STATUSES:

@@ -28,6 +28,7 @@ A rule is a JSON object; only `kind` is mandatory:
                       below its low
     delisted          match.symbol; mode "gone" (default: -1121, and not in exchangeInfo; still
                       in ticker/price, as on the exchange) or "break" (status BREAK)
+    short_listing     percent (50): exchangeInfo leaves out so many of its symbols
 
 Rules strike in the order in which they were made; the first that gives another reply wins.
 Whether a rule of some probability strikes depends on the seed and on how often it was asked.
@@ -48,7 +49,15 @@ from local.exchange.splitting import Candle
 REPLIES = ("status", "outage", "html403", "html200")
 BODIES = ("truncated_json", "wrong_types", "drifted_rows", "reordered_rows", "null_value")
 CANDLES = ("revised_candle", "invalid_candle")
-KINDS = (*REPLIES, *BODIES, *CANDLES, "ignored_times", "latency", "delisted")
+KINDS = (
+    *REPLIES,
+    *BODIES,
+    *CANDLES,
+    "ignored_times",
+    "latency",
+    "delisted",
+    "short_listing",
+)
 
 _MESSAGES = {
     418: (-1003, "Way too much request weight used; IP banned until {ban}."),
@@ -85,6 +94,7 @@ class Rule:
     delay_ms: int = 1000
     mode: str = ""
     open_time: int | None = None
+    percent: int = 50
     asked: int = 0
     struck: int = 0
 
@@ -146,6 +156,11 @@ class Faults:
         for rule in self.striking(("ignored_times",), path, query):
             start, end = None, None if rule.mode == "both" else end
         return start, end
+
+    def shorten(self, symbols: list[Symbol]) -> list[Symbol]:
+        """What exchangeInfo lists of all symbols."""
+        left_out = max((r.percent for r in self._rules if r.kind == "short_listing"), default=0)
+        return symbols[: len(symbols) * max(0, 100 - left_out) // 100]
 
     def spoil_candles(
         self, path: str, symbol: Symbol, interval: str, candles: list[Candle]
@@ -210,7 +225,15 @@ def _parse(fields: Any) -> Rule:
     match = fields.get("match", {})
     if not isinstance(match, dict) or set(match) - {"path", "symbol", "interval"}:
         raise ValueError("match is an object with path, symbol and interval, each optional")
-    for name in ("probability", "remaining", "status", "delay_ms", "open_time", "retry_after"):
+    for name in (
+        "probability",
+        "remaining",
+        "status",
+        "delay_ms",
+        "open_time",
+        "retry_after",
+        "percent",
+    ):
         value = fields.get(name, 0)
         if not isinstance(value, int | float) or isinstance(value, bool) or value < 0:
             raise ValueError(f"{name} is a number of at least 0")

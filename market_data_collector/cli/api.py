@@ -78,8 +78,10 @@ class Api:
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         return self._call("POST", "/start", json=body, headers=headers).body
 
-    def refresh_symbols(self) -> dict[str, Any]:
-        return self._call("POST", "/refresh-symbols").body
+    def refresh_symbols(self, accept_refused: bool = False) -> dict[str, Any]:
+        """`accept_refused`: the list that was refused last is right."""
+        body = {"accept_refused": True} if accept_refused else {}
+        return self._call("POST", "/refresh-symbols", json=body).body
 
     def task(self, task_id: str) -> dict[str, Any]:
         """Raises Expired for a task whose record is gone, Rejected (404) for an unknown one."""

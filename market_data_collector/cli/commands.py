@@ -130,12 +130,15 @@ def _webhook(url: str | None, events: list[str]) -> dict[str, Any] | None:
 
 
 @cli.command("refresh-symbols")
+@click.option(
+    "--accept-refused", is_flag=True, help="The list that was refused last is right: take it over."
+)
 @wait
 @everywhere
 @click.pass_obj
-def refresh_symbols(session: Session, wait: bool) -> int | None:
+def refresh_symbols(session: Session, accept_refused: bool, wait: bool) -> int | None:
     """Read the exchange's list of symbols again."""
-    return session.submitted(session.api.refresh_symbols(), wait)
+    return session.submitted(session.api.refresh_symbols(accept_refused), wait)
 
 
 @cli.command()

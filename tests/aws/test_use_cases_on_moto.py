@@ -18,7 +18,7 @@ from chalicelib.collecting.collect import Outcome, collect_message
 from chalicelib.collecting.dispatch import dispatch_task
 from chalicelib.collecting.plan import plan_task
 from chalicelib.collecting.sweep import sweep
-from chalicelib.core.errors import CallFailed, ConditionFailed
+from chalicelib.core.errors import CallFailed, CatalogueRefused, ConditionFailed, InvalidRequest
 from chalicelib.core.settings import Settings
 from chalicelib.events.record import record_task_changes
 from chalicelib.exchange.budget import Budget
@@ -151,6 +151,14 @@ async def _live_through(both: Both, worker: Worker, clock: Clock) -> None:
     await refresh_catalogue(worker)
     await refresh_prices(worker)
     await latest_prices(worker, ["BTCUSDT", "NOPE"])
+    for _ in range(2):  # the first one has the list read again
+        with pytest.raises(InvalidRequest):
+            await submit_collection(worker, {"symbols": ["NOPE"]}, "me", "request-0")
+    clock.advance(1000)
+    listed, exchange.symbols = exchange.symbols, {}  # type: ignore[attr-defined]
+    with pytest.raises(CatalogueRefused):
+        await refresh_catalogue(worker)
+    exchange.symbols = listed  # type: ignore[attr-defined]
 
     exchange.refused[("ETHUSDT", "1h")] = "INVALID_SYMBOL"  # type: ignore[attr-defined]
     body = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1m", "1h"], "priority": "high"}

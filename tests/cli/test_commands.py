@@ -26,6 +26,7 @@ COMMANDS = [
     (["start", "-w"], task(), "Completed"),
     (["retry", TASK_ID, "-w"], task(), "Completed"),
     (["refresh-symbols", "-w"], task(), "Completed"),
+    (["refresh-symbols", "--accept-refused"], SUBMITTED, f"Task {TASK_ID} submitted"),
 ]
 NAMES = [" ".join(args) for args, _, _ in COMMANDS]
 

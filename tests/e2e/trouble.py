@@ -32,6 +32,7 @@ def cause(cloud: Cloud, api: Api) -> dict[str, str]:
             "failed": _delisted(api, control),
             "cancelled": _cancelled(api, control),
         }
+        _no_listing(api, control)
         _flaky(api, control)
         _bent_candle(api, control)
         _drifted(api, control)
@@ -93,6 +94,11 @@ def _delisted(api: Api, control: ExchangeControl) -> str:
         task_id = str(api.start(body)["task_id"])
         assert ended(api, task_id)["status"] == "failed"
     return task_id
+
+
+def _no_listing(api: Api, control: ExchangeControl) -> None:
+    with control.fault(kind="short_listing", percent=100):
+        assert ended(api, api.refresh_symbols()["task_id"])["status"] == "failed"
 
 
 def _cancelled(api: Api, control: ExchangeControl) -> str:

@@ -185,6 +185,19 @@ def test_a_symbol_can_be_broken_off_instead(server: Server):
     assert ask(server, symbol="ETHUSDT").status == 200
 
 
+@pytest.mark.parametrize("percent", [0, 50, 100])
+def test_a_short_listing_leaves_symbols_out_and_still_answers_for_them(
+    server: Server, percent: int
+):
+    def listed() -> list[str]:
+        return [row["symbol"] for row in server.get("/api/v3/exchangeInfo").json["symbols"]]
+
+    everything = listed()
+    server.fault(kind="short_listing", percent=percent)
+    assert listed() == everything[: len(everything) * (100 - percent) // 100]
+    assert ask(server, symbol=everything[-1]).status == 200
+
+
 def test_deleting_the_rules_ends_every_fault(server: Server):
     server.fault(kind="status")
     server.fault(kind="html403")

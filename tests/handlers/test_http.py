@@ -85,11 +85,31 @@ def test_an_empty_body_starts_everything(http: Http) -> None:
 def test_each_invalid_field_is_named_and_nothing_is_stored(
     http: Http, aws: Aws, body: object, pointer: str
 ) -> None:
-    before = len(aws.items("tasks"))
     errors = problem(http("POST", "/start", body), 400, "INVALID_REQUEST")["errors"]
     assert pointer in [error["pointer"] for error in errors]
-    assert len(aws.items("tasks")) == before
-    assert aws.counts["sqs.SendMessage"] == 0
+    # A symbol that is not known may be new: the list is read again, and nothing else happens.
+    queued = [item["task_type"]["S"] for item in aws.items("tasks")]
+    assert queued == ["symbol_refresh"] * (body == {"symbols": ["NOPE"]})
+    assert aws.counts["sqs.SendMessage"] == len(queued)
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"accept_refused": 1}, "/accept_refused"),
+        ({"accept_refused": None}, "/accept_refused"),
+        ({"accept": True}, "/accept"),
+        ([], ""),
+    ],
+)
+def test_a_refresh_takes_one_field_and_names_what_is_wrong_with_any_other(
+    http: Http, aws: Aws, body: object, pointer: str
+) -> None:
+    errors = problem(http("POST", "/refresh-symbols", body), 400, "INVALID_REQUEST")["errors"]
+    assert [error["pointer"] for error in errors] == [pointer]
+    assert aws.items("tasks") == []
+    for good in (None, {}, {"accept_refused": False}, {"accept_refused": True}):
+        assert http("POST", "/refresh-symbols", good).status_code == 202
 
 
 def test_bad_json_and_a_wrong_content_type_are_told_apart(http: Http) -> None:
@@ -321,6 +341,7 @@ def test_stats_and_active_count_what_is_there(http: Http) -> None:
     status = stats["data_collector_status"]
     assert status["symbols_count"] == 2
     assert status["available_symbols"] == ["BTCUSDT", "ETHUSDT"]
+    assert status["delisted_symbols"] == {}
     assert status["timeframes"] == ["1m", "5m", "15m", "1h", "4h", "1d"]
     active = http("GET", "/tasks/active").json_body
     assert active["count"] == len(active["tasks"]) == 2

@@ -12,8 +12,8 @@ from chalicelib.audit.table import event_of
 from chalicelib.aws.wire import item_from_wire
 from chalicelib.candles import store as candle_store
 from chalicelib.candles.candles import Candles, merged
-from chalicelib.candles.coverage import BEFORE_LISTING
 from chalicelib.candles.coverage_table import coverages_in
+from chalicelib.candles.gaps import BEFORE_LISTING
 from chalicelib.candles.store import CandleStore
 from chalicelib.core import times
 from chalicelib.tasks import states

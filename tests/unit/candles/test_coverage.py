@@ -11,16 +11,9 @@ from hypothesis import strategies as st
 
 from chalicelib.candles import coverage
 from chalicelib.candles.candles import absent
-from chalicelib.candles.coverage import (
-    BEFORE_LISTING,
-    INVALID,
-    NO_CANDLE,
-    Absent,
-    Coverage,
-    CoveredPart,
-    Gap,
-    Interval,
-)
+from chalicelib.candles.coverage import Coverage, CoveredPart
+from chalicelib.candles.gaps import BEFORE_LISTING, INVALID, NO_CANDLE, Absent, Gap
+from chalicelib.candles.intervals import Interval, outside
 from chalicelib.core import timeframes
 from chalicelib.core.times import DAY, HOUR, MINUTE
 
@@ -119,7 +112,7 @@ def test_what_lies_outside_is_what_no_interval_covers(
         known = known.extended(minute_part(low, high, {}), 0)
     covered = {at for low, high in known.covered for at in range(low // MINUTE, high // MINUTE)}
     end = start + length
-    parts = coverage.outside(start * MINUTE, end * MINUTE, known.covered)
+    parts = outside(start * MINUTE, end * MINUTE, known.covered)
     found = [at for low, high in parts for at in range(low // MINUTE, high // MINUTE)]
     assert found == [at for at in range(start, end) if at not in covered]
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from chalicelib.aws.wire import item_from_wire
 from chalicelib.candles import lag as candle_lag
-from chalicelib.candles.coverage import Coverage, Interval
+from chalicelib.candles.coverage import Coverage
+from chalicelib.candles.intervals import Interval
 from chalicelib.collecting.direct import collect_market_data_async
 from chalicelib.core import metrics, timeframes
 from chalicelib.core.backend import Backend
@@ -275,11 +276,24 @@ def test_a_breach_is_reported_once_as_metric_and_in_the_trail(
     assert breached["by"] == "system"
 
 
-def test_halted_symbols_and_disabled_schedules_break_no_promise(
-    run: Run, promise: Promise, clock: Clock
+@pytest.mark.parametrize(
+    ("listed", "delisted"),
+    [
+        ({"BTCUSDT": "BREAK"}, {}),
+        ({"BTCUSDT": "SPOT_TRADING_NOT_ALLOWED"}, {}),
+        ({}, {"BTCUSDT": 1}),
+    ],
+)
+def test_halted_and_delisted_symbols_and_disabled_schedules_break_no_promise(
+    run: Run,
+    promise: Promise,
+    clock: Clock,
+    listed: dict[str, str],
+    delisted: dict[str, int],
 ) -> None:
-    halted = {"BTCUSDT": "BREAK", "ETHUSDT": "TRADING"}
-    run(CatalogueTable(promise.worker).write_catalogue(halted, 6000, clock()))
+    symbols = {"ETHUSDT": "TRADING", **listed}
+    table = CatalogueTable(promise.worker)
+    run(table.write_catalogue(symbols, 6000, clock(), delisted=delisted))
     clock.advance(4 * MINUTE)
     promise.collect("ETHUSDT", "1m")
     assert promise.measure()["behind"] == 0

@@ -7,8 +7,8 @@ import contextlib
 
 import pytest
 
-from chalicelib.candles import coverage
 from chalicelib.candles.coverage_table import CoverageTable
+from chalicelib.candles.gaps import INVALID, NO_CANDLE
 from chalicelib.candles.store import CandleStore
 from chalicelib.collecting.collect import Outcome, collect_message
 from chalicelib.collecting.direct import collect_market_data_async
@@ -191,8 +191,8 @@ def test_gaps_are_named_with_their_reasons_and_nothing_is_invented(
     assert (view["candles"], view["result"]["rejected_candles"]) == (5, 1)
     known = run(CoverageTable(worker).coverage_of(["BTCUSDT"]))["BTCUSDT"]["1d"]
     assert [gap[:3] for gap in known.gaps] == [
-        (today - 5 * day, today - 4 * day, coverage.NO_CANDLE),
-        (today - 3 * day, today - 2 * day, coverage.INVALID),
+        (today - 5 * day, today - 4 * day, NO_CANDLE),
+        (today - 3 * day, today - 2 * day, INVALID),
     ]
     stored = run(CandleStore(worker).read("BTCUSDT", "1d", today))
     assert list(stored.open_times) == exchange.closed_opens("1d", today - 7 * day, today)

@@ -178,10 +178,10 @@ class Life:
 
     def prices(self) -> None:
         """The refresh of one minute, and of the next where that failed."""
-        for _ in range(2):
-            fine, _ = self.run("prices", lambda: refresh.refresh_prices(self.worker))
-            if fine:
-                return
+        for work in (refresh.refresh_prices, refresh.refresh_catalogue_if_due):
+            for _ in range(2):
+                if self.run("prices", lambda work=work: work(self.worker))[0]:
+                    break
 
     def watch(self) -> None:
         self.run("watch", lambda: schedule_watch.watch_schedules(self.worker, "watch"))

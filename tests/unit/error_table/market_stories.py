@@ -81,6 +81,25 @@ def _fire_on_the_first_day(life: Life) -> None:
                 break
 
 
+def the_list_of_symbols_changes(life: Life) -> None:
+    """A symbol is new, asked for and found; the list is halved, refused and accepted; it ages."""
+    life.exchange.symbols["NEWUSDT"] = "TRADING"
+    for path, body in (
+        ("/start", {"symbols": ["NEWUSDT"]}),
+        ("/schedules", {"expression": "rate(1 hour)", "request": {"symbols": ["NEWUSDT"]}}),
+    ):
+        life.ask("POST", path, body)
+    life.settle()
+    life.exchange.symbols = {"BTCUSDT": "TRADING"}
+    for body in ({}, {"accept_refused": True}):
+        life.clock.advance(MINUTE_MS)
+        life.ask("POST", "/refresh-symbols", body)
+        life.settle()
+    life.clock.advance(life.worker.settings.catalogue_refresh_seconds * 1000)
+    life.prices()
+    life.market_stream()
+
+
 def a_refresh_while_the_exchange_is_down(life: Life) -> None:
     life.exchange.throttled_until = life.clock() + PATIENCE_MS
     life.prices()

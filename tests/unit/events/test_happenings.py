@@ -140,6 +140,9 @@ def test_changes_of_the_catalogue_add_up(old: dict[str, str], new: dict[str, str
         counts = {name: happening.data[name]["count"] for name in parts}
         assert happening.after - happening.before == counts["added"] - counts["removed"]
         assert len(new.items() - old.items()) == counts["added"] + counts["changed"]
+        trading = [{name for name in side if side[name] == "TRADING"} for side in (old, new)]
+        assert set(happening.data["halted"]["symbols"]) == (trading[0] & new.keys()) - trading[1]
+        assert set(happening.data["resumed"]["symbols"]) == (trading[1] & old.keys()) - trading[0]
 
 
 def test_the_first_catalogue_names_some_of_a_great_many_symbols() -> None:

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 
 from chalicelib.aws.batches import batched
 from chalicelib.aws.wire import item_from_wire
-from chalicelib.core.errors import CallFailed
+from chalicelib.core.errors import CallFailed, CatalogueRefused
 from chalicelib.core.settings import Settings
 from chalicelib.events import bus
 from chalicelib.events.event import FIELDS, VERSION
@@ -22,6 +22,7 @@ from chalicelib.events.publish import publish, published_event
 from chalicelib.events.record import record_market_changes, record_task_changes
 from chalicelib.events.totals import COUNTED, Totals
 from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.exchange.refresh import refresh_catalogue
 from chalicelib.schedules import manage, watch
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.retry import retry_task
@@ -78,6 +79,10 @@ def play(run, backend, worker, fleet, aws, exchange, clock, settings, streams, d
         run(cancel_task(backend, cancelled))
         run(retry_task(backend, cancelled))
         run(fleet.settle())
+        listing, exchange.symbols = exchange.symbols, {}
+        with pytest.raises(CatalogueRefused):
+            run(refresh_catalogue(worker))
+        exchange.symbols = listing
         streams()
         assert deliver(Sender(Answer(204), Answer(400))) > 2
         streams()

@@ -15,14 +15,15 @@ from chalicelib.audit.table import LEAST_TASK_DAYS, AuditTable
 from chalicelib.candles.coverage import CoveredPart
 from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.core.backend import Backend
-from chalicelib.core.errors import CallFailed, ConditionFailed
+from chalicelib.core.errors import CallFailed, CatalogueRefused, ConditionFailed
 from chalicelib.core.settings import Settings
 from chalicelib.core.times import iso
 from chalicelib.events import happenings, task_happenings
 from chalicelib.events import record as event_record
 from chalicelib.events.record import record_market_changes, record_task_changes
 from chalicelib.events.replay import replay
-from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.exchange.catalogue_table import Asked, CatalogueTable
+from chalicelib.exchange.refresh import refresh_catalogue
 from chalicelib.exchange.worker import Worker
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.retry import retry_task
@@ -180,7 +181,33 @@ def test_what_the_exchange_lists_is_audited_when_it_changes_and_only_then(
         "added": {"count": 1, "symbols": ["NEWUSDT"]},
         "removed": {"count": 1, "symbols": ["OLDUSDT"]},
         "changed": {"count": 1, "symbols": {"ETHUSDT": ["TRADING", "BREAK"]}},
+        "halted": {"count": 1, "symbols": ["ETHUSDT"]},
+        "resumed": {"count": 0, "symbols": []},
     }
+
+
+def test_a_refused_list_is_audited_once_with_what_it_misses_and_who_asked(
+    run, worker, aws, settings, exchange, actions, trail, clock
+) -> None:
+    run(refresh_catalogue(worker))
+    exchange.symbols = {"ETHUSDT": "TRADING"}
+    for _ in range(3):  # the same trouble, minute after minute
+        clock.advance(60_000)
+        with pytest.raises(CatalogueRefused):
+            run(refresh_catalogue(worker, Asked("me", "r", "task")))
+    clock.advance(60_000)
+    exchange.symbols |= {"BTCUSDT": "TRADING", "OLDUSDT": "BREAK"}
+    run(refresh_catalogue(worker))
+    exchange.symbols = {"ETHUSDT": "TRADING"}  # the same again, another day
+    clock.advance(60_000)
+    with pytest.raises(CatalogueRefused):
+        run(refresh_catalogue(worker))
+    run(record_market_changes(worker, aws.stream_event(settings.market_table)["Records"]))
+    assert actions("market:binance") == ["symbols.changed", "symbols.refused", "symbols.refused"]
+    refused = trail("market:binance")[1]
+    assert (refused["before"], refused["after"], refused["by"]) == (3, 1, "me")
+    missing = {"count": 2, "symbols": ["BTCUSDT", "OLDUSDT"]}
+    assert refused["data"] == {"task_id": "task", "missing": missing}
 
 
 def test_a_refresh_of_the_symbols_bears_the_name_and_request_of_whoever_asked(

@@ -136,7 +136,7 @@ def test_a_page_of_which_nothing_can_be_read_is_a_drift_of_the_schema() -> None:
 def test_listing_and_prices_pass_over_what_names_nothing() -> None:
     entries = [{"symbol": "AUSDT", "status": "TRADING"}, {"symbol": "BUSDT"}]
     listing = asking(good({"symbols": entries}), lambda client: client.listing(Gate().permit))
-    assert (listing.symbols, listing.unusable) == ({"AUSDT": "TRADING"}, 1)
+    assert (listing.symbols, listing.unusable) == ({"AUSDT": "TRADING"}, ["BUSDT"])
     quoted = [{"symbol": "AUSDT", "price": "1.5"}, {"symbol": "BUSDT", "price": ""}]
     prices, server_ms = asking(good(quoted), lambda client: client.prices(Gate().permit))
     assert (prices.prices, prices.unusable) == ({"AUSDT": "1.5"}, ["BUSDT"])

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chalicelib.core.symbols import NOT_SPOT
 from chalicelib.exchange import rows
-from chalicelib.exchange.rows import NOT_SPOT, Unreadable, klines_in, listing_in, prices_in
+from chalicelib.exchange.rows import Unreadable, klines_in, listing_in, prices_in
 
 MINUTE = 60_000
 USED = 11
@@ -122,7 +123,7 @@ def _is_strict(page: Any) -> bool:
     return True
 
 
-def test_symbols_that_name_no_status_are_left_out_and_counted() -> None:
+def test_symbols_that_name_no_status_are_left_out_and_set_apart() -> None:
     symbols = [
         {"symbol": "AUSDT", "status": "TRADING", "isSpotTradingAllowed": True},
         {"symbol": "BUSDT", "status": "HALT"},
@@ -147,7 +148,7 @@ def test_symbols_that_name_no_status_are_left_out_and_counted() -> None:
         "DUSDT": NOT_SPOT,
         "EUSDT": "A_NEW_ONE",
     }
-    assert (found.weight_limit, found.unusable) == (6000, 4)
+    assert (found.weight_limit, found.unusable) == (6000, ["CUSDT", "", "", ""])
 
 
 def test_a_listing_without_limits_has_none() -> None:

@@ -133,7 +133,9 @@ def test_api_has_memory_for_a_quick_start_and_the_gateways_time_limit(
     # A day of the audit trail, and a burst of updates for a thousand clients, are held in memory.
     large = {"Collect", "Plan", "ExportAudit", "PushUpdates"}
     assert {functions[name]["MemorySize"] for name in large} == {1024}
-    others = set(FUNCTIONS.values()) - {"APIHandler", *large}
+    # The exchange's list of symbols, many megabytes, as it came and unpacked.
+    assert functions["RefreshPrices"]["MemorySize"] == 512
+    others = set(FUNCTIONS.values()) - {"APIHandler", "RefreshPrices", *large}
     assert {functions[name]["MemorySize"] for name in others} == {256}
 
 
@@ -227,7 +229,7 @@ def test_the_streams_tell_of_what_a_person_can_see_and_nothing_else(
         [pattern] = event["FilterCriteria"]["Filters"]
         streams[table] = function, json.loads(pattern["Pattern"])["dynamodb"]["Keys"]
     kinds = ["META", {"prefix": "PROG#"}, {"prefix": "SCHED#"}, {"prefix": "HOOK#"}]
-    market = [{"prefix": "CATALOGUE#"}, {"prefix": "PRICES#"}, {"prefix": "COVER#"}]
+    market = [{"prefix": f"{kind}#"} for kind in ("CATALOGUE", "REFUSED", "PRICES", "COVER")]
     assert streams == {
         "TasksTable": ("OnTaskChange", {"sk": {"S": kinds}}),
         "MarketTable": ("OnMarketChange", {"pk": {"S": market}}),

@@ -147,6 +147,13 @@ def test_a_symbol_in_the_wrong_case_is_told_the_right_one(say, known) -> None:
     assert "did you mean BTCUSDT?" in say(subscribe("prices:btcusdt"))[0]["detail"]
 
 
+def test_a_delisted_symbol_can_be_listened_to_and_has_no_price(run, say, known, backend) -> None:
+    table = CatalogueTable(backend)
+    run(table.write_catalogue({"BTCUSDT": "TRADING"}, 6000, 2, delisted={"OLDUSDT": 1}))
+    subscribed, snapshot = say(subscribe("prices:OLDUSDT"))
+    assert (snapshot["price"], subscribed["type"]) == (None, "subscribed")
+
+
 def test_before_the_first_catalogue_a_client_is_told_what_to_do(say) -> None:
     (answer,) = say(subscribe("prices:BTCUSDT"))
     assert answer["reason"] == "NO_SYMBOLS_YET"

@@ -7,9 +7,11 @@ import pytest
 from chalicelib.collecting.sweep import sweep
 from chalicelib.core.errors import CallFailed, InvalidRequest, PlanTooLarge
 from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.exchange.refresh import refresh_catalogue
+from chalicelib.tasks import states
 from chalicelib.tasks.submit import submit_collection, submit_symbol_refresh
 from chalicelib.tasks.view import view_task
-from tests.doubles.faults import LoseAnswer, Refuse
+from tests.doubles.faults import LoseAnswer, Meanwhile, Refuse, is_update_of
 
 SYMBOLS = [f"COIN{number}USDT" for number in range(3000)]
 
@@ -23,6 +25,73 @@ def test_a_request_takes_three_aws_calls_however_many_symbols_it_names(
     body = {"symbols": SYMBOLS[:count], "timeframes": ["1h"]}
     run(submit_collection(backend, body, "me", "request"))
     assert aws.counts == {"dynamodb.GetItem": 1, "dynamodb.PutItem": 1, "sqs.SendMessage": 1}
+
+
+def test_an_unknown_symbol_has_the_list_read_again_once_a_minute_and_is_then_accepted(
+    run, backend, fleet, exchange, clock, worker, aws
+) -> None:
+    run(refresh_catalogue(worker))
+    exchange.symbols["NEWUSDT"] = "TRADING"
+    body = {"symbols": ["NEWUSDT"], "timeframes": ["1d"]}
+    for _ in range(3):  # of several callers
+        with pytest.raises(InvalidRequest, match="try again in a minute"):
+            run(submit_collection(backend, body, "me", "request"))
+    assert len(refreshes(aws)) == 1
+    run(fleet.settle())
+    task_id = run(submit_collection(backend, body, "me", "request"))
+    run(fleet.settle())
+    assert run(view_task(backend, task_id))["status"] == "completed"
+    for after_ms, made in ((59_999, 1), (1, 2)):
+        clock.advance(after_ms)
+        with pytest.raises(InvalidRequest):
+            run(submit_collection(backend, {"symbols": ["NOPE"]}, "me", "request"))
+        assert len(refreshes(aws)) == made
+
+
+def test_what_is_certainly_no_new_symbol_has_no_list_read(run, backend, worker, aws) -> None:
+    run(refresh_catalogue(worker))
+    for symbols in (["btcusdt"], ["a b"], [7], [], "NOPE"):
+        with pytest.raises(InvalidRequest):
+            run(submit_collection(backend, {"symbols": symbols}, "me", "request"))
+    assert refreshes(aws) == []
+
+
+def test_of_callers_at_once_one_has_the_list_read_again(run, backend, worker, aws) -> None:
+    run(refresh_catalogue(worker))
+    body = {"symbols": ["NOPE"]}
+
+    async def another() -> None:
+        with pytest.raises(InvalidRequest):
+            await submit_collection(backend, body, "you", "other")
+
+    aws.hooks.append(Meanwhile(is_update_of("REFRESH"), another))
+    with pytest.raises(InvalidRequest):
+        run(submit_collection(backend, body, "me", "request"))
+    assert len(refreshes(aws)) == 1
+
+
+def test_a_delisted_symbol_may_be_asked_for_and_is_none_of_all_symbols(
+    run, backend, worker, fleet, exchange
+) -> None:
+    run(refresh_catalogue(worker))
+    exchange.symbols.pop("OLDUSDT")
+    run(refresh_catalogue(worker))
+    exchange.symbols["OLDUSDT"] = "BREAK"  # the exchange still answers its candles
+    named = run(
+        submit_collection(backend, {"symbols": ["OLDUSDT"], "timeframes": ["1d"]}, "me", "r")
+    )
+    everything = run(submit_collection(backend, {"timeframes": ["1d"]}, "me", "request"))
+    run(fleet.settle())
+    assert run(view_task(backend, named))["status"] == "completed"
+    assert run(view_task(backend, everything))["units"]["total"] == 2
+
+
+def refreshes(aws) -> list[str]:
+    """Task ids of the symbol refreshes that were submitted."""
+    tasks = [item for item in aws.items("tasks") if item["sk"]["S"] == "META"]
+    return [
+        task["task_id"]["S"] for task in tasks if task["task_type"]["S"] == states.SYMBOL_REFRESH
+    ]
 
 
 def test_a_request_for_all_symbols_takes_three_aws_calls_too(run, backend, aws) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.core.errors import InvalidRequest, PlanTooLarge
 from chalicelib.core.settings import Settings
 from chalicelib.core.timeframes import LENGTH_MS
 from chalicelib.work import priorities
-from chalicelib.work.request import CollectionRequest, parse_start
+from chalicelib.work.request import CollectionRequest, names_unknown, parse_start
 from tests.doubles.clock import NOW
 
 SETTINGS = Settings(max_symbols=6, max_units=50)
@@ -134,6 +134,29 @@ def test_every_problem_is_named_at_once() -> None:
         "/tolerated_failure_percentage",
         "/a~1b~0c",
     }
+
+
+@settings(deadline=None)
+@given(st.text(max_size=12), st.sets(st.sampled_from(["BTCUSDT", "ETHUSDT"])))
+def test_exactly_a_well_formed_symbol_that_is_known_in_no_case_may_be_new(
+    symbol: str, names: set[str]
+) -> None:
+    known = dict.fromkeys(names, "TRADING")
+    body = {"symbols": [symbol], "timeframes": ["1d"]}
+    try:
+        parse_start(body, known, SETTINGS, NOW)
+        said = ""
+    except InvalidRequest as rejected:
+        said = rejected.detail
+    assert names_unknown(body, known) == ("try again in a minute" in said)
+    assert not names_unknown(body, None)
+
+
+def test_halted_symbols_do_not_count_towards_the_size_of_a_request_for_all() -> None:
+    known = {f"S{at}USDT": "BREAK" for at in range(30_000)} | {"BTCUSDT": "TRADING"}
+    assert parse_start({"timeframes": ["1d"]}, known, SETTINGS, NOW).symbols is None
+    with pytest.raises(PlanTooLarge):
+        parse_start({"timeframes": ["1d"]}, dict.fromkeys(known, "TRADING"), SETTINGS, NOW)
 
 
 def test_a_symbol_in_lower_case_is_refused_with_the_right_one_named() -> None:

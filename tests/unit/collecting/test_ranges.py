@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from chalicelib.candles.coverage import BEFORE_LISTING, INVALID, NO_CANDLE, Coverage
+from chalicelib.candles.coverage import Coverage
 from chalicelib.candles.coverage_table import CoverageTable
+from chalicelib.candles.gaps import BEFORE_LISTING, INVALID, NO_CANDLE
 from chalicelib.candles.store import CandleStore
 from chalicelib.collecting.direct import collect_market_data_async
 from chalicelib.core import timeframes

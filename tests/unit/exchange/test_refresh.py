@@ -1,0 +1,311 @@
+"""The catalogue lives: what a list of the exchange changes, and what it must not."""
+
+from __future__ import annotations
+
+import random
+import string
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chalicelib.core import metrics
+from chalicelib.core.errors import CatalogueRefused, ExchangeUnavailable
+from chalicelib.core.symbols import DELISTED, TRADING
+from chalicelib.exchange.catalogue_table import Asked, Catalogue, CatalogueTable, packed
+from chalicelib.exchange.refresh import (
+    MOST_DELISTED,
+    refresh_catalogue,
+    refresh_catalogue_if_due,
+    refresh_prices,
+    refusal,
+    renewed,
+)
+from chalicelib.exchange.rows import Listing
+from tests.doubles.faults import Meanwhile, named
+
+NAMES = [f"{letter}USDT" for letter in "ABCDEFGHIJ"]
+HOUR_MS = 3_600_000
+statuses = st.sampled_from([TRADING, "BREAK"])
+listings = st.builds(
+    Listing,
+    st.dictionaries(st.sampled_from(NAMES), statuses, min_size=1),
+    st.sampled_from([None, 1200, 6000]),
+    st.lists(st.sampled_from(["", *NAMES]), max_size=3),
+).map(lambda found: found._replace(unusable=[n for n in found.unusable if n not in found.symbols]))
+each_time = settings(deadline=None)
+
+
+@pytest.fixture
+def catalogue(run, backend):
+    return lambda: run(CatalogueTable(backend).read_catalogue())
+
+
+@pytest.fixture
+def listed(run, worker, exchange, clock):
+    """The exchange lists ten symbols, and they are known."""
+    exchange.symbols = dict.fromkeys(NAMES, TRADING)
+    run(refresh_catalogue(worker))
+    clock.advance(1000)
+
+
+@pytest.fixture
+def counted():
+    metrics.flush()
+
+    def counted(name: str) -> float:
+        return sum(sum(found.get(name, ())) for found in metrics._values.values())
+
+    yield counted
+    metrics.flush()
+
+
+# --- what a list changes ----------------------------------------------------------------------
+
+
+def test_a_symbol_that_left_the_list_stays_known_and_one_that_comes_back_is_listed_again(
+    run, worker, exchange, clock, catalogue, listed
+) -> None:
+    del exchange.symbols["AUSDT"]
+    gone_ms = clock()
+    run(refresh_catalogue(worker))
+    clock.advance(HOUR_MS)
+    run(refresh_catalogue(worker))
+    assert catalogue().delisted == {"AUSDT": gone_ms}
+    assert "AUSDT" not in catalogue().symbols
+    assert (catalogue().known["AUSDT"], catalogue().known["BUSDT"]) == (DELISTED, TRADING)
+    exchange.symbols["AUSDT"] = "BREAK"
+    assert run(refresh_catalogue(worker)).added == 1
+    assert catalogue().delisted == {}
+    assert catalogue().known["AUSDT"] == "BREAK"
+
+
+def test_a_delisted_symbol_has_no_price(run, worker, exchange, listed) -> None:
+    del exchange.symbols["AUSDT"]
+    run(refresh_catalogue(worker))
+    exchange.symbols["AUSDT"] = TRADING  # the exchange still quotes it
+    run(refresh_prices(worker))
+    prices = run(CatalogueTable(worker).read_prices()).prices
+    assert set(prices) == set(NAMES) - {"AUSDT"}
+
+
+@each_time
+@given(st.lists(listings, min_size=1, max_size=6))
+def test_every_symbol_that_was_ever_listed_is_listed_or_delisted_and_never_both(
+    found: list[Listing],
+) -> None:
+    catalogue, ever = None, set()
+    for at, listing in enumerate(found):
+        before, catalogue = catalogue, renewed(catalogue, listing, at, None)
+        ever |= listing.symbols.keys()
+        assert catalogue.symbols.items() >= listing.symbols.items()
+        assert catalogue.symbols.keys() | catalogue.delisted.keys() == ever
+        assert not catalogue.symbols.keys() & catalogue.delisted.keys()
+        for name in catalogue.symbols.keys() - listing.symbols.keys():
+            assert before is not None
+            assert catalogue.symbols[name] == before.symbols[name]
+        for name in catalogue.delisted:
+            assert name not in listing.symbols
+            if before is not None and name in before.symbols:
+                assert (name in listing.unusable, catalogue.delisted[name]) == (False, at)
+
+
+def test_an_entry_whose_status_cannot_be_read_keeps_the_last_known_one() -> None:
+    before = Catalogue({"AUSDT": "BREAK", "BUSDT": TRADING}, 6000, 1)
+    after = renewed(before, Listing({"BUSDT": TRADING}, None, ["AUSDT", "NEWUSDT"]), 2, None)
+    assert after.symbols == before.symbols
+    assert after.delisted == {}
+
+
+@pytest.mark.parametrize("refreshes", [1, 2, 3])
+def test_an_entry_without_a_name_delists_nothing_however_long_it_is_there(refreshes: int) -> None:
+    catalogue = Catalogue({"AUSDT": TRADING, "BUSDT": TRADING}, 6000, 1)
+    for at in range(refreshes):
+        catalogue = renewed(catalogue, Listing({"BUSDT": TRADING}, None, [""]), 2 + at, None)
+        assert set(catalogue.symbols) == {"AUSDT", "BUSDT"}
+    assert renewed(catalogue, Listing({"BUSDT": TRADING}, None), 9, None).delisted == {"AUSDT": 9}
+
+
+def test_an_entry_that_never_had_a_name_does_not_keep_others_from_being_delisted() -> None:
+    catalogue = renewed(None, Listing(dict.fromkeys(NAMES, TRADING), None, [""]), 1, None)
+    fewer = dict.fromkeys(NAMES[1:], TRADING)
+    assert renewed(catalogue, Listing(fewer, None, [""]), 2, None).delisted == {NAMES[0]: 2}
+
+
+def test_a_list_that_names_no_limit_keeps_the_one_that_is_known() -> None:
+    first = renewed(None, Listing({"AUSDT": TRADING}, 1200), 1, None)
+    assert renewed(first, Listing({"AUSDT": TRADING}, None), 2, None).weight_limit == 1200
+    assert renewed(None, Listing({"AUSDT": TRADING}, None), 1, None).weight_limit == 6000
+
+
+def test_only_the_latest_delisted_symbols_are_remembered_and_the_item_stays_small() -> None:
+    chance = random.Random(1)
+    names = ["".join(chance.choices(string.ascii_uppercase, k=9)) for _ in range(12_000)]
+    listed = dict.fromkeys(names[:4000], TRADING)
+    long_ago = {name: chance.randrange(2**40) for name in names[4000:]}
+    before = Catalogue({**listed, "LASTUSDT": TRADING}, 6000, 1, delisted=long_ago)
+    after = renewed(before, Listing(listed, None), 2**41, None)
+    assert len(after.delisted) == MOST_DELISTED
+    assert after.delisted["LASTUSDT"] == 2**41
+    assert min(after.delisted.values()) > min(long_ago.values())
+    assert len(packed(after.symbols)) + len(packed(after.delisted)) < 200_000
+
+
+# --- lists that are refused -------------------------------------------------------------------
+
+
+@each_time
+@given(st.sets(st.sampled_from(NAMES), min_size=1), listings)
+def test_a_list_is_refused_exactly_where_half_of_the_known_symbols_or_more_are_missing(
+    known: set[str], listing: Listing
+) -> None:
+    before = Catalogue(dict.fromkeys(known, TRADING), 6000, 1)
+    missing = known - listing.symbols.keys() - set(listing.unusable)
+    refused = refusal(before, None, listing)
+    assert (refused is not None) == (2 * len(missing) >= len(known))
+    assert refused is None or refused == sorted(missing)
+
+
+@pytest.mark.parametrize("left", [0, 1, 5])
+def test_an_empty_or_halved_list_is_kept_aside_and_counted_and_the_old_one_stays(
+    run, worker, exchange, clock, catalogue, listed, counted, left
+) -> None:
+    before, at_ms = catalogue(), clock()
+    exchange.symbols = dict.fromkeys(NAMES[:left], TRADING)
+    asked = Asked("me", "r", "task")
+    with pytest.raises(CatalogueRefused, match=f"lists {left} symbols"):
+        run(refresh_catalogue(worker, asked))
+    assert catalogue() == before
+    aside = run(CatalogueTable(worker).read_refused())
+    assert (aside.symbols, aside.known) == (exchange.symbols, 10)
+    assert (aside.missing, aside.refused_at, aside.asked) == (NAMES[left:], at_ms, asked)
+    assert counted("CatalogueRefused") == 1
+
+
+def test_a_first_list_that_is_empty_is_refused_and_a_first_list_of_any_length_is_not(
+    run, worker, exchange, catalogue
+) -> None:
+    exchange.symbols = {}
+    for accept in (False, True):
+        with pytest.raises(CatalogueRefused):
+            run(refresh_catalogue(worker, accept_refused=accept))
+        assert catalogue() is None
+    exchange.symbols = {"AUSDT": TRADING}
+    run(refresh_catalogue(worker))
+    assert catalogue().symbols == exchange.symbols
+
+
+@pytest.mark.parametrize("left", [1, 5])
+def test_a_person_may_accept_what_was_refused(
+    run, worker, exchange, catalogue, listed, left
+) -> None:
+    exchange.symbols = dict.fromkeys(NAMES[:left], TRADING)
+    with pytest.raises(CatalogueRefused):
+        run(refresh_catalogue(worker))
+    exchange.symbols["NEWUSDT"] = TRADING
+    run(refresh_catalogue(worker, Asked("me", "r", "task"), accept_refused=True))
+    assert catalogue().symbols == exchange.symbols
+    assert set(catalogue().delisted) == set(NAMES[left:])
+
+
+def test_accepting_is_no_leave_to_miss_more_than_was_missing(
+    run, worker, exchange, catalogue, listed
+) -> None:
+    exchange.symbols = dict.fromkeys(NAMES[:4], TRADING)
+    with pytest.raises(CatalogueRefused):
+        run(refresh_catalogue(worker))
+    for left in (0, 2):
+        exchange.symbols = dict.fromkeys(NAMES[:left], TRADING)
+        before = run(CatalogueTable(worker).read_refused())
+        with pytest.raises(CatalogueRefused):
+            run(refresh_catalogue(worker, accept_refused=True))
+        assert set(catalogue().symbols) == set(NAMES)
+        run(CatalogueTable(worker).write_refused(before))
+
+
+def test_accepting_an_empty_list_is_no_leave_for_a_short_one(
+    run, worker, exchange, catalogue, listed
+) -> None:
+    for left, accept in ((0, False), (1, True)):
+        exchange.symbols = dict.fromkeys(NAMES[:left], TRADING)
+        with pytest.raises(CatalogueRefused):
+            run(refresh_catalogue(worker, accept_refused=accept))
+    assert set(catalogue().symbols) == set(NAMES)
+
+
+def test_what_was_refused_before_the_last_good_list_cannot_be_accepted(
+    run, worker, exchange, clock, catalogue, listed
+) -> None:
+    exchange.symbols = {"AUSDT": TRADING}
+    with pytest.raises(CatalogueRefused):
+        run(refresh_catalogue(worker))
+    clock.advance(1000)
+    exchange.symbols = dict.fromkeys(NAMES, TRADING)
+    run(refresh_catalogue(worker))
+    clock.advance(1000)
+    exchange.symbols = {"AUSDT": TRADING}
+    with pytest.raises(CatalogueRefused):
+        run(refresh_catalogue(worker, accept_refused=True))
+    assert set(catalogue().symbols) == set(NAMES)
+
+
+# --- refreshes that race, and when one is due ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    # The first read is of the permit, for the exchange's limit.
+    ("call", "number"),
+    [("dynamodb.GetItem", 2), ("dynamodb.PutItem", 1)],
+)
+def test_of_two_refreshes_the_list_of_the_one_that_asked_later_stays(
+    run, worker, exchange, clock, aws, catalogue, listed, call, number
+) -> None:
+    """It is stored before the slow refresh reads the catalogue, or between its read and write."""
+
+    async def another() -> None:
+        clock.advance(1000)
+        exchange.symbols = {**dict.fromkeys(NAMES[1:], TRADING), "NEWUSDT": TRADING}
+        await refresh_catalogue(worker)
+
+    aws.hooks.append(Meanwhile(named(call, "CATALOGUE#"), another, number))
+    exchange.symbols["OLDUSDT"] = TRADING
+    run(refresh_catalogue(worker))
+    assert set(catalogue().symbols) == {*NAMES[1:], "NEWUSDT"}
+    assert set(catalogue().delisted) == {"AUSDT"}
+
+
+def test_of_two_first_refreshes_the_shorter_list_does_not_replace_the_longer_one(
+    run, worker, exchange, clock, aws, catalogue
+) -> None:
+    async def another() -> None:
+        exchange.symbols = dict.fromkeys(NAMES, TRADING)
+        await refresh_catalogue(worker)
+
+    aws.hooks.append(Meanwhile(named("dynamodb.PutItem", "CATALOGUE#"), another))
+    exchange.symbols = dict.fromkeys(NAMES[:2], TRADING)
+    with pytest.raises(CatalogueRefused):
+        run(refresh_catalogue(worker))
+    assert set(catalogue().symbols) == set(NAMES)
+
+
+def test_the_catalogue_is_refreshed_when_it_is_as_old_as_the_setting_says(
+    run, worker, exchange, clock, catalogue
+) -> None:
+    assert run(refresh_catalogue_if_due(worker)).added == len(exchange.symbols)
+    clock.advance(HOUR_MS - 1)
+    assert run(refresh_catalogue_if_due(worker)) is None
+    clock.advance(1)
+    exchange.symbols["NEWUSDT"] = TRADING
+    assert run(refresh_catalogue_if_due(worker)).added == 1
+    assert catalogue().asked is None
+
+
+def test_a_refresh_that_failed_is_tried_again_once_a_minute(run, worker, exchange, clock) -> None:
+    exchange.down = True
+    with pytest.raises(ExchangeUnavailable):
+        run(refresh_catalogue_if_due(worker))
+    exchange.down = False
+    clock.advance(59_999)
+    assert run(refresh_catalogue_if_due(worker)) is None
+    clock.advance(1)
+    assert run(refresh_catalogue_if_due(worker)) is not None
