@@ -24,6 +24,8 @@ A rule is a JSON object; only `kind` is mandatory:
     null_value        open_time optional: the row, or else the list's first, has null for its high
     revised_candle    open_time (epoch ms) and match.symbol, match.interval: a closed candle
                       has other values from now on (its timeframe only)
+    left_out          open_time (epoch ms): the exchange has no such candle while the rule lasts
+    shifted_grid      shift_ms (86400000): candles open so much later than on the usual grid
     invalid_candle    open_time optional: the candle, or else the page's first, has its high
                       below its low
     delisted          match.symbol; mode "gone" (default: -1121, and not in exchangeInfo; still
@@ -36,7 +38,7 @@ Whether a rule of some probability strikes depends on the seed and on how often 
 
 import json
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from hashlib import blake2b
@@ -48,12 +50,13 @@ from local.exchange.splitting import Candle
 
 REPLIES = ("status", "outage", "html403", "html200")
 BODIES = ("truncated_json", "wrong_types", "drifted_rows", "reordered_rows", "null_value")
-CANDLES = ("revised_candle", "invalid_candle")
+CANDLES = ("revised_candle", "invalid_candle", "left_out")
 KINDS = (
     *REPLIES,
     *BODIES,
     *CANDLES,
     "ignored_times",
+    "shifted_grid",
     "latency",
     "delisted",
     "short_listing",
@@ -95,6 +98,7 @@ class Rule:
     mode: str = ""
     open_time: int | None = None
     percent: int = 50
+    shift_ms: int = 86_400_000
     asked: int = 0
     struck: int = 0
 
@@ -157,6 +161,10 @@ class Faults:
             start, end = None, None if rule.mode == "both" else end
         return start, end
 
+    def shift_of(self, path: str, query: Mapping[str, str]) -> int:
+        """How much later than on the usual grid candles open, in ms."""
+        return sum(rule.shift_ms for rule in self.striking(("shifted_grid",), path, query))
+
     def shorten(self, symbols: list[Symbol]) -> list[Symbol]:
         """What exchangeInfo lists of all symbols."""
         left_out = max((r.percent for r in self._rules if r.kind == "short_listing"), default=0)
@@ -165,7 +173,7 @@ class Faults:
     def spoil_candles(
         self, path: str, symbol: Symbol, interval: str, candles: list[Candle]
     ) -> list[Candle]:
-        """The candles with those replaced that a rule revises or breaks."""
+        """The candles with those replaced that a rule revises, breaks or leaves out."""
         query = {"symbol": symbol.name, "interval": interval}
         for rule in self._rules:
             if rule.kind not in CANDLES or not rule.matches(path, query) or not candles:
@@ -173,8 +181,8 @@ class Faults:
             at = rule.open_time if rule.open_time is not None else candles[0].open_time
             where = next((i for i, candle in enumerate(candles) if candle.open_time == at), None)
             if where is not None and self._strikes(rule):
-                spoil = _revise if rule.kind == "revised_candle" else _break
-                candles = [*candles[:where], spoil(candles[where]), *candles[where + 1 :]]
+                spoiled = _SPOILED[rule.kind](candles[where])
+                candles = [*candles[:where], *spoiled, *candles[where + 1 :]]
         return candles
 
     def _strikes(self, rule: Rule) -> bool:
@@ -233,6 +241,7 @@ def _parse(fields: Any) -> Rule:
         "open_time",
         "retry_after",
         "percent",
+        "shift_ms",
     ):
         value = fields.get(name, 0)
         if not isinstance(value, int | float) or isinstance(value, bool) or value < 0:
@@ -240,6 +249,8 @@ def _parse(fields: Any) -> Rule:
     rule = Rule(**fields)
     if rule.kind == "delisted" and "symbol" not in match:
         raise ValueError("delisted needs match.symbol")
+    if rule.kind == "left_out" and rule.open_time is None:
+        raise ValueError("left_out needs open_time")
     if rule.kind == "revised_candle" and (
         rule.open_time is None or not {"symbol", "interval"} <= set(match)
     ):
@@ -262,6 +273,14 @@ def _revise(candle: Candle) -> Candle:
 
 def _break(candle: Candle) -> Candle:
     return candle._replace(high=candle.low, low=candle.high + 1)
+
+
+#: Kind of CANDLES -> what is served instead of the candle.
+_SPOILED: dict[str, Callable[[Candle], list[Candle]]] = {
+    "revised_candle": lambda candle: [_revise(candle)],
+    "invalid_candle": lambda candle: [_break(candle)],
+    "left_out": lambda candle: [],
+}
 
 
 def _change_rows(rule: Rule, rows: list[Any]) -> list[Any]:

@@ -64,6 +64,8 @@ class Exchange:
     down: bool = False
     #: Raising it revises every candle.
     revision: int = 0
+    #: Open time -> when the exchange revises that candle, in epoch ms, whole seconds.
+    revised_at: dict[int, int] = field(default_factory=dict)
     #: Whether the page's last row may be the running candle, as on Binance.
     shows_running: bool = True
     #: Awaited at the start of every request: for races, crashes and lost time.
@@ -111,7 +113,7 @@ class Exchange:
         """What klines answers for [start, end): at most PAGE_LIMIT rows, the running one last."""
         now_ms = self.clock()
         served = (
-            self.row(symbol, timeframe, at_ms)
+            self.row(symbol, timeframe, at_ms, now_ms)
             for at_ms in self._opens(timeframe, start_ms)
             if not self._is_unserved(at_ms, now_ms)
         )
@@ -148,10 +150,11 @@ class Exchange:
         low, high = self.unserved.get(open_ms, (0, 0))
         return low <= now_ms < high
 
-    def row(self, symbol: str, timeframe: str, open_ms: int) -> Row:
-        """The row of the candle that opens then."""
+    def row(self, symbol: str, timeframe: str, open_ms: int, now_ms: int) -> Row:
+        """The row of the candle that opens then, as the exchange gives it at `now_ms`."""
         after_ms = next_open(timeframe, open_ms)
-        noise = _noise(symbol, timeframe, open_ms, self.revision)
+        revision = self.revision + (now_ms >= self.revised_at.get(open_ms, times.FOREVER_MS))
+        noise = _noise(symbol, timeframe, open_ms, revision)
         low = 100 + noise % 1000 / 8
         high = low + noise % 97 / 4
         if open_ms in self.broken:

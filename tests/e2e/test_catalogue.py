@@ -13,7 +13,7 @@ from tests.e2e.exchange_control import ExchangeControl, controlled
 from tests.e2e.test_main_job import ended
 from tests.e2e.waiting import until
 
-KEY = {"pk": {"S": "CATALOGUE#binance"}, "sk": {"S": "CATALOGUE"}}
+KEY = {"pk": {"S": "CATALOGUE#local"}, "sk": {"S": "CATALOGUE"}}
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def symbols(api: Api) -> dict[str, Any]:
 
 
 def market_events(api: Api, action: str) -> list[dict[str, Any]]:
-    events: list[dict[str, Any]] = api.all_audit(exchange="binance")["events"]
+    events: list[dict[str, Any]] = api.all_audit(exchange="local")["events"]
     return [event for event in events if event["action"] == action]
 
 

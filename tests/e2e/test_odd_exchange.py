@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -82,7 +83,7 @@ def spent(cloud: Cloud) -> int:
     """The weight in the ledger's running minute."""
     found = cloud.client("dynamodb").get_item(
         TableName=cloud.outputs["MarketTable"],
-        Key={"pk": {"S": "LIMIT#binance"}, "sk": {"S": "LIMIT"}},
+        Key={"pk": {"S": "LIMIT#local"}, "sk": {"S": "LIMIT"}},
         ConsistentRead=True,
     )
     return int(item_from_wire(found["Item"])["used"])
@@ -158,3 +159,92 @@ def test_odd_input_is_refused_with_what_was_meant(cloud: Cloud) -> None:
             assert answer.status_code == 400, path
             assert answer.headers["content-type"] == "application/problem+json"
             assert detail in answer.json()["detail"]
+
+
+def test_an_outage_that_is_filled_later_is_found_and_what_is_dropped_is_kept(
+    cloud: Cloud, api: Api, exchange: ExchangeControl
+) -> None:
+    symbol = "OXTUSDT"
+    at = int(time.time() * 1000) // HOUR * HOUR - 100 * HOUR
+    left_out = {"kind": "left_out", "match": {**KLINES, "symbol": symbol}, "open_time": at}
+
+    def collect(**more: Any) -> tuple[bool, bool]:
+        """Whether the candle is stored then, and whether it is a gap."""
+        body = {"symbols": [symbol], "timeframes": ["1h"], **more}
+        assert ended(api, api.start(body)["task_id"])["status"] == "completed"
+        opens = [row[0] for row in stored(cloud.candles_dir, symbol, "1h")]
+        return at in opens, (at, HOUR, "n") in gaps(cloud, symbol)
+
+    with exchange.fault(**left_out):
+        assert collect() == (False, True)
+    assert collect() == (False, True)  # too soon to ask again
+    an_hour_later(cloud, symbol)
+    assert collect() == (True, False)
+    with exchange.fault(**left_out):
+        assert collect(start=at - 5 * HOUR, end=at + 5 * HOUR) == (True, False)
+
+
+def test_a_year_before_the_listing_is_known_after_two_requests(
+    cloud: Cloud, api: Api, exchange: ExchangeControl
+) -> None:
+    exchange.reset()
+    body = {
+        "symbols": ["BTCUSDT"],
+        "timeframes": ["1m"],
+        "start": "2012-01-01",
+        "end": "2013-01-01",
+    }
+    task = ended(api, api.start(body)["task_id"])
+    assert (task["status"], task["units"]["total"]) == ("completed", 0)
+    assert "the exchange has no candles of BTCUSDT before" in task["notice"]
+    assert len(exchange.arrivals()) == 2
+
+
+def test_candles_on_a_grid_of_their_own_make_no_gap(
+    cloud: Cloud, api: Api, exchange: ExchangeControl
+) -> None:
+    start = parse_time("2026-01-01T00:00:00Z")
+    cuts = [start, start + 40 * HOUR + 7 * MINUTE, start + 100 * HOUR, start + 200 * HOUR]
+    off = {"match": {**KLINES, "symbol": "RLCUSDT", "interval": "1h"}, "shift_ms": 1_694_789}
+    with exchange.fault(kind="shifted_grid", **off):
+        for low, high in [(1, 2), (0, 1), (2, 3)]:
+            body = {
+                "symbols": ["RLCUSDT"],
+                "timeframes": ["1h"],
+                "start": cuts[low],
+                "end": cuts[high],
+            }
+            assert ended(api, api.start(body)["task_id"])["status"] == "completed"
+        served = exchange.klines("RLCUSDT", "1h", start, cuts[-1])
+    assert served[0][0] == start + 1_694_789
+    assert stored(cloud.candles_dir, "RLCUSDT", "1h") == [as_sent(row) for row in served]
+    assert [gap for gap in gaps(cloud, "RLCUSDT") if gap[1] >= HOUR] == []
+
+
+def gaps(cloud: Cloud, symbol: str) -> list[tuple[int, int, str]]:
+    """(start, length, code of the reason) of each gap that is recorded of the symbol's hours."""
+    return [tuple(gap[:3]) for gap in _coverage(cloud, symbol)["gaps"]]
+
+
+def an_hour_later(cloud: Cloud, symbol: str) -> None:
+    """As if all that is known of the symbol's hours had been asked for an hour earlier."""
+    known = _coverage(cloud, symbol)
+    for gap in known["gaps"]:
+        gap[3] -= HOUR
+    cloud.client("dynamodb").update_item(
+        TableName=cloud.outputs["MarketTable"],
+        Key=_coverage_key(symbol),
+        UpdateExpression="SET tf_1h = :known",
+        ExpressionAttributeValues={":known": {"S": json.dumps(known)}},
+    )
+
+
+def _coverage(cloud: Cloud, symbol: str) -> Any:
+    found = cloud.client("dynamodb").get_item(
+        TableName=cloud.outputs["MarketTable"], Key=_coverage_key(symbol), ConsistentRead=True
+    )
+    return json.loads(found["Item"]["tf_1h"]["S"])
+
+
+def _coverage_key(symbol: str) -> dict[str, Any]:
+    return {"pk": {"S": "COVER#local"}, "sk": {"S": symbol}}

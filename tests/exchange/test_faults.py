@@ -168,6 +168,23 @@ def test_an_invalid_candle_has_its_high_below_its_low(server: Server):
     assert float(second[2]) >= float(second[3])
 
 
+def test_a_candle_is_left_out_while_the_rule_lasts(server: Server):
+    before = ask(server).json
+    rule = server.fault(kind="left_out", match={"symbol": "BTCUSDT"}, open_time=before[1][0])
+    assert ask(server).json == [before[0], before[2]]
+    server.send("DELETE", f"/_local/faults/{rule}")
+    assert ask(server).json == before
+
+
+def test_a_shifted_grid_opens_later_and_holds_the_same_candles(server: Server):
+    before = ask(server).json
+    server.fault(kind="shifted_grid", match={"interval": "1h"}, shift_ms=1_700_000)
+    after = ask(server, startTime=before[0][0] + 1, endTime=before[-1][0] + 1_700_000).json
+    assert [row[0] for row in after] == [row[0] + 1_700_000 for row in before]
+    assert [row[1:6] for row in after] == [row[1:6] for row in before]
+    assert [row[6] for row in after] == [row[6] + 1_700_000 for row in before]
+
+
 def test_a_delisted_symbol_is_invalid_and_leaves_the_catalogue(server: Server):
     server.fault(kind="delisted", match={"symbol": "ETHUSDT"})
     assert ask(server, symbol="ETHUSDT").json["code"] == -1121

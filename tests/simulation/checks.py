@@ -56,6 +56,18 @@ def check_history(world: World) -> None:
     _check_candles(world, changes, units)
 
 
+def check_written(before: bytes | None, after: bytes) -> Violation | None:
+    """Of a candle, an answer that the exchange gave earlier never replaces a later one."""
+    if before is None:
+        return None
+    old, new = candle_store.decode(before), candle_store.decode(after)
+    answered = dict(zip(new.open_times, new.columns["answered_at"], strict=True))
+    for at, ms in zip(old.open_times, old.columns["answered_at"], strict=True):
+        if answered.get(at, -1) < ms:
+            return Violation("storage", f"the candle of {at} went back, or is lost")
+    return None
+
+
 def check_outstanding(world: World, task_id: str) -> Violation | None:
     """Never more than the window's units of a task are in its queue and not counted."""
     items = world.aws.dynamodb.tables["tasks"].items
@@ -144,7 +156,7 @@ def _check_progs(world: World, changes: list[tuple[Item, Item]], units: dict[str
 def _check_oddities(
     world: World, units: dict[str, Any], change: tuple[Item, Item], good: set[int]
 ) -> None:
-    """What was counted as rejected is what the exchange broke; it never revises anything."""
+    """What was counted as rejected is what the exchange broke, and nothing else was revised."""
     old, new = change
     named = {name: new[name] for name in new if name.startswith("r_") and name not in old}
     for number in good:
@@ -156,9 +168,11 @@ def _check_oddities(
     if named:
         raise Violation("rejected", f"{new['sk']} names {named} for {good}")
     fresh = [new[name] for name in new if name.startswith("r_") and name not in old]
-    counted = tuple(new[name] - old[name] for name in ("rejected", "revised"))
-    if counted != (sum(map(len, fresh)), 0):
-        raise Violation("rejected", f"{new['sk']}: {counted} rejected and revised of {fresh}")
+    rejected, revised = (new[name] - old[name] for name in ("rejected", "revised"))
+    if rejected != sum(map(len, fresh)):
+        raise Violation("rejected", f"{new['sk']}: {rejected} rejected of {fresh}")
+    if not 0 <= revised <= len(good) * len(world.exchange.revised_at):
+        raise Violation("revised", f"{new['sk']}: {revised} revised")
 
 
 def _check_results(world: World, changes: list[tuple[Item, Item]], units: dict[str, Any]) -> None:
@@ -353,7 +367,8 @@ def _check_rows(world: World, symbol: str, timeframe: str, candles: Candles) -> 
     answered = dict(zip(opens, candles.columns["answered_at"], strict=True))
     for at in world.exchange.closed_opens(timeframe, opens[0], opens[-1] + 1):
         if at in answered:
-            sent.append(world.exchange.row(symbol, timeframe, at), answered[at])
+            row = world.exchange.row(symbol, timeframe, at, answered[at])
+            sent.append(row, answered[at])
     if sent != candles:
         raise Violation("storage", f"{symbol} {timeframe} is not what the exchange sent")
 

@@ -9,15 +9,19 @@ from __future__ import annotations
 import re
 import sys
 import uuid
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.audit.table import AuditTable
+from chalicelib.candles import store as candle_store
+from chalicelib.candles.candles import Candles, Merged
 from chalicelib.candles.store import CandleStore
-from chalicelib.collecting import bury, dispatch, fetch, sweep
+from chalicelib.collecting import bury, dispatch, fetch, ranges, sweep
 from chalicelib.collecting import collect as collector
+from chalicelib.collecting import store as collecting_store
 from chalicelib.collecting.collect import Outcome
 from chalicelib.collecting.gate import Gate
 from chalicelib.events.trail import Trail
@@ -266,6 +270,39 @@ def _believing_short_pages(original: Any) -> Any:
     return proof_of
 
 
+def _last_writer_wins(original: Any) -> Any:
+    def merged(stored: Candles, fresh: Candles) -> Merged:
+        old = stored.cut(0, len(stored))
+        # As if all that is stored had been answered long ago; then its own times again.
+        old.columns["answered_at"] = array("q", [0] * len(old))
+        whole, added, revised = original(old, fresh)
+        times = dict(zip(stored.open_times, stored.columns["answered_at"], strict=True))
+        ages = whole.columns["answered_at"]
+        values = {stored.values_at(at) for at in range(len(stored))}
+        for at, open_ms in enumerate(whole.open_times):
+            if whole.values_at(at) in values:
+                ages[at] = times[open_ms]
+        return Merged(whole, added, revised)
+
+    return merged
+
+
+def _forgetting_what_is_held(original: Any) -> Any:
+    async def merge(*asked: Any) -> Any:
+        merged, candles = await original(*asked), asked[3]
+        return merged._replace(opens={*candles.open_times})
+
+    return merge
+
+
+def _believing_the_oldest_row(_: Any) -> Any:
+    async def first_open(worker: Any, symbol: str, timeframe: str, permit: Any) -> int | None:
+        page = await worker.exchange.klines(symbol, timeframe, 0, worker.now_ms(), permit)
+        return min((row[0] for row in page.rows), default=None)
+
+    return first_open
+
+
 def _no_sweep(world: World) -> None:
     world.sweeps = False
 
@@ -315,7 +352,7 @@ MUTANTS = (
     Mutant(
         "no attempt in the condition",
         _rewriting(_drop(r"attempt = :attempt", ":attempt")),
-        killer=2136,
+        killer=1367,
     ),
     Mutant(
         "no state in the condition",
@@ -345,6 +382,22 @@ MUTANTS = (
     Mutant("items are full at once", replacing(finish, "is_full", lambda _: lambda prog: True)),
     Mutant("requests are permitted once for all", replacing(Gate, "_check", _checked_once)),
     Mutant("a short page is the end", replacing(fetch, "proof_of", _believing_short_pages)),
+    Mutant(
+        "the last writer wins", replacing(candle_store, "merged", _last_writer_wins), killer=695
+    ),
+    Mutant(
+        "a candle that is not served any more is a gap",
+        replacing(collecting_store, "_merge", _forgetting_what_is_held),
+        killer=336,
+    ),
+    Mutant(
+        "the oldest row that comes is the listing",
+        both(
+            replacing(ranges, "first_open", _believing_the_oldest_row),
+            replacing(fetch, "first_open", _believing_the_oldest_row),
+        ),
+        killer=27,
+    ),
     Mutant("the trail never looks back", replacing(Trail, "_find", _never_looking_back)),
     Mutant("the trail overwrites", replacing(AuditTable, "add", _overwriting)),
     Mutant("the rest is not handed on", replacing(collector, "_hand_on", _dropping_the_rest)),

@@ -31,7 +31,12 @@ from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange
 from tests.doubles.settings import doubled_settings
-from tests.simulation.checks import Violation, check_history, check_outstanding
+from tests.simulation.checks import (
+    Violation,
+    check_history,
+    check_outstanding,
+    check_written,
+)
 from tests.simulation.faults import Faults
 from tests.simulation.people import FRAMES, NEW_YEAR_MS, Person
 from tests.simulation.processes import Container, Crash, Looks
@@ -91,6 +96,7 @@ class World:
         self.faults.seen["impossible_candle"] += len(self.exchange.broken)
         self.started_ms = self.clock()
         self._draw_history(Random(self.seed ^ 0x9A95))
+        self._watch_objects()
         self.people: list[Person] = []
         #: (world step, until in ms) of every pause of the fleet.
         self.pauses: list[tuple[int, int]] = []
@@ -105,6 +111,21 @@ class World:
         self._tasks: set[asyncio.Task[None]] = set()
         self._streamed = 0
         self._streaming = False
+
+    def _watch_objects(self) -> None:
+        """Look at what each write of an object replaces."""
+        s3 = self.aws.s3
+        put, objects = s3._PutObject, s3.buckets["candles"].objects
+
+        def watched(**parameters: Any) -> dict[str, Any]:
+            before = objects.get(parameters["Key"])
+            answer = put(**parameters)
+            if parameters["Key"].startswith("candles/"):
+                after = objects[parameters["Key"]]
+                self.violation = self.violation or check_written(before, after)
+            return answer
+
+        s3._PutObject = watched  # type: ignore[method-assign]
 
     def _draw_history(self, random: Random) -> None:
         """What candles the exchange has of the hours that people ask for, and when it serves them.
@@ -137,6 +158,10 @@ class World:
             else:
                 span = (0, moment) if kind == "filled_late" else (moment, times.FOREVER_MS)
                 self.exchange.unserved[at_ms] = span
+        for at_ms in random.sample(around, random.choice((0, 0, 3, 9))):
+            moment = self.started_ms + random.randrange(STORM_MS)
+            self.exchange.revised_at[at_ms] = moment // 1000 * 1000
+            self.faults.seen["revised_candle"] += 1
 
     # --- running ------------------------------------------------------------------------------
 
