@@ -13,7 +13,7 @@ import uuid
 from chalicelib.candles.coverage import Coverage
 from chalicelib.candles.coverage_table import Coverages, CoverageTable
 from chalicelib.collecting.dispatch import dispatch
-from chalicelib.collecting.ranges import Pair, Wanted, find_listings, is_long, notice, wanted
+from chalicelib.collecting.ranges import Pair, Wanted, find_listings, is_long, wanted
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import (
     CollectorError,
@@ -23,7 +23,7 @@ from chalicelib.core.errors import (
     PlanTooLarge,
 )
 from chalicelib.core.logs import log
-from chalicelib.core.symbols import TRADING
+from chalicelib.core.symbols import trading
 from chalicelib.core.task_keys import CHILD_TTL_SECONDS
 from chalicelib.core.times import FOREVER_MS
 from chalicelib.exchange.catalogue_table import Asked, CatalogueTable
@@ -31,6 +31,7 @@ from chalicelib.exchange.refresh import refresh_catalogue, refresh_prices
 from chalicelib.exchange.worker import Worker
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import expiry, fail_task, totals
+from chalicelib.tasks.message import notice_of
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Task, TaskValues
 from chalicelib.work.messages import PlanMessage
@@ -145,7 +146,7 @@ async def _units(worker: Worker, task: Task, now_ms: int) -> tuple[list[PlannedU
         again = asked.again[: most - count]  # what finds no room is due in the next run, too
         count += len(again)
         units += (PlannedUnit(*pair, *window) for window in [*again, *asked.windows])
-    return units, notice(cut)
+    return units, notice_of(cut)
 
 
 async def _symbols(worker: Worker, request: CollectionRequest) -> tuple[str, ...]:
@@ -153,7 +154,7 @@ async def _symbols(worker: Worker, request: CollectionRequest) -> tuple[str, ...
         return request.symbols
     catalogue = await CatalogueTable(worker).read_own_catalogue()
     known = catalogue.symbols if catalogue else (await refresh_catalogue(worker)).symbols
-    symbols = tuple(sorted(name for name, status in known.items() if status == TRADING))
+    symbols = trading(known)
     if not symbols:
         raise NoSymbols("the exchange lists no symbol that trades")
     return symbols

@@ -7,7 +7,7 @@ cut to what the exchange has ever listed.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from chalicelib.candles.coverage import Coverage, CoveredPart
@@ -17,7 +17,6 @@ from chalicelib.collecting.gate import RESERVE_MS, Gate, Withheld
 from chalicelib.collecting.listing import first_open
 from chalicelib.core.errors import ExchangeError, ExchangeThrottled
 from chalicelib.core.logs import log
-from chalicelib.core.times import iso
 from chalicelib.core.together import together
 from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.ledger import Ledger
@@ -28,8 +27,6 @@ from chalicelib.work.units import bounds, unit_count, windows, with_gaps
 #: collecting, a request for each unit that lies before them.
 MOST_LOOKUPS = 100
 _LOOKUP_MS = 20_000
-#: Symbols that a notice names.
-_MOST_NAMED = 5
 
 Pair = tuple[str, str]
 Window = tuple[int, int]
@@ -103,16 +100,6 @@ async def find_listings(
         now_ms = worker.now_ms()
         await CoverageTable(worker).extend_coverage(symbol, [part], now_ms)
         stored.setdefault(symbol, {})[timeframe] = before.extended(part, now_ms)
-
-
-def notice(cut: Mapping[str, int]) -> str | None:
-    """What people are told of symbols (and when their first candles opened) listed too late."""
-    if not cut:
-        return None
-    ordered = sorted(cut.items(), key=lambda entry: (entry[1], entry[0]))
-    named = ", ".join(f"{symbol} before {iso(at)}" for symbol, at in ordered[:_MOST_NAMED])
-    more = f", and of {len(ordered) - _MOST_NAMED} more" if len(ordered) > _MOST_NAMED else ""
-    return f"the exchange has no candles of {named}{more}"
 
 
 def _nothing(start_ms: int, end_ms: int) -> Sequence[Absent]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 
 from chalicelib.core.backend import Backend
-from chalicelib.core.symbols import TRADING
+from chalicelib.core.symbols import trading
 from chalicelib.core.version import VERSION
 from chalicelib.events.totals import COUNTED, Totals
 from chalicelib.exchange.catalogue_table import Catalogue, CatalogueTable, Prices
@@ -129,10 +129,9 @@ def _exchange(ledger: LedgerState, weight: Allowance, now_ms: int) -> list[str]:
 
 def _market(catalogue: Catalogue | None, prices: Prices | None, now_ms: int) -> list[str]:
     symbols = catalogue.symbols if catalogue else {}
-    trading = sum(status == TRADING for status in symbols.values())
     lines = [
         *_gauge("catalogue_symbols", "Symbols that the exchange lists.", len(symbols)),
-        *_gauge("catalogue_symbols_trading", "Symbols that trade.", trading),
+        *_gauge("catalogue_symbols_trading", "Symbols that trade.", len(trading(symbols))),
     ]
     # What was never fetched has no age: a missing series, not a zero.
     if catalogue is not None:

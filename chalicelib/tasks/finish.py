@@ -5,8 +5,11 @@ from __future__ import annotations
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import ConditionFailed
 from chalicelib.core.logs import log
+from chalicelib.core.symbols import trading
 from chalicelib.core.task_keys import CHILD_TTL_SECONDS
+from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.tasks import states
+from chalicelib.tasks.message import closing, notice_of
 from chalicelib.tasks.progress import OPEN, Progress
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Counts, Removed, Task, TaskValues
@@ -83,24 +86,45 @@ async def finish_prog(backend: Backend, task_id: str, attempt: int, prog: Progre
 async def finish_task(backend: Backend, task: Task, progs: list[Progress]) -> None:
     """Move a task whose units are all counted to completed or failed."""
     result = totals(task.attempt, task.total_units, progs)
-    tolerated = CollectionRequest.unpack(task.request).tolerated_failure_percentage
+    request = CollectionRequest.unpack(task.request)
+    tolerated = request.tolerated_failure_percentage
     state = states.end_state(result["units"], result["failed"], tolerated)
-    message = (
-        f"Collected {result['succeeded']} of {result['units']} units, {result['candles']} candles"
-    )
-    odd = {"revised": result["revised_candles"], "rejected": result["rejected_candles"]}
-    if any(odd.values()):
-        message += "; " + ", ".join(f"{count} {what}" for what, count in odd.items() if count)
-    if result["failed"]:
-        message += f"; {result['failed']} units failed"
-    if task.notice:
-        message += f"; {task.notice}"
-    values: TaskValues = {"result": result, "message": message, "ttl": expiry(backend)}
+    notice = notice_of(await _late_listings(backend, request)) or task.notice
+    values: TaskValues = {
+        "result": result,
+        "message": closing(result, notice),
+        "ttl": expiry(backend),
+    }
+    if notice is not None:
+        values["notice"] = notice
     if state == states.FAILED:
         values["error"] = (
             f"{result['failed']} of {result['units']} units failed ({_reasons(progs)})"
         )
     await _end(backend, task, state, values, remove=("active",))
+
+
+async def _late_listings(backend: Backend, request: CollectionRequest) -> dict[str, int]:
+    """The symbols whose first candle opened after the range of the request begins, and when.
+
+    A unit that lies before it has found it. Without symbols in the request: of those that trade.
+    """
+    if request.start_ms is None:
+        return {}
+    # Here, not above: the API's cold start would pay for it.
+    from chalicelib.candles.coverage_table import CoverageTable
+
+    symbols = request.symbols
+    if symbols is None:
+        catalogue = await CatalogueTable(backend).read_catalogue()
+        symbols = trading(catalogue.symbols) if catalogue else ()
+    found: dict[str, int] = {}
+    for symbol, stored in (await CoverageTable(backend).coverage_of([*symbols])).items():
+        for timeframe in request.timeframes_of(symbol):
+            listed_ms = stored[timeframe].listed if timeframe in stored else None
+            if listed_ms is not None and listed_ms > request.start_ms:
+                found[symbol] = min(listed_ms, found.get(symbol, listed_ms))
+    return found
 
 
 async def fail_task(backend: Backend, task: Task, reason: str, detail: str) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from chalicelib.core.times import iso
 from chalicelib.exchange.ledger import LedgerState
 from chalicelib.tasks import states
 from chalicelib.tasks.progress import Progress, Trouble, of_attempt
 from chalicelib.tasks.task import Counts, Task
 from chalicelib.work.window import TURN_LOST_MS
+
+#: Symbols that a notice names.
+_MOST_NAMED = 5
 
 
 def message_of(
@@ -37,6 +42,32 @@ def message_of(
     if last.last_reason is not None:
         return f"Failed {last.last_label}: {last.last_reason} {share}"
     return f"Collected data for {last.last_label} {share}"
+
+
+def closing(result: Counts, notice: str | None) -> str:
+    """What came of a task whose units are all counted."""
+    said = [
+        f"Collected {result['succeeded']} of {result['units']} units, {result['candles']} candles"
+    ]
+    odd = {"revised": result["revised_candles"], "rejected": result["rejected_candles"]}
+    if any(odd.values()):
+        said.append(", ".join(f"{count} {what}" for what, count in odd.items() if count))
+    if result["failed"]:
+        said.append(f"{result['failed']} units failed")
+    return "; ".join([*said, *([notice] if notice else [])])
+
+
+def notice_of(begins: Mapping[str, int]) -> str | None:
+    """What is to be known of a range that begins before symbols were listed; None: nothing.
+
+    `begins`: symbol -> when its first candle opened (epoch ms), of those symbols.
+    """
+    if not begins:
+        return None
+    ordered = sorted(begins.items(), key=lambda entry: (entry[1], entry[0]))
+    named = ", ".join(f"{symbol} before {iso(at)}" for symbol, at in ordered[:_MOST_NAMED])
+    more = f", and of {len(ordered) - _MOST_NAMED} more" if len(ordered) > _MOST_NAMED else ""
+    return f"the exchange has no candles of {named}{more}"
 
 
 def out_of_time(task: Task, progs: list[Progress], pause: LedgerState) -> str:

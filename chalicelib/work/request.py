@@ -16,7 +16,7 @@ from chalicelib.core import timeframes
 from chalicelib.core.errors import InvalidRequest, PlanTooLarge
 from chalicelib.core.problems import Errors, invalid, pointer_token, problem
 from chalicelib.core.settings import SYMBOL_PATTERN, Settings
-from chalicelib.core.symbols import TRADING
+from chalicelib.core.symbols import trading
 from chalicelib.core.times import parse_time
 from chalicelib.webhooks.webhook import Webhook
 from chalicelib.webhooks.webhook import parse as parse_webhook
@@ -246,8 +246,7 @@ def _check_size(
     now_ms: int,
 ) -> None:
     """Raise PlanTooLarge where the windows already say so; needs no look at what is stored."""
-    trading = sum(status == TRADING for status in (known or {}).values())
-    symbols = max(1, trading) if request.symbols is None else len(request.symbols)
+    symbols = max(1, len(trading(known or {}))) if request.symbols is None else len(request.symbols)
     units = 0
     for timeframe in request.timeframes:
         start, end = bounds(

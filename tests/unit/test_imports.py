@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "webhooks": set(),
     "audit": set(),
     "work": {"webhooks"},
-    "tasks": {"audit", "exchange", "webhooks", "work"},
+    "tasks": {"audit", "candles", "exchange", "webhooks", "work"},
     "schedules": {"candles", "exchange", "tasks", "webhooks", "work"},
     "live": {"candles", "exchange", "tasks"},
     "events": {"audit", "candles", "exchange", "live", "schedules", "tasks", "webhooks", "work"},

@@ -275,3 +275,15 @@ def test_three_day_candles_open_where_the_exchange_opens_them(
         assert held(run, worker, "3d", first) == closed
         assert [each for each in gaps(run, worker, "3d") if each[2] != BEFORE_LISTING] == []
         clock.advance(17 * HOUR)
+
+
+def test_a_short_range_that_begins_before_the_listing_says_so_in_the_end(
+    run, worker, fleet, exchange, clock
+) -> None:
+    exchange.listed_ms = timeframes.floor("1d", clock()) - 5 * DAY
+    task = collect(run, worker, fleet, "1d", start=exchange.listed_ms - 30 * DAY)
+    said = f"the exchange has no candles of BTCUSDT before {iso(exchange.listed_ms)}"
+    assert (task["candles"], task["notice"]) == (5, said)
+    assert task["message"].endswith(f"5 candles; {said}")
+    later = collect(run, worker, fleet, "1d", start=exchange.listed_ms)
+    assert later["notice"] is None

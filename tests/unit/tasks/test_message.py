@@ -12,7 +12,7 @@ from chalicelib.core.times import iso
 from chalicelib.exchange.ledger import LedgerState
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import totals
-from chalicelib.tasks.message import message_of, out_of_time
+from chalicelib.tasks.message import message_of, notice_of, out_of_time
 from chalicelib.tasks.progress import CLOSED, OPEN, Progress, Trouble
 from tests.doubles.clock import NOW
 from tests.doubles.tasks import task_of
@@ -134,3 +134,12 @@ def test_a_task_out_of_time_names_what_held_it_up(
     detail = out_of_time(task, [prog_of(done={0}, troubles=troubles)], pause)
     assert detail.startswith(f"the task's time ran out{why}")
     assert ("; " in detail) == bool(why)
+
+
+def test_a_notice_names_the_earliest_listings_and_counts_the_others() -> None:
+    assert notice_of({}) is None
+    begins = {f"S{at}USDT": at * 86_400_000 for at in range(8, 0, -1)}
+    said = notice_of(begins)
+    assert said is not None
+    assert said.startswith("the exchange has no candles of S1USDT before 1970-01-02T00:00:00.000Z")
+    assert said.endswith("S5USDT before 1970-01-06T00:00:00.000Z, and of 3 more")
