@@ -2,15 +2,16 @@
 
 Times are epoch ms; intervals are half open and ascending. The Market table holds the JSON form:
 
-    {"covered": [[start, end], ...], "last": open time or null, "listed": open time or null,
+    {"covered": [[start, end], ...], "last": open time or null,
+     "listed": open time or null, "looked_up": when that was asked or null,
      "gaps": [[start, length, reason's code, first asked, ms from there to last asked, asked], ...],
-     "gaps_dropped": n}
+     "gaps_since": time or null}
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -27,6 +28,7 @@ from chalicelib.candles.gaps import (
     renewed,
 )
 from chalicelib.candles.intervals import Interval, outside, union
+from chalicelib.core.times import DAY
 
 #: An item must stay far below DynamoDB's 400 KB; a gap takes about 50 bytes.
 MOST_GAPS = 400
@@ -37,8 +39,9 @@ _REASONS = {code: reason for reason, code in _CODES.items()}
 class CoveredPart(NamedTuple):
     """A stretch that has just been collected.
 
-    `last_open_ms`: of the newest candle stored in it; `absent`: ascending; `listed_ms`: when the
-    exchange's first candle opened, where it was asked.
+    `last_open_ms`: of the newest candle stored in it; `absent`: ascending. `looked_up_ms`: when the
+    exchange was asked for its first candle ever, None: it was not; `listed_ms`: when that opened,
+    None where there is none, or no proof.
     """
 
     timeframe: str
@@ -47,6 +50,7 @@ class CoveredPart(NamedTuple):
     last_open_ms: int | None
     absent: Sequence[Absent]
     listed_ms: int | None = None
+    looked_up_ms: int | None = None
 
 
 @dataclass(frozen=True)
@@ -54,40 +58,48 @@ class Coverage:
     """What is known of one symbol and timeframe.
 
     `covered`: the exchange was asked for every candle that opens there; `last`: open time of the
-    newest stored candle; `listed`: nothing has ever opened before; None: not known; `gaps`:
-    covered, but without a candle; `gaps_dropped`: how many of the oldest no longer fit.
+    newest stored candle; `listed`: nothing has ever opened before; None: not known; `looked_up`:
+    when that was asked last; `gaps`: covered, but without a candle; `gaps_since`: gaps that end
+    before are not all there, because no more fit; None: they all are.
     """
 
     covered: tuple[Interval, ...] = ()
     last: int | None = None
     listed: int | None = None
+    looked_up: int | None = None
     gaps: tuple[Gap, ...] = ()
-    gaps_dropped: int = 0
+    gaps_since: int | None = None
 
     def extended(self, part: CoveredPart, now_ms: int) -> Coverage:
         """After `part` was asked for."""
         asked = Interval(part.start_ms, part.end_ms)
-        covered, listed = union([*self.covered, asked]), self._listed(part)
-        found = renewed(self.gaps, asked, part.absent, part.timeframe, listed, now_ms)
-        gaps = [gap for gap in found if not is_slack(gap, part.timeframe, covered)]
-        dropped = max(0, len(gaps) - MOST_GAPS)
-        lasts = [last for last in (self.last, part.last_open_ms) if last is not None]
+        covered = union([*self.covered, asked])
+
+        def gaps(listed_ms: int | None) -> list[Gap]:
+            found = renewed(self.gaps, asked, part.absent, part.timeframe, listed_ms, now_ms)
+            return [gap for gap in found if not is_slack(gap, part.timeframe, covered)]
+
+        listed = _least(self.listed, part.listed_ms)
+        if listed is not None:
+            # No later than a candle that is held: an exchange may stop serving its oldest ones.
+            listed = min([listed, *_held_since(covered, gaps(listed))])
+        kept, dropped = _bounded(gaps(listed))
         return Coverage(
             covered=covered,
-            last=max(lasts, default=None),
+            last=_greatest(self.last, part.last_open_ms),
             listed=listed,
-            gaps=tuple(gaps[dropped:]),
-            gaps_dropped=self.gaps_dropped + dropped,
+            looked_up=_greatest(self.looked_up, part.looked_up_ms),
+            gaps=tuple(kept),
+            gaps_since=_greatest(self.gaps_since, *(gap.end_ms for gap in dropped)),
         )
 
     def held_since(self) -> list[int]:
         """[when the first stretch that holds candles begins]; [] where there is none."""
-        held = (
-            low
-            for one in self.covered
-            for low, _ in outside(one.start_ms, one.end_ms, places(self.gaps))
-        )
-        return [*islice(held, 1)]
+        return _held_since(self.covered, self.gaps)
+
+    def may_look_up(self, now_ms: int) -> bool:
+        """Whether to ask when the first candle opened: it was not asked within a day."""
+        return self.looked_up is None or now_ms - self.looked_up >= DAY
 
     def added_since(self, before: Coverage | None) -> list[Interval]:
         """The parts covered here that `before` did not cover, ascending."""
@@ -95,10 +107,9 @@ class Coverage:
         return [part for one in self.covered for part in outside(one.start_ms, one.end_ms, known)]
 
     def holds_more_than(self, before: Coverage | None) -> bool:
-        """Whether more is stored or explained: asking for a gap in vain changes nothing."""
-        if before is None or (self.covered, self.last) != (before.covered, before.last):
-            return True
-        return [gap[:3] for gap in self.gaps] != [gap[:3] for gap in before.gaps]
+        """Whether candles are held where none were: explaining or asking in vain stores nothing."""
+        held = [*_held(self.covered, self.gaps)]
+        return bool(held) and (before is None or held != [*_held(before.covered, before.gaps)])
 
     def certain_gaps(self, timeframe: str) -> list[Gap]:
         """The gaps that hold, whatever is collected next to them."""
@@ -114,6 +125,7 @@ class Coverage:
                 "covered": self.covered,
                 "last": self.last,
                 "listed": self.listed,
+                "looked_up": self.looked_up,
                 "gaps": [
                     (
                         gap.start_ms,
@@ -125,7 +137,7 @@ class Coverage:
                     )
                     for gap in self.gaps
                 ],
-                "gaps_dropped": self.gaps_dropped,
+                "gaps_since": self.gaps_since,
             },
             separators=(",", ":"),
         )
@@ -138,14 +150,36 @@ class Coverage:
             covered=tuple(Interval(*interval) for interval in fields["covered"]),
             last=fields["last"],
             listed=fields["listed"],
+            looked_up=fields["looked_up"],
             gaps=tuple(
                 Gap(start, start + length, _REASONS[code], first, first + later, asked)
                 for start, length, code, first, later, asked in fields["gaps"]
             ),
-            gaps_dropped=fields["gaps_dropped"],
+            gaps_since=fields["gaps_since"],
         )
 
-    def _listed(self, part: CoveredPart) -> int | None:
-        """No later than the first candle held: an exchange may stop serving its oldest candles."""
-        asked = [at for at in (self.listed, part.listed_ms) if at is not None]
-        return min([*asked, *self.held_since()]) if asked else None
+
+def _held(covered: Iterable[Interval], gaps: Sequence[Gap]) -> Iterator[Interval]:
+    """The stretches in which candles are held, ascending."""
+    for one in covered:
+        yield from outside(one.start_ms, one.end_ms, places(gaps))
+
+
+def _held_since(covered: Iterable[Interval], gaps: Sequence[Gap]) -> list[int]:
+    return [one.start_ms for one in islice(_held(covered, gaps), 1)]
+
+
+def _bounded(gaps: list[Gap]) -> tuple[list[Gap], list[Gap]]:
+    """(the gaps that are kept, the oldest ones, that are not). What lies before the listing stays:
+    without it, it would look as if candles were held there."""
+    others = [gap for gap in gaps if gap.reason != BEFORE_LISTING]
+    dropped = others[: max(0, len(others) - MOST_GAPS)]
+    return [gap for gap in gaps if gap not in dropped] if dropped else gaps, dropped
+
+
+def _least(*values: int | None) -> int | None:
+    return min((value for value in values if value is not None), default=None)
+
+
+def _greatest(*values: int | None) -> int | None:
+    return max((value for value in values if value is not None), default=None)

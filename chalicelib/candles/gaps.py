@@ -27,7 +27,7 @@ class Gap(NamedTuple):
 
     `reason`: NO_CANDLE: the exchange has none; BEFORE_LISTING: and never had one before; INVALID:
     it has one that cannot be. `first_ms`, `last_ms`: when it was asked first and last, and `asked`:
-    how often; of a gap that was found in parts, what holds for all of them.
+    how often; of a gap that has grown, the part that is known longest.
     """
 
     start_ms: int
@@ -44,9 +44,25 @@ class Gap(NamedTuple):
         return any(self.last_ms < self.first_ms + wait <= now_ms for wait in ASKED_AGAIN_MS)
 
     def is_asked_with(self, other: Gap) -> bool:
-        """Whether neither of two gaps with one reason is due before the other is."""
+        """Whether two gaps with one reason may be due together: asked at about the same time, and
+        both asked for a week, or neither."""
         near = abs(self.last_ms - other.last_ms) < ASKED_AGAIN_MS[0]
-        return near or self.reason == BEFORE_LISTING
+        return self.reason == BEFORE_LISTING or (near and self._is_done() == other._is_done())
+
+    def joined_with(self, later: Gap, timeframe: str) -> Gap:
+        """One gap of two that touch; a part too short for a candle takes the other's times."""
+        times = [gap for gap in (self, later) if not is_short(gap, timeframe)] or [self, later]
+        return Gap(
+            self.start_ms,
+            later.end_ms,
+            self.reason,
+            min(gap.first_ms for gap in times),
+            min(gap.last_ms for gap in times),
+            max(gap.asked for gap in times),
+        )
+
+    def _is_done(self) -> bool:
+        return self.last_ms - self.first_ms >= ASKED_AGAIN_MS[-1]
 
 
 class Absent(NamedTuple):
@@ -133,14 +149,7 @@ def _joined(gaps: Iterable[Gap], timeframe: str, listed_ms: int | None) -> list[
             and last.reason == gap.reason
             and (last.is_asked_with(gap) or is_short(last, timeframe) or is_short(gap, timeframe))
         ):
-            joined[-1] = Gap(
-                last.start_ms,
-                gap.end_ms,
-                gap.reason,
-                max(last.first_ms, gap.first_ms),
-                min(last.last_ms, gap.last_ms),
-                min(last.asked, gap.asked),
-            )
+            joined[-1] = last.joined_with(gap, timeframe)
         else:
             joined.append(gap)
     return joined

@@ -4,10 +4,11 @@ An exchange may leave rows out, cap pages, answer newest first, or answer anothe
 short page is not the end of a stretch, and a missing candle is not a gap until there is evidence:
 
 - an empty answer: no candle opens in the stretch;
-- rows on both sides within one page: no candle opens between them. One row from before the start is
-  no such side: some servers add it to whatever else they answer.
+- rows on both sides within one page: no candle opens between them. One row from before the start or
+  behind the end is no such side: some servers add it to whatever else they answer.
 
-Whatever a page leaves open is asked for again, and every page must settle something.
+Whatever a page leaves open is asked for again, and every page must settle something. A row whose
+open time cannot be read may be any candle that is missing in its page.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from chalicelib.core import timeframes
-from chalicelib.core.errors import ExchangeInconsistent
+from chalicelib.core.errors import ExchangeDrifted, ExchangeInconsistent
 
 
 class Stretch(NamedTuple):
@@ -26,40 +27,46 @@ class Stretch(NamedTuple):
     end_ms: int
 
 
-class Proof(NamedTuple):
-    """`opens`: open times of the rows inside, ascending; `left`: stretches still to be asked for.
+def left_open(
+    timeframe: str,
+    asked: Stretch,
+    opens: Collection[int],
+    unread: int = 0,
+    running_ms: int | None = None,
+) -> list[Stretch]:
+    """What a page with rows at these open times, in any order, leaves open of the stretch `asked`.
 
-    What is neither left nor between a row and its successor is proven to be absent.
-    """
-
-    opens: list[int]
-    left: list[Stretch]
-
-
-def proof_of(
-    timeframe: str, asked: Stretch, opens: Collection[int], running_ms: int | None = None
-) -> Proof:
-    """What a page with rows at these open times, in any order, proves of the stretch `asked`.
-
+    What is neither left nor at a row is proven to be absent. `unread`: rows without an open time;
     `running_ms`: open time of the candle that the exchange is still changing, where the page has
-    it; nothing opens behind it. Raises ExchangeInconsistent where the page answers another question
-    than the one that was asked.
+    it: nothing opens behind it. Raises ExchangeInconsistent where the page answers another question
+    than the one that was asked, ExchangeDrifted where its rows cannot be read.
     """
     ordered = sorted(set(opens))
     inside = [at for at in ordered if asked.start_ms <= at < asked.end_ms]
     early = sum(at < asked.start_ms for at in ordered)
-    behind = bool(ordered) and ordered[-1] >= asked.end_ms
+    late = len(ordered) - len(inside) - early
     if not inside:
-        if (not behind and early <= 1) or (behind and early > 1):
-            return Proof([], [])
-        raise ExchangeInconsistent(
-            f"{len(ordered)} rows, none of them in the stretch that was asked for"
-        )
+        return _none_inside(timeframe, asked, early, late, unread)
     left = []
     # The exchange's grid may be another one, or change here: what counts is where candles may open.
     if early <= 1 and timeframes.ceil(timeframe, asked.start_ms) < inside[0]:
         left.append(Stretch(asked.start_ms, inside[0]))
-    ends = behind or inside[-1] == running_ms
+    ends = late > 1 or inside[-1] == running_ms
     if not ends and timeframes.ceil(timeframe, inside[-1] + 1) < asked.end_ms:
         left.append(Stretch(inside[-1] + 1, asked.end_ms))
-    return Proof(inside, left)
+    return left
+
+
+def _none_inside(
+    timeframe: str, asked: Stretch, early: int, late: int, unread: int
+) -> list[Stretch]:
+    """Of a page without a row inside: nothing is left open, or it cannot be believed."""
+    if unread and early <= 1 and not late:
+        if (asked.end_ms - asked.start_ms) // timeframes.LENGTH_MS[timeframe] > unread:
+            raise ExchangeDrifted(f"none of {unread} rows can be read")
+        return []  # they are the candles that were asked for
+    if (early <= 1 and not late) or (early > 1 and late > 1):
+        return []
+    raise ExchangeInconsistent(
+        f"{early + late} rows, none of them in the stretch that was asked for"
+    )

@@ -15,18 +15,20 @@ from dataclasses import dataclass, field
 from chalicelib.candles.candles import Answer, is_running
 from chalicelib.candles.coverage import Coverage
 from chalicelib.candles.coverage_table import CoverageTable
-from chalicelib.collecting.evidence import Stretch, proof_of
+from chalicelib.collecting.evidence import Stretch, left_open
 from chalicelib.collecting.gate import Gate, Withheld
 from chalicelib.collecting.listing import first_open
 from chalicelib.collecting.store import Found
-from chalicelib.core import timeframes
+from chalicelib.core import metrics, timeframes
 from chalicelib.core.errors import (
+    ExchangeDrifted,
     ExchangeInconsistent,
     ExchangeRefused,
     ExchangeThrottled,
     ExchangeUnavailable,
 )
 from chalicelib.core.logs import log
+from chalicelib.core.times import DAY
 from chalicelib.core.together import together
 from chalicelib.exchange.binance import Page
 from chalicelib.exchange.budget import Budget
@@ -48,9 +50,10 @@ class Fetched:
     """What has been fetched so far, by the number of the unit, and why units have failed.
 
     `left`: stretches of the unit that are not proven yet; `unusable`: open times (epoch ms) of rows
-    that cannot be read; `requests`: how many were sent or tried for it. Of units in which nothing
-    opens at the start: `before`: when the candle before opened; `listed`: by timeframe, when the
-    first candle ever opened.
+    that cannot be read; `unread`: stretches that were answered with rows whose open times cannot be
+    read; `requests`: how many were sent or tried for it. Of units in which nothing opens at the
+    start: `before`: when the candle before opened; `listed`: by timeframe, when the first candle
+    ever opened, and `looked_up`: when that was asked.
     """
 
     left: Counter[int]
@@ -59,8 +62,10 @@ class Fetched:
     requests: Counter[int] = field(default_factory=Counter)
     refused: dict[int, ExchangeRefused] = field(default_factory=dict)
     unavailable: dict[int, ExchangeUnavailable] = field(default_factory=dict)
+    unread: dict[int, list[Stretch]] = field(default_factory=dict)
     before: dict[int, int] = field(default_factory=dict)
     listed: dict[str, int] = field(default_factory=dict)
+    looked_up: dict[str, int] = field(default_factory=dict)
 
     def is_open(self, unit: Unit) -> bool:
         """Whether asking for more pages of the unit makes sense."""
@@ -85,8 +90,10 @@ class Fetched:
         return Found(
             self.answers[number],
             self.unusable[number],
+            self.unread.get(number, []),
             self.before.get(number),
             self.listed.get(unit.timeframe),
+            self.looked_up.get(unit.timeframe),
         )
 
 
@@ -144,11 +151,9 @@ class _Asking:
                 self._symbol, unit.timeframe, *stretch, self._gate.permit
             )
             await self._budget.observe(page.used_weight)
-            left = [
-                each
-                for part in _taken(unit, stretch, page, fetched)
-                for each in _pages_of(unit.timeframe, part)
-            ]
+            left = _taken(unit, stretch, page, fetched)
+            if len(page.rows) >= PAGE_CANDLES:  # else what follows is most likely empty
+                left = [each for part in left for each in _pages_of(unit.timeframe, part)]
             fetched.left[unit.number] += len(left) - 1
             await together(*(self.prove(unit, each) for each in left))
 
@@ -160,32 +165,37 @@ class _Asking:
         late = [unit for unit in units if self._fetched.begins_late(unit)]
         if not late:
             return
-        stored = await CoverageTable(self._worker).coverage_of([self._symbol])
-        for timeframe in {unit.timeframe: None for unit in late}:
-            known = stored.get(self._symbol, {}).get(timeframe, Coverage()).listed
-            if known is not None:
-                self._fetched.listed[timeframe] = known
+        symbol, fetched, worker = self._symbol, self._fetched, self._worker
+        fetched.left.update(unit.number for unit in late)
+        stored = (await CoverageTable(worker).coverage_of([symbol])).get(symbol, {})
+        for timeframe, unit in {unit.timeframe: unit for unit in late}.items():
+            known = stored.get(timeframe, Coverage())
+            first = known.listed
+            if first is None and known.may_look_up(worker.now_ms()):
+                async with self._noting(unit):
+                    first = await first_open(worker, symbol, timeframe, self._gate.permit)
+                    fetched.looked_up[timeframe] = worker.now_ms()
+            if first is not None:
+                fetched.listed[timeframe] = min([first, *known.held_since()])
         await together(*(self._look_before(unit) for unit in late))
 
     async def _look_before(self, unit: Unit) -> None:
-        worker, fetched, timeframe = self._worker, self._fetched, unit.timeframe
+        fetched, timeframe = self._fetched, unit.timeframe
+        if not fetched.is_open(unit):
+            return
         async with self._noting(unit):
-            if timeframe not in fetched.listed:
-                first = await first_open(worker, self._symbol, timeframe, self._gate.permit)
-                if first is not None:
-                    fetched.listed[timeframe] = first
-            if unit.start_ms <= fetched.listed.get(timeframe, 0):
-                return
-            page = await worker.exchange.klines(
-                self._symbol,
-                timeframe,
-                timeframes.back(timeframe, unit.start_ms, 1),
-                unit.start_ms,
-                self._gate.permit,
-            )
-            before = [row[0] for row in page.rows if row[0] < unit.start_ms]
-            if before:
-                fetched.before[unit.number] = max(before)
+            if unit.start_ms > fetched.listed.get(timeframe, 0):
+                page = await self._worker.exchange.klines(
+                    self._symbol,
+                    timeframe,
+                    timeframes.back(timeframe, unit.start_ms, 1),
+                    unit.start_ms,
+                    self._gate.permit,
+                )
+                before = [row[0] for row in page.rows if row[0] < unit.start_ms]
+                if before:
+                    fetched.before[unit.number] = max(before)
+            fetched.left[unit.number] -= 1
 
     @asynccontextmanager
     async def _noting(self, unit: Unit) -> AsyncIterator[None]:
@@ -224,11 +234,21 @@ def _count_request(unit: Unit, fetched: Fetched) -> None:
 
 
 def _taken(unit: Unit, asked: Stretch, page: Page, fetched: Fetched) -> list[Stretch]:
-    """Keep the rows of a page; what it leaves open. Raises ExchangeInconsistent."""
-    unusable = {at for at in page.unusable if at >= 0}
-    running = [row[0] for row in page.rows if is_running(unit.timeframe, row, page.server_ms)]
-    opens = {row[0] for row in page.rows} | unusable
-    proof = proof_of(unit.timeframe, asked, opens, max(running, default=None))
-    fetched.answers[unit.number].append(Answer(page.rows, page.server_ms))
+    """Keep the rows of a page; what it leaves open. Raises as `left_open` does."""
+    # An open time that lies far ahead is none. The exchange's clock may be ours, and behind.
+    latest_ms = page.server_ms + DAY
+    rows = [row for row in page.rows if row[0] <= latest_ms]
+    unusable = {at for at in page.unusable if 0 <= at <= latest_ms}
+    unread = len(page.rows) - len(rows) + sum(at not in unusable for at in page.unusable)
+    running = [row[0] for row in rows if is_running(unit.timeframe, row, page.server_ms)]
+    opens = {row[0] for row in rows} | unusable
+    try:
+        left = left_open(unit.timeframe, asked, opens, unread, max(running, default=None))
+    except ExchangeDrifted:
+        metrics.count("ExchangeSchemaDrift")
+        raise
+    fetched.answers[unit.number].append(Answer(rows, page.server_ms))
     fetched.unusable[unit.number] |= unusable
-    return proof.left
+    if unread:
+        fetched.unread.setdefault(unit.number, []).append(asked)
+    return left

@@ -15,13 +15,13 @@ from chalicelib.candles.coverage_table import Coverages, CoverageTable
 from chalicelib.candles.gaps import NO_CANDLE, Absent
 from chalicelib.collecting.gate import RESERVE_MS, Gate, Withheld
 from chalicelib.collecting.listing import first_open
-from chalicelib.core.errors import ExchangeError, ExchangeThrottled
-from chalicelib.core.logs import log
+from chalicelib.core import timeframes
+from chalicelib.core.errors import ExchangeThrottled
 from chalicelib.core.together import together
 from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.ledger import Ledger
 from chalicelib.exchange.worker import Worker
-from chalicelib.work.units import bounds, unit_count, windows, with_gaps
+from chalicelib.work.units import PAGE_CANDLES, bounds, unit_count, windows, with_gaps
 
 #: One plan looks up no more first candles than this, and for no longer; the others are found while
 #: collecting, a request for each unit that lies before them.
@@ -54,10 +54,21 @@ def wanted(
         if end <= listed:
             return Wanted([], [])
         return Wanted([*windows(timeframe, max(start, listed), max(end, start + 1))], [])
+    start = max(start, _page_before(timeframe, known, end))
     due = ((gap.start_ms, gap.end_ms) for gap in known.due_gaps(timeframe, now_ms))
     start, again = with_gaps(timeframe, start, end, due)
     # A range inside the running candle still makes a unit: it is asked for and counted.
     return Wanted([*windows(timeframe, start, max(end, start + 1))], again)
+
+
+def _page_before(timeframe: str, known: Coverage, end_ms: int) -> int:
+    """A page before the end of what is covered, 0 where that does not reach from the last candle
+    to `end_ms` or near: a symbol that is halted would else be asked for ever more. What is missing
+    before is asked for when it is due."""
+    covered = known.covered[-1:]
+    if known.last is None or not any(one.start_ms <= known.last < end_ms for one in covered):
+        return 0
+    return timeframes.back(timeframe, min(end_ms, covered[0].end_ms), PAGE_CANDLES - 1)
 
 
 def is_long(timeframe: str, start_ms: int, end_ms: int) -> bool:
@@ -80,7 +91,7 @@ async def find_listings(
     unknown = [
         (symbol, timeframe)
         for symbol, timeframe in pairs
-        if stored.get(symbol, {}).get(timeframe, Coverage()).listed is None
+        if stored.get(symbol, {}).get(timeframe, Coverage()).may_look_up(worker.now_ms())
     ][:MOST_LOOKUPS]
     began = time.monotonic()
     gate = Gate(
@@ -89,15 +100,18 @@ async def find_listings(
         lambda: int(RESERVE_MS + _LOOKUP_MS - (time.monotonic() - began) * 1000),
     )
     found = await together(*(_look_up(worker, gate, *pair) for pair in unknown))
-    for (symbol, timeframe), first in zip(unknown, found, strict=True):
-        if first is None:
+    for (symbol, timeframe), (first, is_asked) in zip(unknown, found, strict=True):
+        if not is_asked:
             continue
         before = stored.get(symbol, {}).get(timeframe, Coverage())
-        listed = min([first, *before.held_since()])
-        part = CoveredPart(
-            timeframe, min(start_ms, listed), listed, None, _nothing(start_ms, listed), listed
-        )
         now_ms = worker.now_ms()
+        if first is None:
+            part = CoveredPart(timeframe, 0, 0, None, [], None, now_ms)
+        else:
+            listed = min([first, *before.held_since()])
+            nothing = _nothing(start_ms, listed)
+            span = min(start_ms, listed), listed
+            part = CoveredPart(timeframe, *span, None, nothing, listed, now_ms)
         await CoverageTable(worker).extend_coverage(symbol, [part], now_ms)
         stored.setdefault(symbol, {})[timeframe] = before.extended(part, now_ms)
 
@@ -106,21 +120,15 @@ def _nothing(start_ms: int, end_ms: int) -> Sequence[Absent]:
     return [Absent(start_ms, end_ms, NO_CANDLE)] if start_ms < end_ms else []
 
 
-async def _look_up(worker: Worker, gate: Gate, symbol: str, timeframe: str) -> int | None:
+async def _look_up(
+    worker: Worker, gate: Gate, symbol: str, timeframe: str
+) -> tuple[int | None, bool]:
+    """(when the first candle opened, whether that was asked)."""
     try:
-        return await first_open(worker, symbol, timeframe, gate.permit)
+        return await first_open(worker, symbol, timeframe, gate.permit), True
     except Withheld:
-        return None
+        return None, False
     except ExchangeThrottled as error:
         gate.close(Withheld(error.detail, until_ms=error.until_ms))
         await Ledger(worker).pause(error.until_ms, error.detail[:200])
-        return None
-    except ExchangeError as error:  # its units meet the same, and fail with it or come back
-        log(
-            "listing_unknown",
-            level="warning",
-            symbol=symbol,
-            timeframe=timeframe,
-            error=error.detail,
-        )
-        return None
+        return None, False

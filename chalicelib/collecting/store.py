@@ -6,13 +6,16 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from chalicelib.candles.candles import Answer, Candles, absent, closed_candles
-from chalicelib.candles.coverage import CoveredPart
+from chalicelib.candles.candles import Answer, Candles, closed_candles
+from chalicelib.candles.candles import absent as stretches
+from chalicelib.candles.coverage import Coverage, CoveredPart
+from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.candles.gaps import INVALID, NO_CANDLE, Absent
+from chalicelib.candles.intervals import Interval, outside, union
 from chalicelib.candles.store import CandleStore
 from chalicelib.core import metrics, timeframes
 from chalicelib.core.backend import Backend
-from chalicelib.core.errors import CollectorError, ObjectDamaged
+from chalicelib.core.errors import CollectorError, ExchangeDrifted, ObjectDamaged
 from chalicelib.work.messages import Unit
 
 #: The exchange has candles in the window, and none of them can be one.
@@ -34,14 +37,18 @@ class Result:
 class Found(NamedTuple):
     """What the exchange answered for a unit.
 
-    `unusable`: open times (epoch ms) of rows that could not be read. Where nobody asked, None:
-    `before_ms`: when the candle before the unit opened; `listed_ms`: when the first one ever did.
+    `unusable`: open times (epoch ms) of rows that could not be read; `unread`: stretches that were
+    answered with rows of which not even that can be read. None where it is not known: `before_ms`:
+    when the candle before the unit opened; `listed_ms`: when the first one ever did, and
+    `looked_up_ms`: when that was asked for this unit.
     """
 
     answers: Sequence[Answer]
     unusable: Set[int]
+    unread: Sequence[tuple[int, int]] = ()
     before_ms: int | None = None
     listed_ms: int | None = None
+    looked_up_ms: int | None = None
 
 
 class Stored(NamedTuple):
@@ -66,15 +73,13 @@ def failure(error: CollectorError) -> Result:
 async def store(backend: Backend, symbol: str, unit: Unit, found: Found, task_id: str) -> Stored:
     """Store the valid, closed candles of a unit, given all that was answered for it.
 
-    Where rows that cannot be a candle are all there is, the unit fails: a candle that the exchange
-    has is no gap.
+    Where rows that cannot be a candle are all there is, the unit fails, unless they were before: a
+    candle that the exchange has is no gap.
     """
     start_ms, end_ms = unit.start_ms, unit.end_ms
     candles, rejected = closed_candles(unit.timeframe, found.answers, start_ms, end_ms)
     rejected |= {at for at in found.unusable if start_ms <= at < end_ms}
     rejected -= set(candles.open_times)
-    if rejected and not len(candles):
-        return Stored(Result(reason=UNUSABLE, detail=f"none of {len(rejected)} candles"), None)
     try:
         merged = await _merge(backend, symbol, unit, candles, found.listed_ms, task_id)
     except ObjectDamaged as error:
@@ -86,16 +91,31 @@ async def store(backend: Backend, symbol: str, unit: Unit, found: Found, task_id
     begin_ms = start_ms  # a candle that opened before may reach into the unit
     if found.before_ms is not None:
         begin_ms = max(start_ms, timeframes.following(unit.timeframe, found.before_ms))
+    absent = _absent(unit.timeframe, merged.opens, rejected, begin_ms, min(end_ms, running_ms))
+    if found.unread:
+        absent = [part for each in absent for part in _unread(each, found.unread)]
+    invalid = [each for each in absent if each.reason == INVALID]
+    if invalid and not merged.opens and not await _were_invalid(backend, symbol, unit, invalid):
+        return Stored(_none_usable(found, len(rejected)), None)
     part = CoveredPart(
         unit.timeframe,
         start_ms,
         max(start_ms, min(end_ms, running_ms)),
         candles.open_times[-1] if len(candles) else None,
-        _absent(unit.timeframe, merged.opens, rejected, begin_ms, min(end_ms, running_ms)),
+        absent,
         found.listed_ms,
+        found.looked_up_ms,
     )
     result = Result(merged.stored, len(rejected), merged.revised, rejected_opens=rejected)
     return Stored(result, part)
+
+
+def _none_usable(found: Found, rejected: int) -> Result:
+    """Why a unit fails of which no row can be a candle."""
+    if any(answer.rows for answer in found.answers) or found.unusable:
+        return Result(reason=UNUSABLE, detail=f"none of {rejected} candles can be used")
+    metrics.count("ExchangeSchemaDrift")
+    return failure(ExchangeDrifted("no row can be read"))
 
 
 async def _merge(
@@ -147,16 +167,39 @@ def _measure_lag(backend: Backend, unit: Unit, candles: Candles) -> None:
 def _absent(
     timeframe: str, held: Set[int], rejected: Iterable[int], start_ms: int, end_ms: int
 ) -> list[Absent]:
-    """Where no candle is held in the window, and whether an invalid one was sent for it."""
+    """Where no candle is held in the window, and whether an invalid one was sent for it; sorted."""
     invalid = sorted(at for at in rejected if at not in held and at < end_ms)
     there = sorted([*(at for at in held if at < end_ms), *invalid])
     ends = dict(zip(there, [*there[1:], end_ms], strict=False))
     return sorted(
         [
-            *(Absent(*each, NO_CANDLE) for each in absent(timeframe, there, start_ms, end_ms)),
+            *(Absent(*each, NO_CANDLE) for each in stretches(timeframe, there, start_ms, end_ms)),
             *(
                 Absent(at, min(timeframes.following(timeframe, at), ends[at]), INVALID)
                 for at in invalid
             ),
         ]
     )
+
+
+def _unread(absent: Absent, answered: Sequence[tuple[int, int]]) -> list[Absent]:
+    """The stretch, told apart: where a row came that cannot be read, it may be that candle."""
+    known = union(Interval(*each) for each in answered)
+    honest = outside(absent.start_ms, absent.end_ms, known)
+    rest = outside(absent.start_ms, absent.end_ms, honest)
+    return sorted(
+        [
+            *(Absent(*each, absent.reason) for each in honest),
+            *(Absent(*each, INVALID) for each in rest),
+        ]
+    )
+
+
+async def _were_invalid(
+    backend: Backend, symbol: str, unit: Unit, invalid: Iterable[Absent]
+) -> bool:
+    """Whether all of these stretches are known to be invalid: they were asked for once more."""
+    stored = (await CoverageTable(backend).coverage_of([symbol])).get(symbol, {})
+    gaps = stored.get(unit.timeframe, Coverage()).gaps
+    known = [Interval(gap.start_ms, gap.end_ms) for gap in gaps if gap.reason == INVALID]
+    return not any(outside(each.start_ms, each.end_ms, known) for each in invalid)

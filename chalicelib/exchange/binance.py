@@ -20,7 +20,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from chalicelib.candles.candles import Row
 from chalicelib.core import metrics
-from chalicelib.core.errors import ExchangeDrifted, ExchangeUnavailable
+from chalicelib.core.errors import ExchangeUnavailable
 from chalicelib.core.logs import log
 from chalicelib.exchange.rows import (
     Listing,
@@ -87,8 +87,8 @@ class Binance:
     ) -> Page:
         """Candles that open in [start, end), at most PAGE_LIMIT, the running one included.
 
-        What the exchange answers is not checked against the question. Raises ExchangeDrifted where
-        it answers rows and none of them can be read, ExchangeError, and what `permit` raises.
+        What the exchange answers is not checked against the question. Raises ExchangeError, and
+        what `permit` raises.
         """
         query = {
             "symbol": symbol,
@@ -101,9 +101,6 @@ class Binance:
         if found.unusable:
             about = f"{symbol} {timeframe}"
             _note_unusable("klines", [f"{about} {at}" for at in found.unusable])
-            if not found.rows:
-                metrics.count("ExchangeSchemaDrift")
-                raise ExchangeDrifted(f"none of {len(found.unusable)} rows can be read")
         weight = headers.get("x-mbx-used-weight-1m", "")
         used = int(weight) if weight.isdecimal() else None
         return Page(found.rows, _server_ms(headers), used, tuple(found.unusable))

@@ -132,8 +132,18 @@ def refusal(
 
 
 async def _refuse(table: CatalogueTable, refused: RefusedList) -> None:
-    """Keep a list aside. Raises CatalogueRefused."""
-    await table.write_refused(refused)
+    """Keep a list aside. Raises CatalogueRefused.
+
+    Of those refused since the catalogue was refreshed, the longest is kept: whoever accepts it must
+    not accept a shorter one that came since they looked.
+    """
+    kept_aside = await table.read_refused()
+    if (
+        kept_aside is None
+        or kept_aside.instead_of != refused.instead_of
+        or len(kept_aside.symbols) < len(refused.symbols)
+    ):
+        await table.write_refused(refused)
     metrics.count("CatalogueRefused")
     detail = (
         f"the exchange lists {len(refused.symbols)} symbols, and {len(refused.missing)} of "

@@ -42,6 +42,8 @@ class Exchange:
     weight_limit: int | None = 6000
     #: No candle opens before this (epoch ms).
     listed_ms: int = 0
+    #: Nothing that opens from then on is served: the symbol is halted (epoch ms).
+    unserved_since: int = times.FOREVER_MS
     #: Where a timeframe's candles open, ascending, instead of on the usual grid.
     own_grid: dict[str, list[int]] = field(default_factory=dict)
     #: Open times at which the exchange has no candle.
@@ -60,6 +62,10 @@ class Exchange:
     unpriced: set[str] = field(default_factory=set)
     #: Epoch ms until which every request is throttled, as 429 with Retry-After.
     throttled_until: int = 0
+    #: Rows come in a form that nobody can read.
+    drifted: bool = False
+    #: Open times of candles whose rows come as null.
+    null: set[int] = field(default_factory=set)
     #: Nothing answers, not even a ping.
     down: bool = False
     #: Raising it revises every candle.
@@ -84,10 +90,13 @@ class Exchange:
         self._answer(KLINES_WEIGHT, symbol, timeframe)
         if symbol not in self.symbols:
             raise ExchangeRefused("Invalid symbol.", reason="INVALID_SYMBOL")
-        rows = self.rows(symbol, timeframe, start_ms, end_ms)
+        sent = self.rows(symbol, timeframe, start_ms, end_ms)
+        rows = [row for row in sent if not self.drifted and row[0] not in self.null]
+        unusable = (-1,) * (len(sent) - len(rows))
         # The Date header, from which the server's clock is read, has whole seconds.
         server_ms = self.clock() // 1000 * 1000
-        return Page(rows, server_ms, self.weight_by_minute[self.clock() // times.MINUTE])  # type: ignore[arg-type]
+        used = self.weight_by_minute[self.clock() // times.MINUTE]
+        return Page(rows, server_ms, used, unusable)  # type: ignore[arg-type]
 
     async def listing(self, permit: Permit) -> Listing:
         await permit(EXCHANGE_INFO_WEIGHT)
@@ -112,14 +121,11 @@ class Exchange:
     def rows(self, symbol: str, timeframe: str, start_ms: int, end_ms: int) -> list[Row]:
         """What klines answers for [start, end): at most PAGE_LIMIT rows, the running one last."""
         now_ms = self.clock()
-        served = (
-            self.row(symbol, timeframe, at_ms, now_ms)
-            for at_ms in self._opens(timeframe, start_ms)
-            if not self._is_unserved(at_ms, now_ms)
-        )
         last = now_ms if self.shows_running else timeframes.floor(timeframe, now_ms) - 1
-        inside = takewhile(lambda row: row[0] < end_ms and row[0] <= last, served)
-        return [*islice(inside, PAGE_LIMIT)]
+        last = min(last, end_ms - 1, self.unserved_since - 1)
+        inside = takewhile(lambda at_ms: at_ms <= last, self._opens(timeframe, start_ms))
+        served = (at_ms for at_ms in inside if not self._is_unserved(at_ms, now_ms))
+        return [self.row(symbol, timeframe, at_ms, now_ms) for at_ms in islice(served, PAGE_LIMIT)]
 
     def closed_opens(self, timeframe: str, start_ms: int, end_ms: int) -> list[int]:
         """Open times of valid candles in [start, end), closed by now, served or not."""

@@ -264,10 +264,11 @@ def _checked_once(original: Any) -> Any:
 
 
 def _believing_short_pages(original: Any) -> Any:
-    def proof_of(*asked: Any) -> Any:
-        return original(*asked)._replace(left=[])
+    def left_open(*asked: Any) -> Any:
+        original(*asked)
+        return []
 
-    return proof_of
+    return left_open
 
 
 def _last_writer_wins(original: Any) -> Any:
@@ -381,7 +382,7 @@ MUTANTS = (
     Mutant("cancel leaves items open", replacing(finish, "close_progs", _not_closing)),
     Mutant("items are full at once", replacing(finish, "is_full", lambda _: lambda prog: True)),
     Mutant("requests are permitted once for all", replacing(Gate, "_check", _checked_once)),
-    Mutant("a short page is the end", replacing(fetch, "proof_of", _believing_short_pages)),
+    Mutant("a short page is the end", replacing(fetch, "left_open", _believing_short_pages)),
     Mutant(
         "the last writer wins", replacing(candle_store, "merged", _last_writer_wins), killer=695
     ),

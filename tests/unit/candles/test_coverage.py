@@ -73,13 +73,22 @@ def test_the_last_candle_never_goes_back(lasts: list[int | None]) -> None:
     assert known.last == (max(found) if found else None)
 
 
-def test_the_newest_gaps_are_kept_and_the_dropped_ones_counted() -> None:
+def test_the_newest_gaps_are_kept_and_it_is_known_since_when() -> None:
     most = coverage.MOST_GAPS
-    known = Coverage().extended(
-        minute_part(0, 10_000, {2 * at: NO_CANDLE for at in range(most + 7)}), 0
-    )
-    assert known.gaps_dropped == 7
+    part = minute_part(0, 10_000, {2 * at: NO_CANDLE for at in range(most + 7)})
+    known = Coverage().extended(part, 0)
+    assert known.gaps_since == 13 * MINUTE
     assert [gap.start_ms // MINUTE for gap in known.gaps] == [2 * at for at in range(7, most + 7)]
+    assert known.extended(part, 1).gaps_since == known.gaps_since
+
+
+def test_what_lies_before_the_listing_is_never_dropped() -> None:
+    most = coverage.MOST_GAPS
+    holes = dict.fromkeys([*range(10), *range(20, 2 * most + 40, 2)], NO_CANDLE)
+    part = minute_part(0, 10_000, holes)._replace(listed_ms=10 * MINUTE)
+    known = Coverage().extended(part, 0)
+    assert (known.listed, known.gaps[0][:3]) == (10 * MINUTE, (0, 10 * MINUTE, BEFORE_LISTING))
+    assert known.extended(minute_part(50, 60, {}), 1).listed == 10 * MINUTE
 
 
 def test_the_coverage_that_was_there_is_left_alone() -> None:
@@ -97,8 +106,8 @@ def test_the_stored_form_is_json_and_short() -> None:
         .extended(minute_part(25, 26, {25: NO_CANDLE}), 18)
     )
     assert known.to_json() == (
-        '{"covered":[[0,600000],[1200000,1800000]],"last":9,"listed":null,'
-        '"gaps":[[60000,60000,"i",7,0,1],[1500000,60000,"n",8,10,2]],"gaps_dropped":0}'
+        '{"covered":[[0,600000],[1200000,1800000]],"last":9,"listed":null,"looked_up":null,'
+        '"gaps":[[60000,60000,"i",7,0,1],[1500000,60000,"n",8,10,2]],"gaps_since":null}'
     )
     assert Coverage.from_json(known.to_json()) == known
 
@@ -168,14 +177,29 @@ def test_an_incremental_run_every_so_often_asks_for_a_gap_three_times_at_most(
     assert known.gaps[0].asked <= 4
 
 
-def test_a_growing_outage_stays_one_gap_and_is_due_an_hour_after_it_last_grew() -> None:
+def growing(runs: int, every: int) -> list[Gap]:
+    """The gaps after so many runs, each of which asks for all that is missing, in vain."""
     known = Coverage()
-    for minute in range(1, 60):
-        part = minute_part(0, minute, dict.fromkeys(range(minute), NO_CANDLE))
-        known = known.extended(part, minute * MINUTE)
-    assert [gap[:3] for gap in known.gaps] == [(0, 59 * MINUTE, NO_CANDLE)]
+    for at in range(1, runs + 1):
+        now_ms = at * every * MINUTE
+        part = CoveredPart("1m", 0, now_ms, None, [Absent(0, now_ms, NO_CANDLE)])
+        known = known.extended(part, now_ms)
+    return list(known.gaps)
+
+
+def test_a_growing_outage_stays_one_gap_that_is_due_like_its_oldest_part() -> None:
+    (gap,) = growing(59, 1)
+    assert gap == Gap(0, 59 * MINUTE, NO_CANDLE, MINUTE, 59 * MINUTE, 59)
+    known = Coverage(gaps=(gap,))
     assert not known.due_gaps("1m", 59 * MINUTE + HOUR - 1)
     assert known.due_gaps("1m", 59 * MINUTE + HOUR)
+
+
+def test_an_outage_of_weeks_takes_few_gaps_and_what_was_asked_for_a_week_is_asked_no_more() -> None:
+    gaps = growing(30 * 24, 60)
+    assert len(gaps) <= 6
+    now_ms = 30 * 24 * HOUR
+    assert sum(gap.is_due(now_ms + HOUR) for gap in gaps) <= 1
 
 
 def test_a_part_of_a_long_gap_that_was_asked_again_is_not_due_with_the_rest() -> None:
@@ -189,6 +213,24 @@ def test_a_candle_that_appears_late_closes_its_part_of_the_gap() -> None:
     known = known.extended(minute_part(4, 7, {4: NO_CANDLE, 6: NO_CANDLE}), HOUR)
     assert as_minutes(known) == [(4, 5, NO_CANDLE), (6, 7, NO_CANDLE)]
     assert {gap.asked for gap in known.gaps} == {2}
+
+
+def test_explaining_more_stores_nothing_either() -> None:
+    before = Coverage().extended(minute_part(5, 10, {}), 0)
+    holes = dict.fromkeys(range(5), NO_CANDLE)
+    part = minute_part(0, 5, holes)._replace(listed_ms=5 * MINUTE)
+    assert not before.extended(part, 1).holds_more_than(before)
+    trailing = minute_part(10, 12, {10: NO_CANDLE, 11: NO_CANDLE})
+    assert not before.extended(trailing, 1).holds_more_than(before)
+    assert not Coverage().extended(part, 1).holds_more_than(None)
+
+
+def test_a_short_rest_of_a_gap_takes_its_neighbours_times() -> None:
+    part = CoveredPart("1m", 0, 10 * MINUTE, None, [Absent(0, 10 * MINUTE, NO_CANDLE)])
+    known = Coverage().extended(part, 0)
+    half = CoveredPart("1m", 0, 570_000, None, [Absent(0, 570_000, NO_CANDLE)])
+    known = known.extended(half, HOUR)
+    assert [gap[:5] for gap in known.gaps] == [(0, 10 * MINUTE, NO_CANDLE, 0, HOUR)]
 
 
 def test_asking_in_vain_stores_nothing_new() -> None:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.collecting.evidence import Proof, Stretch, proof_of
-from chalicelib.core.errors import ExchangeInconsistent
+from chalicelib.collecting.evidence import Stretch, left_open
+from chalicelib.core.errors import ExchangeDrifted, ExchangeInconsistent
 from chalicelib.core.times import MINUTE
 
 ASKED = Stretch(100 * MINUTE, 110 * MINUTE)
@@ -22,60 +22,71 @@ def left(*pairs: tuple[float, float]) -> list[Stretch]:
 
 
 def test_a_full_page_settles_its_stretch() -> None:
-    assert proof_of("1m", ASKED, at(*range(100, 110))) == Proof(at(*range(100, 110)), [])
+    assert left_open("1m", ASKED, at(*range(100, 110))) == []
 
 
 def test_an_empty_answer_is_evidence() -> None:
-    assert proof_of("1m", ASKED, []) == Proof([], [])
+    assert left_open("1m", ASKED, []) == []
 
 
 def test_between_two_rows_of_a_page_nothing_opens() -> None:
-    assert proof_of("1m", ASKED, at(100, 109)) == Proof(at(100, 109), [])
+    assert left_open("1m", ASKED, at(100, 109)) == []
 
 
 def test_a_short_page_is_not_the_end() -> None:
-    proof = proof_of("1m", ASKED, at(100, 101, 102))
-    assert proof.left == [Stretch(102 * MINUTE + 1, 110 * MINUTE)]
+    proof = left_open("1m", ASKED, at(100, 101, 102))
+    assert proof == [Stretch(102 * MINUTE + 1, 110 * MINUTE)]
 
 
 def test_a_late_first_row_proves_nothing_of_what_lies_before() -> None:
-    assert proof_of("1m", ASKED, at(105, 106, 107, 108, 109)).left == left((100, 105))
+    assert left_open("1m", ASKED, at(105, 106, 107, 108, 109)) == left((100, 105))
 
 
 def test_rows_around_the_stretch_are_evidence_for_both_of_its_ends() -> None:
-    assert proof_of("1m", ASKED, at(98, 99, 104, 110)) == Proof(at(104), [])
-    assert proof_of("1m", ASKED, at(98, 99, 110)) == Proof([], [])
+    assert left_open("1m", ASKED, at(98, 99, 104, 110, 111)) == []
+    assert left_open("1m", ASKED, at(98, 99, 110, 111)) == []
 
 
 def test_one_row_before_the_start_is_no_evidence_for_what_lies_behind_it() -> None:
-    assert proof_of("1m", ASKED, at(99, 104, 110)).left == left((100, 104))
+    assert left_open("1m", ASKED, at(99, 104, 110, 111)) == left((100, 104))
     with pytest.raises(ExchangeInconsistent):
-        proof_of("1m", ASKED, at(99, 110))
+        left_open("1m", ASKED, at(99, 110, 111))
+
+
+def test_one_row_behind_the_end_is_no_evidence_for_what_lies_before_it() -> None:
+    assert left_open("1m", ASKED, at(98, 99, 104, 110)) == [Stretch(104 * MINUTE + 1, ASKED.end_ms)]
+
+
+def test_rows_that_cannot_be_read_may_be_the_candles_of_a_stretch_that_small() -> None:
+    assert left_open("1m", Stretch(0, 2 * MINUTE), [], unread=2) == []
+    assert left_open("1m", ASKED, at(*range(105, 110)), unread=3) == left((100, 105))
+    with pytest.raises(ExchangeDrifted):
+        left_open("1m", Stretch(0, 3 * MINUTE), [], unread=2)
 
 
 def test_nothing_opens_behind_the_running_candle() -> None:
-    assert proof_of("1m", ASKED, at(100, 101), running_ms=101 * MINUTE).left == []
+    assert left_open("1m", ASKED, at(100, 101), running_ms=101 * MINUTE) == []
 
 
 @pytest.mark.parametrize("opens", [at(50, 51), at(110), at(150, 151, 152)])
 def test_a_page_of_another_stretch_is_an_inconsistent_answer(opens: list[int]) -> None:
     with pytest.raises(ExchangeInconsistent):
-        proof_of("1m", ASKED, opens)
+        left_open("1m", ASKED, opens)
 
 
 def test_one_row_before_the_start_by_itself_is_an_empty_answer() -> None:
-    assert proof_of("1m", ASKED, at(99)) == Proof([], [])
+    assert left_open("1m", ASKED, at(99)) == []
 
 
 def test_off_the_grid_what_is_asked_again_is_where_a_candle_of_either_grid_may_open() -> None:
     hour, shift = 60 * MINUTE, 28 * MINUTE
     opens = [10 * hour + shift, 11 * hour + shift]
     asked = Stretch(10 * hour, 12 * hour)
-    assert proof_of("1h", asked, opens).left == [Stretch(10 * hour, 10 * hour + shift)]
-    assert proof_of("1h", asked._replace(start_ms=10 * hour + 1), opens).left == []
+    assert left_open("1h", asked, opens) == [Stretch(10 * hour, 10 * hour + shift)]
+    assert left_open("1h", asked._replace(start_ms=10 * hour + 1), opens) == []
     # The exchange may come back to its grid before the last candle's hour is over.
-    later = proof_of("1h", Stretch(10 * hour + 1, 12 * hour + 1), opens)
-    assert later.left == [Stretch(opens[-1] + 1, 12 * hour + 1)]
+    later = left_open("1h", Stretch(10 * hour + 1, 12 * hour + 1), opens)
+    assert later == [Stretch(opens[-1] + 1, 12 * hour + 1)]
 
 
 @given(
@@ -96,9 +107,9 @@ def test_asking_on_finds_every_candle_of_an_honest_exchange_that_caps_its_pages(
         page = inside[-cap:][::-1] if newest_first else inside[:cap]
         if extra and (before := [m for m in there if m * MINUTE < asked.start_ms]):
             page = [max(before), *page]
-        proof = proof_of("1m", asked, at(*page))
-        found |= {opened // MINUTE for opened in proof.opens}
-        todo += proof.left
+        proof = left_open("1m", asked, at(*page))
+        found |= {minute for minute in page if ASKED.start_ms <= minute * MINUTE}
+        todo += proof
         assert requests <= 30
     assert found == there
 
@@ -106,9 +117,8 @@ def test_asking_on_finds_every_candle_of_an_honest_exchange_that_caps_its_pages(
 @given(st.lists(st.integers(80, 130), max_size=20))
 def test_whatever_a_page_holds_it_settles_something_or_is_refused(minutes: list[int]) -> None:
     try:
-        proof = proof_of("1m", ASKED, at(*minutes))
+        proof = left_open("1m", ASKED, at(*minutes))
     except ExchangeInconsistent:
         return
-    assert all(ASKED.start_ms <= low < high <= ASKED.end_ms for low, high in proof.left)
-    assert sum(high - low for low, high in proof.left) < ASKED.end_ms - ASKED.start_ms
-    assert proof.opens == sorted({m * MINUTE for m in minutes if 100 <= m < 110})
+    assert all(ASKED.start_ms <= low < high <= ASKED.end_ms for low, high in proof)
+    assert sum(high - low for low, high in proof) < ASKED.end_ms - ASKED.start_ms

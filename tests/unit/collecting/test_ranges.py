@@ -287,3 +287,156 @@ def test_a_short_range_that_begins_before_the_listing_says_so_in_the_end(
     assert task["message"].endswith(f"5 candles; {said}")
     later = collect(run, worker, fleet, "1d", start=exchange.listed_ms)
     assert later["notice"] is None
+
+
+# --- rows that cannot be read ---------------------------------------------------------------------
+
+
+def test_one_row_that_cannot_be_read_costs_one_candle_in_every_run(
+    run, worker, fleet, exchange, clock
+) -> None:
+    at = timeframes.floor("1h", clock()) - 500 * HOUR
+    exchange.null = {at}
+    assert collect(run, worker, fleet, "1h")["candles"] == 999
+    for _ in range(4):
+        clock.advance(HOUR)
+        task = collect(run, worker, fleet, "1h")
+        assert (task["status"], task["units"]["failed"]) == ("completed", 0)
+        assert gaps(run, worker, "1h") == [(at, at + HOUR, INVALID)]
+    exchange.null.clear()
+    clock.advance(DAY)
+    collect(run, worker, fleet, "1h")
+    assert gaps(run, worker, "1h") == []
+
+
+@pytest.mark.parametrize("place", [0, 5, 9])
+def test_a_row_that_cannot_be_read_at_the_edge_of_a_window_is_that_candle(
+    run, worker, fleet, exchange, clock, place: int
+) -> None:
+    start = timeframes.floor("1h", clock()) - 50 * HOUR
+    exchange.null = {start + place * HOUR}
+    task = collect(run, worker, fleet, "1h", start=start, end=start + 10 * HOUR)
+    assert (task["status"], task["candles"]) == ("completed", 9)
+    low = start + place * HOUR
+    assert gaps(run, worker, "1h") == [(low, low + HOUR, INVALID)]
+
+
+def test_an_invalid_candle_that_stays_invalid_fails_no_run(
+    run, worker, fleet, exchange, clock
+) -> None:
+    at = timeframes.floor("1m", clock()) - 500 * MINUTE
+    exchange.broken = {at}
+    collect(run, worker, fleet, "1m")
+    for _ in range(3):
+        clock.advance(HOUR)
+        task = collect(run, worker, fleet, "1m")
+        assert (task["status"], task["units"]["failed"]) == ("completed", 0)
+    (gap,) = known(run, worker, "1m").certain_gaps("1m")
+    assert (gap.reason, gap.asked) == (INVALID, 2)
+
+
+def test_a_held_candle_that_comes_invalid_later_fails_no_run(
+    run, worker, fleet, exchange, clock
+) -> None:
+    collect(run, worker, fleet, "1d")
+    exchange.broken = {timeframes.floor("1d", clock()) - DAY}
+    clock.advance(HOUR)
+    assert collect(run, worker, fleet, "1d")["units"]["failed"] == 0
+    assert gaps(run, worker, "1d") == []
+
+
+@pytest.mark.parametrize("factor", [1000, 10])
+def test_a_row_with_an_open_time_far_ahead_hides_nothing(run, aws, clock, worker, factor) -> None:
+    start = timeframes.floor("1m", clock()) - 13 * DAY
+    exchange = Contrary(clock, listed_ms=start - DAY)
+    wrong = start + 400 * MINUTE
+
+    def ahead(page: Page, start_ms: int, end_ms: int) -> Page:
+        rows = [(row[0] * factor, *row[1:]) if row[0] == wrong else row for row in page.rows]
+        return replace(page, rows=rows)
+
+    exchange.instead = ahead
+    liar = replace(worker, exchange=exchange)
+    end = start + 12 * DAY
+    task = collect(run, liar, Fleet(aws, liar), "1m", start=start, end=end)
+    assert (task["status"], task["candles"]) == ("completed", 12 * 1440 - 1)
+    assert gaps(run, liar, "1m") == [(wrong, wrong + MINUTE, INVALID)]
+
+
+# --- what runs cost -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("timeframe", ["1m", "1h"])
+def test_runs_of_a_symbol_that_is_halted_cost_the_same_for_ever(
+    run, worker, fleet, exchange, clock, timeframe: str
+) -> None:
+    collect(run, worker, fleet, timeframe)
+    halted = clock()
+    exchange.unserved_since = halted
+    costs = []
+    for _ in range(24 * 20):
+        clock.advance(3 * HOUR)
+        before = len(exchange.asked)
+        assert collect(run, worker, fleet, timeframe)["status"] == "completed"
+        costs.append(len(exchange.asked) - before)
+    assert sum(costs) / len(costs) < 5
+    assert sum(costs[-100:]) <= sum(costs[:100]) + 50
+
+
+def test_runs_of_a_symbol_without_candles_cost_the_same_for_ever(
+    run, worker, fleet, exchange, clock
+) -> None:
+    exchange.unserved_since = 0
+    costs = []
+    for _ in range(24 * 15):
+        clock.advance(HOUR)
+        before = len(exchange.asked)
+        assert collect(run, worker, fleet, "1m")["status"] == "completed"
+        costs.append(len(exchange.asked) - before)
+    assert sum(costs) / len(costs) < 5
+
+
+def test_what_lies_before_a_listing_is_looked_up_again_after_a_day(
+    run, worker, fleet, exchange, clock
+) -> None:
+    start = timeframes.floor("1m", clock()) - 100 * DAY
+    exchange.listed_ms = start + 90 * DAY
+    span = {"start": start, "end": start + 50 * DAY}
+    assert collect(run, worker, fleet, "1m", **span)["units"]["total"] == 0
+    exchange.listed_ms = start + 40 * DAY
+    assert collect(run, worker, fleet, "1m", **span)["units"]["total"] == 0
+    clock.advance(DAY)
+    assert collect(run, worker, fleet, "1m", **span)["candles"] == 10 * 1440
+
+
+def test_a_pruned_day_that_is_asked_for_again_is_no_gap(
+    run, worker, fleet, exchange, clock
+) -> None:
+    start = timeframes.floor("1m", clock()) - 30 * DAY
+    span = {"start": start, "end": start + DAY}
+    collect(run, worker, fleet, "1m", **span)
+    exchange.listed_ms = start + 20 * DAY
+    collect(run, worker, fleet, "1m", **span)
+    assert gaps(run, worker, "1m") == []
+
+
+def test_a_pause_between_a_page_and_what_lies_before_it_makes_no_gap(
+    run, worker, fleet, exchange, clock
+) -> None:
+    """Off the grid: only the candle before the window tells that nothing is missing."""
+    first = timeframes.floor("1h", clock()) - 100 * HOUR
+    opens = [first + at * HOUR + (28 * MINUTE if at < 50 else 45 * MINUTE) for at in range(90)]
+    exchange.own_grid = {"1h": opens}
+    cut = opens[49] + 10 * MINUTE
+
+    for number in range(1, 6):
+
+        async def throttle(asked: Any, number: int = number) -> None:
+            if len(exchange.asked) == number:
+                exchange.throttled_until = clock() + 5_000
+
+        exchange.asked.clear()
+        exchange.on_request = throttle
+        task = collect(run, worker, fleet, "1h", start=cut, end=opens[-1])
+        assert task["status"] == "completed"
+        assert gaps(run, worker, "1h") == []

@@ -12,7 +12,6 @@ import pytest
 
 from chalicelib.core.errors import (
     CollectorError,
-    ExchangeDrifted,
     ExchangeRefused,
     ExchangeThrottled,
     ExchangeUnavailable,
@@ -127,9 +126,9 @@ def test_a_row_that_cannot_be_read_is_named_and_the_others_stand() -> None:
     )
 
 
-def test_a_page_of_which_nothing_can_be_read_is_a_drift_of_the_schema() -> None:
-    with pytest.raises(ExchangeDrifted):
-        klines(good([{"open_time": 1}, {"open_time": 2}]), Gate())
+def test_a_page_of_which_nothing_can_be_read_says_so() -> None:
+    page = klines(good([{"open_time": 1}, {"open_time": 2}]), Gate())
+    assert (page.rows, page.unusable) == ([], (-1, -1))
     assert klines(good([]), Gate()).rows == []
 
 

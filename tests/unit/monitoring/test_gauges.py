@@ -9,7 +9,6 @@ import pytest
 from chalicelib.aws.stream import change_of
 from chalicelib.collecting.sweep import sweep
 from chalicelib.core import metrics
-from chalicelib.core.errors import ExchangeDrifted
 from chalicelib.events.measures import measure_changes, measure_stream
 from chalicelib.events.publish import publish
 from chalicelib.events.record import record_task_changes
@@ -22,6 +21,7 @@ from chalicelib.monitoring.gauges import measure_state
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection
+from chalicelib.tasks.view import view_task
 from chalicelib.webhooks.retry import Answer
 from local.emf import data_of
 from tests.doubles.faults import Refuse
@@ -187,12 +187,20 @@ def test_a_record_that_breaks_our_code_is_counted(run, backend, measured) -> Non
 
 
 def test_values_that_cannot_be_read_are_counted(measured) -> None:
-    rows = [kline(0), kline(60_000, c1="")]
-    klines(good(rows), Gate())
-    with pytest.raises(ExchangeDrifted):
-        klines(good(rows[1:]), Gate())
-    found = measured()
-    assert (found["ExchangeValuesUnusable",], found["ExchangeSchemaDrift",]) == ([2], [1])
+    klines(good([kline(0), kline(60_000, c1="")]), Gate())
+    assert measured()["ExchangeValuesUnusable",] == [1]
+
+
+def test_pages_that_cannot_be_read_at_all_are_counted(
+    run, worker, fleet, exchange, clock, measured
+) -> None:
+    exchange.drifted = True
+    body = {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}
+    task_id = run(submit_collection(worker, body, "me", "r"))
+    run(fleet.settle())
+    (failure,) = run(view_task(worker, task_id))["failures"]
+    assert failure["reason"] == "EXCHANGE_SCHEMA_DRIFT"
+    assert measured()["ExchangeSchemaDrift",] == [1]
 
 
 def test_candles_that_a_later_answer_changed_are_counted(
