@@ -17,8 +17,8 @@ from tests.unit.error_table.sites import as_world
     [
         ("s3.PutObject", "", "WORKER_GAVE_UP"),
         ("s3.GetObject", "", "WORKER_GAVE_UP"),
-        ("dynamodb.UpdateItem", "LIMIT#", "WORKER_GAVE_UP"),
-        ("dynamodb.GetItem", "COVER#", "WORKER_GAVE_UP"),
+        ("dynamodb.UpdateItem", "LIMIT#", "PLANNING_FAILED"),
+        ("dynamodb.GetItem", "COVER#", "PLANNING_FAILED"),
         ("dynamodb.BatchWriteItem", "", "PLANNING_FAILED"),
         ("sqs.SendMessage", "/plan", "DEADLINE_EXCEEDED"),
         ("sqs.SendMessageBatch", "", "PLANNING_FAILED"),
