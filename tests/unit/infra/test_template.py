@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -18,7 +17,8 @@ from chalicelib.core.settings import Settings, user_settings
 from chalicelib.webhooks.retry import MOST_TRIES
 from infra import schedules
 from infra.functions import FUNCTIONS, role
-from infra.package import ROOT, package
+from infra.package import ROOT
+from tests.unit.infra.conftest import CHOSEN
 
 CONFIG = json.loads((ROOT / ".chalice" / "config.json").read_text(encoding="utf-8"))
 #: Settings that the template sets itself, because they name resources.
@@ -27,26 +27,6 @@ RESOURCE_SETTINGS = [
     for setting in fields(Settings)
     if not setting.metadata and setting.name.upper() not in schedules.VARIABLES
 ]
-CHOSEN = {"COLLECT_TIMEOUT_SECONDS": "45", "RETENTION_SECONDS": "600"}
-PATH = {"PATH": os.environ["PATH"]}
-
-
-@pytest.fixture(scope="session")
-def template_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("template") / "package"
-    return package("dev", out, CHOSEN | PATH, for_this_machine=True).template
-
-
-@pytest.fixture(scope="session")
-def template(template_file: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(template_file.read_text(encoding="utf-8"))
-    return content
-
-
-@pytest.fixture(scope="session")
-def resources(template: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = template["Resources"]
-    return found
 
 
 def _functions(resources: dict[str, Any]) -> dict[str, Any]:
