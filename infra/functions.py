@@ -86,8 +86,10 @@ def functions(settings: Settings, variables: dict[str, str]) -> dict[str, Resour
     merged["ApiHandlerLogGroup"] = {
         "Properties": {"LogGroupName": {"Fn::Sub": "/aws/lambda/${APIHandler}"}}
     }
-    # Functions trace by .chalice/config.json; the stage in front of them by this.
-    merged["RestAPI"] = {"Properties": {"TracingEnabled": True}}
+    # Functions trace by .chalice/config.json; the stage in front of them by this. With a version,
+    # SAM makes no second public stage beside ours, which it calls Stage (AWS SAM Developer Guide,
+    # AWS::Serverless::Api, OpenApiVersion). Chalice writes Swagger 2.0.
+    merged["RestAPI"] = {"Properties": {"TracingEnabled": True, "OpenApiVersion": "2.0"}}
     return merged
 
 
