@@ -22,7 +22,7 @@ from pathlib import Path
 
 from chalicelib.core.errors import SettingsInvalid
 from chalicelib.core.settings import from_environ
-from infra import archive, authentication, configuration, layer, snapshot, template
+from infra import archive, authentication, configuration, layer, names, snapshot, template
 
 ROOT = configuration.ROOT
 #: Lambda's limit is 250; this is our own budget.
@@ -62,6 +62,7 @@ def package(
     Raises SettingsInvalid, layer.LayerFailed or PackagingFailed.
     """
     with _timed("settings", report):
+        names.require_fit(stage)
         variables = configuration.environment(stage, environ)
         architecture = _architecture(stage)
     with _timed("requirements", report):

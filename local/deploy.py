@@ -20,9 +20,9 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
 from chalicelib.core.errors import ExchangeRootChanged
+from infra.names import APP, stack_name
 from local.aws import Account, account
 
-APP = "market-data-collector"
 ROOT = Path(__file__).resolve().parent.parent
 Template = dict[str, Any]
 Report = Callable[[str], None]
@@ -30,10 +30,6 @@ Report = Callable[[str], None]
 
 class DeployFailed(Exception):
     """The message says why in one sentence."""
-
-
-def stack_name(stage: str) -> str:
-    return f"{APP}-{stage}"
 
 
 def deploy(
