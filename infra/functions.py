@@ -53,6 +53,7 @@ RESOURCE_VARIABLES: dict[str, Resource] = {
     "WEBHOOK_QUEUE_URL": {"Ref": "WebhookQueue"},
     "WEBHOOK_DEAD_LETTER_QUEUE_URL": {"Ref": "WebhookDeadLetterQueue"},
     "PUSH_QUEUE_URL": {"Ref": "PushQueue"},
+    "URL_SUFFIX": {"Ref": "AWS::URLSuffix"},
     "WS_ENDPOINT": {
         "Fn::Sub": "https://${WebsocketAPI}.execute-api.${AWS::Region}.${AWS::URLSuffix}/api"
     },

@@ -125,6 +125,8 @@ class Settings:
     event_bus: str = ""
     webhook_queue_url: str = ""
     webhook_dead_letter_queue_url: str = ""
+    #: What AWS's host names end with in the stack's partition.
+    url_suffix: str = "amazonaws.com"
 
     def __post_init__(self) -> None:
         for setting in fields(self):
