@@ -17,8 +17,8 @@ from chalicelib.core.settings import Settings, user_settings
 from chalicelib.webhooks.retry import MOST_TRIES
 from infra import schedules
 from infra.functions import FUNCTIONS, role
-from infra.package import ROOT
-from tests.unit.infra.conftest import CHOSEN
+from infra.package import ROOT, package
+from tests.unit.infra.conftest import CHOSEN, PATH
 
 CONFIG = json.loads((ROOT / ".chalice" / "config.json").read_text(encoding="utf-8"))
 #: Settings that the template sets itself, because they name resources.
@@ -420,6 +420,20 @@ def test_every_function_and_the_stage_in_front_of_them_are_traced(
             resources, function
         )
     assert resources["RestAPI"]["Properties"]["TracingEnabled"] is True
+
+
+@pytest.mark.parametrize(("tracing", "traced"), [("api", {"APIHandler"}), ("none", set())])
+def test_what_is_not_to_be_sampled_records_no_traces(
+    tmp_path: Path, tracing: str, traced: set[str]
+) -> None:
+    """PassThrough records nothing: Lambda Developer Guide, services-xray."""
+    file = package("dev", tmp_path / "package", {"TRACING": tracing} | PATH, for_this_machine=True)
+    resources = json.loads(file.template.read_text(encoding="utf-8"))["Resources"]
+    modes = {name: found["Tracing"] for name, found in _functions(resources).items()}
+    assert modes == {
+        name: "Active" if name in traced else "PassThrough" for name in FUNCTIONS.values()
+    }
+    assert resources["RestAPI"]["Properties"]["TracingEnabled"] is bool(traced)
 
 
 def test_every_function_knows_its_stack_and_itself_for_its_metrics(
