@@ -26,6 +26,9 @@ from local.aws import Account, account
 ROOT = Path(__file__).resolve().parent.parent
 Template = dict[str, Any]
 Report = Callable[[str], None]
+#: States of a stack that was never whole. It can only be deleted (CloudFormation User Guide, "Stack
+#: status codes"), and it holds nothing.
+_NEVER_MADE = ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED")
 
 
 class DeployFailed(Exception):
@@ -189,8 +192,16 @@ def _create_or_update(
         "StackName": stack,
         "TemplateURL": url,
         "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+        # What is kept for good is kept once it has been made, not where making it failed.
+        "RetainExceptOnCreate": True,
     }
-    if _described(formation, stack) is not None:
+    there = _described(formation, stack)
+    if there is not None and there["StackStatus"] in _NEVER_MADE:
+        report(f"removing {stack}, whose creation failed")
+        formation.delete_stack(StackName=stack)
+        _wait(to, "stack_delete_complete", stack)
+        there = None
+    if there is not None:
         report(f"updating {stack}")
         try:
             formation.update_stack(**request)
@@ -245,13 +256,37 @@ def _wait(to: Account, state: str, stack: str) -> None:
             StackName=stack, WaiterConfig={"Delay": delay, "MaxAttempts": 900 // delay}
         )
     except WaiterError as error:
-        events = formation.describe_stack_events(StackName=stack)["StackEvents"]
-        failed = [event for event in events if event["ResourceStatus"].endswith("_FAILED")]
-        why = failed[-1] if failed else {}
+        why = _first_failure(formation, stack) or {}
         raise DeployFailed(
             f"{stack} was not deployed: {why.get('LogicalResourceId', state)}: "
             f"{why.get('ResourceStatusReason', error)}"
         ) from error
+
+
+def _first_failure(formation: Any, stack: str) -> dict[str, Any] | None:
+    """The event in which the stack's last operation first failed: what follows from it comes later.
+
+    Where no resource has failed, that is the rollback. Events come newest first, in pages, and back
+    to the stack's creation (CloudFormation API Reference, DescribeStackEvents).
+    """
+    first, page = None, {}
+    while True:
+        answer = formation.describe_stack_events(StackName=stack, **page)
+        for event in answer["StackEvents"]:
+            if event["ResourceStatus"].endswith(("_FAILED", "ROLLBACK_IN_PROGRESS")):
+                first = event
+            if _begins_operation(event):
+                return first
+        if "NextToken" not in answer:
+            return first
+        page = {"NextToken": answer["NextToken"]}
+
+
+def _begins_operation(event: dict[str, Any]) -> bool:
+    # Unlike these, a rollback belongs to what it undoes.
+    begun = ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS")
+    is_stack = event["PhysicalResourceId"] == event["StackId"]
+    return is_stack and event["ResourceStatus"] in begun
 
 
 def main() -> int:
