@@ -22,6 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 from chalicelib.core.errors import ExchangeRootChanged
 from infra.names import APP, stack_name
 from local.aws import Account, account
+from local.stack_events import first_failure
 
 ROOT = Path(__file__).resolve().parent.parent
 Template = dict[str, Any]
@@ -256,37 +257,8 @@ def _wait(to: Account, state: str, stack: str) -> None:
             StackName=stack, WaiterConfig={"Delay": delay, "MaxAttempts": 900 // delay}
         )
     except WaiterError as error:
-        why = _first_failure(formation, stack) or {}
-        raise DeployFailed(
-            f"{stack} was not deployed: {why.get('LogicalResourceId', state)}: "
-            f"{why.get('ResourceStatusReason', error)}"
-        ) from error
-
-
-def _first_failure(formation: Any, stack: str) -> dict[str, Any] | None:
-    """The event in which the stack's last operation first failed: what follows from it comes later.
-
-    Where no resource has failed, that is the rollback. Events come newest first, in pages, and back
-    to the stack's creation (CloudFormation API Reference, DescribeStackEvents).
-    """
-    first, page = None, {}
-    while True:
-        answer = formation.describe_stack_events(StackName=stack, **page)
-        for event in answer["StackEvents"]:
-            if event["ResourceStatus"].endswith(("_FAILED", "ROLLBACK_IN_PROGRESS")):
-                first = event
-            if _begins_operation(event):
-                return first
-        if "NextToken" not in answer:
-            return first
-        page = {"NextToken": answer["NextToken"]}
-
-
-def _begins_operation(event: dict[str, Any]) -> bool:
-    # Unlike these, a rollback belongs to what it undoes.
-    begun = ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS")
-    is_stack = event["PhysicalResourceId"] == event["StackId"]
-    return is_stack and event["ResourceStatus"] in begun
+        why = first_failure(formation, stack) or f"{state}: {error}"
+        raise DeployFailed(f"{stack} was not deployed: {why}") from error
 
 
 def main() -> int:

@@ -22,21 +22,27 @@ def packaged(folder: Path, **resources: dict[str, Any]) -> Path:
     return folder
 
 
+KEPT = {"Type": "AWS::S3::Bucket", "DeletionPolicy": "Retain", "Properties": {}}
+#: IAM refuses a role that everybody but one may assume.
+TRUST = {"Effect": "Allow", "NotPrincipal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
+REFUSED = {
+    "Type": "AWS::IAM::Role",
+    "Properties": {"AssumeRolePolicyDocument": {"Statement": [TRUST]}},
+    "DependsOn": "Kept",
+}
+
+
+@pytest.mark.parametrize("found", ["while it was made", "before anything was made"])
 def test_a_first_deploy_that_fails_names_the_resource_and_does_not_stand_in_the_next_ones_way(
-    cloud: Cloud, tmp_path: Path
+    cloud: Cloud, tmp_path: Path, found: str
 ) -> None:
-    kept = {"Type": "AWS::S3::Bucket", "DeletionPolicy": "Retain", "Properties": {}}
-    # IAM refuses a role that everybody but one may assume.
-    trust = {"Effect": "Allow", "NotPrincipal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
-    refused = {
-        "Type": "AWS::IAM::Role",
-        "Properties": {"AssumeRolePolicyDocument": {"Statement": [trust]}},
-        "DependsOn": "Kept",
-    }
-    with pytest.raises(DeployFailed, match=r"was not deployed: Refused: .*NotPrincipal"):
-        deploy(cloud.account, packaged(tmp_path, Kept=kept, Refused=refused), STACK)
-    deploy(cloud.account, packaged(tmp_path, Kept=kept), STACK)
+    name_taken = {**KEPT, "Properties": {"BucketName": cloud.bucket}}
+    wrong = REFUSED if found == "while it was made" else name_taken
+    with pytest.raises(DeployFailed, match=r"was not deployed: Wrong: .*(NotPrincipal|exist)"):
+        deploy(cloud.account, packaged(tmp_path, Kept=KEPT, Wrong=wrong), STACK)
+    deploy(cloud.account, packaged(tmp_path, Kept=KEPT), STACK)
     formation = cloud.client("cloudformation")
     [stack] = formation.describe_stacks(StackName=STACK)["Stacks"]
     assert stack["StackStatus"] == "CREATE_COMPLETE"
     formation.delete_stack(StackName=STACK)
+    formation.get_waiter("stack_delete_complete").wait(StackName=STACK, WaiterConfig={"Delay": 1})

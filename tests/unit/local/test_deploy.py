@@ -31,6 +31,8 @@ class Cloud:
         #: Waiters that end in failure, and the stack's events in pages, newest first.
         self.failing: set[str] = set()
         self.pages: list[list[dict[str, str]]] = [[]]
+        #: What was found before anything was made, in any order.
+        self.found: list[dict[str, Any]] = []
 
     def client(self, service: str) -> Any:
         return self
@@ -79,6 +81,12 @@ class Cloud:
         self.calls.append(self._waiter)
         if self._waiter in self.failing:
             raise WaiterError(self._waiter, "terminal failure", {})
+
+    def describe_events(self, NextToken: str = "0", **asked: Any) -> dict[str, Any]:
+        assert asked == {"StackName": STACK, "Filters": {"FailedEvents": True}}
+        page = int(NextToken)
+        more = {"NextToken": str(page + 1)} if page + 1 < len(self.found) else {}
+        return {"OperationEvents": self.found[page : page + 1], **more}
 
     def describe_stack_events(self, StackName: str, NextToken: str = "0") -> dict[str, Any]:
         page = int(NextToken)
@@ -200,3 +208,23 @@ def test_the_first_failure_of_this_deploy_is_said_whatever_came_before_and_after
         assert said == f"{STACK} was not deployed: {expected}"
     else:
         assert "Waiter stack_update_complete failed: terminal failure" in said
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations(("old", "summary", "new")))
+def test_what_was_found_before_anything_was_made_is_said_of_its_resource(
+    package: Path, order: list[str]
+) -> None:
+    cloud = Cloud({}, "UPDATE_COMPLETE")
+    cloud.failing = {"stack_update_complete"}
+    summary = event(STACK, "UPDATE_FAILED", "Validation failed with 1 error(s).")
+    cloud.pages = [[{**summary, "DetailedStatus": "VALIDATION_FAILED"}, began("UPDATE")]]
+    invalid = {"EventType": "VALIDATION_ERROR", "LogicalResourceId": "Bus"}
+    found = {
+        "old": {**invalid, "Timestamp": 1, "OperationId": "1", "ValidationStatusReason": "old"},
+        "new": {**invalid, "Timestamp": 2, "OperationId": "2", "ValidationStatusReason": "exists"},
+        "summary": {"EventType": "PROVISIONING_ERROR", "Timestamp": 3, "OperationId": "2"},
+    }
+    cloud.found = [found[name] for name in order]
+    with pytest.raises(DeployFailed, match="was not deployed: Bus: exists"):
+        deploy(cloud, package, STACK)  # type: ignore[arg-type]
