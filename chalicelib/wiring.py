@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def backend() -> Backend:
     """The container's backend over blocking calls, for functions that must start quickly."""
     settings = from_environ(os.environ)
-    call = SignedCalls({"apigatewaymanagementapi": settings.ws_endpoint})
+    call = SignedCalls({"apigatewaymanagementapi": settings.ws_endpoint}, settings.url_suffix)
     return Backend(call, settings, wall_clock_ms)
 
 

@@ -53,6 +53,7 @@ RESOURCE_VARIABLES: dict[str, Resource] = {
     "WEBHOOK_QUEUE_URL": {"Ref": "WebhookQueue"},
     "WEBHOOK_DEAD_LETTER_QUEUE_URL": {"Ref": "WebhookDeadLetterQueue"},
     "PUSH_QUEUE_URL": {"Ref": "PushQueue"},
+    "URL_SUFFIX": {"Ref": "AWS::URLSuffix"},
     "WS_ENDPOINT": {
         "Fn::Sub": "https://${WebsocketAPI}.execute-api.${AWS::Region}.${AWS::URLSuffix}/api"
     },
@@ -80,15 +81,29 @@ def functions(settings: Settings, variables: dict[str, str]) -> dict[str, Resour
         }
         if name in woken_by:
             properties["Events"] = woken_by[name]
+        properties["Tracing"] = _tracing(settings, resource)
         merged[resource] = {"Properties": properties}
     merged["Collect"]["Properties"]["Timeout"] = settings.collect_timeout_seconds
     # Chalice names the log group after a resource that it then calls APIHandler.
     merged["ApiHandlerLogGroup"] = {
         "Properties": {"LogGroupName": {"Fn::Sub": "/aws/lambda/${APIHandler}"}}
     }
-    # Functions trace by .chalice/config.json; the stage in front of them by this.
-    merged["RestAPI"] = {"Properties": {"TracingEnabled": True}}
+    # With a version, SAM makes no second public stage beside ours, which it calls Stage (AWS SAM
+    # Developer Guide, AWS::Serverless::Api, OpenApiVersion). Chalice writes Swagger 2.0.
+    traced = settings.tracing != "none"
+    merged["RestAPI"] = {"Properties": {"TracingEnabled": traced, "OpenApiVersion": "2.0"}}
     return merged
+
+
+def _tracing(settings: Settings, resource: str) -> str:
+    """Whether a function records traces of its own, or only passes on the headers that it gets.
+
+    There is no more to choose: "The sampling rate is 1 request per second and 5 percent of
+    additional requests. You can't configure the X-Ray sampling rate for your functions" (Lambda
+    Developer Guide, "Visualize Lambda function invocations using AWS X-Ray").
+    """
+    traced = settings.tracing == "all" or (settings.tracing, resource) == ("api", "APIHandler")
+    return "Active" if traced else "PassThrough"
 
 
 def role(resource: str) -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from chalicelib.core.errors import SettingsInvalid
 from chalicelib.core.settings import from_environ
-from infra import archive, authentication, configuration, layer, template
+from infra import archive, authentication, configuration, layer, names, snapshot, template
 
 ROOT = configuration.ROOT
 #: Lambda's limit is 250; this is our own budget.
@@ -62,6 +62,7 @@ def package(
     Raises SettingsInvalid, layer.LayerFailed or PackagingFailed.
     """
     with _timed("settings", report):
+        names.require_fit(stage)
         variables = configuration.environment(stage, environ)
         architecture = _architecture(stage)
     with _timed("requirements", report):
@@ -77,6 +78,7 @@ def package(
         built = Package(out)
         finished = json.loads((staging / "out" / "sam.json").read_text(encoding="utf-8"))
         authentication.require(finished, from_environ(variables))
+        snapshot.follow_api(finished)
         _write_json(built.template, finished)
         code = staging / "code"
         with zipfile.ZipFile(staging / "out" / "deployment.zip") as application:

@@ -131,7 +131,10 @@ def _table(*indexes: Resource) -> Resource:
 
 
 def _index(name: str, hash_key: str, range_key: str, include: list[str] | None) -> Resource:
-    """An index that holds `include`; everything where that is None."""
+    """An index that holds `include`; everything where that is None.
+
+    A stack in use takes no change of it (tests/unit/infra/test_indexes.py).
+    """
     projection: Resource = {"ProjectionType": "ALL"}
     if include is not None:
         projection = {"ProjectionType": "INCLUDE", "NonKeyAttributes": include}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib.core.settings import Settings, from_environ
-from infra import alarms, dashboard, functions, policies, schedules, storage
+from infra import alarms, dashboard, functions, loops, policies, schedules, storage
 
 _NAMED = (
     "TasksTable",
@@ -31,20 +31,19 @@ def build(variables: dict[str, str]) -> dict[str, Any]:
     """The merge template of a stage; `variables` as `configuration.environment` returns them."""
     settings = from_environ(variables)
     tables, queues = storage.tables(), storage.queues(functions.timeouts(settings))
-    return {
-        "Resources": {
-            **tables,
-            **queues,
-            **storage.bucket(),
-            **storage.bus(),
-            **functions.functions(settings, variables),
-            **policies.roles(),
-            **schedules.resources(),
-            **alarms.resources(settings),
-            **dashboard.resources(settings, queues, tables),
-        },
-        "Outputs": _outputs(settings),
+    resources = {
+        **tables,
+        **queues,
+        **storage.bucket(),
+        **storage.bus(),
+        **functions.functions(settings, variables),
+        **policies.roles(),
+        **schedules.resources(),
+        **alarms.resources(settings),
+        **dashboard.resources(settings, queues, tables),
     }
+    loops.allow(resources)
+    return {"Resources": resources, "Outputs": _outputs(settings)}
 
 
 def _outputs(settings: Settings) -> dict[str, Any]:

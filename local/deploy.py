@@ -20,20 +20,20 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
 from chalicelib.core.errors import ExchangeRootChanged
+from infra.names import APP, stack_name
 from local.aws import Account, account
+from local.stack_events import first_failure
 
-APP = "market-data-collector"
 ROOT = Path(__file__).resolve().parent.parent
 Template = dict[str, Any]
 Report = Callable[[str], None]
+#: States of a stack that was never whole. It can only be deleted (CloudFormation User Guide, "Stack
+#: status codes"), and it holds nothing.
+_NEVER_MADE = ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED")
 
 
 class DeployFailed(Exception):
     """The message says why in one sentence."""
-
-
-def stack_name(stage: str) -> str:
-    return f"{APP}-{stage}"
 
 
 def deploy(
@@ -193,8 +193,16 @@ def _create_or_update(
         "StackName": stack,
         "TemplateURL": url,
         "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+        # What is kept for good is kept once it has been made, not where making it failed.
+        "RetainExceptOnCreate": True,
     }
-    if _described(formation, stack) is not None:
+    there = _described(formation, stack)
+    if there is not None and there["StackStatus"] in _NEVER_MADE:
+        report(f"removing {stack}, whose creation failed")
+        formation.delete_stack(StackName=stack)
+        _wait(to, "stack_delete_complete", stack)
+        there = None
+    if there is not None:
         report(f"updating {stack}")
         try:
             formation.update_stack(**request)
@@ -249,13 +257,8 @@ def _wait(to: Account, state: str, stack: str) -> None:
             StackName=stack, WaiterConfig={"Delay": delay, "MaxAttempts": 900 // delay}
         )
     except WaiterError as error:
-        events = formation.describe_stack_events(StackName=stack)["StackEvents"]
-        failed = [event for event in events if event["ResourceStatus"].endswith("_FAILED")]
-        why = failed[-1] if failed else {}
-        raise DeployFailed(
-            f"{stack} was not deployed: {why.get('LogicalResourceId', state)}: "
-            f"{why.get('ResourceStatusReason', error)}"
-        ) from error
+        why = first_failure(formation, stack) or f"{state}: {error}"
+        raise DeployFailed(f"{stack} was not deployed: {why}") from error
 
 
 def main() -> int:

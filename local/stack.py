@@ -16,10 +16,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from chalicelib.core.errors import SettingsInvalid
 from chalicelib.core.settings import user_settings
 from infra.layer import LayerFailed
+from infra.names import stack_name
 from infra.package import Package, PackagingFailed, Report, package
 from local import cloud, ports
 from local.aws import Account
-from local.deploy import DeployFailed, deploy, embedded_urls, outputs_of, stack_name
+from local.deploy import DeployFailed, deploy, embedded_urls, outputs_of
 from local.failures import StartFailed
 from local.layout import (
     CLOUD,

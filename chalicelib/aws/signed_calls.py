@@ -11,8 +11,8 @@ three small calls (docs/adr/0002). Only the services that our gateways call are 
 A test signs generated requests with botocore's own signer and compares.
 
 Sources: AWS General Reference, "Create a signed AWS API request"; DynamoDB API Reference,
-"Low-level API"; SQS Developer Guide, "AWS JSON protocol"; EventBridge and EventBridge Scheduler API
-References.
+"Low-level API", and TransactWriteItems for why a transaction is cancelled; SQS Developer Guide,
+"AWS JSON protocol"; EventBridge and EventBridge Scheduler API References.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ _VERSIONS = {"events": "1.1"}
 _TIMEOUT_SECONDS = 8
 _TRIES = 4
 _BACKOFF_SECONDS = 0.05
-#: Codes after which the same call may succeed (botocore's standard retry mode).
+#: Codes after which the same call may succeed: botocore's standard retry mode, and a write to an
+#: item that is in a transaction just now.
 _PASSING = frozenset(
     {
         "InternalServerError",
@@ -52,8 +53,13 @@ _PASSING = frozenset(
         "ThrottlingException",
         "Throttling",
         "TooManyRequestsException",
+        "TransactionConflictException",
         "TransactionInProgressException",
     }
+)
+#: Why DynamoDB cancelled a transaction that may succeed when it is sent again.
+_PASSING_REASONS = frozenset(
+    {"ProvisionedThroughputExceeded", "ThrottlingError", "TransactionConflict"}
 )
 
 
@@ -61,10 +67,14 @@ class SignedCalls:
     """`call(service, operation, **parameters)` as aws/calls.py describes it.
 
     `endpoints`: service -> root URL, for services whose URL does not follow from the region.
+    `url_suffix`: what host names end with in this partition, as AWS::URLSuffix names it.
     """
 
-    def __init__(self, endpoints: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, endpoints: Mapping[str, str] | None = None, url_suffix: str = "amazonaws.com"
+    ) -> None:
         self._endpoints = dict(endpoints or {})
+        self._url_suffix = url_suffix
         #: Each thread has connections of its own, because updates are pushed from many threads.
         self._kept = threading.local()
         self._tls: ssl.SSLContext | None = None
@@ -82,7 +92,7 @@ class SignedCalls:
                     incoming(service, operation, answer)
                     return answer
                 failed = _failure(service, operation, status, answer)
-                if status < 500 and failed.code not in _PASSING:
+                if status < 500 and not _may_pass(failed.code, answer):
                     raise failed
             if attempt == _TRIES:
                 raise failed
@@ -111,9 +121,7 @@ class SignedCalls:
         given = self._endpoints.get(service) or os.environ.get("AWS_ENDPOINT_URL")
         if given:
             return given.rstrip("/")
-        region = _region()
-        suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-        return f"https://{service}.{region}.{suffix}"
+        return f"https://{service}.{_region()}.{self._url_suffix}"
 
     def _send(
         self, service: str, method: str, url: str, headers: dict[str, str], body: bytes
@@ -220,6 +228,13 @@ def _scheduler_request(
         return method, f"{url}?groupName={quote(parameters['GroupName'], safe='')}", {}, b""
     body = {name: value for name, value in parameters.items() if name != "Name"}
     return method, url, {"content-type": "application/json"}, json.dumps(body).encode()
+
+
+def _may_pass(code: str, answer: dict[str, Any]) -> bool:
+    if code != "TransactionCanceledException":
+        return code in _PASSING
+    reasons = {reason.get("Code") for reason in answer.get("CancellationReasons", [])} - {"None"}
+    return bool(reasons) and reasons <= _PASSING_REASONS
 
 
 def _failure(service: str, operation: str, status: int, answer: dict[str, Any]) -> CallFailed:

@@ -94,6 +94,11 @@ class Settings:
     authentication: str = _setting(
         "none", "iam: every request must be signed with AWS credentials; none: nobody is asked"
     )
+    tracing: str = _setting(
+        "all",
+        "what X-Ray samples: all: every function; api: the HTTP API alone; none: nothing. How many "
+        "traces that is, AWS decides (docs/AWS.md has the price)",
+    )
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
     webhook_allowed_hosts: tuple[str, ...] = _setting(
         (),
@@ -125,6 +130,8 @@ class Settings:
     event_bus: str = ""
     webhook_queue_url: str = ""
     webhook_dead_letter_queue_url: str = ""
+    #: What AWS's host names end with in the stack's partition.
+    url_suffix: str = "amazonaws.com"
 
     def __post_init__(self) -> None:
         for setting in fields(self):
@@ -165,6 +172,8 @@ class Settings:
             raise SettingsInvalid(
                 f"AUTHENTICATION is {self.authentication!r}; it must be none or iam"
             )
+        if self.tracing not in ("all", "api", "none"):
+            raise SettingsInvalid(f"TRACING is {self.tracing!r}; it must be all, api or none")
         if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             raise SettingsInvalid(
                 f"LOG_LEVEL is {self.log_level!r}; it must be DEBUG, INFO, WARNING or ERROR"

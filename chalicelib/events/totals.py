@@ -34,7 +34,8 @@ COUNTED = frozenset(
 #: The streams keep a record for a day, and one that is set aside waits for two weeks more to be
 #: replayed.
 _MARK_SECONDS = 16 * 86_400
-#: How often counts of other shards may come in between.
+#: How often counts of other shards may come in between. Each time, the call itself has tried again
+#: after waits (aws/signed_calls.py).
 _RACES = 8
 
 

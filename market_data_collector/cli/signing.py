@@ -48,7 +48,8 @@ class Signed(httpx.Auth):
 
     def _of(self, host: str) -> str:
         """The region in the API's own name; else the configured one."""
-        named = re.fullmatch(r"[a-z0-9-]+\.execute-api\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?", host)
+        # Partitions differ in what follows the region.
+        named = re.fullmatch(r"[a-z0-9-]+\.execute-api\.([a-z0-9-]+)\.[a-z0-9.-]+", host)
         region = named[1] if named else self._region
         if not region:
             raise click.UsageError("Set AWS_REGION: the API's name does not tell its region.")

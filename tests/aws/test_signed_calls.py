@@ -13,7 +13,7 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from chalicelib.aws.calls import run
@@ -134,6 +134,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Script]]:
 
 
 @pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long was waited between tries, in seconds; nothing really waits."""
+    found: list[float] = []
+    monkeypatch.setattr(time, "sleep", found.append)
+    return found
+
+
+@pytest.fixture
 def calls() -> Iterator[SignedCalls]:
     calls = SignedCalls()
     yield calls
@@ -184,6 +192,7 @@ def test_refused_condition_carries_the_old_item(server: type[Script], calls: Sig
         (503, {}),
         (400, {"__type": "x#ThrottlingException", "message": "slow down"}),
         (400, {"__type": "x#ProvisionedThroughputExceededException"}),
+        (400, {"__type": "x#TransactionConflictException"}),
         None,
     ],
 )
@@ -193,6 +202,58 @@ def test_passing_trouble_is_tried_again(
     server.answers = [trouble, (200, {"MessageId": "m"})]
     assert run(calls("sqs", "SendMessage"))["MessageId"] == "m"
     assert len(server.seen) == 2
+
+
+REASONS = st.lists(
+    st.sampled_from(
+        (
+            *("None", "TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"),
+            *("ConditionalCheckFailed", "ItemCollectionSizeLimitExceeded", "ValidationError"),
+        )
+    ),
+    max_size=3,
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(reasons=REASONS)
+@example(reasons=["None", "TransactionConflict"])
+@example(reasons=["ConditionalCheckFailed", "TransactionConflict"])
+@example(reasons=[])
+def test_a_cancelled_transaction_is_tried_again_where_only_others_were_in_the_way(
+    server: type[Script], calls: SignedCalls, pauses: list[float], reasons: list[str]
+) -> None:
+    cancelled = {
+        "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+        "CancellationReasons": [{"Code": reason} for reason in reasons],
+    }
+    server.seen.clear()
+    pauses.clear()
+    server.answers[:] = [(400, cancelled), (400, cancelled), (200, {})]
+    passes = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
+    if set(reasons) & passes and set(reasons) <= passes | {"None"}:
+        run(calls("dynamodb", "TransactWriteItems"))
+        assert len(server.seen) == 3
+        assert len(set(pauses)) == 2, "each after a wait of its own"
+        return
+    with pytest.raises(CallFailed) as failed:
+        run(calls("dynamodb", "TransactWriteItems"))
+    assert failed.value.code == "TransactionCanceledException"
+    assert (len(server.seen), pauses) == (1, [])
+
+
+@pytest.mark.parametrize(
+    "suffix", ["amazonaws.com", "amazonaws.com.cn", "amazonaws.eu", "sc2s.gov"]
+)
+@pytest.mark.parametrize(
+    "region", ["eu-central-1", "cn-north-1", "us-isob-east-1", "eusc-de-east-1"]
+)
+def test_host_names_end_as_the_partition_says_whatever_the_region_is_called(
+    monkeypatch: pytest.MonkeyPatch, suffix: str, region: str
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.setenv("AWS_REGION", region)
+    assert SignedCalls(url_suffix=suffix)._root("sqs") == f"https://sqs.{region}.{suffix}"
 
 
 def test_lasting_trouble_is_raised_after_four_tries(

@@ -372,22 +372,32 @@ def test_another_address_can_be_given() -> None:
     assert server.opened[0].startswith("ws://here/ws?ticket=")
 
 
-def test_requests_are_signed_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("region", "suffix"),
+    [
+        ("us-east-2", "amazonaws.com"),
+        ("cn-north-1", "amazonaws.com.cn"),
+        ("eusc-de-east-1", "amazonaws.eu"),
+    ],
+)
+def test_requests_are_signed_when_asked_for(
+    monkeypatch: pytest.MonkeyPatch, region: str, suffix: str
+) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
     api = FakeApi()
-    url = "https://abc123.execute-api.us-east-2.amazonaws.com"
+    url = f"https://abc123.execute-api.{region}.{suffix}"
     ran = running.run("start", "BTCUSDT", "--sign", "--api-url", url, api=api)
     assert ran.code == 0
     sent = api.requests[0]
-    assert "/us-east-2/execute-api/aws4_request" in sent.headers["Authorization"]
+    assert f"/{region}/execute-api/aws4_request" in sent.headers["Authorization"]
     # The same request, signed by botocore at the same moment, has the same signature.
     again = AWSRequest(sent.method, str(sent.url), data=sent.content)
     for name in ("Host", "Content-Type"):
         again.headers[name] = sent.headers[name]
     again.context["timestamp"] = sent.headers["X-Amz-Date"]
-    signer = SigV4Auth(Credentials("AKIDEXAMPLE", "secret"), "execute-api", "us-east-2")
+    signer = SigV4Auth(Credentials("AKIDEXAMPLE", "secret"), "execute-api", region)
     again.headers["X-Amz-Date"] = sent.headers["X-Amz-Date"]
     canonical = signer.canonical_request(again)
     signature = signer.signature(signer.string_to_sign(again, canonical), again)

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib.core.settings import LOCAL
+from infra.names import stack_name
 from infra.package import ROOT, Package, package
 from local.aws import Account
 from local.cloud import candles_dir, endpoint_url, ensure_environment, launch, tail, tidy
-from local.deploy import deploy, embedded_urls, stack_name
+from local.deploy import deploy, embedded_urls
 from local.failures import StartFailed
 from local.ports import free_port
 from local.processes import Process, start, stop

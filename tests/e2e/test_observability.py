@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from chalicelib.core.metrics import METRICS, NAMESPACE
+from infra.names import stack_name
 from infra.package import ROOT
 from local.board import Identity, load, named_metrics
-from local.deploy import stack_name
 from local.drawing import draw
 from local.logs import follow
 from local.metrics import EMULATOR_LACKS, Relay, lacking

@@ -119,3 +119,13 @@ def forgotten_task(cloud: Cloud) -> str:
         TableName=cloud.outputs["TasksTable"], Item=item_to_wire(meta)
     )
     return task_id
+
+
+def test_the_api_is_reached_through_its_own_stage_alone(cloud: Cloud) -> None:
+    gateway = cloud.client("apigateway")
+    stages = [
+        (api["name"], stage["stageName"])
+        for api in gateway.get_rest_apis()["items"]
+        for stage in gateway.get_stages(restApiId=api["id"])["item"]
+    ]
+    assert [stage for _, stage in stages] == ["api"], stages

@@ -372,3 +372,74 @@ def test_low_priority_does_not_wait_for_a_task_that_has_ended(run, worker, aws, 
     low = submitted(run, worker, LARGE, "low")
     run(plan_task(worker, PlanMessage(low, 1)))
     assert queued(aws, settings, low)
+
+
+# --- every loop of messages ends by itself (docs/RELIABILITY.md, "Loops") -------------------------
+
+
+def sent_in(run: Any, aws: Any, fleet: Fleet, minutes: int) -> int:
+    """How many messages are sent in so many minutes, each of them with a sweep."""
+    before = sum(aws.counts[f"sqs.SendMessage{batch}"] for batch in ("", "Batch"))
+    run(minute_by_minute(fleet, minutes))
+    return int(sum(aws.counts[f"sqs.SendMessage{batch}"] for batch in ("", "Batch")) - before)
+
+
+async def minute_by_minute(fleet: Fleet, minutes: int) -> None:
+    """What falls due in each minute, a turn of a low task at a time, and a sweep at its end."""
+    for _ in range(minutes):
+        for _ in range(60 // TURN_SECONDS):
+            await fleet.plan()
+            await fleet.collect()
+            await fleet.bury()
+            fleet.worker.now_ms.advance(TURN_SECONDS * 1000)  # type: ignore[attr-defined]
+        await sweep(fleet.worker)
+
+
+@pytest.mark.parametrize("trouble", ["throttled", "down", "no time"])
+def test_messages_of_an_outage_without_end_stop_at_their_tasks_deadline(
+    run, worker, aws, settings, fleet, exchange, clock, trouble
+) -> None:
+    exchange.throttled_until = clock() + 10 * 86_400_000 if trouble == "throttled" else 0
+    exchange.down = trouble == "down"
+    if trouble == "no time":
+        fleet.remaining_ms = lambda: 0  # every delivery hands on everything it was given
+    task_id = submitted(run, worker, {**LARGE, "timeout_seconds": 1200})
+    assert sent_in(run, aws, fleet, 19) > 1, "while there is time, they wait in the queue"
+    assert run(view_task(worker, task_id))["status"] == "running"
+    run(minute_by_minute(fleet, 2))
+    assert run(view_task(worker, task_id))["error"].startswith("DEADLINE_EXCEEDED")
+    assert sent_in(run, aws, fleet, 60) == 0
+    assert all(not queue.messages for queue in aws.sqs.queues.values())
+
+
+def test_turns_of_a_low_task_stop_with_its_patience_or_its_deadline(
+    run, aws, settings, exchange, clock
+) -> None:
+    exchange.throttled_until = clock() + 10 * 86_400_000  # the other task never ends
+    worker = Worker(aws, replace(settings, low_priority_patience_seconds=600), clock, exchange)
+    fleet = Fleet(aws, worker)
+    submitted(run, worker, {**LARGE, "timeout_seconds": 7200})
+    low = submitted(run, worker, {**LARGE, "timeout_seconds": 1200}, "low")
+    turns = sent_in(run, aws, fleet, 10)
+    assert turns > 100, "every five seconds"
+    assert sent_in(run, aws, fleet, 9) < turns / 2, "after ten minutes it counts as normal"
+    run(minute_by_minute(fleet, 2))
+    assert run(view_task(worker, low))["error"].startswith("DEADLINE_EXCEEDED")
+
+
+@pytest.mark.parametrize("trouble", ["none", "every worker dies"])
+def test_requests_for_more_stop_with_the_tasks_items(
+    run, worker, aws, settings, fleet, exchange, trouble
+) -> None:
+    async def die(_: Any) -> None:
+        raise Crash
+
+    task_id = submitted(run, worker, LARGE)
+    run(fleet.plan())
+    if trouble == "every worker dies":  # its dead letters ask for more
+        exchange.on_request = die
+    run(fleet.settle())
+    task = run(TaskTable(worker).read(task_id))
+    assert task.state == ("completed" if trouble == "none" else "failed")
+    # An item asks when half of it is counted, and when the last of it is. The plan asked once.
+    assert 1 < aws.counts["sqs.SendMessage"] <= 1 + 2 * task.progs_total

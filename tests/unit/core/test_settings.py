@@ -57,6 +57,7 @@ def test_any_environment_gives_settings_or_one_sentence_that_names_the_variable(
         ("EXCHANGE", "Binance!"),
         ("EXCHANGE", "b" * 32),
         ("LOG_LEVEL", "LOUD"),
+        ("TRACING", "some"),
         ("ALARM_EMAIL", "nobody"),
         ("COLLECT_TIMEOUT_SECONDS", "901"),
         ("COLLECT_TIMEOUT_SECONDS", "29"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from chalicelib.webhooks.retry import MOST_TRIES
 from infra import schedules
 from infra.functions import FUNCTIONS, role
 from infra.package import ROOT, package
+from tests.unit.infra.conftest import CHOSEN, PATH
 
 CONFIG = json.loads((ROOT / ".chalice" / "config.json").read_text(encoding="utf-8"))
 #: Settings that the template sets itself, because they name resources.
@@ -27,26 +27,6 @@ RESOURCE_SETTINGS = [
     for setting in fields(Settings)
     if not setting.metadata and setting.name.upper() not in schedules.VARIABLES
 ]
-CHOSEN = {"COLLECT_TIMEOUT_SECONDS": "45", "RETENTION_SECONDS": "600"}
-PATH = {"PATH": os.environ["PATH"]}
-
-
-@pytest.fixture(scope="session")
-def template_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("template") / "package"
-    return package("dev", out, CHOSEN | PATH, for_this_machine=True).template
-
-
-@pytest.fixture(scope="session")
-def template(template_file: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(template_file.read_text(encoding="utf-8"))
-    return content
-
-
-@pytest.fixture(scope="session")
-def resources(template: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = template["Resources"]
-    return found
 
 
 def _functions(resources: dict[str, Any]) -> dict[str, Any]:
@@ -440,6 +420,20 @@ def test_every_function_and_the_stage_in_front_of_them_are_traced(
             resources, function
         )
     assert resources["RestAPI"]["Properties"]["TracingEnabled"] is True
+
+
+@pytest.mark.parametrize(("tracing", "traced"), [("api", {"APIHandler"}), ("none", set())])
+def test_what_is_not_to_be_sampled_records_no_traces(
+    tmp_path: Path, tracing: str, traced: set[str]
+) -> None:
+    """PassThrough records nothing: Lambda Developer Guide, services-xray."""
+    file = package("dev", tmp_path / "package", {"TRACING": tracing} | PATH, for_this_machine=True)
+    resources = json.loads(file.template.read_text(encoding="utf-8"))["Resources"]
+    modes = {name: found["Tracing"] for name, found in _functions(resources).items()}
+    assert modes == {
+        name: "Active" if name in traced else "PassThrough" for name in FUNCTIONS.values()
+    }
+    assert resources["RestAPI"]["Properties"]["TracingEnabled"] is bool(traced)
 
 
 def test_every_function_knows_its_stack_and_itself_for_its_metrics(

@@ -1,4 +1,4 @@
-"""Before a stack is changed: whose candles does it hold under the exchange's name?"""
+"""Whose candles a stack holds under the exchange's name, and what comes of a deploy that failed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, WaiterError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from local.deploy import DeployFailed, deploy
 
@@ -25,6 +27,12 @@ class Cloud:
         self._roots = roots
         self._status = status
         self.updated = False
+        self.calls: list[str] = []
+        #: Waiters that end in failure, and the stack's events in pages, newest first.
+        self.failing: set[str] = set()
+        self.pages: list[list[dict[str, str]]] = [[]]
+        #: What was found before anything was made, in any order.
+        self.found: list[dict[str, Any]] = []
 
     def client(self, service: str) -> Any:
         return self
@@ -52,16 +60,38 @@ class Cloud:
     def put_object(self, **_: Any) -> None:
         return
 
-    def update_stack(self, **_: Any) -> None:
+    def update_stack(self, **request: Any) -> None:
+        assert request["RetainExceptOnCreate"] is True
+        self.calls.append("update")
         self.updated = True
 
-    create_stack = update_stack
+    def create_stack(self, **request: Any) -> None:
+        self.update_stack(**request)
+        self.calls[-1] = "create"
 
-    def get_waiter(self, _: str) -> Cloud:
+    def delete_stack(self, StackName: str) -> None:
+        self.calls.append("delete")
+        self._status = ""
+
+    def get_waiter(self, name: str) -> Cloud:
+        self._waiter = name
         return self
 
     def wait(self, **_: Any) -> None:
-        return
+        self.calls.append(self._waiter)
+        if self._waiter in self.failing:
+            raise WaiterError(self._waiter, "terminal failure", {})
+
+    def describe_events(self, NextToken: str = "0", **asked: Any) -> dict[str, Any]:
+        assert asked == {"StackName": STACK, "Filters": {"FailedEvents": True}}
+        page = int(NextToken)
+        more = {"NextToken": str(page + 1)} if page + 1 < len(self.found) else {}
+        return {"OperationEvents": self.found[page : page + 1], **more}
+
+    def describe_stack_events(self, StackName: str, NextToken: str = "0") -> dict[str, Any]:
+        page = int(NextToken)
+        more = {"NextToken": str(page + 1)} if page + 1 < len(self.pages) else {}
+        return {"StackEvents": self.pages[page], **more}
 
 
 @pytest.fixture
@@ -88,3 +118,113 @@ def test_any_other_stack_is_deployed(package: Path, roots: dict[str, str], statu
     cloud = Cloud(roots, status)
     deploy(cloud, package, STACK)  # type: ignore[arg-type]
     assert cloud.updated
+
+
+# --- a deploy that fails --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED"])
+def test_a_stack_that_was_never_made_is_removed_before_the_next_try(
+    package: Path, status: str
+) -> None:
+    """AWS refuses to update it: "is in ROLLBACK_COMPLETE state and can not be updated"."""
+    cloud = Cloud({}, status)
+    deploy(cloud, package, STACK)  # type: ignore[arg-type]
+    assert cloud.calls == ["delete", "stack_delete_complete", "create", "stack_create_complete"]
+
+
+@pytest.mark.parametrize(
+    "status", ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "DELETE_FAILED"]
+)
+def test_a_stack_that_holds_something_is_never_removed(package: Path, status: str) -> None:
+    cloud = Cloud({}, status)
+    deploy(cloud, package, STACK)  # type: ignore[arg-type]
+    assert cloud.calls == ["update", "stack_update_complete"]
+
+
+def test_a_stack_that_cannot_be_removed_ends_the_deploy(package: Path) -> None:
+    cloud = Cloud({}, "ROLLBACK_FAILED")
+    cloud.failing = {"stack_delete_complete"}
+    cloud.pages = [[event("Bucket", "DELETE_FAILED", "it is not empty"), began("DELETE")]]
+    with pytest.raises(DeployFailed, match="Bucket: it is not empty"):
+        deploy(cloud, package, STACK)  # type: ignore[arg-type]
+    assert cloud.calls == ["delete", "stack_delete_complete"]
+
+
+def event(resource: str, status: str, reason: str = "") -> dict[str, str]:
+    ids = {"StackId": "the stack", "PhysicalResourceId": resource, "LogicalResourceId": resource}
+    return {**ids, "ResourceStatus": status, "ResourceStatusReason": reason}
+
+
+def began(kind: str) -> dict[str, str]:
+    return {**event(STACK, f"{kind}_IN_PROGRESS"), "PhysicalResourceId": "the stack"}
+
+
+#: What an operation does to resources, and whether it was rolled back, oldest event first.
+RESOURCES = st.lists(
+    st.tuples(st.sampled_from("ABC"), st.sampled_from(("IN_PROGRESS", "COMPLETE", "FAILED"))),
+    max_size=8,
+)
+OPERATIONS = st.lists(
+    st.tuples(st.sampled_from(("CREATE", "UPDATE")), RESOURCES, st.booleans()),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(operations=OPERATIONS, size=st.integers(1, 5))
+def test_the_first_failure_of_this_deploy_is_said_whatever_came_before_and_after(
+    package: Path, operations: list[Any], size: int
+) -> None:
+    history: list[dict[str, str]] = []
+    for number, (kind, resources, rolled_back) in enumerate(operations):
+        operation = [began(kind)]
+        operation += [
+            event(name, f"{kind}_{status}", f"{number}.{at}")
+            for at, (name, status) in enumerate(resources)
+        ]
+        if rolled_back:
+            prefix = "" if kind == "CREATE" else "UPDATE_"
+            rollback = event(STACK, f"{prefix}ROLLBACK_IN_PROGRESS", f"{number}.rolled back")
+            operation.append({**rollback, "PhysicalResourceId": "the stack"})
+            operation.append(event("A", "DELETE_FAILED", f"{number}.while rolling back"))
+        history += operation
+    failures = [
+        found
+        for found in operation
+        if found["ResourceStatus"].endswith(("_FAILED", "ROLLBACK_IN_PROGRESS"))
+    ]
+    newest_first = history[::-1]
+    cloud = Cloud({}, "UPDATE_COMPLETE")
+    cloud.failing = {"stack_update_complete"}
+    cloud.pages = [newest_first[at : at + size] for at in range(0, len(newest_first), size)]
+    with pytest.raises(DeployFailed) as failed:
+        deploy(cloud, package, STACK)  # type: ignore[arg-type]
+    said = str(failed.value)
+    if failures:
+        why = failures[0]
+        expected = f"{why['LogicalResourceId']}: {why['ResourceStatusReason']}"
+        assert said == f"{STACK} was not deployed: {expected}"
+    else:
+        assert "Waiter stack_update_complete failed: terminal failure" in said
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations(("old", "summary", "new")))
+def test_what_was_found_before_anything_was_made_is_said_of_its_resource(
+    package: Path, order: list[str]
+) -> None:
+    cloud = Cloud({}, "UPDATE_COMPLETE")
+    cloud.failing = {"stack_update_complete"}
+    summary = event(STACK, "UPDATE_FAILED", "Validation failed with 1 error(s).")
+    cloud.pages = [[{**summary, "DetailedStatus": "VALIDATION_FAILED"}, began("UPDATE")]]
+    invalid = {"EventType": "VALIDATION_ERROR", "LogicalResourceId": "Bus"}
+    found = {
+        "old": {**invalid, "Timestamp": 1, "OperationId": "1", "ValidationStatusReason": "old"},
+        "new": {**invalid, "Timestamp": 2, "OperationId": "2", "ValidationStatusReason": "exists"},
+        "summary": {"EventType": "PROVISIONING_ERROR", "Timestamp": 3, "OperationId": "2"},
+    }
+    cloud.found = [found[name] for name in order]
+    with pytest.raises(DeployFailed, match="was not deployed: Bus: exists"):
+        deploy(cloud, package, STACK)  # type: ignore[arg-type]
