@@ -89,6 +89,7 @@ METRICS: dict[str, Metric] = {
     ),
     "SweepsDone": Metric(COUNT, (), "sweeps that came to their end"),
     "SweepRepairs": Metric(COUNT, ("Repair",), "what sweep did again after a crash", True),
+    "SweepFailures": Metric(COUNT, (), "active items that a sweep could not read or repair"),
     # WebSockets.
     "UpdatesPushed": Metric(COUNT, ("Kind",), "updates pushed to a topic's listeners", True),
     "PushDelay": Metric(MS, ("Kind",), "from a change to its having reached its last listener"),

@@ -166,9 +166,13 @@ def test_a_record_that_breaks_our_code_is_set_aside_whole_and_replayed(
         "task_type": "symbol_refresh",
         "state": "pending",
         "attempt": 1,
+        "request": b"",
         "owner": "anonymous",
+        "source": "request",
         "priority": "normal",
         "created_at": now * 1000,
+        "plan_sent_at": now * 1000,
+        "deadline_at": (now + 86_400) * 1000,
     }
     record = {
         "eventName": "INSERT",

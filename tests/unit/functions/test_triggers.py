@@ -54,7 +54,9 @@ def test_the_list_is_read_once_an_hour_and_costs_its_weight_then_only(
     assert stored()[1] == set(exchange.symbols)
 
 
-def test_a_refused_list_and_an_answer_without_prices_leave_what_is_stored(minute, stored, exchange, clock) -> None:
+def test_a_refused_list_and_an_answer_without_prices_leave_what_is_stored(
+    minute, stored, exchange, clock
+) -> None:
     minute()
     before = stored()
     clock.advance(HOUR_MS)

@@ -178,6 +178,14 @@ def test_what_sweep_does_again_is_counted_by_what_it_was(
     assert measured()["SweepRepairs", "plan"] == [1]
 
 
+def test_items_that_a_sweep_cannot_read_are_counted(run, backend, aws, settings, measured):
+    task_id = run(submit_collection(backend, BODY, "me", "r"))
+    del aws.dynamodb.tables[settings.tasks_table].items[f"TASK#{task_id}", "META"]["deadline_at"]
+    run(sweep(backend))
+    found = measured()
+    assert (found["SweepFailures",], found["ErrorsLogged", "f"]) == ([1], [1])
+
+
 # --- too rare for a run of the whole ------------------------------------------------------------
 
 
