@@ -80,6 +80,7 @@ METRICS: dict[str, Metric] = {
     "Retries": Metric(COUNT, ("Function",), "deliveries of a message after its first", True),
     "MessagesFailed": Metric(COUNT, ("Function",), "deliveries that failed and come back", True),
     "DeadLetters": Metric(COUNT, (), "messages that were given up and buried"),
+    "MessagesUnreadable": Metric(COUNT, (), "messages that no code could read, and were set aside"),
     "StreamLag": Metric(MS, ("Function",), "age of the newest stream record of a batch", True),
     "StreamRecordsFailed": Metric(
         COUNT, ("Table",), "stream records that broke our code and were set aside", True

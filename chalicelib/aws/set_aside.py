@@ -1,16 +1,20 @@
-"""StreamFailureQueue: stream records that broke our code, kept whole until they are replayed.
+"""Queues of what our code could not handle, kept whole until a person has it replayed or dropped.
 
-A message is {"v": 1, "table": "tasks" | "market", "error": text, "record": as Lambda sent it}.
+StreamFailureQueue: stream records that broke our code (events/record.py, events/replay.py).
+UnreadableQueue: queue messages that no code of ours wrote (functions/batches.py, and
+`data-collector dead-letters`).
+
+A message is {"v": 1, "source": the table or the queue, "error": text, "record": as Lambda sent it}.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any
 
-from chalicelib.aws.stream import StreamRecord
-from chalicelib.core.backend import Backend
+from chalicelib.core.backend import Call
 
 VERSION = 1
 _BATCH = 10
@@ -18,13 +22,6 @@ _BATCH = 10
 #: is less than our clients wait for an answer.
 _WAIT_SECONDS = 2
 _LONGEST_ERROR = 1000
-
-
-class _Body(TypedDict):
-    v: int
-    table: str
-    error: str
-    record: StreamRecord
 
 
 @dataclass(frozen=True)
@@ -35,18 +32,19 @@ class SetAside:
     receipt: str
     body: str
     #: The record that was set aside; None where no code of ours wrote the body.
-    record: StreamRecord | None
+    record: dict[str, Any] | None
 
 
 class SetAsideQueue:
-    def __init__(self, backend: Backend) -> None:
-        self._call = backend.call
-        self._url = backend.settings.stream_failure_queue_url
+    def __init__(self, call: Call, url: str) -> None:
+        self._call = call
+        self._url = url
 
-    async def put(self, table: str, record: StreamRecord, error: str) -> None:
-        body: _Body = {
+    async def put(self, source: str, record: Mapping[str, object], error: str) -> None:
+        """Keep a record as Lambda sent it. Raises CallFailed."""
+        body = {
             "v": VERSION,
-            "table": table,
+            "source": source,
             "error": error[:_LONGEST_ERROR],
             "record": record,
         }
@@ -75,11 +73,12 @@ class SetAsideQueue:
         await self._call("sqs", "DeleteMessage", QueueUrl=self._url, ReceiptHandle=message.receipt)
 
 
-def _record(body: str) -> StreamRecord | None:
+def _record(body: str) -> dict[str, Any] | None:
     try:
-        content: _Body = json.loads(body)
-        if content["v"] == VERSION and isinstance(content["record"]["dynamodb"], dict):
-            return content["record"]
+        content = json.loads(body)
+        if content["v"] == VERSION and isinstance(content["record"], dict):
+            record: dict[str, Any] = content["record"]
+            return record
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return None
