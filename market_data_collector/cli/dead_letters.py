@@ -84,6 +84,7 @@ class DeadLetters:
                 "region_name": local.get("region"),
                 "endpoint_url": local["aws_endpoint_url"],
             }
+        self._dropped: list[Letter] = []
         self._sqs = session.create_client("sqs", **options)
         described = session.create_client("cloudformation", **options).describe_stacks(
             StackName=name
@@ -109,7 +110,8 @@ class DeadLetters:
             yield sorted(found.values(), key=lambda letter: letter.at_ms)
         finally:
             for letter in found.values():
-                self._give_back(letter)
+                if letter not in self._dropped:
+                    self._give_back(letter)
 
     def _receive(self) -> list[dict[str, Any]]:
         answer = self._sqs.receive_message(
@@ -123,22 +125,18 @@ class DeadLetters:
         return messages
 
     def _give_back(self, letter: Letter) -> None:
-        from botocore.exceptions import ClientError
-
-        try:
-            self._sqs.change_message_visibility(
-                QueueUrl=self._urls["UnreadableQueue"],
-                ReceiptHandle=letter.receipt,
-                VisibilityTimeout=0,
-            )
-        except ClientError:
-            return  # it was dropped
+        self._sqs.change_message_visibility(
+            QueueUrl=self._urls["UnreadableQueue"],
+            ReceiptHandle=letter.receipt,
+            VisibilityTimeout=0,
+        )
 
     def drop(self, letter: Letter) -> None:
         """Delete a message for good."""
         self._sqs.delete_message(
             QueueUrl=self._urls["UnreadableQueue"], ReceiptHandle=letter.receipt
         )
+        self._dropped.append(letter)
 
     def replay(self, letter: Letter) -> None:
         """Put a message back into its queue, as it was, and delete it here. Where the second step
