@@ -73,6 +73,12 @@ def alarms(settings: Settings) -> dict[str, Alarm]:
             seconds=300,
             periods=3,
         ),
+        "UnreadableMessagesAlarm": _queue(
+            "Unreadable messages",
+            "messages that no code could read were set aside",
+            "UnreadableQueue",
+            "ApproximateNumberOfMessagesVisible",
+        ),
         "StreamRecordsFailedAlarm": _queue(
             "Stream records failed",
             "changes of a table were given up by a stream function",

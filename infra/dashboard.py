@@ -104,7 +104,8 @@ def body(
 
 
 def _healthy(settings: Settings, queues: Mapping[str, Resource]) -> list[Widget]:
-    dead = [name for name in queues if name.endswith(("DeadLetterQueue", "FailureQueue"))]
+    given_up = ("DeadLetterQueue", "FailureQueue", "UnreadableQueue")
+    dead = [name for name in queues if name.endswith(given_up)]
     return [
         alarm_states("Alarms", [f"${{{name}.Arn}}" for name in alarms.alarms(settings)]),
         graph("Errors of functions, a minute", each_function("Errors"), stacked=True),

@@ -49,6 +49,7 @@ RESOURCE_VARIABLES: dict[str, Resource] = {
     "WORK_QUEUE_URL": {"Ref": "WorkQueue"},
     "DEAD_LETTER_QUEUE_URL": {"Ref": "DeadLetterQueue"},
     "STREAM_FAILURE_QUEUE_URL": {"Ref": "StreamFailureQueue"},
+    "UNREADABLE_QUEUE_URL": {"Ref": "UnreadableQueue"},
     "EVENT_BUS": {"Ref": "EventBus"},
     "WEBHOOK_QUEUE_URL": {"Ref": "WebhookQueue"},
     "WEBHOOK_DEAD_LETTER_QUEUE_URL": {"Ref": "WebhookDeadLetterQueue"},

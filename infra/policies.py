@@ -83,6 +83,7 @@ def _statements() -> dict[str, list[Statement]]:
         ],
         "plan": [
             _receive("PlanQueue"),
+            _send("UnreadableQueue"),
             *fan_out,
             _table("TasksTable", "BatchWriteItem"),
             _table("MarketTable", *READ, *WRITE),
@@ -90,7 +91,7 @@ def _statements() -> dict[str, list[Statement]]:
         "collect": [
             _receive("UrgentQueue", "WorkQueue"),
             # The plan queue: asking for the task's next messages.
-            _send("UrgentQueue", "WorkQueue", "PlanQueue"),
+            _send("UrgentQueue", "WorkQueue", "PlanQueue", "UnreadableQueue"),
             _table("TasksTable", *READ, *WRITE),
             _table("MarketTable", *READ, *WRITE),
             _allow(
@@ -104,7 +105,7 @@ def _statements() -> dict[str, list[Statement]]:
         "bury": [
             _receive("DeadLetterQueue"),
             _table("TasksTable", *READ, *WRITE),
-            _send("PlanQueue"),
+            _send("PlanQueue", "UnreadableQueue"),
         ],
         "sweep": [
             *fan_out,

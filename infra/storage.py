@@ -13,6 +13,8 @@ DAY_S = 86_400
 MAX_RECEIVES = 5
 #: A webhook is tried six times by its own count; more receives than these are crashes.
 WEBHOOK_RECEIVES = 12
+#: Ours are of some kilobytes. As JSON, a message may take three times as many.
+MOST_BYTES = 64 * 1024
 #: AWS's rule for a queue that feeds a function: less, and a slow batch is delivered twice.
 VISIBILITY_FACTOR = 6
 
@@ -66,7 +68,9 @@ def queues(timeouts: dict[str, int]) -> dict[str, Resource]:
         "PlanQueue": _work_queue(timeouts["plan"]),
         "UrgentQueue": _work_queue(timeouts["collect"]),
         "WorkQueue": _work_queue(timeouts["collect"]),
-        "DeadLetterQueue": _queue(14, timeouts["bury"] * VISIBILITY_FACTOR),
+        "DeadLetterQueue": _small(_queue(14, timeouts["bury"] * VISIBILITY_FACTOR)),
+        # Messages that no code of ours wrote. `data-collector dead-letters` shows them.
+        "UnreadableQueue": _queue(14, 60),
         # Stream records that broke our code. replay_changes takes them, when a person starts it.
         "StreamFailureQueue": _queue(14, 60),
         "PushQueue": _push_queue(timeouts["push_updates"]),
@@ -153,8 +157,14 @@ def _schema(hash_key: str, range_key: str) -> list[Resource]:
 
 
 def _work_queue(consumer_timeout_s: int) -> Resource:
-    queue = _queue(4, consumer_timeout_s * VISIBILITY_FACTOR)
+    queue = _small(_queue(4, consumer_timeout_s * VISIBILITY_FACTOR))
     return _redriven(queue, "DeadLetterQueue", MAX_RECEIVES)
+
+
+def _small(queue: Resource) -> Resource:
+    """Taking no message that would not fit into UnreadableQueue as JSON, with its attributes."""
+    queue["Properties"]["MaximumMessageSize"] = MOST_BYTES
+    return queue
 
 
 def _redriven(queue: Resource, dead_letters: str, receives: int) -> Resource:

@@ -24,6 +24,7 @@ _NAMED = (
 _QUEUES = (
     *("PlanQueue", "UrgentQueue", "WorkQueue", "DeadLetterQueue", "StreamFailureQueue"),
     *("WebhookQueue", "WebhookDeadLetterQueue", "PushQueue", "ScheduleFailureQueue"),
+    "UnreadableQueue",
 )
 
 

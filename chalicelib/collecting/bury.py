@@ -5,7 +5,6 @@ from __future__ import annotations
 from chalicelib.collecting.dispatch import ask_for_more
 from chalicelib.core import metrics
 from chalicelib.core.backend import Backend
-from chalicelib.core.errors import PoisonMessage
 from chalicelib.core.logs import bound, log
 from chalicelib.tasks.finish import fail_task, finish_prog
 from chalicelib.tasks.table import TaskTable
@@ -16,12 +15,8 @@ DETAIL = "every delivery of its message crashed or timed out"
 
 
 async def bury_message(backend: Backend, body: str) -> None:
-    """Fail the units (or the planning) of one dead letter; unreadable ones are logged."""
-    try:
-        message = decode(body)
-    except PoisonMessage as error:
-        log("poison_message", level="error", error=error.detail, body=body[:1000])
-        return
+    """Fail the units (or the planning) of one dead letter. Raises PoisonMessage, CallFailed."""
+    message = decode(body)
     if isinstance(message, PlanMessage | DispatchMessage):
         task = await TaskTable(backend).read(message.task_id)
         if task and task.attempt == message.attempt and task.is_active:

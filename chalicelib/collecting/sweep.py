@@ -1,6 +1,11 @@
 """Every minute: whatever a crash left half done is done again.
 
 Every step here is also taken elsewhere, and is safe to take twice. Two sweeps at once do no harm.
+
+Lost messages: no queue can be asked whether it still holds a message. So those of a PROG item are
+sent again when nothing of it was counted for longer than a message can stay hidden. Where they were
+not lost, that makes duplicates, which count nothing. Each time the item is given twice as long, so
+that they stay few: six of each message within a day.
 """
 
 from __future__ import annotations
@@ -10,8 +15,9 @@ from collections.abc import Iterable
 from chalicelib.collecting.dispatch import queue_dispatch
 from chalicelib.core import metrics
 from chalicelib.core.backend import Backend
-from chalicelib.core.errors import CallFailed, ConditionFailed
+from chalicelib.core.errors import ConditionFailed, ItemUnreadable
 from chalicelib.core.logs import log
+from chalicelib.core.task_keys import task_id_of
 from chalicelib.exchange.ledger import Ledger
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import fail_task, finish_prog, finish_task, shut, standings
@@ -21,7 +27,7 @@ from chalicelib.tasks.submit import queue_planning
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Task
 from chalicelib.work.messages import DispatchMessage
-from chalicelib.work.queue import WorkQueue
+from chalicelib.work.queue import MOST_DELAY_SECONDS, WorkQueue
 from chalicelib.work.units import messages_for
 from chalicelib.work.window import next_progs
 
@@ -33,38 +39,42 @@ ASK_PATIENCE_MS = 10_000
 
 async def sweep(backend: Backend) -> dict[str, int]:
     """Repair every task in the active index; returns how many were seen and could not be swept."""
-    rows = await TaskTable(backend).active()
+    keys = await TaskTable(backend).active_keys()
     failed = 0
-    idle: bool | None = None
-    for row in rows:
+    for pk in keys:
         try:
-            idle = await _sweep_task(backend, row.task_id, idle)
-        except CallFailed as error:  # the next sweep tries again; the others go on
+            await _sweep_task(backend, pk)
+        except Exception as error:  # noqa: BLE001 - the edge: one task's trouble is its own
             failed += 1
-            log("sweep_failed", level="error", task_id=row.task_id, error=error.detail)
-    return {"seen": len(rows), "failed": failed}
+            what = {"task_id": task_id_of(pk), "pk": pk, "error": repr(error)}
+            log("sweep_failed", level="error", trace=True, **what)
+    if failed:
+        metrics.count("SweepFailures", failed)
+    return {"seen": len(keys), "failed": failed}
 
 
-async def _sweep_task(backend: Backend, task_id: str, idle: bool | None) -> bool | None:
-    """`idle`: whether the queues are empty, None where nobody has looked yet; returns the same."""
+async def _sweep_task(backend: Backend, pk: str) -> None:
     now_ms = backend.now_ms()
+    task_id = task_id_of(pk)
+    if task_id is None:
+        raise ItemUnreadable(f"{pk} is no task")
     task, progs = await TaskTable(backend).read_with_progs(task_id)
     if task is None:
-        return idle
+        return  # the index lags behind
     if not task.is_active:
         if task.result is None:  # stopped, but not shut
             _repaired("shut", task_id, task.attempt)
             await shut(backend, task)
-        return idle
+        return
     if task.deadline_at <= now_ms:
         why = out_of_time(task, progs, await Ledger(backend).read())
         _repaired("deadline", task_id, task.attempt)
         await fail_task(backend, task, "DEADLINE_EXCEEDED", why)
-        return idle
+        return
     if task.state == states.PENDING or task.task_type == states.SYMBOL_REFRESH:
         if await _note_asking(backend, task, now_ms):
             await queue_planning(backend, task_id, task.attempt)
-        return idle
+        return
     attempt = task.attempt
     current = [prog for prog in progs if prog.attempt == attempt]
     unsent = next_progs(standings(task, progs, now_ms))
@@ -75,14 +85,11 @@ async def _sweep_task(backend: Backend, task_id: str, idle: bool | None) -> bool
             await finish_prog(backend, task_id, attempt, prog)
     if len(task.progs_done) == task.progs_total:
         await finish_task(backend, task, progs)
-        return idle
+        return
     stalled = [prog for prog in current if _is_stalled(backend, prog, now_ms)]
-    if stalled:
-        if idle is None:
-            idle = await _queues_are_empty(backend)
-        if idle:
-            await _send_again(backend, task, stalled)
-    return idle
+    # While nobody may ask the exchange, nothing is expected to be counted.
+    if stalled and not (await Ledger(backend).read()).is_paused(now_ms):
+        await _send_again(backend, task, stalled, now_ms)
 
 
 def _repaired(repair: str, task_id: str, attempt: int, prog: int | None = None) -> None:
@@ -110,33 +117,29 @@ def _is_quiet(progs: Iterable[Progress], now_ms: int) -> bool:
 
 
 def _is_stalled(backend: Backend, prog: Progress, now_ms: int) -> bool:
-    """Nothing counted for longer than a message can stay hidden in its queue."""
+    """Nothing counted for longer than a message can stay hidden, and twice that for each time that
+    its messages were sent again."""
     if prog.state != OPEN or len(prog.done) >= prog.unit_count or prog.sent_at is None:
         return False
-    hidden_ms = backend.settings.collect_timeout_seconds * 6 * 1000
+    # By a delivery that dies, and by a delay.
+    hidden_ms = (backend.settings.collect_timeout_seconds * 6 + MOST_DELAY_SECONDS) * 1000
     touched = max(prog.last_at or 0, prog.sent_at)
-    return now_ms - touched > hidden_ms + PLAN_PATIENCE_MS
+    patience_ms: int = (hidden_ms + PLAN_PATIENCE_MS) * 2**prog.sent_again
+    return now_ms - touched > patience_ms
 
 
-async def _queues_are_empty(backend: Backend) -> bool:
-    depths = await WorkQueue(backend).depths()
-    return not any(
-        count for name in ("urgent", "work", "dead_letters") for count in depths[name].values()
-    )
-
-
-async def _send_again(backend: Backend, task: Task, progs: list[Progress]) -> None:
-    """Send the messages of units that were never counted and that no queue holds any more."""
+async def _send_again(backend: Backend, task: Task, progs: list[Progress], now_ms: int) -> None:
+    """Send the messages of units that have not been counted, where nothing moved meanwhile."""
     table = TaskTable(backend)
     for prog in progs:
-        # Read again: its units may have been counted while the queues were read.
-        now = await table.read_prog(task.task_id, prog.number)
-        if now is None or now.rev != prog.rev:
-            continue
         units = await table.read_units(task, prog.number)
+        # Noted first: a sweep that dies between the two has lost them once more, and doubles no
+        # messages each minute.
+        if not await table.mark_sent_again(task.task_id, prog, now_ms):
+            continue
         remaining = set(range(len(units))) - prog.done
         _repaired("messages", task.task_id, task.attempt, prog=prog.number)
-        await WorkQueue(backend).send_collect(
+        unsent = await WorkQueue(backend).send_collect(
             messages_for(
                 task.task_id,
                 task.attempt,
@@ -146,3 +149,5 @@ async def _send_again(backend: Backend, task: Task, progs: list[Progress]) -> No
                 remaining,
             )
         )
+        if unsent:
+            log("messages_not_queued", level="warning", task_id=task.task_id, count=len(unsent))

@@ -23,6 +23,7 @@
     │   ├── ExchangeThrottled       429/418: stop the whole fleet until `until_ms`
     │   └── ExchangeUnavailable     transient: 5xx, timeouts, dropped or malformed answers
     ├── ObjectDamaged               a stored object is no Parquet file of ours
+    ├── ItemUnreadable              a stored item is not as any code of ours writes it
     ├── PoisonMessage               a queue message that no code of ours wrote
     └── SettingsInvalid             settings that cannot work, found at packaging or at start
 
@@ -196,6 +197,13 @@ class ObjectDamaged(CollectorError):
     """Somebody else wrote to the bucket; what is there is left as it is, for a person to look."""
 
     reason = "STORED_OBJECT_DAMAGED"
+
+
+class ItemUnreadable(CollectorError):
+    """Somebody else wrote to the table, or a newer version of this code; the item is left as it
+    is."""
+
+    reason = "STORED_ITEM_UNREADABLE"
 
 
 class PoisonMessage(CollectorError):

@@ -80,6 +80,7 @@ METRICS: dict[str, Metric] = {
     "Retries": Metric(COUNT, ("Function",), "deliveries of a message after its first", True),
     "MessagesFailed": Metric(COUNT, ("Function",), "deliveries that failed and come back", True),
     "DeadLetters": Metric(COUNT, (), "messages that were given up and buried"),
+    "MessagesUnreadable": Metric(COUNT, (), "messages that no code could read, and were set aside"),
     "StreamLag": Metric(MS, ("Function",), "age of the newest stream record of a batch", True),
     "StreamRecordsFailed": Metric(
         COUNT, ("Table",), "stream records that broke our code and were set aside", True
@@ -89,6 +90,7 @@ METRICS: dict[str, Metric] = {
     ),
     "SweepsDone": Metric(COUNT, (), "sweeps that came to their end"),
     "SweepRepairs": Metric(COUNT, ("Repair",), "what sweep did again after a crash", True),
+    "SweepFailures": Metric(COUNT, (), "active items that a sweep could not read or repair"),
     # WebSockets.
     "UpdatesPushed": Metric(COUNT, ("Kind",), "updates pushed to a topic's listeners", True),
     "PushDelay": Metric(MS, ("Kind",), "from a change to its having reached its last listener"),

@@ -120,6 +120,7 @@ class Settings:
     work_queue_url: str = ""
     dead_letter_queue_url: str = ""
     stream_failure_queue_url: str = ""
+    unreadable_queue_url: str = ""
     push_queue_url: str = ""
     ws_endpoint: str = ""
     # Only of the functions that manage schedules (infra/schedules.py).

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from chalicelib.aws.set_aside import SetAsideQueue
 from chalicelib.aws.stream import Change, StreamRecord, change_of
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed
@@ -24,7 +25,6 @@ from chalicelib.events.happenings import of_change
 from chalicelib.events.market_happenings import of_coverage
 from chalicelib.events.measures import measure_changes
 from chalicelib.events.publish import publish
-from chalicelib.events.set_aside import SetAsideQueue
 from chalicelib.events.trail import Trail
 from chalicelib.live.announce import announce
 
@@ -126,4 +126,9 @@ async def _set_aside(backend: Backend, table: str, record: StreamRecord, error: 
         error=error,
     )
     count("StreamRecordsFailed", Table=table)
-    await SetAsideQueue(backend).put(table, record, error)
+    await stream_failures(backend).put(table, record, error)
+
+
+def stream_failures(backend: Backend) -> SetAsideQueue:
+    """Where records wait that broke our code."""
+    return SetAsideQueue(backend.call, backend.settings.stream_failure_queue_url)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypedDict
 
+from chalicelib.aws.set_aside import SetAside
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed
 from chalicelib.core.logs import log
-from chalicelib.events.record import record_one
-from chalicelib.events.set_aside import SetAside, SetAsideQueue
+from chalicelib.events.record import record_one, stream_failures
 
 #: An invocation with less time left takes no more messages.
 _ENOUGH_MS = 10_000
@@ -34,8 +34,9 @@ async def replay(backend: Backend, remaining_ms: Callable[[], int]) -> Replayed:
     be handled stays in the queue. Raises CallFailed.
     """
     counts: Replayed = {"replayed": 0, "events": 0, "left": 0}
+    queue = stream_failures(backend)
     while remaining_ms() > _ENOUGH_MS:
-        messages = await SetAsideQueue(backend).take()
+        messages = await queue.take()
         if not messages:
             break
         for message in messages:
@@ -43,7 +44,7 @@ async def replay(backend: Backend, remaining_ms: Callable[[], int]) -> Replayed:
             if events is None:
                 counts["left"] += 1
                 continue
-            await SetAsideQueue(backend).done(message)
+            await queue.done(message)
             counts["replayed"] += 1
             counts["events"] += events
     return counts
@@ -51,7 +52,7 @@ async def replay(backend: Backend, remaining_ms: Callable[[], int]) -> Replayed:
 
 async def _replayed(backend: Backend, message: SetAside) -> int | None:
     """How many events the record brought; None where it cannot be handled yet."""
-    if message.record is None:
+    if message.record is None or not isinstance(message.record.get("dynamodb"), dict):
         log("set_aside_unreadable", level="error", body=message.body[:1000])
         return None
     try:

@@ -1,8 +1,9 @@
 """Batches of queue messages, answered as SQS event sources expect it.
 
 The answer names the messages that failed. SQS keeps those and deletes all others. Every error is
-caught here: it is logged, and fails its own message alone. What a message is about is bound to
-every log line that is written while it is handled.
+caught here: it is logged, and fails its own message alone. A message that cannot be read never will
+be, whoever receives it next: it goes to UnreadableQueue at once, whole. What a message is about is
+bound to every log line that is written while it is handled.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 
+from chalicelib.aws.set_aside import SetAsideQueue
 from chalicelib.aws.sqs_batch import Batch, BatchAnswer, Record, answer
 from chalicelib.collecting.bury import bury_message
 from chalicelib.collecting.collect import Outcome, collect_message
@@ -50,7 +52,7 @@ async def plan_batch(worker: Worker, batch: Batch) -> BatchAnswer:
                 await dispatch_task(worker, message)
         return True
 
-    return await _each(batch, one)
+    return await _each(batch, _or_set_aside(worker, one))
 
 
 async def collect_batch(
@@ -75,7 +77,7 @@ async def collect_batch(
             await WorkQueue(worker).retry_later(message.priority, record["receiptHandle"], seconds)
             return False
 
-    return await _each(batch, one)
+    return await _each(batch, _or_set_aside(worker, one))
 
 
 async def bury_batch(backend: Backend, batch: Batch) -> BatchAnswer:
@@ -84,7 +86,7 @@ async def bury_batch(backend: Backend, batch: Batch) -> BatchAnswer:
         metrics.count("DeadLetters")
         return True
 
-    return await _each(batch, one)
+    return await _each(batch, _or_set_aside(backend, one))
 
 
 async def deliver_batch(backend: Backend, sender: Sender, batch: Batch) -> BatchAnswer:
@@ -92,6 +94,27 @@ async def deliver_batch(backend: Backend, sender: Sender, batch: Batch) -> Batch
         return await deliver(backend, sender, record)
 
     return await _each(batch, one)
+
+
+def _or_set_aside(
+    backend: Backend, one: Callable[[Record], Awaitable[bool]]
+) -> Callable[[Record], Awaitable[bool]]:
+    """`one`, with what it cannot read put into UnreadableQueue, and then acknowledged."""
+
+    async def readable(record: Record) -> bool:
+        try:
+            return await one(record)
+        except PoisonMessage as poison:
+            # One of the dead letters came from another queue, into which it can be put back.
+            came_from = record.get("attributes", {}).get("DeadLetterQueueSourceArn")
+            source = _queue_of(came_from or record.get("eventSourceARN"))
+            log("message_unreadable", level="error", queue=source, error=poison.detail)
+            metrics.count("MessagesUnreadable")
+            queue = SetAsideQueue(backend.call, backend.settings.unreadable_queue_url)
+            await queue.put(source, record, poison.detail)
+            return True
+
+    return readable
 
 
 async def _each(batch: Batch, one: Callable[[Record], Awaitable[bool]]) -> BatchAnswer:
@@ -120,10 +143,9 @@ def _measure_delivery(record: Record) -> None:
         metrics.count("Retries", Function=metrics.function())
     elif "SentTimestamp" in attributes:  # of a first delivery: later ones waited for a backoff
         waited_s = max(0.0, time.time() - int(attributes["SentTimestamp"]) / 1000)
-        metrics.measure("QueueWait", waited_s, Queue=_queue(record))
+        metrics.measure("QueueWait", waited_s, Queue=_queue_of(record.get("eventSourceARN")))
 
 
-def _queue(record: Record) -> str:
+def _queue_of(arn: str | None) -> str:
     """The queue's name in our metrics, from its ARN: ...-PlanQueue-1A2B3C gives plan."""
-    arn = str(record.get("eventSourceARN", ""))
-    return next((name for name, part in _QUEUES.items() if part in arn), "other")
+    return next((name for name, part in _QUEUES.items() if part in (arn or "")), "other")

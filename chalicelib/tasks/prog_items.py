@@ -81,7 +81,8 @@ class ProgItems(Fence):
             if kept:
                 expression += ", done = :kept"
                 values[":kept"] = to_wire(kept)
-            expression += " REMOVE sent_at" + "".join(f", #c{at}" for at in range(len(clear)))
+            gone = ["sent_at", "sent_again", *(f"#c{at}" for at in range(len(clear)))]
+            expression += f" REMOVE {', '.join(gone)}"
             try:
                 item = await self._update(
                     item_key(task_id, prog_key(number)),
@@ -167,6 +168,28 @@ class ProgItems(Fence):
             )
         except ConditionFailed:
             return  # a newer attempt has it; its own plan marks it
+
+    async def mark_sent_again(self, task_id: str, seen: Progress, now_ms: int) -> bool:
+        """Note that the messages of an item, `seen`, are about to be sent again; whether the caller
+        is to send them: nothing was counted and nobody else has sent them since it was seen.
+        """
+        try:
+            await self._update(
+                item_key(task_id, prog_key(seen.number)),
+                UpdateExpression="SET sent_at = :now, sent_again = :again",
+                ConditionExpression="rev = :rev AND sent_at = :seen",
+                ExpressionAttributeValues={
+                    ":now": to_wire(now_ms),
+                    ":again": to_wire(seen.sent_again + 1),
+                    ":rev": to_wire(seen.rev),
+                    ":seen": to_wire(seen.sent_at),
+                },
+            )
+        except ConditionFailed as failed:
+            # Our own write, sent twice because its first answer was lost, is ours all the same.
+            old = progress_from(_old(failed), seen.number)
+            return (old.rev, old.sent_at) == (seen.rev, now_ms)
+        return True
 
 
 def _claim_values(claim: Claim, left: int) -> Item:

@@ -74,8 +74,10 @@ class Progress(NamedTuple):
     #: closed before it was ever opened.
     claim: str | None = None
     claimed_at: int | None = None
-    #: When all its messages were in their queue; None until then.
+    #: When all its messages were in their queue, the last time; None until then.
     sent_at: int | None = None
+    #: How often sweep has sent them again in this attempt (collecting/sweep.py).
+    sent_again: int = 0
     #: At how many units left the task's next items are asked for, or window.NEVER; None as `claim`.
     refill_at: int | None = None
     #: How many units the write that returned it has counted. It is not stored: None where it comes

@@ -8,7 +8,7 @@
                                    candles, revised, rejected, f_<REASON> (NS per reason),
                                    d_<REASON> (last detail), r_<unit> (NS of open times), t_<unit>
                                    (trouble), last_label, last_at, last_reason, rev; whose messages:
-                                   claim, claimed_at, sent_at, refill_at (work/window.py)
+                                   claim, claimed_at, sent_at, sent_again, refill_at
     TASK#<id>     UNITS#<plan>#<nnn>  units: zlib JSON [[symbol, timeframe, start, end], ...]
 
 Index by_owner: owner, created_key (time and id): lists, newest first.
@@ -36,8 +36,9 @@ from chalicelib.tasks.task import (
     Removed,
     Task,
     TaskValues,
-    active_from,
+    active_in,
     item_of,
+    listed_from,
     task_from,
 )
 from chalicelib.work.units import PlannedUnit
@@ -134,10 +135,8 @@ class TaskTable(ProgItems):
         remove: Iterable[Removed] = (),
         **values: Unpack[TaskValues],
     ) -> Task:
-        """Set values of a task without moving it, at this attempt only; the task then.
-
-        Raises ConditionFailed.
-        """
+        """Set values of a task without moving it, at this attempt only; the task then. Raises
+        ConditionFailed."""
         bound = {":expected": to_wire(attempt)}
         return await self._set(task_id, {**values}, remove, "#attempt = :expected", bound)
 
@@ -273,20 +272,22 @@ class TaskTable(ProgItems):
             ExpressionAttributeValues=values,
             ScanIndexForward=False,
         )
-        page = [task_from(item) for item in found[:limit]]
+        page = [listed_from(row) for row in found[:limit]]
         return page, page[-1].created_key if len(found) > limit else None
 
     async def active(self) -> list[ActiveTask]:
-        """Every task that someone has to look after, oldest first."""
-        items = await self._query(**_ACTIVE)
-        return [active_from(item) for item in items]
+        """Every task that someone has to look after and that can be read, oldest first."""
+        return active_in(await self._query(**_ACTIVE))
+
+    async def active_keys(self) -> list[str]:
+        """The pk of whatever someone has to look after, readable or not, oldest first."""
+        return [item["pk"] for item in await self._query(**_ACTIVE)]
 
     async def first_active(self) -> tuple[list[ActiveTask], bool]:
         """`active` in one call: what fits into its first page (1 MB, some thousands of tasks), and
         whether that is all."""
         answer = await self._call("dynamodb", "Query", TableName=self._table, **_ACTIVE)
-        rows = [active_from(item_from_wire(item)) for item in answer["Items"]]
-        return rows, "LastEvaluatedKey" not in answer
+        return active_in(map(item_from_wire, answer["Items"])), "LastEvaluatedKey" not in answer
 
 
 def old_task(failed: ConditionFailed) -> Task | None:
@@ -296,5 +297,4 @@ def old_task(failed: ConditionFailed) -> Task | None:
 
 def _progs(items: list[Item]) -> list[Progress]:
     """The PROG items among `items`."""
-    numbered = [(number_of(item["sk"]), item) for item in items]
-    return [progress_from(item, number) for number, item in numbered if number is not None]
+    return [progress_from(item, at) for item in items if (at := number_of(item["sk"])) is not None]

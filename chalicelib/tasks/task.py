@@ -7,9 +7,10 @@ except `ttl`.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
+from chalicelib.core.errors import ItemUnreadable
 from chalicelib.core.task_keys import META, task_pk
 from chalicelib.tasks import states
 
@@ -183,12 +184,28 @@ Removed = Literal[
 LOOKED_AFTER = "1"
 
 _FIELDS = frozenset(Task._fields)
-_ACTIVE_FIELDS = frozenset(ActiveTask._fields)
+#: What each row of index `active` has.
+_ROW_TYPES = {
+    "task_id": str,
+    "task_type": str,
+    "state": str,
+    "attempt": int,
+    "created_at": int,
+    "priority": str,
+}
+#: What each META item has, of whatever task.
+_TYPES = {
+    **_ROW_TYPES,
+    "request": bytes,
+    "owner": str,
+    "source": str,
+    "plan_sent_at": int,
+    "deadline_at": int,
+}
 #: What a new task always has, and the rows of index by_owner have not.
 _NOT_LISTED = {
     "request": b"",
     "source": states.BY_REQUEST,
-    "request_id": None,
     "plan_sent_at": 0,
     "deadline_at": 0,
 }
@@ -200,14 +217,32 @@ def is_expired(ttl: int | None, now_ms: int) -> bool:
 
 
 def task_from(item: dict[str, Any]) -> Task:
-    """The task of a META item, or of a row of index by_owner."""
+    """The task of a META item.
+
+    Raises ItemUnreadable where what every task has is missing or of another type, and where its
+    state is not known.
+    """
     held = {name: value for name, value in item.items() if name in _FIELDS}
-    return Task(**{**_NOT_LISTED, **held})
+    odd = [name for name, kind in _TYPES.items() if not isinstance(held.get(name), kind)]
+    if odd or held["state"] not in states.STATES:
+        raise ItemUnreadable(f"{item.get('pk')} has an odd {', '.join(odd) or 'state'}")
+    return Task(**{"request_id": None, **held})
 
 
-def active_from(item: dict[str, Any]) -> ActiveTask:
-    """A row of index `active`."""
-    return ActiveTask(**{name: value for name, value in item.items() if name in _ACTIVE_FIELDS})
+def listed_from(row: dict[str, Any]) -> Task:
+    """The task of a row of index by_owner. Raises ItemUnreadable."""
+    return task_from({**_NOT_LISTED, **row})
+
+
+def active_in(items: Iterable[dict[str, Any]]) -> list[ActiveTask]:
+    """The rows of index `active` that can be read. Sweep reports the others, every minute."""
+    return [
+        ActiveTask(**{name: item[name] for name in ActiveTask._fields if name in item})
+        for item in items
+        if all(isinstance(item.get(name), kind) for name, kind in _ROW_TYPES.items())
+        and isinstance(item.get("ttl"), int | None)
+        and item["state"] in states.STATES
+    ]
 
 
 def item_of(task: Task) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import click
 from market_data_collector.cli import tables
 from market_data_collector.cli.api import ENDED
 from market_data_collector.cli.audit import audit
+from market_data_collector.cli.dead_letters import dead_letters
 from market_data_collector.cli.options import (
     HeaderText,
     Time,
@@ -262,3 +263,6 @@ cli.add_command(audit)
 
 
 cli.add_command(schedules)
+
+
+cli.add_command(dead_letters)

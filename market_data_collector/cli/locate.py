@@ -22,7 +22,7 @@ def find_url(given: str | None, environ: Mapping[str, str], cwd: Path) -> str:
 
     An empty value counts as absent. Raises UnusableUrl when an endpoints file is not JSON.
     """
-    return given or environ.get(VARIABLE) or _from_endpoints(cwd) or DEFAULT_URL
+    return given or environ.get(VARIABLE) or endpoints(cwd).get("api_url") or DEFAULT_URL
 
 
 def with_prefix(url: str) -> str:
@@ -56,16 +56,17 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _from_endpoints(cwd: Path) -> str | None:
+def endpoints(cwd: Path) -> dict[str, str]:
+    """What the nearest `.local/endpoints.json` in `cwd` or above it names; {} where there is none
+    that names an `api_url`. Raises UnusableUrl when the file is not JSON."""
     for folder in (cwd, *cwd.parents):
         file = folder / ENDPOINTS
         try:
-            endpoints = json.loads(file.read_bytes())
+            found = json.loads(file.read_bytes())
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             continue
         except ValueError as error:
             raise UnusableUrl(f"{file} is not valid JSON ({error}).") from error
-        url = endpoints.get("api_url") if isinstance(endpoints, dict) else None
-        if isinstance(url, str):
-            return url
-    return None
+        if isinstance(found, dict) and isinstance(found.get("api_url"), str):
+            return {name: text for name, text in found.items() if isinstance(text, str)}
+    return {}

@@ -15,10 +15,10 @@ from chalicelib.audit.export import export_audit
 from chalicelib.audit.query import AuditQuery, page_of_audit
 from chalicelib.audit.table import AuditTable
 from chalicelib.aws.calls import run
+from chalicelib.aws.set_aside import SetAsideQueue
 from chalicelib.core.errors import ConditionFailed
 from chalicelib.core.settings import Settings
 from chalicelib.core.times import DAY, iso
-from chalicelib.events.set_aside import SetAsideQueue
 from chalicelib.exchange.worker import Worker
 from tests.aws.conftest import Moto
 from tests.doubles.exports import decode
@@ -150,7 +150,7 @@ def test_a_days_events_are_exported_and_read_back(moto: Moto, settings: Settings
 
 
 def test_a_record_is_set_aside_whole_and_taken_once(moto: Moto) -> None:
-    queue = SetAsideQueue(backend_of(moto.signed, stream_failure_queue_url=moto.new_queue()))
+    queue = SetAsideQueue(moto.signed, moto.new_queue())
     record = {"dynamodb": {"SequenceNumber": "1", "NewImage": {"request": {"B": "eJw="}}}}
     run(queue.put("tasks", record, "KeyError('币')"))
     [taken] = run(queue.take())

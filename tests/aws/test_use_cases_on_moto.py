@@ -110,6 +110,7 @@ def both(request: pytest.FixtureRequest, moto: Moto, settings: Settings, clock: 
     queues = (
         *("plan_queue_url", "urgent_queue_url", "work_queue_url", "dead_letter_queue_url"),
         *("webhook_queue_url", "webhook_dead_letter_queue_url", "stream_failure_queue_url"),
+        "unreadable_queue_url",
     )
     settings = replace(
         settings,

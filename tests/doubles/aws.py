@@ -123,6 +123,7 @@ class Aws:
                 **{url: Queue(hidden, storage.MAX_RECEIVES, dead) for url in work},
                 dead: Queue(hidden),
                 settings.stream_failure_queue_url: Queue(60),
+                settings.unreadable_queue_url: Queue(60, consumed=False),
                 settings.webhook_queue_url: Queue(
                     hidden, storage.WEBHOOK_RECEIVES, settings.webhook_dead_letter_queue_url
                 ),

@@ -24,6 +24,7 @@ def doubled_settings(**own: Any) -> Settings:
         "work_queue_url": "https://queues.test/work",
         "dead_letter_queue_url": "https://queues.test/dead-letters",
         "stream_failure_queue_url": "https://queues.test/stream-failures",
+        "unreadable_queue_url": "https://queues.test/unreadable",
         "ws_endpoint": "https://sockets.test",
         "schedule_group": "group",
         "push_queue_url": "https://queues.test/push",

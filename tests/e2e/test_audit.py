@@ -167,15 +167,18 @@ def test_a_record_that_breaks_our_code_is_set_aside_whole_and_replayed(
         "state": "pending",
         "attempt": 1,
         "owner": "anonymous",
+        "source": "request",
         "priority": "normal",
         "created_at": now * 1000,
+        "plan_sent_at": now * 1000,
+        "deadline_at": (now + 86_400) * 1000,
     }
     record = {
         "eventName": "INSERT",
         "dynamodb": {
             "ApproximateCreationDateTime": now,
             "Keys": item_to_wire({"pk": meta["pk"], "sk": "META"}),
-            "NewImage": item_to_wire(meta),
+            "NewImage": {**item_to_wire(meta), "request": {"B": ""}},
         },
     }
     assert cloud.invoke("OnTaskChange", {"Records": [record]}) == {}  # it has no sequence number

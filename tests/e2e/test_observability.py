@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from chalicelib.core.metrics import METRICS, NAMESPACE
+from chalicelib.work.messages import PlanMessage
 from infra.names import stack_name
 from infra.package import ROOT
 from local.board import Identity, load, named_metrics
@@ -53,6 +54,7 @@ DOCUMENTED = {
 RARE = {
     "CandlesRevised": "test_candles_that_a_later_answer_changed_are_counted",
     "StreamRecordsFailed": "test_a_record_that_breaks_our_code_is_counted",
+    "SweepFailures": "test_items_that_a_sweep_cannot_read_are_counted",
     "UpdatesNotAnnounced": "test_updates_that_cannot_be_queued_are_counted",
     "WebhookDeliveries": "test_webhooks_are_counted_by_what_became_of_them",
 }
@@ -218,7 +220,7 @@ def test_an_alarm_rings_for_a_dead_letter_tells_its_topic_and_ends(cloud: Cloud,
     )
     until(lambda: looked(cloud, ran, name), lambda state: state == "OK", 200)
     queue = cloud.outputs["DeadLetterQueue"]
-    sqs.send_message(QueueUrl=queue, MessageBody="no message of ours")
+    sqs.send_message(QueueUrl=queue, MessageBody=PlanMessage("nobody", 1).encode())
     until(lambda: looked(cloud, ran, name), lambda state: state == "ALARM", 60)
     heard = [json.loads(json.loads(each["Body"])["Message"]) for each in received(sqs, url)]
     mine = [each for each in heard if each["AlarmName"] == name]

@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import httpx
 
+from chalicelib.work.messages import PlanMessage
 from market_data_collector.cli.api import Api
 from tests.e2e.exchange_control import ExchangeControl
 from tests.e2e.stack import Cloud
@@ -148,8 +149,10 @@ def _throttled(cloud: Cloud, api: Api, control: ExchangeControl) -> None:
 
 def _dead_letters(cloud: Cloud) -> None:
     sqs = cloud.client("sqs")
-    for queue in ("DeadLetterQueue", "WebhookQueue"):
+    for queue in ("PlanQueue", "WebhookQueue"):
         sqs.send_message(QueueUrl=cloud.outputs[queue], MessageBody="no message of ours")
+    dead = PlanMessage("nobody", 1).encode()
+    sqs.send_message(QueueUrl=cloud.outputs["DeadLetterQueue"], MessageBody=dead)
 
 
 def _ask_wrongly(cloud: Cloud) -> None:

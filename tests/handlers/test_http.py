@@ -412,6 +412,16 @@ def test_a_key_used_for_another_request_is_refused(http: Http) -> None:
     problem(http("POST", "/refresh-symbols", None, key), 422, "IDEMPOTENCY_KEY_REUSED")
 
 
+def test_a_key_belongs_to_its_path_as_well_as_to_its_body(http: Http) -> None:
+    """Cancels have no body: without the path, the receipt of one would answer for another."""
+    first, second = (http("POST", "/start", START).json_body["task_id"] for _ in range(2))
+    key = {"Idempotency-Key": "k-1"}
+    assert http("POST", f"/task/{first}/cancel", None, key).status_code == 202
+    other = http("POST", f"/task/{second}/cancel", None, key)
+    problem(other, 422, "IDEMPOTENCY_KEY_REUSED")
+    assert http("GET", f"/task/{second}").json_body["status"] == "pending"
+
+
 def test_a_rejected_request_frees_its_key(http: Http) -> None:
     key = {"Idempotency-Key": "k-1"}
     problem(http("POST", "/start", {"symbols": ["NOPE"]}, key), 400, "INVALID_REQUEST")

@@ -57,6 +57,16 @@ def test_lists_hold_the_callers_own_tasks(http: Http, as_caller: Any) -> None:
         assert http("GET", path).json_body["tasks"] == []
 
 
+def test_two_callers_may_use_the_same_key(http: Http, as_caller: Any) -> None:
+    key, body = {"Idempotency-Key": "k-1"}, {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}
+    started = []
+    for caller in (MINE, THEIRS, MINE):
+        as_caller(caller)
+        started.append(http("POST", "/start", body, key).json_body["task_id"])
+        assert http("GET", f"/task/{started[-1]}").status_code == 200
+    assert started[0] == started[2] != started[1]
+
+
 def test_where_nobody_is_asked_nobody_is_told_apart(http: Http, as_caller: Any) -> None:
     as_caller(MINE, "none")
     task_id = _started(http)

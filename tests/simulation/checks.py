@@ -88,6 +88,40 @@ def check_outstanding(world: World, task_id: str) -> Violation | None:
     return None
 
 
+def check_sent_again(world: World, entries: list[Item]) -> None:
+    """Sweep is about to send messages again: those that the world has lost, or that still wait.
+
+    It gives an item twice as long each time. Raises nothing: sweep would catch it.
+    """
+    s, items = world.settings, world.aws.dynamodb.tables["tasks"].items
+    waiting = set()
+    for url in (s.urgent_queue_url, s.work_queue_url, s.dead_letter_queue_url):
+        waiting |= {unit for body in world.aws.sqs.bodies(url) for unit in _units_of(body)}
+    for body in (entry["MessageBody"] for entry in entries):
+        for task_id, attempt, number, unit in _units_of(body) - waiting - world.lost:
+            prog = item_from_wire(items[f"TASK#{task_id}", f"PROG#{number:03d}"])
+            is_open = (prog["attempt"], prog["state"]) == (attempt, "RUNNING")
+            if is_open and unit not in prog.get("done", ()):
+                world.violation = Violation("lost", f"unit {unit} was in no message any more")
+        [of_item] = {each[:3] for each in _units_of(body)}
+        before = world.sent_again.setdefault(of_item, [])
+        since_ms = world.clock() - before[-1] if before else times.FOREVER_MS
+        if since_ms < 30_000:
+            continue  # the same sweep, or one beside it
+        # Hidden by a delivery and by a delay. Clocks differ by some seconds.
+        least_ms = (s.collect_timeout_seconds * 6 + 900) * 1000 * 2 ** len(before)
+        if since_ms < least_ms:
+            world.violation = Violation("again", f"{of_item} after {since_ms} of {least_ms} ms")
+        before.append(world.clock())
+
+
+def _units_of(body: str) -> set[tuple[str, int, int, int]]:
+    """(task id, attempt, PROG item, unit) of what a message holds; none of a plan message."""
+    message = json.loads(body)
+    units = message.get("units", ())
+    return {(message["task"], message["attempt"], message["prog"], unit[0]) for unit in units}
+
+
 def _check_moves(pk: str, history: list[tuple[Item, Item]]) -> None:
     """States move along the table, attempts rise by retry alone, results of ended tasks stay."""
     for old, new in history:

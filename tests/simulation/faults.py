@@ -32,7 +32,10 @@ KINDS = (
     "stream_redelivery",
     "double_sweep",
     "skipped_sweep",
+    "message_lost",
 )
+#: Kinds for which the world draws it: it is high in a few worlds (tests/simulation/world.py).
+_OF_THE_WORLD = ("message_lost",)
 #: Most of a schedule's kinds are off, so that each is also seen without the noise of the others.
 _LEVELS = (0.0, 0.0, 0.0, 0.005, 0.02, 0.06)
 #: Kinds whose every hit costs a whole invocation or minutes of a task's time.
@@ -65,6 +68,8 @@ class Faults:
 
     def __post_init__(self) -> None:
         for kind in KINDS:
+            if kind in _OF_THE_WORLD:
+                continue
             level = self.random.choice(_LEVELS)
             self.rates[kind] = level * _RARER.get(kind, 1) * _OFTENER.get(kind, 1)
 

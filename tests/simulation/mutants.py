@@ -348,12 +348,30 @@ def _not_coming_back(original: Any) -> Any:
     return send_plan
 
 
+def _loses_messages(world: World) -> None:
+    world.faults.rates["message_lost"] = 0.5
+    world.busy = True
+
+
+def _only_when_idle(original: Any) -> Any:
+    async def send_again(backend: Any, *args: Any) -> None:
+        depths = (await WorkQueue(backend).depths()).values()
+        if not any(count for depth in depths for count in depth.values()):
+            await original(backend, *args)
+
+    return send_again
+
+
+def _at_the_same_pace(original: Any) -> Any:
+    return lambda backend, prog, now_ms: original(backend, prog._replace(sent_again=0), now_ms)
+
+
 MUTANTS = (
     Mutant("no fence", _rewriting(_drop(r" AND NOT contains\(done, :u\d+\)", r":u\d+"))),
     Mutant(
         "no attempt in the condition",
         _rewriting(_drop(r"attempt = :attempt", ":attempt")),
-        killer=1367,
+        killer=1233,
     ),
     Mutant(
         "no state in the condition",
@@ -408,7 +426,7 @@ MUTANTS = (
             replacing(finish, "totals", _old_failures_too),
             replacing(view, "totals", _old_failures_too),
         ),
-        killer=240,
+        killer=550,
     ),
     Mutant(
         "more is never asked for",
@@ -432,6 +450,16 @@ MUTANTS = (
         _exchange_fails_often,
     ),
     Mutant("a claim is for ever", replacing(finish, "LEASE_MS", lambda _: 1 << 60)),
+    Mutant(
+        "lost messages are sent again when no queue holds any",
+        replacing(sweep, "_send_again", _only_when_idle),
+        _loses_messages,
+    ),
+    Mutant(
+        "messages are sent again at the same pace",
+        replacing(sweep, "_is_stalled", _at_the_same_pace),
+        _loses_messages,
+    ),
     Mutant("sweep does not ask for more", replacing(sweep, "next_progs", lambda _: lambda _: [])),
 )
 

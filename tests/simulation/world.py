@@ -6,6 +6,7 @@ One seed makes one schedule: the same tasks, faults, delays and crashes every ti
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import uuid
 from collections import Counter
@@ -26,6 +27,7 @@ from chalicelib.schedules.definition import Definition, Fields
 from chalicelib.schedules.edits import made
 from chalicelib.schedules.table import ScheduleTable
 from chalicelib.work import priorities
+from chalicelib.work.messages import CollectMessage, Unit
 from chalicelib.work.request import CollectionRequest
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock, SimulatedLoop
@@ -43,11 +45,15 @@ from tests.simulation.processes import Container, Crash, Looks
 
 #: Faults happen for this long; then everything must come to rest on its own.
 STORM_MS = 300_000
+#: Where messages are lost, they are for so long: some of those that are sent again, too.
+LOSSES_MS = 3_600_000
 #: By then at the latest every task must have ended.
 PATIENCE_MS = 3 * 3_600_000
 #: Each person's own, so that a request tells whose task it serves; the last is the schedule's.
 SYMBOLS = (("AUSDT", "BUSDT"), ("CUSDT", "DUSDT"), ("EUSDT",), ("FUSDT",))
 EVERY = tuple(symbol for own in SYMBOLS for symbol in own)
+#: A message of a task that is not there: it is acknowledged, and nothing happens.
+_NOBODYS = CollectMessage("nobody's", 1, 0, "normal", "AUSDT", (Unit(0, "1h", 0, 3_600_000),))
 Handler = Callable[[Container, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
@@ -97,6 +103,14 @@ class World:
         self.started_ms = self.clock()
         self._draw_history(Random(self.seed ^ 0x9A95))
         self._watch_objects()
+        self._losses = Random(self.seed ^ 0x1057)
+        self.faults.rates["message_lost"] = self._losses.choice((*[0.0] * 9, 0.5))
+        #: Whether somebody else's messages wait in the work queue as long as a task is active.
+        self.busy = self._losses.random() < 0.1
+        #: (task id, attempt, PROG item, unit) of what was in messages that were lost.
+        self.lost: set[tuple[str, int, int, int]] = set()
+        #: (task id, attempt, PROG item) -> when sweep sent its messages again, in epoch ms.
+        self.sent_again: dict[tuple[str, int, int], list[int]] = {}
         self.people: list[Person] = []
         #: (world step, until in ms) of every pause of the fleet.
         self.pauses: list[tuple[int, int]] = []
@@ -170,7 +184,7 @@ class World:
         ids = Random(self.seed ^ 0x5EED)
         original, level = uuid.uuid4, os.environ.get("LOG_LEVEL")
         logged = batches.log
-        batches.log = self._logged
+        batches.log = sweep.log = self._logged
         uuid.uuid4 = lambda: uuid.UUID(int=ids.getrandbits(128), version=4)
         os.environ["LOG_LEVEL"] = "OFF"
         loop = SimulatedLoop(self.clock)
@@ -178,7 +192,7 @@ class World:
         try:
             loop.run_until_complete(self._play())
         finally:
-            uuid.uuid4, batches.log = original, logged
+            uuid.uuid4, batches.log, sweep.log = original, logged, logged
             try:
                 loop.run_until_complete(_cancel_all())
             finally:
@@ -190,9 +204,11 @@ class World:
         check_history(self)
 
     def _logged(self, event: str, error: str = "", **_: Any) -> None:
-        """A message may fail through what AWS or the exchange did, never through ourselves."""
-        if event == "record_failed" and not error.startswith(("CallFailed", "ConditionFailed")):
-            self.violation = Violation("bug", f"a message failed with {error}")
+        """A message or a sweep fails through what AWS or the exchange did, never through us."""
+        if event in ("record_failed", "sweep_failed") and not error.startswith(
+            ("CallFailed", "ConditionFailed")
+        ):
+            self.violation = Violation("bug", f"{event}: {error}")
 
     async def _play(self) -> None:
         s = self.settings
@@ -218,6 +234,8 @@ class World:
             if now_ms >= next_minute:
                 next_minute += 60_000
                 self._minute()
+            if self.busy:
+                self._keep_busy()
             for source in sources:
                 self._poll(source)
             self._stream()
@@ -239,13 +257,25 @@ class World:
             ahead += [m.visible_at for m in self.aws.sqs.queues[source.url].messages]
         return max(0.05, (min(ahead) - self.clock()) / 1000)
 
+    def _keep_busy(self) -> None:
+        """See that somebody's message waits in the work queue while a task is active."""
+        url = self.settings.work_queue_url
+        if self._is_active() and _NOBODYS.encode() not in self.aws.sqs.bodies(url):
+            self.aws.sqs.apply(
+                "SendMessage",
+                {"QueueUrl": url, "MessageBody": _NOBODYS.encode(), "DelaySeconds": 30},
+            )
+
+    def _is_active(self) -> bool:
+        return any(item.get("active") == {"S": "1"} for item in self.aws.items("tasks"))
+
     def _at_rest(self) -> bool:
         if not all(person.done for person in self.people) or self._tasks:
             return False
         queues = self.aws.sqs.queues.values()
         if any(queue.messages for queue in queues) or self._streamed < len(self.records()):
             return False
-        return not any(item.get("active") == {"S": "1"} for item in self.aws.items("tasks"))
+        return not self._is_active()
 
     def _unrest(self) -> dict[str, Any]:
         return {
@@ -287,6 +317,10 @@ class World:
             records = self.aws.sqs.receive(source.url, self.random.randint(1, source.batch))
             if not records:
                 return
+            if self.faults.rates["message_lost"]:
+                records = [record for record in records if not self._loses(source.url, record)]
+            if not records:
+                continue
             if self.faults.hit("throttled_receive"):
                 continue  # received, not invoked: hidden until the visibility timeout, one more
             for record in records:
@@ -296,6 +330,18 @@ class World:
                     self._visible_in(source.url, record, self.random.randint(1, 20_000))
             source.running += 1
             self._spawn(self._invoke(source, records))
+
+    def _loses(self, url: str, record: dict[str, Any]) -> bool:
+        """Whether this message is gone, acknowledged by nobody of ours."""
+        over = self.clock() - self.started_ms > LOSSES_MS
+        if over or self._losses.random() >= self.faults.rates["message_lost"]:
+            return False
+        self.faults.seen["message_lost"] += 1
+        self.aws.sqs.delete(url, record["receiptHandle"])
+        message = json.loads(record["body"])
+        units = message.get("units", ())
+        self.lost |= {(message["task"], message["attempt"], message["prog"], u[0]) for u in units}
+        return True
 
     def _visible_in(self, url: str, record: dict[str, Any], ms: int) -> None:
         for message in self.aws.sqs.queues[url].messages:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from chalicelib.collecting.bury import bury_message
 from chalicelib.collecting.plan import plan_task
 from chalicelib.tasks.cancel import cancel_task
@@ -55,12 +53,6 @@ def test_a_plan_that_kills_every_worker_fails_the_task(run, backend, fleet, aws)
     view = run(view_task(backend, task_id))
     assert view["status"] == "failed"
     assert view["error"].startswith("PLANNING_FAILED")
-
-
-@pytest.mark.parametrize("body", ["", "{}", "[" * 50_000, '{"v": 1, "kind": "collect"}', "\ud800"])
-def test_an_unreadable_dead_letter_is_put_away(run, backend, aws, body) -> None:
-    run(bury_message(backend, body))
-    assert not aws.counts
 
 
 def test_a_dead_letter_of_what_is_over_changes_nothing(run, worker, aws, settings) -> None:

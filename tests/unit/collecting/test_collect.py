@@ -10,11 +10,14 @@ import pytest
 from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.candles.gaps import INVALID, NO_CANDLE
 from chalicelib.candles.store import CandleStore
-from chalicelib.collecting.collect import Outcome, collect_message
+from chalicelib.collecting import fetch
+from chalicelib.collecting.collect import LEAST_WAIT_MS, Outcome, collect_message
 from chalicelib.collecting.direct import collect_market_data_async
 from chalicelib.collecting.fetch import GROUP_PAGES
+from chalicelib.collecting.gate import RESERVE_MS
 from chalicelib.collecting.group import DOWN_PAUSE_MS, MOST_DELIVERIES
 from chalicelib.collecting.plan import plan_task
+from chalicelib.core.errors import ExchangeThrottled
 from chalicelib.core.times import parse_time
 from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.ledger import Ledger
@@ -25,7 +28,8 @@ from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import list_active, list_tasks, view_task
 from chalicelib.work.messages import CollectMessage, PlanMessage, Unit, decode
-from tests.doubles.faults import CrashAfter, LoseAnswer, is_update_of
+from tests.doubles.clock import Clock
+from tests.doubles.faults import CrashAfter, LoseAnswer, Meanwhile, is_update_of
 from tests.doubles.fleet import Crash
 from tests.doubles.settings import at_another_root
 
@@ -341,6 +345,58 @@ def test_an_outage_of_an_hour_only_delays_a_task(
     assert (view["status"], view["units"]["succeeded"]) == ("completed", 3)
 
 
+@pytest.mark.parametrize("how", ["throttled", "out of time"])
+def test_what_is_handed_on_holds_the_units_in_trouble_too(
+    run, worker, submit, collect, exchange, aws, settings, clock, monkeypatch, how
+) -> None:
+    monkeypatch.setattr(fetch, "GROUP_PAGES", 1)  # each unit is asked for by itself
+    _, (message,) = submit()
+    first, *others = message.units
+    aws.sqs.queues[settings.work_queue_url].messages.clear()
+    exchange.unavailable.add(("BTCUSDT", first.timeframe))
+    left_ms = [60_000]
+
+    async def throttle(asked) -> None:
+        if asked[1] != first.timeframe:
+            exchange.throttled_until = clock() + 60_000
+
+    async def run_out() -> None:
+        left_ms[0] = RESERVE_MS - 1
+
+    if how == "throttled":
+        exchange.on_request = throttle
+    else:
+        aws.hooks.append(Meanwhile(is_update_of("PROG"), run_out))  # as the trouble is noted
+    assert collect(message, 1, lambda: left_ms[0]) is Outcome.DONE
+    (rest,) = map(decode, aws.sqs.bodies(settings.work_queue_url))
+    assert {unit.number for unit in rest.units} == {first.number, *(u.number for u in others)}
+
+
+def test_nothing_more_of_a_batch_is_asked_for_once_one_of_its_pages_is_throttled(
+    run, worker, submit, collect, exchange, clock
+) -> None:
+    """Even where the exchange names no pause (Retry-After: 0), and its breaker stays closed."""
+    _, (message,) = submit({**BODY, "timeframes": ["1m", "1h"]})
+    honest, asked_at, throttled_at = exchange.rows, [], []
+
+    def capped(*asked):  # so that the first page leaves something to ask for
+        return honest(*asked)[:100]
+
+    async def throttle(asked) -> None:
+        if throttled_at:
+            asked_at.append(clock())
+        elif asked[1] == "1h":
+            throttled_at.append(clock())
+            raise ExchangeThrottled("HTTP 429: Too many requests", clock())
+        else:
+            await asyncio.sleep(0.01)  # the other page is throttled while this one is on its way
+
+    exchange.rows, exchange.on_request = capped, throttle
+    assert collect(message) is Outcome.DONE
+    assert throttled_at
+    assert min(asked_at) >= throttled_at[0] + LEAST_WAIT_MS
+
+
 # --- time and others --------------------------------------------------------------------------
 
 
@@ -357,6 +413,49 @@ def test_a_worker_out_of_time_hands_on_what_is_left(
     counted = run(TaskTable(worker).read_prog(task_id, message.prog)).done
     assert {unit.number for unit in rest.units} == {u.number for u in message.units} - counted
     assert rest.units
+
+
+def test_time_that_runs_out_between_two_groups_hands_on_at_once(
+    run, worker, submit, collect, exchange, aws, settings, clock, monkeypatch
+) -> None:
+    monkeypatch.setattr(fetch, "GROUP_PAGES", 1)
+    _, (message,) = submit()
+    aws.sqs.queues[settings.work_queue_url].messages.clear()
+    left_ms = [60_000]
+
+    async def slow(asked) -> None:
+        left_ms[0] = RESERVE_MS - 1
+
+    exchange.on_request = slow
+    assert collect(message, 1, lambda: left_ms[0]) is Outcome.DONE
+    (rest,) = aws.sqs.queues[settings.work_queue_url].messages
+    assert len(decode(rest.body).units) == len(message.units) - 1
+    assert rest.visible_at == clock(), "nothing was begun, so nothing has to be waited for"
+
+
+@pytest.mark.parametrize("ahead_s", [-7200, -90, 90, 7200])
+def test_a_candle_has_closed_by_the_exchanges_clock_not_by_ours(
+    run, worker, collect, clock, ahead_s
+) -> None:
+    """`ahead_s`: of the exchange's clock."""
+    exchange = worker.exchange
+    exchange.clock = theirs = Clock(clock() + ahead_s * 1000)
+    honest = exchange.rows
+    # Short pages: whether a page's last row is the running candle says whether more is to come.
+    exchange.rows = lambda *asked: honest(*asked)[:2]
+    task_id = run(submit_collection(worker, {**BODY, "timeframes": ["1m"]}, "me", "r"))
+    run(plan_task(worker, PlanMessage(task_id, 1)))
+    minute = theirs() // 60_000 * 60_000
+    window = (minute - 4 * 60_000, minute + 2 * 60_000)
+    assert collect(CollectMessage(task_id, 1, 0, "normal", "BTCUSDT", (Unit(0, "1m", *window),)))
+    stored = [
+        at_ms
+        for day_ms in {at_ms // 86_400_000 * 86_400_000 for at_ms in window}
+        for at_ms in run(CandleStore(worker).read("BTCUSDT", "1m", day_ms)).open_times
+    ]
+    assert sorted(stored) == list(range(window[0], minute, 60_000))
+    known = run(CoverageTable(worker).coverage_of(["BTCUSDT"]))["BTCUSDT"]["1m"]
+    assert known.covered == ((window[0], minute),)
 
 
 def test_a_message_that_cannot_be_handed_on_comes_back(

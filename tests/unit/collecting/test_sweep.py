@@ -2,19 +2,51 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from itertools import pairwise
+
 import pytest
 
+from chalicelib.aws.wire import item_to_wire, to_wire
 from chalicelib.collecting.plan import plan_task
 from chalicelib.collecting.sweep import sweep
+from chalicelib.core.task_keys import META, task_pk
 from chalicelib.core.times import iso
+from chalicelib.exchange.ledger import Ledger
+from chalicelib.monitoring.gauges import measure_state
+from chalicelib.tasks.cancel import cancel_task
+from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import view_task
-from chalicelib.work.messages import PlanMessage
+from chalicelib.work.messages import CollectMessage, PlanMessage, Unit
+from chalicelib.work.queue import WorkQueue
 from tests.doubles.faults import CrashAfter, Meanwhile, Refuse, is_update_of
 from tests.doubles.fleet import Crash
 
 BODY = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1h", "1d"]}
+
+
+HOUR_MS = 3_600_000
+
+
+@pytest.fixture
+def sweeps(run, worker, clock) -> Callable[[int], None]:
+    """So many minutes pass, each with its sweep; nobody works off the queues."""
+
+    def sweeps(minutes: int) -> None:
+        for _ in range(minutes):
+            clock.advance(60_000)
+            run(sweep(worker))
+
+    return sweeps
+
+
+@pytest.fixture
+def queued(aws, settings) -> Callable[[], list[str]]:
+    """The task ids of the messages in the work queue."""
+    return lambda: [json.loads(body)["task"] for body in aws.sqs.bodies(settings.work_queue_url)]
 
 
 def test_a_sweep_over_nothing_is_one_read(run, backend, aws) -> None:
@@ -30,16 +62,102 @@ def test_a_healthy_task_is_left_alone(run, worker, aws, settings) -> None:
     assert (aws.sqs.bodies(settings.work_queue_url), aws.items(settings.tasks_table)) == before
 
 
-def test_messages_that_vanished_are_sent_again_once_the_queues_are_empty(
-    run, worker, aws, settings, fleet
-) -> None:
+@pytest.fixture
+def lost(run, worker, aws, settings) -> str:
+    """A task that was planned, and whose messages are gone."""
     task_id = run(submit_collection(worker, BODY, "me", "r"))
     run(plan_task(worker, PlanMessage(task_id, 1)))
     for url in (settings.plan_queue_url, settings.work_queue_url):
         aws.sqs.queues[url].messages.clear()
-    run(fleet.settle_and_sweep(10))
-    view = run(view_task(worker, task_id))
+    return task_id
+
+
+def test_messages_that_vanished_are_sent_again(run, worker, lost, fleet) -> None:
+    run(fleet.settle_and_sweep(25))
+    view = run(view_task(worker, lost))
     assert (view["status"], view["units"]["succeeded"]) == ("completed", 4)
+
+
+def test_messages_that_vanished_are_sent_again_while_others_keep_the_queues_busy(
+    run, worker, queued, lost, sweeps
+) -> None:
+    other = CollectMessage("another", 1, 0, "normal", "BTCUSDT", (Unit(0, "1h", 0, HOUR_MS),))
+    run(WorkQueue(worker).send_collect([other]))
+    sweeps(25)
+    assert queued().count(lost) == 2
+
+
+def test_messages_that_still_wait_are_sent_again_ever_more_seldom(
+    run, worker, aws, settings, lost, sweeps
+) -> None:
+    sent = []
+    for _ in range(24 * 60 - 1):
+        before = aws.counts["sqs.SendMessageBatch"]
+        sweeps(1)
+        sent += [worker.now_ms()] * (aws.counts["sqs.SendMessageBatch"] - before)
+    pauses = [later - sooner for sooner, later in pairwise(sent)]
+    assert len(sent) == 6
+    assert all(later >= 2 * sooner - 60_000 for sooner, later in pairwise(pauses))
+
+
+def test_a_retry_waits_for_its_messages_as_the_first_attempt_did(
+    run, worker, queued, lost, sweeps
+) -> None:
+    sweeps(60)
+    run(cancel_task(worker, lost))
+    run(retry_task(worker, lost))
+    run(plan_task(worker, PlanMessage(lost, 2)))
+    before = len(queued())
+    sweeps(25)
+    assert len(queued()) == before + 2
+
+
+def test_two_sweeps_at_once_send_what_vanished_once(
+    run, worker, aws, queued, lost, clock, sweeps
+) -> None:
+    sweeps(22)
+    clock.advance(60_000)
+
+    async def another() -> None:
+        clock.advance(1)
+        await sweep(worker)
+
+    aws.hooks.append(Meanwhile(is_update_of("PROG"), another))
+    run(sweep(worker))
+    assert queued() == [lost] * 2
+
+
+def test_the_note_that_messages_are_sent_again_may_be_written_twice(
+    run, worker, settings, lost, sweeps
+) -> None:
+    seen = run(TaskTable(worker).read_prog(lost, 0))
+    now_ms = worker.now_ms() + 5
+    for _ in range(2):  # the second time as the client does whose answer was lost
+        assert run(TaskTable(worker).mark_sent_again(lost, seen, now_ms))
+    assert run(TaskTable(worker).read_prog(lost, 0)).sent_again == 1
+
+
+def test_what_was_counted_since_it_was_seen_is_not_sent_again(
+    run, worker, aws, settings, clock, fleet
+) -> None:
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
+    run(plan_task(worker, PlanMessage(task_id, 1)))
+    clock.advance(HOUR_MS)
+    aws.hooks.append(Meanwhile(is_update_of("PROG"), fleet.collect))
+    aws.counts.clear()
+    run(sweep(worker))
+    assert aws.counts["sqs.SendMessageBatch"] == 0
+    assert run(view_task(worker, task_id))["status"] == "completed"
+
+
+def test_nothing_is_sent_again_while_the_exchange_is_paused(
+    run, worker, queued, clock, lost, sweeps
+) -> None:
+    run(Ledger(worker).pause(clock() + HOUR_MS, "banned"))
+    sweeps(59)
+    assert queued() == []
+    sweeps(2)
+    assert queued() == [lost] * 2
 
 
 def test_a_task_out_of_time_fails_with_what_landed(run, worker, clock, fleet, settings) -> None:
@@ -121,6 +239,66 @@ def test_one_task_that_cannot_be_swept_does_not_stop_the_others(run, backend, aw
     aws.counts.clear()
     assert run(sweep(backend)) == {"seen": 2, "failed": 1}
     assert aws.counts["sqs.SendMessage"] == 1
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        {"deadline_at": None},
+        {"state": None},
+        {"state": "paused"},
+        {"state": "paused", "completed_at": 1},
+        {"state": 7},
+        {"attempt": "first"},
+        {"attempt": None, "priority": None},
+        {"request": "text"},
+        {"plan_sent_at": "soon"},
+    ],
+    ids=str,
+)
+def test_an_item_that_cannot_be_read_stops_no_sweep(
+    run, worker, aws, settings, clock, harm
+) -> None:
+    first, second = (run(submit_collection(worker, BODY, "me", "r")) for _ in range(2))
+    harmed = aws.dynamodb.tables[settings.tasks_table].items[task_pk(first), META]
+    for name, value in harm.items():
+        harmed.pop(name, None)
+        if value is not None:
+            harmed[name] = to_wire(value)
+    before = dict(harmed)
+    clock.advance(90_000)
+    aws.counts.clear()
+    assert run(sweep(worker)) == {"seen": 2, "failed": 1}
+    assert aws.counts["sqs.SendMessage"] == 1
+    assert run(TaskTable(worker).read(second)).plan_sent_at == clock()
+    assert aws.dynamodb.tables[settings.tasks_table].items[task_pk(first), META] == before
+    run(measure_state(worker))  # goes with each sweep
+
+
+def test_a_progress_item_that_cannot_be_read_stops_no_sweep(
+    run, worker, aws, settings, clock
+) -> None:
+    first, _ = (run(submit_collection(worker, BODY, "me", "r")) for _ in range(2))
+    run(plan_task(worker, PlanMessage(first, 1)))
+    del aws.dynamodb.tables[settings.tasks_table].items[task_pk(first), "PROG#000"]["attempt"]
+    clock.advance(90_000)
+    assert run(sweep(worker)) == {"seen": 2, "failed": 1}
+
+
+def test_an_item_of_another_kind_in_the_index_stops_no_sweep(run, worker, aws, settings) -> None:
+    odd = {"pk": "ODD", "sk": META, "active": "1", "created_key": "0"}
+    run(aws("dynamodb", "PutItem", TableName=settings.tasks_table, Item=item_to_wire(odd)))
+    assert run(sweep(worker)) == {"seen": 1, "failed": 1}
+
+
+def test_a_low_task_is_dispatched_beside_an_item_that_cannot_be_read(
+    run, worker, aws, settings, queued
+) -> None:
+    first = run(submit_collection(worker, BODY, "me", "r"))
+    del aws.dynamodb.tables[settings.tasks_table].items[task_pk(first), META]["priority"]
+    low = run(submit_collection(worker, {**BODY, "priority": "low"}, "me", "r"))
+    run(plan_task(worker, PlanMessage(low, 1)))
+    assert queued() == [low] * 2
 
 
 def test_two_sweeps_in_a_row_send_one_plan_message(run, backend, aws, clock) -> None:

@@ -29,6 +29,10 @@ RUN = {
     ".venv/bin/data-collector start BTCUSDT ETHUSDT -t 1h,4h --wait": README,
     ".venv/bin/data-collector status": README,
     ".venv/bin/data-collector schedules": README,
+    "data-collector dead-letters": (
+        "e2e/test_repairs.py::"
+        "test_a_message_that_cannot_be_read_is_set_aside_whole_and_replayed_or_dropped"
+    ),
     "make help": "unit/docs/test_commands.py::test_make_help_lists_every_target",
     ".venv/bin/python -m tests.unit.test_imports": (
         "unit/docs/test_commands.py::test_the_table_of_imports_is_printed"

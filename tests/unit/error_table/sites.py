@@ -68,6 +68,7 @@ STORIES = (
     event_stories.the_trail_is_read,
     event_stories.days_are_exported,
     event_stories.a_record_is_set_aside_and_replayed,
+    task_stories.messages_that_cannot_be_read,
 )
 Story = Callable[[Life], None]
 

@@ -253,3 +253,15 @@ def _post(path: str, body: object = None, key: str | None = None) -> Any:
     headers = {"Content-Type": "application/json", **({"Idempotency-Key": key} if key else {})}
     content = b"" if body is None else json.dumps(body).encode()
     return CLIENT.http.request("POST", PREFIX + path, headers, content)
+
+
+def messages_that_cannot_be_read(life: Life) -> None:
+    s, sent = life.settings, life.aws.sqs
+    for url in (s.plan_queue_url, s.urgent_queue_url, s.work_queue_url, s.dead_letter_queue_url):
+        sent.apply("SendMessage", {"QueueUrl": url, "MessageBody": "nonsense"})
+    life.settle()
+    assert set(map(_body_set_aside, sent.bodies(s.unreadable_queue_url))) == {"nonsense"}
+
+
+def _body_set_aside(message: str) -> str:
+    return str(json.loads(message)["record"]["body"])

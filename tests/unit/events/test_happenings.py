@@ -29,6 +29,8 @@ META = {
     "request": CollectionRequest(("BTCUSDT", "ETHUSDT"), ("1h",), 0, 3_600_000, "high").pack(),
     "priority": "high",
     "created_at": 0,
+    "plan_sent_at": 0,
+    "deadline_at": 86_400_000,
     "message": "Waiting to be planned",
 }
 PROG = {"pk": "TASK#one", "sk": "PROG#007", "attempt": 2, "state": "RUNNING", "unit_count": 9}

@@ -398,7 +398,7 @@ def test_records_in_any_order_and_number_become_one_whole_chain(data: st.DataObj
             for name in (
                 *("tasks_table", "market_table", "connections_table", "audit_table"),
                 *("candles_bucket", "plan_queue_url", "urgent_queue_url", "work_queue_url"),
-                *("dead_letter_queue_url", "stream_failure_queue_url"),
+                *("dead_letter_queue_url", "stream_failure_queue_url", "unreadable_queue_url"),
             )
         },
     )
@@ -629,7 +629,7 @@ def test_a_record_that_breaks_our_code_is_set_aside_and_the_rest_goes_on(
     assert [action for _, action in published[-1]] == ["task.submitted", "task.completed"]
     bodies = aws.sqs.bodies(settings.stream_failure_queue_url)
     kept = [json.loads(body) for body in bodies]
-    assert {body["table"] for body in kept} == {"tasks"}
+    assert {body["source"] for body in kept} == {"tasks"}
     assert all(body["record"] in records() for body in kept)
     assert all("a bug" in body["error"] for body in kept)
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.core import metrics
-from chalicelib.core.errors import CatalogueRefused, ExchangeUnavailable
+from chalicelib.core.errors import CatalogueRefused, ExchangeThrottled, ExchangeUnavailable
 from chalicelib.core.symbols import DELISTED, TRADING
 from chalicelib.exchange.catalogue_table import Asked, Catalogue, CatalogueTable, packed
+from chalicelib.exchange.ledger import Ledger
 from chalicelib.exchange.refresh import (
     MOST_DELISTED,
     refresh_catalogue,
@@ -309,3 +310,45 @@ def test_a_refresh_that_failed_is_tried_again_once_a_minute(run, worker, exchang
     assert run(refresh_catalogue_if_due(worker)) is None
     clock.advance(1)
     assert run(refresh_catalogue_if_due(worker)) is not None
+
+
+# --- the breaker ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("refresh", [refresh_catalogue, refresh_prices])
+def test_while_the_fleet_is_paused_no_list_and_no_price_is_asked_for(
+    run, worker, exchange, clock, refresh
+) -> None:
+    run(Ledger(worker).pause(clock() + 60_000, "banned"))
+    with pytest.raises(ExchangeThrottled) as refused:
+        run(refresh(worker))
+    assert refused.value.until_ms == clock() + 60_000
+    assert not exchange.weight_by_minute
+    clock.advance(60_000)
+    run(refresh(worker))
+    assert exchange.weight_by_minute
+
+
+@pytest.mark.parametrize("refresh", [refresh_catalogue, refresh_prices])
+def test_a_refresh_that_is_throttled_pauses_the_whole_fleet(
+    run, worker, exchange, clock, refresh
+) -> None:
+    exchange.throttled_until = until_ms = clock() + 90_000
+    with pytest.raises(ExchangeThrottled):
+        run(refresh(worker))
+    state = run(Ledger(worker).read())
+    assert state.paused_until == until_ms
+    assert state.pause_reason == "HTTP 429: Too many requests"
+
+
+@pytest.mark.parametrize("refresh", [refresh_catalogue, refresh_prices])
+def test_a_refresh_is_paid_for_and_waits_where_the_minutes_weight_is_used_up(
+    run, worker, exchange, clock, refresh
+) -> None:
+    run(refresh(worker))
+    used = run(Ledger(worker).read()).used_at(clock())
+    assert used == sum(exchange.weight_by_minute.values()) > 0
+    run(Ledger(worker).take_weight(4800 - used, 4800, clock()))
+    with pytest.raises(ExchangeThrottled):
+        run(refresh(worker))
+    assert sum(exchange.weight_by_minute.values()) == used

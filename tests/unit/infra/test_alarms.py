@@ -114,8 +114,9 @@ def test_one_failure_rings_of_a_function_whose_tries_are_too_far_apart_for_three
 
 
 def test_every_queue_of_given_up_messages_is_watched() -> None:
-    dead = {name for name in QUEUES if name.endswith(("DeadLetterQueue", "FailureQueue"))}
-    assert len(dead) >= 3
+    given_up = ("DeadLetterQueue", "FailureQueue", "UnreadableQueue")
+    dead = {name for name in QUEUES if name.endswith(given_up)}
+    assert len(dead) >= 4
     watched = {
         alarm.dimensions.get("QueueName")
         for alarm in ALARMS.values()

@@ -49,6 +49,7 @@ QUEUES = {
     "work": "${WorkQueue.Arn}",
     "dead-letters": "${DeadLetterQueue.Arn}",
     "stream-failures": "${StreamFailureQueue.Arn}",
+    "unreadable": "${UnreadableQueue.Arn}",
     "webhooks": "${WebhookQueue.Arn}",
     "webhook-dead-letters": "${WebhookDeadLetterQueue.Arn}",
     "push": "${PushQueue.Arn}",

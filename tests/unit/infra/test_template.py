@@ -18,6 +18,7 @@ from chalicelib.webhooks.retry import MOST_TRIES
 from infra import schedules
 from infra.functions import FUNCTIONS, role
 from infra.package import ROOT, package
+from infra.storage import MOST_BYTES
 from tests.unit.infra.conftest import CHOSEN, PATH
 
 CONFIG = json.loads((ROOT / ".chalice" / "config.json").read_text(encoding="utf-8"))
@@ -82,7 +83,7 @@ def test_outputs_name_what_tests_and_tools_look_for(template: dict[str, Any]) ->
         *("AuditTable", "CandlesBucket", "PlanQueue", "UrgentQueue", "WorkQueue"),
         *("DeadLetterQueue", "StreamFailureQueue", "PlanQueueArn", "UrgentQueueArn"),
         *("WorkQueueArn", "DeadLetterQueueArn", "StreamFailureQueueArn"),
-        *("EventBus", "WebhookQueue", "WebhookDeadLetterQueue"),
+        *("EventBus", "WebhookQueue", "WebhookDeadLetterQueue", "UnreadableQueue"),
     } <= set(template["Outputs"])
 
 
@@ -308,8 +309,19 @@ def test_a_message_that_fails_five_times_goes_to_the_dead_letters(
             "maxReceiveCount": 5,
         }
         assert resources[name]["Properties"]["MessageRetentionPeriod"] == 4 * 86_400
-    for name in ("DeadLetterQueue", "StreamFailureQueue"):
+    for name in ("DeadLetterQueue", "StreamFailureQueue", "UnreadableQueue"):
         assert resources[name]["Properties"]["MessageRetentionPeriod"] == 14 * 86_400
+
+
+def test_a_message_that_a_queue_takes_fits_where_it_is_set_aside_whatever_is_in_it(
+    resources: dict[str, Any],
+) -> None:
+    widest = "\N{GRINNING FACE}"  # four bytes, of which JSON in ASCII makes twelve
+    as_json = len(json.dumps(widest * (MOST_BYTES // len(widest.encode()))))
+    assert as_json < 256 * 1024 - 16 * 1024
+    for name in ("PlanQueue", "UrgentQueue", "WorkQueue", "DeadLetterQueue"):
+        assert resources[name]["Properties"]["MaximumMessageSize"] == MOST_BYTES
+    assert "MaximumMessageSize" not in resources["UnreadableQueue"]["Properties"]
 
 
 def test_a_webhook_that_kills_its_function_is_set_aside_after_more_receives_than_tries(
@@ -345,7 +357,7 @@ def test_only_what_follows_the_streams_may_publish_and_only_one_function_deliver
 
 def test_every_queue_is_encrypted(resources: dict[str, Any]) -> None:
     queues = [found for found in resources.values() if found["Type"] == "AWS::SQS::Queue"]
-    assert len(queues) == 9
+    assert len(queues) == 10
     assert all(queue["Properties"]["SqsManagedSseEnabled"] for queue in queues)
 
 

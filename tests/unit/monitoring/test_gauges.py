@@ -23,6 +23,7 @@ from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.view import view_task
 from chalicelib.webhooks.retry import Answer
+from chalicelib.work.messages import PlanMessage
 from local.emf import data_of
 from tests.doubles.faults import Refuse
 from tests.doubles.senders import Sender
@@ -161,11 +162,21 @@ def event(aws, url: str) -> dict[str, list[dict[str, object]]]:
     return {"Records": aws.sqs.receive(url, 10)}
 
 
-def test_a_message_that_comes_back_is_counted_as_failed(run, worker, measured) -> None:
-    record = {"messageId": "m", "body": "no message", "attributes": {}}
+def test_a_message_that_comes_back_is_counted_as_failed(run, worker, aws, measured) -> None:
+    record = {"messageId": "m", "body": PlanMessage("task", 1).encode(), "attributes": {}}
+    aws.hooks.append(Refuse("dynamodb.Query"))
+    aws.hooks.append(Refuse("dynamodb.GetItem"))
     run(plan_batch(worker, {"Records": [record]}))
     found = measured()
     assert found["MessagesFailed", "f"] == found["ErrorsLogged", "f"] == [1]
+
+
+def test_a_message_that_cannot_be_read_is_counted_as_such(run, worker, measured) -> None:
+    record = {"messageId": "m", "body": "no message", "attributes": {}}
+    run(plan_batch(worker, {"Records": [record]}))
+    found = measured()
+    assert found["MessagesUnreadable",] == found["ErrorsLogged", "f"] == [1]
+    assert ("MessagesFailed", "f") not in found
 
 
 def test_what_sweep_does_again_is_counted_by_what_it_was(
@@ -176,6 +187,14 @@ def test_what_sweep_does_again_is_counted_by_what_it_was(
     clock.advance(90_000)
     run(sweep(backend))
     assert measured()["SweepRepairs", "plan"] == [1]
+
+
+def test_items_that_a_sweep_cannot_read_are_counted(run, backend, aws, settings, measured):
+    task_id = run(submit_collection(backend, BODY, "me", "r"))
+    del aws.dynamodb.tables[settings.tasks_table].items[f"TASK#{task_id}", "META"]["deadline_at"]
+    run(sweep(backend))
+    found = measured()
+    assert (found["SweepFailures",], found["ErrorsLogged", "f"]) == ([1], [1])
 
 
 # --- too rare for a run of the whole ------------------------------------------------------------

@@ -8,6 +8,7 @@ from chalicelib.collecting.plan import plan_task
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import Conflict, TaskExpired, TaskNotFound
 from chalicelib.tasks.cancel import cancel_task
+from chalicelib.tasks.finish import fail_task, finish_task, shut
 from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.table import TaskTable
@@ -190,3 +191,38 @@ def test_a_retry_that_its_own_client_sent_twice_is_no_conflict(
 
     assert run(retry_task(Backend(twice, settings, clock), part_failed)) == 2
     run(fleet.settle())
+
+
+@pytest.fixture
+def outdated(run, worker, fleet):
+    """A task as its first attempt knew it; it was cancelled since, and its second attempt runs."""
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
+    run(plan_task(worker, PlanMessage(task_id, 1)))
+    first = run(TaskTable(worker).read(task_id))
+    run(cancel_task(worker, task_id))
+    run(retry_task(worker, task_id))
+    run(plan_task(worker, PlanMessage(task_id, 2)))
+    return first
+
+
+@pytest.mark.parametrize("how", ["failed", "finished"])
+def test_an_older_attempt_does_not_end_the_newer_one(run, worker, fleet, outdated, how) -> None:
+    if how == "failed":
+        run(fail_task(worker, outdated, "DEADLINE_EXCEEDED", "late"))
+    else:
+        run(finish_task(worker, outdated, []))
+    now = run(TaskTable(worker).read(outdated.task_id))
+    assert (now.state, now.attempt, now.result) == ("running", 2, None)
+    run(fleet.settle())
+    assert run(view_task(worker, outdated.task_id))["units"]["succeeded"] == 4
+
+
+def test_shutting_an_older_attempt_closes_nothing_of_the_newer_one(
+    run, worker, fleet, outdated
+) -> None:
+    stopped = outdated._replace(state="cancelled", completed_at=worker.now_ms())
+    run(shut(worker, stopped))  # by a sweep that read it before the retry
+    assert run(TaskTable(worker).read_prog(outdated.task_id, 0)).is_open(2)
+    run(fleet.settle())
+    view = run(view_task(worker, outdated.task_id))
+    assert (view["status"], view["units"]["succeeded"]) == ("completed", 4)

@@ -1,9 +1,13 @@
-"""StreamFailureQueue: stream records that broke our code, kept whole until they are replayed.
+"""Queues of what our code could not handle, kept whole until a person has it replayed or dropped.
 
-A message is {"v": 1, "table": "tasks" | "market", "error": text, "record": as Lambda sent it}. With
-two images of 400 KB, and their binary values as base64, a record may be larger than a message. Then
-it goes without its images, and "cut": true says so. It shows a person which change it was, but it
-cannot be replayed.
+StreamFailureQueue: stream records that broke our code (events/record.py, events/replay.py).
+UnreadableQueue: queue messages that no code of ours wrote (functions/batches.py, and
+`data-collector dead-letters`).
+
+A message is {"v": 1, "source": the table or the queue, "error": text, "record": as Lambda sent it}.
+A record may be larger than a message: two images of 400 KB with their binary values as base64, or a
+body that JSON escapes. Then it goes without its images, or with the beginning of its body, and
+"cut": true says so. It shows a person what it was, but it cannot be replayed.
 
 Sources: DynamoDB Developer Guide, "Quotas" (an item's size); SQS Developer Guide, "Message quotas".
 """
@@ -11,11 +15,11 @@ Sources: DynamoDB Developer Guide, "Quotas" (an item's size); SQS Developer Guid
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NotRequired, TypedDict
+from typing import Any
 
-from chalicelib.aws.stream import StreamRecord
-from chalicelib.core.backend import Backend
+from chalicelib.core.backend import Call
 
 VERSION = 1
 _BATCH = 10
@@ -26,14 +30,8 @@ _LONGEST_ERROR = 1000
 #: SQS's limit of a message, in bytes.
 LARGEST_BODY = 1_048_576
 _IMAGES = ("OldImage", "NewImage")
-
-
-class _Body(TypedDict):
-    v: int
-    table: str
-    error: str
-    record: StreamRecord
-    cut: NotRequired[bool]
+#: Characters of a body that is cut: JSON may take six for each.
+_LONGEST_CUT = 100_000
 
 
 @dataclass(frozen=True)
@@ -44,27 +42,25 @@ class SetAside:
     receipt: str
     body: str
     #: The record that was set aside; None where it was cut, or no code of ours wrote the body.
-    record: StreamRecord | None
+    record: dict[str, Any] | None
 
 
 class SetAsideQueue:
-    def __init__(self, backend: Backend) -> None:
-        self._call = backend.call
-        self._url = backend.settings.stream_failure_queue_url
+    def __init__(self, call: Call, url: str) -> None:
+        self._call = call
+        self._url = url
 
-    async def put(self, table: str, record: StreamRecord, error: str) -> None:
-        body: _Body = {
+    async def put(self, source: str, record: Mapping[str, object], error: str) -> None:
+        """Keep a record as Lambda sent it. Raises CallFailed."""
+        body = {
             "v": VERSION,
-            "table": table,
+            "source": source,
             "error": error[:_LONGEST_ERROR],
             "record": record,
         }
         text = _text(body)
         if len(text) > LARGEST_BODY:
-            change = {
-                name: part for name, part in record["dynamodb"].items() if name not in _IMAGES
-            }
-            text = _text({**body, "record": {**record, "dynamodb": change}, "cut": True})
+            text = _text({**body, "record": _cut(record), "cut": True})
         await self._call("sqs", "SendMessage", QueueUrl=self._url, MessageBody=text)
 
     async def take(self) -> list[SetAside]:
@@ -85,17 +81,26 @@ class SetAsideQueue:
         await self._call("sqs", "DeleteMessage", QueueUrl=self._url, ReceiptHandle=message.receipt)
 
 
-def _text(body: _Body) -> str:
+def _text(body: dict[str, Any]) -> str:
     """JSON in ASCII: as many bytes as characters."""
     return json.dumps(body, separators=(",", ":"))
 
 
-def _record(body: str) -> StreamRecord | None:
+def _cut(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a record always fits into a message."""
+    if isinstance(change := record.get("dynamodb"), dict):
+        kept = {name: part for name, part in change.items() if name not in _IMAGES}
+        return {**record, "dynamodb": kept}
+    return {**record, "body": str(record.get("body", ""))[:_LONGEST_CUT]}
+
+
+def _record(body: str) -> dict[str, Any] | None:
     try:
-        content: _Body = json.loads(body)
+        content = json.loads(body)
         whole = content["v"] == VERSION and not content.get("cut")
-        if whole and isinstance(content["record"]["dynamodb"], dict):
-            return content["record"]
+        if whole and isinstance(content["record"], dict):
+            record: dict[str, Any] = content["record"]
+            return record
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return None

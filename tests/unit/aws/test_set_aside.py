@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from chalicelib.aws.set_aside import LARGEST_BODY, SetAsideQueue
 from chalicelib.events.replay import replay
-from chalicelib.events.set_aside import LARGEST_BODY, SetAsideQueue
 
 #: An item's limit, and what base64 makes of it.
 ITEM = 400 * 1024
@@ -47,7 +47,8 @@ def record_with(images: dict[str, Any]) -> dict[str, Any]:
 def test_a_record_of_any_size_is_set_aside_and_whole_where_it_fits(
     run, backend, aws, settings, images
 ) -> None:
-    queue, record = SetAsideQueue(backend), record_with(images)
+    queue = SetAsideQueue(backend.call, settings.stream_failure_queue_url)
+    record = record_with(images)
     aws.sqs.queues[settings.stream_failure_queue_url].messages.clear()
     run(queue.put("tasks", record, "'broken'"))
     [body] = aws.sqs.bodies(settings.stream_failure_queue_url)
@@ -67,9 +68,21 @@ def test_a_record_of_any_size_is_set_aside_and_whole_where_it_fits(
 
 def test_a_record_that_was_cut_waits_for_a_person_and_makes_no_event(run, backend, aws, settings):
     image = {"B": "A" * (ITEM * 4 // 3)}
-    run(
-        SetAsideQueue(backend).put("tasks", record_with({"OldImage": image, "NewImage": image}), "")
-    )
+    queue = SetAsideQueue(backend.call, settings.stream_failure_queue_url)
+    run(queue.put("tasks", record_with({"OldImage": image, "NewImage": image}), ""))
     assert run(replay(backend, lambda: 60_000)) == {"replayed": 0, "events": 0, "left": 1}
     assert len(aws.sqs.bodies(settings.stream_failure_queue_url)) == 1
     assert aws.items(settings.audit_table) == []
+
+
+@given(body=st.builds(lambda sign, size: sign * size, TEXTS, st.integers(0, 1_048_576)))
+@settings(
+    deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_a_message_of_any_size_is_set_aside(run, backend, aws, settings, body: str) -> None:
+    queue = SetAsideQueue(backend.call, settings.unreadable_queue_url)
+    aws.sqs.queues[settings.unreadable_queue_url].messages.clear()
+    run(queue.put("work", {"messageId": "1", "body": body}, "unreadable"))
+    [kept] = aws.sqs.bodies(settings.unreadable_queue_url)
+    assert len(kept.encode()) <= LARGEST_BODY
+    assert body.startswith(json.loads(kept)["record"]["body"])
