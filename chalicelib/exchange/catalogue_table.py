@@ -8,7 +8,7 @@ CATALOGUE#<exchange>  CATALOGUE   symbols: zlib JSON {symbol: status}, delisted:
 REFUSED#<exchange>    REFUSED     the newest list that was refused: symbols: zlib JSON {symbol:
                                   status}, known, missing: zlib JSON [symbol], refused_at,
                                   instead_of, asked
-REFRESH#<exchange>    REFRESH     claimed_at: when a refresh was last queued that nobody asked for
+REFRESH#<exchange>    REFRESH     claimed_at: when the system last began a refresh by itself
 PRICES#<exchange>     PRICES      prices: zlib JSON {symbol: price as sent}, priced_at; an older
                                   price is [price, its time]
 """
