@@ -9,15 +9,12 @@ from __future__ import annotations
 import re
 import sys
 import uuid
-from array import array
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.audit.table import AuditTable
-from chalicelib.candles import store as candle_store
-from chalicelib.candles.candles import Candles, Merged
 from chalicelib.candles.store import CandleStore
 from chalicelib.collecting import bury, dispatch, fetch, ranges, sweep
 from chalicelib.collecting import collect as collector
@@ -271,23 +268,6 @@ def _believing_short_pages(original: Any) -> Any:
     return left_open
 
 
-def _last_writer_wins(original: Any) -> Any:
-    def merged(stored: Candles, fresh: Candles) -> Merged:
-        old = stored.cut(0, len(stored))
-        # As if all that is stored had been answered long ago; then its own times again.
-        old.columns["answered_at"] = array("q", [0] * len(old))
-        whole, added, revised = original(old, fresh)
-        times = dict(zip(stored.open_times, stored.columns["answered_at"], strict=True))
-        ages = whole.columns["answered_at"]
-        values = {stored.values_at(at) for at in range(len(stored))}
-        for at, open_ms in enumerate(whole.open_times):
-            if whole.values_at(at) in values:
-                ages[at] = times[open_ms]
-        return Merged(whole, added, revised)
-
-    return merged
-
-
 def _forgetting_what_is_held(original: Any) -> Any:
     async def merge(*asked: Any) -> Any:
         merged, candles = await original(*asked), asked[3]
@@ -371,7 +351,7 @@ MUTANTS = (
     Mutant(
         "no attempt in the condition",
         _rewriting(_drop(r"attempt = :attempt", ":attempt")),
-        killer=1233,
+        killer=1797,
     ),
     Mutant(
         "no state in the condition",
@@ -402,12 +382,9 @@ MUTANTS = (
     Mutant("requests are permitted once for all", replacing(Gate, "_check", _checked_once)),
     Mutant("a short page is the end", replacing(fetch, "left_open", _believing_short_pages)),
     Mutant(
-        "the last writer wins", replacing(candle_store, "merged", _last_writer_wins), killer=695
-    ),
-    Mutant(
         "a candle that is not served any more is a gap",
         replacing(collecting_store, "_merge", _forgetting_what_is_held),
-        killer=336,
+        killer=669,
     ),
     Mutant(
         "the oldest row that comes is the listing",
