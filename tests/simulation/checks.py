@@ -241,8 +241,11 @@ def _check_reasons(world: World, units: dict[str, Any], prog: Item) -> None:
             symbol, *window = units[prog["pk"], prog["sk"]][number]
             refused = symbol in world.exchange.refused
             own = ["f_WORKER_GAVE_UP", "f_EXCHANGE_UNAVAILABLE"]
-            if world.exchange.broken_opens(*window):
-                own.append("f_EXCHANGE_UNUSABLE_ANSWER")  # nothing else opens there, or is served
+            # Where nothing else opens, or is served.
+            if world.exchange.broken_opens(*window) or any(
+                at[:2] == (symbol, window[0]) for at in world.spoiled
+            ):
+                own += ["f_EXCHANGE_UNUSABLE_ANSWER", "f_EXCHANGE_SCHEMA_DRIFT"]
             if (name == "f_INVALID_SYMBOL") != refused and name not in own:
                 raise Violation("isolation", f"{symbol} failed with {name}")
 
@@ -379,10 +382,12 @@ def _check_coverage(world: World, stored: dict[tuple[str, str], Candles]) -> Non
                 opens = exchange.closed_opens(timeframe, gap.start_ms, gap.end_ms)
                 if held & set(opens):
                     raise Violation("coverage", f"{symbol} {timeframe} holds candles of {gap}")
-                if not set(opens) <= exchange.unserved.keys():
+                if not all(_may_miss(world, symbol, timeframe, at) for at in opens):
                     raise Violation("coverage", f"{symbol} {timeframe} has no gap {gap}")
                 since = exchange.closed_opens(timeframe, gap.end_ms - times.DAY, gap.end_ms)
-                if gap.reason == BEFORE_LISTING and not set(since) <= exchange.unserved.keys():
+                if gap.reason == BEFORE_LISTING and not all(
+                    _may_miss(world, symbol, timeframe, at) for at in since
+                ):
                     raise Violation("coverage", f"{symbol} {timeframe} was listed before {gap}")
             for low, high in known.covered:
                 for at in exchange.closed_opens(timeframe, low, high):
@@ -411,9 +416,14 @@ def _opens(
     world: World, units: dict[str, Any], prog: Item, number: int, *, always: bool
 ) -> list[int]:
     """Candles that a succeeded unit must have brought, or may have: its window has long closed."""
-    _, timeframe, start, end = units[prog["pk"], prog["sk"]][number]
+    symbol, timeframe, start, end = units[prog["pk"], prog["sk"]][number]
     opens = world.exchange.closed_opens(timeframe, start, end)
-    return [at for at in opens if not (always and at in world.exchange.unserved)]
+    return [at for at in opens if not (always and _may_miss(world, symbol, timeframe, at))]
+
+
+def _may_miss(world: World, symbol: str, timeframe: str, at: int) -> bool:
+    """Whether the exchange has ever not served a candle, or not so that anybody could use it."""
+    return at in world.exchange.unserved or (symbol, timeframe, at) in world.spoiled
 
 
 def _images(record: Item) -> tuple[Item, Item]:

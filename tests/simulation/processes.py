@@ -256,7 +256,20 @@ class ProcessExchange:
             length = timeframes.LENGTH_MS[timeframe]
             # Where it has none then, it answers honestly: an empty answer is not one of these lies.
             rows = list(world.exchange.rows(symbol, timeframe, now - 5 * length, now + 1)) or rows
-        return replace(page, rows=rows)
+        return self._spoil(replace(page, rows=rows), symbol, timeframe)
+
+    def _spoil(self, page: Page, symbol: str, timeframe: str) -> Page:
+        """The page with one row that says nothing, or opens a thousand times too late."""
+        world, rows = self._container.world, list(page.rows)
+        kind = world.odd_row()
+        if not rows or kind is None:
+            return page
+        row = rows.pop(world.oddities.randrange(len(rows)))
+        world.spoiled.add((symbol, timeframe, row[0]))
+        if kind == "exchange_misdates_a_row":
+            rows.append((row[0] * 1000, *row[1:]))
+            return replace(page, rows=rows)
+        return replace(page, rows=rows, unusable=(*page.unusable, -1))
 
 
 async def _free(weight: int) -> None:

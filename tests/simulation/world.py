@@ -102,6 +102,10 @@ class World:
         self.faults.seen["impossible_candle"] += len(self.exchange.broken)
         self.started_ms = self.clock()
         self._draw_history(Random(self.seed ^ 0x9A95))
+        self.oddities = Random(self.seed ^ 0x0DD)
+        self._odd_rate = self.oddities.choice((0, 0, 0, 0.02, 0.1))
+        #: (symbol, timeframe, open time) of rows that came so that nobody could use them.
+        self.spoiled: set[tuple[str, str, int]] = set()
         self._watch_objects()
         self._losses = Random(self.seed ^ 0x1057)
         self.faults.rates["message_lost"] = self._losses.choice((*[0.0] * 9, 0.5))
@@ -125,6 +129,14 @@ class World:
         self._tasks: set[asyncio.Task[None]] = set()
         self._streamed = 0
         self._streaming = False
+
+    def odd_row(self) -> str | None:
+        """What happens to a row of the page that is sent now, if anything."""
+        if not self.faults.on or self.oddities.random() >= self._odd_rate:
+            return None
+        kind = self.oddities.choice(("exchange_nulls_a_row", "exchange_misdates_a_row"))
+        self.faults.seen[kind] += 1
+        return kind
 
     def _watch_objects(self) -> None:
         """Look at what each write of an object replaces."""
