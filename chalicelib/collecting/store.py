@@ -95,7 +95,10 @@ async def store(backend: Backend, symbol: str, unit: Unit, found: Found, task_id
     if found.unread:
         absent = [part for each in absent for part in _unread(each, found.unread)]
     invalid = [each for each in absent if each.reason == INVALID]
-    if invalid and not merged.opens and not await _were_invalid(backend, symbol, unit, invalid):
+    # What is held already does not make up for an answer of which nothing could be read.
+    if (_is_unreadable(found) or (invalid and not merged.opens)) and not await _were_invalid(
+        backend, symbol, unit, invalid
+    ):
         return Stored(_none_usable(found, len(rejected)), None)
     part = CoveredPart(
         unit.timeframe,
@@ -112,10 +115,17 @@ async def store(backend: Backend, symbol: str, unit: Unit, found: Found, task_id
 
 def _none_usable(found: Found, rejected: int) -> Result:
     """Why a unit fails of which no row can be a candle."""
-    if any(answer.rows for answer in found.answers) or found.unusable:
+    if not _is_unreadable(found):
         return Result(reason=UNUSABLE, detail=f"none of {rejected} candles can be used")
     metrics.count("ExchangeSchemaDrift")
     return failure(ExchangeDrifted("no row can be read"))
+
+
+def _is_unreadable(found: Found) -> bool:
+    """Whether rows came, and of none of them even the open time can be read."""
+    return bool(found.unread and not found.unusable) and not any(
+        answer.rows for answer in found.answers
+    )
 
 
 async def _merge(
@@ -196,9 +206,11 @@ def _unread(absent: Absent, answered: Sequence[tuple[int, int]]) -> list[Absent]
 
 
 async def _were_invalid(
-    backend: Backend, symbol: str, unit: Unit, invalid: Iterable[Absent]
+    backend: Backend, symbol: str, unit: Unit, invalid: Sequence[Absent]
 ) -> bool:
-    """Whether all of these stretches are known to be invalid: they were asked for once more."""
+    """Whether there are stretches that are invalid, and all are known to be: asked once more."""
+    if not invalid:
+        return False
     stored = (await CoverageTable(backend).coverage_of([symbol])).get(symbol, {})
     gaps = stored.get(unit.timeframe, Coverage()).gaps
     known = [Interval(gap.start_ms, gap.end_ms) for gap in gaps if gap.reason == INVALID]

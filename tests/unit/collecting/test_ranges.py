@@ -440,3 +440,17 @@ def test_a_pause_between_a_page_and_what_lies_before_it_makes_no_gap(
         task = collect(run, worker, fleet, "1h", start=cut, end=opens[-1])
         assert task["status"] == "completed"
         assert gaps(run, worker, "1h") == []
+
+
+@pytest.mark.parametrize("hours", [0, 5])
+def test_pages_that_nobody_can_read_fail_the_unit_though_candles_are_held(
+    run, worker, fleet, exchange, clock, hours: int
+) -> None:
+    collect(run, worker, fleet, "1h")
+    clock.advance(hours * HOUR)
+    exchange.drifted = True
+    task = collect(run, worker, fleet, "1h")
+    assert [each["reason"] for each in task["failures"]] == ["EXCHANGE_SCHEMA_DRIFT"]
+    exchange.drifted = False
+    assert collect(run, worker, fleet, "1h")["candles"] == hours + 1
+    assert gaps(run, worker, "1h") == []
