@@ -194,10 +194,11 @@ def _check_oddities(
     old, new = change
     named = {name: new[name] for name in new if name.startswith("r_") and name not in old}
     for number in good:
-        _, timeframe, start, end = units[new["pk"], new["sk"]][number]
+        symbol, timeframe, start, end = units[new["pk"], new["sk"]][number]
         broken = world.exchange.broken_opens(timeframe, start, end)
         rejected = named.pop(f"r_{number}", set())
-        if not broken - world.exchange.unserved.keys() <= rejected <= broken:
+        sure = {at for at in broken if not _may_miss(world, symbol, timeframe, at)}
+        if not sure <= rejected <= broken:
             raise Violation("rejected", f"{new['sk']} names {rejected}, {broken} are broken")
     if named:
         raise Violation("rejected", f"{new['sk']} names {named} for {good}")
