@@ -157,6 +157,7 @@ def as_world(life: Life) -> Any:
         if record["dynamodb"]["Keys"]["pk"]["S"] not in refreshes
     ]
     return SimpleNamespace(
+        spoiled=set(),
         records=lambda: collections,
         exchange=life.exchange,
         aws=life.aws,
