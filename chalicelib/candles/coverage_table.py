@@ -6,7 +6,7 @@ COVER#<exchange>      <symbol>    rev, tf_<timeframe>: JSON of candles/coverage.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ _RACES = 20
 
 #: timeframe -> what is known of it, for one symbol.
 Coverages = dict[str, Coverage]
+#: What was collected of a symbol, given what is known of it.
+Collected = Callable[[Coverages], Awaitable[Iterable[CoveredPart]]]
 
 
 @dataclass(frozen=True)
@@ -60,16 +62,18 @@ class CoverageTable(ItemTable):
         keys = [self._key(symbol) for symbol in symbols]
         return {item["sk"]: coverages_in(item) for item in await self._get_all(keys)}
 
-    async def extend_coverage(self, symbol: str, parts: Iterable[CoveredPart], now_ms: int) -> None:
+    async def extend_coverage(self, symbol: str, collected: Collected, now_ms: int) -> None:
         """Record what has been collected of a symbol, and when it was asked for.
 
-        Workers of one symbol may race; the loser reads again and extends what the winner wrote.
+        `collected` says what, given what is known. Workers of one symbol may race: the loser reads
+        again and asks `collected` again. So what it finds absent was absent after the last change
+        of the coverage, and a candle that another worker has stored meanwhile is no gap.
         """
-        key, parts = self._key(symbol), list(parts)
+        key = self._key(symbol)
         for _ in range(_RACES):
             item = await self._get(key) or {"rev": 0}
             before = coverages_in(item)
-            after = _extended(before, parts, now_ms)
+            after = _extended(before, await collected(before), now_ms)
             if after == before:
                 return
             fresh = {_TIMEFRAME + timeframe: known.to_json() for timeframe, known in after.items()}

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from chalicelib.candles.coverage_table import CoverageTable
+from chalicelib.candles.coverage import CoveredPart
+from chalicelib.candles.coverage_table import Coverages, CoverageTable
 from chalicelib.collecting.fetch import SHORT_WAIT_MS, Fetched, fetch
 from chalicelib.collecting.gate import Gate, Withheld
 from chalicelib.collecting.store import Result, Stored, failure, store
@@ -88,13 +89,25 @@ async def _store_all(
 ) -> dict[int, Stored]:
     """Store the units whose pages are all there, and record what they cover."""
     whole = [unit for unit in units if fetched.is_whole(unit)]
-    stored = await together(
-        *(store(backend, symbol, unit, fetched.found(unit), task_id) for unit in whole)
-    )
-    parts = [part for _, part in stored if part is not None]
-    if parts:
-        await CoverageTable(backend).extend_coverage(symbol, parts, backend.now_ms())
-    return dict(zip((unit.number for unit in whole), stored, strict=True))
+    results: dict[int, Stored] = {}
+
+    async def collected(known: Coverages) -> list[CoveredPart]:
+        """Called again after a race: what is absent may have been stored meanwhile."""
+        again = [
+            unit for unit in whole if unit.number not in results or results[unit.number].is_gappy
+        ]
+        stored = await together(
+            *(store(backend, symbol, unit, fetched.found(unit), task_id, known) for unit in again)
+        )
+        for unit, one in zip(again, stored, strict=True):
+            # What was stored and revised the first time counts.
+            first = results.get(unit.number, one)
+            results[unit.number] = first._replace(part=first.part and one.part)
+        return [part for _, part in results.values() if part is not None]
+
+    if whole:
+        await CoverageTable(backend).extend_coverage(symbol, collected, backend.now_ms())
+    return results
 
 
 async def judged(worker: Worker, group: Group, deliveries: int) -> Group:

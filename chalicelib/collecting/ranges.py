@@ -101,19 +101,32 @@ async def find_listings(
     )
     found = await together(*(_look_up(worker, gate, *pair) for pair in unknown))
     for (symbol, timeframe), (first, is_asked) in zip(unknown, found, strict=True):
-        if not is_asked:
-            continue
-        before = stored.get(symbol, {}).get(timeframe, Coverage())
-        now_ms = worker.now_ms()
-        if first is None:
-            part = CoveredPart(timeframe, 0, 0, None, [], None, now_ms)
-        else:
-            listed = min([first, *before.held_since()])
-            nothing = _nothing(start_ms, listed)
+        if is_asked:
+            coverages = await _record(worker, symbol, timeframe, start_ms, first)
+            stored.setdefault(symbol, {})[timeframe] = coverages
+
+
+async def _record(
+    worker: Worker, symbol: str, timeframe: str, start_ms: int, first_ms: int | None
+) -> Coverage:
+    """Record when the first candle opened, None where nothing proves it; the coverage then."""
+    now_ms = worker.now_ms()
+    after = Coverage()
+
+    async def collected(known: Coverages) -> list[CoveredPart]:
+        nonlocal after
+        before = known.get(timeframe, Coverage())
+        part = CoveredPart(timeframe, 0, 0, None, [], None, now_ms)
+        if first_ms is not None:
+            listed = min([first_ms, *before.held_since()])
             span = min(start_ms, listed), listed
+            nothing = _nothing(start_ms, listed)
             part = CoveredPart(timeframe, *span, None, nothing, listed, now_ms)
-        await CoverageTable(worker).extend_coverage(symbol, [part], now_ms)
-        stored.setdefault(symbol, {})[timeframe] = before.extended(part, now_ms)
+        after = before.extended(part, now_ms)
+        return [part]
+
+    await CoverageTable(worker).extend_coverage(symbol, collected, now_ms)
+    return after
 
 
 def _nothing(start_ms: int, end_ms: int) -> Sequence[Absent]:

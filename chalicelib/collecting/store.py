@@ -9,8 +9,8 @@ from typing import NamedTuple
 from chalicelib.candles.candles import Answer, Candles, closed_candles
 from chalicelib.candles.candles import absent as stretches
 from chalicelib.candles.coverage import Coverage, CoveredPart
-from chalicelib.candles.coverage_table import CoverageTable
-from chalicelib.candles.gaps import INVALID, NO_CANDLE, Absent
+from chalicelib.candles.coverage_table import Coverages
+from chalicelib.candles.gaps import INVALID, NO_CANDLE, Absent, Gap, places
 from chalicelib.candles.intervals import Interval, outside, union
 from chalicelib.candles.store import CandleStore
 from chalicelib.core import metrics, timeframes
@@ -57,6 +57,11 @@ class Stored(NamedTuple):
     result: Result
     part: CoveredPart | None
 
+    @property
+    def is_gappy(self) -> bool:
+        """Whether something is absent in it."""
+        return self.part is not None and bool(self.part.absent)
+
 
 class _Merged(NamedTuple):
     """`stored`, `revised`: candles of the answer; `opens`: of all that are held in the unit now."""
@@ -70,9 +75,12 @@ def failure(error: CollectorError) -> Result:
     return Result(reason=error.reason, detail=error.detail)
 
 
-async def store(backend: Backend, symbol: str, unit: Unit, found: Found, task_id: str) -> Stored:
+async def store(
+    backend: Backend, symbol: str, unit: Unit, found: Found, task_id: str, known: Coverages
+) -> Stored:
     """Store the valid, closed candles of a unit, given all that was answered for it.
 
+    `known`: what is known of the symbol; read before this, so that what is absent then is so now.
     Where rows that cannot be a candle are all there is, the unit fails, unless they were before: a
     candle that the exchange has is no gap.
     """
@@ -96,8 +104,9 @@ async def store(backend: Backend, symbol: str, unit: Unit, found: Found, task_id
         absent = [part for each in absent for part in _unread(each, found.unread)]
     invalid = [each for each in absent if each.reason == INVALID]
     # What is held already does not make up for an answer of which nothing could be read.
-    if (_is_unreadable(found) or (invalid and not merged.opens)) and not await _were_invalid(
-        backend, symbol, unit, invalid
+    gaps = known.get(unit.timeframe, Coverage()).gaps
+    if (_is_unreadable(found) or (invalid and not merged.opens)) and not _were_invalid(
+        gaps, invalid
     ):
         return Stored(_none_usable(found, len(rejected)), None)
     part = CoveredPart(
@@ -205,13 +214,7 @@ def _unread(absent: Absent, answered: Sequence[tuple[int, int]]) -> list[Absent]
     )
 
 
-async def _were_invalid(
-    backend: Backend, symbol: str, unit: Unit, invalid: Sequence[Absent]
-) -> bool:
+def _were_invalid(gaps: Iterable[Gap], invalid: Sequence[Absent]) -> bool:
     """Whether there are stretches that are invalid, and all are known to be: asked once more."""
-    if not invalid:
-        return False
-    stored = (await CoverageTable(backend).coverage_of([symbol])).get(symbol, {})
-    gaps = stored.get(unit.timeframe, Coverage()).gaps
-    known = [Interval(gap.start_ms, gap.end_ms) for gap in gaps if gap.reason == INVALID]
-    return not any(outside(each.start_ms, each.end_ms, known) for each in invalid)
+    known = places(gap for gap in gaps if gap.reason == INVALID)
+    return bool(invalid) and not any(outside(each.start_ms, each.end_ms, known) for each in invalid)

@@ -22,6 +22,7 @@ from chalicelib.core.errors import CallFailed, ObjectDamaged
 from chalicelib.core.times import MINUTE
 from tests.doubles.aws import Aws
 from tests.doubles.clock import NOW, Clock
+from tests.doubles.coverage import cover
 from tests.doubles.faults import LoseAnswer, Meanwhile, Refuse
 from tests.doubles.s3 import Bucket
 from tests.doubles.settings import backend_of
@@ -146,12 +147,10 @@ def test_a_key_of_months_differs_from_one_of_minutes_without_letters_case(store)
 
 def test_coverage_of_a_symbol_survives_two_writers(run, worker, aws) -> None:
     async def other() -> None:
-        await CoverageTable(worker).extend_coverage(
-            "BTCUSDT", [CoveredPart("1h", 0, MINUTE, 0, [])], 0
-        )
+        await cover(worker, "BTCUSDT", CoveredPart("1h", 0, MINUTE, 0, []))
 
     aws.hooks.append(Meanwhile(lambda called: called.operation == "PutItem", other))
-    run(CoverageTable(worker).extend_coverage("BTCUSDT", [CoveredPart("1m", 0, MINUTE, 0, [])], 0))
+    run(cover(worker, "BTCUSDT", CoveredPart("1m", 0, MINUTE, 0, [])))
     known = run(CoverageTable(worker).coverage_of(["BTCUSDT"]))["BTCUSDT"]
     assert set(known) == {"1m", "1h"}
 
@@ -159,7 +158,7 @@ def test_coverage_of_a_symbol_survives_two_writers(run, worker, aws) -> None:
 def test_coverage_of_thousands_of_symbols_is_read_in_full(run, worker, aws) -> None:
     symbols = [f"COIN{number}" for number in range(250)]
     for symbol in symbols[::10]:
-        run(CoverageTable(worker).extend_coverage(symbol, [CoveredPart("1m", 0, MINUTE, 0, [])], 0))
+        run(cover(worker, symbol, CoveredPart("1m", 0, MINUTE, 0, [])))
     aws.dynamodb.leave_unprocessed = 40
     assert set(run(CoverageTable(worker).coverage_of(symbols))) == set(symbols[::10])
     assert aws.counts["dynamodb.BatchGetItem"] == 4

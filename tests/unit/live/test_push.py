@@ -14,7 +14,6 @@ import pytest
 
 from chalicelib.aws.stream import change_of
 from chalicelib.candles.coverage import CoveredPart
-from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.candles.store import CandleStore
 from chalicelib.core import metrics
 from chalicelib.core.together import together
@@ -34,6 +33,7 @@ from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import view_task
 from tests.doubles.aws import Called, Hook
 from tests.doubles.clock import Clock, SimulatedLoop
+from tests.doubles.coverage import cover
 from tests.doubles.faults import Refuse
 from tests.doubles.fleet import Crash, Fleet
 from tests.doubles.listener import Listener
@@ -379,11 +379,7 @@ def test_what_a_failed_update_had_taken_in_comes_again_with_it(
 ) -> None:
     run(pushes.client("c", "candles:BTCUSDT:1m"))
     for start in (0, 60_000, 120_000):
-        run(
-            CoverageTable(worker).extend_coverage(
-                "BTCUSDT", [CoveredPart("1m", start, start + 60_000, start, [])], 0
-            )
-        )
+        run(cover(worker, "BTCUSDT", CoveredPart("1m", start, start + 60_000, start, [])))
         run(pushes.announce())
     aws.hooks.append(Refuse(POST))
     run(pushes.push_all())
@@ -407,11 +403,7 @@ def test_what_breaks_our_code_in_one_stream_is_not_pushed_again_in_another(
 ) -> None:
     run(pushes.client("c", "prices:BTCUSDT", "candles:BTCUSDT:1d"))
     run(CatalogueTable(worker).write_prices({"BTCUSDT": "1"}, clock()))
-    run(
-        CoverageTable(worker).extend_coverage(
-            "BTCUSDT", [CoveredPart("1d", 0, 86_400_000, 0, [])], 0
-        )
-    )
+    run(cover(worker, "BTCUSDT", CoveredPart("1d", 0, 86_400_000, 0, [])))
     aws.hooks.append(Broken())
     run(pushes.announce())
     run(pushes.push())
