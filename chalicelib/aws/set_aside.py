@@ -5,9 +5,9 @@ UnreadableQueue: queue messages that no code of ours wrote (functions/batches.py
 `data-collector dead-letters`).
 
 A message is {"v": 1, "source": the table or the queue, "error": text, "record": as Lambda sent it}.
-A record may be larger than a message: two images of 400 KB with their binary values as base64, or a
-body that JSON escapes. Then it goes without its images, or with the beginning of its body, and
-"cut": true says so. It shows a person what it was, but it cannot be replayed.
+A stream's record may be larger than a message: two images of 400 KB, with their binary values as
+base64. Then it goes without its images, and "cut": true says so. It shows a person which change it
+was, but it cannot be replayed. A queue's message always fits: its queue takes 64 KiB (infra).
 
 Sources: DynamoDB Developer Guide, "Quotas" (an item's size); SQS Developer Guide, "Message quotas".
 """
@@ -30,8 +30,6 @@ _LONGEST_ERROR = 1000
 #: SQS's limit of a message, in bytes.
 LARGEST_BODY = 1_048_576
 _IMAGES = ("OldImage", "NewImage")
-#: Characters of a body that is cut: JSON may take six for each.
-_LONGEST_CUT = 100_000
 
 
 @dataclass(frozen=True)
@@ -87,11 +85,9 @@ def _text(body: dict[str, Any]) -> str:
 
 
 def _cut(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a record always fits into a message."""
-    if isinstance(change := record.get("dynamodb"), dict):
-        kept = {name: part for name, part in change.items() if name not in _IMAGES}
-        return {**record, "dynamodb": kept}
-    return {**record, "body": str(record.get("body", ""))[:_LONGEST_CUT]}
+    """A stream's record without its images."""
+    change = {name: part for name, part in record["dynamodb"].items() if name not in _IMAGES}
+    return {**record, "dynamodb": change}
 
 
 def _record(body: str) -> dict[str, Any] | None:

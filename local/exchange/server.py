@@ -18,8 +18,8 @@ from local.exchange.faults import (
     REPLIES,
     Rule,
     error_of,
-    spoil_body,
 )
+from local.exchange.spoiling import spoil_body
 
 # Shorter bodies are not worth compressing.
 _COMPRESS_FROM = 1024

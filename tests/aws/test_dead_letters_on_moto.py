@@ -13,8 +13,8 @@ from botocore.session import get_session
 
 from chalicelib.aws.calls import run
 from chalicelib.aws.set_aside import SetAsideQueue
-from market_data_collector.cli import dead_letters
-from market_data_collector.cli.dead_letters import QUEUES
+from market_data_collector.cli import letters
+from market_data_collector.cli.letters import QUEUES
 from tests.aws.conftest import Moto
 from tests.cli.running import Ran
 from tests.cli.running import run as run_client
@@ -35,7 +35,7 @@ RECORD = {
 def stack(moto: Moto, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> dict[str, str]:
     """The stack's name, and its outputs: a stack of nothing but queues."""
     monkeypatch.chdir(tmp_path)  # no .local/endpoints.json
-    monkeypatch.setattr(dead_letters, "WAIT_SECONDS", 0)  # moto has one server
+    monkeypatch.setattr(letters, "WAIT_SECONDS", 0)  # moto has one server
     names = (*QUEUES.values(), "UnreadableQueue")
     template = {
         "Resources": {name: {"Type": "AWS::SQS::Queue"} for name in names},

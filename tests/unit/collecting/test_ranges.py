@@ -14,13 +14,18 @@ from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.candles.gaps import BEFORE_LISTING, INVALID, NO_CANDLE
 from chalicelib.candles.store import CandleStore
 from chalicelib.collecting.direct import collect_market_data_async
+from chalicelib.collecting.group import collect_units
 from chalicelib.core import timeframes
 from chalicelib.core.errors import ExchangeUnavailable
 from chalicelib.core.times import DAY, HOUR, MINUTE, iso
 from chalicelib.exchange.binance import Page, Permit
+from chalicelib.exchange.budget import Budget
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.view import view_task
+from chalicelib.work.messages import Unit
+from tests.doubles.aws import Called
 from tests.doubles.exchange import Exchange
+from tests.doubles.faults import Meanwhile
 from tests.doubles.fleet import Fleet
 
 SYMBOL = "BTCUSDT"
@@ -454,3 +459,34 @@ def test_pages_that_nobody_can_read_fail_the_unit_though_candles_are_held(
     exchange.drifted = False
     assert collect(run, worker, fleet, "1h")["candles"] == hours + 1
     assert gaps(run, worker, "1h") == []
+
+
+@pytest.mark.parametrize("operation", ["PutItem", "GetItem", "GetObject"])
+def test_a_candle_that_another_worker_stores_meanwhile_is_no_gap(
+    run, worker, aws, fleet, exchange, clock, operation: str
+) -> None:
+    """The answer without the candle came first, and is recorded last."""
+    start = timeframes.floor("1d", clock()) - 20 * DAY
+    at, span = start + 4 * DAY, {"start": start, "end": start + 10 * DAY}
+    exchange.outage = {at}
+
+    async def other() -> None:
+        exchange.outage.clear()
+        unit = Unit(0, "1d", start, start + 10 * DAY)
+        more = {"task_id": "other", "authorised": always, "remaining_ms": lambda: 100_000}
+        await collect_units(worker, Budget(worker), SYMBOL, [unit], **more)
+
+    def is_of_coverage_or_objects(called: Called) -> bool:
+        of_coverage = "COVER#" in str(called.parameters)
+        return called.operation == operation and (called.service == "s3" or of_coverage)
+
+    meanwhile = Meanwhile(is_of_coverage_or_objects, other)
+    aws.hooks.append(meanwhile)
+    collect(run, worker, fleet, "1d", **span)
+    assert not meanwhile.left
+    assert at in held(run, worker, "1d", start)
+    assert gaps(run, worker, "1d") == []
+
+
+async def always() -> bool:
+    return True
