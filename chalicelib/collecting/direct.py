@@ -29,7 +29,8 @@ async def collect_market_data_async(
 ) -> dict[str, object]:
     """Collect from the last stored candle on, in this process, and return when it is done.
 
-    `progress(done, total, label)` is called after each symbol and timeframe. Returns
+    Gaps that are due are asked for again. `progress(done, total, label)` is called after each
+    unit: a symbol, a timeframe, and a stretch of time. Returns
     {"units", "succeeded", "failed", "candles", "failures": [{symbol, timeframe, reason, detail}]}.
     One failing symbol never stops the others.
     """

@@ -14,26 +14,19 @@ open time cannot be read may be any candle that is missing in its page.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple
 
+from chalicelib.candles.intervals import Interval
 from chalicelib.core import timeframes
 from chalicelib.core.errors import ExchangeDrifted, ExchangeInconsistent
 
 
-class Stretch(NamedTuple):
-    """[start_ms, end_ms): candles that open there are asked for, or absent."""
-
-    start_ms: int
-    end_ms: int
-
-
 def left_open(
     timeframe: str,
-    asked: Stretch,
+    asked: Interval,
     opens: Collection[int],
     unread: int = 0,
     running_ms: int | None = None,
-) -> list[Stretch]:
+) -> list[Interval]:
     """What a page with rows at these open times, in any order, leaves open of the stretch `asked`.
 
     What is neither left nor at a row is proven to be absent. `unread`: rows without an open time;
@@ -50,16 +43,16 @@ def left_open(
     left = []
     # The exchange's grid may be another one, or change here: what counts is where candles may open.
     if early <= 1 and timeframes.ceil(timeframe, asked.start_ms) < inside[0]:
-        left.append(Stretch(asked.start_ms, inside[0]))
+        left.append(Interval(asked.start_ms, inside[0]))
     ends = late > 1 or inside[-1] == running_ms
     if not ends and timeframes.ceil(timeframe, inside[-1] + 1) < asked.end_ms:
-        left.append(Stretch(inside[-1] + 1, asked.end_ms))
+        left.append(Interval(inside[-1] + 1, asked.end_ms))
     return left
 
 
 def _none_inside(
-    timeframe: str, asked: Stretch, early: int, late: int, unread: int
-) -> list[Stretch]:
+    timeframe: str, asked: Interval, early: int, late: int, unread: int
+) -> list[Interval]:
     """Of a page without a row inside: nothing is left open, or it cannot be believed."""
     if unread and early <= 1 and not late:
         if (asked.end_ms - asked.start_ms) // timeframes.LENGTH_MS[timeframe] > unread:

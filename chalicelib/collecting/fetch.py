@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from chalicelib.candles.candles import Answer, is_running
 from chalicelib.candles.coverage import Coverage
 from chalicelib.candles.coverage_table import CoverageTable
-from chalicelib.collecting.evidence import Stretch, left_open
+from chalicelib.candles.intervals import Interval
+from chalicelib.collecting.evidence import left_open
 from chalicelib.collecting.gate import Gate, Withheld
 from chalicelib.collecting.listing import first_open
 from chalicelib.collecting.store import Found
@@ -62,7 +63,7 @@ class Fetched:
     requests: Counter[int] = field(default_factory=Counter)
     refused: dict[int, ExchangeRefused] = field(default_factory=dict)
     unavailable: dict[int, ExchangeUnavailable] = field(default_factory=dict)
-    unread: dict[int, list[Stretch]] = field(default_factory=dict)
+    unread: dict[int, list[Interval]] = field(default_factory=dict)
     before: dict[int, int] = field(default_factory=dict)
     listed: dict[str, int] = field(default_factory=dict)
     looked_up: dict[str, int] = field(default_factory=dict)
@@ -123,7 +124,7 @@ async def fetch(
         unusable={unit.number: set() for unit in units},
     )
     asking = _Asking(worker, budget, symbol, gate, fetched)
-    await together(*(asking.prove(unit, Stretch(*unit[2:])) for unit in units))
+    await together(*(asking.prove(unit, Interval(*unit[2:])) for unit in units))
     await asking.look_before([unit for unit in units if fetched.is_whole(unit)])
     return fetched
 
@@ -140,7 +141,7 @@ class _Asking:
         self._gate = gate
         self._fetched = fetched
 
-    async def prove(self, unit: Unit, stretch: Stretch) -> None:
+    async def prove(self, unit: Unit, stretch: Interval) -> None:
         """Ask for the stretch, and for what that leaves open, until all of it is proven."""
         fetched = self._fetched
         if not fetched.is_open(unit):
@@ -214,13 +215,13 @@ class _Asking:
             self._fetched.unavailable.setdefault(unit.number, error)
 
 
-def _pages_of(timeframe: str, stretch: Stretch) -> list[Stretch]:
+def _pages_of(timeframe: str, stretch: Interval) -> list[Interval]:
     """The stretch, cut into what one page can hold."""
     if timeframe == "1M":
         return [stretch]
     length = timeframes.LENGTH_MS[timeframe] * PAGE_CANDLES
     return [
-        Stretch(start, min(start + length, stretch.end_ms))
+        Interval(start, min(start + length, stretch.end_ms))
         for start in range(stretch.start_ms, stretch.end_ms, length)
     ]
 
@@ -233,7 +234,7 @@ def _count_request(unit: Unit, fetched: Fetched) -> None:
         raise ExchangeInconsistent(f"{most} requests have not brought the whole window")
 
 
-def _taken(unit: Unit, asked: Stretch, page: Page, fetched: Fetched) -> list[Stretch]:
+def _taken(unit: Unit, asked: Interval, page: Page, fetched: Fetched) -> list[Interval]:
     """Keep the rows of a page; what it leaves open. Raises as `left_open` does."""
     # An open time that lies far ahead is none. The exchange's clock may be ours, and behind.
     latest_ms = page.server_ms + DAY

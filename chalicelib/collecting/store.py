@@ -45,7 +45,7 @@ class Found(NamedTuple):
 
     answers: Sequence[Answer]
     unusable: Set[int]
-    unread: Sequence[tuple[int, int]] = ()
+    unread: Sequence[Interval] = ()
     before_ms: int | None = None
     listed_ms: int | None = None
     looked_up_ms: int | None = None
@@ -201,10 +201,9 @@ def _absent(
     )
 
 
-def _unread(absent: Absent, answered: Sequence[tuple[int, int]]) -> list[Absent]:
+def _unread(absent: Absent, answered: Iterable[Interval]) -> list[Absent]:
     """The stretch, told apart: where a row came that cannot be read, it may be that candle."""
-    known = union(Interval(*each) for each in answered)
-    honest = outside(absent.start_ms, absent.end_ms, known)
+    honest = outside(absent.start_ms, absent.end_ms, union(answered))
     rest = outside(absent.start_ms, absent.end_ms, honest)
     return sorted(
         [

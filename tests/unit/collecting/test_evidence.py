@@ -6,19 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.collecting.evidence import Stretch, left_open
+from chalicelib.candles.intervals import Interval
+from chalicelib.collecting.evidence import left_open
 from chalicelib.core.errors import ExchangeDrifted, ExchangeInconsistent
 from chalicelib.core.times import MINUTE
 
-ASKED = Stretch(100 * MINUTE, 110 * MINUTE)
+ASKED = Interval(100 * MINUTE, 110 * MINUTE)
 
 
 def at(*minutes: int) -> list[int]:
     return [minute * MINUTE for minute in minutes]
 
 
-def left(*pairs: tuple[float, float]) -> list[Stretch]:
-    return [Stretch(int(low * MINUTE), int(high * MINUTE)) for low, high in pairs]
+def left(*pairs: tuple[float, float]) -> list[Interval]:
+    return [Interval(int(low * MINUTE), int(high * MINUTE)) for low, high in pairs]
 
 
 def test_a_full_page_settles_its_stretch() -> None:
@@ -35,7 +36,7 @@ def test_between_two_rows_of_a_page_nothing_opens() -> None:
 
 def test_a_short_page_is_not_the_end() -> None:
     proof = left_open("1m", ASKED, at(100, 101, 102))
-    assert proof == [Stretch(102 * MINUTE + 1, 110 * MINUTE)]
+    assert proof == [Interval(102 * MINUTE + 1, 110 * MINUTE)]
 
 
 def test_a_late_first_row_proves_nothing_of_what_lies_before() -> None:
@@ -54,14 +55,16 @@ def test_one_row_before_the_start_is_no_evidence_for_what_lies_behind_it() -> No
 
 
 def test_one_row_behind_the_end_is_no_evidence_for_what_lies_before_it() -> None:
-    assert left_open("1m", ASKED, at(98, 99, 104, 110)) == [Stretch(104 * MINUTE + 1, ASKED.end_ms)]
+    assert left_open("1m", ASKED, at(98, 99, 104, 110)) == [
+        Interval(104 * MINUTE + 1, ASKED.end_ms)
+    ]
 
 
 def test_rows_that_cannot_be_read_may_be_the_candles_of_a_stretch_that_small() -> None:
-    assert left_open("1m", Stretch(0, 2 * MINUTE), [], unread=2) == []
+    assert left_open("1m", Interval(0, 2 * MINUTE), [], unread=2) == []
     assert left_open("1m", ASKED, at(*range(105, 110)), unread=3) == left((100, 105))
     with pytest.raises(ExchangeDrifted):
-        left_open("1m", Stretch(0, 3 * MINUTE), [], unread=2)
+        left_open("1m", Interval(0, 3 * MINUTE), [], unread=2)
 
 
 def test_nothing_opens_behind_the_running_candle() -> None:
@@ -81,12 +84,12 @@ def test_one_row_before_the_start_by_itself_is_an_empty_answer() -> None:
 def test_off_the_grid_what_is_asked_again_is_where_a_candle_of_either_grid_may_open() -> None:
     hour, shift = 60 * MINUTE, 28 * MINUTE
     opens = [10 * hour + shift, 11 * hour + shift]
-    asked = Stretch(10 * hour, 12 * hour)
-    assert left_open("1h", asked, opens) == [Stretch(10 * hour, 10 * hour + shift)]
+    asked = Interval(10 * hour, 12 * hour)
+    assert left_open("1h", asked, opens) == [Interval(10 * hour, 10 * hour + shift)]
     assert left_open("1h", asked._replace(start_ms=10 * hour + 1), opens) == []
     # The exchange may come back to its grid before the last candle's hour is over.
-    later = left_open("1h", Stretch(10 * hour + 1, 12 * hour + 1), opens)
-    assert later == [Stretch(opens[-1] + 1, 12 * hour + 1)]
+    later = left_open("1h", Interval(10 * hour + 1, 12 * hour + 1), opens)
+    assert later == [Interval(opens[-1] + 1, 12 * hour + 1)]
 
 
 @given(
