@@ -25,7 +25,6 @@ from chalicelib.core.errors import (
 from chalicelib.core.logs import log
 from chalicelib.core.symbols import trading
 from chalicelib.core.task_keys import CHILD_TTL_SECONDS
-from chalicelib.core.times import FOREVER_MS
 from chalicelib.exchange.catalogue_table import Asked, CatalogueTable
 from chalicelib.exchange.refresh import refresh_catalogue, refresh_prices
 from chalicelib.exchange.worker import Worker
@@ -123,7 +122,6 @@ async def _units(worker: Worker, task: Task, now_ms: int) -> tuple[list[PlannedU
     ]
     stored = await _stored(worker, task, request, pairs, now_ms)
     found: list[tuple[Pair, Wanted]] = []
-    cut: dict[str, int] = {}
     count = 0
     for symbol, timeframe in pairs:
         known = stored.get(symbol, {}).get(timeframe, Coverage())
@@ -139,14 +137,12 @@ async def _units(worker: Worker, task: Task, now_ms: int) -> tuple[list[PlannedU
         count += len(asked.windows)
         if count > most:
             raise too_large(count, worker.settings)
-        if request.start_ms is not None and request.start_ms < (known.listed or 0):
-            cut[symbol] = min(known.listed or 0, cut.get(symbol, FOREVER_MS))
     units: list[PlannedUnit] = []
     for pair, asked in found:
         again = asked.again[: most - count]  # what finds no room is due in the next run, too
         count += len(again)
         units += (PlannedUnit(*pair, *window) for window in [*again, *asked.windows])
-    return units, notice_of(cut)
+    return units, notice_of(request, stored)
 
 
 async def _symbols(worker: Worker, request: CollectionRequest) -> tuple[str, ...]:

@@ -89,7 +89,7 @@ async def finish_task(backend: Backend, task: Task, progs: list[Progress]) -> No
     request = CollectionRequest.unpack(task.request)
     tolerated = request.tolerated_failure_percentage
     state = states.end_state(result["units"], result["failed"], tolerated)
-    notice = notice_of(await _late_listings(backend, request)) or task.notice
+    notice = await _notice(backend, request) or task.notice
     values: TaskValues = {
         "result": result,
         "message": closing(result, notice),
@@ -104,13 +104,13 @@ async def finish_task(backend: Backend, task: Task, progs: list[Progress]) -> No
     await _end(backend, task, state, values, remove=("active",))
 
 
-async def _late_listings(backend: Backend, request: CollectionRequest) -> dict[str, int]:
-    """The symbols whose first candle opened after the range of the request begins, and when.
+async def _notice(backend: Backend, request: CollectionRequest) -> str | None:
+    """What is to be known of the range: a unit that lies before a listing has found it.
 
-    A unit that lies before it has found it. Without symbols in the request: of those that trade.
+    Without symbols in the request: of those that trade.
     """
     if request.start_ms is None:
-        return {}
+        return None
     # Here, not above: the API's cold start would pay for it.
     from chalicelib.candles.coverage_table import CoverageTable
 
@@ -118,13 +118,7 @@ async def _late_listings(backend: Backend, request: CollectionRequest) -> dict[s
     if symbols is None:
         catalogue = await CatalogueTable(backend).read_catalogue()
         symbols = trading(catalogue.symbols) if catalogue else ()
-    found: dict[str, int] = {}
-    for symbol, stored in (await CoverageTable(backend).coverage_of([*symbols])).items():
-        for timeframe in request.timeframes_of(symbol):
-            listed_ms = stored[timeframe].listed if timeframe in stored else None
-            if listed_ms is not None and listed_ms > request.start_ms:
-                found[symbol] = min(listed_ms, found.get(symbol, listed_ms))
-    return found
+    return notice_of(request, await CoverageTable(backend).coverage_of([*symbols]))
 
 
 async def fail_task(backend: Backend, task: Task, reason: str, detail: str) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from chalicelib.core.times import iso
 from chalicelib.exchange.ledger import LedgerState
 from chalicelib.tasks import states
 from chalicelib.tasks.progress import Progress, Trouble, of_attempt
 from chalicelib.tasks.task import Counts, Task
+from chalicelib.work.request import CollectionRequest
 from chalicelib.work.window import TURN_LOST_MS
+
+if TYPE_CHECKING:
+    from chalicelib.candles.coverage_table import Coverages
 
 #: Symbols that a notice names.
 _MOST_NAMED = 5
@@ -57,17 +62,30 @@ def closing(result: Counts, notice: str | None) -> str:
     return "; ".join([*said, *([notice] if notice else [])])
 
 
-def notice_of(begins: Mapping[str, int]) -> str | None:
+def notice_of(request: CollectionRequest, stored: Mapping[str, Coverages]) -> str | None:
     """What is to be known of a range that begins before symbols were listed; None: nothing.
 
-    `begins`: symbol -> when its first candle opened (epoch ms), of those symbols.
+    `stored`: what is known of symbols.
     """
+    begins = {
+        symbol: min(late)
+        for symbol, known in stored.items()
+        if (late := [*_late(request, symbol, known)])
+    }
     if not begins:
         return None
     ordered = sorted(begins.items(), key=lambda entry: (entry[1], entry[0]))
     named = ", ".join(f"{symbol} before {iso(at)}" for symbol, at in ordered[:_MOST_NAMED])
     more = f", and of {len(ordered) - _MOST_NAMED} more" if len(ordered) > _MOST_NAMED else ""
     return f"the exchange has no candles of {named}{more}"
+
+
+def _late(request: CollectionRequest, symbol: str, known: Coverages) -> Iterator[int]:
+    """When the first candles opened, where that is after the range of the request begins."""
+    for timeframe in request.timeframes_of(symbol):
+        listed_ms = (known[timeframe].listed if timeframe in known else None) or 0
+        if request.start_ms is not None and listed_ms > request.start_ms:
+            yield listed_ms
 
 
 def out_of_time(task: Task, progs: list[Progress], pause: LedgerState) -> str:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.core.times import iso
+from chalicelib.candles.coverage import Coverage
+from chalicelib.core.times import DAY, iso
 from chalicelib.exchange.ledger import LedgerState
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import totals
 from chalicelib.tasks.message import message_of, notice_of, out_of_time
 from chalicelib.tasks.progress import CLOSED, OPEN, Progress, Trouble
+from chalicelib.work.request import CollectionRequest
 from tests.doubles.clock import NOW
 from tests.doubles.tasks import task_of
 
@@ -137,9 +140,16 @@ def test_a_task_out_of_time_names_what_held_it_up(
 
 
 def test_a_notice_names_the_earliest_listings_and_counts_the_others() -> None:
-    assert notice_of({}) is None
-    begins = {f"S{at}USDT": at * 86_400_000 for at in range(8, 0, -1)}
-    said = notice_of(begins)
+    request = CollectionRequest(symbols=None, timeframes=("1h", "1d"), start_ms=DAY)
+    assert notice_of(request, {}) is None
+    stored = {
+        f"S{at}USDT": {"1h": Coverage(listed=at * DAY), "1d": Coverage(listed=9 * DAY)}
+        for at in range(9, 0, -1)
+    }
+    # S1USDT's hours were listed in time; its days were not.
+    said = notice_of(request, stored)
     assert said is not None
-    assert said.startswith("the exchange has no candles of S1USDT before 1970-01-02T00:00:00.000Z")
-    assert said.endswith("S5USDT before 1970-01-06T00:00:00.000Z, and of 3 more")
+    assert said.startswith("the exchange has no candles of S2USDT before 1970-01-03T00:00:00.000Z")
+    assert said.endswith("S6USDT before 1970-01-07T00:00:00.000Z, and of 4 more")
+    assert notice_of(replace(request, start_ms=None), stored) is None
+    assert notice_of(replace(request, timeframes=("1m",)), stored) is None
