@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from chalicelib.aws.wire import item_from_wire
 from chalicelib.core.backend import Call
-from chalicelib.core.errors import CallFailed
+from chalicelib.core.errors import CallFailed, ItemUnreadable
+from chalicelib.core.logs import log
 
 Item = dict[str, Any]
+Stored = TypeVar("Stored")
+Read = TypeVar("Read")
 #: Keys of a BatchGetItem, requests of a BatchWriteItem. Source: Amazon DynamoDB API Reference.
 _MOST_READ, _MOST_WRITTEN = 100, 25
 #: How often a batch is sent, where DynamoDB leaves a part of it undone each time.
 _ASKED = 8
+
+
+def readable(
+    read: Callable[[Stored], Read], items: Iterable[Stored]
+) -> tuple[list[Read], list[ItemUnreadable]]:
+    """What `read` makes of the items, and the ItemUnreadable that it raised, which are logged: one
+    of them costs itself and not the list."""
+    found, odd = [], []
+    for item in items:
+        try:
+            found.append(read(item))
+        except ItemUnreadable as error:
+            odd.append(error)
+            log("item_unreadable", level="warning", error=error.detail)
+    return found, odd
 
 
 class ItemTable:

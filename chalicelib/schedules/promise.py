@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from chalicelib.aws.item_table import readable
 from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.candles.lag import Lag, Stored, lag_of
 from chalicelib.core import metrics
@@ -31,23 +32,22 @@ async def measure_freshness(backend: Backend, request_id: str) -> int:
 
     The metric of a timeframe is the worst over all schedules.
     """
-    promised = [
-        schedule
-        for schedule in await ScheduleTable(backend).watched()
-        if schedule.enabled and schedule.max_lag_seconds is not None
-    ]
+    watched, _ = await ScheduleTable(backend).watched()
+    promised, odd = readable(
+        lambda schedule: (schedule, CollectionRequest.unpack(schedule.request)),
+        (each for each in watched if each.enabled and each.max_lag_seconds is not None),
+    )
     if not promised:
-        return 0
+        return len(odd)
     catalogue = await CatalogueTable(backend).read_catalogue()
     known: dict[str, str] = catalogue.known if catalogue else {}
-    requests = [CollectionRequest.unpack(schedule.request) for schedule in promised]
-    wanted = [_symbols(request, known) for request in requests]
+    wanted = [_symbols(request, known) for _, request in promised]
     stored = await CoverageTable(backend).coverage_of(
         sorted({name for names in wanted for name in names})
     )
     worst: dict[str, int] = {}
-    failed = broken = 0
-    for schedule, request, symbols in zip(promised, requests, wanted, strict=True):
+    failed, broken = len(odd), 0
+    for (schedule, request), symbols in zip(promised, wanted, strict=True):
         lag = _lag(schedule, request, symbols, stored, backend.now_ms())
         for timeframe, ms in lag.worst.items():
             worst[timeframe] = max(ms, worst.get(timeframe, 0))

@@ -8,10 +8,11 @@ All times are epoch milliseconds. None means that there is no such value, or not
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import MISSING, dataclass, fields
+from typing import TYPE_CHECKING, Any, TypeVar, get_origin, get_type_hints
 
 from chalicelib.aws.wire import Wire, item_to_wire
+from chalicelib.core.errors import ItemUnreadable
 
 if TYPE_CHECKING:  # the API imports this module, and reads no stream
     from chalicelib.aws.stream import Change
@@ -24,6 +25,7 @@ _SCHEDULE, _LAG, _WEBHOOK = "SCHED#", "LAG#", "WEBHOOK#"
 _STORED_AS_NULL = frozenset({"max_lag_seconds", "next_run_at", "webhook_host"})
 #: A lag is stored for a day. The watch measures every minute, so an older one says nothing.
 _LAG_SECONDS = 86_400
+Of = TypeVar("Of")
 
 
 @dataclass(frozen=True)
@@ -172,11 +174,35 @@ def item_of(schedule: Schedule) -> dict[str, Any]:
 
 
 def schedule_of(item: dict[str, Any]) -> Schedule:
-    """The schedule that an item holds."""
+    """The schedule that an item holds.
+
+    Raises ItemUnreadable where what every schedule has is missing, or anything is of another type.
+    """
     stored = {field.name: item[field.name] for field in fields(Schedule) if field.name in item}
-    if "starting" in stored:
-        stored["starting"] = Starting(**stored["starting"])
-    return Schedule(owner=str(item["pk"]).removeprefix(_PREFIX), **stored)
+    stored["owner"] = str(item["pk"]).removeprefix(_PREFIX)
+    if isinstance(starting := stored.get("starting"), dict):
+        stored["starting"] = _checked(Starting, starting, item)
+    return _checked(Schedule, stored, item)
+
+
+def _checked(kind: type[Of], held: dict[str, Any], item: dict[str, Any]) -> Of:
+    """An instance of a data class with what is held. Raises ItemUnreadable."""
+    types = get_type_hints(kind)
+    types = {name: dict if get_origin(of) is dict else of for name, of in types.items()}
+    odd = [name for name, value in held.items() if not isinstance(value, types.get(name, ()))]
+    missing = [
+        field.name
+        for field in fields(kind)  # type: ignore[arg-type]
+        if field.name not in held and field.default is MISSING
+    ]
+    if odd or missing:
+        raise ItemUnreadable(f"{item['pk']} {item['sk']} has an odd {', '.join(odd + missing)}")
+    return kind(**held)
+
+
+def id_in(item: dict[str, Any]) -> str:
+    """The id of the schedule in an item, which may not be readable otherwise."""
+    return str(item["sk"]).removeprefix(_SCHEDULE)
 
 
 def schedule_change(change: Change) -> tuple[Schedule | None, Schedule] | None:
@@ -200,7 +226,9 @@ def lag_item_of(owner: str, schedule_id: str, lag: MeasuredLag) -> dict[str, Any
 
 
 def measured_lag_of(item: dict[str, Any]) -> MeasuredLag:
-    return MeasuredLag(**{field.name: item[field.name] for field in fields(MeasuredLag)})
+    """The lag that an item holds. Raises ItemUnreadable."""
+    held = {field.name: item[field.name] for field in fields(MeasuredLag) if field.name in item}
+    return _checked(MeasuredLag, held, item)
 
 
 # --- keys, in wire form -------------------------------------------------------------------------

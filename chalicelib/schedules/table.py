@@ -22,10 +22,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from chalicelib.aws.item_table import ItemTable
+from chalicelib.aws.item_table import ItemTable, readable
 from chalicelib.aws.wire import item_to_wire, to_wire
 from chalicelib.core.backend import Backend
-from chalicelib.core.errors import CallFailed, ConditionFailed
+from chalicelib.core.errors import CallFailed, ConditionFailed, ItemUnreadable
 from chalicelib.schedules import schedule as items
 from chalicelib.schedules.schedule import MeasuredLag, Schedule
 from chalicelib.webhooks.webhook import Webhook
@@ -110,7 +110,8 @@ class ScheduleTable(ItemTable):
     async def page_of_owner(
         self, owner: str, limit: int, after: str | None
     ) -> tuple[list[Schedule], str | None]:
-        """One page of an owner's schedules by id, and the id after which the next one starts."""
+        """One page of an owner's schedules that can be read, by id, and the id after which the next
+        one starts."""
         low, high = items.sort_keys(after)
         found = await self._query(
             most=limit + 1,
@@ -121,17 +122,18 @@ class ScheduleTable(ItemTable):
             ),
             ConsistentRead=True,
         )
-        page = [items.schedule_of(item) for item in found[:limit]]
-        return page, page[-1].schedule_id if len(found) > limit else None
+        page, _ = readable(items.schedule_of, found[:limit])
+        return page, items.id_in(found[limit - 1]) if len(found) > limit else None
 
-    async def watched(self) -> list[Schedule]:
-        """Every schedule that the watch has to look after, oldest first, read consistently."""
+    async def watched(self) -> tuple[list[Schedule], list[ItemUnreadable]]:
+        """Every schedule that the watch has to look after, oldest first, read consistently, and
+        what is wrong with those that cannot be read."""
         rows = await self._query(**_ACTIVE)
         keys = [item_to_wire({name: row[name] for name in ("pk", "sk")}) for row in rows]
-        found = map(items.schedule_of, await self._get_all(keys))
+        found, odd = readable(items.schedule_of, await self._get_all(keys))
         # The index may lag behind the items.
         watched = [schedule for schedule in found if schedule.is_watched]
-        return sorted(watched, key=lambda each: (each.created_at, each.schedule_id))
+        return sorted(watched, key=lambda each: (each.created_at, each.schedule_id)), odd
 
     async def first_lags(self) -> tuple[int, list[MeasuredLag]]:
         """How many schedules are watched, and the lags of the hundred oldest that have one.
@@ -141,7 +143,8 @@ class ScheduleTable(ItemTable):
         answer = await self._call("dynamodb", "Query", TableName=self._table, **_ACTIVE)
         rows = answer["Items"]
         keys = [items.lag_key_beside(row) for row in rows[:LAGS_READ]]
-        return len(rows), [items.measured_lag_of(item) for item in await self._get_all(keys)]
+        lags, _ = readable(items.measured_lag_of, await self._get_all(keys))
+        return len(rows), lags
 
     async def webhook_of(self, schedule: Schedule) -> Webhook | None:
         found = await self._get(items.webhook_key(schedule.owner, schedule.schedule_id))

@@ -72,12 +72,12 @@ async def watch_schedules(backend: Backend, request_id: str) -> dict[str, int]:
     """Look after every schedule that is enabled or half changed, then measure freshness.
 
     Returns how many were seen and how many failed; those are looked after a minute later. A
-    schedule that breaks our own code (a time zone that was abolished, say) does not stop the
-    others: its error is raised when all have had their turn, so that the alarm goes off.
+    schedule that cannot be read, or breaks our own code (a time zone that was abolished, say), does
+    not stop the others: its error is raised when all have had their turn, and the alarm goes off.
     """
-    seen = await ScheduleTable(backend).watched()
+    seen, odd = await ScheduleTable(backend).watched()
     failed = 0
-    bugs: list[Exception] = []
+    bugs: list[Exception] = [*odd]
     for schedule in seen:
         with bound(schedule_id=schedule.schedule_id):
             try:

@@ -24,6 +24,7 @@ import zlib
 from collections.abc import Iterable
 from typing import Any, Unpack
 
+from chalicelib.aws.item_table import readable
 from chalicelib.aws.wire import item_from_wire, item_to_wire, to_wire
 from chalicelib.core.errors import ConditionFailed
 from chalicelib.core.task_keys import META, PROG, item_key, prog_key, task_pk, units_key
@@ -80,9 +81,10 @@ class TaskTable(ProgItems):
         return None if item is None else task_from(item)
 
     async def read_all(self, task_ids: Iterable[str]) -> dict[str, Task]:
-        """task id -> task as `read` gives it, of those that are stored; one call for a hundred."""
+        """task id -> task as `read` gives it, of those that are stored and readable; one call for a
+        hundred."""
         keys = [item_key(task_id, META) for task_id in dict.fromkeys(task_ids)]
-        tasks = map(task_from, await self._get_all(keys))
+        tasks, _ = readable(task_from, await self._get_all(keys))
         return {task.task_id: task for task in tasks}
 
     async def read_with_progs(self, task_id: str) -> tuple[Task | None, list[Progress]]:
@@ -245,7 +247,7 @@ class TaskTable(ProgItems):
         task_type: str | None = None,
         state: str | None = None,
     ) -> tuple[list[Task], str | None]:
-        """One page of an owner's live tasks, newest first.
+        """One page of an owner's live tasks that can be read, newest first.
 
         `before`: the created_key after which the page starts. The second value is the one to go
         on with; None at the end.
@@ -272,8 +274,8 @@ class TaskTable(ProgItems):
             ExpressionAttributeValues=values,
             ScanIndexForward=False,
         )
-        page = [listed_from(row) for row in found[:limit]]
-        return page, page[-1].created_key if len(found) > limit else None
+        page, _ = readable(listed_from, found[:limit])
+        return page, found[limit - 1]["created_key"] if len(found) > limit else None
 
     async def active(self) -> list[ActiveTask]:
         """Every task that someone has to look after and that can be read, oldest first."""

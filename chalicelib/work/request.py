@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from chalicelib.core import timeframes
-from chalicelib.core.errors import InvalidRequest, PlanTooLarge
+from chalicelib.core.errors import InvalidRequest, ItemUnreadable, PlanTooLarge
 from chalicelib.core.problems import Errors, invalid, pointer_token, problem
 from chalicelib.core.settings import SYMBOL_PATTERN, Settings
 from chalicelib.core.symbols import trading
@@ -67,14 +67,18 @@ class CollectionRequest:
 
     @classmethod
     def unpack(cls, packed: bytes) -> CollectionRequest:
-        fields = json.loads(zlib.decompress(packed))
-        symbols, webhook = fields.pop("symbols"), fields.pop("webhook", None)
-        return cls(
-            symbols=None if symbols is None else tuple(symbols),
-            timeframes=tuple(fields.pop("timeframes")),
-            webhook=None if webhook is None else Webhook.of(webhook),
-            **fields,
-        )
+        """Raises ItemUnreadable where no code of ours, or newer code, packed it."""
+        try:
+            fields = json.loads(zlib.decompress(packed))
+            symbols, webhook = fields.pop("symbols"), fields.pop("webhook", None)
+            return cls(
+                symbols=None if symbols is None else tuple(symbols),
+                timeframes=tuple(fields.pop("timeframes")),
+                webhook=None if webhook is None else Webhook.of(webhook),
+                **fields,
+            )
+        except (zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ItemUnreadable(f"a request cannot be unpacked: {error!r}") from error
 
 
 def parse_start(

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from market_data_collector.cli.api import Api
 from tests.doubles.receiver import Receiver, receiving
 from tests.e2e.stack import Cloud, running_cloud
+from tests.e2e.waiting import ended
 
 #: A finished task stays readable for as long as a slow test session needs it.
 SETTINGS = {
@@ -32,3 +34,18 @@ def cloud(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Itera
     settings = {**SETTINGS, "WEBHOOK_ALLOWED_HOSTS": f"127.0.0.1:{receiver.port}"}
     with running_cloud(tmp_path_factory.mktemp("cloud"), settings) as cloud:
         yield cloud
+
+
+@pytest.fixture(scope="session")
+def knowing(cloud: Cloud) -> Cloud:
+    """The stack, once it knows its symbols."""
+    with Api(cloud.api_url) as api:
+        ended(api, api.refresh_symbols()["task_id"])
+    return cloud
+
+
+@pytest.fixture
+def api(knowing: Cloud) -> Iterator[Api]:
+    """A client of a stack that knows its symbols."""
+    with Api(knowing.api_url) as api:
+        yield api

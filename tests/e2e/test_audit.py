@@ -6,7 +6,6 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,15 +21,7 @@ from market_data_collector.cli.api import Api, Expired
 from tests.cli.running import Stream
 from tests.doubles.settings import backend_of
 from tests.e2e.conftest import Cloud
-from tests.e2e.test_main_job import ended
-from tests.e2e.waiting import until
-
-
-@pytest.fixture
-def api(cloud: Cloud) -> Iterator[Api]:
-    with Api(cloud.api_url) as api:
-        ended(api, api.refresh_symbols()["task_id"])
-        yield api
+from tests.e2e.waiting import ended, until
 
 
 def client(*args: str) -> tuple[int, str]:

@@ -10,8 +10,7 @@ import pytest
 from market_data_collector.cli.api import Api, Rejected
 from tests.e2e.conftest import Cloud
 from tests.e2e.exchange_control import ExchangeControl, controlled
-from tests.e2e.test_main_job import ended
-from tests.e2e.waiting import until
+from tests.e2e.waiting import ended, until
 
 KEY = {"pk": {"S": "CATALOGUE#local"}, "sk": {"S": "CATALOGUE"}}
 

@@ -21,11 +21,10 @@ from infra.package import ROOT
 from market_data_collector.cli.api import Api, Rejected
 from tests.e2e.conftest import Cloud
 from tests.e2e.exchange_control import held_exchange
-from tests.e2e.waiting import until
+from tests.e2e.waiting import ended
 
 PREFIX = "/api/v1/data-collector"
 START, TASK = f"{PREFIX}/start", f"{PREFIX}/task/{{task_id}}"
-ENDED = ("completed", "failed", "cancelled")
 #: Collected by no other test of this stack, and only lately, so that nobody has to go on from long
 #: ago.
 SYMBOLS = ["ADABTC", "ADAETH", "ADABNB"]
@@ -110,20 +109,15 @@ whole = _schema(SPEC, "positive")
 
 
 @pytest.fixture(scope="module")
-def api(cloud: Cloud) -> Iterator[Api]:
+def api(knowing: Cloud) -> Iterator[Api]:
     """A client of a stack that knows its symbols and prices; what is left running is cancelled."""
-    with Api(cloud.api_url) as api:
-        _ended(api, api.refresh_symbols()["task_id"])
+    with Api(knowing.api_url) as api:
         yield api
         for task in api.active()["tasks"]:
             with suppress(Rejected):  # ended meanwhile
                 api.cancel(task["task_id"])
         for schedule in api.schedules()["schedules"]:
             api.delete_schedule(schedule["schedule_id"])
-
-
-def _ended(api: Api, task_id: str) -> dict[str, Any]:
-    return until(lambda: api.task(task_id), lambda task: task["status"] in ENDED)
 
 
 @fitting.parametrize()
@@ -163,7 +157,7 @@ def test_every_answer_in_the_life_of_a_task_is_the_contracts(cloud: Cloud, api: 
         ask(f"{TASK}/cancel", "POST", 202, **this)
         ask(f"{TASK}/cancel", "POST", 200, **this)
     ask(f"{TASK}/retry", "POST", 202, **this)
-    _ended(api, task_id)
+    ended(api, task_id)
     ask(TASK, "GET", 200, **this)
     ask(f"{TASK}/cancel", "POST", 409, **this)
     ask(f"{TASK}/retry", "POST", 409, **this)

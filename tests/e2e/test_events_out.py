@@ -18,21 +18,13 @@ from market_data_collector.cli.api import Api, Rejected
 from tests.doubles.receiver import Receiver
 from tests.e2e.conftest import Cloud
 from tests.e2e.exchange_control import held_exchange
-from tests.e2e.test_main_job import ended
-from tests.e2e.waiting import until
+from tests.e2e.waiting import ended, until
 from tests.event_schemas import problems
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 #: Collected by no other test of this stack: what is stored already would be no news.
 BODY = {"symbols": ["MAGICUSDT", "ZENUSDT"], "timeframes": ["1h", "1d"]}
 LIFE = ["task.submitted", "task.planned", "task.started", "task.completed"]
-
-
-@pytest.fixture
-def api(cloud: Cloud) -> Iterator[Api]:
-    with Api(cloud.api_url) as api:
-        ended(api, api.refresh_symbols()["task_id"])
-        yield api
 
 
 @pytest.fixture(autouse=True)

@@ -13,11 +13,10 @@ import pytest
 from market_data_collector.cli.api import Api, Expired, Rejected
 from tests.e2e.conftest import Cloud
 from tests.e2e.exchange_control import ExchangeControl
-from tests.e2e.waiting import until
+from tests.e2e.waiting import ENDED, ended, until
 
 SYMBOLS = ["BTCUSDT", "ETHUSDT", "ADAUSDT"]
 TIMEFRAMES = ["1m", "5m", "15m", "1h", "4h", "1d"]
-ENDED = ("completed", "failed", "cancelled")
 
 
 @pytest.fixture
@@ -27,17 +26,6 @@ def exchange(cloud: Cloud) -> Iterator[ExchangeControl]:
     control.reset()
     control.close()
     lift_pause(cloud)
-
-
-@pytest.fixture
-def api(cloud: Cloud) -> Iterator[Api]:
-    with Api(cloud.api_url) as api:
-        ended(api, api.refresh_symbols()["task_id"])
-        yield api
-
-
-def ended(api: Api, task_id: str, seconds: float = 90) -> dict[str, Any]:
-    return until(lambda: api.task(task_id), lambda task: task["status"] in ENDED, seconds)
 
 
 def lift_pause(cloud: Cloud) -> None:

@@ -24,8 +24,7 @@ from local.metrics import EMULATOR_LACKS, Relay, lacking
 from market_data_collector.cli.api import Api
 from tests.e2e import trouble
 from tests.e2e.conftest import Cloud
-from tests.e2e.test_main_job import ended
-from tests.e2e.waiting import until
+from tests.e2e.waiting import ended, until
 
 pytestmark = pytest.mark.timeout(900)
 STACK = stack_name("local")

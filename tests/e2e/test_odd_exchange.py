@@ -16,10 +16,10 @@ from chalicelib.exchange.budget import BLOCK_WEIGHT
 from market_data_collector.cli.api import Api
 from tests.e2e.conftest import Cloud
 from tests.e2e.exchange_control import ExchangeControl
-from tests.e2e.test_main_job import api, as_sent, ended, exchange, known, lift_pause, stored
-from tests.e2e.waiting import until
+from tests.e2e.test_main_job import as_sent, exchange, known, lift_pause, stored
+from tests.e2e.waiting import ended, until
 
-__all__ = ["api", "exchange"]  # fixtures
+__all__ = ["exchange"]  # a fixture
 
 COLLECTORS = 5
 KLINES = {"path": "/api/v3/klines"}

@@ -14,7 +14,7 @@ import pytest
 
 from market_data_collector.cli.api import Api
 from tests.e2e.conftest import Cloud
-from tests.e2e.test_main_job import ended
+from tests.e2e.waiting import ended
 from tests.unit.docs.pages import blocks, commands, text_of
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -27,10 +27,9 @@ LINES = [
 
 
 @pytest.fixture
-def api(cloud: Cloud) -> Iterator[Api]:
+def api(knowing: Cloud) -> Iterator[Api]:
     """A client of a stack that knows its symbols; the README's schedule is deleted."""
-    with Api(cloud.api_url) as api:
-        ended(api, api.refresh_symbols()["task_id"])
+    with Api(knowing.api_url) as api:
         yield api
         for schedule in api.schedules()["schedules"]:
             if schedule["name"] == "mornings":

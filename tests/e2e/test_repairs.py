@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,15 +16,8 @@ from market_data_collector.cli.api import Api
 from tests.cli.running import run as run_client
 from tests.e2e.conftest import Cloud
 from tests.e2e.exchange_control import ExchangeControl
-from tests.e2e.test_main_job import ended, lift_pause
-from tests.e2e.waiting import until
-
-
-@pytest.fixture
-def api(cloud: Cloud) -> Iterator[Api]:
-    with Api(cloud.api_url) as api:
-        ended(api, api.refresh_symbols()["task_id"])
-        yield api
+from tests.e2e.test_main_job import lift_pause
+from tests.e2e.waiting import ended, until
 
 
 def test_lost_messages_are_found_beside_a_busy_queue_and_an_item_that_cannot_be_read(

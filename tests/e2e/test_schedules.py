@@ -17,8 +17,7 @@ from chalicelib.aws.wire import item_from_wire
 from infra.package import ROOT
 from market_data_collector.cli.api import Api
 from tests.e2e.conftest import Cloud
-from tests.e2e.test_main_job import ended
-from tests.e2e.waiting import until
+from tests.e2e.waiting import ended, until
 
 EXAMPLES = re.findall(
     r"^```sh\n(.*?)^```", (ROOT / "docs" / "SCHEDULES.md").read_text("utf-8"), flags=re.S | re.M
@@ -34,13 +33,12 @@ class Begun:
 
 
 @pytest.fixture(scope="module")
-def begun(cloud: Cloud) -> Iterator[Begun]:
-    with Api(cloud.api_url) as api:
-        ended(api, api.refresh_symbols()["task_id"])
+def begun(knowing: Cloud) -> Iterator[Begun]:
+    with Api(knowing.api_url) as api:
         request = {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}
         fires = api.create_schedule({"expression": "rate(1 minute)", "request": request})
         assert fires["in_sync"] is True
-        promises = promise_that_is_broken(cloud, api)
+        promises = promise_that_is_broken(knowing, api)
         yield Begun(fires["schedule_id"], promises)
         for schedule_id in (fires["schedule_id"], promises):
             api.delete_schedule(schedule_id)

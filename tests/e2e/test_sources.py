@@ -10,16 +10,9 @@ import pytest
 from market_data_collector.cli.api import Api, Rejected
 from tests.e2e.conftest import Cloud
 from tests.e2e.exchange_control import controlled
-from tests.e2e.test_main_job import ended
+from tests.e2e.waiting import ended
 
 SYMBOL = "ATOMUSDT"
-
-
-@pytest.fixture
-def api(cloud: Cloud) -> Iterator[Api]:
-    with Api(cloud.api_url) as api:
-        ended(api, api.refresh_symbols()["task_id"])
-        yield api
 
 
 def names_of_objects(cloud: Cloud) -> set[str]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
-import pytest
 
 from chalicelib.aws.wire import item_from_wire, item_to_wire
 from chalicelib.work.messages import CollectMessage, Unit
@@ -17,15 +15,8 @@ from chalicelib.work.request import CollectionRequest
 from market_data_collector.cli.api import Api
 from tests.e2e.conftest import Cloud
 from tests.e2e.exchange_control import ExchangeControl
-from tests.e2e.test_main_job import ENDED, ended, lift_pause
-from tests.e2e.waiting import until
-
-
-@pytest.fixture
-def api(cloud: Cloud) -> Iterator[Api]:
-    with Api(cloud.api_url) as api:
-        ended(api, api.refresh_symbols()["task_id"])
-        yield api
+from tests.e2e.test_main_job import lift_pause
+from tests.e2e.waiting import ENDED, ended, until
 
 
 def audit_of(cloud: Cloud, task_id: str) -> list[dict[str, Any]]:

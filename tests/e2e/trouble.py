@@ -14,9 +14,9 @@ from chalicelib.work.messages import PlanMessage
 from market_data_collector.cli.api import Api
 from tests.e2e.exchange_control import ExchangeControl
 from tests.e2e.stack import Cloud
-from tests.e2e.test_main_job import TIMEFRAMES, ended, lift_pause
+from tests.e2e.test_main_job import TIMEFRAMES, lift_pause
 from tests.e2e.test_triggers import forgotten_task
-from tests.e2e.waiting import until
+from tests.e2e.waiting import ended, until
 
 KLINES = {"path": "/api/v3/klines"}
 PREFIX = "/api/v1/data-collector"

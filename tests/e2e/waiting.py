@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
+from market_data_collector.cli.api import Api
+
 Seen = TypeVar("Seen")
+ENDED = ("completed", "failed", "cancelled")
 
 
 def until(look: Callable[[], Seen], done: Callable[[Seen], bool], seconds: float = 90) -> Seen:
@@ -21,3 +24,8 @@ def until(look: Callable[[], Seen], done: Callable[[Seen], bool], seconds: float
         if time.monotonic() > deadline:
             pytest.fail(f"not within {seconds} s; last seen: {seen!r}")
         time.sleep(0.2)
+
+
+def ended(api: Api, task_id: str, seconds: float = 90) -> dict[str, Any]:
+    """The task as it is shown once it has ended."""
+    return until(lambda: api.task(task_id), lambda task: task["status"] in ENDED, seconds)

@@ -11,9 +11,15 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from chalicelib.aws.wire import item_from_wire
+from chalicelib.aws.wire import item_from_wire, to_wire
 from chalicelib.core.backend import Backend
-from chalicelib.core.errors import CallFailed, ConditionFailed, InvalidRequest, ScheduleNotFound
+from chalicelib.core.errors import (
+    CallFailed,
+    ConditionFailed,
+    InvalidRequest,
+    ItemUnreadable,
+    ScheduleNotFound,
+)
 from chalicelib.core.settings import Settings
 from chalicelib.core.times import iso
 from chalicelib.events.record import record_task_changes
@@ -997,3 +1003,22 @@ def sides_of(event: dict[str, Any]) -> list[dict[str, Any]]:
     for side, shown in sides.items():
         Draft202012Validator(parts[side]).validate(shown)
     return list(sides.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("rev", "one"), ("request", b"no zlib"), ("request", None)]
+)
+def test_a_schedule_that_cannot_be_read_stops_neither_the_watch_nor_a_list(
+    office: Office, aws: Aws, backend: Backend, run: Run, name: str, value: object
+) -> None:
+    other = ID[:-1] + "2"
+    office.make(freshness={"max_lag_seconds": 5400})
+    office.make(other, freshness={"max_lag_seconds": 5400})
+    key = (f"SCHEDULES#{OWNER}", f"SCHED#{ID}")
+    aws.dynamodb.tables[backend.settings.tasks_table].items[key][name] = to_wire(value)
+    with suppress(ItemUnreadable):  # raised when the others have had their turn
+        office.watch()
+    measured = run(ScheduleTable(backend).first_lags())
+    assert len(measured[1]) == 1
+    listed, _ = run(manage.list_schedules(backend, OWNER, 10, None))
+    assert other in [each["schedule_id"] for each in listed]

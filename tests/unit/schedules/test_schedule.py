@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 from typing import Any
 
 import pytest
 
 from chalicelib.aws.stream import Change
 from chalicelib.aws.wire import item_from_wire, item_to_wire
+from chalicelib.core.errors import ItemUnreadable
 from chalicelib.schedules.schedule import (
     SKIP,
     MeasuredLag,
@@ -126,3 +127,28 @@ def test_a_change_in_the_stream_is_that_of_a_schedule_or_of_something_else() -> 
     assert schedule_change(change(item_of(FULL), {})) is None
     lag = lag_item_of("me", "id", MeasuredLag(0, {}, 0, 0))
     assert schedule_change(change({}, lag)) is None
+
+
+@pytest.mark.parametrize("name", sorted(item_of(FULL).keys() - {"pk", "sk"}))
+def test_an_item_with_an_odd_value_is_unreadable_and_says_which(name: str) -> None:
+    item = {**item_of(FULL), name: object()}
+    if name in ("active", "created_key"):  # the index's
+        assert schedule_of(item) == FULL
+        return
+    with pytest.raises(ItemUnreadable, match=name):
+        schedule_of(item)
+
+
+@pytest.mark.parametrize("field", fields(Schedule))
+def test_an_item_without_what_every_schedule_has_is_unreadable(field: Any) -> None:
+    item = item_of(NEW)
+    if item.pop(field.name, None) is None or field.default is not MISSING:
+        return
+    with pytest.raises(ItemUnreadable, match=field.name):
+        schedule_of(item)
+
+
+def test_a_lag_with_an_odd_value_is_unreadable() -> None:
+    item = lag_item_of("me", "id", MeasuredLag(1, {"1h": 1}, 0, 5))
+    with pytest.raises(ItemUnreadable, match="behind"):
+        measured_lag_of({**item, "behind": "many"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import get_args, get_type_hints
 
 from chalicelib.aws.stream import Change
+from chalicelib.core.task_keys import META, task_pk
 from chalicelib.tasks.changes import prog_change, task_change
 from chalicelib.tasks.progress import Progress, progress_from
 from chalicelib.tasks.submit import submit_collection
@@ -54,6 +55,24 @@ def test_a_row_of_a_list_is_a_task_without_its_request(run, backend) -> None:
     assert {name: getattr(row, name) for name in listed} == {
         name: getattr(whole, name) for name in listed
     }
+
+
+def test_a_task_that_cannot_be_read_costs_no_list_its_others(run, backend, aws, settings) -> None:
+    ids = [run(submit_collection(backend, {"symbols": ["BTCUSDT"]}, "me", "r")) for _ in range(3)]
+    found, _ = run(TaskTable(backend).page_of_owner("me", backend.now_ms(), 9))
+    listed = [task.task_id for task in found]  # all are of one moment, so by id
+    assert sorted(listed) == sorted(ids)
+    aws.dynamodb.tables[settings.tasks_table].items[task_pk(listed[1]), META]["priority"] = {
+        "N": "7"
+    }
+    pages, before = [], None
+    for _ in range(3):
+        page, before = run(
+            TaskTable(backend).page_of_owner("me", backend.now_ms(), 1, before=before)
+        )
+        pages.append([task.task_id for task in page])
+    assert pages == [[listed[0]], [], [listed[2]]]
+    assert set(run(TaskTable(backend).read_all(listed))) == {listed[0], listed[2]}
 
 
 def test_failures_are_told_by_reason() -> None:
