@@ -83,6 +83,14 @@ class Settings:
     budget_percent: int = _setting(
         80, "share of the exchange's request weight that all workers may use together", 1, 100
     )
+    # AWS lets no queue's event source run fewer than two, and there are two queues.
+    collectors: int = _setting(
+        5,
+        "how many `collect` functions run at once; two fifths of them, at least two, are kept for "
+        "priority `high`",
+        4,
+        100,
+    )
     # Tasks: audit/table.py says why.
     audit_retention_days: int = _setting(
         400, "how long audit events are kept, in days; those of tasks for 30 at least", 1, 3650
