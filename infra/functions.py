@@ -85,7 +85,8 @@ def functions(settings: Settings, variables: dict[str, str]) -> dict[str, Resour
         properties["Tracing"] = _tracing(settings, resource)
         merged[resource] = {"Properties": properties}
     merged["Collect"]["Properties"]["Timeout"] = settings.collect_timeout_seconds
-    merged["Collect"]["Properties"]["ReservedConcurrentExecutions"] = settings.collectors
+    if settings.reserve == "yes":
+        merged["Collect"]["Properties"]["ReservedConcurrentExecutions"] = settings.collectors
     # Chalice names the log group after a resource that it then calls APIHandler.
     merged["ApiHandlerLogGroup"] = {
         "Properties": {"LogGroupName": {"Fn::Sub": "/aws/lambda/${APIHandler}"}}
@@ -119,9 +120,9 @@ def events(settings: Settings) -> dict[str, Resource]:
     urgent = max(2, settings.collectors * 2 // 5)
     return {
         "plan": {"Planned": _queue("PlanQueue", batch=1, at_once=2)},
-        # Two mappings whose MaximumConcurrency adds up to the reserved concurrency: urgent work
-        # always has workers, and no poller ever receives a message that it cannot run, which would
-        # push good messages towards the dead letters.
+        # Two mappings whose MaximumConcurrency adds up to COLLECTORS, as does what is reserved:
+        # urgent work always has workers, and no poller ever receives a message that it cannot run,
+        # which would push good messages towards the dead letters.
         "collect": {
             "Urgent": _queue("UrgentQueue", batch=5, at_once=urgent),
             "Normal": _queue("WorkQueue", batch=5, at_once=settings.collectors - urgent),

@@ -213,6 +213,15 @@ def test_what_is_reserved_and_both_pollers_follow_the_setting(
     assert resources["Collect"]["Properties"]["ReservedConcurrentExecutions"] == collectors
 
 
+def test_an_account_with_few_executions_reserves_none_and_the_pollers_stay(
+    resources: dict[str, Any],
+) -> None:
+    bare = build(environment("dev", {"RESERVE": "no"}))["Resources"]
+    assert "ReservedConcurrentExecutions" not in bare["Collect"]["Properties"]
+    assert _pollers(bare) == _pollers(resources)
+    assert not any("reserved_concurrency" in own for own in CONFIG["lambda_functions"].values())
+
+
 def _streams(resources: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
     """Table -> (function, event source) of its stream."""
     return {
