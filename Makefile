@@ -58,7 +58,7 @@ package: venv-local ## Build the template and the zip of STAGE (default dev) int
 	@$(PY) -m infra.package --stage $(STAGE)
 
 deploy: venv-local ## Deploy STAGE to the AWS account of the environment
-	@$(PY) -m local.preflight
+	@$(PY) -m local.preflight --stage $(STAGE)
 	@$(PY) -m infra.package --stage $(STAGE)
 	@$(PY) -m local.deploy --stage $(STAGE)
 

@@ -85,6 +85,8 @@ def functions(settings: Settings, variables: dict[str, str]) -> dict[str, Resour
         properties["Tracing"] = _tracing(settings, resource)
         merged[resource] = {"Properties": properties}
     merged["Collect"]["Properties"]["Timeout"] = settings.collect_timeout_seconds
+    if settings.reserve == "yes":
+        merged["Collect"]["Properties"]["ReservedConcurrentExecutions"] = settings.collectors
     # Chalice names the log group after a resource that it then calls APIHandler.
     merged["ApiHandlerLogGroup"] = {
         "Properties": {"LogGroupName": {"Fn::Sub": "/aws/lambda/${APIHandler}"}}
@@ -114,14 +116,16 @@ def role(resource: str) -> str:
 
 def events(settings: Settings) -> dict[str, Resource]:
     """Handler's name -> its event sources, by their names in the template."""
+    # A source runs at least two (SQS event source mappings, "Configuring maximum concurrency").
+    urgent = max(2, settings.collectors * 2 // 5)
     return {
         "plan": {"Planned": _queue("PlanQueue", batch=1, at_once=2)},
-        # Two mappings whose MaximumConcurrency adds up to the reserved concurrency: urgent work
-        # always has two workers, and no poller ever receives a message that it cannot run, which
-        # would push good messages towards the dead letters.
+        # Two mappings whose MaximumConcurrency adds up to COLLECTORS, as does what is reserved:
+        # urgent work always has workers, and no poller ever receives a message that it cannot run,
+        # which would push good messages towards the dead letters.
         "collect": {
-            "Urgent": _queue("UrgentQueue", batch=5, at_once=2),
-            "Normal": _queue("WorkQueue", batch=5, at_once=3),
+            "Urgent": _queue("UrgentQueue", batch=5, at_once=urgent),
+            "Normal": _queue("WorkQueue", batch=5, at_once=settings.collectors - urgent),
         },
         "bury": {"Dead": _queue("DeadLetterQueue", batch=10, at_once=2)},
         "on_task_change": {"Changed": _task_stream()},

@@ -23,6 +23,7 @@ from pathlib import Path
 from chalicelib.core.errors import SettingsInvalid
 from chalicelib.core.settings import from_environ
 from infra import archive, authentication, configuration, layer, names, snapshot, template
+from infra.region import RegionUnknown, region
 
 ROOT = configuration.ROOT
 #: Lambda's limit is 250; this is our own budget.
@@ -158,8 +159,11 @@ def main() -> int:
     given = parser.parse_args()
     native = given.for_this_machine
     try:
-        package(given.stage, given.out, os.environ, report=print, for_this_machine=native)
-    except (SettingsInvalid, PackagingFailed, layer.LayerFailed) as error:
+        # The embedded cloud's region is none of the profile's business.
+        chosen = None if native else region(os.environ)
+        environ = {**os.environ, **({"AWS_REGION": chosen} if chosen else {})}
+        package(given.stage, given.out, environ, report=print, for_this_machine=native)
+    except (SettingsInvalid, RegionUnknown, PackagingFailed, layer.LayerFailed) as error:
         print(f"Packaging failed: {error}", file=sys.stderr)
         return 2
     return 0

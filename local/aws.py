@@ -9,6 +9,8 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from infra.region import RegionUnknown, region
+
 REGION = "us-east-1"
 #: An embedded cloud takes any credentials. These are given explicitly, so that nobody's real
 #: profile is ever sent to it, or used in its place.
@@ -52,6 +54,17 @@ class Account:
 
 
 def account(environ: Mapping[str, str]) -> Account:
-    """The account of `environ`: AWS_ENDPOINT_URL names an embedded cloud."""
-    region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
-    return Account(environ.get("AWS_ENDPOINT_URL") or None, region)
+    """The account of `environ`: AWS_ENDPOINT_URL names an embedded cloud, which needs no region.
+
+    Raises RegionUnknown.
+    """
+    endpoint = environ.get("AWS_ENDPOINT_URL") or None
+    if endpoint:
+        return Account(endpoint, environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION"))
+    chosen = region(environ)
+    if chosen is None:
+        raise RegionUnknown(
+            "No AWS region is chosen: set AWS_REGION, for example eu-west-1, or give your profile "
+            "one (`aws configure set region eu-west-1`)."
+        )
+    return Account(None, chosen)

@@ -21,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
 from chalicelib.core.errors import ExchangeRootChanged
 from infra.names import APP, stack_name
+from infra.region import RegionUnknown
 from local.aws import Account, account
 from local.stack_events import first_failure
 
@@ -268,7 +269,7 @@ def main() -> int:
     given = parser.parse_args()
     try:
         outputs = deploy(account(os.environ), given.package, stack_name(given.stage), print)
-    except DeployFailed as error:
+    except (DeployFailed, RegionUnknown) as error:
         print(error, file=sys.stderr)
         return 1
     for name, value in sorted(outputs.items()):

@@ -2,44 +2,77 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 
-import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from chalicelib.core.errors import SettingsInvalid
+from chalicelib.core.settings import Settings, from_environ
+from infra.configuration import environment
+from infra.names import stack_name
+from infra.region import RegionUnknown
 from local.aws import Account, account
 from local.failures import StartFailed
 
-#: What `collect` reserves, and what AWS insists on leaving unreserved in every account.
-RESERVED, LEFT_UNRESERVED = 5, 100
+#: What AWS insists on leaving unreserved in every account (Lambda Developer Guide, "Configuring
+#: reserved concurrency for a function").
+LEFT_UNRESERVED = 100
 
 
-def preflight(to: Account) -> str:
+def preflight(to: Account, stack: str, settings: Settings) -> str:
     """Who deploys where. Raises StartFailed."""
-    if not to.embedded and not (to.region or boto3.Session().region_name):
-        raise StartFailed("No AWS region is chosen: set AWS_REGION, for example eu-west-1.")
     try:
         identity = to.client("sts").get_caller_identity()
-        limits = to.client("lambda").get_account_settings()["AccountLimit"]
+        if settings.reserve == "yes":
+            _require_executions(to, stack, settings.collectors)
     except (BotoCoreError, ClientError) as error:
         raise StartFailed(
             f"AWS cannot be reached with the credentials of this shell (AWS_PROFILE?): {error}"
         ) from error
-    unreserved = limits["UnreservedConcurrentExecutions"]
-    if unreserved - RESERVED < LEFT_UNRESERVED:
+    return f"{identity['Arn']} in {to.region_name}"
+
+
+def _require_executions(to: Account, stack: str, collectors: int) -> None:
+    limits = to.client("lambda").get_account_settings()["AccountLimit"]
+    free = limits["UnreservedConcurrentExecutions"] + _reserved_already(to, stack)
+    if free - collectors < LEFT_UNRESERVED:
         raise StartFailed(
-            f"This account has {unreserved} unreserved concurrent executions of Lambda; reserving "
-            f"{RESERVED} for the collector needs at least {RESERVED + LEFT_UNRESERVED}: request an "
-            "increase of 'Concurrent executions' (L-B99A9384) under Service Quotas, AWS Lambda."
+            f"This account has {free} concurrent executions of Lambda to reserve from, and "
+            f"reserving {collectors} for the collector needs at least "
+            f"{collectors + LEFT_UNRESERVED}: deploy with RESERVE=no, which reserves none (the "
+            f"queues still run {collectors} at most), or request an increase of 'Concurrent "
+            "executions' (L-B99A9384) under Service Quotas, AWS Lambda."
         )
-    return f"{identity['Arn']} in {to.region or boto3.Session().region_name or to.region_name}"
+
+
+def _reserved_already(to: Account, stack: str) -> int:
+    """What the stack's own function has reserved: an update takes the place of it."""
+    try:
+        collect = to.client("cloudformation").describe_stack_resource(
+            StackName=stack, LogicalResourceId="Collect"
+        )["StackResourceDetail"]
+        found = to.client("lambda").get_function_concurrency(
+            FunctionName=collect["PhysicalResourceId"]
+        )
+    except ClientError as error:
+        # No such stack, none of its functions yet, or the function of one that was rolled back.
+        missing = error.response["Error"]["Code"] == "ResourceNotFoundException"
+        if missing or "does not exist" in str(error):
+            return 0
+        raise
+    return int(found.get("ReservedConcurrentExecutions", 0))
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description="Say who deploys where, or what is in the way.")
+    parser.add_argument("--stage", default="dev")
+    stage = parser.parse_args().stage
     try:
-        print("Deploying as", preflight(account(os.environ)))
-    except StartFailed as error:
+        settings = from_environ(environment(stage, os.environ))
+        print("Deploying as", preflight(account(os.environ), stack_name(stage), settings))
+    except (RegionUnknown, SettingsInvalid, StartFailed) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -63,7 +63,8 @@ async def dispatch(backend: Backend, task: Task, turn: int = 0) -> None:
     task_id, attempt, total = task.task_id, task.attempt, task.progs_total
     first = min(set(range(total)) - task.progs_done, default=total)
     progs = await table.read_progs(task_id, first)
-    chosen = next_progs(standings(task, progs, backend.now_ms()))
+    standing = standings(task, progs, backend.now_ms())
+    chosen = next_progs(standing, backend.settings.collectors)
     if not total:
         await finish_task(backend, task, [])
     if not chosen or task.deadline_at <= backend.now_ms():

@@ -77,7 +77,7 @@ async def _sweep_task(backend: Backend, pk: str) -> None:
         return
     attempt = task.attempt
     current = [prog for prog in progs if prog.attempt == attempt]
-    unsent = next_progs(standings(task, progs, now_ms))
+    unsent = next_progs(standings(task, progs, now_ms), backend.settings.collectors)
     if unsent and _is_quiet(current, now_ms) and await _note_asking(backend, task, now_ms):
         await queue_dispatch(backend, DispatchMessage(task_id, attempt))
     for prog in current:

@@ -83,6 +83,19 @@ class Settings:
     budget_percent: int = _setting(
         80, "share of the exchange's request weight that all workers may use together", 1, 100
     )
+    # AWS lets no queue's event source run fewer than two, and there are two queues.
+    collectors: int = _setting(
+        5,
+        "how many `collect` functions run at once; two fifths of them, at least two, are kept for "
+        "priority `high`",
+        4,
+        100,
+    )
+    reserve: str = _setting(
+        "yes",
+        "yes: Lambda sets `COLLECTORS` executions of the account aside for collecting; no: it does "
+        "not, for accounts that have too few; the queues keep to `COLLECTORS` all the same",
+    )
     # Tasks: audit/table.py says why.
     audit_retention_days: int = _setting(
         400, "how long audit events are kept, in days; those of tasks for 30 at least", 1, 3650
@@ -173,6 +186,8 @@ class Settings:
             raise SettingsInvalid(
                 f"AUTHENTICATION is {self.authentication!r}; it must be none or iam"
             )
+        if self.reserve not in ("yes", "no"):
+            raise SettingsInvalid(f"RESERVE is {self.reserve!r}; it must be yes or no")
         if self.tracing not in ("all", "api", "none"):
             raise SettingsInvalid(f"TRACING is {self.tracing!r}; it must be all, api or none")
         if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):

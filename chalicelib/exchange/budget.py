@@ -10,6 +10,8 @@ from chalicelib.exchange.ledger import MINUTE_MS, Ledger, fleet_limit
 
 #: A block saves a write per message; what is left of it at the minute's end is lost.
 BLOCK_WEIGHT = 60
+#: All workers' blocks together hold at most this part of the fleet's limit.
+_PART_IN_BLOCKS = 4
 _CATALOGUE_AGE_MS = 300_000
 
 
@@ -43,7 +45,8 @@ class Budget:
                 if paused_until > now_ms:
                     return paused_until
             else:
-                block = max(weight, min(BLOCK_WEIGHT, limit // 20))
+                share = limit // (_PART_IN_BLOCKS * self._backend.settings.collectors)
+                block = max(weight, min(BLOCK_WEIGHT, share))
                 until_ms = await self._ledger.take_weight(block, limit, now_ms)
                 if until_ms and block > weight:
                     block = weight

@@ -4,7 +4,7 @@ A task's messages are not all sent when it is planned, but a few PROG items at a
 that comes later waits behind a bounded number of messages, however large the first task is.
 
 A unit is outstanding when its message was sent and it has not been counted. The next PROG item is
-sent while at most `REFILL_BELOW` units are outstanding, so at most `REFILL_BELOW` + PROG_UNITS ever
+sent while at most `refill_below` units are outstanding, so at most `refill_below` + PROG_UNITS ever
 are. Whoever counts the unit that makes an item half done asks for more.
 
 Two dispatches at once keep to that without a lock. Both take the lowest items that are free, each
@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-#: Units. With more, others wait longer. With fewer, the five workers run out of messages before the
-#: next ones come (docs/BENCHMARKS.md, fairness).
-REFILL_BELOW = 100
+#: Units for each worker. With more, others wait longer. With fewer, workers run out of messages
+#: before the next ones come (docs/BENCHMARKS.md, fairness).
+UNITS_EACH = 20
 #: How long a dispatch is given to send the messages of the items that it took. Where another one
 #: takes them too early, they are sent twice, and counted once.
 LEASE_MS = 20_000
@@ -52,13 +52,19 @@ class Standing(NamedTuple):
     sent: bool
 
 
-def next_progs(standings: Iterable[Standing]) -> list[int]:
+def refill_below(collectors: int) -> int:
+    """With how many outstanding units the next PROG item is still sent; `collectors`: workers."""
+    return UNITS_EACH * collectors
+
+
+def next_progs(standings: Iterable[Standing], collectors: int) -> list[int]:
     """The PROG items to send now, given all unfinished ones in the order of their numbers."""
     standings = list(standings)
+    most = refill_below(collectors)
     outstanding = sum(standing.left for standing in standings if standing.sent)
     taken = []
     for standing in standings:
-        if outstanding > REFILL_BELOW:
+        if outstanding > most:
             break
         if not standing.sent:
             taken.append(standing.number)

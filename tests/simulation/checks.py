@@ -82,7 +82,7 @@ def check_outstanding(world: World, task_id: str) -> Violation | None:
         for prog in {prog for prog, _ in sent}
         for unit in items[f"TASK#{task_id}", f"PROG#{prog:03d}"].get("done", {"NS": ()})["NS"]
     }
-    most = window.REFILL_BELOW + work_units.PROG_UNITS
+    most = window.refill_below(world.settings.collectors) + work_units.PROG_UNITS
     if len(sent - counted) > most:
         return Violation("window", f"{task_id} has {len(sent - counted)} units in its queue")
     return None

@@ -310,7 +310,7 @@ def _never_asking(_: Any) -> Any:
 
 
 def _all_at_once(_: Any) -> Any:
-    return lambda standings: [each.number for each in standings if not each.sent]
+    return lambda standings, collectors: [each.number for each in standings if not each.sent]
 
 
 def _going_first(_: Any) -> Any:
@@ -437,7 +437,7 @@ MUTANTS = (
         replacing(sweep, "_is_stalled", _at_the_same_pace),
         _loses_messages,
     ),
-    Mutant("sweep does not ask for more", replacing(sweep, "next_progs", lambda _: lambda _: [])),
+    Mutant("sweep does not ask for more", replacing(sweep, "next_progs", lambda _: lambda *_: [])),
 )
 
 

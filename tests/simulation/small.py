@@ -21,7 +21,7 @@ def small_plans() -> Iterator[None]:
     sizes: _Patches = {
         units: {"PROG_UNITS": 3, "MESSAGE_UNITS": 2, "UNIT_PAGES": 0},
         fetch: {"GROUP_PAGES": 1},
-        window: {"REFILL_BELOW": 1},
+        window: {"refill_below": lambda collectors: 1},
     }
     with _patched(sizes):
         yield

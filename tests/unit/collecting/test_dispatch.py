@@ -45,7 +45,7 @@ def small() -> Iterator[None]:
 
 
 def most() -> int:
-    return window.REFILL_BELOW + units.PROG_UNITS
+    return window.refill_below(5) + units.PROG_UNITS
 
 
 def queued(aws: Any, settings: Any, task_id: str) -> list[tuple[int, int]]:

@@ -145,6 +145,18 @@ def test_workers_that_open_a_minute_together_share_it(run, worker, workers) -> N
     assert granted == 2
 
 
+@pytest.mark.parametrize("collectors", [4, 5, 40, 100])
+def test_what_idle_workers_took_ahead_leaves_three_quarters_to_the_others(
+    run, worker, collectors: int
+) -> None:
+    run(CatalogueTable(worker).write_catalogue({}, 6000, worker.now_ms()))
+    chosen = dataclasses.replace(worker.settings, collectors=collectors)
+    own = dataclasses.replace(worker, settings=chosen)
+    for _ in range(collectors):
+        assert run(Budget(own).take(2)) == 0
+    assert run(Ledger(worker).read()).used <= 6000 * 80 // 100 // 4
+
+
 @pytest.mark.parametrize("minutes", [0, 1])
 @pytest.mark.parametrize("paused", [False, True])
 def test_a_name_that_belongs_to_another_root_gets_no_weight(

@@ -16,9 +16,11 @@ import app as application
 from chalicelib.core.settings import Settings, user_settings
 from chalicelib.webhooks.retry import MOST_TRIES
 from infra import schedules
+from infra.configuration import environment
 from infra.functions import FUNCTIONS, role
 from infra.package import ROOT, package
 from infra.storage import MOST_BYTES
+from infra.template import build
 from tests.unit.infra.conftest import CHOSEN, PATH
 
 CONFIG = json.loads((ROOT / ".chalice" / "config.json").read_text(encoding="utf-8"))
@@ -185,13 +187,39 @@ def test_one_bad_message_never_fails_its_whole_batch(resources: dict[str, Any]) 
 def test_pollers_together_receive_no_more_than_the_five_collectors_can_run(
     resources: dict[str, Any],
 ) -> None:
-    pollers = [
-        event["ScalingConfig"]["MaximumConcurrency"]
-        for function, event in _events(resources, "SQS")
-        if function == "Collect"
-    ]
-    reserved = _functions(resources)["Collect"]["ReservedConcurrentExecutions"]
-    assert sum(pollers) == reserved == 5
+    assert _pollers(resources) == {"UrgentQueue": 2, "WorkQueue": 3}
+    assert _functions(resources)["Collect"]["ReservedConcurrentExecutions"] == 5
+
+
+def _pollers(resources: dict[str, Any]) -> dict[str, int]:
+    """Queue -> how many of `collect` its event source runs at most."""
+    sources = resources["Collect"]["Properties"]["Events"].values()
+    return {
+        source["Properties"]["Queue"]["Fn::GetAtt"][0]: source["Properties"]["ScalingConfig"][
+            "MaximumConcurrency"
+        ]
+        for source in sources
+    }
+
+
+@pytest.mark.parametrize(
+    ("collectors", "pollers"), [(4, (2, 2)), (6, (2, 4)), (10, (4, 6)), (100, (40, 60))]
+)
+def test_what_is_reserved_and_both_pollers_follow_the_setting(
+    collectors: int, pollers: tuple[int, int]
+) -> None:
+    resources = build(environment("dev", {"COLLECTORS": str(collectors)}))["Resources"]
+    assert _pollers(resources) == dict(zip(("UrgentQueue", "WorkQueue"), pollers, strict=True))
+    assert resources["Collect"]["Properties"]["ReservedConcurrentExecutions"] == collectors
+
+
+def test_an_account_with_few_executions_reserves_none_and_the_pollers_stay(
+    resources: dict[str, Any],
+) -> None:
+    bare = build(environment("dev", {"RESERVE": "no"}))["Resources"]
+    assert "ReservedConcurrentExecutions" not in bare["Collect"]["Properties"]
+    assert _pollers(bare) == _pollers(resources)
+    assert not any("reserved_concurrency" in own for own in CONFIG["lambda_functions"].values())
 
 
 def _streams(resources: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:

@@ -7,8 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.work.units import PROG_UNITS
-from chalicelib.work.window import NEVER, REFILL_BELOW, Claim, Standing, asks_for_more, next_progs
+from chalicelib.work.window import (
+    NEVER,
+    Claim,
+    Standing,
+    asks_for_more,
+    next_progs,
+    refill_below,
+)
 
+COLLECTORS = st.integers(4, 100)
 lefts = st.lists(st.integers(0, PROG_UNITS), max_size=12)
 
 
@@ -17,18 +25,21 @@ def all_standings(draw: st.DrawFn) -> list[Standing]:
     return [Standing(number, left, draw(st.booleans())) for number, left in enumerate(draw(lefts))]
 
 
-@given(all_standings())
-def test_what_is_sent_next_stays_within_the_window(standings: list[Standing]) -> None:
+@given(all_standings(), COLLECTORS)
+def test_what_is_sent_next_stays_within_the_window(
+    standings: list[Standing], collectors: int
+) -> None:
+    most = refill_below(collectors)
     before = sum(standing.left for standing in standings if standing.sent)
-    taken = next_progs(standings)
+    taken = next_progs(standings, collectors)
     after = before + sum(standings[number].left for number in taken)
-    assert not taken or after <= REFILL_BELOW + PROG_UNITS
+    assert not taken or after <= most + PROG_UNITS
     unsent = [standing.number for standing in standings if not standing.sent]
     assert taken == unsent[: len(taken)], "the lowest first, none left out"
-    if unsent and before <= REFILL_BELOW:
+    if unsent and before <= most:
         assert taken, "there is room, and nothing is sent"
     if len(taken) < len(unsent):
-        assert after > REFILL_BELOW, "there is room for more"
+        assert after > most, "there is room for more"
 
 
 @given(st.integers(1, PROG_UNITS), st.data())
@@ -59,14 +70,14 @@ def test_a_count_of_which_nobody_knows_whether_it_asked_asks_again(left: int, as
 class Dispatch:
     """One dispatch: what it saw, and what it still means to claim."""
 
-    def __init__(self, lefts: list[int], sent: set[int]) -> None:
+    def __init__(self, lefts: list[int], sent: set[int], collectors: int) -> None:
         seen = [Standing(n, left, n in sent) for n, left in enumerate(lefts)]
-        self.wants = next_progs(seen)
+        self.wants = next_progs(seen, collectors)
 
 
-@given(lefts, st.data())
+@given(lefts, COLLECTORS, st.data())
 def test_dispatches_at_once_keep_to_the_window_together(
-    lefts: list[int], data: st.DataObject
+    lefts: list[int], collectors: int, data: st.DataObject
 ) -> None:
     """However reading, claiming (in any order) and counting are interleaved."""
     sent: set[int] = set()
@@ -74,7 +85,7 @@ def test_dispatches_at_once_keep_to_the_window_together(
     for _ in range(data.draw(st.integers(0, 40))):
         step = data.draw(st.sampled_from(["look", "claim", "count"]))
         if step == "look":
-            under_way.append(Dispatch(lefts, sent))
+            under_way.append(Dispatch(lefts, sent, collectors))
         elif step == "claim":
             able = [dispatch for dispatch in under_way if dispatch.wants]
             if able:
@@ -87,4 +98,4 @@ def test_dispatches_at_once_keep_to_the_window_together(
             if counting:
                 number = data.draw(st.sampled_from(counting))
                 lefts[number] -= data.draw(st.integers(1, lefts[number]))
-        assert sum(lefts[number] for number in sent) <= REFILL_BELOW + PROG_UNITS
+        assert sum(lefts[number] for number in sent) <= refill_below(collectors) + PROG_UNITS
