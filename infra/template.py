@@ -56,6 +56,12 @@ def _outputs(settings: Settings) -> dict[str, Any]:
     # local/deploy.py looks at them, so that no name is given to another root.
     outputs["Exchange"] = {"Value": settings.exchange}
     outputs["ExchangeRoot"] = {"Value": settings.exchange_root}
+    # Chalice's own is the stage's root, at which no route is: a browser would be told that a token
+    # is missing.
+    outputs["EndpointURL"] = {
+        "Description": "The collector's status; the API's other paths are beside it",
+        "Value": {"Fn::Sub": f"https://${{RestAPI}}.{host}/api/v1/data-collector/status"},
+    }
     outputs["WebSocketURL"] = {
         "Description": "Task updates as they happen",
         "Value": {"Fn::Sub": f"wss://${{WebsocketAPI}}.{host}/api"},

@@ -265,18 +265,31 @@ def _wait(to: Account, state: str, stack: str) -> None:
         raise DeployFailed(f"{stack} was not deployed: {why}") from error
 
 
+def said(stack: str, region: str, outputs: dict[str, str]) -> list[str]:
+    """What a person is told of a deployed stack: every address answers as it is."""
+    return [
+        f"API        {outputs['EndpointURL']}",
+        f"WebSocket  {outputs['WebSocketURL']}",
+        f"Client     .venv/bin/data-collector --api-url {outputs['EndpointURL']} status",
+        f"Candles    s3://{outputs['CandlesBucket']}/candles/",
+        f"Dashboard  {outputs['Dashboard']} (CloudWatch)",
+        f"Alarms     {outputs['AlarmTopic']}",
+        f"All else   aws cloudformation describe-stacks --stack-name {stack} --region {region}",
+    ]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Deploy build/package with CloudFormation.")
     parser.add_argument("--stage", default="dev")
     parser.add_argument("--package", type=Path, default=ROOT / "build" / "package")
     given = parser.parse_args()
     try:
-        outputs = deploy(account(os.environ), given.package, stack_name(given.stage), print)
+        to = account(os.environ)
+        outputs = deploy(to, given.package, stack_name(given.stage), print)
     except (DeployFailed, RegionUnknown) as error:
         print(error, file=sys.stderr)
         return 1
-    for name, value in sorted(outputs.items()):
-        print(f"{name}: {value}")
+    print(*said(stack_name(given.stage), to.region_name, outputs), sep="\n")
     return 0
 
 

@@ -4,15 +4,18 @@ from what was kept."""
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from websockets.sync.client import connect
 
 from infra import storage
 from local import artifacts, destroy
-from local.deploy import DeployFailed, deploy
+from local.deploy import DeployFailed, deploy, said
 from tests.e2e.conftest import Cloud
 
 STACK = "market-data-collector-broken"
@@ -51,6 +54,25 @@ def test_a_first_deploy_that_fails_names_the_resource_and_does_not_stand_in_the_
     [bucket] = destroy.plan(cloud.account, STACK).stays
     destroy.destroy(cloud.account, STACK)
     cloud.client("s3").delete_bucket(Bucket=bucket)
+
+
+def test_each_address_that_a_deploy_prints_answers_as_it_is(cloud: Cloud) -> None:
+    printed = " ".join(said("stack", "us-east-1", cloud.outputs))
+    # Host names of execute-api do not resolve on a laptop; the embedded cloud has them as paths.
+    there = re.compile(r"(https|wss)://(\w+)\.execute-api\.[\w.-]+(/\S*)")
+    addresses = there.findall(printed)
+    assert [scheme for scheme, _, _ in addresses] == ["https", "wss", "https"]
+    for scheme, api, path in addresses:
+        place = f"127.0.0.1:{cloud.endpoint_url.rpartition(':')[2]}/_aws/execute-api/{api}{path}"
+        if scheme == "wss":
+            with connect(f"ws://{place}", proxy=None) as socket:
+                socket.send(json.dumps({"action": "ping"}))
+                assert json.loads(socket.recv(timeout=30))
+        else:
+            with httpx.Client(trust_env=False) as browser:
+                answer = browser.get(f"http://{place}", timeout=30)
+            assert answer.status_code == 200
+            assert "task_counts" in answer.json()
 
 
 def test_a_stack_that_comes_back_after_its_removal_has_its_bucket_and_its_table_again(
