@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib.core.settings import Settings, from_environ
-from infra import alarms, dashboard, functions, loops, policies, schedules, storage
+from infra import alarms, budget, dashboard, functions, loops, policies, schedules, storage
 
 _NAMED = (
     "TasksTable",
@@ -41,6 +41,7 @@ def build(variables: dict[str, str]) -> dict[str, Any]:
         **policies.roles(),
         **schedules.resources(),
         **alarms.resources(settings),
+        **budget.resources(settings),
         **dashboard.resources(settings, queues, tables),
     }
     loops.allow(resources)

@@ -77,13 +77,9 @@ def deploy(
 def adapt_for_embedded(template: Template, endpoint_url: str) -> None:
     """Change, in place, what an embedded cloud cannot take. The one place for it."""
     resources = template["Resources"]
-    # MiniStack has no AWS::ApiGatewayV2::Deployment: let the WebSocket stage deploy itself.
-    deployments = [
-        name
-        for name, resource in resources.items()
-        if resource["Type"] == "AWS::ApiGatewayV2::Deployment"
-    ]
-    for name in deployments:
+    # MiniStack has neither. The WebSocket stage deploys itself; there is nothing to pay.
+    missing = ("AWS::ApiGatewayV2::Deployment", "AWS::Budgets::Budget")
+    for name in [name for name, resource in resources.items() if resource["Type"] in missing]:
         del resources[name]
     for resource in resources.values():
         if resource["Type"] == "AWS::ApiGatewayV2::Stage":
