@@ -8,7 +8,7 @@ SEEDS ?= 20000
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help run dashboard logs down test test-extra simulate mutants chaos bench check package deploy clean \
+.PHONY: help run dashboard logs down test test-extra simulate mutants chaos bench check package deploy destroy clean \
 	venv-local venv-dashboard venv-dev
 
 help: ## This list
@@ -61,6 +61,9 @@ deploy: venv-local ## Deploy STAGE to the AWS account of the environment
 	@$(PY) -m local.preflight --stage $(STAGE)
 	@$(PY) -m infra.package --stage $(STAGE)
 	@$(PY) -m local.deploy --stage $(STAGE)
+
+destroy: venv-local ## Remove the stack of STAGE, after asking; candles and audit trail stay (STAGE=<stage> YES=1)
+	@$(if $(filter file default,$(origin STAGE)),echo "Name the stage: make destroy STAGE=dev" >&2; exit 2,$(PY) -m local.destroy --stage $(STAGE) $(if $(filter 1 yes,$(YES)),--yes))
 
 clean: down ## Delete what was built, installed and collected here
 	rm -rf build .local $(VENV) .venv-cloud .venv-extra .pytest_cache .mypy_cache .ruff_cache .hypothesis dist *.egg-info

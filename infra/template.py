@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib.core.settings import Settings, from_environ
-from infra import alarms, dashboard, functions, loops, policies, schedules, storage
+from infra import alarms, budget, dashboard, functions, loops, policies, schedules, storage
 
 _NAMED = (
     "TasksTable",
@@ -41,6 +41,7 @@ def build(variables: dict[str, str]) -> dict[str, Any]:
         **policies.roles(),
         **schedules.resources(),
         **alarms.resources(settings),
+        **budget.resources(settings),
         **dashboard.resources(settings, queues, tables),
     }
     loops.allow(resources)
@@ -56,6 +57,12 @@ def _outputs(settings: Settings) -> dict[str, Any]:
     # local/deploy.py looks at them, so that no name is given to another root.
     outputs["Exchange"] = {"Value": settings.exchange}
     outputs["ExchangeRoot"] = {"Value": settings.exchange_root}
+    # Chalice's own is the stage's root, at which no route is: a browser would be told that a token
+    # is missing.
+    outputs["EndpointURL"] = {
+        "Description": "The collector's status; the API's other paths are beside it",
+        "Value": {"Fn::Sub": f"https://${{RestAPI}}.{host}/api/v1/data-collector/status"},
+    }
     outputs["WebSocketURL"] = {
         "Description": "Task updates as they happen",
         "Value": {"Fn::Sub": f"wss://${{WebsocketAPI}}.{host}/api"},

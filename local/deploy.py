@@ -8,7 +8,6 @@ place, `adapt_for_embedded`; what it forgets is repaired in one place, `finish_e
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import re
@@ -20,8 +19,9 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
 from chalicelib.core.errors import ExchangeRootChanged
-from infra.names import APP, stack_name
+from infra.names import stack_name
 from infra.region import RegionUnknown
+from local import artifacts, kept
 from local.aws import Account, account
 from local.stack_events import first_failure
 
@@ -30,7 +30,7 @@ Template = dict[str, Any]
 Report = Callable[[str], None]
 #: States of a stack that was never whole. It can only be deleted (CloudFormation User Guide, "Stack
 #: status codes"), and it holds nothing.
-_NEVER_MADE = ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED")
+_NEVER_MADE = ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "REVIEW_IN_PROGRESS")
 
 
 class DeployFailed(Exception):
@@ -50,8 +50,9 @@ def deploy(
     current. Raises DeployFailed.
     """
     try:
-        bucket = _artifact_bucket(to)
-        code = _upload(to, bucket, (package / "deployment.zip").read_bytes(), "zip")
+        bucket = artifacts.make_bucket(to)
+        zipped = (package / "deployment.zip").read_bytes()
+        code = artifacts.upload(to, bucket, stack, zipped, "zip")
         report(f"code: s3://{bucket}/{code}")
         template = json.loads((package / "sam.json").read_text(encoding="utf-8"))
         for resource in template["Resources"].values():
@@ -61,10 +62,11 @@ def deploy(
             template["Outputs"]["MadeFrom"] = {"Value": made_from}
         if to.embedded:
             adapt_for_embedded(template, str(to.endpoint_url))
-        _check_root(to, stack, template)
-        outputs = _create_or_update(to, bucket, stack, template, report)
+        key = artifacts.upload(to, bucket, stack, json.dumps(template).encode(), "json")
+        outputs = _create_or_update(to, bucket, key, stack, template, report)
         if to.embedded:
             finish_embedded(to, stack, template)
+        artifacts.replace(to, bucket, stack, (code, key))
     except ClientError as error:
         raise DeployFailed(f"{stack} was not deployed: {error}") from error
     except BotoCoreError as error:
@@ -75,13 +77,9 @@ def deploy(
 def adapt_for_embedded(template: Template, endpoint_url: str) -> None:
     """Change, in place, what an embedded cloud cannot take. The one place for it."""
     resources = template["Resources"]
-    # MiniStack has no AWS::ApiGatewayV2::Deployment: let the WebSocket stage deploy itself.
-    deployments = [
-        name
-        for name, resource in resources.items()
-        if resource["Type"] == "AWS::ApiGatewayV2::Deployment"
-    ]
-    for name in deployments:
+    # MiniStack has neither. The WebSocket stage deploys itself; there is nothing to pay.
+    missing = ("AWS::ApiGatewayV2::Deployment", "AWS::Budgets::Budget")
+    for name in [name for name, resource in resources.items() if resource["Type"] in missing]:
         del resources[name]
     for resource in resources.values():
         if resource["Type"] == "AWS::ApiGatewayV2::Stage":
@@ -145,7 +143,7 @@ def embedded_urls(endpoint_url: str, to: Account, stack: str) -> tuple[str, str]
 
 def outputs_of(to: Account, stack: str) -> dict[str, str] | None:
     """Outputs of a stack whose last change succeeded; None of any other."""
-    there = _described(to.client("cloudformation"), stack)
+    there = described(to.client("cloudformation"), stack)
     if there is None or there["StackStatus"] not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
         return None
     return _outputs(there)
@@ -156,35 +154,11 @@ def _outputs(there: dict[str, Any] | None) -> dict[str, str]:
     return {output["OutputKey"]: output["OutputValue"] for output in outputs}
 
 
-def _artifact_bucket(to: Account) -> str:
-    identity = to.client("sts").get_caller_identity()
-    region = to.region_name
-    bucket = f"{APP}-artifacts-{identity['Account']}-{region}"
-    storage = to.client("s3")
-    where = {} if region == "us-east-1" else {"LocationConstraint": region}
-    try:
-        storage.create_bucket(
-            Bucket=bucket, **({"CreateBucketConfiguration": where} if where else {})
-        )
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "BucketAlreadyOwnedByYou":
-            raise
-    return bucket
-
-
-def _upload(to: Account, bucket: str, content: bytes, ending: str) -> str:
-    """Store `content` under its own hash, and return the key."""
-    key = f"{hashlib.sha256(content).hexdigest()}.{ending}"
-    to.client("s3").put_object(Bucket=bucket, Key=key, Body=content)
-    return key
-
-
 def _create_or_update(
-    to: Account, bucket: str, stack: str, template: Template, report: Report
+    to: Account, bucket: str, key: str, stack: str, template: Template, report: Report
 ) -> dict[str, str]:
     formation = to.client("cloudformation")
     # By URL: the template is larger than what fits into the request.
-    key = _upload(to, bucket, json.dumps(template).encode(), "json")
     url = (
         to.client("s3")
         .generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": key})
@@ -197,13 +171,17 @@ def _create_or_update(
         # What is kept for good is kept once it has been made, not where making it failed.
         "RetainExceptOnCreate": True,
     }
-    there = _described(formation, stack)
+    there = described(formation, stack)
     if there is not None and there["StackStatus"] in _NEVER_MADE:
         report(f"removing {stack}, whose creation failed")
         formation.delete_stack(StackName=stack)
         _wait(to, "stack_delete_complete", stack)
         there = None
-    if there is not None:
+    found = kept.find(to, stack, template) if there is None else {}
+    _check_root(to, stack, template, _outputs(there), found)
+    if found:
+        _adopt(to, stack, template, found, report)
+    if there is not None or found:
         report(f"updating {stack}")
         try:
             formation.update_stack(**request)
@@ -219,26 +197,47 @@ def _create_or_update(
     return outputs_of(to, stack) or {}
 
 
-def _check_root(to: Account, stack: str, template: Template) -> None:
-    """Raises DeployFailed where the stack has candles of another root under the exchange's name.
+def _adopt(
+    to: Account, stack: str, template: Template, found: dict[str, kept.Kept], report: Report
+) -> None:
+    for each in found.values():
+        report(f"taking over {each.name}, which an earlier {stack} left")
+        for name in each.older:
+            report(f"leaving {name} alone, which is older")
+    try:
+        kept.adopt(to, stack, template, found)
+    except kept.ImportFailed as error:
+        raise DeployFailed(f"{stack} was not deployed: {error}") from error
 
-    The functions refuse that, too (exchange/ledger.py); here nothing has been changed yet.
+
+def _check_root(
+    to: Account,
+    stack: str,
+    template: Template,
+    outputs: dict[str, str],
+    found: dict[str, kept.Kept],
+) -> None:
+    """Raises DeployFailed where candles of another root are stored under the exchange's name.
+
+    The functions refuse that, too (exchange/ledger.py); here nothing has been changed yet. The
+    ledger of a stack that was removed is gone, but each file of its bucket names its root.
     """
-    outputs = _outputs(_described(to.client("cloudformation"), stack))
-    if "MarketTable" not in outputs:
-        return
     name, root = (template["Outputs"][key]["Value"] for key in ("Exchange", "ExchangeRoot"))
-    ledger = to.client("dynamodb").get_item(
-        TableName=outputs["MarketTable"],
-        Key={"pk": {"S": f"LIMIT#{name}"}, "sk": {"S": "LIMIT"}},
-        ConsistentRead=True,
-    )
-    stored = ledger.get("Item", {}).get("root", {"S": root})["S"]
-    if stored != root:
+    stored = None
+    if "MarketTable" in outputs:
+        ledger = to.client("dynamodb").get_item(
+            TableName=outputs["MarketTable"],
+            Key={"pk": {"S": f"LIMIT#{name}"}, "sk": {"S": "LIMIT"}},
+            ConsistentRead=True,
+        )
+        stored = ledger.get("Item", {}).get("root", {}).get("S")
+    elif "CandlesBucket" in found:
+        stored = kept.source_root(to, found["CandlesBucket"].name, name)
+    if stored not in (None, root):
         raise DeployFailed(f"{stack} was not deployed: {ExchangeRootChanged(name, stored, root)}")
 
 
-def _described(formation: Any, stack: str) -> dict[str, Any] | None:
+def described(formation: Any, stack: str) -> dict[str, Any] | None:
     """A stack as CloudFormation describes it; None where there is none."""
     try:
         found = formation.describe_stacks(StackName=stack)["Stacks"]
@@ -262,18 +261,31 @@ def _wait(to: Account, state: str, stack: str) -> None:
         raise DeployFailed(f"{stack} was not deployed: {why}") from error
 
 
+def said(stack: str, region: str, outputs: dict[str, str]) -> list[str]:
+    """What a person is told of a deployed stack: every address answers as it is."""
+    return [
+        f"API        {outputs['EndpointURL']}",
+        f"WebSocket  {outputs['WebSocketURL']}",
+        f"Client     .venv/bin/data-collector --api-url {outputs['EndpointURL']} status",
+        f"Candles    s3://{outputs['CandlesBucket']}/candles/",
+        f"Dashboard  {outputs['Dashboard']} (CloudWatch)",
+        f"Alarms     {outputs['AlarmTopic']}",
+        f"All else   aws cloudformation describe-stacks --stack-name {stack} --region {region}",
+    ]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Deploy build/package with CloudFormation.")
     parser.add_argument("--stage", default="dev")
     parser.add_argument("--package", type=Path, default=ROOT / "build" / "package")
     given = parser.parse_args()
     try:
-        outputs = deploy(account(os.environ), given.package, stack_name(given.stage), print)
+        to = account(os.environ)
+        outputs = deploy(to, given.package, stack_name(given.stage), print)
     except (DeployFailed, RegionUnknown) as error:
         print(error, file=sys.stderr)
         return 1
-    for name, value in sorted(outputs.items()):
-        print(f"{name}: {value}")
+    print(*said(stack_name(given.stage), to.region_name, outputs), sep="\n")
     return 0
 
 

@@ -35,6 +35,19 @@ def first_failure(formation: Any, stack: str) -> str | None:
     return found or f"{first['LogicalResourceId']}: {first.get('ResourceStatusReason')}"
 
 
+def failures(formation: Any, stack: str) -> list[str]:
+    """Of each resource of the stack's last operation that failed, `<resource>: <reason>`."""
+    found: dict[str, str] = {}
+    for event in _pages(formation.describe_stack_events, "StackEvents", StackName=stack):
+        itself = event["PhysicalResourceId"] == event["StackId"]
+        if itself and event["ResourceStatus"] in _BEGUN:
+            break
+        if not itself and event["ResourceStatus"].endswith("_FAILED"):
+            name = event["LogicalResourceId"]
+            found.setdefault(name, f"{name}: {event.get('ResourceStatusReason')}")
+    return [*found.values()]
+
+
 def _first_invalid(formation: Any, stack: str) -> str | None:
     asked = {"StackName": stack, "Filters": {"FailedEvents": True}}
     events = list(_pages(formation.describe_events, "OperationEvents", **asked))

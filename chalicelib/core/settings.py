@@ -121,6 +121,13 @@ class Settings:
     alarm_email: str = _setting(
         "", "address that is mailed when an alarm begins or ends; empty: none, the topic is there"
     )
+    monthly_budget_dollars: int = _setting(
+        0,
+        "`ALARM_EMAIL` is mailed when the whole account's costs of a month, or their forecast, "
+        "come near so many dollars; 0: never",
+        0,
+        1_000_000,
+    )
 
     # Resource names; the template sets them.
     tasks_table: str = ""
@@ -177,6 +184,10 @@ class Settings:
             raise SettingsInvalid("DEFAULT_PAGE_SIZE must not be above MAX_PAGE_SIZE")
         if self.alarm_email and not re.fullmatch(r"[^\s@]+@[^\s@]+", self.alarm_email):
             raise SettingsInvalid(f"ALARM_EMAIL is {self.alarm_email!r}: no mail address")
+        if self.monthly_budget_dollars and not self.alarm_email:
+            raise SettingsInvalid(
+                "MONTHLY_BUDGET_DOLLARS needs an address to mail: set ALARM_EMAIL"
+            )
         for pair in self.webhook_allowed_hosts:
             if not re.fullmatch(r"[a-z0-9.-]+:[0-9]{1,5}", pair):
                 raise SettingsInvalid(

@@ -26,7 +26,9 @@ def find_url(given: str | None, environ: Mapping[str, str], cwd: Path) -> str:
 
 
 def with_prefix(url: str) -> str:
-    """`url` without a trailing slash and with the API's prefix, added only when missing.
+    """`url` up to the API's prefix, which is added where it is missing.
+
+    So any address of the API will do, as a deploy prints it or as a browser shows it.
 
     A URL without a scheme is taken as http. Raises UnusableUrl for anything but http(s)://host.
     """
@@ -39,11 +41,12 @@ def with_prefix(url: str) -> str:
         usable = False
     if not usable:
         raise UnusableUrl(f"{url!r} is not an http(s) URL.")
-    path = parts.path.rstrip("/")
-    if path.endswith("/api"):  # API Gateway's own URL ends with its stage
-        path = path.removesuffix("/api")
-    path = path if path.endswith(PREFIX) else path + PREFIX
-    return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+    before, prefix, after = parts.path.partition(PREFIX)
+    if not prefix or after[:1] not in ("", "/"):
+        before = parts.path.rstrip("/").removesuffix(
+            "/api"
+        )  # API Gateway's own ends with its stage
+    return urlunsplit((parts.scheme, parts.netloc, before + PREFIX, "", ""))
 
 
 def is_loopback(host: str) -> bool:

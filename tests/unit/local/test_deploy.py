@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ class Cloud:
         #: Waiters that end in failure, and the stack's events in pages, newest first.
         self.failing: set[str] = set()
         self.pages: list[list[dict[str, str]]] = [[]]
+        #: Artifact -> whether it is tagged, and so expires.
+        self.stored: dict[str, bool] = {}
         #: What was found before anything was made, in any order.
         self.found: list[dict[str, Any]] = []
 
@@ -57,8 +60,17 @@ class Cloud:
     def create_bucket(self, **_: Any) -> None:
         return
 
-    def put_object(self, **_: Any) -> None:
+    def put_bucket_lifecycle_configuration(self, **_: Any) -> None:
         return
+
+    def put_object(self, Key: str, **_: Any) -> None:
+        self.stored[Key] = False
+
+    def put_object_tagging(self, Key: str, **_: Any) -> None:
+        self.stored[Key] = True
+
+    def get_paginator(self, operation: str) -> Pages:
+        return Pages(self, operation)
 
     def update_stack(self, **request: Any) -> None:
         assert request["RetainExceptOnCreate"] is True
@@ -94,6 +106,19 @@ class Cloud:
         return {"StackEvents": self.pages[page], **more}
 
 
+class Pages:
+    """Of an account that keeps nothing but artifacts."""
+
+    def __init__(self, cloud: Cloud, operation: str) -> None:
+        self._cloud = cloud
+        self._operation = operation
+
+    def paginate(self, Prefix: str = "", **_: Any) -> list[dict[str, Any]]:
+        assert self._operation == "list_objects_v2"
+        found = [{"Key": key} for key in self._cloud.stored if key.startswith(Prefix)]
+        return [{"Contents": found[:1]}, {"Contents": found[1:]}, {}]
+
+
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """A package for https://here.test under the name `mine`."""
@@ -118,6 +143,37 @@ def test_any_other_stack_is_deployed(package: Path, roots: dict[str, str], statu
     cloud = Cloud(roots, status)
     deploy(cloud, package, STACK)  # type: ignore[arg-type]
     assert cloud.updated
+
+
+# --- artifacts -----------------------------------------------------------------------------------
+
+
+def test_what_a_deploy_has_replaced_expires_and_what_is_deployed_never_does(package: Path) -> None:
+    cloud = Cloud({})
+    other = "market-data-collector-prod/1.zip"
+    cloud.stored = {other: False, "old.zip": False}
+    for release in (b"1", b"2", b"1"):
+        (package / "deployment.zip").write_bytes(release)
+        deploy(cloud, package, STACK)  # type: ignore[arg-type]
+        code = f"{STACK}/{hashlib.sha256(release).hexdigest()}.zip"
+        expiring = {key for key, tagged in cloud.stored.items() if tagged}
+        staying = set(cloud.stored) - expiring - {other, "old.zip"}
+        assert code in staying
+        assert {Path(key).suffix for key in staying} == {".zip", ".json"}
+        assert len(staying) == 2
+    assert expiring == {f"{STACK}/{hashlib.sha256(b'2').hexdigest()}.zip"}
+
+
+def test_a_deploy_that_fails_lets_nothing_expire_that_the_stack_is_rolled_back_to(
+    package: Path,
+) -> None:
+    cloud = Cloud({})
+    deploy(cloud, package, STACK)  # type: ignore[arg-type]
+    (package / "deployment.zip").write_bytes(b"2")
+    cloud.failing = {"stack_update_complete"}
+    with pytest.raises(DeployFailed):
+        deploy(cloud, package, STACK)  # type: ignore[arg-type]
+    assert not any(cloud.stored.values())
 
 
 # --- a deploy that fails --------------------------------------------------------------------------
