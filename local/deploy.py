@@ -22,6 +22,8 @@ from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 from chalicelib.core.errors import ExchangeRootChanged
 from infra.names import APP, stack_name
 from local.aws import Account, account
+from local.failures import StartFailed
+from local.preflight import require_log_role
 from local.stack_events import first_failure
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,11 +62,13 @@ def deploy(
             template["Outputs"]["MadeFrom"] = {"Value": made_from}
         if to.embedded:
             adapt_for_embedded(template, str(to.endpoint_url))
+        else:
+            require_log_role(to, template)
         _check_root(to, stack, template)
         outputs = _create_or_update(to, bucket, stack, template, report)
         if to.embedded:
             finish_embedded(to, stack, template)
-    except ClientError as error:
+    except (StartFailed, ClientError) as error:
         raise DeployFailed(f"{stack} was not deployed: {error}") from error
     except BotoCoreError as error:
         raise DeployFailed(f"{stack} was not deployed: {error}") from error
@@ -80,7 +84,11 @@ def adapt_for_embedded(template: Template, endpoint_url: str) -> None:
         for name, resource in resources.items()
         if resource["Type"] == "AWS::ApiGatewayV2::Deployment"
     ]
-    for name in deployments:
+    # Nor TLS, without which the bucket's policy refuses everybody.
+    policies = [
+        name for name, found in resources.items() if found["Type"] == "AWS::S3::BucketPolicy"
+    ]
+    for name in (*deployments, *policies):
         del resources[name]
     for resource in resources.values():
         if resource["Type"] == "AWS::ApiGatewayV2::Stage":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
@@ -34,6 +35,19 @@ def preflight(to: Account) -> str:
             "increase of 'Concurrent executions' (L-B99A9384) under Service Quotas, AWS Lambda."
         )
     return f"{identity['Arn']} in {to.region or boto3.Session().region_name or to.region_name}"
+
+
+def require_log_role(to: Account, template: dict[str, Any]) -> None:
+    """Raises StartFailed where the template's APIs keep access logs, and the account lets API
+    Gateway write none: CloudFormation would fail at the stage, after everything else.
+    """
+    stages = [resource["Properties"] for resource in template["Resources"].values()]
+    logged = any({"AccessLogSetting", "AccessLogSettings"} & set(stage) for stage in stages)
+    if logged and not to.client("apigateway").get_account().get("cloudwatchRoleArn"):
+        raise StartFailed(
+            "API Gateway has no role in this account and region with which it may write logs: "
+            "give it one once (docs/AWS.md, 'Access logs'), or set ACCESS_LOGS=false."
+        )
 
 
 def main() -> int:

@@ -28,6 +28,8 @@ class Cloud:
         self._status = status
         self.updated = False
         self.calls: list[str] = []
+        #: With which API Gateway writes logs.
+        self.log_role: str | None = None
         #: Waiters that end in failure, and the stack's events in pages, newest first.
         self.failing: set[str] = set()
         self.pages: list[list[dict[str, str]]] = [[]]
@@ -47,6 +49,9 @@ class Cloud:
         assert TableName == "market"
         root = self._roots.get(Key["pk"]["S"].removeprefix("LIMIT#"))
         return {} if root is None else {"Item": {**Key, "root": {"S": root}}}
+
+    def get_account(self) -> dict[str, str]:
+        return {} if self.log_role is None else {"cloudwatchRoleArn": self.log_role}
 
     def get_caller_identity(self) -> dict[str, str]:
         return {"Account": "1"}
@@ -116,6 +121,23 @@ def test_a_stack_whose_name_has_another_root_is_not_changed(package: Path, statu
 @pytest.mark.parametrize("roots", [{}, {"mine": "https://here.test"}, {"other": "https://b.test"}])
 def test_any_other_stack_is_deployed(package: Path, roots: dict[str, str], status: str) -> None:
     cloud = Cloud(roots, status)
+    deploy(cloud, package, STACK)  # type: ignore[arg-type]
+    assert cloud.updated
+
+
+@pytest.mark.parametrize("setting", ["AccessLogSetting", "AccessLogSettings"])
+def test_where_api_gateway_may_write_no_logs_nothing_is_changed_and_the_way_out_is_named(
+    package: Path, setting: str
+) -> None:
+    file = package / "sam.json"
+    template = json.loads(file.read_text(encoding="utf-8"))
+    template["Resources"]["Stage"] = {"Type": "a stage", "Properties": {setting: {}}}
+    file.write_text(json.dumps(template), encoding="utf-8")
+    cloud = Cloud({})
+    with pytest.raises(DeployFailed, match=r"docs/AWS\.md, 'Access logs'.*ACCESS_LOGS=false"):
+        deploy(cloud, package, STACK)  # type: ignore[arg-type]
+    assert not cloud.updated
+    cloud.log_role = "arn:aws:iam::1:role/logs"
     deploy(cloud, package, STACK)  # type: ignore[arg-type]
     assert cloud.updated
 
