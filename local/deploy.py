@@ -95,7 +95,7 @@ def adapt_for_embedded(template: Template, endpoint_url: str) -> None:
             resource["Properties"].pop("DeploymentId", None)
             resource["Properties"]["AutoDeploy"] = True
         if resource["Type"] == "AWS::IAM::Role":
-            _allow_batches(resource["Properties"].get("Policies", []))
+            _allow_as_embedded_asks(resource["Properties"].get("Policies", []))
         if resource["Type"] == "AWS::Serverless::Function":
             # execute-api host names do not resolve on a laptop; the path form does.
             variables = resource["Properties"]["Environment"]["Variables"]
@@ -104,13 +104,22 @@ def adapt_for_embedded(template: Template, endpoint_url: str) -> None:
             }
 
 
-def _allow_batches(policies: list[dict[str, Any]]) -> None:
-    # AWS checks sqs:SendMessage for a batch too; MiniStack, when told to enforce policies, wants an
-    # action of that name.
+def _allow_as_embedded_asks(policies: list[dict[str, Any]]) -> None:
+    """Where MiniStack enforces policies otherwise than AWS does.
+
+    Sources: Service Authorization Reference, "Actions, resources, and condition keys for" Amazon
+    SQS (a batch needs SendMessage) and Amazon EventBridge Scheduler (schedule/GroupName/Name).
+    """
     for policy in policies:
         for statement in policy["PolicyDocument"]["Statement"]:
             if "sqs:SendMessage" in statement["Action"]:
+                # It wants an action of that name.
                 statement["Action"].append("sqs:SendMessageBatch")
+            if "scheduler:CreateSchedule" in statement["Action"]:
+                # It looks for a schedule of any group in the group `default`.
+                [own] = statement["Resource"]
+                everywhere = own["Fn::Sub"].replace("${ScheduleGroup}", "default")
+                statement["Resource"].append({"Fn::Sub": everywhere})
 
 
 def finish_embedded(to: Account, stack: str, template: Template) -> None:
