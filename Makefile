@@ -8,7 +8,7 @@ SEEDS ?= 20000
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help run dashboard logs down test test-extra simulate mutants chaos bench check package deploy destroy clean \
+.PHONY: help run dashboard logs down test test-extra simulate mutants chaos bench check audit-template package deploy destroy clean \
 	venv-local venv-dashboard venv-dev
 
 help: ## This list
@@ -53,6 +53,12 @@ check: venv-dev ## Format, lint, types, tests and the built template: what CI ru
 	$(PY) -m pytest
 	$(PY) -m infra.package --stage $(STAGE) --for-this-machine --out build/check
 	$(VENV)/bin/cfn-lint build/check/sam.json
+	$(MAKE) audit-template
+
+audit-template: venv-dev ## What checkov, cfn-lint and bandit find in the template of prod and in the code, and is not explained
+	@sh local/environment.sh audit
+	@$(PY) -m infra.package --stage prod --for-this-machine --out build/audit >/dev/null
+	@$(PY) -m infra.audit build/audit/sam.json
 
 package: venv-local ## Build the template and the zip of STAGE (default dev) into build/package
 	@$(PY) -m infra.package --stage $(STAGE)
@@ -66,7 +72,7 @@ destroy: venv-local ## Remove the stack of STAGE, after asking; candles and audi
 	@$(if $(filter file default,$(origin STAGE)),echo "Name the stage: make destroy STAGE=dev" >&2; exit 2,$(PY) -m local.destroy --stage $(STAGE) $(if $(filter 1 yes,$(YES)),--yes))
 
 clean: down ## Delete what was built, installed and collected here
-	rm -rf build .local $(VENV) .venv-cloud .venv-extra .pytest_cache .mypy_cache .ruff_cache .hypothesis dist *.egg-info
+	rm -rf build .local $(VENV) .venv-cloud .venv-extra .venv-audit .pytest_cache .mypy_cache .ruff_cache .hypothesis dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 venv-local venv-dashboard venv-dev:

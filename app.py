@@ -8,17 +8,19 @@ infra/template.py, where the queues and tables themselves are.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from chalice import Chalice
 from chalice.app import WebsocketEvent
 
+from chalicelib.api import cors
 from chalicelib.api.routes import register
 from chalicelib.functions import triggers
 
 app = Chalice(app_name="market-data-collector")
 app.experimental_feature_flags.update(["BLUEPRINTS", "WEBSOCKETS"])
-register(app)
+register(app, cors.origins_of(os.environ))
 
 
 @app.lambda_function(name="plan")

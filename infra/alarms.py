@@ -196,8 +196,11 @@ def alarms(settings: Settings) -> dict[str, Alarm]:
 def resources(settings: Settings) -> dict[str, Resource]:
     """The topic, its subscription where there is an address, and the alarms."""
     made: dict[str, Resource] = {
-        # Not encrypted with the account's own key: CloudWatch may not use that one to publish.
-        "AlarmTopic": {"Type": "AWS::SNS::Topic", "Properties": {}},
+        "AlarmKey": _key(),
+        "AlarmTopic": {
+            "Type": "AWS::SNS::Topic",
+            "Properties": {"KmsMasterKeyId": {"Ref": "AlarmKey"}},
+        },
     }
     if settings.alarm_email:
         made["AlarmSubscription"] = {
@@ -231,6 +234,47 @@ def resources(settings: Settings) -> dict[str, Resource]:
             },
         }
     return made
+
+
+def _key() -> Resource:
+    """The key that encrypts the topic. SNS's own key, aws/sns, costs nothing, but CloudWatch may
+    not use it.
+
+    Source: Amazon SNS Developer Guide, "Enable compatibility between event sources from AWS
+    services and encrypted topics".
+    """
+    root = {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}
+    return {
+        "Type": "AWS::KMS::Key",
+        "Properties": {
+            "Description": {"Fn::Sub": "Alarms of ${AWS::StackName}"},
+            "EnableKeyRotation": True,
+            "PendingWindowInDays": 7,
+            "KeyPolicy": {
+                "Version": "2012-10-17",
+                "Statement": [
+                    # Without it, nobody could ever change or delete the key.
+                    {
+                        "Sid": "Administration",
+                        "Effect": "Allow",
+                        "Principal": {"AWS": root},
+                        "Action": "kms:*",
+                        "Resource": "*",
+                    },
+                    {
+                        "Sid": "AlarmsOfThisAccount",
+                        "Effect": "Allow",
+                        "Principal": {"Service": "cloudwatch.amazonaws.com"},
+                        "Action": ["kms:Decrypt", "kms:GenerateDataKey*"],
+                        "Resource": "*",
+                        "Condition": {
+                            "StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
+                        },
+                    },
+                ],
+            },
+        },
+    }
 
 
 def anchor(heading: str) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 from chalicelib.core.settings import Settings
 
 _SCHEME = "sigv4"
-_METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch"})
+#: Not options: a browser signs no preflight.
+_METHODS = frozenset({"get", "put", "post", "delete", "head", "patch"})
 
 
 def require(template: dict[str, Any], settings: Settings) -> None:

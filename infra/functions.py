@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib.core.settings import Settings
-from infra import schedules
+from infra import access_logs, schedules
 from infra.configuration import ROOT
 
 Resource = dict[str, Any]
@@ -94,7 +94,14 @@ def functions(settings: Settings, variables: dict[str, str]) -> dict[str, Resour
     # With a version, SAM makes no second public stage beside ours, which it calls Stage (AWS SAM
     # Developer Guide, AWS::Serverless::Api, OpenApiVersion). Chalice writes Swagger 2.0.
     traced = settings.tracing != "none"
-    merged["RestAPI"] = {"Properties": {"TracingEnabled": traced, "OpenApiVersion": "2.0"}}
+    merged["RestAPI"] = {
+        "Properties": {
+            "TracingEnabled": traced,
+            "OpenApiVersion": "2.0",
+            **access_logs.of_rest_api(settings),
+        }
+    }
+    merged["WebsocketAPIStage"] = {"Properties": access_logs.of_websocket_api(settings)}
     return merged
 
 

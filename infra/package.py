@@ -72,7 +72,7 @@ def package(
     staging = out.parent / f"{out.name}.staging"
     with _timed("template", report):
         _stage_project(staging, stage, architecture, variables)
-        _run_chalice(staging, stage, environ)
+        _run_chalice(staging, stage, {**environ, **variables})
     with _timed("zip", report):
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)

@@ -6,16 +6,43 @@ the built template, so a function that is missing here can do nothing at all.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from infra import schedules
 from infra.functions import FUNCTIONS, role
 
 Statement = dict[str, Any]
 
-READ = ("GetItem", "BatchGetItem", "Query")
-WRITE = ("PutItem", "UpdateItem")
-EVERYTHING = (*READ, *WRITE, "BatchWriteItem", "DeleteItem")
+
+class Documented(NamedTuple):
+    """What AWS itself does with a function's role: no code of ours calls it, and no embedded cloud
+    checks it. So the documentation is all that there is."""
+
+    actions: tuple[str, ...]
+    source: str
+
+
+BY_LAMBDA = {
+    "logs": Documented(
+        ("logs:CreateLogStream", "logs:PutLogEvents"),
+        "Lambda Developer Guide, AWSLambdaBasicExecutionRole, without CreateLogGroup",
+    ),
+    "traces": Documented(
+        ("xray:PutTraceSegments", "xray:PutTelemetryRecords"),
+        "Lambda Developer Guide, 'Visualize Lambda function invocations using AWS X-Ray'",
+    ),
+    "queue": Documented(
+        ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"),
+        "Lambda Developer Guide, 'Creating and configuring an Amazon SQS event source mapping'",
+    ),
+    "stream": Documented(
+        (
+            *("dynamodb:GetRecords", "dynamodb:GetShardIterator"),
+            *("dynamodb:DescribeStream", "dynamodb:ListStreams"),
+        ),
+        "Lambda Developer Guide, AWSLambdaDynamoDBExecutionRole",
+    ),
+}
 
 
 def roles() -> dict[str, dict[str, Any]]:
@@ -39,119 +66,127 @@ def roles() -> dict[str, dict[str, Any]]:
 
 
 def _statements() -> dict[str, list[Statement]]:
-    all_queues = ("PlanQueue", "UrgentQueue", "WorkQueue", "DeadLetterQueue", "StreamFailureQueue")
-    all_queues += ("WebhookQueue", "WebhookDeadLetterQueue")
-    submit = [
-        # Deleting frees the Idempotency-Key of a rejected request.
-        _table("TasksTable", *READ, *WRITE, "DeleteItem", indexes=True),
-        _send("PlanQueue"),
-    ]
+    queues = ("PlanQueue", "UrgentQueue", "WorkQueue", "DeadLetterQueue")
+    webhook_queues = ("WebhookQueue", "WebhookDeadLetterQueue")
     # sweep sends again what plan did not get to send, so both need the same.
     fan_out = [
-        _table("TasksTable", *READ, *WRITE, indexes=True),
+        _table("TasksTable", "GetItem", "Query", "UpdateItem"),
+        _index("TasksTable", "active"),
         _send("PlanQueue", "UrgentQueue", "WorkQueue"),
     ]
-    # Telling outside what happened: the bus, webhooks (noted in Tasks, then queued), totals.
-    publish = [
-        _allow(("events:PutEvents",), _arn("EventBus")),
-        _send("WebhookQueue"),
-        _table("TasksTable", "BatchGetItem", "PutItem"),
-        _table("MarketTable", "GetItem", "PutItem", "UpdateItem"),
-    ]
-    # The trail, then the bus and webhooks; names of failed units come from the task.
+    # The trail; names of failed units come from the task.
+    audit = _table("AuditTable", "Query", "PutItem")
+    bus = _allow(("events:PutEvents",), _arn("EventBus"))
+    # What happened to tasks: the trail, the bus, webhooks (noted in Tasks, then queued), totals.
     record = [
-        _table("AuditTable", "Query", "PutItem"),
-        _table("TasksTable", *READ),
-        _send("StreamFailureQueue"),
-        *publish,
+        audit,
+        bus,
+        _table("TasksTable", "GetItem", "BatchGetItem", "PutItem"),
+        _table("MarketTable", "GetItem", "PutItem", "UpdateItem"),
     ]
     # Telling WebSocket clients: who listens, then the queue of what is pushed to them.
     announce = [_table("ConnectionsTable", "Query"), _send("PushQueue")]
-    read_candles = [
-        _allow(("s3:GetObject",), {"Fn::Sub": "${CandlesBucket.Arn}/candles/*"}),
-        _allow(("s3:ListBucket",), _arn("CandlesBucket")),
-    ]
     return {
         "api_handler": [
-            *submit,
+            # Deleting frees the Idempotency-Key of a rejected request.
+            _table(
+                *("TasksTable", "GetItem", "BatchGetItem", "Query"),
+                *("PutItem", "UpdateItem", "DeleteItem"),
+            ),
+            _index("TasksTable", "by_owner", "active"),
+            _send("PlanQueue"),
             *schedules.statements(),
             _table("ConnectionsTable", "PutItem"),
             # Updating: one refresh a minute for symbols that are not known.
-            _table("MarketTable", *READ, "UpdateItem"),
-            _table("AuditTable", "Query", indexes=True),
-            _allow(("sqs:GetQueueAttributes",), *(_arn(queue) for queue in all_queues)),
+            _table("MarketTable", "GetItem", "UpdateItem"),
+            _table("AuditTable", "Query"),
+            _index("AuditTable", "by_day"),
+            _measure(*queues, *webhook_queues),
         ],
         "plan": [
-            _receive("PlanQueue"),
+            _woken_by("PlanQueue"),
             _send("UnreadableQueue"),
             *fan_out,
             _table("TasksTable", "BatchWriteItem"),
-            _table("MarketTable", *READ, *WRITE),
+            _table("MarketTable", "GetItem", "BatchGetItem", "PutItem", "UpdateItem"),
         ],
         "collect": [
-            _receive("UrgentQueue", "WorkQueue"),
+            _woken_by("UrgentQueue", "WorkQueue"),
+            _put_off("UrgentQueue", "WorkQueue"),
             # The plan queue: asking for the task's next messages.
             _send("UrgentQueue", "WorkQueue", "PlanQueue", "UnreadableQueue"),
-            _table("TasksTable", *READ, *WRITE),
-            _table("MarketTable", *READ, *WRITE),
-            _allow(
-                ("s3:GetObject", "s3:PutObject"),
-                {"Fn::Sub": "${CandlesBucket.Arn}/candles/*"},
-            ),
-            # Without it S3 answers 403 instead of 404 for an object that is not there yet. A
-            # condition on the prefix would not hold for GetObject, which has none.
-            _allow(("s3:ListBucket",), _arn("CandlesBucket")),
+            _table("TasksTable", "GetItem", "Query", "UpdateItem"),
+            _table("MarketTable", "GetItem", "BatchGetItem", "PutItem", "UpdateItem"),
+            *_objects("candles", "s3:GetObject", "s3:PutObject"),
         ],
         "bury": [
-            _receive("DeadLetterQueue"),
-            _table("TasksTable", *READ, *WRITE),
+            _woken_by("DeadLetterQueue"),
+            _table("TasksTable", "GetItem", "Query", "UpdateItem"),
             _send("PlanQueue", "UnreadableQueue"),
         ],
-        "sweep": [
-            *fan_out,
-            _table("MarketTable", "GetItem"),
-            _allow(("sqs:GetQueueAttributes",), *(_arn(queue) for queue in all_queues)),
-        ],
-        "refresh_prices": [_table("MarketTable", *READ, *WRITE)],
+        "sweep": [*fan_out, _table("MarketTable", "GetItem"), _measure(*queues)],
+        "refresh_prices": [_table("MarketTable", "GetItem", "PutItem", "UpdateItem")],
         "run_schedule": [
             _table("TasksTable", "GetItem", "PutItem"),
             _send("PlanQueue"),
         ],
         "watch_schedules": [
-            _table("TasksTable", *READ, "PutItem", "DeleteItem", indexes=True),
+            _table("TasksTable", "GetItem", "BatchGetItem", "PutItem", "DeleteItem"),
+            _index("TasksTable", "active"),
             _table("MarketTable", "GetItem", "BatchGetItem"),
             _send("PlanQueue"),
             *schedules.statements(),
         ],
-        "on_task_change": [*_stream("TasksTable"), *record, *announce],
-        "on_market_change": [*_stream("MarketTable"), *record, *announce],
-        "replay_changes": [_receive("StreamFailureQueue"), *record],
+        "on_task_change": [
+            *_stream("TasksTable"),
+            *record,
+            _send("WebhookQueue", "StreamFailureQueue"),
+            *announce,
+        ],
+        "on_market_change": [
+            *_stream("MarketTable"),
+            audit,
+            bus,
+            _send("StreamFailureQueue"),
+            *announce,
+        ],
+        "replay_changes": [
+            _allow(("sqs:ReceiveMessage", "sqs:DeleteMessage"), _arn("StreamFailureQueue")),
+            *record,
+            _send("WebhookQueue"),
+        ],
         "export_audit": [
-            _table("AuditTable", "Query", indexes=True),
-            _allow(("s3:GetObject", "s3:PutObject"), {"Fn::Sub": "${CandlesBucket.Arn}/audit/*"}),
-            _allow(("s3:ListBucket",), _arn("CandlesBucket")),
+            _index("AuditTable", "by_day"),
+            *_objects("audit", "s3:GetObject", "s3:PutObject"),
         ],
         "deliver_webhook": [
-            _receive("WebhookQueue"),
+            _woken_by("WebhookQueue"),
+            _put_off("WebhookQueue"),
             _send("WebhookDeadLetterQueue"),
-            _table("TasksTable", *READ, "UpdateItem"),
+            _table("TasksTable", "GetItem", "BatchGetItem", "UpdateItem"),
         ],
         "push_updates": [
-            _receive("PushQueue"),
-            _table("ConnectionsTable", *EVERYTHING),
+            _woken_by("PushQueue"),
+            _put_off("PushQueue"),
+            _table(
+                *("ConnectionsTable", "GetItem", "Query"),
+                *("UpdateItem", "BatchWriteItem", "DeleteItem"),
+            ),
             _table("TasksTable", "Query"),
             _table("MarketTable", "GetItem", "BatchGetItem"),
-            *read_candles,
+            *_objects("candles", "s3:GetObject"),
             _push(),
         ],
         "websocket_connect": [_table("ConnectionsTable", "PutItem", "DeleteItem")],
         "websocket_message": [
-            _table("ConnectionsTable", *EVERYTHING),
+            # Getting and deleting: where the client has gone before it got its answer.
+            _table("ConnectionsTable", "GetItem", "UpdateItem", "BatchWriteItem", "DeleteItem"),
             # The index: a snapshot of the topic `tasks`.
-            _table("TasksTable", *READ, indexes=True),
-            _table("MarketTable", *READ),
+            _table("TasksTable", "GetItem", "BatchGetItem", "Query"),
+            _index("TasksTable", "by_owner", "active"),
+            _table("MarketTable", "GetItem", "BatchGetItem"),
             _table("AuditTable", "Query"),
-            *read_candles,
+            *_objects("candles", "s3:GetObject"),
             _push(),
         ],
         "websocket_disconnect": [
@@ -172,7 +207,7 @@ def _logs() -> Statement:
     # Not the function's own log group: the function refers to this role, so that would be a circle.
     # CreateLogGroup is left out, because the template makes the groups, with their retention.
     return _allow(
-        ("logs:CreateLogStream", "logs:PutLogEvents"),
+        BY_LAMBDA["logs"].actions,
         {
             "Fn::Sub": "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:"
             "/aws/lambda/${AWS::StackName}-*:*"
@@ -182,22 +217,33 @@ def _logs() -> Statement:
 
 def _traces() -> Statement:
     # X-Ray knows no resources.
-    return _allow(("xray:PutTraceSegments", "xray:PutTelemetryRecords"), "*")
+    return _allow(BY_LAMBDA["traces"].actions, "*")
 
 
-def _table(table: str, *actions: str, indexes: bool = False) -> Statement:
-    resources = [_arn(table)] + ([{"Fn::Sub": f"${{{table}.Arn}}/index/*"}] if indexes else [])
-    return _allow(tuple(f"dynamodb:{action}" for action in actions), *resources)
+def _table(table: str, *actions: str) -> Statement:
+    return _allow(tuple(f"dynamodb:{action}" for action in actions), _arn(table))
+
+
+def _index(table: str, *indexes: str) -> Statement:
+    arns = [{"Fn::Sub": f"${{{table}.Arn}}/index/{index}"} for index in indexes]
+    return _allow(("dynamodb:Query",), *arns)
+
+
+def _objects(folder: str, *actions: str) -> list[Statement]:
+    return [
+        _allow(actions, {"Fn::Sub": f"${{CandlesBucket.Arn}}/{folder}/*"}),
+        # Without it S3 answers 403 instead of 404 for an object that is not there yet. A condition
+        # on the prefix would not hold for GetObject, which has none.
+        _allow(("s3:ListBucket",), _arn("CandlesBucket")),
+    ]
 
 
 def _stream(table: str) -> list[Statement]:
+    *of_stream, listing = BY_LAMBDA["stream"].actions
     return [
-        _allow(
-            ("dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:DescribeStream"),
-            {"Fn::GetAtt": [table, "StreamArn"]},
-        ),
+        _allow(tuple(of_stream), {"Fn::GetAtt": [table, "StreamArn"]}),
         # ListStreams takes no stream, only a table.
-        _allow(("dynamodb:ListStreams",), {"Fn::Sub": f"${{{table}.Arn}}/stream/*"}),
+        _allow((listing,), {"Fn::Sub": f"${{{table}.Arn}}/stream/*"}),
     ]
 
 
@@ -205,16 +251,16 @@ def _send(*queues: str) -> Statement:
     return _allow(("sqs:SendMessage",), *(_arn(queue) for queue in queues))
 
 
-def _receive(*queues: str) -> Statement:
-    return _allow(
-        (
-            "sqs:ReceiveMessage",
-            "sqs:DeleteMessage",
-            "sqs:GetQueueAttributes",
-            "sqs:ChangeMessageVisibility",
-        ),
-        *(_arn(queue) for queue in queues),
-    )
+def _measure(*queues: str) -> Statement:
+    return _allow(("sqs:GetQueueAttributes",), *(_arn(queue) for queue in queues))
+
+
+def _put_off(*queues: str) -> Statement:
+    return _allow(("sqs:ChangeMessageVisibility",), *(_arn(queue) for queue in queues))
+
+
+def _woken_by(*queues: str) -> Statement:
+    return _allow(BY_LAMBDA["queue"].actions, *(_arn(queue) for queue in queues))
 
 
 def _push() -> Statement:

@@ -41,25 +41,27 @@ _LISTED = [
 _LOOKED_AFTER = ["task_id", "task_type", "state", "attempt", "created_at", "ttl", "priority"]
 
 
-def tables() -> dict[str, Resource]:
+def tables(protected: bool = False) -> dict[str, Resource]:
+    """`protected`: no table can be deleted, by a person or with the stack."""
     tasks = _table(
         _index("by_owner", "owner", "created_key", _LISTED),
         _index("active", "active", "created_key", _LOOKED_AFTER),
     )
     tasks["Properties"]["StreamSpecification"] = {"StreamViewType": "NEW_AND_OLD_IMAGES"}
-    market = _table()
+    # What the candles' files hold and where they have gaps: it goes where they go.
+    market = {**_table(), **_kept()}
     market["Properties"]["StreamSpecification"] = {"StreamViewType": "NEW_AND_OLD_IMAGES"}
     # The audit trail outlives the stack that wrote it.
     audit = {**_table(_index("by_day", "day", "sk_time", None)), **_kept()}
-    connections = _table()
-    # Connections last two hours at most: there is nothing to restore.
-    del connections["Properties"]["PointInTimeRecoverySpecification"]
-    return {
+    made = {
         "TasksTable": tasks,
         "MarketTable": market,
-        "ConnectionsTable": connections,
+        "ConnectionsTable": _table(),
         "AuditTable": audit,
     }
+    for table in made.values():
+        table["Properties"]["DeletionProtectionEnabled"] = protected
+    return made
 
 
 def queues(timeouts: dict[str, int]) -> dict[str, Resource]:
@@ -86,7 +88,9 @@ def queues(timeouts: dict[str, int]) -> dict[str, Resource]:
     }
 
 
-def bucket() -> dict[str, Resource]:
+def bucket(versioned: bool = False) -> dict[str, Resource]:
+    """`versioned`: what an object held before its last write can be had for a day."""
+    everything = [_arn("CandlesBucket"), {"Fn::Sub": "${CandlesBucket.Arn}/*"}]
     return {
         "CandlesBucket": {
             "Type": "AWS::S3::Bucket",
@@ -103,17 +107,45 @@ def bucket() -> dict[str, Resource]:
                         {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
                     ]
                 },
+                # Suspended keeps the old versions that there are; the rule below ends those, too.
+                "VersioningConfiguration": {"Status": "Enabled" if versioned else "Suspended"},
                 "LifecycleConfiguration": {
                     "Rules": [
+                        {
+                            "Id": "ExpireOldVersions",
+                            "Status": "Enabled",
+                            "NoncurrentVersionExpiration": {"NoncurrentDays": 1},
+                        },
                         {
                             "Id": "AbortIncompleteUploads",
                             "Status": "Enabled",
                             "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
-                        }
+                        },
                     ]
                 },
             },
-        }
+        },
+        # Kept like the bucket, which would otherwise be open to plain HTTP from then on.
+        "CandlesBucketPolicy": {
+            "Type": "AWS::S3::BucketPolicy",
+            **_kept(),
+            "Properties": {
+                "Bucket": {"Ref": "CandlesBucket"},
+                "PolicyDocument": {
+                    "Version": "2012-10-17",
+                    "Statement": [
+                        {
+                            "Sid": "OnlyOverTls",
+                            "Effect": "Deny",
+                            "Principal": "*",
+                            "Action": "s3:*",
+                            "Resource": everything,
+                            "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+                        }
+                    ],
+                },
+            },
+        },
     }
 
 
@@ -208,6 +240,10 @@ def _queue(retention_days: int, visibility_s: int) -> Resource:
             "SqsManagedSseEnabled": True,
         },
     }
+
+
+def _arn(resource: str) -> Resource:
+    return {"Fn::GetAtt": [resource, "Arn"]}
 
 
 def _kept() -> Resource:

@@ -10,7 +10,17 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib.core.settings import Settings, from_environ
-from infra import alarms, budget, dashboard, functions, loops, policies, schedules, storage
+from infra import (
+    access_logs,
+    alarms,
+    budget,
+    dashboard,
+    functions,
+    loops,
+    policies,
+    schedules,
+    storage,
+)
 
 _NAMED = (
     "TasksTable",
@@ -31,13 +41,15 @@ _QUEUES = (
 def build(variables: dict[str, str]) -> dict[str, Any]:
     """The merge template of a stage; `variables` as `configuration.environment` returns them."""
     settings = from_environ(variables)
-    tables, queues = storage.tables(), storage.queues(functions.timeouts(settings))
+    tables = storage.tables(settings.deletion_protection)
+    queues = storage.queues(functions.timeouts(settings))
     resources = {
         **tables,
         **queues,
-        **storage.bucket(),
+        **storage.bucket(settings.bucket_versioning),
         **storage.bus(),
         **functions.functions(settings, variables),
+        **access_logs.resources(settings),
         **policies.roles(),
         **schedules.resources(),
         **alarms.resources(settings),

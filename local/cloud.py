@@ -116,6 +116,8 @@ def _environ(home: Path, port: int, environ: Mapping[str, str]) -> dict[str, str
         "no_proxy": "127.0.0.1,localhost",
         "BIND_HOST": "127.0.0.1",
         "MINISTACK_HOST": "127.0.0.1",
+        # What a role does not allow is refused, as on AWS.
+        "AUTH": "true",
         "GATEWAY_PORT": str(port),
         "PERSIST_STATE": "1",
         "STATE_DIR": str(home / "state"),

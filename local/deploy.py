@@ -23,6 +23,8 @@ from infra.names import stack_name
 from infra.region import RegionUnknown
 from local import artifacts, kept
 from local.aws import Account, account
+from local.failures import StartFailed
+from local.preflight import require_log_role
 from local.stack_events import first_failure
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,12 +64,14 @@ def deploy(
             template["Outputs"]["MadeFrom"] = {"Value": made_from}
         if to.embedded:
             adapt_for_embedded(template, str(to.endpoint_url))
+        else:
+            require_log_role(to, template)
         key = artifacts.upload(to, bucket, stack, json.dumps(template).encode(), "json")
         outputs = _create_or_update(to, bucket, key, stack, template, report)
         if to.embedded:
             finish_embedded(to, stack, template)
         artifacts.replace(to, bucket, stack, (code, key))
-    except ClientError as error:
+    except (StartFailed, ClientError) as error:
         raise DeployFailed(f"{stack} was not deployed: {error}") from error
     except BotoCoreError as error:
         raise DeployFailed(f"{stack} was not deployed: {error}") from error
@@ -77,8 +81,13 @@ def deploy(
 def adapt_for_embedded(template: Template, endpoint_url: str) -> None:
     """Change, in place, what an embedded cloud cannot take. The one place for it."""
     resources = template["Resources"]
-    # MiniStack has neither. The WebSocket stage deploys itself; there is nothing to pay.
-    missing = ("AWS::ApiGatewayV2::Deployment", "AWS::Budgets::Budget")
+    # MiniStack has none of them. The WebSocket stage deploys itself, there is nothing to pay, and
+    # without TLS the bucket's policy would refuse everybody.
+    missing = (
+        "AWS::ApiGatewayV2::Deployment",
+        "AWS::Budgets::Budget",
+        "AWS::S3::BucketPolicy",
+    )
     for name in [name for name, resource in resources.items() if resource["Type"] in missing]:
         del resources[name]
     for resource in resources.values():
@@ -86,7 +95,7 @@ def adapt_for_embedded(template: Template, endpoint_url: str) -> None:
             resource["Properties"].pop("DeploymentId", None)
             resource["Properties"]["AutoDeploy"] = True
         if resource["Type"] == "AWS::IAM::Role":
-            _allow_batches(resource["Properties"].get("Policies", []))
+            _allow_as_embedded_asks(resource["Properties"].get("Policies", []))
         if resource["Type"] == "AWS::Serverless::Function":
             # execute-api host names do not resolve on a laptop; the path form does.
             variables = resource["Properties"]["Environment"]["Variables"]
@@ -95,13 +104,22 @@ def adapt_for_embedded(template: Template, endpoint_url: str) -> None:
             }
 
 
-def _allow_batches(policies: list[dict[str, Any]]) -> None:
-    # AWS checks sqs:SendMessage for a batch too; MiniStack, when told to enforce policies, wants an
-    # action of that name.
+def _allow_as_embedded_asks(policies: list[dict[str, Any]]) -> None:
+    """Where MiniStack enforces policies otherwise than AWS does.
+
+    Sources: Service Authorization Reference, "Actions, resources, and condition keys for" Amazon
+    SQS (a batch needs SendMessage) and Amazon EventBridge Scheduler (schedule/GroupName/Name).
+    """
     for policy in policies:
         for statement in policy["PolicyDocument"]["Statement"]:
             if "sqs:SendMessage" in statement["Action"]:
+                # It wants an action of that name.
                 statement["Action"].append("sqs:SendMessageBatch")
+            if "scheduler:CreateSchedule" in statement["Action"]:
+                # It looks for a schedule of any group in the group `default`.
+                [own] = statement["Resource"]
+                everywhere = own["Fn::Sub"].replace("${ScheduleGroup}", "default")
+                statement["Resource"].append({"Fn::Sub": everywhere})
 
 
 def finish_embedded(to: Account, stack: str, template: Template) -> None:

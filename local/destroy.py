@@ -132,7 +132,7 @@ def main() -> int:
 def _said(to: Account, stack: str, found: Plan) -> list[str]:
     lines = [
         f"This removes {stack} in {to.region_name}, with all tasks, schedules, webhooks and",
-        "messages, the record of what is covered, and what was uploaded to deploy it:",
+        "messages, and what was uploaded to deploy it:",
         *(f"  {count} x {kind}" for kind, count in sorted(found.goes.items())),
         f"  {found.artifacts} x code or template",
     ]

@@ -1,9 +1,7 @@
 #!/bin/sh
-# Make .venv-extra from requirements-extra.txt, and see that there is a Java for Spark. A stamp holds
-# the hash of what it was made from, so that a second run has nothing to do.
+# Make .venv-extra (some 1 GB), and see that there is a Java for Spark.
 set -eu
 
-venv=.venv-extra
 if ! command -v java >/dev/null 2>&1; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
         echo "Installing a Java for Spark (openjdk-17-jre-headless)"
@@ -13,17 +11,4 @@ if ! command -v java >/dev/null 2>&1; then
         exit 1
     fi
 fi
-
-wanted=$(cat requirements-extra.txt local/extra.sh | cksum)
-if [ -f "$venv/made-from" ] && [ "$(cat "$venv/made-from")" = "$wanted" ]; then
-    exit 0
-fi
-echo "Installing requirements-extra.txt into $venv (once, some 1 GB, about a minute)"
-rm -rf "$venv"
-.venv/bin/python -m venv "$venv"
-if ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-    -r requirements-extra.txt 2>"$venv/pip.log"; then
-    echo "They cannot be installed; is the package index reachable? $venv/pip.log has what pip said." >&2
-    exit 1
-fi
-echo "$wanted" >"$venv/made-from"
+sh local/environment.sh extra

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -63,6 +64,19 @@ def _reserved_already(to: Account, stack: str) -> int:
             return 0
         raise
     return int(found.get("ReservedConcurrentExecutions", 0))
+
+
+def require_log_role(to: Account, template: dict[str, Any]) -> None:
+    """Raises StartFailed where the template's APIs keep access logs, and the account lets API
+    Gateway write none: CloudFormation would fail at the stage, after everything else.
+    """
+    stages = [resource["Properties"] for resource in template["Resources"].values()]
+    logged = any({"AccessLogSetting", "AccessLogSettings"} & set(stage) for stage in stages)
+    if logged and not to.client("apigateway").get_account().get("cloudwatchRoleArn"):
+        raise StartFailed(
+            "API Gateway has no role in this account and region with which it may write logs: "
+            "give it one once (docs/AWS.md, 'Access logs'), or set ACCESS_LOGS=false."
+        )
 
 
 def main() -> int:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from chalice.app import Chalice
 
-from chalicelib.api import audit, metrics, schedules, tasks, tickets, web
+from chalicelib.api import audit, cors, metrics, schedules, tasks, tickets, web
 
 #: Each puts its routes on web.routes when it is imported.
 MODULES = (audit, tasks, tickets, metrics, schedules)
 
 
-def register(app: Chalice) -> None:
-    """Put every route on the app."""
+def register(app: Chalice, origins: tuple[str, ...] = ()) -> None:
+    """Put every route on the app; web pages of `origins` may call them."""
     # Every body reaches the routes as it was sent. They refuse a wrong content type themselves.
     app.api.binary_types = []
     app.register_blueprint(web.routes)
+    if origins:
+        cors.allow(app, origins)

@@ -25,6 +25,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 _LONGEST_NAME = 31
 _URL = re.compile(r"(https?)://(?:[^\s/?#@]*@)?([^\s/?#@]+)(/[^\s?#]*)?", re.IGNORECASE)
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+#: As browsers write it: RFC 6454, "Serializing Origins". Neither `*` nor `null` is one.
+_ORIGIN = re.compile(r"https?://([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _LOOPBACK = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?")
 
 SYMBOL_PATTERN = re.compile(r"[^\s/,&?#\"'<>\x00-\x1f\ud800-\udfff]{2,40}")
@@ -113,6 +115,22 @@ class Settings:
         "traces that is, AWS decides (docs/AWS.md has the price)",
     )
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
+    cors_origins: tuple[str, ...] = _setting(
+        (),
+        "origins, such as `https://app.example.com`, whose web pages may call the API from a "
+        "browser; empty: none",
+    )
+    access_logs: bool = _setting(
+        True,
+        "a log line for each request to the HTTP API and each WebSocket message; API Gateway's "
+        "account needs a role for it (docs/AWS.md)",
+    )
+    deletion_protection: bool = _setting(
+        False, "refuse to delete the tables until this is `false` again; `true` in production"
+    )
+    bucket_versioning: bool = _setting(
+        False, "keep what a candle file held before it was written again, for a day"
+    )
     webhook_allowed_hosts: tuple[str, ...] = _setting(
         (),
         "host:port pairs that webhooks may reach over http and at any address, for developing on "
@@ -193,6 +211,12 @@ class Settings:
                 raise SettingsInvalid(
                     f"WEBHOOK_ALLOWED_HOSTS names {pair!r}; it must read host:port"
                 )
+        for origin in self.cors_origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise SettingsInvalid(
+                    f"CORS_ORIGINS names {origin!r}; an origin reads https://host or "
+                    "https://host:port, in lower case"
+                )
         if self.authentication not in ("none", "iam"):
             raise SettingsInvalid(
                 f"AUTHENTICATION is {self.authentication!r}; it must be none or iam"
@@ -254,6 +278,10 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
 
 def _parse(name: str, text: str, default: object) -> object:
     text = text.strip()
+    if isinstance(default, bool):  # before int, of which it is one
+        if text.lower() not in ("true", "false"):
+            raise SettingsInvalid(f"{name.upper()} is {text!r}; it must be true or false")
+        return text.lower() == "true"
     if isinstance(default, int):
         try:
             return int(text)
@@ -277,4 +305,4 @@ def as_text(value: object) -> str:
     """A setting's value as the text of its environment variable."""
     if isinstance(value, (tuple, list)):
         return ",".join(str(part) for part in value)
-    return str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

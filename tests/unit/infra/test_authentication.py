@@ -15,8 +15,8 @@ from app import app
 from infra.package import package
 
 
-def _template(folder: Path, authentication: str) -> tuple[Path, dict[str, Any]]:
-    environ = {"AUTHENTICATION": authentication, "PATH": os.environ["PATH"]}
+def _template(folder: Path, authentication: str, **more: str) -> tuple[Path, dict[str, Any]]:
+    environ = {"AUTHENTICATION": authentication, "PATH": os.environ["PATH"], **more}
     file = package("dev", folder / "package", environ, for_this_machine=True).template
     return file, json.loads(file.read_text(encoding="utf-8"))
 
@@ -54,6 +54,15 @@ def test_with_iam_every_method_asks_for_a_signature(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_browser_which_signs_no_preflight_gets_an_answer_to_it(tmp_path: Path) -> None:
+    _, template = _template(tmp_path, "iam", CORS_ORIGINS="https://app.example.com")
+    methods = _methods(template)
+    assert {path for path, name in methods if name == "options"} == set(app.routes)
+    assert {name for (_, name), method in methods.items() if "security" not in method} == {
+        "options"
+    }
 
 
 def test_another_kind_of_authentication_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 import app as application
 from chalicelib.core.settings import Settings, user_settings
 from chalicelib.webhooks.retry import MOST_TRIES
-from infra import schedules
+from infra import schedules, storage
 from infra.configuration import environment
 from infra.functions import FUNCTIONS, role
 from infra.package import ROOT, package
@@ -145,16 +145,21 @@ def test_the_collect_timeout_is_its_setting(resources: dict[str, Any]) -> None:
     assert _functions(resources)["Collect"]["Timeout"] == 45
 
 
-def test_every_function_keeps_its_logs_for_two_weeks(resources: dict[str, Any]) -> None:
-    groups = [
-        resource["Properties"]
-        for resource in resources.values()
+def test_every_function_and_every_api_keeps_its_logs_for_two_weeks(
+    resources: dict[str, Any],
+) -> None:
+    groups = {
+        name: resource["Properties"]
+        for name, resource in resources.items()
         if resource["Type"] == "AWS::Logs::LogGroup"
-    ]
-    assert {group["LogGroupName"]["Fn::Sub"] for group in groups} == {
+    }
+    assert {group["RetentionInDays"] for group in groups.values()} == {14}
+    of_apis = {"RestAccessLogs", "WebsocketAccessLogs"}
+    of_functions = [group for name, group in groups.items() if name not in of_apis]
+    assert {group["LogGroupName"]["Fn::Sub"] for group in of_functions} == {
         f"/aws/lambda/${{{name}}}" for name in FUNCTIONS.values()
     }
-    assert {group["RetentionInDays"] for group in groups} == {14}
+    assert of_apis < set(groups)
 
 
 # --- event sources ----------------------------------------------------------------------------
@@ -389,6 +394,21 @@ def test_every_queue_is_encrypted(resources: dict[str, Any]) -> None:
     assert all(queue["Properties"]["SqsManagedSseEnabled"] for queue in queues)
 
 
+def test_the_topic_is_encrypted_with_a_key_that_alarms_of_this_account_may_use(
+    resources: dict[str, Any],
+) -> None:
+    topic, key = resources["AlarmTopic"]["Properties"], resources["AlarmKey"]["Properties"]
+    assert topic["KmsMasterKeyId"] == {"Ref": "AlarmKey"}
+    assert key["EnableKeyRotation"] is True
+    [using] = [
+        statement
+        for statement in key["KeyPolicy"]["Statement"]
+        if statement["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    ]
+    assert set(using["Action"]) == {"kms:Decrypt", "kms:GenerateDataKey*"}
+    assert using["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+
+
 # --- tables and bucket ------------------------------------------------------------------------
 
 
@@ -400,16 +420,35 @@ def test_every_table_is_on_demand_and_forgets_by_ttl(resources: dict[str, Any], 
     assert [key["AttributeName"] for key in table["KeySchema"]] == ["pk", "sk"]
 
 
-def test_what_cannot_be_made_again_can_be_restored_to_a_point_in_time(
-    resources: dict[str, Any],
-) -> None:
-    restorable = [
-        name
+@pytest.fixture(scope="module")
+def production(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Resources of the stage prod, as settings.toml has it."""
+    out = tmp_path_factory.mktemp("production") / "package"
+    file = package("prod", out, PATH, for_this_machine=True).template
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["Resources"]
+    return found
+
+
+def _tables(resources: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        name: resource["Properties"]
         for name, resource in resources.items()
-        if resource["Properties"].get("PointInTimeRecoverySpecification")
-        == {"PointInTimeRecoveryEnabled": True}
-    ]
-    assert restorable == ["TasksTable", "MarketTable", "AuditTable"]
+        if resource["Type"] == "AWS::DynamoDB::Table"
+    }
+
+
+def test_every_table_can_be_restored_to_a_point_in_time(resources: dict[str, Any]) -> None:
+    assert len(_tables(resources)) == 4
+    for table in _tables(resources).values():
+        assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+
+
+def test_no_table_of_production_can_be_deleted_and_each_of_another_stage_can(
+    resources: dict[str, Any], production: dict[str, Any]
+) -> None:
+    for stage, protected in ((resources, False), (production, True)):
+        tables = _tables(stage).values()
+        assert [table["DeletionProtectionEnabled"] for table in tables] == [protected] * 4
 
 
 def test_the_tasks_table_streams_both_images_and_has_its_two_indexes(
@@ -431,9 +470,12 @@ def _keys(index: dict[str, Any]) -> list[str]:
     return [key["AttributeName"] for key in index["KeySchema"]]
 
 
-def test_audit_trail_and_candles_outlive_the_stack(resources: dict[str, Any]) -> None:
-    kept = {name for name, found in resources.items() if found.get("DeletionPolicy") == "Retain"}
-    assert kept == {"AuditTable", "CandlesBucket"}
+def test_audit_trail_candles_and_their_coverage_outlive_the_stack(
+    resources: dict[str, Any],
+) -> None:
+    for policy in ("DeletionPolicy", "UpdateReplacePolicy"):
+        kept = {name for name, found in resources.items() if found.get(policy) == "Retain"}
+        assert kept == {"AuditTable", "CandlesBucket", "CandlesBucketPolicy", "MarketTable"}
     [by_day] = resources["AuditTable"]["Properties"]["GlobalSecondaryIndexes"]
     assert _keys(by_day) == ["day", "sk_time"]
     assert by_day["Projection"] == {"ProjectionType": "ALL"}
@@ -444,8 +486,29 @@ def test_the_bucket_is_private_and_drops_uploads_that_were_never_finished(
 ) -> None:
     bucket = resources["CandlesBucket"]["Properties"]
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
-    [rule] = bucket["LifecycleConfiguration"]["Rules"]
-    assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
+    rules = bucket["LifecycleConfiguration"]["Rules"]
+    assert {"DaysAfterInitiation": 1} in [
+        rule.get("AbortIncompleteMultipartUpload") for rule in rules
+    ]
+
+
+def test_nobody_reads_or_writes_the_bucket_without_tls(resources: dict[str, Any]) -> None:
+    policy = resources["CandlesBucketPolicy"]["Properties"]
+    assert policy["Bucket"] == {"Ref": "CandlesBucket"}
+    [statement] = policy["PolicyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Principal"]) == ("Deny", "*")
+    assert statement["Action"] == "s3:*"
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    bucket = {"Fn::GetAtt": ["CandlesBucket", "Arn"]}
+    assert statement["Resource"] == [bucket, {"Fn::Sub": "${CandlesBucket.Arn}/*"}]
+
+
+@pytest.mark.parametrize(("versioned", "status"), [(True, "Enabled"), (False, "Suspended")])
+def test_old_versions_where_there_are_any_end_after_a_day(versioned: bool, status: str) -> None:
+    properties = storage.bucket(versioned)["CandlesBucket"]["Properties"]
+    assert properties["VersioningConfiguration"] == {"Status": status}
+    rules = properties["LifecycleConfiguration"]["Rules"]
+    assert {"NoncurrentDays": 1} in [rule.get("NoncurrentVersionExpiration") for rule in rules]
 
 
 # --- traces, metrics, dashboard, alarms ---------------------------------------------------------

@@ -29,6 +29,8 @@ class Cloud:
         self._status = status
         self.updated = False
         self.calls: list[str] = []
+        #: With which API Gateway writes logs.
+        self.log_role: str | None = None
         #: Waiters that end in failure, and the stack's events in pages, newest first.
         self.failing: set[str] = set()
         self.pages: list[list[dict[str, str]]] = [[]]
@@ -50,6 +52,9 @@ class Cloud:
         assert TableName == "market"
         root = self._roots.get(Key["pk"]["S"].removeprefix("LIMIT#"))
         return {} if root is None else {"Item": {**Key, "root": {"S": root}}}
+
+    def get_account(self) -> dict[str, str]:
+        return {} if self.log_role is None else {"cloudwatchRoleArn": self.log_role}
 
     def get_caller_identity(self) -> dict[str, str]:
         return {"Account": "1"}
@@ -174,6 +179,23 @@ def test_a_deploy_that_fails_lets_nothing_expire_that_the_stack_is_rolled_back_t
     with pytest.raises(DeployFailed):
         deploy(cloud, package, STACK)  # type: ignore[arg-type]
     assert not any(cloud.stored.values())
+
+
+@pytest.mark.parametrize("setting", ["AccessLogSetting", "AccessLogSettings"])
+def test_where_api_gateway_may_write_no_logs_nothing_is_changed_and_the_way_out_is_named(
+    package: Path, setting: str
+) -> None:
+    file = package / "sam.json"
+    template = json.loads(file.read_text(encoding="utf-8"))
+    template["Resources"]["Stage"] = {"Type": "a stage", "Properties": {setting: {}}}
+    file.write_text(json.dumps(template), encoding="utf-8")
+    cloud = Cloud({})
+    with pytest.raises(DeployFailed, match=r"docs/AWS\.md, 'Access logs'.*ACCESS_LOGS=false"):
+        deploy(cloud, package, STACK)  # type: ignore[arg-type]
+    assert not cloud.updated
+    cloud.log_role = "arn:aws:iam::1:role/logs"
+    deploy(cloud, package, STACK)  # type: ignore[arg-type]
+    assert cloud.updated
 
 
 # --- a deploy that fails --------------------------------------------------------------------------
