@@ -8,7 +8,7 @@ SEEDS ?= 20000
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help run dashboard logs down test test-extra simulate mutants chaos bench check package deploy clean \
+.PHONY: help run dashboard logs down test test-extra simulate mutants chaos bench check package deploy lock clean \
 	venv-local venv-dashboard venv-dev
 
 help: ## This list
@@ -61,6 +61,9 @@ deploy: venv-local ## Deploy STAGE to the AWS account of the environment
 	@$(PY) -m local.preflight
 	@$(PY) -m infra.package --stage $(STAGE)
 	@$(PY) -m local.deploy --stage $(STAGE)
+
+lock: venv-dev ## Write requirements*.txt, with hashes, from requirements*.in (LOCK='--upgrade-package NAME')
+	@sh local/lock.sh $(LOCK)
 
 clean: down ## Delete what was built, installed and collected here
 	rm -rf build .local $(VENV) .venv-cloud .venv-extra .pytest_cache .mypy_cache .ruff_cache .hypothesis dist *.egg-info
