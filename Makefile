@@ -8,7 +8,8 @@ SEEDS ?= 20000
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help run dashboard logs down test test-extra simulate mutants chaos bench check audit-template package deploy destroy clean \
+.PHONY: help run dashboard logs down test test-extra simulate mutants chaos bench check audit-template package deploy destroy lock \
+	clean \
 	venv-local venv-dashboard venv-dev
 
 help: ## This list
@@ -70,6 +71,9 @@ deploy: venv-local ## Deploy STAGE to the AWS account of the environment
 
 destroy: venv-local ## Remove the stack of STAGE, after asking; candles and audit trail stay (STAGE=<stage> YES=1)
 	@$(if $(filter file default,$(origin STAGE)),echo "Name the stage: make destroy STAGE=dev" >&2; exit 2,$(PY) -m local.destroy --stage $(STAGE) $(if $(filter 1 yes,$(YES)),--yes))
+
+lock: venv-dev ## Write requirements*.txt, with hashes, from requirements*.in (LOCK='--upgrade-package NAME')
+	@sh local/lock.sh $(LOCK)
 
 clean: down ## Delete what was built, installed and collected here
 	rm -rf build .local $(VENV) .venv-cloud .venv-extra .venv-audit .pytest_cache .mypy_cache .ruff_cache .hypothesis dist *.egg-info

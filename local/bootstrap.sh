@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make .venv fit for one kind of work, with the first Python from 3.11 to 3.13 that works:
+# Make .venv fit for one kind of work, with PYTHON or else the first Python from 3.11 on that works:
 #     sh local/bootstrap.sh KIND [PYTHON]
 # local: make run, deploy and the client; dashboard: those and drawing; dev: all of it and the tests.
 # There is one .venv, which grows. A stamp for each kind holds the hash of what it was made from, so
@@ -7,6 +7,7 @@
 set -eu
 
 kind=${1:-dev}
+named=${2:-}
 venv=.venv
 case "$kind" in
     local) kinds="local" ;;
@@ -19,34 +20,34 @@ case "$kind" in
 esac
 
 made_from() {
-    cat requirements.txt requirements-local.txt "requirements-$1.txt" pyproject.toml \
-        chalicelib/core/version.py local/bootstrap.sh local/install.py | cksum
+    cat "requirements-$1.txt" pyproject.toml chalicelib/core/version.py local/bootstrap.sh \
+        local/install.py | cksum
 }
-
-stamp="$venv/made-for-$kind"
-if [ -x "$venv/bin/python" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(made_from "$kind")" ]; then
-    exit 0
-fi
 
 works() {
     # Run it: a version manager may have a command of that name which only says what is missing.
-    "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
-        >/dev/null 2>&1
+    "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
 }
 
-python=""
-for candidate in ${2:+"$2"} python3.13 python3.12 python3.11 python3 python; do
-    if works "$candidate"; then
-        python="$candidate"
-        break
-    fi
-    if [ "$candidate" = "${2:-}" ]; then
-        break
-    fi
-done
-if [ -z "$python" ]; then
-    echo "Python 3.11, 3.12 or 3.13 (with venv) is needed${2:+ and $2 is not it}: install one, or name it with PYTHON=..." >&2
+version_of() {
+    "$1" -c 'import sys; print(*sys.version_info[:2], sep=".")'
+}
+
+if [ -n "$named" ] && ! works "$named"; then
+    echo "Python 3.11 or newer (with venv) is needed and $named is not it: install one, or name it with PYTHON=..." >&2
     exit 1
+fi
+python=""
+if works "$venv/bin/python"; then
+    python="$venv/bin/python"
+    if [ -n "$named" ] && [ "$(version_of "$named")" != "$(version_of "$python")" ]; then
+        python="" # What is there was made with another one.
+    fi
+fi
+
+stamp="$venv/made-for-$kind"
+if [ -n "$python" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(made_from "$kind")" ]; then
+    exit 0
 fi
 
 free_kb=$(df -Pk . | awk 'NR == 2 {print $4}')
@@ -55,8 +56,22 @@ if [ "$free_kb" -lt 1000000 ]; then
     exit 1
 fi
 
-if [ ! -x "$venv/bin/python" ] || ! works "$venv/bin/python"; then
+if [ -z "$python" ]; then
+    for candidate in ${named:+"$named"} python3.14 python3.13 python3.12 python3.11 python3 python; do
+        if works "$candidate"; then
+            python="$candidate"
+            break
+        fi
+    done
+    if [ -z "$python" ]; then
+        echo "Python 3.11 or newer (with venv) is needed: install one, or name it with PYTHON=..." >&2
+        exit 1
+    fi
     echo "Making $venv with $("$python" --version) (once)"
+    case "$(version_of "$python")" in
+        "" | 3.11 | 3.12 | 3.13 | 3.14) ;;
+        *) echo "It is newer than what this was tried with, 3.11 to 3.14. If it fails, name one of those with PYTHON=..." >&2 ;;
+    esac
     rm -rf "$venv"
     "$python" -m venv "$venv"
 fi

@@ -46,7 +46,7 @@ def ensure_environment(report: Callable[[str], None] = lambda line: None) -> Pat
     shutil.rmtree(ENVIRONMENT, ignore_errors=True)
     _run([sys.executable, "-m", "venv", str(ENVIRONMENT)])
     try:
-        install(python, ["-r", str(requirements)], Progress(report))
+        install(python, ["--require-hashes", "-r", str(requirements)], Progress(report))
     except InstallFailed as failed:
         raise StartFailed(f"The embedded cloud is missing. {failed}") from failed
     stamp.write_text(wanted, encoding="utf-8")

@@ -11,4 +11,4 @@ if ! command -v java >/dev/null 2>&1; then
         exit 1
     fi
 fi
-sh local/environment.sh extra
+sh local/environment.sh extra spark

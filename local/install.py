@@ -7,10 +7,12 @@ Python, because it runs before anything else is installed.
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +24,7 @@ PAUSE_S = 5.0
 _POLL_S = 0.5
 _FOUND = re.compile(r"(?:Collecting|Processing) (?:\S*/)?([A-Za-z0-9][\w.]*(?:-[A-Za-z]\w*)*)")
 _UNPACKED = "Installing collected packages: "
+_NO_WHEEL = re.compile(r"ERROR: No matching distribution found for ([\w.-]+)==(\S+)")
 
 
 class InstallFailed(Exception):
@@ -112,7 +115,16 @@ def _watch_unpacking(
 
 
 def _what_pip_said(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8").splitlines()
+    text = log.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    missing = _NO_WHEEL.search(text)
+    if missing and not any(line.startswith("WARNING: Retrying") for line in lines):
+        return (
+            f"{missing[1]} {missing[2]} has no wheel for Python {platform.python_version()} on "
+            f"{sysconfig.get_platform()} in the package index. Python 3.11 to 3.14 have all "
+            "wheels on common machines: name one of those, as in `make run PYTHON=python3.13`. "
+            f"All that pip said is in {log}."
+        )
     errors = [line for line in lines if line.startswith("ERROR")] or lines
     return "\n".join(
         [
@@ -128,9 +140,11 @@ def main(arguments: Sequence[str]) -> int:
     python = Path(sys.executable)
     try:
         for requirements in arguments:
-            install(python, ["-r", requirements], progress)
-        # Our own package without its dependencies: it only adds the data-collector command.
-        install(python, ["--no-deps", "--no-build-isolation", "-e", "."], progress)
+            install(python, ["--require-hashes", "-r", requirements], progress)
+        # Our own package only adds the data-collector command. All that it needs is there: nothing
+        # is fetched that no hash was given for.
+        own = ["--no-index", "--no-deps", "--no-build-isolation", "-e", "."]
+        install(python, own, progress)
     except InstallFailed as failed:
         progress.keep("failed")
         print(failed, file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import platform
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -30,13 +31,16 @@ FAILED = """Collecting nothing==1.0
 ERROR: Could not find a version that satisfies the requirement nothing==1.0
 ERROR: No matching distribution found for nothing==1.0
 """
+UNREACHABLE = "WARNING: Retrying (Retry(total=4)) after connection broken by 'OSError'\n"
 
 #: A Python that makes environments of itself and notes what it was to install.
 STUB = """#!/bin/sh
 case "$1 $2" in
-    "--version ") echo "Python 3.11.0" ;;
+    "--version ") echo "Python VERSION.0" ;;
     "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
     "-m local.install") echo "$3" >>installed && [ ! -f broken ] ;;
+    "-c "*sys.exit*) [ VERSION != 3.10 ] ;;
+    "-c "*print*) echo VERSION ;;
 esac
 """
 
@@ -60,16 +64,19 @@ def folder(tmp_path: Path) -> Path:
     """A checkout, as far as bootstrap.sh reads it, in a folder with a blank in its name."""
     checkout = tmp_path / "a checkout"
     for name in (
-        *("requirements.txt", "requirements-local.txt", "requirements-dashboard.txt"),
-        *("requirements-dev.txt", "pyproject.toml", "chalicelib/core/version.py"),
+        *("requirements-local.txt", "requirements-dashboard.txt", "requirements-dev.txt"),
+        *("pyproject.toml", "chalicelib/core/version.py"),
         *("local/bootstrap.sh", "local/install.py"),
     ):
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, checkout / name)
-    stub = checkout / "stub"
-    stub.write_text(STUB)
-    stub.chmod(0o755)
+    _stub(checkout / "stub", "3.11")
     return checkout
+
+
+def _stub(file: Path, version: str) -> None:
+    file.write_text(STUB.replace("VERSION", version))
+    file.chmod(0o755)
 
 
 def _bootstrap(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -108,12 +115,32 @@ def test_what_pip_called_an_error_is_said_with_what_to_do(
     pip: Callable[[str, int], Path],
 ) -> None:
     with pytest.raises(InstallFailed) as failed:
-        install(pip(FAILED, 1), ["nothing==1.0"], Progress(lambda line: None))
+        install(pip(UNREACHABLE + FAILED, 1), ["nothing==1.0"], Progress(lambda line: None))
     text = str(failed.value)
     assert "is the package index reachable?" in text
     assert "ERROR: No matching distribution found for nothing==1.0" in text
     assert "pip.log" in text
     assert "Run the same command again" in text
+
+
+def test_a_package_without_a_wheel_for_this_python_is_named_with_what_to_do(
+    pip: Callable[[str, int], Path],
+) -> None:
+    with pytest.raises(InstallFailed) as failed:
+        install(pip(FAILED, 1), ["nothing==1.0"], Progress(lambda line: None))
+    text = str(failed.value)
+    assert f"nothing 1.0 has no wheel for Python {platform.python_version()}" in text
+    assert "make run PYTHON=python3.13" in text
+    assert "pip.log" in text
+
+
+def test_nothing_is_fetched_that_no_hash_was_given_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[list[str]] = []
+    monkeypatch.setattr(installing, "install", lambda python, given, progress: calls.append(given))
+    assert installing.main(["requirements-local.txt"]) == 0
+    first, own = calls
+    assert first == ["--require-hashes", "-r", "requirements-local.txt"]
+    assert {"--no-index", "--no-deps", "--no-build-isolation"} <= set(own)
 
 
 def test_where_no_terminal_is_lines_come_seldom_and_plain() -> None:
@@ -173,6 +200,42 @@ def test_an_unknown_kind_of_environment_is_refused(folder: Path) -> None:
     refused = _bootstrap(folder, "./stub")
     assert refused.returncode == 2
     assert "local, dashboard and dev" in refused.stderr
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.14"])
+def test_a_python_that_was_tried_is_taken_without_a_word(folder: Path, version: str) -> None:
+    _stub(folder / "tried", version)
+    done = _bootstrap(folder, "local", "./tried")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("version", ["3.15", "3.20", "4.0"])
+def test_a_newer_python_is_taken_with_a_warning(folder: Path, version: str) -> None:
+    _stub(folder / "newer", version)
+    done = _bootstrap(folder, "local", "./newer")
+    assert done.returncode == 0
+    assert f"Making .venv with Python {version}.0" in done.stdout
+    assert "newer than what this was tried with, 3.11 to 3.14" in done.stderr
+
+
+def test_an_older_python_is_refused(folder: Path) -> None:
+    _stub(folder / "older", "3.10")
+    refused = _bootstrap(folder, "local", "./older")
+    assert refused.returncode == 1
+    assert "Python 3.11 or newer (with venv) is needed and ./older is not it" in refused.stderr
+    assert _installed(folder) == []
+
+
+def test_another_python_that_is_named_replaces_the_one_that_is_there(folder: Path) -> None:
+    _bootstrap(folder, "local", "./stub")
+    _stub(folder / "other one", "3.13")
+    replaced = _bootstrap(folder, "local", "./other one")
+    assert "Making .venv with Python 3.13.0" in replaced.stdout
+    # The same version by another name, or none named, leaves it.
+    _stub(folder / "same", "3.13")
+    for named in (["./same"], []):
+        assert _bootstrap(folder, "local", *named).stdout == ""
+    assert len(_installed(folder)) == 2
 
 
 def test_a_python_that_is_none_is_named(folder: Path) -> None:
