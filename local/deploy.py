@@ -114,11 +114,13 @@ def finish_embedded(to: Account, stack: str, template: Template) -> None:
     functions, tables = to.client("lambda"), to.client("dynamodb")
     for logical, resource in template["Resources"].items():
         properties = resource.get("Properties", {})
-        reserved = properties.get("ReservedConcurrentExecutions")
-        if reserved is not None:
+        if "ReservedConcurrentExecutions" in properties:
             functions.put_function_concurrency(
-                FunctionName=names[logical], ReservedConcurrentExecutions=reserved
+                FunctionName=names[logical],
+                ReservedConcurrentExecutions=properties["ReservedConcurrentExecutions"],
             )
+        elif resource["Type"] == "AWS::Serverless::Function":
+            functions.delete_function_concurrency(FunctionName=names[logical])
         wanted = properties.get("TimeToLiveSpecification")
         if wanted is not None:
             table = names[logical]
