@@ -196,7 +196,8 @@ def _create_or_update(
         report(f"creating {stack}")
         formation.create_stack(**request)
         _wait(to, "stack_create_complete", stack)
-    return outputs_of(to, stack) or {}
+    # Whatever its state is called: where nothing was to change, it is still that of a rollback.
+    return _outputs(described(formation, stack))
 
 
 def _adopt(

@@ -1,7 +1,8 @@
 """An upgrade while tasks run: what the release before has queued and stored, this one finishes.
 
-`make test-extra` runs it, against the commit before; `UPGRADE_FROM=<revision>` names another one.
-It needs git, for the older code. Both packages are built by their own code.
+`make test-extra` runs it, against the commit before the newest that changed what is deployed;
+`UPGRADE_FROM=<revision>` names another one. It needs git, for the older code. Both packages are
+built by their own code.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from tests.e2e.stack import Cloud, running_cloud
 from tests.e2e.test_main_job import as_sent, ended, known, lift_pause, stored
 from tests.e2e.waiting import until
 
-BEFORE = os.environ.get("UPGRADE_FROM", "HEAD~1")
+DEPLOYED = ("app.py", "chalicelib", "infra", ".chalice", "settings.toml", "requirements.txt")
 STACK = stack_name("local")
 #: So that messages of workers that an update ends come back within minutes.
 SETTINGS = {"COLLECT_TIMEOUT_SECONDS": "30", "RETENTION_SECONDS": "3600"}
@@ -55,13 +56,19 @@ class Task(NamedTuple):
 def old_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sources of the release before, which share the requirements that are built already."""
     folder = tmp_path_factory.mktemp("before")
-    made = subprocess.run(["git", "archive", BEFORE], cwd=ROOT, capture_output=True, check=False)
-    assert made.returncode == 0, f"git has no {BEFORE}: {made.stderr.decode()}"
-    with tarfile.open(fileobj=io.BytesIO(made.stdout)) as archive:
+    newest = _git("rev-list", "-1", "HEAD", "--", *DEPLOYED).decode().strip()
+    revision = os.environ.get("UPGRADE_FROM", f"{newest}~1")
+    with tarfile.open(fileobj=io.BytesIO(_git("archive", revision))) as archive:
         archive.extractall(folder, filter="data")
     (folder / "build").mkdir()
     (folder / "build" / "cache").symlink_to(ROOT / "build" / "cache")
     return folder
+
+
+def _git(*arguments: str) -> bytes:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
