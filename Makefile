@@ -31,7 +31,8 @@ down: ## End what `make run` started; data stay in .local/
 test: venv-dev ## Run all tests
 	@$(PY) -m pytest
 
-test-extra: venv-dev ## Tests that need more than Python: Parquet readers with Spark (it installs Java where it can)
+test-extra: venv-dev ## An upgrade while tasks run, and Parquet readers with Spark (it installs Java where it can)
+	@$(PY) -m pytest tests/extra/upgrade.py
 	@sh local/extra.sh
 	@$(PY) -m pytest tests/extra/readers.py
 

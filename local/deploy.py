@@ -132,11 +132,13 @@ def finish_embedded(to: Account, stack: str, template: Template) -> None:
     functions, tables = to.client("lambda"), to.client("dynamodb")
     for logical, resource in template["Resources"].items():
         properties = resource.get("Properties", {})
-        reserved = properties.get("ReservedConcurrentExecutions")
-        if reserved is not None:
+        if "ReservedConcurrentExecutions" in properties:
             functions.put_function_concurrency(
-                FunctionName=names[logical], ReservedConcurrentExecutions=reserved
+                FunctionName=names[logical],
+                ReservedConcurrentExecutions=properties["ReservedConcurrentExecutions"],
             )
+        elif resource["Type"] == "AWS::Serverless::Function":
+            functions.delete_function_concurrency(FunctionName=names[logical])
         wanted = properties.get("TimeToLiveSpecification")
         if wanted is not None:
             table = names[logical]
@@ -212,7 +214,8 @@ def _create_or_update(
         report(f"creating {stack}")
         formation.create_stack(**request)
         _wait(to, "stack_create_complete", stack)
-    return outputs_of(to, stack) or {}
+    # Whatever its state is called: where nothing was to change, it is still that of a rollback.
+    return _outputs(described(formation, stack))
 
 
 def _adopt(

@@ -124,10 +124,12 @@ def source_root(to: Account, bucket: str, exchange: str) -> str | None:
 
 
 def _buckets(to: Account, start: str) -> Iterator[tuple[datetime, str]]:
+    start = start.lower()
     pages = to.client("s3").get_paginator("list_buckets")
-    for page in pages.paginate(Prefix=start.lower(), BucketRegion=to.region_name):
+    for page in pages.paginate(Prefix=start, BucketRegion=to.region_name):
         for bucket in page["Buckets"]:
-            yield bucket["CreationDate"], bucket["Name"]
+            if bucket["Name"].startswith(start):  # LocalStack lists all
+                yield bucket["CreationDate"], bucket["Name"]
 
 
 def _tables(to: Account, start: str) -> Iterator[tuple[datetime, str]]:

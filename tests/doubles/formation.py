@@ -231,9 +231,10 @@ class _Pages:
         account = self._account
         if self._operation == "list_buckets":
             assert asked["BucketRegion"] == account.region_name
-            named = [name for name in account.buckets if name.startswith(asked["Prefix"])]
+            # All of them, as an emulator answers that knows no prefix; AWS would leave some out.
             return [
-                {"Buckets": [{"Name": name, "CreationDate": account.made[name]}]} for name in named
+                {"Buckets": [{"Name": name, "CreationDate": account.made.get(name, account.now)}]}
+                for name in account.buckets
             ]
         if self._operation == "list_tables":
             return [{"TableNames": [name]} for name in sorted(account.tables)]

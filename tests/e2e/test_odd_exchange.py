@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from chalicelib.aws.wire import item_from_wire
+from chalicelib.core.settings import Settings
 from chalicelib.core.times import HOUR, MINUTE, parse_time
 from chalicelib.exchange.binance import IN_FLIGHT, KLINES_WEIGHT
 from chalicelib.exchange.budget import BLOCK_WEIGHT
@@ -21,7 +22,7 @@ from tests.e2e.waiting import ended, until
 
 __all__ = ["exchange"]  # a fixture
 
-COLLECTORS = 5
+COLLECTORS = Settings().collectors
 KLINES = {"path": "/api/v3/klines"}
 #: Longer than the waits between the tries of a request.
 QUIET_SECONDS = 8

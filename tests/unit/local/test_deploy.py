@@ -36,6 +36,8 @@ class Cloud:
         self.pages: list[list[dict[str, str]]] = [[]]
         #: Artifact -> whether it is tagged, and so expires.
         self.stored: dict[str, bool] = {}
+        #: Whether what is deployed is what the stack was made of.
+        self.unchanged = False
         #: What was found before anything was made, in any order.
         self.found: list[dict[str, Any]] = []
 
@@ -81,6 +83,9 @@ class Cloud:
         assert request["RetainExceptOnCreate"] is True
         self.calls.append("update")
         self.updated = True
+
+        if self.unchanged:
+            raise ClientError({"Error": {"Message": "No updates are to be performed."}}, "")
 
     def create_stack(self, **request: Any) -> None:
         self.update_stack(**request)
@@ -218,6 +223,16 @@ def test_a_stack_that_holds_something_is_never_removed(package: Path, status: st
     cloud = Cloud({}, status)
     deploy(cloud, package, STACK)  # type: ignore[arg-type]
     assert cloud.calls == ["update", "stack_update_complete"]
+
+
+@pytest.mark.parametrize("status", ["CREATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"])
+def test_a_deploy_that_changes_nothing_has_the_outputs_all_the_same(
+    package: Path, status: str
+) -> None:
+    cloud = Cloud({}, status)
+    cloud.unchanged = True
+    assert deploy(cloud, package, STACK) == {"MarketTable": "market"}  # type: ignore[arg-type]
+    assert cloud.calls == ["update"]
 
 
 def test_a_stack_that_cannot_be_removed_ends_the_deploy(package: Path) -> None:

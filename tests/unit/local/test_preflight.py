@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -91,3 +94,26 @@ def test_credentials_that_do_not_work_are_said_so(error: Exception) -> None:
     account.describe_stack_resource = refuse  # type: ignore[method-assign]
     with pytest.raises(StartFailed, match="credentials of this shell"):
         check(account)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("COLLECTORS", "3", "COLLECTORS is 3; it must lie between 4 and 100"),
+        ("RESERVE", "maybe", "RESERVE is 'maybe'; it must be yes or no"),
+        ("AWS_PROFILE", "nobody", "nobody"),
+    ],
+)
+def test_what_cannot_work_ends_the_deploy_before_anything_is_built(
+    name: str, value: str, said: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "local.preflight", "--stage", "dev"],
+        env={"PATH": os.environ["PATH"], "AWS_CONFIG_FILE": "/dev/null", name: value},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
