@@ -8,7 +8,7 @@ SEEDS ?= 20000
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help run dashboard logs down test test-extra simulate mutants chaos bench check package deploy lock clean \
+.PHONY: help run dashboard logs down test test-extra simulate mutants chaos bench check check-wheels package deploy lock clean \
 	venv-local venv-dashboard venv-dev
 
 help: ## This list
@@ -54,7 +54,10 @@ check: venv-dev ## Format, lint, types, tests and the built template: what CI ru
 	$(PY) -m infra.package --stage $(STAGE) --for-this-machine --out build/check
 	$(VENV)/bin/cfn-lint build/check/sam.json
 
-package: venv-local ## Build the template and the zip of STAGE (default dev) into build/package
+check-wheels: venv-local ## See that Lambda's Pythons and processors all have the wheels that ship (needs the package index)
+	@$(PY) -m infra.wheels
+
+package: venv-local ## Build the template, the zip and its SBOM of STAGE (default dev) into build/package
 	@$(PY) -m infra.package --stage $(STAGE)
 
 deploy: venv-local ## Deploy STAGE to the AWS account of the environment

@@ -27,6 +27,10 @@ _URL = re.compile(r"(https?)://(?:[^\s/?#@]*@)?([^\s/?#@]+)(/[^\s?#]*)?", re.IGN
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _LOOPBACK = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?")
 
+#: Those that AWS offers and this code runs on.
+LAMBDA_RUNTIMES = ("python3.11", "python3.12", "python3.13", "python3.14")
+LAMBDA_ARCHITECTURES = ("x86_64", "arm64")
+
 SYMBOL_PATTERN = re.compile(r"[^\s/,&?#\"'<>\x00-\x1f\ud800-\udfff]{2,40}")
 
 
@@ -108,6 +112,12 @@ class Settings:
     alarm_email: str = _setting(
         "", "address that is mailed when an alarm begins or ends; empty: none, the topic is there"
     )
+    lambda_runtime: str = _setting(
+        "", "Lambda's Python, python3.11 to python3.14; empty: that of the machine that packages"
+    )
+    lambda_architecture: str = _setting(
+        "", "Lambda's processor, x86_64 or arm64; empty: that of the machine that packages"
+    )
 
     # Resource names; the template sets them.
     tasks_table: str = ""
@@ -175,6 +185,15 @@ class Settings:
             )
         if self.tracing not in ("all", "api", "none"):
             raise SettingsInvalid(f"TRACING is {self.tracing!r}; it must be all, api or none")
+        if self.lambda_runtime not in ("", *LAMBDA_RUNTIMES):
+            raise SettingsInvalid(
+                f"LAMBDA_RUNTIME is {self.lambda_runtime!r}; it must be one of "
+                f"{', '.join(LAMBDA_RUNTIMES)}"
+            )
+        if self.lambda_architecture not in ("", *LAMBDA_ARCHITECTURES):
+            raise SettingsInvalid(
+                f"LAMBDA_ARCHITECTURE is {self.lambda_architecture!r}; it must be x86_64 or arm64"
+            )
         if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             raise SettingsInvalid(
                 f"LOG_LEVEL is {self.log_level!r}; it must be DEBUG, INFO, WARNING or ERROR"
