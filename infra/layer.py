@@ -76,6 +76,10 @@ def prune(folder: Path) -> None:
     """Delete what is installed beside the code that functions load."""
     for name in _UNUSED_FOLDERS:
         shutil.rmtree(folder / name, ignore_errors=True)
+    # Their metadata too, by which the list of what ships goes.
+    for name in _UNUSED_LIBRARIES:
+        for metadata in folder.glob(f"{name.replace('/', '_')}-*.dist-info"):
+            shutil.rmtree(metadata)
     for entry in (folder / "botocore" / "data").glob("*"):
         if entry.is_dir() and entry.name not in SERVICES:
             shutil.rmtree(entry)

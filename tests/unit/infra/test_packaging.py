@@ -243,6 +243,20 @@ def test_without_the_runtimes_python_nothing_is_compiled(tmp_path: Path) -> None
     assert list(tmp_path.rglob("*.pyc"))
 
 
+def test_a_library_that_no_function_loads_leaves_nothing_behind(tmp_path: Path) -> None:
+    kept = ("botocore-1.0.dist-info/METADATA", "boto3x-1.0.dist-info/METADATA", "boto3x/a.py")
+    left_out = (
+        "boto3/a.py",
+        "boto3-1.0.dist-info/METADATA",
+        "arro3_compute-1.0.dist-info/METADATA",
+    )
+    for name in (*kept, *left_out, "botocore/data/endpoints.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text('{"partitions": []}')
+    layer.prune(tmp_path)
+    assert [name for name in (*kept, *left_out) if (tmp_path / name).exists()] == [*kept]
+
+
 def test_a_processor_in_chalices_own_file_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
