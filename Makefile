@@ -8,8 +8,8 @@ SEEDS ?= 20000
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help run dashboard logs down test test-extra simulate mutants chaos bench check audit-template package deploy destroy lock \
-	clean \
+.PHONY: help run dashboard logs down test test-extra simulate mutants chaos bench check audit-template check-wheels package deploy \
+	destroy lock clean \
 	venv-local venv-dashboard venv-dev
 
 help: ## This list
@@ -62,7 +62,10 @@ audit-template: venv-dev ## What checkov, cfn-lint and bandit find in the templa
 	@$(PY) -m infra.package --stage prod --for-this-machine --out build/audit >/dev/null
 	@$(PY) -m infra.audit build/audit/sam.json
 
-package: venv-local ## Build the template and the zip of STAGE (default dev) into build/package
+check-wheels: venv-local ## See that Lambda's Pythons and processors all have the wheels that ship (needs the package index)
+	@$(PY) -m infra.wheels
+
+package: venv-local ## Build the template, the zip and its SBOM of STAGE (default dev) into build/package
 	@$(PY) -m infra.package --stage $(STAGE)
 
 deploy: venv-local ## Deploy STAGE to the AWS account of the environment

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -13,17 +12,23 @@ from pathlib import Path
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
-def compile_folder(folder: Path) -> None:
-    """Compile every module below `folder` for this interpreter.
+def compile_folder(folder: Path, interpreter: str | None) -> None:
+    """Compile every module below `folder` with `interpreter`; None leaves it to each cold start.
+
+    What another Python compiled there goes: Chalice imports the application, and copies all of it.
 
     Unchecked hashes, because entries dated 1980 make a pyc that checks its source's date stale,
     and each cold start would then compile everything again.
     """
+    for compiled in [*folder.rglob("__pycache__")]:
+        shutil.rmtree(compiled)
+    if interpreter is None:
+        return
     # In a process of its own and with a fixed seed: marshal's output depends on what the running
     # interpreter happens to have interned.
     subprocess.run(
         [
-            *(sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"),
+            *(interpreter, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"),
             *("-s", str(folder), str(folder)),
         ],
         env={**os.environ, "PYTHONHASHSEED": "0"},

@@ -19,10 +19,23 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from chalicelib.core.errors import SettingsInvalid
 from chalicelib.core.settings import from_environ
-from infra import archive, authentication, configuration, layer, names, snapshot, template
+from infra import (
+    archive,
+    authentication,
+    configuration,
+    layer,
+    names,
+    platforms,
+    sbom,
+    snapshot,
+    template,
+    wheels,
+)
+from infra.platforms import Platform
 from infra.region import RegionUnknown, region
 
 ROOT = configuration.ROOT
@@ -47,6 +60,11 @@ class Package:
     def archive(self) -> Path:
         return self.folder / "deployment.zip"
 
+    @property
+    def bill_of_materials(self) -> Path:
+        """What is in the zip, as CycloneDX."""
+        return self.folder / "sbom.cdx.json"
+
 
 def package(
     stage: str,
@@ -56,22 +74,29 @@ def package(
     for_this_machine: bool = False,
     cache: Path = ROOT / "build" / "cache",
 ) -> Package:
-    """Build the template and the zip of `stage` into `out`.
+    """Build the template, the zip and the list of what is in the zip of `stage` into `out`.
 
     `for_this_machine`: the embedded cloud runs functions as processes of this machine, whatever its
     operating system; otherwise the zip is for Lambda's Linux.
-    Raises SettingsInvalid, layer.LayerFailed or PackagingFailed.
+    Raises SettingsInvalid, wheels.WheelsMissing or PackagingFailed.
     """
     with _timed("settings", report):
         names.require_fit(stage)
         variables = configuration.environment(stage, environ)
-        architecture = _architecture(stage)
+        _require_known(stage)
+        platform = (
+            platforms.here() if for_this_machine else platforms.chosen(from_environ(variables))
+        )
     with _timed("requirements", report):
-        target = None if for_this_machine else architecture
-        base = layer.build(ROOT / "requirements.txt", cache, target, report)
+        base = layer.build(ROOT / "requirements.txt", cache, platform, report)
+        if base.interpreter is None:
+            report(
+                f"nothing is compiled, because {platform.runtime} is not on this machine: "
+                "cold starts take two to three times as long. Install it, or package with it"
+            )
     staging = out.parent / f"{out.name}.staging"
     with _timed("template", report):
-        _stage_project(staging, stage, architecture, variables)
+        _stage_project(staging, variables)
         _run_chalice(staging, stage, {**environ, **variables})
     with _timed("zip", report):
         shutil.rmtree(out, ignore_errors=True)
@@ -80,13 +105,15 @@ def package(
         finished = json.loads((staging / "out" / "sam.json").read_text(encoding="utf-8"))
         authentication.require(finished, from_environ(variables))
         snapshot.follow_api(finished)
+        _run_on(platform, finished)
         _write_json(built.template, finished)
         code = staging / "code"
         with zipfile.ZipFile(staging / "out" / "deployment.zip") as application:
             application.extractall(code)
-        archive.compile_folder(code)
-        archive.write(code, built.archive, base)
+        archive.compile_folder(code, base.interpreter)
+        archive.write(code, built.archive, base.archive)
         shutil.rmtree(staging)
+        _write_json(built.bill_of_materials, sbom.of(built.archive, base.digests, platform))
     size_mb = archive.unzipped_bytes(built.archive) / 1e6
     report(f"{built.archive.stat().st_size / 1e6:.1f} MB, {size_mb:.1f} MB unzipped")
     if size_mb > LARGEST_MB:
@@ -94,24 +121,31 @@ def package(
     return built
 
 
-def _architecture(stage: str) -> str:
+def _require_known(stage: str) -> None:
     config = json.loads((ROOT / ".chalice" / "config.json").read_text(encoding="utf-8"))
     # Chalice takes an unknown stage silently, without any of its settings.
     if stage not in config["stages"]:
         raise PackagingFailed(f"the stage {stage!r} is not in .chalice/config.json")
-    chosen = config["stages"][stage].get("lambda_architecture", layer.this_machine())
-    if chosen not in ("x86_64", "arm64"):
-        raise PackagingFailed(f"lambda_architecture is {chosen!r}; it must be x86_64 or arm64")
-    return str(chosen)
+    if "lambda_architecture" in config | config["stages"][stage]:
+        raise PackagingFailed(
+            "lambda_architecture of .chalice/config.json does not count: set it in settings.toml"
+        )
 
 
-def _stage_project(staging: Path, stage: str, architecture: str, variables: dict[str, str]) -> None:
+def _run_on(platform: Platform, finished: dict[str, Any]) -> None:
+    """Chalice itself has functions run on the Python that packages them, and on x86_64."""
+    for resource in finished["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            resource["Properties"]["Runtime"] = platform.runtime
+            resource["Properties"]["Architectures"] = [platform.architecture]
+
+
+def _stage_project(staging: Path, variables: dict[str, str]) -> None:
     """A copy of what Chalice reads, with no requirements and the merge template."""
     shutil.rmtree(staging, ignore_errors=True)
     (staging / ".chalice").mkdir(parents=True)
     config = json.loads((ROOT / ".chalice" / "config.json").read_text(encoding="utf-8"))
-    config["stages"][stage]["lambda_architecture"] = architecture
-    _write_json(staging / ".chalice" / "config.json", config)
+    shutil.copy(ROOT / ".chalice" / "config.json", staging / ".chalice")
     shutil.copy(ROOT / ".chalice" / config["iam_policy_file"], staging / ".chalice")
     shutil.copy(ROOT / "app.py", staging)
     shutil.copytree(
@@ -163,7 +197,7 @@ def main() -> int:
         chosen = None if native else region(os.environ)
         environ = {**os.environ, **({"AWS_REGION": chosen} if chosen else {})}
         package(given.stage, given.out, environ, report=print, for_this_machine=native)
-    except (SettingsInvalid, RegionUnknown, PackagingFailed, layer.LayerFailed) as error:
+    except (SettingsInvalid, RegionUnknown, PackagingFailed, wheels.WheelsMissing) as error:
         print(f"Packaging failed: {error}", file=sys.stderr)
         return 2
     return 0

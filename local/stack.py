@@ -15,9 +15,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.core.errors import SettingsInvalid
 from chalicelib.core.settings import user_settings
-from infra.layer import LayerFailed
 from infra.names import stack_name
 from infra.package import Package, PackagingFailed, Report, package
+from infra.wheels import WheelsMissing
 from local import cloud, ports
 from local.aws import Account
 from local.deploy import DeployFailed, deploy, embedded_urls, outputs_of
@@ -111,7 +111,7 @@ class Stack:
         native = self._options.localstack_url is None
         try:
             built = package(STAGE, PACKAGE, environ, report, for_this_machine=native)
-        except (SettingsInvalid, PackagingFailed, LayerFailed) as error:
+        except (SettingsInvalid, PackagingFailed, WheelsMissing) as error:
             raise StartFailed(f"Packaging failed: {error}") from error
         stamp.write_text(made_from, encoding="utf-8")
         return built, made_from

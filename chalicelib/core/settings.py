@@ -29,6 +29,10 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _ORIGIN = re.compile(r"https?://([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _LOOPBACK = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?")
 
+#: Those that AWS offers and this code runs on.
+LAMBDA_RUNTIMES = ("python3.11", "python3.12", "python3.13", "python3.14")
+LAMBDA_ARCHITECTURES = ("x86_64", "arm64")
+
 SYMBOL_PATTERN = re.compile(r"[^\s/,&?#\"'<>\x00-\x1f\ud800-\udfff]{2,40}")
 
 
@@ -146,6 +150,12 @@ class Settings:
         0,
         1_000_000,
     )
+    lambda_runtime: str = _setting(
+        "", "Lambda's Python, python3.11 to python3.14; empty: that of the machine that packages"
+    )
+    lambda_architecture: str = _setting(
+        "", "Lambda's processor, x86_64 or arm64; empty: that of the machine that packages"
+    )
 
     # Resource names; the template sets them.
     tasks_table: str = ""
@@ -225,6 +235,15 @@ class Settings:
             raise SettingsInvalid(f"RESERVE is {self.reserve!r}; it must be yes or no")
         if self.tracing not in ("all", "api", "none"):
             raise SettingsInvalid(f"TRACING is {self.tracing!r}; it must be all, api or none")
+        if self.lambda_runtime not in ("", *LAMBDA_RUNTIMES):
+            raise SettingsInvalid(
+                f"LAMBDA_RUNTIME is {self.lambda_runtime!r}; it must be one of "
+                f"{', '.join(LAMBDA_RUNTIMES)}"
+            )
+        if self.lambda_architecture not in ("", *LAMBDA_ARCHITECTURES):
+            raise SettingsInvalid(
+                f"LAMBDA_ARCHITECTURE is {self.lambda_architecture!r}; it must be x86_64 or arm64"
+            )
         if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             raise SettingsInvalid(
                 f"LOG_LEVEL is {self.log_level!r}; it must be DEBUG, INFO, WARNING or ERROR"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -12,10 +13,15 @@ from pathlib import Path
 import pytest
 
 from chalicelib.core.errors import SettingsInvalid
-from infra.archive import unzipped_bytes
+from chalicelib.core.settings import LAMBDA_RUNTIMES
+from infra import layer, platforms
+from infra import package as packaging
+from infra.archive import compile_folder, unzipped_bytes
 from infra.configuration import environment
-from infra.layer import LayerFailed, build
-from infra.package import LARGEST_MB, ROOT, PackagingFailed, package
+from infra.layer import Layer, build
+from infra.package import LARGEST_MB, ROOT, PackagingFailed, Report, package
+from infra.platforms import Platform
+from infra.wheels import WheelsMissing
 
 ENVIRON = {"PATH": os.environ["PATH"]}
 
@@ -193,6 +199,71 @@ def test_a_stage_that_chalice_does_not_know_is_refused(tmp_path: Path) -> None:
 
 def test_requirements_that_cannot_be_installed_are_named(tmp_path: Path) -> None:
     requirements = tmp_path / "requirements.txt"
-    requirements.write_text(f"nothing @ file://{tmp_path}/nothing-1.0-py3-none-any.whl\n")
-    with pytest.raises(LayerFailed, match="cannot be installed"):
-        build(requirements, tmp_path / "cache", None)
+    requirements.write_text("nothing==1.0\n")
+    with pytest.raises(WheelsMissing, match=r"cannot be installed.*nothing==1\.0"):
+        build(requirements, tmp_path / "cache", platforms.here())
+
+
+def test_functions_run_on_the_runtime_and_processor_that_are_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def built(requirements: Path, cache: Path, platform: Platform, report: Report) -> Layer:
+        asked.append(platform)
+        return Layer(build(requirements, cache, platforms.here()).archive, {}, None)
+
+    monkeypatch.setattr(layer, "build", built)
+    other = next(runtime for runtime in LAMBDA_RUNTIMES if runtime != platforms.here().runtime)
+    lines: list[str] = []
+    environ = ENVIRON | {"LAMBDA_RUNTIME": other, "LAMBDA_ARCHITECTURE": "arm64"}
+    made = package("dev", tmp_path / "package", environ, lines.append)
+    assert asked == [Platform(other, "arm64")]
+    resources = json.loads(made.template.read_text())["Resources"].values()
+    functions = [each for each in resources if each["Type"] == "AWS::Serverless::Function"]
+    ran = {
+        (each["Properties"]["Runtime"], *each["Properties"]["Architectures"]) for each in functions
+    }
+    assert ran == {(other, "arm64")}
+    # Nothing of the application is compiled either, and whoever packages is told what that costs.
+    with zipfile.ZipFile(made.archive) as opened:
+        assert not [
+            name for name in opened.namelist() if name.startswith("chalice") and ".pyc" in name
+        ]
+    assert [line for line in lines if f"{other} is not on this machine" in line]
+
+
+def test_without_the_runtimes_python_nothing_is_compiled(tmp_path: Path) -> None:
+    (tmp_path / "module.py").touch()
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__" / "module.cpython-39.pyc").touch()
+    compile_folder(tmp_path, None)
+    assert [path.name for path in tmp_path.rglob("*")] == ["module.py"]
+    compile_folder(tmp_path, sys.executable)
+    assert list(tmp_path.rglob("*.pyc"))
+
+
+def test_a_library_that_no_function_loads_leaves_nothing_behind(tmp_path: Path) -> None:
+    kept = ("botocore-1.0.dist-info/METADATA", "boto3x-1.0.dist-info/METADATA", "boto3x/a.py")
+    left_out = (
+        "boto3/a.py",
+        "boto3-1.0.dist-info/METADATA",
+        "arro3_compute-1.0.dist-info/METADATA",
+    )
+    for name in (*kept, *left_out, "botocore/data/endpoints.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text('{"partitions": []}')
+    layer.prune(tmp_path)
+    assert [name for name in (*kept, *left_out) if (tmp_path / name).exists()] == [*kept]
+
+
+def test_a_processor_in_chalices_own_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = json.loads((ROOT / ".chalice" / "config.json").read_text())
+    config["stages"]["dev"]["lambda_architecture"] = "arm64"
+    (tmp_path / ".chalice").mkdir()
+    (tmp_path / ".chalice" / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(packaging, "ROOT", tmp_path)
+    with pytest.raises(PackagingFailed, match=r"set it in settings\.toml"):
+        package("dev", tmp_path / "package", ENVIRON)
