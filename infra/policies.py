@@ -45,6 +45,12 @@ BY_LAMBDA = {
 }
 
 
+#: Actions that our code's calls need, and which no embedded cloud checks.
+UNCHECKED = {
+    "iam:PassRole": "EventBridge Scheduler User Guide, 'Identity-based policies': PassRole",
+}
+
+
 def roles() -> dict[str, dict[str, Any]]:
     """Chalice's role resources with the policies of their functions."""
     return {
@@ -122,9 +128,11 @@ def _statements() -> dict[str, list[Statement]]:
         "bury": [
             _woken_by("DeadLetterQueue"),
             _table("TasksTable", "GetItem", "Query", "UpdateItem"),
+            # A task that ends says what of it lies before the first candle.
+            _table("MarketTable", "GetItem", "BatchGetItem"),
             _send("PlanQueue", "UnreadableQueue"),
         ],
-        "sweep": [*fan_out, _table("MarketTable", "GetItem"), _measure(*queues)],
+        "sweep": [*fan_out, _table("MarketTable", "GetItem", "BatchGetItem"), _measure(*queues)],
         "refresh_prices": [_table("MarketTable", "GetItem", "PutItem", "UpdateItem")],
         "run_schedule": [
             _table("TasksTable", "GetItem", "PutItem"),

@@ -213,10 +213,20 @@ def test_one_look_by_task_id_follows_a_task_through_the_functions(cloud: Cloud, 
 def test_an_alarm_rings_for_a_dead_letter_tells_its_topic_and_ends(cloud: Cloud, ran: Run) -> None:
     sqs, name = cloud.client("sqs"), f"{STACK}-DeadLetters"
     url = sqs.create_queue(QueueName="heard")["QueueUrl"]
-    attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
-    cloud.client("sns").subscribe(
-        TopicArn=cloud.outputs["AlarmTopic"], Protocol="sqs", Endpoint=attributes["QueueArn"]
-    )
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"][
+        "QueueArn"
+    ]
+    topic = cloud.outputs["AlarmTopic"]
+    from_topic = {
+        "Effect": "Allow",
+        "Principal": {"Service": "sns.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+        "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [from_topic]})
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+    cloud.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
     until(lambda: looked(cloud, ran, name), lambda state: state == "OK", 200)
     queue = cloud.outputs["DeadLetterQueue"]
     sqs.send_message(QueueUrl=queue, MessageBody=PlanMessage("nobody", 1).encode())

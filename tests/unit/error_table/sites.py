@@ -44,6 +44,8 @@ STORIES = (
     task_stories.work_messages_that_vanished,
     task_stories.a_plan_that_died_before_it_sent,
     task_stories.a_worker_that_died_before_it_told_the_task,
+    task_stories.a_task_that_sweep_ends,
+    task_stories.a_task_that_a_dead_letter_ends,
     task_stories.dead_letters_and_a_retry,
     task_stories.a_plan_that_always_dies_and_a_retry,
     task_stories.a_task_out_of_time_and_a_retry,

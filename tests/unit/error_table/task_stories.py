@@ -166,6 +166,25 @@ def a_worker_that_died_before_it_told_the_task(life: Life) -> None:
     life.settle()
 
 
+def a_task_that_sweep_ends(life: Life) -> None:
+    """The worker that counted its last unit died, and its message with it."""
+    life.start(symbols=["BTCUSDT"], timeframes=["1d"])
+    life.deliver("plan")
+    _die_at(named("dynamodb.BatchGetItem"), life, "work")
+    life.aws.sqs.queues[life.settings.work_queue_url].messages.clear()
+    life.settle()
+
+
+def a_task_that_a_dead_letter_ends(life: Life) -> None:
+    async def crash(asked: tuple[str, str, int, int]) -> None:
+        raise Crash
+
+    life.exchange.on_request = crash
+    task_id = life.start(symbols=["BTCUSDT"], timeframes=["1d"])
+    life.settle()
+    life.ask("GET", f"/task/{task_id}")
+
+
 def dead_letters_and_a_retry(life: Life) -> None:
     async def crash(asked: tuple[str, str, int, int]) -> None:
         if asked[0] == "ETHUSDT":
