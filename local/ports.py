@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 from pathlib import Path
 
+from local.layout import read_object, write_whole
+from local.processes import holder
+
 
 def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        # As servers do: a port in TIME_WAIT counts as free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+    return _error(port) is None
+
+
+def trouble(port: int) -> str | None:
+    """Why a server cannot listen on `port`, in a sentence; None: it can."""
+    error = _error(port)
+    if error is None:
+        return None
+    if error.errno != errno.EADDRINUSE:
+        return (
+            f"Port {port} is not to be had ({error.strerror}): choose another, `make run PORT=...`."
+        )
+    other = next((each for each in range(port + 1, 65_536) if is_free(each)), None) or free_port()
+    whose, end = "another program", "end that"
+    if part := holder(port):
+        whose = f"the stack in {Path(part.folder).parent}"
+        # A folder that is gone has no `make down`.
+        there = Path(part.folder).exists()
+        end = "`make down` there ends that" if there else f"`kill {part.process.pid}` ends that"
+    return f"Port {port} is taken by {whose}: {end}, or choose another: `make run PORT={other}`."
 
 
 def free_port() -> int:
@@ -24,18 +40,22 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def remembered(file: Path, name: str, in_use: bool = False) -> int:
-    """The port that `name` had before, if it is free; else another one, which is remembered.
-
-    `in_use`: `name` runs, so its port is taken by itself.
-    """
-    try:
-        ports = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        ports = {}
+def remembered(file: Path, name: str) -> int:
+    """The port that `name` had before, if it is free; else another one, which is remembered."""
+    ports = read_object(file)
     port = ports.get(name)
-    if not isinstance(port, int) or not (in_use or is_free(port)):
+    if type(port) is not int or not 0 < port < 65_536 or not is_free(port):
         port = free_port()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({**ports, name: port}, indent=2), encoding="utf-8")
+    write_whole(file, json.dumps({**ports, name: port}, indent=2))
     return port
+
+
+def _error(port: int) -> OSError | None:
+    with socket.socket() as probe:
+        # As servers do: a port in TIME_WAIT counts as free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            return error
+    return None

@@ -18,11 +18,12 @@ from chalicelib.core.settings import LOCAL
 from infra.names import stack_name
 from infra.package import ROOT, Package, package
 from local.aws import Account
-from local.cloud import candles_dir, endpoint_url, ensure_environment, launch, tail, tidy
+from local.cloud import candles_dir, endpoint_url, ensure_environment, launch, tail, unpacked, wait
 from local.deploy import deploy, embedded_urls
 from local.failures import StartFailed
 from local.ports import free_port
 from local.processes import Process, start, stop
+from local.scratch import tidy
 
 UP_WITHIN_S = 30
 #: Changes the package before it is deployed to the endpoint.
@@ -95,11 +96,12 @@ def running_cloud(
         port = free_port()
         emulator = launch(home, port, ensure_environment(), environ)
         started.append(emulator)
+        wait(home, emulator, port)
         chosen = {**environ, "EXCHANGE": LOCAL, **settings, "EXCHANGE_URL": exchange_url}
         built = package("local", home / "package", chosen, for_this_machine=True)
         prepare(built, endpoint_url(port))
         to = Account(endpoint_url(port))
-        outputs = deploy(to, built.folder, stack_name("local"))
+        outputs = deploy(to, unpacked(built, home).folder, stack_name("local"))
         api_url, ws_url = embedded_urls(endpoint_url(port), to, stack_name("local"))
         yield Cloud(
             api_url=api_url,
