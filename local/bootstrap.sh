@@ -55,6 +55,19 @@ if [ "$free_kb" -lt 1000000 ]; then
     exit 1
 fi
 
+if [ ! -w . ]; then
+    echo "This folder cannot be written to: $(pwd)" >&2
+    exit 1
+fi
+
+# One at a time. The system frees the lock with the last process that has descriptor 9 open.
+mkdir -p .local
+exec 9>.local/environment.lock
+"$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
+if [ -x "$venv/bin/python" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(made_from "$kind")" ]; then
+    exit 0
+fi
+
 if [ ! -x "$venv/bin/python" ] || ! works "$venv/bin/python"; then
     echo "Making $venv with $("$python" --version) (once)"
     rm -rf "$venv"

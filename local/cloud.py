@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException
+from itertools import count
 from pathlib import Path
 
 from infra.package import Package
@@ -120,7 +121,8 @@ def put_damaged_aside(home: Path) -> Path | None:
         try:
             json.loads(file.read_text(encoding="utf-8"))
         except ValueError:
-            aside = state.with_name(f"{STATE}-damaged-{time.strftime('%Y%m%dT%H%M%S')}")
+            names = (state.with_name(f"{STATE}-damaged-{number}") for number in count(1))
+            aside = next(name for name in names if not name.exists())
             state.rename(aside)
             return aside
     return None

@@ -30,12 +30,11 @@ def main() -> int:
     stop(*(part.process for part in clouds), patience_s=_PATIENCE_S)
     stop(*(part.process for part in running if part.name == EXCHANGE), patience_s=3)
     stop_strays(HOME)
-    if clouds and read_object(HOME / SAVED).get("in_order") is not True:
-        at = read_object(HOME / SAVED).get("at")
-        print(
-            "The embedded cloud could not save its state at its end (why: .local/cloud.log). "
-            + (f"What it saved at {at} stays." if at else "Nothing of it stays but the candles.")
-        )
+    saved = read_object(HOME / SAVED)
+    # Empty: it had not begun to keep anything.
+    if clouds and saved and saved.get("in_order") is not True:
+        kept = f"What it saved at {saved['at']} stays." if saved.get("at") else "Only candles stay."
+        print(f"The embedded cloud could not save its state (why: .local/cloud.log). {kept}")
     tidy(HOME)
     names = sorted({part.name for part in running})
     print(f"Ended: {', '.join(names)}." if names else "Nothing was running.")

@@ -30,8 +30,9 @@ def acquire(file: Path, doing: str, report: Callable[[str], None]) -> None:
     `make down` ends a `make run` that holds it. `make run` waits for a `make down`, and raises
     StartFailed where another `make run` is at work.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    writable = doing != DOWN or os.access(file.parent, os.W_OK)
+    # What runs in a folder that has become read-only can be ended all the same.
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT if writable else os.O_RDONLY, 0o600)
     deadline = time.monotonic() + _PATIENCE_S
     waiting: Process | None = None
     while not _locked(descriptor):
@@ -53,9 +54,10 @@ def acquire(file: Path, doing: str, report: Callable[[str], None]) -> None:
                 f"{_PATIENCE_S:.0f} s: end it with `kill -9 {process.pid}`, and try again."
             )
         time.sleep(_POLL_S)
-    os.ftruncate(descriptor, 0)
-    mine = myself()
-    os.pwrite(descriptor, f"{doing}\n{mine.pid}\n{mine.started}\n".encode(), 0)
+    if writable:
+        mine = myself()
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{doing}\n{mine.pid}\n{mine.started}\n".encode(), 0)
     _held.append(descriptor)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 from local.layout import read_object, write_whole
@@ -40,12 +41,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def remembered(file: Path, name: str) -> int:
+def remembered(file: Path, name: str, report: Callable[[str], None]) -> int:
     """The port that `name` had before, if it is free; else another one, which is remembered."""
     ports = read_object(file)
-    port = ports.get(name)
-    if type(port) is not int or not 0 < port < 65_536 or not is_free(port):
-        port = free_port()
+    before = ports.get(name)
+    if type(before) is int and 0 < before < 65_536 and is_free(before):
+        return before
+    port = free_port()
+    if before is not None:
+        report(f"port {before} is not free any more; the {name} gets {port}")
     write_whole(file, json.dumps({**ports, name: port}, indent=2))
     return port
 

@@ -22,10 +22,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote, unquote_to_bytes
 
 from local.failures import StartFailed
 
-_MARK = re.compile(r" -X stack=([a-z]+):([0-9]+-[0-9]+):(.+?) -[mP] (.*)$")
+_MARK = re.compile(r" -X stack=([a-z]+):([0-9]+-[0-9]+):(\S+) ")
 _PORT = re.compile(r" --port ([0-9]+)(?: |$)")
 _POLL_S = 0.05
 
@@ -72,7 +73,7 @@ class Part:
 
 def marked(name: str, home: Path) -> list[str]:
     """Arguments for Python that make a process the part `name` of the stack in `home`."""
-    return ["-X", f"stack={name}:{_identity(home)}:{home}"]
+    return ["-X", f"stack={name}:{_identity(home)}:{quote(os.fsencode(home))}"]
 
 
 def parts(home: Path) -> list[Part]:
@@ -132,7 +133,7 @@ def stop_strays(home: Path) -> None:
     worker = re.compile(rf" {re.escape(str(home))}/tmp/[^/ ]+/_worker\.py$")
     for pid, command in _commands():
         mark = _MARK.search(command)
-        forked = mark and mark[3] == str(home) and not _leads(pid)
+        forked = mark and _folder(mark) == str(home) and not _leads(pid)
         if forked or worker.search(command):
             _send(pid, signal.SIGKILL)
 
@@ -180,7 +181,11 @@ def _all_parts() -> Iterator[Part]:
         started = _started(pid) if mark else None
         # A part leads its group. What it forks has the same command line, and ends with it.
         if mark and started is not None and _leads(pid):
-            yield Part(mark[1], mark[3], mark[2], Process(pid, started, command))
+            yield Part(mark[1], _folder(mark), mark[2], Process(pid, started, command))
+
+
+def _folder(mark: re.Match[str]) -> str:
+    return os.fsdecode(unquote_to_bytes(mark[3]))
 
 
 def _leads(pid: int) -> bool:

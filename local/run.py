@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from local.aws import Account
 from local.failures import StartFailed
-from local.layout import LOCK
+from local.layout import HOME, LOCK
 from local.lock import RUN, acquire
 from local.options import Options, options
 from local.stack import Stack
@@ -68,6 +68,7 @@ class Stages:
 def run(chosen: Options, console: Console) -> int:
     stack = Stack(chosen)
     stages = Stages(console, stack.silent)
+    HOME.mkdir(exist_ok=True)
     acquire(LOCK, RUN, stages.detail)
     with stages.watching():
         return _bring_up(stack, stages, chosen)

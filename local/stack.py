@@ -80,7 +80,7 @@ class Stack:
             self._end(CLOUD)
             stop_strays(HOME)
             self._tell_losses(report)
-            port = ports.remembered(PORTS, CLOUD)
+            port = ports.remembered(PORTS, CLOUD, report)
             cloud.readdress(HOME, port)
             running = cloud.launch(HOME, port, python, self._options.environ)
             cloud.wait(HOME, running, port)
@@ -88,20 +88,19 @@ class Stack:
 
     def _tell_losses(self, report: Report) -> None:
         """What is lost of a cloud that did not end in order."""
-        aside = cloud.put_damaged_aside(HOME)
+        aside, left = cloud.put_damaged_aside(HOME), cloud.saved(HOME)
         if aside is not None:
-            report(
-                f"the embedded cloud's state was damaged and is in {aside.name} now: tasks, "
-                "schedules and coverage begin anew. Candles stay; collecting them again merges"
-            )
+            what = f"the embedded cloud's state was damaged; it is in {_shown(aside)} now"
+        elif left is not None and not left.in_order:
+            what = "the embedded cloud did not end in order (killed, or copied while it ran)"
+        else:
             return
-        left = cloud.saved(HOME)
-        if left is not None and not left.in_order:
-            since = f"as saved at {left.at}" if left.at else "empty, as nothing was saved yet"
-            report(
-                f"the embedded cloud was killed: its tasks, schedules and coverage are {since}. "
-                "Candles stay; collecting them again merges"
-            )
+        if aside is None and left is not None and left.at:
+            report(f"{what}: its tasks, schedules and coverage are as saved at {left.at}.")
+            report("candles stay; collecting again enters them into the coverage")
+        else:
+            report(f"{what}: its tasks, schedules and coverage begin anew, in a new bucket.")
+            report(f"the candles of before stay as files below {_shown(HOME / 's3')}")
 
     def save_cloud(self) -> None:
         """Let the embedded cloud save what it has now, whatever happens to it later."""
@@ -116,7 +115,8 @@ class Stack:
         running = self._fit(EXCHANGE)
         if running is None or not self._answers(EXCHANGE, running, _answers_ping, report):
             self._end(EXCHANGE)
-            arguments = ["-m", "local.exchange", "--port", str(ports.remembered(PORTS, EXCHANGE))]
+            port = ports.remembered(PORTS, EXCHANGE, report)
+            arguments = ["-m", "local.exchange", "--port", str(port)]
             running = self._start(EXCHANGE, arguments)
             self._wait(EXCHANGE, running, f"{_url(running)}/api/v3/ping")
         return _url(running)
@@ -219,7 +219,7 @@ class Stack:
         ]
 
     def _require_port(self) -> None:
-        """Raises StartFailed where neither this stack nor nobody has the API's port."""
+        """Raises StartFailed where somebody else has the API's port."""
         port = self._options.port
         own = any(part.name == GATEWAY and part.process.port == port for part in parts(HOME))
         trouble = None if own else ports.trouble(port)
