@@ -24,7 +24,10 @@ made_from() {
 }
 
 stamp="$venv/made-for-$kind"
-if [ -x "$venv/bin/python" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(made_from "$kind")" ]; then
+is_current() {
+    [ -x "$venv/bin/python" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(made_from "$kind")" ]
+}
+if is_current; then
     exit 0
 fi
 
@@ -63,8 +66,15 @@ fi
 # One at a time. The system frees the lock with the last process that has descriptor 9 open.
 mkdir -p .local
 exec 9>.local/environment.lock
-"$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
-if [ -x "$venv/bin/python" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(made_from "$kind")" ]; then
+"$python" -c '
+import fcntl
+try:
+    fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    print("Waiting for another installation into .venv", flush=True)
+    fcntl.flock(9, fcntl.LOCK_EX)
+'
+if is_current; then
     exit 0
 fi
 

@@ -54,6 +54,8 @@ _SAID = {CLOUD: "embedded cloud", EXCHANGE: "exchange", GATEWAY: "gateway", METR
 class Stack:
     def __init__(self, options: Options) -> None:
         self._options = options
+        #: The parts that this run has found fit, or started.
+        self._up: dict[str, Process] = {}
 
     def check_machine(self) -> None:
         """Refuse what cannot work, before anything is started."""
@@ -76,7 +78,7 @@ class Stack:
             return Account(self._options.localstack_url)
         python = cloud.ensure_environment(report)
         running = self._fit(CLOUD)
-        if running is None or not self._answers(CLOUD, running, cloud.is_ready, report):
+        if running is None or not self._answers(CLOUD, running, report):
             self._end(CLOUD)
             stop_strays(HOME)
             self._tell_losses(report)
@@ -84,6 +86,7 @@ class Stack:
             cloud.readdress(HOME, port)
             running = cloud.launch(HOME, port, python, self._options.environ)
             cloud.wait(HOME, running, port)
+        self._up[CLOUD] = running
         return Account(cloud.endpoint_url(running.port or 0))
 
     def _tell_losses(self, report: Report) -> None:
@@ -113,12 +116,13 @@ class Stack:
             self._end(EXCHANGE)
             return self._options.exchange_url
         running = self._fit(EXCHANGE)
-        if running is None or not self._answers(EXCHANGE, running, _answers_ping, report):
+        if running is None or not self._answers(EXCHANGE, running, report):
             self._end(EXCHANGE)
             port = ports.remembered(PORTS, EXCHANGE, report)
             arguments = ["-m", "local.exchange", "--port", str(port)]
             running = self._start(EXCHANGE, arguments)
             self._wait(EXCHANGE, running, f"{_url(running)}/api/v3/ping")
+        self._up[EXCHANGE] = running
         return _url(running)
 
     def bring_up_package(self, exchange_url: str, report: Report) -> tuple[Package, str]:
@@ -168,11 +172,12 @@ class Stack:
         port = self._options.port
         arguments = ["-m", "local.gateway", "--port", str(port), "--api", api, "--sockets", sockets]
         running = self._fit(GATEWAY, arguments)
-        if running is None or not self._answers(GATEWAY, running, _answers_http, report):
+        if running is None or not self._answers(GATEWAY, running, report):
             self._require_port()
             self._end(GATEWAY)
             running = self._start(GATEWAY, arguments)
             self._wait(GATEWAY, running, f"{_url(running)}/")
+        self._up[GATEWAY] = running
         return _url(running), f"ws://127.0.0.1:{port}/ws"
 
     def bring_up_metrics(self, to: Account) -> None:
@@ -208,15 +213,21 @@ class Stack:
         return candles
 
     def silent(self) -> list[str]:
-        """What runs and does not answer, or has ended, each in a sentence."""
-        found = {part.name: part.process for part in parts(HOME)}
-        probes = {CLOUD: cloud.is_ready, EXCHANGE: _answers_ping, GATEWAY: _answers_http}
-        return [
-            f"the {_SAID[name]} (process {process.pid}) does not answer at {_url(process)}; "
-            f"its log is {_shown(HOME / f'{name}.log')}."
-            for name, process in found.items()
-            if name in probes and not probes[name](_url(process))
-        ]
+        """Which parts that were brought up have ended or do not answer, each in a sentence."""
+        found = []
+        for name, process in dict(self._up).items():
+            if not process.is_running():
+                what = "has ended"
+            elif not _PROBES[name](_url(process)):
+                what = f"(process {process.pid}) does not answer at {_url(process)}"
+            else:
+                continue
+            log = _shown(HOME / f"{name}.log")
+            found.append(
+                f"the {_SAID[name]} {what}; its log is {log}. "
+                "If it stays so: Ctrl-C, `make down`, `make run`."
+            )
+        return found
 
     def _require_port(self) -> None:
         """Raises StartFailed where somebody else has the API's port."""
@@ -233,12 +244,10 @@ class Stack:
         fit = [process for process in fit if process.ends_with(arguments)]
         return fit[0] if len(found) == len(fit) == 1 else None
 
-    def _answers(
-        self, name: str, running: Process, answers: Callable[[str], bool], report: Report
-    ) -> bool:
+    def _answers(self, name: str, running: Process, report: Report) -> bool:
         """Whether the part answers; it may have been started a moment ago, and be busy."""
         deadline, said = time.monotonic() + _UP_WITHIN_S, False
-        while not answers(_url(running)):
+        while not _PROBES[name](_url(running)):
             if not running.is_running() or time.monotonic() > deadline:
                 report(f"the {_SAID[name]} does not answer; it is started again")
                 return False
@@ -287,6 +296,13 @@ def _answers_http(url: str) -> bool:
     except (OSError, HTTPException):
         return False
     return True
+
+
+_PROBES: dict[str, Callable[[str], bool]] = {
+    CLOUD: cloud.is_ready,
+    EXCHANGE: _answers_ping,
+    GATEWAY: _answers_http,
+}
 
 
 def _hash_of_sources(environ: dict[str, str]) -> str:

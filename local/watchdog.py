@@ -48,7 +48,7 @@ class Watchdog:
                 next_at = began + self._patience_s
                 continue
             quiet_s = time.monotonic() - began
-            for line in self._silent() or ["every part of the stack answers."]:
+            for line in self._silent() or ["all that was started answers; it may only be slow."]:
                 if self._last == began and not self._ended.is_set():
                     self._say(f"nothing has happened for {quiet_s:.0f} s: {line}")
             next_at = time.monotonic() + self._patience_s
