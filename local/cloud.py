@@ -29,7 +29,7 @@ from local.aws import DUMMY_CREDENTIALS
 from local.failures import StartFailed
 from local.install import InstallFailed, Progress, install
 from local.layout import CLOUD, read_object, write_whole
-from local.processes import Process, marked, start
+from local.processes import Process, marked, start, stop
 from local.scratch import CODE, SAVED, scratch, tidy
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,22 +68,23 @@ def ensure_environment(report: Callable[[str], None] = lambda line: None) -> Pat
 
 
 def launch(home: Path, port: int, python: Path, environ: Mapping[str, str]) -> Process:
-    """Start MiniStack with its state under `home`; it answers some seconds later (`wait`)."""
+    """Start MiniStack with its state under `home`, and return when it answers.
+
+    Raises StartFailed with the end of its log.
+    """
     tidy(home)
     scratch(home).mkdir(parents=True)
+    log = home / "cloud.log"
     arguments = ["-P", str(EMULATOR), "--port", str(port), "--saved", SAVED]
     command = [str(python), *marked(CLOUD, home), *arguments]
-    return start(command, _environ(home, port, environ), home, home / "cloud.log")
-
-
-def wait(home: Path, process: Process, port: int) -> None:
-    """Return when MiniStack answers. Raises StartFailed with the end of its log."""
+    process = start(command, _environ(home, port, environ), home, log)
     deadline = time.monotonic() + READY_WITHIN_S
     while not is_ready(endpoint_url(port)):
         if not process.is_running() or time.monotonic() > deadline:
-            log = home / "cloud.log"
+            stop(process)
             raise StartFailed(f"The embedded cloud did not start; its log ends:\n{tail(log)}")
         time.sleep(0.1)
+    return process
 
 
 def save(process: Process) -> None:

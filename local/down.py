@@ -19,9 +19,10 @@ def _say(line: str) -> None:
 
 
 def main() -> int:
-    if not HOME.exists():
+    if not HOME.exists() and not parts(HOME):
         print("Nothing was running.")
         return 0
+    HOME.mkdir(exist_ok=True)
     acquire(LOCK, DOWN, _say)
     running = parts(HOME)
     clouds = [part for part in running if part.name == CLOUD]

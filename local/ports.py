@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -30,9 +31,19 @@ def trouble(port: int) -> str | None:
     if part := holder(port):
         whose = f"the stack in {Path(part.folder).parent}"
         # A folder that is gone has no `make down`.
-        there = Path(part.folder).exists()
-        end = "`make down` there ends that" if there else f"`kill {part.process.pid}` ends that"
+        gone = _is_gone(part.folder)
+        end = f"`kill {part.process.pid}` ends that" if gone else "`make down` there ends that"
     return f"Port {port} is taken by {whose}: {end}, or choose another: `make run PORT={other}`."
+
+
+def _is_gone(folder: str) -> bool:
+    try:
+        os.stat(folder)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False  # another user's, which this one may not look into
+    return False
 
 
 def free_port() -> int:

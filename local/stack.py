@@ -47,6 +47,7 @@ LEAST_FREE_BYTES = 1_000_000_000
 _SOURCES = ("app.py", "settings.toml", "requirements.txt", "chalicelib", "infra", ".chalice")
 #: Long, for a machine that is busy with something else.
 _UP_WITHIN_S = 60
+_ANSWERS_WITHIN_S = 60
 #: What people call the parts.
 _SAID = {CLOUD: "embedded cloud", EXCHANGE: "exchange", GATEWAY: "gateway", METRICS: "metrics"}
 
@@ -85,7 +86,6 @@ class Stack:
             port = ports.remembered(PORTS, CLOUD, report)
             cloud.readdress(HOME, port)
             running = cloud.launch(HOME, port, python, self._options.environ)
-            cloud.wait(HOME, running, port)
         self._up[CLOUD] = running
         return Account(cloud.endpoint_url(running.port or 0))
 
@@ -246,7 +246,7 @@ class Stack:
 
     def _answers(self, name: str, running: Process, report: Report) -> bool:
         """Whether the part answers; it may have been started a moment ago, and be busy."""
-        deadline, said = time.monotonic() + _UP_WITHIN_S, False
+        deadline, said = time.monotonic() + _ANSWERS_WITHIN_S, False
         while not _PROBES[name](_url(running)):
             if not running.is_running() or time.monotonic() > deadline:
                 report(f"the {_SAID[name]} does not answer; it is started again")

@@ -18,12 +18,11 @@ from chalicelib.core.settings import LOCAL
 from infra.names import stack_name
 from infra.package import ROOT, Package, package
 from local.aws import Account
-from local.cloud import candles_dir, endpoint_url, ensure_environment, launch, tail, unpacked, wait
+from local.cloud import candles_dir, endpoint_url, ensure_environment, launch, tail, tidy, unpacked
 from local.deploy import deploy, embedded_urls
 from local.failures import StartFailed
 from local.ports import free_port
 from local.processes import Process, start, stop
-from local.scratch import tidy
 
 UP_WITHIN_S = 30
 #: Changes the package before it is deployed to the endpoint.
@@ -96,7 +95,6 @@ def running_cloud(
         port = free_port()
         emulator = launch(home, port, ensure_environment(), environ)
         started.append(emulator)
-        wait(home, emulator, port)
         chosen = {**environ, "EXCHANGE": LOCAL, **settings, "EXCHANGE_URL": exchange_url}
         built = package("local", home / "package", chosen, for_this_machine=True)
         prepare(built, endpoint_url(port))

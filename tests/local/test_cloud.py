@@ -35,7 +35,6 @@ class Clouds:
         port = free_port()
         cloud.readdress(self.home, port)
         process = cloud.launch(self.home, port, self._python, os.environ)
-        cloud.wait(self.home, process, port)
         return process, Account(cloud.endpoint_url(port))
 
 

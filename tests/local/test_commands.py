@@ -135,6 +135,16 @@ def test_down_in_the_middle_of_a_run_ends_both(checkout: Checkout) -> None:
     assert checkout.names() == []
 
 
+def test_down_ends_what_runs_though_its_folder_was_deleted(
+    checkout: Checkout, begin: Begin
+) -> None:
+    checkout.home.mkdir()
+    begin(checkout.home, "gateway")
+    checkout.home.rmdir()
+    assert checkout.say("down") == (0, "Ended: gateway.\n")
+    assert checkout.names() == []
+
+
 def test_a_run_on_a_taken_port_is_refused_and_leaves_the_stack(
     checkout: Checkout, begin: Begin
 ) -> None:
