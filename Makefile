@@ -17,16 +17,18 @@ help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /  \1|/p' Makefile | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
 
 run: venv-local ## Start everything on this machine and collect candles (PORT, RUN_SYMBOLS, EXCHANGE=live, EXCHANGE_URL, CLOUD=localstack)
-	@$(PY) -m local.run
+	@$(PY) -m local run
 
 dashboard: venv-dashboard ## Draw the running stack's dashboard into .local/dashboard.png (DASHBOARD='--demo 5')
-	@$(PY) -m local.dashboard $(DASHBOARD)
+	@$(PY) -m local dashboard $(DASHBOARD)
 
 logs: venv-local ## What the functions logged of one task of the running stack (TASK=<id>)
-	@$(PY) -m local.logs $(TASK)
+	@$(PY) -m local logs $(TASK)
 
 down: ## End what `make run` started; data stay in .local/
-	@if [ -x $(PY) ]; then $(PY) -m local.down; else echo "Nothing was running."; fi
+	@for python in $(PY) python3 python; do \
+		if "$$python" -c "" 2>/dev/null; then exec "$$python" -m local down; fi; \
+	done; echo "No Python was found, which is needed to end anything." >&2; exit 1
 
 test: venv-dev ## Run all tests
 	@$(PY) -m pytest

@@ -37,16 +37,18 @@ if [ -n "$named" ] && ! works "$named"; then
     echo "Python 3.11 or newer (with venv) is needed and $named is not it: install one, or name it with PYTHON=..." >&2
     exit 1
 fi
-python=""
-if works "$venv/bin/python"; then
-    python="$venv/bin/python"
-    if [ -n "$named" ] && [ "$(version_of "$named")" != "$(version_of "$python")" ]; then
-        python="" # What is there was made with another one.
-    fi
-fi
+
+# Whether there is a .venv that works, made with the Python that is named.
+is_made() {
+    works "$venv/bin/python" &&
+        { [ -z "$named" ] || [ "$(version_of "$named")" = "$(version_of "$venv/bin/python")" ]; }
+}
 
 stamp="$venv/made-for-$kind"
-if [ -n "$python" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(made_from "$kind")" ]; then
+is_current() {
+    is_made && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(made_from "$kind")" ]
+}
+if is_current; then
     exit 0
 fi
 
@@ -56,17 +58,39 @@ if [ "$free_kb" -lt 1000000 ]; then
     exit 1
 fi
 
-if [ -z "$python" ]; then
-    for candidate in ${named:+"$named"} python3.14 python3.13 python3.12 python3.11 python3 python; do
-        if works "$candidate"; then
-            python="$candidate"
-            break
-        fi
-    done
-    if [ -z "$python" ]; then
-        echo "Python 3.11 or newer (with venv) is needed: install one, or name it with PYTHON=..." >&2
-        exit 1
+if [ ! -w . ]; then
+    echo "This folder cannot be written to: $(pwd)" >&2
+    exit 1
+fi
+
+python=""
+for candidate in ${named:+"$named"} python3.14 python3.13 python3.12 python3.11 python3 python "$venv/bin/python"; do
+    if works "$candidate"; then
+        python="$candidate"
+        break
     fi
+done
+if [ -z "$python" ]; then
+    echo "Python 3.11 or newer (with venv) is needed: install one, or name it with PYTHON=..." >&2
+    exit 1
+fi
+
+# One at a time. The system frees the lock with the last process that has descriptor 9 open.
+mkdir -p .local
+exec 9>.local/environment.lock
+"$python" -c '
+import fcntl
+try:
+    fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    print("Waiting for another installation into .venv", flush=True)
+    fcntl.flock(9, fcntl.LOCK_EX)
+'
+if is_current; then
+    exit 0
+fi
+
+if ! is_made; then
     echo "Making $venv with $("$python" --version) (once)"
     case "$(version_of "$python")" in
         "" | 3.11 | 3.12 | 3.13 | 3.14) ;;

@@ -9,23 +9,37 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from http.client import HTTPException
+from itertools import count
 from pathlib import Path
 
+from infra.package import Package
 from local.aws import DUMMY_CREDENTIALS
 from local.failures import StartFailed
 from local.install import InstallFailed, Progress, install
-from local.processes import Process, start
+from local.layout import CLOUD, read_object, write_whole
+from local.processes import Process, marked, start, stop
+from local.scratch import CODE, SAVED, scratch, tidy
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv-cloud"
-READY_WITHIN_S = 60
+EMULATOR = ROOT / "local" / "emulator.py"
+#: Long, for a machine that is busy with something else.
+READY_WITHIN_S = 120
+#: The folder of its state, below `home`.
+STATE = "state"
+_QUEUE_URL = re.compile(r"http://127\.0\.0\.1:([0-9]+)/[0-9]{12}/")
 #: What the emulator, and through it every function, may see of this shell. AWS_* is not among it:
 #: functions must not find a real account, and settings come from the template alone.
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -59,21 +73,102 @@ def launch(home: Path, port: int, python: Path, environ: Mapping[str, str]) -> P
     Raises StartFailed with the end of its log.
     """
     tidy(home)
-    _scratch(home).mkdir(parents=True)
+    scratch(home).mkdir(parents=True)
     log = home / "cloud.log"
-    process = start([str(python), "-m", "ministack"], _environ(home, port, environ), home, log)
+    arguments = ["-P", str(EMULATOR), "--port", str(port), "--saved", SAVED]
+    command = [str(python), *marked(CLOUD, home), *arguments]
+    process = start(command, _environ(home, port, environ), home, log)
     deadline = time.monotonic() + READY_WITHIN_S
     while not is_ready(endpoint_url(port)):
         if not process.is_running() or time.monotonic() > deadline:
-            raise StartFailed(f"the embedded cloud did not start; its log ends:\n{tail(log)}")
+            stop(process)
+            raise StartFailed(f"The embedded cloud did not start; its log ends:\n{tail(log)}")
         time.sleep(0.1)
     return process
 
 
-def tidy(home: Path) -> None:
-    """Delete the unpacked functions, 100 MB for each of their processes, that an ended MiniStack
-    leaves behind."""
-    shutil.rmtree(_scratch(home), ignore_errors=True)
+def save(process: Process) -> None:
+    """Let MiniStack write its state now; it goes on meanwhile."""
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGUSR1)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a MiniStack that has ended left behind."""
+
+    #: When its state was saved, ISO 8601 UTC; None: never.
+    at: str | None
+    #: Whether that was its end; otherwise it was killed, and later changes are lost.
+    in_order: bool
+
+
+def saved(home: Path) -> Saved | None:
+    """None where no MiniStack ever ran."""
+    if not (home / SAVED).exists():
+        return None
+    content = read_object(home / SAVED)
+    at = content.get("at")
+    return Saved(at if isinstance(at, str) else None, content.get("in_order") is True)
+
+
+def put_damaged_aside(home: Path) -> Path | None:
+    """Where MiniStack's state went, because a file of it cannot be read; None: it is whole.
+
+    MiniStack would go on without that file: with a stack, for example, that has no tables.
+    """
+    state = home / STATE
+    for file in sorted(state.glob("*.json")):
+        try:
+            json.loads(file.read_text(encoding="utf-8"))
+        except ValueError:
+            names = (state.with_name(f"{STATE}-damaged-{number}") for number in count(1))
+            aside = next(name for name in names if not name.exists())
+            state.rename(aside)
+            return aside
+    return None
+
+
+def readdress(home: Path, port: int) -> None:
+    """Make the kept state that of a MiniStack at `port`: queues keep the URL they were made with,
+    and the functions have it in their environment."""
+    queues = home / STATE / "sqs.json"
+    if not queues.exists():
+        return
+    found = set(_QUEUE_URL.findall(queues.read_text(encoding="utf-8")))
+    # The queues are last: whoever goes on after an interruption still finds the old port there.
+    files = sorted((home / STATE).glob("*.json"), key=lambda file: (file == queues, file))
+    for old in found - {str(port)}:
+        for file in files:
+            content = file.read_text(encoding="utf-8")
+            changed = re.sub(rf"127\.0\.0\.1:{old}(?![0-9])", f"127.0.0.1:{port}", content)
+            if changed != content:
+                write_whole(file, changed)
+
+
+def unpacked(built: Package, home: Path) -> Package:
+    """`built`, unpacked once for all functions, and a package that runs it from there.
+
+    MiniStack unpacks a function's zip for each of its processes: 83 MB and a second of work each
+    time. So its zip holds one line that goes on in the folder. Everything else is the package's.
+    """
+    content = built.archive.read_bytes()
+    folder = home / CODE / hashlib.sha256(content).hexdigest()[:16]
+    if not folder.exists():
+        scratch = folder.with_name(folder.name + ".part")
+        shutil.rmtree(scratch, ignore_errors=True)
+        with zipfile.ZipFile(built.archive) as archive:
+            archive.extractall(scratch)
+        scratch.rename(folder)
+    os.utime(folder)
+    short = Package(built.folder / "unpacked")
+    short.folder.mkdir(exist_ok=True)
+    shutil.copyfile(built.template, short.template)
+    # A module may replace itself while it is imported; the importer gets the new one.
+    line = "import sys; sys.path.insert(0, {!r}); del sys.modules['app']; import app\n"
+    with zipfile.ZipFile(short.archive, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("app.py"), line.format(str(folder)))
+    return short
 
 
 def endpoint_url(port: int) -> str:
@@ -102,10 +197,6 @@ def tail(log: Path, lines: int = 15) -> str:
         return "(no log)"
 
 
-def _scratch(home: Path) -> Path:
-    return home / "tmp"
-
-
 def _environ(home: Path, port: int, environ: Mapping[str, str]) -> dict[str, str]:
     passed = {name: environ[name] for name in (*_PASSED_ON, *_PROXIES) if name in environ}
     return {
@@ -120,10 +211,14 @@ def _environ(home: Path, port: int, environ: Mapping[str, str]) -> dict[str, str
         "AUTH": "true",
         "GATEWAY_PORT": str(port),
         "PERSIST_STATE": "1",
-        "STATE_DIR": str(home / "state"),
+        # Relative to its working directory, `home`: a folder that is moved takes its state along.
+        "STATE_DIR": STATE,
         "S3_PERSIST": "1",
-        "S3_DATA_DIR": str(home / "s3"),
-        "TMPDIR": str(_scratch(home)),
+        "S3_DATA_DIR": "s3",
+        # Listeners of services that nothing here uses, on all interfaces or on fixed ports.
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+        "TMPDIR": str(scratch(home)),
         "LOG_LEVEL": "WARNING",
         "PYTHONUNBUFFERED": "1",
     }
@@ -134,7 +229,7 @@ def _health(url: str) -> bool:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(url, timeout=2) as answer:
             return isinstance(json.load(answer), dict)
-    except (OSError, urllib.error.URLError, ValueError):
+    except (OSError, HTTPException, ValueError):
         return False
 
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -15,9 +14,9 @@ from local.aws import Account
 from local.board import load
 from local.demo import play
 from local.drawing import draw
-from local.layout import ENDPOINTS, HOME, METRICS, METRICS_STATE, PROCESSES
+from local.layout import ENDPOINTS, HOME, METRICS, METRICS_STATE, read_object
 from local.metrics import Relay
-from local.processes import Registry
+from local.processes import parts
 
 
 def main() -> int:
@@ -26,15 +25,14 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30.0, help="how far it looks back")
     parser.add_argument("--demo", type=float, metavar="MINUTES", help="make something happen first")
     given = parser.parse_args()
-    try:
-        endpoints = json.loads(ENDPOINTS.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    endpoints = read_object(ENDPOINTS)
+    if "aws_endpoint_url" not in endpoints:
         print("Nothing is running here; `make run` starts it.", file=sys.stderr)
         return 1
     to, stack = Account(endpoints["aws_endpoint_url"]), endpoints["stack_name"]
     if given.demo:
         play(endpoints, given.demo, print)
-    if Registry(PROCESSES).get(METRICS) is None:
+    if all(part.name != METRICS for part in parts(HOME)):
         Relay(to, stack, METRICS_STATE).step()
     else:
         time.sleep(12)  # the relay's next look
@@ -44,7 +42,3 @@ def main() -> int:
     draw(board, given.out)
     print(given.out)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

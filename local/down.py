@@ -1,27 +1,42 @@
-"""`make down`: end what `make run` started, and nothing else. Data and state stay in .local/."""
+"""`make down`: end what `make run` started, and nothing else. Data and state stay in .local/.
+
+It needs nothing but Python, so that it works where .venv is gone.
+"""
 
 from __future__ import annotations
 
-import sys
+from local.layout import CLOUD, EXCHANGE, HOME, LOCK, read_object
+from local.lock import DOWN, acquire
+from local.processes import parts, stop, stop_strays
+from local.scratch import SAVED, tidy
 
-from local import cloud
-from local.layout import ENDING_ORDER, HOME, PROCESSES
-from local.processes import Registry, stop
+#: The cloud first ends a deploy that is under way (at most a minute), then writes its state.
+_PATIENCE_S = 120.0
+
+
+def _say(line: str) -> None:
+    print(f"    {line}", flush=True)
 
 
 def main() -> int:
-    registry = Registry(PROCESSES)
-    ended = []
-    for name in ENDING_ORDER:
-        process = registry.get(name)
-        if process is not None:
-            stop(process)
-            ended.append(name)
-        registry.remove(name)
-    cloud.tidy(HOME)
-    print(f"Ended: {', '.join(ended)}." if ended else "Nothing was running.")
+    if not HOME.exists() and not parts(HOME):
+        print("Nothing was running.")
+        return 0
+    HOME.mkdir(exist_ok=True)
+    acquire(LOCK, DOWN, _say)
+    running = parts(HOME)
+    clouds = [part for part in running if part.name == CLOUD]
+    # The exchange last: a function that misses it would put that into the state that is kept.
+    stop(*(part.process for part in running if part.name not in (CLOUD, EXCHANGE)), patience_s=3)
+    stop(*(part.process for part in clouds), patience_s=_PATIENCE_S)
+    stop(*(part.process for part in running if part.name == EXCHANGE), patience_s=3)
+    stop_strays(HOME)
+    saved = read_object(HOME / SAVED)
+    # Empty: it had not begun to keep anything.
+    if clouds and saved and saved.get("in_order") is not True:
+        kept = f"What it saved at {saved['at']} stays." if saved.get("at") else "Only candles stay."
+        print(f"The embedded cloud could not save its state (why: .local/cloud.log). {kept}")
+    tidy(HOME)
+    names = sorted({part.name for part in running})
+    print(f"Ended: {', '.join(names)}." if names else "Nothing was running.")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

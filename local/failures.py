@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class StartFailed(Exception):
-    """The local stack cannot be started."""
+    """The local stack cannot be started, or not be ended."""

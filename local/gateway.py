@@ -150,7 +150,9 @@ def main() -> int:
     parser.add_argument("--sockets", required=True, help="URL of the WebSocket API's stage")
     given = parser.parse_args()
     app = make_app(given.api, given.sockets)
-    web.run_app(app, host="127.0.0.1", port=given.port, print=None, access_log=None)
+    # Sockets stay open for hours: its end does not wait for them.
+    options: dict[str, Any] = {"print": None, "access_log": None, "shutdown_timeout": 0.5}
+    web.run_app(app, host="127.0.0.1", port=given.port, **options)
     return 0
 
 

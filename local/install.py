@@ -98,6 +98,9 @@ def install(python: Path, arguments: Sequence[str], progress: Progress) -> None:
                     total = line.count(",") + 1
                     watch = (environment, total, began, progress, unpacked)
                     Thread(target=_watch_unpacking, args=watch, daemon=True).start()
+        except BaseException:
+            pip.kill()  # else it would go on in the background, in what the next run makes anew
+            raise
         finally:
             unpacked.set()
     if pip.returncode != 0:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".local"
-PROCESSES = HOME / "processes.json"
+LOCK = HOME / "lock"
 PORTS = HOME / "ports.json"
 ENDPOINTS = HOME / "endpoints.json"
 PACKAGE = ROOT / "build" / "local"
@@ -14,5 +16,21 @@ PACKAGE = ROOT / "build" / "local"
 METRICS_STATE = HOME / "metrics.json"
 
 CLOUD, EXCHANGE, GATEWAY, METRICS = "cloud", "exchange", "gateway", "metrics"
-#: The order of ending: who forwards first, who holds state last.
-ENDING_ORDER = (METRICS, GATEWAY, EXCHANGE, CLOUD)
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """The JSON object in `file`; {} where there is none, or it is damaged: all of them are made
+    anew by `make run`."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_whole(file: Path, content: str) -> None:
+    """Write `file` whole or not at all, whenever the writer is killed."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    scratch = file.with_name(file.name + ".part")
+    scratch.write_text(content, encoding="utf-8")
+    scratch.replace(file)

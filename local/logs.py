@@ -9,7 +9,7 @@ import time
 
 from local.aws import Account
 from local.insights import Answer, ask
-from local.layout import ENDPOINTS
+from local.layout import ENDPOINTS, read_object
 from local.metrics import log_groups
 
 #: Shown in columns of their own; the rest of a line follows as name=value.
@@ -29,9 +29,8 @@ def main() -> int:
     parser.add_argument("task_id")
     parser.add_argument("--hours", type=float, default=24.0, help="how far it looks back")
     given = parser.parse_args()
-    try:
-        endpoints = json.loads(ENDPOINTS.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    endpoints = read_object(ENDPOINTS)
+    if "aws_endpoint_url" not in endpoints:
         print("Nothing is running here; `make run` starts it.", file=sys.stderr)
         return 1
     to = Account(endpoints["aws_endpoint_url"])
@@ -48,7 +47,3 @@ def main() -> int:
     if not answer.rows:
         print("No function logged anything of this task.", file=sys.stderr)
     return 0 if answer.rows else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

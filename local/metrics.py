@@ -32,6 +32,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from local.alarming import evaluate
 from local.aws import Account
 from local.emf import Datum, by_minute, data_of
+from local.layout import read_object, write_whole
 
 _NO_SOCKET_LOGS = "the emulator keeps no log of what a WebSocket wakes"
 #: Patterns of (namespace, metric, value of a dimension) -> why the embedded cloud cannot tell it.
@@ -71,10 +72,10 @@ class Relay:
 
     def step(self) -> list[Datum]:
         """Read what is new, measure, store, judge; returns what was stored."""
-        read = self._read()
+        read = read_object(self._state)
         data = [*self._emitted(read), *self._measured(int(time.time() * 1000))]
         # Noted before it is stored: after a crash between the two a line is lost, never doubled.
-        self._write(read)
+        write_whole(self._state, json.dumps(read))
         with_alarms = self._cloudwatch.describe_alarms(AlarmNamePrefix=f"{self._stack}-")
         alarms = with_alarms["MetricAlarms"]
         names = [alarm["AlarmName"] for alarm in alarms]
@@ -87,19 +88,6 @@ class Relay:
         return data
 
     # --- reading --------------------------------------------------------------------------
-
-    def _read(self) -> dict[str, Any]:
-        try:
-            state: dict[str, Any] = json.loads(self._state.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            state = {}
-        return state
-
-    def _write(self, state: dict[str, Any]) -> None:
-        self._state.parent.mkdir(parents=True, exist_ok=True)
-        scratch = self._state.with_suffix(".part")
-        scratch.write_text(json.dumps(state), encoding="utf-8")
-        scratch.replace(self._state)
 
     def _emitted(self, state: dict[str, Any]) -> Iterator[Datum]:
         """The data of every line that `state` does not know; it does afterwards."""

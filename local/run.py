@@ -3,71 +3,103 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 from rich.markup import escape
 
 from local.aws import Account
 from local.failures import StartFailed
+from local.layout import HOME, LOCK
+from local.lock import RUN, acquire
 from local.options import Options, options
 from local.stack import Stack
+from local.watchdog import Watchdog
 from market_data_collector.cli.api import Api
 from market_data_collector.cli.problems import ApiError
-from market_data_collector.cli.render import wait_for_task
+from market_data_collector.cli.render import follow
+
+#: What changes of a task while it makes progress.
+_MOVING = ("status", "progress", "units", "message", "attempt")
 
 
 class Stages:
-    """Prints each stage with its time."""
+    """Prints each stage with its time, and what does not answer where one takes long."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, silent: Callable[[], list[str]]) -> None:
         self.console = console
+        self._watchdog = Watchdog(silent, self._print)
+
+    def watching(self) -> AbstractContextManager[None]:
+        return self._watchdog.watching()
 
     @contextmanager
     def stage(self, what: str) -> Iterator[None]:
+        self._watchdog.happened()
         started = time.monotonic()
         yield
         took = time.monotonic() - started
         self.console.print(f"[green]✓[/green] {what:<16} [dim]{took:6.1f} s[/dim]", highlight=False)
 
     def detail(self, line: str) -> None:
+        self._watchdog.happened()
+        self._print(line)
+
+    def _print(self, line: str) -> None:
         self.console.print(f"    [dim]{escape(line)}[/dim]", highlight=False, soft_wrap=True)
+
+    def follow(self, api: Api, submitted: dict[str, Any]) -> dict[str, Any]:
+        """The task when it has ended; its progress is shown."""
+        return follow(self._noticed(api.watch(submitted["task_id"])), self.console)
+
+    def _noticed(self, views: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        before: object = None
+        for view in views:
+            if before != (before := [view.get(name) for name in _MOVING]):
+                self._watchdog.happened()
+            yield view
 
 
 def run(chosen: Options, console: Console) -> int:
-    stages, stack = Stages(console), Stack(chosen)
+    stack = Stack(chosen)
+    stages = Stages(console, stack.silent)
+    HOME.mkdir(exist_ok=True)
+    acquire(LOCK, RUN, stages.detail)
+    with stages.watching():
+        return _bring_up(stack, stages, chosen)
+
+
+def _bring_up(stack: Stack, stages: Stages, chosen: Options) -> int:
     with stages.stage("environment"):
         stack.check_machine()
     with stages.stage("embedded cloud"):
         to = stack.bring_up_cloud(stages.detail)
     with stages.stage("exchange"):
-        exchange_url = stack.bring_up_exchange()
+        exchange_url = stack.bring_up_exchange(stages.detail)
     with stages.stage("package"):
         built, made_from = stack.bring_up_package(exchange_url, stages.detail)
     with stages.stage("deploy"):
         outputs = stack.bring_up_deployment(to, built, made_from, stages.detail)
-        urls = stack.bring_up_gateway(to)
+        urls = stack.bring_up_gateway(to, stages.detail)
         stack.bring_up_metrics(to)
         candles = stack.write_endpoints(to, outputs, exchange_url, urls)
+        stack.save_cloud()
     with Api(urls[0]) as api:
         with stages.stage("symbols"):
-            _must_complete(_task(api, api.refresh_symbols(), console))
+            _must_complete(stages.follow(api, api.refresh_symbols()))
         started = time.monotonic()
         with stages.stage("collection"):
-            task = _task(api, api.start({"symbols": chosen.symbols}), console)
+            task = stages.follow(api, api.start({"symbols": chosen.symbols}))
+        stack.save_cloud()
         _must_complete(task)
-        _summary(console, task, time.monotonic() - started)
-    _where(console, urls, exchange_url, to, candles)
+        _summary(stages.console, task, time.monotonic() - started)
+    _where(stages.console, urls, exchange_url, to, candles)
     return 0
-
-
-def _task(api: Api, submitted: dict[str, Any], console: Console) -> dict[str, Any]:
-    return wait_for_task(api, submitted["task_id"], console)
 
 
 def _must_complete(task: dict[str, Any]) -> None:
@@ -126,13 +158,6 @@ def main() -> int:
     console = Console()
     try:
         return run(options(os.environ), console)
-    except (StartFailed, ApiError) as error:
+    except (StartFailed, ApiError, BotoCoreError, ClientError) as error:
         console.print(f"[red]✗[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 1
-    except KeyboardInterrupt:
-        console.print("\nInterrupted; `make down` ends what is running.")
-        return 130
-
-
-if __name__ == "__main__":
-    sys.exit(main())

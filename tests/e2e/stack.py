@@ -18,7 +18,7 @@ from chalicelib.core.settings import LOCAL
 from infra.names import stack_name
 from infra.package import ROOT, Package, package
 from local.aws import Account
-from local.cloud import candles_dir, endpoint_url, ensure_environment, launch, tail, tidy
+from local.cloud import candles_dir, endpoint_url, ensure_environment, launch, tail, tidy, unpacked
 from local.deploy import deploy, embedded_urls
 from local.failures import StartFailed
 from local.ports import free_port
@@ -99,7 +99,7 @@ def running_cloud(
         built = package("local", home / "package", chosen, for_this_machine=True)
         prepare(built, endpoint_url(port))
         to = Account(endpoint_url(port))
-        outputs = deploy(to, built.folder, stack_name("local"))
+        outputs = deploy(to, unpacked(built, home).folder, stack_name("local"))
         api_url, ws_url = embedded_urls(endpoint_url(port), to, stack_name("local"))
         yield Cloud(
             api_url=api_url,

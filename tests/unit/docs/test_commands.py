@@ -58,7 +58,7 @@ NOT_RUN = {
     "make test": _SELF,
     "make test-extra": "it takes minutes and installs Java and readers; .ci/run calls it",
     "make check": _SELF,
-    "make audit-template": "it installs other people's tools; tests/unit/infra/test_audit.py has its rules",
+    "make audit-template": "it installs other tools; unit/infra/test_audit.py has its rules",
     "make simulate": "the tests play 20,000 schedules by tests/simulation themselves",
     "make mutants": "the tests hold each mutant against a seed that kills it",
     "make chaos": "it takes minutes, and its outcome is measured, not asserted",

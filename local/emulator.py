@@ -1,0 +1,187 @@
+"""MiniStack, which saves its state while it runs and not at its end alone.
+
+It runs in MiniStack's own environment (local/cloud.py starts it) and imports nothing of ours.
+MiniStack writes its state when its server shuts down in order, and offers no other moment. So the
+server is run here, as its documentation runs it (`hypercorn ministack.app:app`), and its own saving
+is called more often: every half minute or more, at SIGUSR1, and at the end. S3 objects need none of
+that; they are files as soon as they are written.
+
+Each save is made by a fork, as Redis does it: it sees everything at one moment, and nobody waits.
+
+`<home>/saved.json` says when the state was saved last, and whether it was then ended in order.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+from ministack import app as ministack
+from ministack.core.persistence import save_all
+
+LEAST_PAUSE_S = 30.0
+#: Saving may use this share of a core: after one that took a second comes a longer pause.
+SHARE = 0.01
+#: A fork that takes longer has met a lock which another thread held.
+LONGEST_SAVE_S = 60.0
+#: A stack that is saved while it is being deployed stays so for ever.
+LONGEST_DEPLOY_S = 60
+TRIES = 3
+
+
+class Saves:
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._wanted = asyncio.Event()
+        #: Whether what was saved before has been read; to save earlier would be to lose it.
+        self._loaded = False
+        self._fork = 0
+
+    def begin(self) -> None:
+        """From now on what is on disk may be older than what is here."""
+        self._loaded = True
+        at = None
+        with suppress(FileNotFoundError, ValueError, TypeError, KeyError):
+            at = json.loads(self._file.read_text(encoding="utf-8"))["at"]
+        self._note(at, in_order=False)
+
+    def want(self) -> None:
+        self._wanted.set()
+
+    async def go_on(self) -> NoReturn:
+        """Save again and again."""
+        pause_s = LEAST_PAUSE_S
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), pause_s)
+            self._wanted.clear()
+            if not self._loaded or _is_deploying():
+                continue
+            at, began = _now(), time.monotonic()
+            self._fork = _fork()
+            while (succeeded := _ended(self._fork)) is None:
+                if time.monotonic() - began > LONGEST_SAVE_S:
+                    os.kill(self._fork, signal.SIGKILL)
+                await asyncio.sleep(0.05)
+            self._fork = 0
+            if succeeded:
+                self._note(at, in_order=False)
+            pause_s = max(LEAST_PAUSE_S, (time.monotonic() - began) / SHARE)
+
+    def finish(self) -> NoReturn:
+        """Save a last time, while nothing is answered any more, and end."""
+        if self._fork:  # it would write the same files, with less in them
+            os.kill(self._fork, signal.SIGKILL)
+            os.waitpid(self._fork, 0)
+        for _ in range(TRIES if self._loaded else 0):
+            at, fork = _now(), _fork()
+            deadline = time.monotonic() + LONGEST_SAVE_S / TRIES
+            while (succeeded := _ended(fork)) is None:
+                if time.monotonic() > deadline:
+                    os.kill(fork, signal.SIGKILL)
+                time.sleep(0.02)
+            if succeeded:
+                self._note(at, in_order=True)
+                break
+        os._exit(0)
+
+    def _note(self, at: str | None, in_order: bool) -> None:
+        scratch = self._file.with_suffix(".part")
+        scratch.write_text(json.dumps({"at": at, "in_order": in_order}), encoding="utf-8")
+        scratch.replace(self._file)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _is_deploying() -> bool:
+    formation = sys.modules.get("ministack.services.cloudformation")
+    stacks = formation._stacks._data.values() if formation else ()
+    return any(stack["StackStatus"].endswith("_IN_PROGRESS") for stack in stacks)
+
+
+class _Errors(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.count = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.count += 1
+
+
+def _fork() -> int:
+    """Start a save of what is there at this moment; the pid of the process that does it."""
+    pid = os.fork()
+    if pid:
+        return pid
+    # MiniStack logs what it could not save, and goes on.
+    errors = _Errors()
+    logging.getLogger("persistence").addHandler(errors)
+    try:
+        save_all(ministack._build_persistence_save_dict())
+    except BaseException:
+        logging.getLogger("persistence").exception("Persistence: not saved")
+    os._exit(1 if errors.count else 0)
+
+
+def _ended(pid: int) -> bool | None:
+    """Whether the save succeeded; None while it goes on."""
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    return None if ended == 0 else status == 0
+
+
+async def _serve(port: int, saves: Saves) -> None:
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(name, ended.set)
+    loop.add_signal_handler(signal.SIGUSR1, saves.want)
+    config = Config()
+    config.bind = [f"127.0.0.1:{port}"]
+    config.keep_alive_timeout = 75
+    config.loglevel = "WARNING"
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def watched(message: Any) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                saves.begin()
+            await send(message)
+
+        await ministack.app(scope, receive, watched if scope["type"] == "lifespan" else send)
+
+    # MiniStack's own end is not waited for: it waits for connections and functions.
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(serve(app, config, shutdown_trigger=asyncio.Event().wait))
+        tasks.create_task(saves.go_on())
+        await ended.wait()
+        for _ in range(LONGEST_DEPLOY_S * 10):
+            if not _is_deploying():
+                break
+            await asyncio.sleep(0.1)
+        saves.finish()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="MiniStack, with its state saved as it runs.")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--saved", type=Path, required=True, help="file that says what was saved")
+    given = parser.parse_args()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    asyncio.run(_serve(given.port, Saves(given.saved)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""The embedded cloud's state: kept through a kill, an end and a new port; damage is noticed."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from infra.package import Package
+from local import cloud
+from local.aws import Account
+from local.ports import free_port
+from local.processes import Process, stop
+from local.scratch import tidy
+from tests.local.waiting import until
+
+
+class Clouds:
+    """Embedded clouds in one folder, one after the other."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self._python = cloud.ensure_environment()
+
+    def start(self) -> tuple[Process, Account]:
+        port = free_port()
+        cloud.readdress(self.home, port)
+        process = cloud.launch(self.home, port, self._python, os.environ)
+        return process, Account(cloud.endpoint_url(port))
+
+
+@pytest.fixture
+def clouds(home: Path) -> Clouds:
+    return Clouds(home)
+
+
+def queues(to: Account) -> list[str]:
+    found: list[str] = to.client("sqs").list_queues().get("QueueUrls", [])
+    return sorted(found)
+
+
+def test_what_was_saved_survives_a_kill_and_a_new_port(clouds: Clouds) -> None:
+    process, to = clouds.start()
+    url = to.client("sqs").create_queue(QueueName="work")["QueueUrl"]
+    to.client("sqs").send_message(QueueUrl=url, MessageBody="kept")
+    cloud.save(process)
+    until(lambda: (cloud.saved(clouds.home) or cloud.Saved(None, False)).at)
+    to.client("sqs").create_queue(QueueName="later")
+    os.kill(process.pid, signal.SIGKILL)
+    until(lambda: not process.is_running())
+    left = cloud.saved(clouds.home)
+    assert left is not None
+    assert not left.in_order
+
+    _, moved = clouds.start()
+    assert queues(moved) == [f"{moved.endpoint_url}/000000000000/work"]
+    [message] = moved.client("sqs").receive_message(QueueUrl=queues(moved)[0])["Messages"]
+    assert message["Body"] == "kept"
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+def test_its_end_keeps_everything_though_somebody_is_connected(
+    clouds: Clouds, ending: signal.Signals
+) -> None:
+    process, to = clouds.start()
+    connection = http.client.HTTPConnection("127.0.0.1", process.port or 0)
+    connection.request("GET", "/_ministack/health")
+    connection.getresponse().read()
+    to.client("sqs").create_queue(QueueName="last")
+    os.kill(process.pid, ending)
+    until(lambda: not process.is_running())
+    connection.close()
+    left = cloud.saved(clouds.home)
+    assert left is not None
+    assert left.in_order
+    assert "last" in (clouds.home / cloud.STATE / "sqs.json").read_text()
+
+
+def test_a_save_that_fails_is_not_called_one(clouds: Clouds) -> None:
+    process, to = clouds.start()
+    to.client("sqs").create_queue(QueueName="lost")
+    # A disk that is full shows the same: what is to be replaced cannot be.
+    (clouds.home / cloud.STATE / "sqs.json").mkdir(parents=True)
+    stop(process)
+    assert cloud.saved(clouds.home) == cloud.Saved(None, in_order=False)
+    assert "failed to save sqs" in (clouds.home / "cloud.log").read_text()
+
+
+def test_only_its_own_port_is_changed_in_the_state(home: Path) -> None:
+    state = home / cloud.STATE
+    state.mkdir()
+    url = "http://127.0.0.1:4400/000000000000/work"
+    (state / "sqs.json").write_text(json.dumps({"url": url}))
+    other = {"exchange": "http://127.0.0.1:44001", "same": "http://127.0.0.1:4400"}
+    (state / "lambda.json").write_text(json.dumps(other))
+    cloud.readdress(home, 5500)
+    assert json.loads((state / "sqs.json").read_text()) == {"url": url.replace("4400", "5500")}
+    assert json.loads((state / "lambda.json").read_text()) == {
+        "exchange": "http://127.0.0.1:44001",
+        "same": "http://127.0.0.1:5500",
+    }
+
+
+STATES = st.dictionaries(st.text(), st.text() | st.integers()).map(json.dumps).map(str.encode)
+
+
+@given(content=STATES, data=st.data())
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_state_that_lost_its_end_is_put_aside_whole(
+    home: Path, content: bytes, data: st.DataObject
+) -> None:
+    state = home / cloud.STATE
+    state.mkdir(exist_ok=True)
+    (state / "sqs.json").write_bytes(content)
+    assert cloud.put_damaged_aside(home) is None
+    kept = content[: data.draw(st.integers(0, len(content) - 1))]
+    (state / "sqs.json").write_bytes(kept)
+    aside = cloud.put_damaged_aside(home)
+    assert aside is not None
+    assert (aside / "sqs.json").read_bytes() == kept
+    assert not state.exists()
+
+
+def test_functions_run_from_one_unpacked_folder(home: Path, tmp_path: Path) -> None:
+    built = Package(tmp_path / "package")
+    built.folder.mkdir()
+    built.template.write_text("{}")
+    for version in ("old", "new"):
+        with zipfile.ZipFile(built.archive, "w") as archive:
+            archive.writestr("app.py", f"import where\nversion = {version!r}")
+            archive.writestr("where.py", "place = __file__")
+        short = cloud.unpacked(built, home)
+    function = tmp_path / "function"
+    with zipfile.ZipFile(short.archive) as archive:
+        archive.extractall(function)
+    code = "import sys; sys.path.insert(0, '.'); import app; print(app.version, app.where.place)"
+    said = subprocess.check_output([sys.executable, "-I", "-c", code], cwd=function, text=True)
+    version, _, place = said.strip().partition(" ")
+    assert version == "new"
+    tidy(home)
+    assert [*(home / "code").iterdir()] == [Path(place).parent]
