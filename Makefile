@@ -8,7 +8,7 @@ SEEDS ?= 20000
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help run dashboard logs down test test-extra simulate mutants chaos bench check package deploy clean \
+.PHONY: help run dashboard logs down test test-extra simulate mutants chaos bench check package deploy check-stack clean \
 	venv-local venv-dashboard venv-dev
 
 help: ## This list
@@ -61,6 +61,10 @@ deploy: venv-local ## Deploy STAGE to the AWS account of the environment
 	@$(PY) -m local.preflight
 	@$(PY) -m infra.package --stage $(STAGE)
 	@$(PY) -m local.deploy --stage $(STAGE)
+	@$(MAKE) --no-print-directory check-stack
+
+check-stack: venv-local ## Use the deployed STAGE step by step, and say what works (CHECK='--read-only')
+	@$(PY) -m market_data_collector.cli check --stack market-data-collector-$(STAGE) $(CHECK)
 
 clean: down ## Delete what was built, installed and collected here
 	rm -rf build .local $(VENV) .venv-cloud .venv-extra .pytest_cache .mypy_cache .ruff_cache .hypothesis dist *.egg-info

@@ -9,6 +9,7 @@ import click
 from market_data_collector.cli import tables
 from market_data_collector.cli.api import ENDED
 from market_data_collector.cli.audit import audit
+from market_data_collector.cli.check import check
 from market_data_collector.cli.dead_letters import dead_letters
 from market_data_collector.cli.options import (
     HeaderText,
@@ -28,7 +29,8 @@ SECRET_VARIABLE = "DATA_COLLECTOR_WEBHOOK_SECRET"
 EPILOG = """\b
 Exit codes:
   0    success (with --wait: completed, no unit failed)
-  1    --wait, watch: the task ended failed or cancelled; audit verify: a chain is broken
+  1    --wait, watch: the task ended failed or cancelled; audit verify: a chain is broken;
+       check: something does not work
   2    wrong usage, or the API rejected the request (4xx)
   3    --wait, watch: completed, but units failed
   4    the API cannot be reached, or answers 5xx
@@ -263,6 +265,9 @@ cli.add_command(audit)
 
 
 cli.add_command(schedules)
+
+
+cli.add_command(check)
 
 
 cli.add_command(dead_letters)
