@@ -76,8 +76,8 @@ def _statements() -> dict[str, list[Statement]]:
             *submit,
             *schedules.statements(),
             _table("ConnectionsTable", "PutItem"),
-            # Updating: one refresh a minute for symbols that are not known.
-            _table("MarketTable", *READ, "UpdateItem"),
+            # Updating: one refresh a minute for symbols that are not known. Both: pauses.
+            _table("MarketTable", *READ, "UpdateItem", "PutItem"),
             _table("AuditTable", "Query", indexes=True),
             _allow(("sqs:GetQueueAttributes",), *(_arn(queue) for queue in all_queues)),
         ],

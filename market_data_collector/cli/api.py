@@ -131,6 +131,15 @@ class Api:
     def status(self) -> dict[str, Any]:
         return self._call("GET", "/status").body
 
+    def pause(self, seconds: int | None = None, reason: str = "") -> dict[str, Any]:
+        """Stops all requests to the exchange, for `seconds` or until `resume`."""
+        given = {"duration_seconds": seconds, "reason": reason}
+        body = {name: value for name, value in given.items() if value not in (None, "")}
+        return self._call("POST", "/pause", json=body).body
+
+    def resume(self) -> dict[str, Any]:
+        return self._call("POST", "/resume").body
+
     def metrics(self) -> str:
         """The collector's state in Prometheus's text format."""
         return self._answered("GET", "/metrics", headers={"Accept": "text/plain"}).text

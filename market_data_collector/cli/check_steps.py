@@ -29,7 +29,10 @@ from market_data_collector.cli.values import (
 )
 
 #: Routes that no step uses, and why.
-EXCUSED: dict[str, str] = {}
+EXCUSED = {
+    "POST /pause": "it would hold up everybody's collections",
+    "POST /resume": "it would end somebody's pause",
+}
 STATES = ("pending", "running", *sorted(ENDED))
 
 
@@ -71,6 +74,9 @@ def health(run: CheckRun) -> str:
     need(isinstance(exchange, str), "the exchange's name", exchange)
     run.exchange = str(exchange)
     waits = f", waits until {plain(breaker.get('until'))}" if breaker["open"] else ""
+    # What follows would wait for nothing.
+    pause = record(status.get("pause"))
+    need(not pause, "a collector that nobody has paused (data-collector resume)", pause)
     return f"{plain(state)}, exchange {plain(exchange)}{waits}"
 
 

@@ -12,6 +12,7 @@ from market_data_collector.cli.audit import audit
 from market_data_collector.cli.check import check
 from market_data_collector.cli.dead_letters import dead_letters
 from market_data_collector.cli.options import (
+    Duration,
     HeaderText,
     Time,
     WebSocketUrl,
@@ -213,8 +214,26 @@ def stats(session: Session) -> None:
 @everywhere
 @click.pass_obj
 def status(session: Session) -> None:
-    """Show what the collector is doing: queues, rate budget, breaker."""
+    """Show what the collector is doing: queues, rate budget, breaker, pause."""
     session.show(session.api.status(), tables.status)
+
+
+@cli.command()
+@click.option("--for", "seconds", type=Duration(), metavar="2h", help="End by itself after that.")
+@click.option("--reason", default="", help="For people: it is shown with the pause.")
+@everywhere
+@click.pass_obj
+def pause(session: Session, seconds: int | None, reason: str) -> None:
+    """Stop all requests to the exchange; tasks wait until `resume`."""
+    session.show(session.api.pause(seconds, reason), tables.paused)
+
+
+@cli.command()
+@everywhere
+@click.pass_obj
+def resume(session: Session) -> None:
+    """Let requests to the exchange go on."""
+    session.show(session.api.resume(), tables.paused)
 
 
 @cli.command()
