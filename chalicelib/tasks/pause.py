@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from chalicelib.core.backend import Backend
@@ -14,7 +15,8 @@ from chalicelib.tasks.deadline import MOST_HELD_MS
 _FIELDS = ("duration_seconds", "reason")
 #: Bounds of `duration_seconds`: a second, and a year.
 _DURATIONS = (1, 31_536_000)
-_MOST_REASON = 200
+#: The reason goes into messages and tables on terminals.
+_REASON = re.compile(r"[ -~]{0,200}")
 View = dict[str, Any]
 
 
@@ -72,9 +74,8 @@ def _parsed(body: object) -> tuple[int | None, str]:
         else:
             duration_ms = seconds * 1000
     reason = body.get("reason", "")
-    if not (isinstance(reason, str) and len(reason) <= _MOST_REASON and reason.isprintable()):
-        detail = f"must be a text of at most {_MOST_REASON} printable characters"
-        errors.append(problem(detail, "/reason"))
+    if not (isinstance(reason, str) and _REASON.fullmatch(reason)):
+        errors.append(problem("must have at most 200 printable ASCII characters", "/reason"))
     if errors:
         raise invalid(errors)
     return duration_ms, reason

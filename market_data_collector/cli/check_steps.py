@@ -74,9 +74,11 @@ def health(run: CheckRun) -> str:
     need(isinstance(exchange, str), "the exchange's name", exchange)
     run.exchange = str(exchange)
     waits = f", waits until {plain(breaker.get('until'))}" if breaker["open"] else ""
-    # What follows would wait for nothing.
     pause = record(status.get("pause"))
-    need(not pause, "a collector that nobody has paused (data-collector resume)", pause)
+    # What is collected would wait for nothing.
+    usable = run.read_only or not pause
+    need(usable, "a collector that nobody has paused (data-collector resume)", pause)
+    waits += f", paused by {plain(pause.get('by'))}" if pause else ""
     return f"{plain(state)}, exchange {plain(exchange)}{waits}"
 
 

@@ -20,7 +20,7 @@ from infra.package import ROOT
 from market_data_collector.cli import check as check_command
 from market_data_collector.cli.check_run import CheckRun
 from market_data_collector.cli.check_steps import EXCUSED, STEPS, Step
-from tests.cli.fake_api import PREFIX, task
+from tests.cli.fake_api import PAUSE, PREFIX, task
 from tests.cli.fake_stack import FakeStack
 from tests.cli.running import Ran, run
 from tests.cli.test_json_always import anything
@@ -184,7 +184,10 @@ def anything_goes() -> FakeStack:
 STALE = {"price": 1.0, "time": "2026-11-23T12:00:00Z", "age_seconds": 999, "stale": True}
 #: Step -> stacks whose routes all answer, and which still do not what the step is about.
 WRONG: dict[str, list[Callable[[], FakeStack]]] = {
-    "health": [lambda: changed("GET /status", status=None)],
+    "health": [
+        lambda: changed("GET /status", status=None),
+        lambda: changed("GET /status", pause=PAUSE),
+    ],
     "metrics": [lambda: changed("GET /metrics", text="<html>")],
     "refusal": [anything_goes],
     "refresh": [stuck, lambda: changed("POST /refresh-symbols", task_id=None)],
@@ -300,6 +303,9 @@ def test_read_only_changes_nothing_and_tries_every_step_that_reads() -> None:
     assert list(outcomes(ran)) == [step.name for step in STEPS if step.reads_only]
     assert {request.method for request in stack.requests} == {"GET"}
     assert stack.changes == []
+    paused = check(changed("GET /status", pause=PAUSE), "--read-only")
+    assert paused.code == 0
+    assert "paused by anna" in paused.out
 
 
 @pytest.mark.parametrize("name", NAMES)
