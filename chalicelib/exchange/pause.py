@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from chalicelib.aws.stream import Change
 
 _RACES = 20
-_PAUSE = "PAUSE"
 #: Pauses that are remembered one by one; of more, the two oldest count as one.
 _MOST_HOLDS = 16
 
@@ -75,7 +74,7 @@ class Pauses(ItemTable):
             ":next": seen.hold_rev + 1,
             ":seen": seen.hold_rev,
         }
-        key = {"pk": {"S": f"{_PAUSE}#{self._exchange}"}, "sk": {"S": _PAUSE}}
+        key = {"pk": {"S": f"PAUSE#{self._exchange}"}, "sk": {"S": "PAUSE"}}
         update = {
             "TableName": self._table,
             "Key": self._ledger.key,
@@ -117,6 +116,6 @@ def _order_of(hold: Hold, request_id: str) -> dict[str, Any]:
 def ordered_change(change: Change) -> tuple[str, dict[str, Any], dict[str, Any]] | None:
     """(exchange, what was ordered before, or {}, and what now); None where another kind of item
     changed."""
-    if not change.new or not change.pk.startswith(f"{_PAUSE}#"):
+    if not change.new or not change.pk.startswith("PAUSE#"):
         return None
-    return change.pk.removeprefix(f"{_PAUSE}#"), change.old or {}, change.new
+    return change.pk.removeprefix("PAUSE#"), change.old or {}, change.new
