@@ -8,14 +8,20 @@ from rich.console import Console
 from rich.text import Text
 
 from market_data_collector.cli.api import ApiError
-from market_data_collector.cli.check_run import HOURS, TIMEFRAME, CheckRun, Failed, Untried
+from market_data_collector.cli.check_run import (
+    HOURS,
+    TIMEFRAME,
+    CheckRun,
+    Failed,
+    Untried,
+    answered,
+)
 from market_data_collector.cli.check_steps import STEPS, Step
 from market_data_collector.cli.locate import VARIABLE
 from market_data_collector.cli.options import everywhere
 from market_data_collector.cli.session import Session
 from market_data_collector.cli.stack import Stack, aws_errors, stack_option
 from market_data_collector.cli.tables import say
-from market_data_collector.cli.values import plain
 
 OK, FAILED, UNTRIED, LEFT_OUT = "ok", "FAIL", "-", "out"
 STACK_FAILED = 1
@@ -132,7 +138,7 @@ def _tried(run: CheckRun, step: Step) -> dict[str, Any]:
     except ApiError as error:
         if step is STEPS[0] and error.problem.get("reason") == "UNREACHABLE":
             raise  # every other step would wait for the same
-        result |= _failure(step, step.expects, plain(error))
+        result |= _failure(step, step.expects, answered(error))
     return {**result, "seconds": round(run.now() - began, 2)}
 
 

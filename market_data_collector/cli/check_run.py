@@ -34,6 +34,15 @@ class Untried(Exception):
     """A step that cannot be tried; the message says why."""
 
 
+def answered(error: ApiError) -> str:
+    """What the API answered, without the remedies that are for a stack on this machine."""
+    problem = error.problem
+    if "status" not in problem:
+        return plain(error)
+    said = f"{problem['status']} {plain(problem.get('title'))}"
+    return f"{said}: {plain(problem['detail'])}" if problem.get("detail") else said
+
+
 def need(holds: object, expected: str, came: Any) -> None:
     if not holds:
         raise Failed(expected, plain(came)[:300])
@@ -101,7 +110,7 @@ class CheckRun:
             except ApiError as error:
                 if not error.passing:
                     raise
-                came = plain(error)
+                came = answered(error)
             waited = self.now() - began
             if waited >= self.limit:
                 raise Failed(f"{expected} within {self.limit:.0f} s", f"{came[:300]} to the end")
