@@ -9,7 +9,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 
 .PHONY: help run dashboard logs down test test-extra simulate mutants chaos bench check audit-template check-wheels package deploy \
-	destroy lock clean \
+	check-stack destroy lock clean \
 	venv-local venv-dashboard venv-dev
 
 help: ## This list
@@ -74,6 +74,10 @@ deploy: venv-local ## Deploy STAGE to the AWS account of the environment
 	@$(PY) -m local.preflight --stage $(STAGE)
 	@$(PY) -m infra.package --stage $(STAGE)
 	@$(PY) -m local.deploy --stage $(STAGE)
+	@$(MAKE) --no-print-directory check-stack
+
+check-stack: venv-local ## Use the deployed STAGE step by step, and say what works (CHECK='--read-only')
+	@$(PY) -m market_data_collector.cli check --stack market-data-collector-$(STAGE) $(CHECK)
 
 destroy: venv-local ## Remove the stack of STAGE, after asking; candles and audit trail stay (STAGE=<stage> YES=1)
 	@$(if $(filter file default,$(origin STAGE)),echo "Name the stage: make destroy STAGE=dev" >&2; exit 2,$(PY) -m local.destroy --stage $(STAGE) $(if $(filter 1 yes,$(YES)),--yes))

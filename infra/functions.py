@@ -172,7 +172,8 @@ def _task_stream() -> Resource:
 
 def _market_stream() -> Resource:
     # Not the ledger and breaker, which every worker writes all the time.
-    kinds = [{"prefix": f"{kind}#"} for kind in ("CATALOGUE", "REFUSED", "PRICES", "COVER")]
+    prefixes = ("CATALOGUE", "REFUSED", "PAUSE", "PRICES", "COVER")
+    kinds = [{"prefix": f"{prefix}#"} for prefix in prefixes]
     return _stream("MarketTable", {"pk": {"S": kinds}})
 
 

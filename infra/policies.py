@@ -103,8 +103,8 @@ def _statements() -> dict[str, list[Statement]]:
             _send("PlanQueue"),
             *schedules.statements(),
             _table("ConnectionsTable", "PutItem"),
-            # Updating: one refresh a minute for symbols that are not known.
-            _table("MarketTable", "GetItem", "UpdateItem"),
+            # Updating: one refresh a minute for symbols that are not known. Both: pauses.
+            _table("MarketTable", "GetItem", "UpdateItem", "PutItem"),
             _table("AuditTable", "Query"),
             _index("AuditTable", "by_day"),
             _measure(*queues, *webhook_queues),

@@ -24,6 +24,7 @@ from chalicelib.core.logs import log
 from chalicelib.core.task_keys import CHILD_TTL_SECONDS
 from chalicelib.core.together import together
 from chalicelib.tasks import states
+from chalicelib.tasks.deadline import deadline_of
 from chalicelib.tasks.finish import finish_prog, finish_task, left_of, standings
 from chalicelib.tasks.progress import OPEN, Progress
 from chalicelib.tasks.table import TaskTable
@@ -67,7 +68,7 @@ async def dispatch(backend: Backend, task: Task, turn: int = 0) -> None:
     chosen = next_progs(standing, backend.settings.collectors)
     if not total:
         await finish_task(backend, task, [])
-    if not chosen or task.deadline_at <= backend.now_ms():
+    if not chosen or await deadline_of(backend, task) <= backend.now_ms():
         return  # the window is full, all is sent, or sweep is about to fail the task
     if await _must_wait(backend, task):
         await _give_way(backend, task, turn)

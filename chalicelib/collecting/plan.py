@@ -20,6 +20,7 @@ from chalicelib.core.errors import (
     ConditionFailed,
     ExchangeError,
     ExchangeRootChanged,
+    NotAsked,
     PlanTooLarge,
 )
 from chalicelib.core.logs import log
@@ -62,6 +63,9 @@ async def plan_task(worker: Worker, message: PlanMessage) -> None:
         await dispatch(worker, task)
     except (PlanTooLarge, NoSymbols, ExchangeRootChanged) as error:
         await fail_task(worker, task, error.reason, error.detail)
+    except NotAsked as why:
+        # Sweep asks for a plan again after a minute, however long nobody may ask the exchange.
+        log("plan_waits", task_id=task.task_id, attempt=task.attempt, until=why.until_ms)
 
 
 async def _start(worker: Worker, task: Task) -> Task | None:
@@ -197,6 +201,8 @@ async def _refresh(worker: Worker, task: Task) -> None:
         refreshed = await refresh_catalogue(worker, _asked(task), accept)
         # Prices, too: a new stack has some before the first minute is over.
         await refresh_prices(worker)
+    except NotAsked:
+        raise  # no failure: the task waits
     except ExchangeError as error:
         await fail_task(worker, task, error.reason, error.detail)
         return

@@ -20,6 +20,7 @@ from chalicelib.core.logs import log
 from chalicelib.core.task_keys import task_id_of
 from chalicelib.exchange.ledger import Ledger
 from chalicelib.tasks import states
+from chalicelib.tasks.deadline import deadline_of
 from chalicelib.tasks.finish import fail_task, finish_prog, finish_task, shut, standings
 from chalicelib.tasks.message import out_of_time
 from chalicelib.tasks.progress import OPEN, Progress
@@ -66,8 +67,8 @@ async def _sweep_task(backend: Backend, pk: str) -> None:
             _repaired("shut", task_id, task.attempt)
             await shut(backend, task)
         return
-    if task.deadline_at <= now_ms:
-        why = out_of_time(task, progs, await Ledger(backend).read())
+    if await deadline_of(backend, task) <= now_ms:
+        why = out_of_time(task, progs, await Ledger(backend).read(), now_ms)
         _repaired("deadline", task_id, task.attempt)
         await fail_task(backend, task, "DEADLINE_EXCEEDED", why)
         return
@@ -87,9 +88,14 @@ async def _sweep_task(backend: Backend, pk: str) -> None:
         await finish_task(backend, task, progs)
         return
     stalled = [prog for prog in current if _is_stalled(backend, prog, now_ms)]
-    # While nobody may ask the exchange, nothing is expected to be counted.
-    if stalled and not (await Ledger(backend).read()).is_paused(now_ms):
-        await _send_again(backend, task, stalled, now_ms)
+    if not stalled:
+        return
+    ledger = await Ledger(backend).read()
+    if ledger.is_paused(now_ms):
+        return  # while nobody may ask the exchange, nothing is expected to be counted
+    resumed = ledger.resumed_at(now_ms)
+    stalled = [prog for prog in stalled if _is_stalled(backend, prog, now_ms, resumed)]
+    await _send_again(backend, task, stalled, now_ms)
 
 
 def _repaired(repair: str, task_id: str, attempt: int, prog: int | None = None) -> None:
@@ -116,14 +122,14 @@ def _is_quiet(progs: Iterable[Progress], now_ms: int) -> bool:
     return now_ms - latest >= ASK_PATIENCE_MS
 
 
-def _is_stalled(backend: Backend, prog: Progress, now_ms: int) -> bool:
+def _is_stalled(backend: Backend, prog: Progress, now_ms: int, resumed_ms: int = 0) -> bool:
     """Nothing counted for longer than a message can stay hidden, and twice that for each time that
-    its messages were sent again."""
+    its messages were sent again. `resumed_ms`: before that, a person's pause held it up."""
     if prog.state != OPEN or len(prog.done) >= prog.unit_count or prog.sent_at is None:
         return False
     # By a delivery that dies, and by a delay.
     hidden_ms = (backend.settings.collect_timeout_seconds * 6 + MOST_DELAY_SECONDS) * 1000
-    touched = max(prog.last_at or 0, prog.sent_at)
+    touched = max(prog.last_at or 0, prog.sent_at, resumed_ms)
     patience_ms: int = (hidden_ms + PLAN_PATIENCE_MS) * 2**prog.sent_again
     return now_ms - touched > patience_ms
 

@@ -21,6 +21,7 @@
     │   │   └── ExchangeRootChanged     its name belongs to another root; a Conflict, too
     │   ├── CatalogueRefused        its list misses so many symbols that it cannot be right
     │   ├── ExchangeThrottled       429/418: stop the whole fleet until `until_ms`
+    │   ├── NotAsked                nobody may ask it before `until_ms`, so it was not asked
     │   └── ExchangeUnavailable     transient: 5xx, timeouts, dropped or malformed answers
     ├── ObjectDamaged               a stored object is no Parquet file of ours
     ├── ItemUnreadable              a stored item is not as any code of ours writes it
@@ -177,6 +178,16 @@ class ExchangeThrottled(ExchangeError):
     """`until_ms`: epoch milliseconds before which nobody may ask again."""
 
     reason = "EXCHANGE_THROTTLED"
+
+    def __init__(self, detail: str, until_ms: int) -> None:
+        super().__init__(detail)
+        self.until_ms = until_ms
+
+
+class NotAsked(ExchangeError):
+    """`until_ms`: epoch milliseconds at which asking makes sense. Breaker, budget or a pause."""
+
+    reason = "EXCHANGE_NOT_ASKED"
 
     def __init__(self, detail: str, until_ms: int) -> None:
         super().__init__(detail)

@@ -15,6 +15,7 @@ need know of, is no happening.
     webhook.delivered, failed   data: which event, after how many tries, and the last one's outcome
     symbols.changed  data: counts and names of what the exchange added, removed, halted or resumed
     symbols.refused  data: how many known symbols its list misses, and which; the old one stays
+    exchange.paused, resumed    by whom, and until when all requests to it stop
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from collections.abc import Callable
 
 from chalicelib.aws.stream import Change
 from chalicelib.events.happening import Happening
-from chalicelib.events.market_happenings import of_catalogue, of_refused_list
+from chalicelib.events.market_happenings import of_catalogue, of_pause, of_refused_list
 from chalicelib.events.schedule_happenings import of_schedule
 from chalicelib.events.task_happenings import of_task, of_units
 from chalicelib.events.webhook_happenings import of_webhook
@@ -34,6 +35,7 @@ OF_KIND: tuple[Callable[[Change], list[Happening]], ...] = (
     of_units,
     of_catalogue,
     of_refused_list,
+    of_pause,
     of_schedule,
     of_webhook,
 )

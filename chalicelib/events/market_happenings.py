@@ -1,4 +1,4 @@
-"""What happened in the Market table: candles that were stored, and symbols that changed. Pure.
+"""What happened in the Market table: stored candles, changed symbols, people's pauses. Pure.
 
 Stored candles are published, but not audited: nearly every message that a worker finishes brings
 some.
@@ -13,10 +13,11 @@ from chalicelib.aws.stream import Change
 from chalicelib.candles.coverage import Coverage
 from chalicelib.candles.coverage_table import coverage_change
 from chalicelib.core.symbols import TRADING
-from chalicelib.core.times import iso
+from chalicelib.core.times import FOREVER_MS, iso
 from chalicelib.events.event import Event
 from chalicelib.events.happening import MOST_NAMES, SYSTEM, Happening
 from chalicelib.exchange.catalogue_table import catalogue_change, refused_change
+from chalicelib.exchange.pause import ordered_change
 
 
 def of_coverage(change: Change) -> list[Event]:
@@ -128,6 +129,28 @@ def of_refused_list(change: Change) -> list[Happening]:
                 "task_id": now.asked.task_id if now.asked else None,
                 "missing": _counted(now.missing),
             },
+        )
+    ]
+
+
+def of_pause(change: Change) -> list[Happening]:
+    """The exchange.paused or exchange.resumed happening of a person's order."""
+    ordered = ordered_change(change)
+    if ordered is None:
+        return []
+    exchange, before, now = ordered
+    resumes = not now["until"]
+    endless = now["until"] >= FOREVER_MS
+    return [
+        Happening(
+            subject=f"market:{exchange}",
+            action="exchange.resumed" if resumes else "exchange.paused",
+            by=now["by"],
+            request_id=now["request_id"],
+            before="paused" if before.get("until", 0) > now["ordered_at"] else "running",
+            after="running" if resumes else "paused",
+            detail=now["reason"],
+            data={"until": None if resumes or endless else iso(now["until"])},
         )
     ]
 

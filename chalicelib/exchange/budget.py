@@ -41,9 +41,9 @@ class Budget:
             if self._minute != now_ms // MINUTE_MS:
                 self._minute, self._left, self._known = now_ms // MINUTE_MS, 0, 0
             if self._left >= weight:
-                paused_until = await self._ledger.paused_until()
-                if paused_until > now_ms:
-                    return paused_until
+                until_ms = await self._ledger.waits_until(now_ms)
+                if until_ms > now_ms:
+                    return until_ms
             else:
                 share = limit // (_PART_IN_BLOCKS * self._backend.settings.collectors)
                 block = max(weight, min(BLOCK_WEIGHT, share))

@@ -1,12 +1,15 @@
-"""The request weight that the whole fleet has used, and the pause that stops it: one item.
+"""The request weight that the whole fleet has used, and what stops it: one item.
 
     pk                    sk          holds
-    LIMIT#<exchange>      LIMIT       window_minute, used (request weight in it), paused_until,
-                                      pause_reason, root
+    LIMIT#<exchange>      LIMIT       window_minute, used (request weight in it), root; of the
+                                      breaker: paused_until, pause_reason; of people's pauses:
+                                      holds (since and until of each), held_until, held_by,
+                                      hold_reason, hold_rev
 
-Ledger and breaker share an item of the Market table, so that one conditional update checks both. It
-also checks that the exchange's name belongs to the root that is asked (`root`, the first that was):
-before every request, so that candles of two sources never come under one name.
+Ledger, breaker and pause share an item of the Market table, so that one conditional update checks
+all of them. Breaker and pause have attributes of their own there: neither ends the other. The
+update also checks that the exchange's name belongs to the root that is asked (`root`, the first
+that was): before every request, so that candles of two sources never come under one name.
 """
 
 from __future__ import annotations
@@ -23,28 +26,68 @@ from chalicelib.exchange.catalogue_table import Catalogue
 
 MINUTE_MS = 60_000
 _RACES = 20
-_NOT_PAUSED = "(attribute_not_exists(paused_until) OR paused_until <= :now)"
+_NOT_PAUSED = (
+    "(attribute_not_exists(paused_until) OR paused_until <= :now) AND "
+    "(attribute_not_exists(held_until) OR held_until <= :now)"
+)
+#: While a person's pause lasts, whoever waits looks again so often: it may be ended at any time.
+LOOK_AGAIN_MS = 60_000
 
 #: Binance's request weight per minute and IP, where the exchange does not name its limit.
 DEFAULT_WEIGHT_LIMIT = 6000
 
 
+class Hold(NamedTuple):
+    """A pause that a person ordered, in epoch ms; `until_ms` times.FOREVER_MS: until resumed."""
+
+    since_ms: int
+    until_ms: int
+    by: str
+    reason: str = ""
+
+
 class LedgerState(NamedTuple):
-    """`window_minute`: in epoch minutes; `paused_until`: epoch ms, 0 where nothing paused it;
-    `root`: whose name the exchange's is, "" where it was never asked."""
+    """`window_minute`: in epoch minutes; `paused_until`: of the breaker, epoch ms, 0 where nothing
+    opened it; `root`: whose name the exchange's is, "" where it was never asked; `holds`: (since,
+    until) of people's pauses, epoch ms, oldest first; `held_by`, `hold_reason`: of the newest;
+    `hold_rev`: how often they changed."""
 
     window_minute: int = 0
     used: int = 0
     paused_until: int = 0
     pause_reason: str = ""
     root: str = ""
+    holds: tuple[tuple[int, int], ...] = ()
+    held_by: str = ""
+    hold_reason: str = ""
+    hold_rev: int = 0
 
     def used_at(self, now_ms: int) -> int:
         """Request weight used in the running minute."""
         return self.used if self.window_minute == now_ms // MINUTE_MS else 0
 
     def is_paused(self, now_ms: int) -> bool:
-        return self.paused_until > now_ms
+        return self.waits_until(now_ms) > now_ms
+
+    def waits_until(self, now_ms: int) -> int:
+        """Epoch ms at which asking again makes sense; 0 or past: now."""
+        hold = self.hold_at(now_ms)
+        return max(self.paused_until, min(hold.until_ms, now_ms + LOOK_AGAIN_MS) if hold else 0)
+
+    def hold_at(self, now_ms: int) -> Hold | None:
+        """The pause of a person that lasts now."""
+        if not self.holds or self.holds[-1][1] <= now_ms:
+            return None
+        return Hold(*self.holds[-1], self.held_by, self.hold_reason)
+
+    def held_ms(self, since_ms: int, now_ms: int) -> int:
+        """For how long people have paused it in this stretch of time."""
+        parts = (min(until, now_ms) - max(since, since_ms) for since, until in self.holds)
+        return sum(part for part in parts if part > 0)
+
+    def resumed_at(self, now_ms: int) -> int:
+        """Epoch ms at which the last pause that is over ended; 0 where there was none."""
+        return max((until for _, until in self.holds if until <= now_ms), default=0)
 
 
 class Allowance(NamedTuple):
@@ -85,13 +128,16 @@ class Ledger(ItemTable):
         self._root = backend.settings.exchange_root
 
     async def read(self) -> LedgerState:
-        return _state_in(await self._get(self._key) or {})
+        return _state_in(await self._get(self.key) or {})
 
-    async def paused_until(self) -> int:
-        """Epoch ms until which nobody may ask; 0 or past: now. Raises ExchangeRootChanged."""
+    async def waits_until(self, now_ms: int) -> int:
+        """Epoch ms at which asking again makes sense; 0 or past: now.
+
+        Raises ExchangeRootChanged.
+        """
         state = await self.read()
         self._check_root(state)
-        return state.paused_until
+        return state.waits_until(now_ms)
 
     async def take_weight(self, weight: int, budget: int, now_ms: int) -> int:
         """Take request weight from this minute's budget for the whole fleet.
@@ -106,7 +152,7 @@ class Ledger(ItemTable):
                 return 0
             self._check_root(refused)
             if refused.is_paused(now_ms):
-                return refused.paused_until
+                return refused.waits_until(now_ms)
             if refused.window_minute == minute:
                 return (minute + 1) * MINUTE_MS
             if refused.window_minute > minute:  # our clock is behind another worker's
@@ -119,7 +165,7 @@ class Ledger(ItemTable):
         """Add to the weight of `minute`; None where that was done, else what stands against it."""
         try:
             await self._update(
-                self._key,
+                self.key,
                 UpdateExpression="ADD used :weight",
                 ConditionExpression="root = :root AND window_minute = :minute AND "
                 f"used <= :room AND {_NOT_PAUSED}",
@@ -142,7 +188,7 @@ class Ledger(ItemTable):
         """
         try:
             await self._update(
-                self._key,
+                self.key,
                 UpdateExpression="SET window_minute = :minute, used = :weight, root = :root",
                 ConditionExpression="(attribute_not_exists(root) OR root = :root) AND "
                 "(attribute_not_exists(window_minute) OR window_minute < :minute) AND "
@@ -162,7 +208,7 @@ class Ledger(ItemTable):
         """The exchange itself counted `used` in this minute; the higher count is kept."""
         try:
             await self._update(
-                self._key,
+                self.key,
                 UpdateExpression="SET used = :used",
                 ConditionExpression="window_minute = :minute AND used < :used",
                 ExpressionAttributeValues={
@@ -174,10 +220,11 @@ class Ledger(ItemTable):
             return  # the ledger knows as much already
 
     async def pause(self, until_ms: int, reason: str) -> None:
-        """Stop every worker until `until_ms`; a pause that already lasts longer is kept."""
+        """Open the breaker, which stops every worker until `until_ms`; one that is open for longer
+        stays."""
         try:
             await self._update(
-                self._key,
+                self.key,
                 UpdateExpression="SET paused_until = :until, pause_reason = :reason",
                 ConditionExpression="attribute_not_exists(paused_until) OR paused_until < :until",
                 ExpressionAttributeValues={":until": to_wire(until_ms), ":reason": to_wire(reason)},
@@ -191,7 +238,7 @@ class Ledger(ItemTable):
             raise ExchangeRootChanged(self._exchange, state.root, self._root)
 
     @property
-    def _key(self) -> dict[str, Any]:
+    def key(self) -> dict[str, Any]:
         return {"pk": {"S": f"LIMIT#{self._exchange}"}, "sk": {"S": "LIMIT"}}
 
 
@@ -202,4 +249,8 @@ def _state_in(item: dict[str, Any]) -> LedgerState:
         paused_until=item.get("paused_until", 0),
         pause_reason=item.get("pause_reason", ""),
         root=item.get("root", ""),
+        holds=tuple((since, until) for since, until in item.get("holds", ())),
+        held_by=item.get("held_by", ""),
+        hold_reason=item.get("hold_reason", ""),
+        hold_rev=item.get("hold_rev", 0),
     )

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 
 from chalicelib.core import metrics
 from chalicelib.core.backend import Backend
-from chalicelib.core.errors import CallFailed, CatalogueRefused, ConditionFailed, ExchangeThrottled
+from chalicelib.core.errors import (
+    CallFailed,
+    CatalogueRefused,
+    ConditionFailed,
+    ExchangeThrottled,
+    NotAsked,
+)
 from chalicelib.core.logs import log
 from chalicelib.exchange.binance import Permit
 from chalicelib.exchange.catalogue_table import Asked, Catalogue, CatalogueTable, RefusedList
@@ -45,7 +51,7 @@ async def refresh_catalogue(
 
     `asked`: who asked for it, for the audit trail; None: the system itself. `accept_refused`: the
     list that was refused last is right, so what it misses may be missing. Raises CatalogueRefused
-    with the old list still there, and ExchangeError.
+    with the old list still there, and ExchangeError: NotAsked while nobody may ask.
     """
     table = CatalogueTable(worker)
     asked_ms = worker.now_ms()
@@ -198,6 +204,6 @@ def _permit(backend: Backend) -> Permit:
         limit = max(weight, fleet_limit(catalogue, backend.settings))
         until_ms = await Ledger(backend).take_weight(weight, limit, backend.now_ms())
         if until_ms:
-            raise ExchangeThrottled("waiting for the exchange", until_ms)
+            raise NotAsked("waiting for the exchange", until_ms)
 
     return permit

@@ -117,6 +117,11 @@ def _exchange(ledger: LedgerState, weight: Allowance, now_ms: int) -> list[str]:
         ),
         ("exchange_weight_used", "Request weight used in the running minute.", weight.used),
         ("exchange_weight_left", "Request weight left in the running minute.", weight.left),
+        (
+            "paused",
+            "1 while a person has paused all requests to the exchange.",
+            int(ledger.hold_at(now_ms) is not None),
+        ),
         ("breaker_open", "1 while all workers wait for the exchange.", int(waits_ms > 0)),
         (
             "breaker_open_seconds",

@@ -1,4 +1,4 @@
-"""The state of the whole collector: tasks, queues, request weight and breaker."""
+"""The state of the whole collector: tasks, queues, request weight, breaker and pause."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from chalicelib.core.times import iso
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.exchange.ledger import Ledger, allowance, next_minute_ms
 from chalicelib.tasks import states
+from chalicelib.tasks.pause import pause_view
 from chalicelib.tasks.view import count_tasks
 from chalicelib.webhooks.queue import WebhookQueue
 from chalicelib.work.queue import WorkQueue
@@ -34,16 +35,16 @@ async def task_stats(backend: Backend, owner: str) -> dict[str, Any]:
 
 
 async def collector_status(backend: Backend, owner: str) -> dict[str, Any]:
-    """The answer of GET /status: state, counts, queues, request weight left, breaker."""
+    """The answer of GET /status: state, counts, queues, request weight left, breaker, pause."""
     now_ms = backend.now_ms()
     counts = await count_tasks(backend, owner)
     ledger = await Ledger(backend).read()
     catalogue = await CatalogueTable(backend).read_catalogue()
     weight = allowance(ledger, catalogue, backend.settings, now_ms)
-    paused = ledger.is_paused(now_ms)
+    hold, is_open = ledger.hold_at(now_ms), ledger.paused_until > now_ms
     busy = any(counts[state] for state in states.ACTIVE)
     return {
-        "status": "waiting" if paused and busy else "collecting" if busy else "idle",
+        "status": _state(hold is not None, is_open, busy),
         "exchange": backend.settings.exchange,
         "exchange_root": backend.settings.exchange_root,
         "task_counts": counts,
@@ -55,8 +56,17 @@ async def collector_status(backend: Backend, owner: str) -> dict[str, Any]:
             "resets_at": iso(next_minute_ms(now_ms)),
         },
         "breaker": {
-            "open": paused,
-            "until": iso(ledger.paused_until) if paused else None,
-            "reason": ledger.pause_reason if paused else None,
+            "open": is_open,
+            "until": iso(ledger.paused_until) if is_open else None,
+            "reason": ledger.pause_reason if is_open else None,
         },
+        "pause": pause_view(hold),
     }
+
+
+def _state(held: bool, breaker_open: bool, busy: bool) -> str:
+    if held:
+        return "paused"
+    if not busy:
+        return "idle"
+    return "waiting" if breaker_open else "collecting"

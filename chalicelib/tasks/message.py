@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from chalicelib.core.times import iso
-from chalicelib.exchange.ledger import LedgerState
+from chalicelib.core.times import FOREVER_MS, iso
+from chalicelib.exchange.ledger import Hold, LedgerState
 from chalicelib.tasks import states
+from chalicelib.tasks.deadline import MOST_HELD_MS, extended
 from chalicelib.tasks.progress import Progress, Trouble, of_attempt
 from chalicelib.tasks.task import Counts, Task
 from chalicelib.work.request import CollectionRequest
@@ -28,7 +29,7 @@ def message_of(
     `pause`: what the ledger says of the exchange's limit, for active tasks.
     """
     if task.is_active and pause and pause.is_paused(now_ms):
-        return _waiting(task, pause)
+        return _waiting(task, pause, now_ms)
     if task.state != states.RUNNING:
         return task.message
     counted = counts["succeeded"] + counts["failed"]
@@ -88,26 +89,40 @@ def _late(request: CollectionRequest, symbol: str, known: Coverages) -> Iterator
             yield listed_ms
 
 
-def out_of_time(task: Task, progs: list[Progress], pause: LedgerState) -> str:
+def paused_by(hold: Hold) -> str:
+    """Who has paused all requests, since when, until when and why."""
+    until = f" until {iso(hold.until_ms)}" if hold.until_ms < FOREVER_MS else ""
+    why = f" ({hold.reason})" if hold.reason else ""
+    return f"paused by {hold.by} since {iso(hold.since_ms)}{until}{why}"
+
+
+def out_of_time(task: Task, progs: list[Progress], pause: LedgerState, now_ms: int) -> str:
     """Why a task whose deadline has passed had not ended, as far as that is known."""
     known = ["the task's time ran out"]
     if pause.paused_until >= task.deadline_at:
         known.append(
             f"it waited for the exchange until {iso(pause.paused_until)} ({pause.pause_reason})"
         )
+    if hold := pause.hold_at(now_ms):
+        known.append(f"it was {paused_by(hold)}")
     if troubles := _troubles(of_attempt(task.attempt, progs)):
         known.append(f"the last trouble was {troubles[-1].text}")
     return "; ".join(known)
 
 
-def _waiting(task: Task, pause: LedgerState) -> str:
+def _waiting(task: Task, pause: LedgerState, now_ms: int) -> str:
+    if hold := pause.hold_at(now_ms):
+        last_ms = task.deadline_at + MOST_HELD_MS
+        wait = f"; the task can wait until {iso(last_ms)}" if hold.until_ms >= last_ms else ""
+        return f"P{paused_by(hold)[1:]}{wait}"
+    deadline_ms = extended(task, pause, now_ms)
     until = iso(pause.paused_until)
     said = f"Waiting for the exchange until {until}"
-    if pause.paused_until < task.deadline_at:
+    if pause.paused_until < deadline_ms:
         return said
     return (
         f"{said}, which is too late: unless the exchange answers before, the task fails at "
-        f"{iso(task.deadline_at)}. Retry it after {until}, "
+        f"{iso(deadline_ms)}. Retry it after {until}, "
         "or start it again with a longer timeout_seconds"
     )
 

@@ -8,8 +8,9 @@ from chalicelib.core.backend import Backend
 from chalicelib.core.errors import ConditionFailed, Conflict
 from chalicelib.core.logs import log
 from chalicelib.tasks import states
+from chalicelib.tasks.deadline import deadline
 from chalicelib.tasks.finish import shut
-from chalicelib.tasks.submit import deadline, queue_planning
+from chalicelib.tasks.submit import queue_planning
 from chalicelib.tasks.table import TaskTable, old_task
 from chalicelib.tasks.task import LOOKED_AFTER, Removed
 from chalicelib.tasks.view import find_task

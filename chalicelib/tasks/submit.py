@@ -11,6 +11,7 @@ from chalicelib.core.errors import CallFailed, InvalidRequest
 from chalicelib.core.logs import log
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.tasks import states
+from chalicelib.tasks.deadline import deadline
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Task
 from chalicelib.webhooks.items import WebhookItems
@@ -81,12 +82,6 @@ async def submit_symbol_refresh(
         request_id=request_id,
         task_id=task_id,
     )
-
-
-def deadline(backend: Backend, request: CollectionRequest) -> int:
-    """Epoch ms by which an attempt that starts now must have ended."""
-    seconds = request.timeout_seconds or backend.settings.task_timeout_seconds
-    return backend.now_ms() + seconds * 1000
 
 
 async def submit(

@@ -3,7 +3,7 @@
 | exit code | meaning |
 |---|---|
 | 0 | success; with --wait: the task completed and none of its units failed |
-| 1 | with --wait: the task ended failed or cancelled; audit verify: a chain is broken |
+| 1 | with --wait: the task ended failed or cancelled; audit verify, check: it fails |
 | 2 | wrong usage, or the API rejected the request (4xx); each of its errors is printed |
 | 3 | with --wait: the task completed, but some of its units failed |
 | 4 | the API cannot be reached, answers 5xx, or is not this API |

@@ -131,6 +131,19 @@ class Api:
     def status(self) -> dict[str, Any]:
         return self._call("GET", "/status").body
 
+    def pause(self, seconds: int | None = None, reason: str = "") -> dict[str, Any]:
+        """Stops all requests to the exchange, for `seconds` or until `resume`."""
+        given = {"duration_seconds": seconds, "reason": reason}
+        body = {name: value for name, value in given.items() if value not in (None, "")}
+        return self._call("POST", "/pause", json=body).body
+
+    def resume(self) -> dict[str, Any]:
+        return self._call("POST", "/resume").body
+
+    def metrics(self) -> str:
+        """The collector's state in Prometheus's text format."""
+        return self._answered("GET", "/metrics", headers={"Accept": "text/plain"}).text
+
     def latest_prices(self, symbols: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:
         """Prices of `symbols`; of every symbol the collector knows when there are none."""
         params = {"symbols": ",".join(symbols)} if symbols else {}
@@ -225,19 +238,24 @@ class Api:
         return answer
 
     def _call(self, method: str, path: str, **request: Any) -> Answer:
-        response = self._send(method, self._base + path, **request)
-        retry_after = _seconds(response.headers.get("Retry-After"))
-        if response.is_error:
-            raise problems.of_answer(self.url, response, retry_after)
-        if not response.is_success:
-            raise problems.not_this_api(self.url, f"it answered {response.status_code}")
+        response = self._answered(method, path, **request)
         try:
             body = problems.parse(response.content)
         except ValueError as error:
             raise problems.not_this_api(self.url, "the answer is not JSON") from error
         if not isinstance(body, dict):
             raise problems.not_this_api(self.url, "the answer is not a JSON object")
-        return Answer(body, retry_after)
+        return Answer(body, _seconds(response.headers.get("Retry-After")))
+
+    def _answered(self, method: str, path: str, **request: Any) -> httpx.Response:
+        """The answer, where it is a good one."""
+        response = self._send(method, self._base + path, **request)
+        if response.is_error:
+            retry_after = _seconds(response.headers.get("Retry-After"))
+            raise problems.of_answer(self.url, response, retry_after)
+        if not response.is_success:
+            raise problems.not_this_api(self.url, f"it answered {response.status_code}")
+        return response
 
     def _send(self, method: str, url: str, **request: Any) -> httpx.Response:
         # A connection can be lost after the server acted, so only what may happen twice is resent.

@@ -9,8 +9,10 @@ import click
 from market_data_collector.cli import tables
 from market_data_collector.cli.api import ENDED
 from market_data_collector.cli.audit import audit
+from market_data_collector.cli.check import check
 from market_data_collector.cli.dead_letters import dead_letters
 from market_data_collector.cli.options import (
+    Duration,
     HeaderText,
     Time,
     WebSocketUrl,
@@ -28,7 +30,8 @@ SECRET_VARIABLE = "DATA_COLLECTOR_WEBHOOK_SECRET"
 EPILOG = """\b
 Exit codes:
   0    success (with --wait: completed, no unit failed)
-  1    --wait, watch: the task ended failed or cancelled; audit verify: a chain is broken
+  1    --wait, watch: the task ended failed or cancelled; audit verify: a chain is broken;
+       check: something does not work
   2    wrong usage, or the API rejected the request (4xx)
   3    --wait, watch: completed, but units failed
   4    the API cannot be reached, or answers 5xx
@@ -211,8 +214,26 @@ def stats(session: Session) -> None:
 @everywhere
 @click.pass_obj
 def status(session: Session) -> None:
-    """Show what the collector is doing: queues, rate budget, breaker."""
+    """Show what the collector is doing: queues, rate budget, breaker, pause."""
     session.show(session.api.status(), tables.status)
+
+
+@cli.command()
+@click.option("--for", "seconds", type=Duration(), metavar="2h", help="End by itself after that.")
+@click.option("--reason", default="", help="For people: it is shown with the pause.")
+@everywhere
+@click.pass_obj
+def pause(session: Session, seconds: int | None, reason: str) -> None:
+    """Stop all requests to the exchange; tasks wait until `resume`."""
+    session.show(session.api.pause(seconds, reason), tables.paused)
+
+
+@cli.command()
+@everywhere
+@click.pass_obj
+def resume(session: Session) -> None:
+    """Let requests to the exchange go on."""
+    session.show(session.api.resume(), tables.paused)
 
 
 @cli.command()
@@ -263,6 +284,9 @@ cli.add_command(audit)
 
 
 cli.add_command(schedules)
+
+
+cli.add_command(check)
 
 
 cli.add_command(dead_letters)

@@ -1,39 +1,18 @@
 """`data-collector dead-letters`: messages that no code could read, kept until a person decides."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.text import Text
 
-from market_data_collector.cli.letters import STACK_VARIABLE, DeadLetters, Letter
+from market_data_collector.cli.letters import DeadLetters, Letter
 from market_data_collector.cli.options import everywhere
 from market_data_collector.cli.session import Session
+from market_data_collector.cli.stack import aws_errors, stack_option
 from market_data_collector.cli.tables import say, show_columns
 from market_data_collector.cli.values import plain, records, when
-
-
-@contextmanager
-def _aws_errors() -> Iterator[None]:
-    """What AWS, or the way to it, refuses ends the command with one sentence."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        yield
-    except (BotoCoreError, ClientError) as error:
-        raise click.ClickException(f"AWS: {error}") from error
-
-
-def _stack_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--stack",
-        envvar=STACK_VARIABLE,
-        metavar="NAME",
-        help=f"The stack, as ${STACK_VARIABLE} says it, too, with the AWS command line's "
-        "credentials. Else the stack of .local/endpoints.json here or above.",
-    )(command)
 
 
 def _chosen(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -47,31 +26,31 @@ def dead_letters() -> None:
 
 
 @dead_letters.command("list")
-@_stack_option
+@stack_option
 @everywhere
 @click.pass_obj
 def list_letters(session: Session, stack: str | None) -> None:
     """List the messages, oldest first."""
-    with _aws_errors(), DeadLetters(stack).received() as letters:
+    with aws_errors(), DeadLetters(stack).received() as letters:
         views = [letter.view() for letter in letters]
     session.show({"messages": views, "count": len(views)}, _table)
 
 
 @dead_letters.command("show")
 @click.argument("message_id", metavar="ID")
-@_stack_option
+@stack_option
 @everywhere
 @click.pass_obj
 def show_letter(session: Session, message_id: str, stack: str | None) -> None:
     """Show one message whole: its body and its attributes, as they came."""
-    with _aws_errors(), DeadLetters(stack).received() as letters:
+    with aws_errors(), DeadLetters(stack).received() as letters:
         [letter] = _selected(letters, (message_id,), everything=False)
     session.print_json(letter.view())
 
 
 @dead_letters.command("replay")
 @_chosen
-@_stack_option
+@stack_option
 @everywhere
 @click.pass_obj
 def replay_letters(
@@ -83,7 +62,7 @@ def replay_letters(
 
 @dead_letters.command("drop")
 @_chosen
-@_stack_option
+@stack_option
 @everywhere
 @click.pass_obj
 def drop_letters(
@@ -103,7 +82,7 @@ def _each(
 ) -> None:
     if bool(ids) == everything:
         raise click.UsageError("Name the messages, or give --all.")
-    with _aws_errors():
+    with aws_errors():
         queue = DeadLetters(stack)
         with queue.received() as letters:
             chosen = _selected(letters, ids, everything)

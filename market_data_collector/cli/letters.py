@@ -6,20 +6,17 @@ queue, "error": text, "record": as Lambda sent it} (chalicelib/aws/set_aside.py)
 
 import base64
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import click
 
-from market_data_collector.cli.locate import UnusableUrl, endpoints
+from market_data_collector.cli.stack import Stack
 from market_data_collector.cli.values import record
 
-STACK_VARIABLE = "DATA_COLLECTOR_STACK"
 #: Where a message goes back to: its source -> the stack's output that has the queue's URL.
 QUEUES = {
     "plan": "PlanQueue",
@@ -60,32 +57,14 @@ class DeadLetters:
     """UnreadableQueue of a stack, and the queues that its messages came from."""
 
     def __init__(self, stack: str | None) -> None:
-        from botocore.session import get_session  # most commands can do without it
-
-        try:
-            local = endpoints(Path.cwd())
-        except UnusableUrl as error:
-            raise click.UsageError(str(error)) from error
-        name = stack or local.get("stack_name")
-        if not name:
-            raise click.UsageError(f"Name the stack with --stack, or with ${STACK_VARIABLE}.")
-        session = get_session()
-        options = {"region_name": os.environ.get("AWS_REGION")}
-        if not stack and "aws_endpoint_url" in local:  # of `make run`: it takes any credentials
-            session.set_credentials("test", "test")
-            options = {
-                "region_name": local.get("region"),
-                "endpoint_url": local["aws_endpoint_url"],
-            }
+        there = Stack.named(stack)
         self._dropped: list[Letter] = []
-        self._sqs = session.create_client("sqs", **options)
-        described = session.create_client("cloudformation", **options).describe_stacks(
-            StackName=name
-        )
-        outputs = described["Stacks"][0].get("Outputs", [])
-        self._urls = {each["OutputKey"]: each["OutputValue"] for each in outputs}
+        self._sqs = there.client("sqs")
+        self._urls = there.outputs
         if "UnreadableQueue" not in self._urls:
-            raise click.UsageError(f"The stack {name} has no UnreadableQueue: deploy it again.")
+            raise click.UsageError(
+                f"The stack {there.name} has no UnreadableQueue: deploy it again."
+            )
 
     @contextmanager
     def received(self) -> Iterator[list[Letter]]:

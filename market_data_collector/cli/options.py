@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import click
@@ -99,6 +99,19 @@ def _measured(number: float) -> tuple[str, datetime]:
 def _as_iso(moment: datetime) -> str:
     precision = "milliseconds" if moment.microsecond else "seconds"
     return moment.isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+class Duration(click.ParamType):
+    """A whole number of seconds, minutes, hours or days (90s, 30m, 2h, 1d), in seconds."""
+
+    name = "duration"
+    _UNITS: ClassVar = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        found = re.fullmatch(r"(\d{1,9})([smhd])", str(value).strip(), re.ASCII)
+        if found is None or not int(found[1]):
+            self.fail(f"{value!r} is not like 90s, 30m, 2h or 1d.", param, ctx)
+        return int(found[1]) * int(self._UNITS[found[2]])
 
 
 class HeaderText(click.ParamType):

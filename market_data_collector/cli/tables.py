@@ -192,6 +192,7 @@ def status(console: Console, answer: dict[str, Any]) -> None:
         "Rate budget": f"{amount(budget.get('left'))} of {amount(budget.get('limit'))} left, "
         f"resets {when(budget.get('resets_at'), '%H:%M:%S UTC')}",
         "Breaker": opened if breaker.get("open") else closed if breaker else plain(None),
+        **({"Paused": _pause(answer)} if answer.get("pause") else {}),
         **task_counts(answer),
     }
     pairs(console, rows)
@@ -204,6 +205,22 @@ def status(console: Console, answer: dict[str, Any]) -> None:
         console.print()
         names = ["QUEUE", "VISIBLE", "IN FLIGHT", "DELAYED"]
         show_columns(console, names, queues, right="VISIBLE|IN FLIGHT|DELAYED")
+
+
+def paused(console: Console, answer: dict[str, Any]) -> None:
+    """What came of an order to pause or to resume."""
+    said = plain(answer.get("message") or ("Paused" if answer.get("paused") else "Resumed"))
+    if answer.get("pause"):
+        waits = when(record(answer["pause"]).get("tasks_wait_until"))
+        said += f" {_pause(answer)}. The time of tasks stands still, up to {waits}"
+    say(console, said)
+
+
+def _pause(answer: dict[str, Any]) -> str:
+    pause = record(answer.get("pause"))
+    until = f" until {when(pause['until'])}" if pause.get("until") else ""
+    why = f": {plain(pause['reason'])}" if pause.get("reason") else ""
+    return f"by {plain(pause.get('by'))} since {when(pause.get('since'))}{until}{why}"
 
 
 def task_counts(answer: dict[str, Any]) -> dict[str, str]:

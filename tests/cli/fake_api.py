@@ -35,6 +35,13 @@ STATUS = {
     "rate_budget": {"limit": 6000, "used": 1800, "left": 4200, "resets_at": "2026-11-23T12:01:00Z"},
     "breaker": {"open": False, "until": None, "reason": None},
 }
+PAUSE = {
+    "by": "anna",
+    "since": AT,
+    "until": None,
+    "reason": "maintenance",
+    "tasks_wait_until": "2026-11-29T12:00:00Z",
+}
 PRICES = {
     "prices": {
         "BTCUSDT": {
@@ -176,6 +183,8 @@ class FakeApi(httpx.BaseTransport):
             "PATCH /schedules/{id}": (200, schedule(enabled=False, next_run_at=None)),
             "DELETE /schedules/{id}": (200, {"schedule_id": SCHEDULE_ID, "status": "deleted"}),
             "POST /schedules/{id}/run": (202, SUBMITTED),
+            "POST /pause": (200, {"paused": True, "message": "Paused", "pause": PAUSE}),
+            "POST /resume": (200, {"paused": False, "message": "Resumed", "pause": None}),
             "GET /audit": (200, {"events": [], "next_page_token": None}),
         }
 

@@ -6,6 +6,7 @@ import json
 from typing import Any, NamedTuple
 
 from market_data_collector.cli.__main__ import main
+from market_data_collector.cli.listening import Opener, open_socket
 from tests.cli.fake_api import FakeApi
 
 
@@ -38,11 +39,15 @@ class Ran(NamedTuple):
 
 
 def run(
-    *args: str, api: FakeApi | None = None, out_tty: bool = False, err_tty: bool = False
+    *args: str,
+    api: FakeApi | None = None,
+    opener: Opener = open_socket,
+    out_tty: bool = False,
+    err_tty: bool = False,
 ) -> Ran:
     api = api or FakeApi()
     slept: list[float] = []
     out, err = Stream(out_tty), Stream(err_tty)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(args, transport=api, sleep=slept.append)
+        code = main(args, transport=api, sleep=slept.append, opener=opener)
     return Ran(code, out.text(), err.text(), api, slept)

@@ -67,12 +67,15 @@ prices = shaped(
     unreachable=st.lists(text, max_size=3),
     as_of=text,
 )
+pause = shaped(by=text, since=text, until=text, reason=text, tasks_wait_until=text)
+ordered = shaped(paused=st.booleans(), message=text, pause=pause)
 status = shaped(
     status=text,
     task_counts=counts,
     queues=st.dictionaries(text, shaped(visible=natural, in_flight=natural), max_size=2),
     rate_budget=shaped(limit=natural, used=natural, left=natural, resets_at=text),
     breaker=shaped(open=st.booleans(), until=text, reason=text),
+    pause=st.none() | pause,
 )
 problem = shaped(
     type=text,
@@ -111,6 +114,8 @@ COMMANDS = {
     ("symbols", "A"): ("GET /tasks/stats", shaped(data_collector_status=known)),
     ("prices",): ("GET /latest-prices", prices),
     ("status",): ("GET /status", status),
+    ("pause", "--for", "2h"): ("POST /pause", ordered),
+    ("resume",): ("POST /resume", ordered),
     ("audit",): ("GET /audit", shaped(events=st.lists(event, max_size=3))),
     ("audit", "verify", "x"): ("GET /audit", shaped(events=st.lists(event, max_size=3))),
     ("audit", "verify", "--all"): ("GET /audit", shaped(events=st.lists(event, max_size=3))),

@@ -80,16 +80,7 @@ class Server:
 def watch(*args: str, server: Server, api: FakeApi | None = None, **ttys: bool) -> Ran:
     api = api or FakeApi()
     api.usual["POST /ws-ticket"] = (201, TICKET)
-    original = running.main
-
-    def with_server(*given: Any, **more: Any) -> int:
-        return original(*given, **more, opener=server)
-
-    running.main = with_server
-    try:
-        return running.run("watch", *args, api=api, **ttys)
-    finally:
-        running.main = original
+    return running.run("watch", *args, api=api, opener=server, **ttys)
 
 
 def lines(ran: Ran) -> list[dict[str, Any]]:

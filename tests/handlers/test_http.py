@@ -358,6 +358,43 @@ def test_status_names_queues_budget_and_breaker(http: Http, backend: Backend) ->
     assert status["breaker"]["reason"] == "HTTP 429: too much"
 
 
+def test_a_pause_is_ordered_shown_and_ended(http: Http, backend: Backend) -> None:
+    assert http("GET", "/status").json_body["pause"] is None
+    body = {"duration_seconds": 7200, "reason": "maintenance"}
+    ordered = http("POST", "/pause", body)
+    assert ordered.status_code == 200
+    pause = ordered.json_body["pause"]
+    assert (pause["by"], pause["reason"]) == ("anonymous", "maintenance")
+    task_id = http("POST", "/start", START).json_body["task_id"]
+    status = http("GET", "/status").json_body
+    assert (status["status"], status["pause"]) == ("paused", pause)
+    assert status["breaker"]["open"] is False
+    message = http("GET", f"/task/{task_id}").json_body["message"]
+    since, until = pause["since"], pause["until"]
+    assert message == f"Paused by anonymous since {since} until {until} (maintenance)"
+    assert http("POST", "/pause").json_body["pause"]["until"] is None  # another end
+    for said in ("Resumed", "Not paused"):
+        answer = http("POST", "/resume").json_body
+        assert answer == {"paused": False, "message": said, "pause": None}
+    assert http("GET", "/status").json_body["pause"] is None
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["duration_seconds", "reason", "until"]),
+        st.none()
+        | st.booleans()
+        | st.floats()
+        | st.sampled_from([0, -1, 31_536_001, "", "x" * 201, "a\nb", "\ud800", [], {}]),
+        min_size=1,
+    ).filter(lambda body: body != {"reason": ""})
+)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_an_order_that_cannot_be_meant_pauses_nothing(http: Http, body: dict[str, Any]) -> None:
+    problem(http("POST", "/pause", body), 400, "INVALID_REQUEST")
+    assert http("GET", "/status").json_body["pause"] is None
+
+
 def test_prices_come_with_their_time_and_unknown_symbols_are_unreachable(
     http: Http, backend: Backend
 ) -> None:

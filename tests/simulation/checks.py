@@ -48,6 +48,7 @@ def check_history(world: World) -> None:
             metas.setdefault((new or old)["pk"], []).append((old, new))
     for pk, history in metas.items():
         _check_moves(pk, history)
+        _check_deadlines(world, pk, history)
         _check_audit(world, pk, changes)
     _check_progs(world, changes, units)
     _check_results(world, changes, units)
@@ -145,6 +146,25 @@ def _check_moves(pk: str, history: list[tuple[Item, Item]]) -> None:
         raise Violation("liveness", f"{pk} never ended: {last['state']}")
     if "result" not in last:
         raise Violation("liveness", f"{pk} is {last['state']} without a result")
+
+
+def _check_deadlines(world: World, pk: str, history: list[tuple[Item, Item]]) -> None:
+    """No attempt runs out of time before it had its own: while people paused it, it had none."""
+    for old, new in history:
+        if not str(new.get("error", "")).startswith("DEADLINE_EXCEEDED") or "error" in old:
+            continue
+        request = _requested(world, pk)
+        if request is None or request.timeout_seconds is None:
+            continue
+        seconds = request.timeout_seconds
+        began_ms, ended_ms = old["deadline_at"] - seconds * 1000, new["completed_at"]
+        held_ms = sum(
+            max(0, min(hold.until_ms, ended_ms) - max(hold.since_ms, began_ms))
+            for hold in world.holds
+        )
+        # A clock of ours may be some seconds ahead.
+        if ended_ms + 10_000 < old["deadline_at"] + held_ms:
+            raise Violation("deadline", f"{pk} failed {ended_ms - began_ms} ms after its beginning")
 
 
 def _check_progs(world: World, changes: list[tuple[Item, Item]], units: dict[str, Any]) -> None:
@@ -459,10 +479,14 @@ def _units(world: World) -> dict[tuple[str, str], list[list[Any]]]:
     }
 
 
-def _requested_symbols(world: World, pk: str) -> set[str]:
+def _requested(world: World, pk: str) -> CollectionRequest | None:
     for record in world.records():
         image = record["dynamodb"].get("NewImage", {})
         if image.get("pk", {}).get("S") == pk and image["sk"]["S"] == "META":
-            request = CollectionRequest.unpack(base64.b64decode(image["request"]["B"]))
-            return set(request.symbols or ())
-    return set()
+            return CollectionRequest.unpack(base64.b64decode(image["request"]["B"]))
+    return None
+
+
+def _requested_symbols(world: World, pk: str) -> set[str]:
+    request = _requested(world, pk)
+    return set((request and request.symbols) or ())

@@ -22,6 +22,8 @@ from chalicelib.collecting import store as collecting_store
 from chalicelib.collecting.collect import Outcome
 from chalicelib.collecting.gate import Gate
 from chalicelib.events.trail import Trail
+from chalicelib.exchange import ledger
+from chalicelib.exchange.ledger import LedgerState
 from chalicelib.functions import batches
 from chalicelib.tasks import fence, finish, prog_items, states, table, task, view
 from chalicelib.tasks.progress import Progress
@@ -172,6 +174,10 @@ def _keyed_by_receipt(original: Any) -> Any:
         return {"batchItemFailures": [{"itemIdentifier": handle} for handle in failed]}
 
     return each
+
+
+def _of_the_breaker_alone(condition: str) -> str:
+    return condition.partition(" AND ")[0]
 
 
 def _same_attempt(original: Any) -> Any:
@@ -343,7 +349,7 @@ def _only_when_idle(original: Any) -> Any:
 
 
 def _at_the_same_pace(original: Any) -> Any:
-    return lambda backend, prog, now_ms: original(backend, prog._replace(sent_again=0), now_ms)
+    return lambda backend, prog, *now: original(backend, prog._replace(sent_again=0), *now)
 
 
 MUTANTS = (
@@ -436,6 +442,19 @@ MUTANTS = (
         "messages are sent again at the same pace",
         replacing(sweep, "_is_stalled", _at_the_same_pace),
         _loses_messages,
+    ),
+    Mutant(
+        "a pause is ignored",
+        both(
+            replacing(ledger, "_NOT_PAUSED", _of_the_breaker_alone),
+            replacing(LedgerState, "hold_at", lambda _: lambda state, now_ms: None),
+        ),
+        killer=23,
+    ),
+    Mutant(
+        "a task's time runs on while paused",
+        replacing(LedgerState, "held_ms", lambda _: lambda state, since_ms, now_ms: 0),
+        killer=88,
     ),
     Mutant("sweep does not ask for more", replacing(sweep, "next_progs", lambda _: lambda *_: [])),
 )

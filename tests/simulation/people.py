@@ -1,13 +1,17 @@
-"""A person of the simulation: asks, looks, cancels, retries, and believes what was answered."""
+"""People of the simulation: they ask, look, cancel, retry, and believe what was answered; one may
+pause all requests to the exchange."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.api.idempotency import answer_once
 from chalicelib.core import times
 from chalicelib.core.errors import CallFailed, Conflict, RequestRejected, TaskExpired, TaskNotFound
+from chalicelib.exchange.pause import Pauses
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection
@@ -194,3 +198,57 @@ class Person:
                 await self._sleep(1)
             except RequestRejected:
                 return
+
+
+@dataclass
+class Hold:
+    """A pause that was ordered: the world's step at its receipt, and at which resuming began; when
+    it began and ended, in epoch ms."""
+
+    step: int
+    resumed_step: int
+    since_ms: int
+    until_ms: int
+
+    def covers(self, step: int, now_ms: int) -> bool:
+        """Whether a look at this step, by a clock that said `now_ms`, must have seen it."""
+        return self.step < step <= self.resumed_step and now_ms < self.until_ms
+
+
+class Operator:
+    """Pauses all requests now and then, and resumes them, or lets a pause end by itself.
+
+    Draws from a Random of its own, and meets no fault of AWS: a pause that was answered stands.
+    """
+
+    def __init__(self, world: World, random: Random) -> None:
+        self.world = world
+        self.wakes_ms = 0
+        self.done = False
+        self._random = random
+
+    async def live(self) -> None:
+        try:
+            for _ in range(self._random.choice((1, 1, 2))):
+                await self._sleep(self._random.random() * 60)
+                await self._pause(self._random.choice((20, 200, 1_200)))
+        finally:
+            self.done = True
+
+    async def _pause(self, seconds: int) -> None:
+        world = self.world
+        world.faults.seen["pause"] += 1
+        since_ms = world.clock()
+        ends_itself = self._random.random() < 0.4
+        until_ms = since_ms + seconds * 1000 if ends_itself else times.FOREVER_MS
+        await Pauses(world.honest).begin(until_ms, "operator", "", "r", since_ms)
+        hold = Hold(world.step, 1 << 60, since_ms, until_ms)
+        world.holds.append(hold)
+        await self._sleep(seconds)
+        if not ends_itself:
+            hold.resumed_step, hold.until_ms = world.step, world.clock()
+            await Pauses(world.honest).end("operator", "r", world.clock())
+
+    async def _sleep(self, seconds: float) -> None:
+        self.wakes_ms = self.world.clock() + int(seconds * 1000)
+        await asyncio.sleep(seconds)

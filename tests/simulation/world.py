@@ -40,7 +40,7 @@ from tests.simulation.checks import (
     check_written,
 )
 from tests.simulation.faults import Faults
-from tests.simulation.people import FRAMES, NEW_YEAR_MS, Person
+from tests.simulation.people import FRAMES, NEW_YEAR_MS, Hold, Operator, Person
 from tests.simulation.processes import Container, Crash, Looks
 
 #: Faults happen for this long; then everything must come to rest on its own.
@@ -116,7 +116,11 @@ class World:
         #: (task id, attempt, PROG item) -> when sweep sent its messages again, in epoch ms.
         self.sent_again: dict[tuple[str, int, int], list[int]] = {}
         self.people: list[Person] = []
-        #: (world step, until in ms) of every pause of the fleet.
+        pausing = Random(self.seed ^ 0x9A05E)
+        #: Whoever pauses all requests, in a few worlds.
+        self.operators = [Operator(self, pausing)] if pausing.random() < 0.12 else []
+        self.holds: list[Hold] = []
+        #: (world step, until in ms) of every time that the breaker was opened.
         self.pauses: list[tuple[int, int]] = []
         #: Found inside a worker, whose own handlers must not swallow it.
         self.violation: Violation | None = None
@@ -234,7 +238,7 @@ class World:
         self.people = [
             Person(self, own) for own in SYMBOLS[: self.random.choice((1, 1, 1, 1, 2, 3))]
         ]
-        for person in self.people:
+        for person in (*self.people, *self.operators):
             self._spawn(person.live())
         next_minute = self.clock() // 60_000 * 60_000 + 60_000
         if self.random.random() < 0.2:
@@ -261,10 +265,11 @@ class World:
 
     def _until_next(self, sources: list[Source], next_minute: int) -> float:
         """Seconds to the next moment at which something may have to be started."""
-        if len(self._tasks) > sum(not person.done for person in self.people):
+        idle = [person for person in (*self.people, *self.operators) if not person.done]
+        if len(self._tasks) > len(idle):
             return self.random.choice((0.2, 0.7, 2.0))
         ahead = [next_minute]
-        ahead += [person.wakes_ms for person in self.people if not person.done]
+        ahead += [person.wakes_ms for person in idle]
         for source in sources:
             ahead += [m.visible_at for m in self.aws.sqs.queues[source.url].messages]
         return max(0.05, (min(ahead) - self.clock()) / 1000)
@@ -282,7 +287,7 @@ class World:
         return any(item.get("active") == {"S": "1"} for item in self.aws.items("tasks"))
 
     def _at_rest(self) -> bool:
-        if not all(person.done for person in self.people) or self._tasks:
+        if not all(person.done for person in (*self.people, *self.operators)) or self._tasks:
             return False
         queues = self.aws.sqs.queues.values()
         if any(queue.messages for queue in queues) or self._streamed < len(self.records()):
@@ -523,6 +528,8 @@ class World:
         for step, until_ms in self.pauses:
             if step < looks.limit[0] and looks.limit[1] < until_ms:
                 self.violation = Violation("breaker", f"{symbol} was asked for during a pause")
+        if any(hold.covers(*looks.limit) for hold in self.holds):
+            self.violation = Violation("pause", f"{symbol} was asked for, and a person paused it")
 
 
 async def _cancel_all() -> None:

@@ -18,9 +18,10 @@ from chalicelib.collecting.gate import RESERVE_MS
 from chalicelib.collecting.group import DOWN_PAUSE_MS, MOST_DELIVERIES
 from chalicelib.collecting.plan import plan_task
 from chalicelib.core.errors import ExchangeThrottled
-from chalicelib.core.times import parse_time
+from chalicelib.core.times import FOREVER_MS, iso, parse_time
 from chalicelib.exchange.budget import Budget
-from chalicelib.exchange.ledger import Ledger
+from chalicelib.exchange.ledger import LOOK_AGAIN_MS, Ledger
+from chalicelib.exchange.pause import Pauses
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.progress import MOST_REJECTIONS
 from chalicelib.tasks.retry import retry_task
@@ -343,6 +344,34 @@ def test_an_outage_of_an_hour_only_delays_a_task(
     run(fleet.settle())
     view = run(view_task(worker, task_id))
     assert (view["status"], view["units"]["succeeded"]) == ("completed", 3)
+
+
+def test_a_persons_pause_only_delays_a_task_though_a_429_comes_and_goes_meanwhile(
+    run, worker, submit, fleet, exchange, aws, settings, clock
+) -> None:
+    task_id, _ = submit()
+    began, asked = clock(), len(exchange.asked)
+    run(Pauses(worker).begin(FOREVER_MS, "anna", "", "r", began))
+    run(Ledger(worker).pause(began + 60_000, "HTTP 429"))
+
+    async def wait() -> None:
+        while clock() < began + 3_600_000:
+            await fleet.collect()
+            await fleet.bury()
+            assert len(exchange.asked) == asked, "a paused fleet asks for nothing"
+            (message,) = aws.sqs.queues[settings.work_queue_url].messages
+            assert message.visible_at <= clock() + LOOK_AGAIN_MS + 1000
+            clock.advance(20_000)
+
+    run(wait())
+    message = run(view_task(worker, task_id))["message"]
+    assert message.startswith(f"Paused by anna since {iso(began)}")
+    run(Pauses(worker).end("anna", "r", clock()))
+    ended = clock()
+    run(fleet.settle())
+    view = run(view_task(worker, task_id))
+    assert (view["status"], view["units"]["succeeded"]) == ("completed", 3)
+    assert clock() <= ended + LOOK_AGAIN_MS + 1000
 
 
 @pytest.mark.parametrize("how", ["throttled", "out of time"])

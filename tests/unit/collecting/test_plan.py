@@ -11,6 +11,7 @@ import pytest
 from chalicelib.collecting.plan import plan_task
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.exchange.ledger import Ledger
+from chalicelib.exchange.pause import Pauses
 from chalicelib.exchange.refresh import refresh_catalogue
 from chalicelib.exchange.worker import Worker
 from chalicelib.tasks.cancel import cancel_task
@@ -236,6 +237,31 @@ def test_a_task_of_all_symbols_fails_by_name_where_the_name_has_another_root(
     run(plan_task(at_another_root(worker), PlanMessage(task_id, 1)))
     view = run(view_task(worker, task_id))
     assert (view["status"], view["error"].partition(":")[0]) == ("failed", "EXCHANGE_ROOT_CHANGED")
+
+
+@pytest.mark.parametrize("by_person", [True, False])
+def test_a_symbol_refresh_and_a_first_plan_wait_while_nobody_may_ask(
+    run, worker, aws, settings, clock, by_person
+) -> None:
+    aws.dynamodb.tables[settings.market_table].items.clear()
+    until_ms = clock() + 3_600_000
+    if by_person:
+        run(Pauses(worker).begin(until_ms, "anna", "", "r", clock()))
+    else:
+        run(Ledger(worker).pause(until_ms, "HTTP 418"))
+    ids = [
+        run(submit_symbol_refresh(worker, "me", "r")),
+        run(submit_collection(worker, {"timeframes": ["1h"]}, "me", "r")),
+    ]
+    for _ in range(3):
+        for task_id in ids:
+            run(plan_task(worker, PlanMessage(task_id, 1)))
+            assert run(view_task(worker, task_id))["status"] in ("pending", "running")
+    clock.advance(3_600_000)
+    for task_id in ids:
+        run(plan_task(worker, PlanMessage(task_id, 1)))
+    assert run(view_task(worker, ids[0]))["status"] == "completed"
+    assert run(view_task(worker, ids[1]))["units"]["total"] > 0
 
 
 def test_a_symbol_refresh_fails_by_name_where_the_name_has_another_root(run, worker) -> None:

@@ -12,8 +12,9 @@ from chalicelib.aws.wire import item_to_wire, to_wire
 from chalicelib.collecting.plan import plan_task
 from chalicelib.collecting.sweep import sweep
 from chalicelib.core.task_keys import META, task_pk
-from chalicelib.core.times import iso
+from chalicelib.core.times import FOREVER_MS, iso
 from chalicelib.exchange.ledger import Ledger
+from chalicelib.exchange.pause import Pauses
 from chalicelib.monitoring.gauges import measure_state
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.retry import retry_task
@@ -158,6 +159,37 @@ def test_nothing_is_sent_again_while_the_exchange_is_paused(
     assert queued() == []
     sweeps(2)
     assert queued() == [lost] * 2
+
+
+def test_a_tasks_time_stands_still_while_a_person_pauses_and_runs_on_after_it(
+    run, worker, clock, fleet, settings
+) -> None:
+    timeout_ms = settings.task_timeout_seconds * 1000
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
+    run(plan_task(worker, PlanMessage(task_id, 1)))
+    run(Pauses(worker).begin(FOREVER_MS, "anna", "", "r", clock()))
+    clock.advance(2 * timeout_ms)
+    run(sweep(worker))
+    assert run(view_task(worker, task_id))["status"] == "running"
+    run(Pauses(worker).end("anna", "r", clock()))
+    clock.advance(timeout_ms - 1)
+    run(sweep(worker))
+    assert run(view_task(worker, task_id))["status"] == "running"
+    clock.advance(1)
+    run(sweep(worker))
+    assert run(view_task(worker, task_id))["error"].startswith("DEADLINE_EXCEEDED")
+
+
+def test_after_a_persons_pause_messages_have_their_time_again_before_they_count_as_lost(
+    run, worker, queued, clock, lost, sweeps
+) -> None:
+    run(Pauses(worker).begin(FOREVER_MS, "anna", "", "r", clock()))
+    sweeps(59)
+    run(Pauses(worker).end("anna", "r", clock()))
+    sweeps(10)
+    assert queued() == []
+    sweeps(40)
+    assert queued()[:1] == [lost]
 
 
 def test_a_task_out_of_time_fails_with_what_landed(run, worker, clock, fleet, settings) -> None:

@@ -26,6 +26,19 @@ def the_exchange_throttles_and_falls_silent(life: Life) -> None:
     life.settle()
 
 
+def a_person_pauses_and_resumes(life: Life) -> None:
+    task_id = life.start()
+    life.ask("POST", "/pause", {"reason": "maintenance"}, key="pause-key")
+    life.deliver("plan")
+    life.deliver("work")
+    life.prices()
+    life.ask("GET", f"/task/{task_id}")
+    life.ask("GET", "/status")
+    life.ask("POST", "/resume", key="resume-key")
+    life.market_stream()
+    life.settle()
+
+
 def one_symbol_gets_no_answer_at_first(life: Life) -> None:
     life.exchange.unavailable.add("ETHUSDT")
     life.start()

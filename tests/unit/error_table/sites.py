@@ -50,6 +50,7 @@ STORIES = (
     task_stories.a_plan_that_always_dies_and_a_retry,
     task_stories.a_task_out_of_time_and_a_retry,
     market_stories.the_exchange_throttles_and_falls_silent,
+    market_stories.a_person_pauses_and_resumes,
     market_stories.one_symbol_gets_no_answer_at_first,
     market_stories.the_first_day,
     market_stories.nothing_trades,
@@ -160,6 +161,7 @@ def as_world(life: Life) -> Any:
     ]
     return SimpleNamespace(
         spoiled=set(),
+        holds=[],
         records=lambda: collections,
         exchange=life.exchange,
         aws=life.aws,

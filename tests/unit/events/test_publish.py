@@ -22,6 +22,7 @@ from chalicelib.events.publish import publish, published_event
 from chalicelib.events.record import record_market_changes, record_task_changes
 from chalicelib.events.totals import COUNTED, Totals
 from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.exchange.pause import Pauses
 from chalicelib.exchange.refresh import refresh_catalogue
 from chalicelib.schedules import manage, watch
 from chalicelib.tasks.cancel import cancel_task
@@ -122,6 +123,8 @@ def play(run, backend, worker, fleet, aws, exchange, clock, settings, streams, d
         change(enabled=False)
         change(enabled=True, name="yours")
         run(manage.delete_schedule(backend, "me", "r", "s1"))
+        run(Pauses(backend).begin(clock() + minute, "me", "", "r", clock()))
+        run(Pauses(backend).end("me", "r", clock()))
         streams()
 
     return play

@@ -16,12 +16,13 @@ from chalicelib.candles.coverage import CoveredPart
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, CatalogueRefused, ConditionFailed
 from chalicelib.core.settings import Settings
-from chalicelib.core.times import iso
+from chalicelib.core.times import FOREVER_MS, iso
 from chalicelib.events import happenings, task_happenings
 from chalicelib.events import record as event_record
 from chalicelib.events.record import record_market_changes, record_task_changes
 from chalicelib.events.replay import replay
 from chalicelib.exchange.catalogue_table import Asked, CatalogueTable
+from chalicelib.exchange.pause import Pauses
 from chalicelib.exchange.refresh import refresh_catalogue
 from chalicelib.exchange.worker import Worker
 from chalicelib.tasks.cancel import cancel_task
@@ -208,6 +209,30 @@ def test_a_refused_list_is_audited_once_with_what_it_misses_and_who_asked(
     assert (refused["before"], refused["after"], refused["by"]) == (3, 1, "me")
     missing = {"count": 2, "symbols": ["BTCUSDT", "OLDUSDT"]}
     assert refused["data"] == {"task_id": "task", "missing": missing}
+
+
+def test_a_pause_and_its_end_are_audited_with_who_ordered_them(
+    run, worker, aws, settings, actions, trail, clock
+) -> None:
+    until = clock() + 7_200_000
+    run(Pauses(worker).begin(FOREVER_MS, "anna", "maintenance", "r1", clock()))
+    clock.advance(1_000)
+    run(Pauses(worker).begin(until, "ben", "", "r2", clock()))
+    clock.advance(1_000)
+    run(Pauses(worker).end("carl", "r3", clock()))
+    run(Pauses(worker).end("carl", "r4", clock()))  # there is none any more
+    run(record_market_changes(worker, aws.stream_event(settings.market_table)["Records"]))
+    assert actions("market:binance") == ["exchange.paused", "exchange.paused", "exchange.resumed"]
+    found = [
+        (each["by"], each["request_id"], each["before"], each["after"], each["data"]["until"])
+        for each in trail("market:binance")
+    ]
+    assert found == [
+        ("anna", "r1", "running", "paused", None),
+        ("ben", "r2", "paused", "paused", iso(until)),
+        ("carl", "r3", "paused", "running", None),
+    ]
+    assert trail("market:binance")[0]["detail"] == "maintenance"
 
 
 def test_a_refresh_of_the_symbols_bears_the_name_and_request_of_whoever_asked(

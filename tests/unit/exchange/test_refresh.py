@@ -10,10 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.core import metrics
-from chalicelib.core.errors import CatalogueRefused, ExchangeThrottled, ExchangeUnavailable
+from chalicelib.core.errors import (
+    CatalogueRefused,
+    ExchangeThrottled,
+    ExchangeUnavailable,
+    NotAsked,
+)
 from chalicelib.core.symbols import DELISTED, TRADING
+from chalicelib.core.times import FOREVER_MS
 from chalicelib.exchange.catalogue_table import Asked, Catalogue, CatalogueTable, packed
 from chalicelib.exchange.ledger import Ledger
+from chalicelib.exchange.pause import Pauses
 from chalicelib.exchange.refresh import (
     MOST_DELISTED,
     refresh_catalogue,
@@ -320,13 +327,26 @@ def test_while_the_fleet_is_paused_no_list_and_no_price_is_asked_for(
     run, worker, exchange, clock, refresh
 ) -> None:
     run(Ledger(worker).pause(clock() + 60_000, "banned"))
-    with pytest.raises(ExchangeThrottled) as refused:
+    with pytest.raises(NotAsked) as refused:
         run(refresh(worker))
     assert refused.value.until_ms == clock() + 60_000
     assert not exchange.weight_by_minute
     clock.advance(60_000)
     run(refresh(worker))
     assert exchange.weight_by_minute
+
+
+@pytest.mark.parametrize("refresh", [refresh_catalogue, refresh_prices])
+def test_a_refresh_that_a_persons_pause_holds_up_opens_no_breaker(
+    run, worker, exchange, clock, refresh
+) -> None:
+    run(Pauses(worker).begin(FOREVER_MS, "anna", "", "r", clock()))
+    with pytest.raises(NotAsked):
+        run(refresh(worker))
+    assert not exchange.weight_by_minute
+    assert run(Ledger(worker).read()).paused_until == 0
+    run(Pauses(worker).end("anna", "r", clock()))
+    run(refresh(worker))
 
 
 @pytest.mark.parametrize("refresh", [refresh_catalogue, refresh_prices])
@@ -349,6 +369,6 @@ def test_a_refresh_is_paid_for_and_waits_where_the_minutes_weight_is_used_up(
     used = run(Ledger(worker).read()).used_at(clock())
     assert used == sum(exchange.weight_by_minute.values()) > 0
     run(Ledger(worker).take_weight(4800 - used, 4800, clock()))
-    with pytest.raises(ExchangeThrottled):
+    with pytest.raises(NotAsked):
         run(refresh(worker))
     assert sum(exchange.weight_by_minute.values()) == used

@@ -243,7 +243,8 @@ def test_the_streams_tell_of_what_a_person_can_see_and_nothing_else(
         [pattern] = event["FilterCriteria"]["Filters"]
         streams[table] = function, json.loads(pattern["Pattern"])["dynamodb"]["Keys"]
     kinds = ["META", {"prefix": "PROG#"}, {"prefix": "SCHED#"}, {"prefix": "HOOK#"}]
-    market = [{"prefix": f"{kind}#"} for kind in ("CATALOGUE", "REFUSED", "PRICES", "COVER")]
+    prefixes = ("CATALOGUE", "REFUSED", "PAUSE", "PRICES", "COVER")
+    market = [{"prefix": f"{prefix}#"} for prefix in prefixes]
     assert streams == {
         "TasksTable": ("OnTaskChange", {"sk": {"S": kinds}}),
         "MarketTable": ("OnMarketChange", {"pk": {"S": market}}),

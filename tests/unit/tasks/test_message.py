@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.candles.coverage import Coverage
-from chalicelib.core.times import DAY, iso
+from chalicelib.core.times import DAY, FOREVER_MS, iso
 from chalicelib.exchange.ledger import LedgerState
 from chalicelib.tasks import states
+from chalicelib.tasks.deadline import MOST_HELD_MS
 from chalicelib.tasks.finish import totals
 from chalicelib.tasks.message import message_of, notice_of, out_of_time
 from chalicelib.tasks.progress import CLOSED, OPEN, Progress, Trouble
@@ -113,6 +114,36 @@ def test_a_pause_that_outlasts_the_task_says_so_at_once(state: str) -> None:
     assert over == "Failed"
 
 
+@pytest.mark.parametrize("state", [states.PENDING, states.RUNNING])
+def test_a_persons_pause_is_named_with_who_since_when_and_until_when_the_task_can_wait(
+    state: str,
+) -> None:
+    endless = LedgerState(
+        paused_until=NOW + 9000,
+        holds=((NOW - 5000, FOREVER_MS),),
+        held_by="anna",
+        hold_reason="why",
+    )
+    last = iso(NOW + 1000 + MOST_HELD_MS)
+    assert said(prog_of(), state=state, pause=endless, deadline_at=NOW + 1000) == (
+        f"Paused by anna since {iso(NOW - 5000)} (why); the task can wait until {last}"
+    )
+    short = endless._replace(holds=((NOW - 5000, NOW + 1),), hold_reason="")
+    assert said(prog_of(), state=state, pause=short, deadline_at=NOW + 1000) == (
+        f"Paused by anna since {iso(NOW - 5000)} until {iso(NOW + 1)}"
+    )
+    over = endless._replace(paused_until=0, holds=((NOW - 5000, NOW),))
+    assert "Paused" not in said(prog_of(), state=state, pause=over, deadline_at=NOW + 1000)
+
+
+def test_a_task_that_ran_out_of_time_though_it_was_paused_names_the_pause() -> None:
+    task = task_of(state=states.RUNNING, attempt=2, deadline_at=NOW - 2 * MOST_HELD_MS)
+    pause = LedgerState(holds=((NOW - 3 * MOST_HELD_MS, FOREVER_MS),), held_by="anna")
+    detail = out_of_time(task, [prog_of()], pause, NOW)
+    since = iso(NOW - 3 * MOST_HELD_MS)
+    assert detail == f"the task's time ran out; it was paused by anna since {since}"
+
+
 @pytest.mark.parametrize(
     ("until_ms", "troubles", "why"),
     [
@@ -134,7 +165,7 @@ def test_a_task_out_of_time_names_what_held_it_up(
 ) -> None:
     task = task_of(state=states.RUNNING, attempt=2, deadline_at=NOW)
     pause = LedgerState(paused_until=until_ms, pause_reason="HTTP 418: banned")
-    detail = out_of_time(task, [prog_of(done={0}, troubles=troubles)], pause)
+    detail = out_of_time(task, [prog_of(done={0}, troubles=troubles)], pause, NOW)
     assert detail.startswith(f"the task's time ran out{why}")
     assert ("; " in detail) == bool(why)
 

@@ -1,0 +1,37 @@
+"""Pausing and resuming the packaged application."""
+
+from __future__ import annotations
+
+from market_data_collector.cli.api import Api
+from tests.e2e.conftest import Cloud
+from tests.e2e.exchange_control import ExchangeControl
+from tests.e2e.test_main_job import ended
+from tests.e2e.waiting import until
+
+
+def test_nothing_is_asked_of_the_exchange_between_a_pause_and_its_end(cloud: Cloud) -> None:
+    control = ExchangeControl(cloud.exchange_url)
+    request = {"symbols": ["ARUSDT"], "timeframes": ["1h"]}
+    with Api(cloud.api_url) as api:
+        ended(api, api.refresh_symbols()["task_id"])
+        paused = api.pause(reason="a test")["pause"]
+        try:
+            asked = control.requests()
+            waits = api.start(request)["task_id"]
+            until(lambda: api.status()["queues"]["work"], lambda seen: seen["delayed"] > 0)
+            task = api.task(waits)
+            assert task["message"].startswith(
+                f"Paused by anonymous since {paused['since']} (a test)"
+            )
+            assert api.status()["status"] == "paused"
+            assert control.requests() == asked
+        finally:
+            assert api.resume()["message"] == "Resumed"
+        assert ended(api, api.start(request)["task_id"])["status"] == "completed"
+        api.cancel(waits)  # its message is looked at within a minute: too long for this test
+        wanted = ["exchange.paused", "exchange.resumed"]
+        until(
+            lambda: [each["action"] for each in api.all_audit(exchange="local")["events"]],
+            lambda actions: [each for each in actions if each in wanted] == wanted,
+        )
+    control.close()

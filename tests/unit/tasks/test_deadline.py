@@ -1,0 +1,43 @@
+"""A task's time stands still while people pause all requests, and for so long only."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.exchange.ledger import LedgerState
+from chalicelib.tasks.deadline import MOST_HELD_MS, extended
+from chalicelib.work.request import CollectionRequest
+from tests.doubles.clock import NOW
+from tests.doubles.tasks import task_of
+
+HOUR = 3_600_000
+
+
+def deadline_with(*holds: tuple[int, int], now: int, timeout_seconds: int | None = 3600) -> int:
+    """In ms after NOW, of a task that was created half an hour before its attempt began at NOW."""
+    request = CollectionRequest(("AUSDT",), ("1h",), timeout_seconds=timeout_seconds).pack()
+    began = NOW if timeout_seconds else NOW - HOUR // 2
+    task = task_of(request=request, created_at=NOW - HOUR // 2, deadline_at=began + HOUR)
+    ledger = LedgerState(holds=tuple((NOW + since, NOW + until) for since, until in holds))
+    return extended(task, ledger, NOW + now) - NOW
+
+
+def test_only_what_was_paused_of_its_own_time_counts() -> None:
+    assert deadline_with(now=HOUR) == HOUR
+    assert deadline_with((-900, -1), now=HOUR) == HOUR  # before the attempt began
+    assert deadline_with((-900, 100), (500, 700), now=HOUR) == HOUR + 300
+    assert deadline_with((500, HOUR * 9), now=800) == HOUR + 300  # it still lasts
+    assert deadline_with((500, 700), now=HOUR, timeout_seconds=None) == HOUR // 2 + 200
+
+
+@given(st.integers(0, 9 * HOUR), st.integers(0, 20 * MOST_HELD_MS), st.integers(0, MOST_HELD_MS))
+def test_a_pause_takes_none_of_a_tasks_time_up_to_the_limit(
+    since: int, length: int, later: int
+) -> None:
+    now = since + length + later
+    left = HOUR - since
+    found = deadline_with((since, since + length), now=now)
+    assert found == HOUR + min(length, MOST_HELD_MS)
+    if since < HOUR and length <= MOST_HELD_MS:
+        assert found - (since + length) == left
