@@ -93,7 +93,19 @@ def functions(settings: Settings, variables: dict[str, str]) -> dict[str, Resour
     # Developer Guide, AWS::Serverless::Api, OpenApiVersion). Chalice writes Swagger 2.0.
     traced = settings.tracing != "none"
     merged["RestAPI"] = {"Properties": {"TracingEnabled": traced, "OpenApiVersion": "2.0"}}
+    if settings.api_requests_per_second:
+        throttling = _throttling(settings.api_requests_per_second)
+        every = {"ResourcePath": "/*", "HttpMethod": "*", **throttling}
+        merged["RestAPI"]["Properties"]["MethodSettings"] = [every]
+    if settings.ws_messages_per_second:
+        throttling = _throttling(settings.ws_messages_per_second)
+        merged["WebsocketAPIStage"] = {"Properties": {"DefaultRouteSettings": throttling}}
     return merged
+
+
+def _throttling(per_second: int) -> Resource:
+    """What API Gateway lets through, and twice as much in a burst."""
+    return {"ThrottlingRateLimit": per_second, "ThrottlingBurstLimit": 2 * per_second}
 
 
 def _tracing(settings: Settings, resource: str) -> str:

@@ -75,7 +75,8 @@ def _statements() -> dict[str, list[Statement]]:
         "api_handler": [
             *submit,
             *schedules.statements(),
-            _table("ConnectionsTable", "PutItem"),
+            # Reading: how many connections the caller has open.
+            _table("ConnectionsTable", "GetItem", "PutItem"),
             # Updating: one refresh a minute for symbols that are not known.
             _table("MarketTable", *READ, "UpdateItem"),
             _table("AuditTable", "Query", indexes=True),
@@ -114,11 +115,11 @@ def _statements() -> dict[str, list[Statement]]:
         ],
         "refresh_prices": [_table("MarketTable", *READ, *WRITE)],
         "run_schedule": [
-            _table("TasksTable", "GetItem", "PutItem"),
+            _table("TasksTable", "GetItem", "BatchGetItem", *WRITE),
             _send("PlanQueue"),
         ],
         "watch_schedules": [
-            _table("TasksTable", *READ, "PutItem", "DeleteItem", indexes=True),
+            _table("TasksTable", *READ, *WRITE, "DeleteItem", indexes=True),
             _table("MarketTable", "GetItem", "BatchGetItem"),
             _send("PlanQueue"),
             *schedules.statements(),
@@ -133,7 +134,8 @@ def _statements() -> dict[str, list[Statement]]:
         ],
         "deliver_webhook": [
             _receive("WebhookQueue"),
-            _send("WebhookDeadLetterQueue"),
+            # Its own queue, too: what has to wait.
+            _send("WebhookQueue", "WebhookDeadLetterQueue"),
             _table("TasksTable", *READ, "UpdateItem"),
         ],
         "push_updates": [
@@ -144,7 +146,7 @@ def _statements() -> dict[str, list[Statement]]:
             *read_candles,
             _push(),
         ],
-        "websocket_connect": [_table("ConnectionsTable", "PutItem", "DeleteItem")],
+        "websocket_connect": [_table("ConnectionsTable", "BatchGetItem", *WRITE, "DeleteItem")],
         "websocket_message": [
             _table("ConnectionsTable", *EVERYTHING),
             # The index: a snapshot of the topic `tasks`.
@@ -155,7 +157,7 @@ def _statements() -> dict[str, list[Statement]]:
             _push(),
         ],
         "websocket_disconnect": [
-            _table("ConnectionsTable", "GetItem", "BatchWriteItem", "DeleteItem")
+            _table("ConnectionsTable", "GetItem", "UpdateItem", "BatchWriteItem", "DeleteItem")
         ],
     }
 

@@ -8,6 +8,7 @@ from chalicelib.core.backend import Backend
 from chalicelib.core.times import iso
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.exchange.ledger import Ledger, allowance, next_minute_ms
+from chalicelib.monitoring.limits import limits_of
 from chalicelib.tasks import states
 from chalicelib.tasks.view import count_tasks
 from chalicelib.webhooks.queue import WebhookQueue
@@ -34,14 +35,15 @@ async def task_stats(backend: Backend, owner: str) -> dict[str, Any]:
 
 
 async def collector_status(backend: Backend, owner: str) -> dict[str, Any]:
-    """The answer of GET /status: state, counts, queues, request weight left, breaker."""
+    """The answer of GET /status: state, counts, queues, request weight left, breaker, limits."""
     now_ms = backend.now_ms()
     counts = await count_tasks(backend, owner)
     ledger = await Ledger(backend).read()
     catalogue = await CatalogueTable(backend).read_catalogue()
     weight = allowance(ledger, catalogue, backend.settings, now_ms)
     paused = ledger.is_paused(now_ms)
-    busy = any(counts[state] for state in states.ACTIVE)
+    active = sum(counts[state] for state in states.ACTIVE)
+    busy = active > 0
     return {
         "status": "waiting" if paused and busy else "collecting" if busy else "idle",
         "exchange": backend.settings.exchange,
@@ -59,4 +61,5 @@ async def collector_status(backend: Backend, owner: str) -> dict[str, Any]:
             "until": iso(ledger.paused_until) if paused else None,
             "reason": ledger.pause_reason if paused else None,
         },
+        "limits": await limits_of(backend, owner, active),
     }
