@@ -227,9 +227,8 @@ class ConnectionTable(ItemTable):
             by_id = {place.holder: place for place in places}
             rows = await self._get_all([item_to_wire(_connection(each)) for each in by_id])
             return {
-                by_id[connection.id]: row["ttl"] > mine.taken_at // 1000
+                by_id[row["pk"].removeprefix(_CONN)]: row["ttl"] > mine.taken_at // 1000
                 for row in rows
-                if (connection := _connection_in(row))
             }
 
         if not await self._places(owner).take(mine, self._most, turns):

@@ -8,7 +8,6 @@ from chalicelib.core.backend import Backend
 from chalicelib.core.times import iso
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.exchange.ledger import Ledger, allowance, next_minute_ms
-from chalicelib.monitoring.limits import limits_of
 from chalicelib.tasks import states
 from chalicelib.tasks.view import count_tasks
 from chalicelib.webhooks.queue import WebhookQueue
@@ -36,6 +35,9 @@ async def task_stats(backend: Backend, owner: str) -> dict[str, Any]:
 
 async def collector_status(backend: Backend, owner: str) -> dict[str, Any]:
     """The answer of GET /status: state, counts, queues, request weight left, breaker, limits."""
+    # Here, not above: the API's cold start would pay for schedules and webhooks.
+    from chalicelib.monitoring.limits import limits_of
+
     now_ms = backend.now_ms()
     counts = await count_tasks(backend, owner)
     ledger = await Ledger(backend).read()

@@ -69,20 +69,21 @@ async def start_within_quota(backend: Backend, task: Task, values: TaskValues) -
             task.task_id, task.attempt, states.RUNNING, remove=("yielded_at",), **values
         )
     for _ in range(_RACES):
-        try:
-            await _together(
-                backend,
-                {
-                    "Key": item_key(task.task_id, META),
-                    **move_of(task.attempt, states.RUNNING, {**values}, ("yielded_at",)),
-                },
-                _counted(backend, task.owner, units, most),
-            )
-            moved = True
-        except CallFailed as failed:
-            if failed.code != "TransactionCanceledException":
-                raise
-            moved = False
+        moved = False
+        if units <= most:
+            try:
+                await _together(
+                    backend,
+                    {
+                        "Key": item_key(task.task_id, META),
+                        **move_of(task.attempt, states.RUNNING, {**values}, ("yielded_at",)),
+                    },
+                    _counted(backend, task.owner, units, most),
+                )
+                moved = True
+            except CallFailed as failed:
+                if failed.code != "TransactionCanceledException":
+                    raise
         # Refused by one of the two conditions, or by another write at the same moment: the items
         # show it.
         now = await table.read(task.task_id)
@@ -135,13 +136,10 @@ def _counted(backend: Backend, owner: str, units: int, most: int) -> Update:
     return {
         "Key": _day_key(owner, now_ms),
         "UpdateExpression": "ADD units :units SET #ttl = :ttl",
-        # One that needs more than a day's is refused here, too: room is below zero then.
-        "ConditionExpression": "(attribute_not_exists(units) AND :units <= :most) "
-        "OR units <= :room",
+        "ConditionExpression": "attribute_not_exists(units) OR units <= :room",
         "ExpressionAttributeNames": {"#ttl": "ttl"},
         "ExpressionAttributeValues": {
             ":units": to_wire(units),
-            ":most": to_wire(most),
             ":room": to_wire(most - units),
             ":ttl": to_wire(resets_seconds(now_ms) + now_ms // 1000 + _KEPT_SECONDS),
         },
