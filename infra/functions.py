@@ -102,7 +102,19 @@ def functions(settings: Settings, variables: dict[str, str]) -> dict[str, Resour
         }
     }
     merged["WebsocketAPIStage"] = {"Properties": access_logs.of_websocket_api(settings)}
+    if settings.api_requests_per_second:
+        throttling = _throttling(settings.api_requests_per_second)
+        every = {"ResourcePath": "/*", "HttpMethod": "*", **throttling}
+        merged["RestAPI"]["Properties"]["MethodSettings"] = [every]
+    if settings.ws_messages_per_second:
+        throttling = _throttling(settings.ws_messages_per_second)
+        merged["WebsocketAPIStage"]["Properties"]["DefaultRouteSettings"] = throttling
     return merged
+
+
+def _throttling(per_second: int) -> Resource:
+    """What API Gateway lets through, and twice as much in a burst."""
+    return {"ThrottlingRateLimit": per_second, "ThrottlingBurstLimit": 2 * per_second}
 
 
 def _tracing(settings: Settings, resource: str) -> str:

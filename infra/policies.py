@@ -102,7 +102,8 @@ def _statements() -> dict[str, list[Statement]]:
             _index("TasksTable", "by_owner", "active"),
             _send("PlanQueue"),
             *schedules.statements(),
-            _table("ConnectionsTable", "PutItem"),
+            # Reading: how many connections the caller has open.
+            _table("ConnectionsTable", "GetItem", "PutItem"),
             # Updating: one refresh a minute for symbols that are not known. Both: pauses.
             _table("MarketTable", "GetItem", "UpdateItem", "PutItem"),
             _table("AuditTable", "Query"),
@@ -135,11 +136,14 @@ def _statements() -> dict[str, list[Statement]]:
         "sweep": [*fan_out, _table("MarketTable", "GetItem", "BatchGetItem"), _measure(*queues)],
         "refresh_prices": [_table("MarketTable", "GetItem", "PutItem", "UpdateItem")],
         "run_schedule": [
-            _table("TasksTable", "GetItem", "PutItem"),
+            _table("TasksTable", "GetItem", "BatchGetItem", "PutItem", "UpdateItem"),
             _send("PlanQueue"),
         ],
         "watch_schedules": [
-            _table("TasksTable", "GetItem", "BatchGetItem", "PutItem", "DeleteItem"),
+            _table(
+                *("TasksTable", "GetItem", "BatchGetItem"),
+                *("PutItem", "UpdateItem", "DeleteItem"),
+            ),
             _index("TasksTable", "active"),
             _table("MarketTable", "GetItem", "BatchGetItem"),
             _send("PlanQueue"),
@@ -170,7 +174,8 @@ def _statements() -> dict[str, list[Statement]]:
         "deliver_webhook": [
             _woken_by("WebhookQueue"),
             _put_off("WebhookQueue"),
-            _send("WebhookDeadLetterQueue"),
+            # Its own queue, too: what has to wait.
+            _send("WebhookQueue", "WebhookDeadLetterQueue"),
             _table("TasksTable", "GetItem", "BatchGetItem", "UpdateItem"),
         ],
         "push_updates": [
@@ -185,7 +190,9 @@ def _statements() -> dict[str, list[Statement]]:
             *_objects("candles", "s3:GetObject"),
             _push(),
         ],
-        "websocket_connect": [_table("ConnectionsTable", "PutItem", "DeleteItem")],
+        "websocket_connect": [
+            _table("ConnectionsTable", "BatchGetItem", "PutItem", "UpdateItem", "DeleteItem")
+        ],
         "websocket_message": [
             # Getting and deleting: where the client has gone before it got its answer.
             _table("ConnectionsTable", "GetItem", "UpdateItem", "BatchWriteItem", "DeleteItem"),
@@ -198,7 +205,7 @@ def _statements() -> dict[str, list[Statement]]:
             _push(),
         ],
         "websocket_disconnect": [
-            _table("ConnectionsTable", "GetItem", "BatchWriteItem", "DeleteItem")
+            _table("ConnectionsTable", "GetItem", "UpdateItem", "BatchWriteItem", "DeleteItem")
         ],
     }
 

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 from chalice.app import Response
 
 from chalicelib.core import metrics
-from chalicelib.core.errors import CollectorError, InvalidRequest, TaskExpired
+from chalicelib.core.errors import CollectorError, InvalidRequest, QuotaExceeded, TaskExpired
 from chalicelib.core.logs import bound, log
 
 TYPE_ROOT = "urn:problem:data-collector:"
@@ -88,7 +88,10 @@ def _answering(view: Callable[..., Response], path: Callable[[], str]) -> Callab
                 more["audit"] = f"/api/v1/data-collector/audit?task_id={arguments['task_id']}"
             if error.status >= 500:
                 log("request_failed", level="error", path=path(), error=error.detail)
-            return problem(error.status, error.title, error.reason, error.detail, path(), **more)
+            answer = problem(error.status, error.title, error.reason, error.detail, path(), **more)
+            if isinstance(error, QuotaExceeded):
+                answer.headers.update(error.headers)
+            return answer
         except Exception as error:  # noqa: BLE001 - the edge: the caller gets a document
             log("request_crashed", level="error", trace=True, error=repr(error))
             return problem(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, Literal
 
 from chalice.app import Blueprint, Response
 
+from chalicelib import wiring
 from chalicelib.api.idempotency import Body, Work, answer_once
 from chalicelib.api.problems import guarded
 from chalicelib.aws.calls import run
@@ -22,6 +24,7 @@ from chalicelib.core.errors import (
 from chalicelib.core.problems import Errors, invalid, pointer_token, problem
 from chalicelib.core.settings import Settings
 from chalicelib.core.times import iso
+from chalicelib.quotas.rate import take_request
 from chalicelib.tasks import states
 
 #: The stage is called `api`. API Gateway takes it off before a path reaches us.
@@ -43,7 +46,7 @@ def route(method: str, path: str) -> Callable[[View], View]:
 
     def register(view: View) -> View:
         guard = guarded(
-            view,
+            _within_rate(view),
             lambda: str(_request().context.get("path") or path),
             lambda: dict(_request().context),
         )
@@ -51,6 +54,18 @@ def route(method: str, path: str) -> Callable[[View], View]:
         return registered
 
     return register
+
+
+def _within_rate(view: View) -> View:
+    @wraps(view)
+    def answer(**arguments: str) -> Response:
+        backend = wiring.backend()
+        headers = take_request(backend.settings, owner(), backend.now_ms())
+        response = view(**arguments)
+        response.headers.update(headers)
+        return response
+
+    return answer
 
 
 def _request() -> Any:

@@ -22,6 +22,7 @@ from chalicelib.core.errors import (
     ExchangeRootChanged,
     NotAsked,
     PlanTooLarge,
+    QuotaExceeded,
 )
 from chalicelib.core.logs import log
 from chalicelib.core.symbols import trading
@@ -32,6 +33,7 @@ from chalicelib.exchange.worker import Worker
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import expiry, fail_task, totals
 from chalicelib.tasks.message import notice_of
+from chalicelib.tasks.quotas import start_within_quota
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Task, TaskValues
 from chalicelib.work.messages import PlanMessage
@@ -61,7 +63,7 @@ async def plan_task(worker: Worker, message: PlanMessage) -> None:
                 return
             task = started
         await dispatch(worker, task)
-    except (PlanTooLarge, NoSymbols, ExchangeRootChanged) as error:
+    except (PlanTooLarge, NoSymbols, ExchangeRootChanged, QuotaExceeded) as error:
         await fail_task(worker, task, error.reason, error.detail)
     except NotAsked as why:
         # Sweep asks for a plan again after a minute, however long nobody may ask the exchange.
@@ -69,7 +71,10 @@ async def plan_task(worker: Worker, message: PlanMessage) -> None:
 
 
 async def _start(worker: Worker, task: Task) -> Task | None:
-    """Move the task to running with a plan; returns it after that, None where it is over."""
+    """Move the task to running with a plan; returns it after that, None where it is over.
+
+    Raises QuotaExceeded where its owner has not as many units left today.
+    """
     table = TaskTable(worker)
     task_id, attempt, now_ms = task.task_id, task.attempt, worker.now_ms()
     values: TaskValues = {"started_at": now_ms, "message": "Planned"}
@@ -94,9 +99,7 @@ async def _start(worker: Worker, task: Task) -> Task | None:
         if said is not None:
             values |= {"notice": said, "message": f"Planned; {said}"}
     try:
-        planned = await table.move(
-            task_id, attempt, states.RUNNING, remove=("yielded_at",), **values
-        )
+        planned = await start_within_quota(worker, task, values)
         log(
             "task_planned",
             task_id=task_id,

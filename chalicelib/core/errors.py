@@ -10,6 +10,7 @@
     │   ├── TaskExpired             410  it was there; its audit trail still is
     │   ├── Conflict                409  the task's state does not allow it
     │   ├── KeyReused               422  an Idempotency-Key came with another request
+    │   ├── QuotaExceeded           429  the owner has used up one of their limits
     │   └── PlanTooLarge            400  the request needs more units than a task may have
     ├── NotReady                    503  something the request needs is not there yet
     ├── CallFailed                  503  an AWS call failed (code, operation)
@@ -108,6 +109,21 @@ class KeyReused(RequestRejected):
     status = 422
     title = "Idempotency key reused"
     reason = "IDEMPOTENCY_KEY_REUSED"
+
+
+class QuotaExceeded(RequestRejected):
+    """`retry_after`: seconds after which asking again makes sense; `headers`: of an HTTP answer."""
+
+    status = 429
+    title = "Quota exceeded"
+    reason = "QUOTA_EXCEEDED"
+
+    def __init__(
+        self, detail: str, *, reason: str, retry_after: int, headers: dict[str, str]
+    ) -> None:
+        super().__init__(detail, reason=reason)
+        self.retry_after = retry_after
+        self.headers = {"Retry-After": str(retry_after), **headers}
 
 
 class NotReady(CollectorError):

@@ -140,6 +140,42 @@ class Settings:
         "host:port pairs that webhooks may reach over http and at any address, for developing on "
         "one's own machine; each opens that address to every caller: leave it empty elsewhere",
     )
+    # Of each owner; 0: no limit. Above the bounds the items that count them would be too large.
+    owner_active_tasks: int = _setting(
+        0, "tasks that an owner may have pending or running at once; 0: no limit", 0, 1_000
+    )
+    owner_units_per_day: int = _setting(
+        0, "units that an owner's tasks may have planned in a day (UTC); 0: no limit", 0, 10**9
+    )
+    owner_schedules: int = _setting(0, "schedules that an owner may have; 0: no limit", 0, 10_000)
+    owner_connections: int = _setting(
+        0, "WebSocket connections that an owner may have open; 0: no limit", 0, 1_000
+    )
+    owner_requests_per_second: int = _setting(
+        0,
+        "HTTP requests a second that each container takes from an owner, twice as many in a burst; "
+        "0: no limit",
+        0,
+        10_000,
+    )
+    owner_webhooks_per_minute: int = _setting(
+        0,
+        "requests a minute that are sent to an owner's webhooks; the rest waits. Also, a receiver "
+        "that fails is then left alone for a while. 0: no limit",
+        0,
+        100_000,
+    )
+    # Of the whole stage, refused by API Gateway before a function runs.
+    api_requests_per_second: int = _setting(
+        0, "HTTP requests a second that API Gateway lets through; 0: the account's limit", 0, 10_000
+    )
+    ws_messages_per_second: int = _setting(
+        0,
+        "WebSocket connects and messages a second that API Gateway lets through; 0: the account's "
+        "limit",
+        0,
+        10_000,
+    )
     alarm_email: str = _setting(
         "", "address that is mailed when an alarm begins or ends; empty: none, the topic is there"
     )

@@ -53,11 +53,13 @@ def _firings(old: Schedule, new: Schedule) -> list[Happening]:
             "missed": new.missed - old.missed,
             "until": iso(new.accounted_until),
         }
+        if new.last_refused_at != old.last_refused_at:
+            data["reason"] = new.refusal
         found.append(_happening(new, "missed", data=data))
     if new.skipped > old.skipped:
         data = {"at": iso(new.last_skipped_at), "running": new.last_task_id}
         found.append(_happening(new, "skipped", by=states.BY_SCHEDULE, data=data))
-    if new.last_task_id != old.last_task_id:
+    if new.last_task_id != old.last_task_id and new.runs > old.runs:
         data = {"task_id": new.last_task_id, "at": iso(new.last_run_at)}
         found.append(_happening(new, "fired", by=str(new.last_run_by), data=data))
     if new.queued_for not in (None, old.queued_for):

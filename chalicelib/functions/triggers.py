@@ -15,7 +15,7 @@ from chalicelib import wiring
 from chalicelib.aws.calls import run
 from chalicelib.core import metrics
 from chalicelib.core.backend import wall_clock_ms
-from chalicelib.core.errors import ExchangeError, TicketRefused
+from chalicelib.core.errors import ExchangeError, QuotaExceeded, TicketRefused
 from chalicelib.core.logs import bound, log
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def ws_connect(event: Any) -> Payload:
     query = event.to_dict().get("queryStringParameters") or {}
     try:
         run(receive.connect(wiring.backend(), event.connection_id, query.get("ticket")))
-    except TicketRefused as refused:
+    except (TicketRefused, QuotaExceeded) as refused:
         log("connection_refused", level="warning", error=refused.detail)
         return {"statusCode": refused.status}
     return {"statusCode": 200}

@@ -7,7 +7,8 @@
     LISTENED#<table>   <stream>      token, ttl: somebody may listen; table: tasks, market
 
 A stream is a topic's key (live/topics.py). The table also holds the streams' numbers
-(live/sequence_table.py) and tickets to connect with (live/ticket_table.py).
+(live/sequence_table.py), tickets to connect with (live/ticket_table.py), and the places of an
+owner's connections, where these are limited (quotas/places.py).
 
 API Gateway ends a connection after two hours. Its rows end then, too, even where $disconnect never
 comes: every read treats a row whose ttl has passed as gone.
@@ -32,12 +33,16 @@ from chalicelib.aws.wire import item_from_wire, item_to_wire, to_wire
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed, RequestRejected
 from chalicelib.live import topics
+from chalicelib.quotas.limits import CONNECTIONS
+from chalicelib.quotas.places import Place, Places
 
 LIFE_SECONDS = 7_200
 MOST_TOPICS = 50
 RATE_SECONDS, MOST_MESSAGES = 10, 20
 TASKS_TABLE, MARKET_TABLE = "tasks", "market"
 _RACES = 10
+#: One that breaks off is noticed by API Gateway within ten minutes; mostly others close theirs.
+_RETRY_SECONDS = 30
 _GONE = ("GoneException", "410", "Gone")
 _CONN = "CONN#"
 
@@ -57,10 +62,15 @@ class Connection:
 class ConnectionTable(ItemTable):
     def __init__(self, backend: Backend) -> None:
         super().__init__(backend.call, backend.settings.connections_table)
+        self._settings = backend.settings
+        self._most = CONNECTIONS.limit(backend.settings)
 
     # --- connections ------------------------------------------------------------------------
 
     async def open(self, connection_id: str, owner: str, now_ms: int) -> None:
+        """Raises QuotaExceeded where the owner has too many open already."""
+        if self._most:
+            await self._take_place(Place(connection_id, 1, now_ms), owner)
         row = {**_connection(connection_id), "owner": owner, "connected_at": now_ms}
         row |= {"ttl": _ttl(now_ms), "window": 0, "messages": 0}
         await self._call("dynamodb", "PutItem", TableName=self._table, Item=item_to_wire(row))
@@ -125,9 +135,13 @@ class ConnectionTable(ItemTable):
     async def close(self, connection_id: str, stream: str | None = None) -> None:
         """Forget a connection and all that it listened to, `stream` in any case."""
         key = item_to_wire(_connection(connection_id))
-        held = _topics_in(await self._get(key) or {})
-        await self.unlist(connection_id, held | ({stream} if stream else set()))
+        row = await self._get(key) or {}
+        await self.unlist(connection_id, _topics_in(row) | ({stream} if stream else set()))
         await self._call("dynamodb", "DeleteItem", TableName=self._table, Key=key)
+        if self._most and row:
+            # Whatever is not given back here is found free once somebody needs it.
+            place = Place(connection_id, 1, row["connected_at"])
+            await self._places(row["owner"]).drop({place})
 
     # --- streams ----------------------------------------------------------------------------
 
@@ -204,6 +218,25 @@ class ConnectionTable(ItemTable):
         await self.close(connection_id, stream)
 
     # --- shared -----------------------------------------------------------------------------
+
+    def _places(self, owner: str) -> Places:
+        return Places(self._call, self._table, owner)
+
+    async def _take_place(self, mine: Place, owner: str) -> None:
+        async def turns(places: Iterable[Place]) -> dict[Place, bool]:
+            by_id = {place.holder: place for place in places}
+            rows = await self._get_all([item_to_wire(_connection(each)) for each in by_id])
+            return {
+                by_id[row["pk"].removeprefix(_CONN)]: row["ttl"] > mine.taken_at // 1000
+                for row in rows
+            }
+
+        if not await self._places(owner).take(mine, self._most, turns):
+            raise CONNECTIONS.exceeded(
+                self._settings,
+                f"{self._most} connections are open, and there may be no more: close one",
+                _RETRY_SECONDS,
+            )
 
     async def _sort_keys(self, pk: str, now_ms: int, prefix: str = "") -> list[str]:
         """The sort keys of the rows under `pk` whose ttl has not passed."""

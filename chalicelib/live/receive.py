@@ -29,7 +29,7 @@ MOST_BYTES = 16 * 1024
 
 
 async def connect(backend: Backend, connection_id: str, ticket: str | None = None) -> None:
-    """Raises TicketRefused where this client may not connect."""
+    """Raises TicketRefused or QuotaExceeded where this client may not connect."""
     owner = await tickets.owner_of(backend, ticket)
     await ConnectionTable(backend).open(connection_id, owner, backend.now_ms())
 

@@ -35,14 +35,19 @@ async def task_stats(backend: Backend, owner: str) -> dict[str, Any]:
 
 
 async def collector_status(backend: Backend, owner: str) -> dict[str, Any]:
-    """The answer of GET /status: state, counts, queues, request weight left, breaker, pause."""
+    """The answer of GET /status: state, counts, queues, request weight left, breaker, pause and
+    limits."""
+    # Here, not above: the API's cold start would pay for schedules and webhooks.
+    from chalicelib.monitoring.limits import limits_of
+
     now_ms = backend.now_ms()
     counts = await count_tasks(backend, owner)
     ledger = await Ledger(backend).read()
     catalogue = await CatalogueTable(backend).read_catalogue()
     weight = allowance(ledger, catalogue, backend.settings, now_ms)
     hold, is_open = ledger.hold_at(now_ms), ledger.paused_until > now_ms
-    busy = any(counts[state] for state in states.ACTIVE)
+    active = sum(counts[state] for state in states.ACTIVE)
+    busy = active > 0
     return {
         "status": _state(hold is not None, is_open, busy),
         "exchange": backend.settings.exchange,
@@ -61,6 +66,7 @@ async def collector_status(backend: Backend, owner: str) -> dict[str, Any]:
             "reason": ledger.pause_reason if is_open else None,
         },
         "pause": pause_view(hold),
+        "limits": await limits_of(backend, owner, active),
     }
 
 

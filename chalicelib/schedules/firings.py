@@ -86,6 +86,24 @@ def started(schedule: Schedule) -> Schedule:
     return replace(schedule, starting=None)
 
 
+def refused(schedule: Schedule, reason: str) -> Schedule:
+    """The schedule once the task of its last decision was refused: the run is missed."""
+    starting = schedule.starting
+    if starting is None:
+        return schedule
+    return replace(
+        schedule,
+        starting=None,
+        last_task_id=starting.last_task_id,
+        last_run_at=starting.last_run_at,
+        last_run_by=starting.last_run_by,
+        last_refused_at=starting.at,
+        refusal=reason,
+        runs=schedule.runs - 1,
+        missed=schedule.missed + 1,
+    )
+
+
 def ran(schedule: Schedule, task_id: str, now_ms: int, by: str, request_id: str) -> Schedule:
     """The schedule after `by` ran it by hand."""
     return replace(
@@ -138,7 +156,9 @@ def _started(schedule: Schedule, at_ms: int) -> Schedule:
     task_id = task_id_of(schedule.schedule_id, at_ms)
     return replace(
         schedule,
-        starting=Starting(task_id, at_ms),
+        starting=Starting(
+            task_id, at_ms, schedule.last_task_id, schedule.last_run_at, schedule.last_run_by
+        ),
         last_task_id=task_id,
         last_run_at=at_ms,
         last_run_by=states.BY_SCHEDULE,

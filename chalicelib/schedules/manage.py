@@ -19,6 +19,7 @@ from chalicelib.core.errors import (
 )
 from chalicelib.core.logs import log
 from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.quotas.limits import SCHEDULES
 from chalicelib.schedules import definition, edits, firings, view
 from chalicelib.schedules.eventbridge import Scheduler
 from chalicelib.schedules.schedule import Schedule
@@ -29,6 +30,8 @@ from chalicelib.tasks.submit import refresh_for_unknown, submit
 from chalicelib.tasks.table import TaskTable
 from chalicelib.work.request import CollectionRequest
 
+#: Only its owner makes room, by deleting one.
+_SCHEDULES_RETRY_SECONDS = 3600
 #: Only its owner, its firings and the watch write a schedule: it does not race more often.
 _RACES = 8
 
@@ -38,7 +41,7 @@ async def create_schedule(
 ) -> View:
     """Store a schedule and tell EventBridge; its view. An id given twice makes one schedule.
 
-    Raises InvalidRequest or PlanTooLarge with the schedule not stored.
+    Raises InvalidRequest, PlanTooLarge or QuotaExceeded with the schedule not stored.
     """
     now_ms, known = backend.now_ms(), await _known(backend)
     try:
@@ -47,7 +50,11 @@ async def create_schedule(
         await _refresh_for_unknown(backend, body, known, owner, request_id)
         raise
     new = edits.made(schedule_id, wanted, now_ms, owner, request_id)
-    schedule = await ScheduleTable(backend).create(new, wanted.webhook)
+    most = SCHEDULES.limit(backend.settings)
+    schedule = await ScheduleTable(backend).create(new, wanted.webhook, most)
+    if schedule is None:
+        detail = f"there are {most} schedules, and there may be no more: delete one"
+        raise SCHEDULES.exceeded(backend.settings, detail, _SCHEDULES_RETRY_SECONDS)
     return await _view(backend, await _tell(backend, schedule) or schedule)
 
 
@@ -92,7 +99,7 @@ async def run_now(
     backend: Backend, owner: str, request_id: str, schedule_id: str, task_id: str
 ) -> str:
     """Start a schedule's collection at once, even if it is disabled or its last task runs; the
-    task id. Later firings see it as the last run. Raises ScheduleNotFound."""
+    task id. Later firings see it as the last run. Raises ScheduleNotFound, QuotaExceeded."""
     schedule = await find_schedule(backend, owner, schedule_id)
     await start(backend, schedule, task_id, states.BY_REQUEST, request_id)
 
@@ -155,7 +162,10 @@ async def synchronise(backend: Backend, schedule: Schedule) -> Schedule | None:
 async def start(
     backend: Backend, schedule: Schedule, task_id: str, source: str, request_id: str
 ) -> None:
-    """Store the task of a run, with the schedule's request. Repeated, it is the same task."""
+    """Store the task of a run, with the schedule's request. Repeated, it is the same task.
+
+    Raises QuotaExceeded with no task stored.
+    """
     request = CollectionRequest.unpack(schedule.request)
     if schedule.webhook_host:
         webhook = await ScheduleTable(backend).webhook_of(schedule)

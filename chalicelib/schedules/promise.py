@@ -9,7 +9,7 @@ from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.candles.lag import Lag, Stored, lag_of
 from chalicelib.core import metrics
 from chalicelib.core.backend import Backend
-from chalicelib.core.errors import CallFailed, ConditionFailed
+from chalicelib.core.errors import CallFailed, ConditionFailed, QuotaExceeded
 from chalicelib.core.logs import log
 from chalicelib.core.symbols import TRADING
 from chalicelib.exchange.catalogue_table import CatalogueTable
@@ -57,6 +57,9 @@ async def measure_freshness(backend: Backend, request_id: str) -> int:
             await _judge(backend, schedule, lag, request_id)
         except ConditionFailed:  # changed meanwhile; the next minute measures again
             continue
+        except QuotaExceeded as error:  # the next repair is due after a while, as if it had failed
+            schedule_id = schedule.schedule_id
+            log("repair_refused", level="warning", schedule_id=schedule_id, error=error.detail)
         except CallFailed as error:
             failed += 1
             schedule_id = schedule.schedule_id

@@ -30,10 +30,16 @@ Of = TypeVar("Of")
 
 @dataclass(frozen=True)
 class Starting:
-    """A run that was decided, and whose task may not be stored yet. `at`: when it was due."""
+    """A run that was decided, and whose task may not be stored yet. `at`: when it was due.
+
+    `last_task_id`, `last_run_at` and `last_run_by`: the schedule's before this run.
+    """
 
     task_id: str
     at: int
+    last_task_id: str | None = None
+    last_run_at: int | None = None
+    last_run_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,9 @@ class Schedule:
         last_run_at, last_task_id, last_run_by      the last run that was started: when it was
                           due or was started by hand, its task, and `schedule` or who started it
         last_skipped_at   when the last skipped run was due
-        runs, skipped, missed      how many runs were started, skipped, and never came
+        last_refused_at, refusal    when the run was due that was refused last, and the reason
+        runs, skipped, missed      how many runs were started, skipped, and never came or were
+                          refused
 
     Freshness (schedules/promise.py):
         breached_since    since when the promise is broken
@@ -115,6 +123,8 @@ class Schedule:
     last_task_id: str | None = None
     last_run_by: str | None = None
     last_skipped_at: int | None = None
+    last_refused_at: int | None = None
+    refusal: str | None = None
     runs: int = 0
     skipped: int = 0
     missed: int = 0
@@ -255,6 +265,10 @@ def lag_key(owner: str, schedule_id: str) -> Wire:
 
 def webhook_key(owner: str, schedule_id: str) -> Wire:
     return item_to_wire({"pk": _PREFIX + owner, "sk": _WEBHOOK + schedule_id})
+
+
+def made_key(owner: str) -> Wire:
+    return item_to_wire({"pk": _PREFIX + owner, "sk": "MADE"})
 
 
 def lag_key_beside(schedule_key: Wire) -> Wire:

@@ -7,6 +7,8 @@
     SCHEDULES#<owner>   WEBHOOK#<id>  url, secret, events: the webhook of the schedule's tasks. It
                                       is stored apart, because changes of schedules are streamed to
                                       others
+    SCHEDULES#<owner>   MADE          version: raised with each schedule that is made, where an
+                                      owner's schedules are limited
 
 Index active: active = "schedule" while the watch has to look at it, sorted by created_key. There is
 no attribute `owner`, because index by_owner lists tasks.
@@ -33,6 +35,7 @@ from chalicelib.webhooks.webhook import Webhook
 #: The lags of so many schedules are read for the metrics, because one batch reads no more. Some of
 #: them may promise nothing: the index does not show it. CloudWatch's FreshnessLag covers all.
 LAGS_READ = 100
+_RACES = 8
 #: The query for the schedules that the watch has to look after, oldest first.
 _ACTIVE: dict[str, Any] = {
     "IndexName": "active",
@@ -45,17 +48,42 @@ class ScheduleTable(ItemTable):
     def __init__(self, backend: Backend) -> None:
         super().__init__(backend.call, backend.settings.tasks_table)
 
-    async def create(self, new: Schedule, webhook: Webhook | None = None) -> Schedule:
+    async def create(
+        self, new: Schedule, webhook: Webhook | None = None, most: int = 0
+    ) -> Schedule | None:
         """Store a new schedule and its webhook; what is stored under its id.
 
-        That is another one where the id existed before (a repeated call).
+        That is another one where the id existed before (a repeated call). None where its owner has
+        `most` already (0: no limit). Raises CallFailed.
         """
         new = dataclasses.replace(new, version=1)
+        if not most:
+            return await self._create(new, webhook, [])
+        for _ in range(_RACES):
+            # The schedules are counted after the version was read: whoever makes one meanwhile
+            # raises it, and this one is counted anew.
+            made = await self._get(items.made_key(new.owner)) or {"version": 0}
+            found, more = await self.page_of_owner(new.owner, most, None)
+            if more or len(found) >= most:
+                return await self.read(new.owner, new.schedule_id)
+            try:
+                return await self._create(new, webhook, [self._raise(new, made["version"])])
+            except CallFailed as failed:
+                if failed.code != "TransactionCanceledException":
+                    raise
+        raise CallFailed("dynamodb", "TransactWriteItems", "Contention", "an owner's schedules")
+
+    async def _create(
+        self, new: Schedule, webhook: Webhook | None, beside: list[dict[str, Any]]
+    ) -> Schedule:
+        """`beside`: what is written in one transaction with it."""
+        if webhook is not None:
+            beside = [*beside, self._put_webhook(new, webhook)]
         try:
-            if webhook is None:
+            if not beside:
                 await self._call("dynamodb", "PutItem", **self._put(new, None))
             else:
-                parts = [{"Put": self._put(new, None)}, self._put_webhook(new, webhook)]
+                parts = [{"Put": self._put(new, None)}, *beside]
                 await self._write_together(parts, new, (None,))
         except ConditionFailed:
             found = await self.read(new.owner, new.schedule_id)
@@ -168,6 +196,22 @@ class ScheduleTable(ItemTable):
             **put,
             "ConditionExpression": "version = :version",
             "ExpressionAttributeValues": {":version": to_wire(seen.version)},
+        }
+
+    def _raise(self, schedule: Schedule, version: int) -> dict[str, Any]:
+        """Raise the version of an owner's MADE item, where it is still this one."""
+        return {
+            "Update": {
+                "TableName": self._table,
+                "Key": items.made_key(schedule.owner),
+                "UpdateExpression": "SET version = :after",
+                "ConditionExpression": "version = :before"
+                if version
+                else "attribute_not_exists(pk)",
+                "ExpressionAttributeValues": item_to_wire(
+                    {":after": version + 1, **({":before": version} if version else {})}
+                ),
+            }
         }
 
     def _put_webhook(self, schedule: Schedule, webhook: Webhook) -> dict[str, Any]:

@@ -31,6 +31,8 @@ def summary(schedule: Schedule, now_ms: int) -> View:
             "missed": schedule.missed,
         },
         "last_skipped_at": iso(schedule.last_skipped_at),
+        "last_refused_at": iso(schedule.last_refused_at),
+        "refusal": schedule.refusal,
         "created_at": iso(schedule.created_at),
         "updated_at": iso(schedule.updated_at),
         "in_sync": schedule.rev == schedule.synced_rev and schedule.sync_error is None,

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from chalicelib.core.backend import Backend
-from chalicelib.core.errors import CallFailed, ConditionFailed
+from chalicelib.core.errors import CallFailed, ConditionFailed, QuotaExceeded
 from chalicelib.core.logs import bound, log
 from chalicelib.schedules import firings
 from chalicelib.schedules.eventbridge import firing_of
@@ -135,12 +135,20 @@ async def _make_up(backend: Backend, schedule: Schedule, request_id: str) -> Sch
 
 
 async def _finish_start(backend: Backend, schedule: Schedule, request_id: str) -> Schedule:
-    """Store the task of a run that was decided; the schedule after it."""
+    """Store the task of a run that was decided; the schedule after it.
+
+    Where the owner's quota leaves no room for it, the run is missed.
+    """
     if schedule.starting is None:
         return schedule
     task_id = schedule.starting.task_id
-    await start(backend, schedule, task_id, states.BY_SCHEDULE, request_id)
-    return await ScheduleTable(backend).replace(schedule, firings.started(schedule))
+    try:
+        await start(backend, schedule, task_id, states.BY_SCHEDULE, request_id)
+        new = firings.started(schedule)
+    except QuotaExceeded as refused:
+        log("run_refused", level="warning", schedule_id=schedule.schedule_id, error=refused.detail)
+        new = firings.refused(schedule, refused.reason)
+    return await ScheduleTable(backend).replace(schedule, new)
 
 
 async def _is_active(backend: Backend, schedule: Schedule) -> bool:

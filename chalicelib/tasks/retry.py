@@ -10,6 +10,7 @@ from chalicelib.core.logs import log
 from chalicelib.tasks import states
 from chalicelib.tasks.deadline import deadline
 from chalicelib.tasks.finish import shut
+from chalicelib.tasks.quotas import take_place
 from chalicelib.tasks.submit import queue_planning
 from chalicelib.tasks.table import TaskTable, old_task
 from chalicelib.tasks.task import LOOKED_AFTER, Removed
@@ -41,7 +42,8 @@ async def retry_task(
     that is active is then its success. `by` (None: the task's owner) and `request_id` say who did
     it, for the audit trail.
 
-    Raises TaskNotFound, TaskExpired, or Conflict where it runs or nothing is left to do.
+    Raises TaskNotFound, TaskExpired, Conflict where it runs or nothing is left to do, or
+    QuotaExceeded where its owner has too many active tasks.
     """
     task = await find_task(backend, task_id, by)
     if task.is_active and again:
@@ -54,6 +56,7 @@ async def retry_task(
     if task.result is None:
         task = await shut(backend, task)  # what stopped it died half way
     attempt, retry_id = task.attempt + 1, uuid.uuid4().hex
+    await take_place(backend, task.owner, task_id, attempt)
     try:
         await TaskTable(backend).move(
             task_id,

@@ -12,6 +12,7 @@ from chalicelib.core.logs import log
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.tasks import states
 from chalicelib.tasks.deadline import deadline
+from chalicelib.tasks.quotas import take_place
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Task
 from chalicelib.webhooks.items import WebhookItems
@@ -30,9 +31,10 @@ async def submit_collection(
 ) -> str:
     """Check a POST /start body against the catalogue, store the task, queue its planning.
 
-    Returns the task id. Raises InvalidRequest, PlanTooLarge or ExchangeRootChanged with the task
-    not stored. Three AWS calls, for one symbol and for thousands; one more with a webhook. A symbol
-    that is not known may be new: the list is then read again.
+    Returns the task id. Raises InvalidRequest, PlanTooLarge, QuotaExceeded or ExchangeRootChanged
+    with the task not stored. Three AWS calls, for one symbol and for thousands; one more with a
+    webhook, and one where active tasks are limited. A symbol that is not known may be new: the list
+    is then read again.
     """
     catalogue = await CatalogueTable(backend).read_own_catalogue()
     known = catalogue.known if catalogue else None
@@ -59,7 +61,8 @@ async def refresh_for_unknown(
     One such refresh a minute is submitted, however many callers ask for one.
     """
     if names_unknown(body, known) and await CatalogueTable(backend).claim_refresh(backend.now_ms()):
-        await submit_symbol_refresh(backend, owner, request_id)
+        # The collector's own work: the owner asked for something else.
+        await submit_symbol_refresh(backend, owner, request_id, counts=False)
 
 
 async def submit_symbol_refresh(
@@ -68,10 +71,12 @@ async def submit_symbol_refresh(
     request_id: str,
     task_id: str | None = None,
     body: object = None,
+    counts: bool = True,
 ) -> str:
     """Store a task that refreshes the symbols, and queue it. Returns its id.
 
-    `body`: of POST /refresh-symbols. Raises InvalidRequest.
+    `body`: of POST /refresh-symbols; `counts`: as `submit` has it. Raises InvalidRequest,
+    QuotaExceeded.
     """
     request = parse_refresh({} if body is None else body)
     return await submit(
@@ -81,6 +86,7 @@ async def submit_symbol_refresh(
         owner=owner,
         request_id=request_id,
         task_id=task_id,
+        counts=counts,
     )
 
 
@@ -94,14 +100,19 @@ async def submit(
     task_id: str | None = None,
     source: str = states.BY_REQUEST,
     schedule_id: str | None = None,
+    counts: bool = True,
 ) -> str:
     """Store a pending task and queue its planning. Returns its id.
 
     `request_id`: the HTTP request, or invocation, that asks for it. `task_id`: given twice it makes
     one task; without it a new one. `source`: states.BY_REQUEST, BY_SCHEDULE or BY_FRESHNESS.
+    `counts`: whether it is one of the active tasks that its owner may have. Raises QuotaExceeded
+    with nothing stored.
     """
-    now_ms = backend.now_ms()
     task_id = task_id or str(uuid.uuid4())
+    if counts:
+        await take_place(backend, owner, task_id, 1)
+    now_ms = backend.now_ms()
     task = Task(
         task_id=task_id,
         task_type=task_type,
@@ -121,7 +132,7 @@ async def submit(
         schedule_id=schedule_id,
     )
     if request.webhook is not None:
-        await WebhookItems(backend).write(task_id, request.webhook, now_ms)
+        await WebhookItems(backend).write(task_id, owner, request.webhook, now_ms)
     await TaskTable(backend).create(task)
     log(
         "task_submitted",

@@ -29,6 +29,7 @@ from chalicelib.aws.wire import item_from_wire, item_to_wire, to_wire
 from chalicelib.core.errors import ConditionFailed
 from chalicelib.core.task_keys import META, PROG, item_key, prog_key, task_pk, units_key
 from chalicelib.tasks import states
+from chalicelib.tasks.moves import move_of, update_of
 from chalicelib.tasks.prog_items import ProgItems
 from chalicelib.tasks.progress import Progress, number_of, progress_from
 from chalicelib.tasks.task import (
@@ -123,10 +124,7 @@ class TaskTable(ProgItems):
         Returns the task after the move. Raises ConditionFailed, with the item as it was (see
         `old_task`), where the task is in another state or at another attempt.
         """
-        sources = {f":from{at}": to_wire(state) for at, state in enumerate(states.MOVES[to])}
-        condition = f"#attempt = :expected AND #state IN ({', '.join(sources)})"
-        bound = {":expected": to_wire(attempt), **sources}
-        return await self._set(task_id, {"state": to, **values}, remove, condition, bound)
+        return await self._set(task_id, move_of(attempt, to, {**values}, remove))
 
     async def note(
         self,
@@ -140,29 +138,11 @@ class TaskTable(ProgItems):
         """Set values of a task without moving it, at this attempt only; the task then. Raises
         ConditionFailed."""
         bound = {":expected": to_wire(attempt)}
-        return await self._set(task_id, {**values}, remove, "#attempt = :expected", bound)
+        update = update_of({**values}, remove, "#attempt = :expected", bound)
+        return await self._set(task_id, update)
 
-    async def _set(
-        self, task_id: str, values: Item, remove: Iterable[str], condition: str, bound: Item
-    ) -> Task:
-        """Set and remove attributes; `bound`: the condition's own values, in wire form."""
-        clauses = {
-            "SET ": [f"#{name} = :{name}" for name in values],
-            "REMOVE ": [f"#{name}" for name in remove],
-        }
-        item = await self._update(
-            item_key(task_id, META),
-            UpdateExpression=" ".join(
-                clause + ", ".join(parts) for clause, parts in clauses.items() if parts
-            ),
-            ConditionExpression=condition,
-            ExpressionAttributeNames={f"#{name}": name for name in (*values, *remove, "attempt")},
-            ExpressionAttributeValues={
-                **bound,
-                **{f":{name}": to_wire(value) for name, value in values.items()},
-            },
-        )
-        return task_from(item)
+    async def _set(self, task_id: str, update: Item) -> Task:
+        return task_from(await self._update(item_key(task_id, META), **update))
 
     async def add_finished_prog(self, task_id: str, attempt: int, number: int) -> Task:
         """Note on the task that a PROG item is finished; the task then. Raises ConditionFailed."""

@@ -6,6 +6,9 @@
       ├── any other answer, a refused address ─┐
       └── the last try failed ─────────────────┴──> failed, and among the dead letters
 
+A delivery for which its owner has no request left in this minute is put off. One whose receiver
+failed just now counts as tried without being sent (webhooks/restraint.py).
+
 A dead letter that somebody puts back into the queue gets one more try.
 
 **Copies.** The stream may bring an event twice, and SQS may hand out a message twice. So the queue
@@ -34,11 +37,13 @@ from chalicelib.aws.sqs_batch import Record
 from chalicelib.core import metrics
 from chalicelib.core.backend import Backend
 from chalicelib.core.logs import bound, log
+from chalicelib.core.times import iso
 from chalicelib.webhooks import retry, signature
 from chalicelib.webhooks.delivery import DELIVERED, FAILED, PENDING, Delivery
 from chalicelib.webhooks.items import WebhookItems
 from chalicelib.webhooks.message import WebhookMessage, decode
 from chalicelib.webhooks.queue import WebhookQueue
+from chalicelib.webhooks.restraint import Restraint
 from chalicelib.webhooks.retry import Answer
 from chalicelib.webhooks.webhook import Webhook
 
@@ -65,8 +70,8 @@ async def deliver(backend: Backend, sender: Sender, record: Record) -> bool:
     message = decode(record["body"])
     items = WebhookItems(backend)
     with bound(task_id=message.task_id, event_id=message.event["id"]):
-        webhook = await items.read(message.task_id)
-        if webhook is None:  # gone with its task, days ago
+        stored = await items.read(message.task_id)
+        if stored is None:  # gone with its task, days ago
             log("webhook_gone", level="warning")
             return True
         noted = await items.delivery(message)
@@ -75,6 +80,15 @@ async def deliver(backend: Backend, sender: Sender, record: Record) -> bool:
             return True
         if noted is not None and now_ms < (noted.next_at or 0) - _SKEW_MS:
             return await _leave(backend, record, noted, now_ms)
+        restraint = Restraint(backend, stored.owner)
+        receiver = await restraint.receiver(stored.webhook.url)
+        is_left_alone = now_ms < receiver.until
+        wait = 0 if is_left_alone else await restraint.wait_seconds(now_ms)
+        if wait:
+            log("webhook_restrained", after_seconds=wait)
+            # Spread over a minute, so that they do not all come again at once.
+            await WebhookQueue(backend).put_off(message, wait + random.randrange(60))
+            return True
         claimed = await items.claim(
             message,
             noted,
@@ -84,7 +98,12 @@ async def deliver(backend: Backend, sender: Sender, record: Record) -> bool:
         )
         if not claimed:
             return await _leave(backend, record, await items.delivery(message), now_ms)
-        answer = await _send(backend, sender, webhook, message)
+        if is_left_alone:
+            answer = Answer(0, f"not sent: the receiver has failed, until {iso(receiver.until)}")
+        else:
+            answer = await _send(backend, sender, stored.webhook, message)
+            failed = not answer.refused and (answer.status == 0 or retry.may_pass(answer.status))
+            await restraint.note(stored.webhook.url, receiver, failed, backend.now_ms())
         return await _settle(backend, record, noted or Delivery.of(message), answer)
 
 

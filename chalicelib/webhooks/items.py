@@ -1,8 +1,8 @@
 """Webhooks in the Tasks table: where a task's events go, and what became of each event.
 
     pk            sk            holds
-    TASK#<id>     HOOK          url, secret, events; outlives the task's own item: that one may
-                                expire while its last event is still being delivered
+    TASK#<id>     HOOK          url, secret, events, owner; outlives the task's own item: that one
+                                may expire while its last event is still being delivered
     TASK#<id>     HOOK#<seq>    one event's delivery: task_id, action, event_id, state (pending |
                                 delivered | failed), tries; of the last try: status, error,
                                 last_at; carrier (the id of the queue message that carries it on),
@@ -44,9 +44,10 @@ _RENEWED_BELOW_SECONDS = 10 * 86_400
 
 @dataclass(frozen=True)
 class StoredWebhook:
-    """A HOOK item. `ttl`: when it expires, epoch seconds."""
+    """A HOOK item. `ttl`: when it expires, epoch seconds; `owner`: of its task."""
 
     task_id: str
+    owner: str
     webhook: Webhook
     ttl: int
 
@@ -57,27 +58,33 @@ class WebhookItems(ItemTable):
 
     # --- where events go --------------------------------------------------------------------
 
-    async def write(self, task_id: str, webhook: Webhook, now_ms: int) -> None:
+    async def write(self, task_id: str, owner: str, webhook: Webhook, now_ms: int) -> None:
         """Store a task's webhook, before the task itself, so that none of its events is missed."""
         item = {
             "url": webhook.url,
             "secret": webhook.secret,
             "events": list(webhook.events),
+            "owner": owner,
             "pk": task_pk(task_id),
             "sk": _WEBHOOK,
             "ttl": _ttl(now_ms),
         }
         await self._call("dynamodb", "PutItem", TableName=self._table, Item=item_to_wire(item))
 
-    async def read(self, task_id: str) -> Webhook | None:
+    async def read(self, task_id: str) -> StoredWebhook | None:
         found = await self.read_many([task_id])
-        return found[task_id].webhook if found else None
+        return found[task_id] if found else None
 
     async def read_many(self, task_ids: Iterable[str]) -> dict[str, StoredWebhook]:
         """task id -> its webhook, of those tasks that have one."""
         keys = [item_key(task_id, _WEBHOOK) for task_id in dict.fromkeys(task_ids)]
         found = [
-            StoredWebhook(item["pk"].removeprefix(_TASK), Webhook.of(item), item["ttl"])
+            StoredWebhook(
+                item["pk"].removeprefix(_TASK),
+                item.get("owner", ""),  # older items have none
+                Webhook.of(item),
+                item["ttl"],
+            )
             for item in await self._get_all(keys)
         ]
         return {stored.task_id: stored for stored in found}
@@ -85,7 +92,7 @@ class WebhookItems(ItemTable):
     async def keep(self, stored: StoredWebhook, now_ms: int) -> None:
         """Give a webhook its whole time again, where little of it is left."""
         if stored.ttl - now_ms // 1000 < _RENEWED_BELOW_SECONDS:
-            await self.write(stored.task_id, stored.webhook, now_ms)
+            await self.write(stored.task_id, stored.owner, stored.webhook, now_ms)
 
     # --- what became of them ----------------------------------------------------------------
 

@@ -37,6 +37,15 @@ class WebhookQueue:
                 detail = f"{len(unsent)} webhooks not queued"
                 raise CallFailed("sqs", "SendMessageBatch", "Failed", detail)
 
+    async def put_off(self, message: WebhookMessage, seconds: int) -> None:
+        """Queue a delivery that has to wait, for at most 15 minutes; its record is then done with.
+
+        Not by the record's visibility: each receive brings it nearer to the dead letters.
+        """
+        entry = {"MessageBody": message.encode(), "MessageGroupId": message.task_id}
+        if await self._queue.send([{**entry, "DelaySeconds": min(seconds, 900)}]):
+            raise CallFailed("sqs", "SendMessageBatch", "Failed", "a webhook was not put off")
+
     async def retry_later(self, receipt_handle: str, seconds: int) -> None:
         """Let a delivery that failed come back after `seconds`, not the visibility timeout."""
         await self._queue.retry_later(receipt_handle, seconds)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -24,6 +25,8 @@ ENDED = frozenset({"completed", "failed", "cancelled"})
 # Seconds. The read timeout is just above API Gateway's own limit of 29 s.
 TIMEOUT = httpx.Timeout(30, connect=5)
 BACKOFF = (0.2, 0.5)
+# A 429 that asks for no more than this is waited out, so often; others are told at once.
+SHORT_RETRY_AFTER, QUOTA_TRIES = 5.0, 2
 LEAST_POLL, USUAL_POLL, LONGEST_POLL = 0.3, 1.0, 3600.0
 # Polls that may fail in a row before waiting is given up: about 25 s, enough for a restart.
 PATIENCE = 8
@@ -249,9 +252,15 @@ class Api:
 
     def _answered(self, method: str, path: str, **request: Any) -> httpx.Response:
         """The answer, where it is a good one."""
-        response = self._send(method, self._base + path, **request)
-        if response.is_error:
+        for waits_left in range(QUOTA_TRIES, -1, -1):
+            response = self._send(method, self._base + path, **request)
             retry_after = _seconds(response.headers.get("Retry-After"))
+            # Nothing was done, so it may be sent again, whatever it is.
+            refused = response.status_code == HTTPStatus.TOO_MANY_REQUESTS
+            if not (refused and waits_left and 0 < (retry_after or 0) <= SHORT_RETRY_AFTER):
+                break
+            self._sleep(retry_after or 0)
+        if response.is_error:
             raise problems.of_answer(self.url, response, retry_after)
         if not response.is_success:
             raise problems.not_this_api(self.url, f"it answered {response.status_code}")

@@ -16,6 +16,9 @@ from typing import Any
 
 import httpx
 
+# Seconds. What takes longer is not a matter of waiting, and the sentence says what to do.
+LONG_WAIT = 600
+
 
 class ApiError(Exception):
     """str() is one sentence for a person; `problem` is the document for a machine."""
@@ -107,6 +110,8 @@ def of_answer(url: str, response: httpx.Response, retry_after: float | None) -> 
         return Unreachable(sentence, problem, retry_after)
     kind = Expired if status == HTTPStatus.GONE else Rejected
     sentence = f"{title} ({status}): {detail}" if detail else f"{title} ({status})"
+    if status == HTTPStatus.TOO_MANY_REQUESTS and retry_after and retry_after < LONG_WAIT:
+        sentence += f". Try again in {math.ceil(retry_after)} s"
     if _unsigned(response):
         sentence += ". Where requests must be signed, add --sign"
     return kind(sentence, problem, retry_after)

@@ -183,6 +183,17 @@ def stats(console: Console, answer: dict[str, Any]) -> None:
     )
 
 
+def _limits(limits: dict[str, Any]) -> dict[str, str]:
+    """A row for each limit that there is: how much of it is used, where that is counted."""
+    rows = {}
+    for name, entry in limits.items():
+        limit, used = (record(entry).get(key) for key in ("limit", "used"))
+        if limit is not None:
+            shown = amount(limit) if used is None else f"{amount(used)} of {amount(limit)} used"
+            rows[f"Limit: {plain(name).replace('_', ' ')}"] = shown
+    return rows
+
+
 def status(console: Console, answer: dict[str, Any]) -> None:
     budget, breaker = record(answer.get("rate_budget")), record(answer.get("breaker"))
     closed = "closed, the exchange is being asked"
@@ -194,6 +205,7 @@ def status(console: Console, answer: dict[str, Any]) -> None:
         "Breaker": opened if breaker.get("open") else closed if breaker else plain(None),
         **({"Paused": _pause(answer)} if answer.get("pause") else {}),
         **task_counts(answer),
+        **_limits(record(answer.get("limits"))),
     }
     pairs(console, rows)
     figures = ("visible", "in_flight", "delayed")

@@ -7,6 +7,7 @@ others understands as the double does, through both implementations of the calls
 from __future__ import annotations
 
 import asyncio
+import uuid
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,13 @@ from chalicelib.collecting.collect import Outcome, collect_message
 from chalicelib.collecting.dispatch import dispatch_task
 from chalicelib.collecting.plan import plan_task
 from chalicelib.collecting.sweep import sweep
-from chalicelib.core.errors import CallFailed, CatalogueRefused, ConditionFailed, InvalidRequest
+from chalicelib.core.errors import (
+    CallFailed,
+    CatalogueRefused,
+    ConditionFailed,
+    InvalidRequest,
+    QuotaExceeded,
+)
 from chalicelib.core.settings import Settings
 from chalicelib.events.record import record_task_changes
 from chalicelib.exchange.budget import Budget
@@ -29,6 +36,9 @@ from chalicelib.exchange.worker import Worker
 from chalicelib.live.receive import connect, disconnect, receive
 from chalicelib.monitoring.prometheus import metrics_text
 from chalicelib.monitoring.status import collector_status, task_stats
+from chalicelib.schedules.definition import parse_new
+from chalicelib.schedules.edits import made
+from chalicelib.schedules.table import ScheduleTable
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection, submit_symbol_refresh
@@ -46,6 +56,8 @@ from tests.doubles.clock import Clock
 from tests.doubles.exchange import Exchange
 from tests.doubles.senders import Sender
 from tests.doubles.values import ordinal
+
+HOURLY = {"expression": "rate(1 hour)", "request": {"symbols": ["BTCUSDT"]}}
 
 
 class Both:
@@ -116,6 +128,10 @@ def both(request: pytest.FixtureRequest, moto: Moto, settings: Settings, clock: 
         settings,
         candles_bucket=moto.new_bucket(),
         event_bus=moto.new_bus(),
+        owner_active_tasks=50,
+        owner_units_per_day=10_000,
+        owner_connections=50,
+        owner_webhooks_per_minute=50,
         **tables,  # type: ignore[arg-type]
         **{name: moto.new_queue() for name in queues},  # type: ignore[arg-type]
     )
@@ -255,3 +271,44 @@ def test_a_life_of_tasks_reads_the_same_on_the_double_and_on_moto(
     moto.runner.run(_live_through(both, both.worker, clock))
     for operation in ("dynamodb.UpdateItem", "dynamodb.Query", "dynamodb.BatchWriteItem"):
         assert both.double.counts[operation]
+
+
+async def _use_up(worker: Worker, clock: Clock) -> None:
+    """Reach each limit, and make room again."""
+    limited = replace(
+        worker,
+        settings=replace(
+            worker.settings,
+            **dict.fromkeys(("owner_active_tasks", "owner_schedules", "owner_connections"), 1),
+            owner_units_per_day=1,
+        ),
+    )
+    await refresh_catalogue(limited)
+    body = {"symbols": ["BTCUSDT"], "timeframes": ["1d", "1h"]}
+    task_id = await submit_collection(limited, body, "me", "r")
+    with pytest.raises(QuotaExceeded):
+        await submit_collection(limited, body, "me", "r")
+    await plan_task(limited, PlanMessage(task_id, 1))
+    assert (await view_task(limited, task_id))["error"].startswith("QUOTA_UNITS_PER_DAY")
+    one_unit = {"symbols": ["BTCUSDT"], "timeframes": ["1d"]}
+    task_id = await submit_collection(limited, one_unit, "me", "r")
+    await plan_task(limited, PlanMessage(task_id, 1))
+    assert (await view_task(limited, task_id))["status"] == "running"
+    assert (await collector_status(limited, "me"))["limits"]["units_per_day"]["used"] == 1
+    await connect(limited, "one")
+    with pytest.raises(QuotaExceeded):
+        await connect(limited, "two")
+    await disconnect(limited, "one")
+    await connect(limited, "two")
+    one, two = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
+    schedule = made(one, parse_new(HOURLY, None, limited.settings, clock()), clock(), "me", "r")
+    assert await ScheduleTable(limited).create(schedule, None, 1)
+    assert await ScheduleTable(limited).create(replace(schedule, schedule_id=two), None, 1) is None
+    assert await ScheduleTable(limited).create(replace(schedule, schedule_id=two), None, 2)
+
+
+def test_limits_are_reached_alike_on_the_double_and_on_moto(
+    moto: Moto, both: Both, clock: Clock
+) -> None:
+    moto.runner.run(_use_up(both.worker, clock))
+    assert both.double.counts["dynamodb.TransactWriteItems"] >= 3

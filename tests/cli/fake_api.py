@@ -124,6 +124,8 @@ def schedule(**more: Any) -> dict[str, Any]:
         "queued_for": None,
         "runs": {"started": 1412, "skipped": 3, "missed": 1},
         "last_skipped_at": None,
+        "last_refused_at": None,
+        "refusal": None,
         "created_at": AT,
         "updated_at": AT,
         "in_sync": True,

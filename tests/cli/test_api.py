@@ -103,6 +103,35 @@ def test_waiting_survives_a_restart_of_the_api():
     assert 7 in slept
 
 
+def quota(retry_after):
+    refusal = {"title": "Quota exceeded", "status": 429, "detail": "100 tasks are running"}
+    return httpx.Response(429, json=refusal, headers={"Retry-After": retry_after})
+
+
+@pytest.mark.parametrize("method", ["status", "start"])
+def test_a_short_wait_for_a_quota_is_waited_out_and_a_few_times_only(method):
+    route = {"status": "GET /status", "start": "POST /start"}[method]
+    arguments = ({},) if method == "start" else ()
+    api, fake, slept = client({route: [quota("1"), quota("2"), {"status": "fine"}]})
+    assert getattr(api, method)(*arguments) == {"status": "fine"}
+    assert slept == [1, 2]
+    api, fake, slept = client({route: [quota("1")]})
+    with pytest.raises(Rejected, match=r"100 tasks are running\. Try again in 1 s"):
+        getattr(api, method)(*arguments)
+    assert len(fake.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "hint"), [("10", ". Try again in 10 s"), ("3600", ""), ("0", "")]
+)
+def test_a_longer_wait_for_a_quota_is_told_at_once(retry_after, hint):
+    api, fake, slept = client({"POST /start": [quota(retry_after)]})
+    with pytest.raises(Rejected) as refused:
+        api.start({})
+    assert str(refused.value) == f"Quota exceeded (429): 100 tasks are running{hint}"
+    assert (len(fake.requests), slept) == (1, [])
+
+
 def test_waiting_ends_when_the_api_stays_away():
     api, fake, _ = client({"GET /task": [task("running", 1), httpx.Response(503)]})
     with pytest.raises(Unreachable):

@@ -199,6 +199,18 @@ def test_an_open_breaker_is_told_with_its_reason_and_end():
     assert "open until 2026-11-23 12:05:00 UTC: 429 from the exchange" in ran.out
 
 
+def test_limits_are_shown_where_there_are_some():
+    limits = {
+        "active_tasks": {"limit": 100, "used": 3},
+        "requests_per_second": {"limit": 50, "used": None},
+        "schedules": {"limit": None, "used": None},
+    }
+    out = run("status", api=FakeApi({"GET /status": [{**STATUS, "limits": limits}]})).out
+    assert re.search(r"Limit: active tasks +3 of 100 used", out)
+    assert re.search(r"Limit: requests per second +50\n", out)
+    assert "Limit: schedules" not in out
+
+
 def test_failures_are_listed_up_to_a_cap_and_all_of_them_in_json():
     api = FakeApi({"GET /task": [task(failed=25, total=30, done=30)]})
     out = run("task", TASK_ID, api=api).out

@@ -65,6 +65,20 @@ class Cloud:
         )
         return str(found["StackResourceDetail"]["PhysicalResourceId"])
 
+    @contextmanager
+    def configured(self, resource: str, **variables: str) -> Iterator[None]:
+        """A function with other settings, for a while."""
+        functions, name = self.client("lambda"), self.function(resource)
+        found = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+        other = {"Variables": {**found, **variables}}
+        functions.update_function_configuration(FunctionName=name, Environment=other)
+        try:
+            yield
+        finally:
+            functions.update_function_configuration(
+                FunctionName=name, Environment={"Variables": found}
+            )
+
     def invoke(self, resource: str, event: dict[str, Any]) -> Any:
         """What a function answers to an event. Fails where the function does."""
         invoked = self.client("lambda").invoke(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import pytest
 
@@ -22,17 +21,9 @@ def names_of_objects(cloud: Cloud) -> set[str]:
     return {key.split("/")[1] for key in keys if key.startswith("candles/")}
 
 
-@contextmanager
-def at_another_root(cloud: Cloud, resource: str) -> Iterator[None]:
+def at_another_root(cloud: Cloud, resource: str) -> AbstractContextManager[None]:
     """A function that is set to another root under the same name, for a while."""
-    functions, name = cloud.client("lambda"), cloud.function(resource)
-    found = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
-    other = {**found, "EXCHANGE_URL": f"{cloud.exchange_url}/other"}
-    functions.update_function_configuration(FunctionName=name, Environment={"Variables": other})
-    try:
-        yield
-    finally:
-        functions.update_function_configuration(FunctionName=name, Environment={"Variables": found})
+    return cloud.configured(resource, EXCHANGE_URL=f"{cloud.exchange_url}/other")
 
 
 def test_candles_of_the_local_exchange_are_under_its_name_and_nowhere_else(

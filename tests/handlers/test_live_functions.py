@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,6 +42,18 @@ def application(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> Any:
 def socket_event(kind: str, name: str, body: object = None) -> dict[str, Any]:
     connection = {"domainName": "d", "stage": "api", "connectionId": name, "apiId": "a"}
     return {"requestContext": {**connection, "routeKey": kind}, "body": json.dumps(body)}
+
+
+def test_a_client_above_its_owners_connections_is_refused_with_429(
+    application, worker, monkeypatch
+) -> None:
+    limited = replace(worker, settings=replace(worker.settings, owner_connections=1))
+    monkeypatch.setattr(wiring, "backend", lambda: limited)
+    codes = [
+        application.ws_connect(socket_event("$connect", name), CONTEXT)["statusCode"]
+        for name in ("one", "two")
+    ]
+    assert codes == [200, 429]
 
 
 def test_a_change_reaches_every_client_through_stream_queue_and_threads(

@@ -54,6 +54,7 @@ def check_history(world: World) -> None:
     _check_results(world, changes, units)
     _check_receipts(world, changes)
     _check_keys(world, metas)
+    _check_limits(world, changes)
     _check_candles(world, changes, units)
 
 
@@ -445,6 +446,33 @@ def _opens(
 def _may_miss(world: World, symbol: str, timeframe: str, at: int) -> bool:
     """Whether the exchange has ever not served a candle, or not so that anybody could use it."""
     return at in world.exchange.unserved or (symbol, timeframe, at) in world.spoiled
+
+
+def _check_limits(world: World, changes: list[tuple[Item, Item]]) -> None:
+    """Owners never have more active tasks than they may, and each unit that is to run is counted
+    once."""
+    most_active = world.settings.owner_active_tasks
+    most_units = world.settings.owner_units_per_day
+    active: dict[str, set[str]] = {}
+    planned: dict[str, int] = {}
+    counted: dict[str, int] = {}
+    for old, new in changes:
+        if new and new["sk"] == "META":
+            mine = active.setdefault(new["owner"], set())
+            (mine.add if new["state"] in states.ACTIVE else mine.discard)(new["pk"])
+            if most_active and len(mine) > most_active:
+                raise Violation("quota", f"{new['owner']} has {len(mine)} active tasks")
+            if (old.get("state"), new["state"]) == (states.PENDING, states.RUNNING):
+                runs = new["total_units"] - new["kept_units"]
+                planned[new["owner"]] = planned.get(new["owner"], 0) + runs
+    for item in map(_image, world.aws.items("tasks")):
+        if item["sk"].startswith("DAY#"):
+            owner = item["pk"].removeprefix("OWNER#")
+            counted[owner] = counted.get(owner, 0) + item["units"]
+            if item["units"] > most_units:
+                raise Violation("quota", f"{item['units']} units of {owner} on {item['sk']}")
+    if most_units and counted != {owner: units for owner, units in planned.items() if units}:
+        raise Violation("quota", f"{counted} units were counted, and {planned} planned")
 
 
 def _images(record: Item) -> tuple[Item, Item]:

@@ -25,7 +25,8 @@ from chalicelib.events.trail import Trail
 from chalicelib.exchange import ledger
 from chalicelib.exchange.ledger import LedgerState
 from chalicelib.functions import batches
-from chalicelib.tasks import fence, finish, prog_items, states, table, task, view
+from chalicelib.quotas import places
+from chalicelib.tasks import fence, finish, prog_items, quotas, retry, states, table, task, view
 from chalicelib.tasks.progress import Progress
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Counts, Task
@@ -302,6 +303,23 @@ def _exchange_fails_often(world: World) -> None:
     world.faults.rates["exchange_fails"] = 0.5
 
 
+def _one_task_each(world: World) -> None:
+    world.limit(owner_active_tasks=1)
+
+
+def _few_units(world: World) -> None:
+    world.limit(owner_units_per_day=200)
+
+
+def _one_by_one(_: Any) -> Any:
+    async def together(backend: Any, move: Any, count: Any) -> None:
+        table = backend.settings.tasks_table
+        for update in (count, move):
+            await backend.call("dynamodb", "UpdateItem", TableName=table, **update)
+
+    return together
+
+
 def nothing_goes_wrong(world: World) -> None:
     """No faults, and no sweep that would make them good: none is needed then."""
     world.faults.rates = dict.fromkeys(world.faults.rates, 0.0)
@@ -455,6 +473,18 @@ MUTANTS = (
         "a task's time runs on while paused",
         replacing(LedgerState, "held_ms", lambda _: lambda state, since_ms, now_ms: 0),
         killer=88,
+    ),
+    Mutant(
+        "a place that was just taken is free",
+        replacing(places, "LEASE_MS", lambda _: 0),
+        _one_task_each,
+        killer=213,
+    ),
+    Mutant("a retry takes no place", replacing(retry, "take_place", _never_asking), _one_task_each),
+    Mutant(
+        "units are counted beside the move",
+        replacing(quotas, "_together", _one_by_one),
+        _few_units,
     ),
     Mutant("sweep does not ask for more", replacing(sweep, "next_progs", lambda _: lambda *_: [])),
 )

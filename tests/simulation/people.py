@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from chalicelib.api.idempotency import answer_once
 from chalicelib.core import times
-from chalicelib.core.errors import CallFailed, Conflict, RequestRejected, TaskExpired, TaskNotFound
+from chalicelib.core.errors import (
+    CallFailed,
+    Conflict,
+    QuotaExceeded,
+    RequestRejected,
+    TaskExpired,
+    TaskNotFound,
+)
 from chalicelib.exchange.pause import Pauses
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.retry import retry_task
@@ -94,6 +101,10 @@ class Person:
                 if self._key is None and self.world.random.random() < 0.5:
                     return  # gives up; a task may be there all the same
                 await self._sleep(self.world.random.choice((2, 40)))
+                continue
+            except QuotaExceeded as refused:
+                self.world.faults.seen["quota_refuses"] += 1
+                await self._sleep(refused.retry_after)
                 continue
             self.task_id = answer.body["task_id"]
             return

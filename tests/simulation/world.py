@@ -11,7 +11,7 @@ import os
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -69,6 +69,13 @@ class Source:
     running: int = 0
 
 
+def _limits(random: Random) -> dict[str, int]:
+    """What each owner may use: mostly as much as they like."""
+    if random.random() >= 0.15:
+        return {}
+    return {"owner_active_tasks": random.choice((1, 2)), "owner_units_per_day": 40}
+
+
 @dataclass
 class World:
     seed: int
@@ -87,6 +94,7 @@ class World:
             collect_timeout_seconds=30,
             low_priority_patience_seconds=self.random.choice((60, 3600)),
             default_symbols=EVERY,
+            **_limits(Random(self.seed ^ 0x9107A)),
         )
         self.aws = Aws.for_settings(self.clock, self.settings)
         self.aws.dynamodb.careful = False  # our gateways build what they send and only read answers
@@ -133,6 +141,11 @@ class World:
         self._tasks: set[asyncio.Task[None]] = set()
         self._streamed = 0
         self._streaming = False
+
+    def limit(self, **limits: int) -> None:
+        """Set what each owner may use, before anything runs."""
+        self.settings = replace(self.settings, **limits)
+        self.honest = replace(self.honest, settings=self.settings)
 
     def odd_row(self) -> str | None:
         """What happens to a row of the page that is sent now, if anything."""

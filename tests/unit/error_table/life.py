@@ -64,6 +64,13 @@ class Life:
             backfill_candles=3,
             retention_seconds=RETENTION_SECONDS,  # longer than any error delays a story
             audit_retention_days=5,  # so many days does the first export look back
+            # Counted everywhere, and never reached.
+            owner_active_tasks=100,
+            owner_units_per_day=100_000,
+            owner_schedules=100,
+            owner_connections=100,
+            owner_requests_per_second=1_000,
+            owner_webhooks_per_minute=100,
         )
         self.aws = Aws.for_settings(self.clock, self.settings)
         self.aws.dynamodb.careful = False  # our gateways build what they send and only read answers

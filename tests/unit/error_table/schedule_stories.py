@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from chalicelib.core.errors import CallFailed
@@ -58,6 +59,8 @@ def a_schedule_and_its_life(life: Life) -> None:
 
 
 def a_schedule_whose_runs_never_came(life: Life) -> None:
+    unlimited = replace(life.settings, owner_schedules=0)
+    life.worker = replace(life.worker, settings=unlimited)
     _scheduled(life, catch_up=True)
     life.watch()
     life.clock.advance(2 * MINUTE_MS * 60)

@@ -449,7 +449,7 @@ def test_reading_webhooks_takes_one_call_for_a_whole_batch_and_none_for_other_ev
 def test_webhooks_that_were_not_read_at_first_are_read_again(run, backend, aws, settings) -> None:
     for number in range(5):
         hook = webhook.Webhook(HOOK["url"], HOOK["secret"])
-        run(WebhookItems(backend).write(f"t{number}", hook, backend.now_ms()))
+        run(WebhookItems(backend).write(f"t{number}", "me", hook, backend.now_ms()))
     aws.dynamodb.leave_unprocessed = 3
     run(publish(backend, _events(5)))
     assert len(_queued(aws, settings)) == 5
@@ -459,7 +459,7 @@ def test_a_webhook_lives_as_long_as_its_task_goes_on(run, backend, aws, clock, s
     """A task may be retried after weeks; each event gives its webhook the whole time again."""
     run(
         WebhookItems(backend).write(
-            "t0", webhook.Webhook(HOOK["url"], HOOK["secret"]), backend.now_ms()
+            "t0", "me", webhook.Webhook(HOOK["url"], HOOK["secret"]), backend.now_ms()
         )
     )
     for _ in range(8):

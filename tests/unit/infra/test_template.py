@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 import app as application
-from chalicelib.core.settings import Settings, user_settings
+from chalicelib.core.settings import Settings, from_environ, user_settings
 from chalicelib.webhooks.retry import MOST_TRIES
 from infra import schedules, storage
 from infra.configuration import environment
-from infra.functions import FUNCTIONS, role
+from infra.functions import FUNCTIONS, functions, role
 from infra.package import ROOT, package
 from infra.storage import MOST_BYTES
 from infra.template import build
@@ -649,3 +649,27 @@ def test_updates_wait_in_a_fifo_queue_that_forgets_them_after_five_minutes(
     assert queue["FifoThroughputLimit"] == "perMessageGroupId"
     assert queue["DeduplicationScope"] == "messageGroup"
     assert "RedrivePolicy" not in queue
+
+
+def test_api_gateway_lets_through_what_the_settings_say_and_all_where_they_say_nothing(
+    resources: dict[str, Any],
+) -> None:
+    throttling = {"ThrottlingRateLimit": 200, "ThrottlingBurstLimit": 400}
+    [every] = resources["RestAPI"]["Properties"]["MethodSettings"]
+    assert every == {"ResourcePath": "/*", "HttpMethod": "*", **throttling}
+    stage = resources["WebsocketAPIStage"]
+    assert stage["Type"] == "AWS::ApiGatewayV2::Stage"
+    assert stage["Properties"]["DefaultRouteSettings"] == throttling
+    free = functions(from_environ({}), {})
+    assert "MethodSettings" not in free["RestAPI"]["Properties"]
+    assert "WebsocketAPIStage" not in free
+
+
+@pytest.mark.parametrize(("stage", "limited"), [("local", False), ("dev", True), ("prod", True)])
+def test_the_deployed_stages_limit_their_owners_and_ones_own_machine_does_not(
+    stage: str, limited: bool
+) -> None:
+    values = environment(stage, {})
+    names = [name for name in values if name.startswith("OWNER_") or "_PER_SECOND" in name]
+    assert len(names) == 8
+    assert {values[name] != "0" for name in names} == {limited}

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chalicelib.candles.store import CandleStore
-from chalicelib.core.errors import CallFailed, TicketRefused
+from chalicelib.core.errors import CallFailed, QuotaExceeded, TicketRefused
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.live.connections import (
     LIFE_SECONDS,
@@ -344,3 +344,52 @@ def test_with_owners_others_tasks_are_unknown_and_not_listed(run, guarded, aws, 
     assert say(f"task:{yours}")[0]["reason"] == "TASK_NOT_FOUND"
     assert say(f"task:{mine}")[1]["task"]["task_id"] == mine
     assert [one["task_id"] for one in say("tasks")[1]["tasks"]] == [mine]
+
+
+# --- limits of the owner --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def limited(backend):
+    return dataclasses.replace(
+        backend, settings=dataclasses.replace(backend.settings, owner_connections=2)
+    )
+
+
+def test_no_more_connections_open_than_an_owner_may_have(run, limited, aws) -> None:
+    for name in ("one", "two"):
+        run(connect(limited, name))
+    with pytest.raises(QuotaExceeded) as refused:
+        run(connect(limited, "three"))
+    assert (refused.value.status, refused.value.reason) == (429, "QUOTA_CONNECTIONS")
+    assert not [item for item in aws.items("connections") if "three" in item["pk"]["S"]]
+    run(disconnect(limited, "one"))
+    run(connect(limited, "three"))
+    with pytest.raises(QuotaExceeded):
+        run(connect(limited, "four"))
+    ticket = run(issue_ticket(limited, "another"))["ticket"]
+    run(connect(limited, "four", ticket))
+
+
+def test_a_connection_that_never_said_goodbye_gives_its_place_back_when_it_is_over(
+    run, limited, clock, aws
+) -> None:
+    for name in ("one", "two"):
+        run(connect(limited, name))
+    clock.advance(LIFE_SECONDS * 1000 - 1000)
+    with pytest.raises(QuotaExceeded):
+        run(connect(limited, "three"))
+    clock.advance(1000)
+    run(connect(limited, "three"))
+    clock.advance(LIFE_SECONDS * 1000)
+    aws.dynamodb.expire("connections")
+    for name in ("four", "five"):
+        run(connect(limited, name))
+
+
+def test_a_connection_that_is_found_gone_gives_its_place_back(run, limited, aws) -> None:
+    for name in ("one", "two"):
+        run(connect(limited, name))
+    aws.sockets.gone.add("one")
+    assert not run(ConnectionTable(limited).send("one", "text"))
+    run(connect(limited, "three"))

@@ -18,6 +18,7 @@ from chalicelib.core.errors import (
     ConditionFailed,
     InvalidRequest,
     ItemUnreadable,
+    QuotaExceeded,
     ScheduleNotFound,
 )
 from chalicelib.core.settings import Settings
@@ -31,17 +32,19 @@ from chalicelib.schedules.schedule import Schedule
 from chalicelib.schedules.table import ScheduleTable
 from chalicelib.schedules.watch import receive_firing, watch_schedules
 from chalicelib.tasks.cancel import cancel_task
+from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import view_task
 from infra.package import ROOT
 from tests.doubles.aws import Aws, Called, Hook
 from tests.doubles.clock import Clock
 from tests.doubles.error_codes import Always
-from tests.doubles.faults import CrashAfter, LoseAnswer, Refuse
+from tests.doubles.faults import CrashAfter, LoseAnswer, Meanwhile, Refuse, named
 from tests.doubles.fleet import Crash, Fleet
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 ID = "0b8f6c1e-0000-4000-8000-000000000001"
+OTHER_ID, THIRD_ID = ID.replace("0001", "0002"), ID.replace("0001", "0003")
 OWNER = "me"
 HOURLY: dict[str, Any] = {
     "name": "hourly",
@@ -1022,3 +1025,111 @@ def test_a_schedule_that_cannot_be_read_stops_neither_the_watch_nor_a_list(
     assert len(measured[1]) == 1
     listed, _ = run(manage.list_schedules(backend, OWNER, 10, None))
     assert other in [each["schedule_id"] for each in listed]
+
+
+# --- limits of the owner --------------------------------------------------------------------------
+
+
+def limited(office: Office, **limits: int) -> None:
+    settings = replace(office.backend.settings, **limits)
+    office.backend = replace(office.backend, settings=settings)
+
+
+def test_no_more_schedules_are_made_than_an_owner_may_have(office: Office) -> None:
+    limited(office, owner_schedules=2)
+    office.make()
+    office.make(OTHER_ID)
+    with pytest.raises(QuotaExceeded) as refused:
+        office.make(THIRD_ID)
+    assert (refused.value.reason, refused.value.status) == ("QUOTA_SCHEDULES", 429)
+    assert office.found(THIRD_ID) is None
+    assert office.make(OTHER_ID)["schedule_id"] == OTHER_ID, "the same request again"
+    office.run(manage.delete_schedule(office.backend, OWNER, "request", ID))
+    hook = {"url": "https://hooks.acme.com/in", "secret": "a-secret-of-thirty-two-letters-!"}
+    office.make(THIRD_ID, request={**HOURLY["request"], "webhook": hook})
+    assert office.stored(THIRD_ID).webhook_host == "hooks.acme.com"
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_of_schedules_made_at_once_at_the_limit_one_gets_the_last_place(
+    office: Office, aws: Aws, most: int
+) -> None:
+    limited(office, owner_schedules=most)
+    if most == 2:
+        office.make()
+
+    async def another() -> None:
+        made = manage.create_schedule(office.backend, HOURLY, OWNER, "request-2", OTHER_ID)
+        await made
+
+    aws.hooks.append(Meanwhile(named("dynamodb.TransactWriteItems"), another))
+    with pytest.raises(QuotaExceeded):
+        office.make(THIRD_ID)
+    assert office.found(OTHER_ID)
+    assert office.found(THIRD_ID) is None
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_wherever_a_creation_dies_its_repetition_makes_one_schedule(
+    office: Office, aws: Aws, number: int
+) -> None:
+    limited(office, owner_schedules=1)
+    aws.hooks.append(CrashAfter(number))
+    with suppress(Crash):
+        office.make()
+    aws.hooks.clear()
+    office.make()
+    with pytest.raises(QuotaExceeded):
+        office.make(OTHER_ID)
+
+
+def test_a_run_that_finds_no_room_for_its_task_is_missed_with_its_reason(
+    office: Office, run: Run
+) -> None:
+    limited(office, owner_active_tasks=1)
+    office.make()
+    _, first = office.fire_next()
+    run(submit_collection(office.backend, {"symbols": ["BTCUSDT"]}, "another", "request"))
+    before = office.stored()
+    run(cancel_task(office.backend, first))
+    blocking = run(submit_collection(office.backend, {"symbols": ["BTCUSDT"]}, OWNER, "request"))
+    at_ms, refused = office.fire_next()
+    after = office.stored()
+    assert refused not in office.tasks()
+    assert (after.runs, after.missed) == (before.runs, before.missed + 1)
+    assert (after.last_task_id, after.last_run_at) == (first, before.last_run_at)
+    shown = office.view()
+    assert (shown["last_refused_at"], shown["refusal"]) == (iso(at_ms), "QUOTA_ACTIVE_TASKS")
+    office.fire(at_ms)
+    office.watch()
+    assert office.stored().missed == before.missed + 1, "it is decided once"
+    [missed] = [event for event in office.trail() if event["action"] == "schedule.missed"]
+    assert json.loads(missed["data"])["reason"] == "QUOTA_ACTIVE_TASKS"
+    run(cancel_task(office.backend, blocking))
+    _, third = office.fire_next()
+    assert third in office.tasks()
+
+
+def test_who_runs_a_schedule_by_hand_is_refused_as_for_any_task(office: Office, run: Run) -> None:
+    limited(office, owner_active_tasks=1)
+    office.make()
+    run(submit_collection(office.backend, {"symbols": ["BTCUSDT"]}, OWNER, "request"))
+    with pytest.raises(QuotaExceeded):
+        run(manage.run_now(office.backend, OWNER, "request", ID, "by-hand"))
+    assert (office.stored().runs, office.stored().missed) == (0, 0)
+
+
+def test_a_repair_that_finds_no_room_is_tried_again_later(
+    office: Office, run: Run, clock: Clock
+) -> None:
+    limited(office, owner_active_tasks=1)
+    office.make(freshness={"max_lag_seconds": 60})
+    blocking = run(submit_collection(office.backend, {"symbols": ["BTCUSDT"]}, OWNER, "request"))
+    clock.advance(7_300_000)
+    assert office.watch()["failed"] == 0
+    assert office.stored().repairs == 1
+    run(cancel_task(office.backend, blocking))
+    for _ in range(4):
+        clock.advance(60_000)
+        office.watch()
+    assert office.stored().last_repair_task_id in office.tasks()

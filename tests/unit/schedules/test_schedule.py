@@ -54,6 +54,8 @@ FULL = replace(
     last_task_id="task",
     last_run_by="schedule",
     last_skipped_at=8,
+    last_refused_at=8,
+    refusal="QUOTA_ACTIVE_TASKS",
     breached_since=9,
     last_repair_at=10,
     last_repair_task_id="repair",
@@ -74,6 +76,7 @@ def test_what_is_not_there_is_left_out_or_null() -> None:
     assert absent == {
         *("removed", "sync_error", "starting", "queued_for"),
         *("last_run_at", "last_task_id", "last_run_by", "last_skipped_at"),
+        *("last_refused_at", "refusal"),
         *("breached_since", "last_repair_at", "last_repair_task_id"),
     }
     nulls = {name for name, value in item_of(NEW).items() if value is None}
