@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from gc import get_objects
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -169,11 +170,13 @@ class _Runner:
         return work
 
     def _record(self) -> list[Recorded]:
-        """What every test reaches. Kept for the next run, as long as no file has changed."""
-        key = _contents([CHALICELIB, TESTS / "doubles", TESTS / "simulation"])
-        keys = {test: key + _contents([item.path]) for test, item in self.items.items()}
-        kept = pickle.loads(_KEPT.read_bytes()) if _KEPT.exists() else {}
-        kept = {test: (key, one) for test, (key, one) in kept.items() if keys.get(test) == key}
+        """What every test reaches. Kept for the next run, as long as its file and what it reaches
+        stay as they are: a test too few makes no mutant pass for killed."""
+        kept: dict[str, tuple[dict[str, str], Recorded]] = {}
+        if _KEPT.exists():
+            for test, (files_then, one) in pickle.loads(_KEPT.read_bytes()).items():
+                if test in self.items and files_then == _contents(files_then):
+                    kept[test] = files_then, one
         missing = [test for test in self.items if test not in kept]
         files = {str(path) for name in PACKAGES for path in (CHALICELIB / name).glob("*.py")}
 
@@ -195,7 +198,7 @@ class _Runner:
             if status:
                 raise pytest.UsageError(f"without any mutant, this fails: {by or status}")
             for one in pickle.loads((self.folder / f"recorded-{at}").read_bytes()):
-                kept[one.test] = keys[one.test], one
+                kept[one.test] = _contents([str(self.items[one.test].path), *one.lines]), one
         _KEPT.parent.mkdir(exist_ok=True)
         _KEPT.write_bytes(pickle.dumps(kept))
         return [one for _, one in kept.values()]
@@ -251,12 +254,14 @@ class _Runner:
             os._exit(code)
 
 
-def _contents(places: Iterable[Path]) -> str:
-    """What changes when a Python file changes."""
-    files = sorted(
-        path for place in places for path in (place.rglob("*.py") if place.is_dir() else [place])
-    )
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+def _contents(files: Iterable[str]) -> dict[str, str]:
+    """Each file, with what changes when its content does."""
+    return {file: _content(file) for file in files}
+
+
+@cache
+def _content(file: str) -> str:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if Path(file).exists() else ""
 
 
 def _verdict_of(status: int) -> str:

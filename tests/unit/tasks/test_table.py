@@ -88,10 +88,12 @@ def test_a_task_that_is_over_gives_way_to_nobody(run, running, over) -> None:
     assert run(running.read("t")).yielded_at is None
 
 
-def test_a_task_without_a_plan_or_without_its_units_has_none(run, running) -> None:
+def test_a_task_without_its_units_or_without_a_plan_has_none(run, aws, running) -> None:
     task = run(running.read("t"))
     assert run(running.read_units(task, 0)) == []
+    aws.counts.clear()
     assert run(running.read_units(task._replace(plan_id=None), 0)) == []
+    assert not aws.counts
 
 
 def test_a_page_holds_live_tasks_of_the_kind_and_state_that_is_asked_for(run, table) -> None:
