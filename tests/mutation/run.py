@@ -15,9 +15,11 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import redirect_stdout
 from functools import cache
 from gc import get_objects
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import CodeType, FrameType, FunctionType
@@ -104,6 +106,11 @@ class _Runner:
             suppress_health_check=[*HealthCheck],
         )
         settings.load_profile("mutants")
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collection(self) -> Generator[None, object, object]:
+        with redirect_stdout(StringIO()):  # some tests' cases are made by code that logs
+            return (yield)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed and self.failed is None:
