@@ -41,8 +41,9 @@ test-extra: venv-dev ## An upgrade while tasks run, and Parquet readers with Spa
 simulate: venv-dev ## Play SEEDS random schedules with crashes, duplicates and lost answers (SEEDS=20000)
 	@$(PY) -m tests.simulation --seeds $(SEEDS)
 
-mutants: venv-dev ## Remove one guard of the engine at a time: a simulated schedule must catch each
+mutants: venv-dev ## Remove one guard at a time: a simulated schedule, or a test that reaches it, must catch each (MUTANTS='--package tasks')
 	@$(PY) -m tests.simulation.mutants
+	@$(PY) -m tests.mutation $(MUTANTS)
 
 chaos: venv-dev ## Kill, duplicate, refuse and fail during one large task, and print what came of it (CHAOS='--seed 2')
 	@$(PY) -m tests.chaos $(CHAOS)

@@ -59,7 +59,7 @@ class Budget:
 
     async def observe(self, used_weight: int | None) -> None:
         """Note the exchange's own count; it goes to the ledger when it is well ahead of ours."""
-        if used_weight is None or used_weight <= self._known:
+        if used_weight is None:
             return
         now_ms = self._backend.now_ms()
         limit = await self._fleet_limit(now_ms)

@@ -111,13 +111,12 @@ class ProgItems(Fence):
                 UpdateExpression="SET claim = :claim, claimed_at = :claimed_at, "
                 "refill_at = :refill_at",
                 ConditionExpression="attempt = :attempt AND #state = :open "
-                "AND attribute_not_exists(sent_at) "
-                "AND (attribute_not_exists(claim) OR claim = :seen)",
+                "AND attribute_not_exists(sent_at) AND claim = :seen",
                 ExpressionAttributeNames={"#state": "state"},
                 ExpressionAttributeValues={
                     ":attempt": to_wire(attempt),
                     ":open": to_wire(OPEN),
-                    ":seen": to_wire("none" if seen.claim is None else seen.claim),
+                    ":seen": to_wire(seen.claim),
                     **values,
                 },
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from chalicelib.core.errors import CallFailed
-from tests.doubles.aws import Called, Hook
+from tests.doubles.aws import Aws, Called, Hook
 from tests.doubles.fleet import Crash
 
 
@@ -66,6 +66,20 @@ class Meanwhile(Hook):
             self.left -= 1
             if self.left == 0:
                 await self.action()
+
+
+class AppliedTwice(Hook):
+    """The first call for which `chosen` is true is sent twice: the first answer was lost."""
+
+    def __init__(self, aws: Aws, chosen: Callable[[Called], bool]) -> None:
+        self.aws = aws
+        self.chosen = chosen
+        self.done = False
+
+    async def before(self, called: Called) -> None:
+        if not self.done and self.chosen(called):
+            self.done = True
+            await self.aws(called.service, called.operation, **called.parameters)
 
 
 def is_update_of(sort_key: str) -> Callable[[Called], bool]:

@@ -14,6 +14,7 @@ OTHERS = {
     "docs": "what the pages in docs/ name and promise",
     "error_table": "every error at every call of AWS, in all packages at once",
     "infra": "the template, the package and the dashboard that infra/ builds",
+    "mutation": "the guards that tests/mutation removes, one at a time",
     "local": "what stands in for AWS on this machine",
 }
 TESTS = sorted(UNIT.glob("*/test_*.py"))

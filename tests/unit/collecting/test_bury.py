@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from chalicelib.collecting.bury import bury_message
 from chalicelib.collecting.plan import plan_task
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.view import view_task
-from chalicelib.work.messages import PlanMessage
+from chalicelib.work.messages import DispatchMessage, PlanMessage
 from tests.doubles.fleet import Crash
 
 BODY = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1h", "1d"]}
@@ -73,3 +75,28 @@ def test_a_dead_letter_buried_twice_fails_its_units_once(run, worker, aws, setti
     for _ in range(2):
         run(bury_message(worker, body))
     assert run(view_task(worker, task_id))["units"]["failed"] == 2
+
+
+@pytest.mark.parametrize("over", ["retried", "cancelled", "gone"])
+@pytest.mark.parametrize("kind", [PlanMessage, DispatchMessage])
+def test_a_dead_plan_fails_no_task_that_goes_on_or_is_over(run, worker, fleet, over, kind) -> None:
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
+    if over == "gone":
+        run(bury_message(worker, kind("gone", 1).encode()))
+    run(cancel_task(worker, task_id))
+    if over == "retried":
+        run(retry_task(worker, task_id))
+    view = run(view_task(worker, task_id))
+    run(bury_message(worker, kind(task_id, 1).encode()))
+    assert run(view_task(worker, task_id)) == view
+
+
+def test_units_of_an_older_attempt_are_not_said_to_be_buried(
+    run, worker, aws, settings, capsys
+) -> None:
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
+    run(plan_task(worker, PlanMessage(task_id, 1)))
+    run(cancel_task(worker, task_id))
+    capsys.readouterr()
+    run(bury_message(worker, aws.sqs.bodies(settings.work_queue_url)[0]))
+    assert "unit_failed" not in capsys.readouterr().out

@@ -125,3 +125,17 @@ def test_a_check_that_fails_lets_nobody_pass(checks: Checks) -> None:
     assert isinstance(outcomes[0], CallFailed)
     assert outcomes[1:] == [None, None]
     assert len(checks.looked_at) >= 1
+
+
+@pytest.mark.parametrize(("remaining", "passes"), [(RESERVE_MS, True), (RESERVE_MS - 1, False)])
+def test_a_request_passes_while_the_reserve_is_left(
+    checks: Checks, remaining: int, passes: bool
+) -> None:
+    checks.remaining = remaining
+    gate = checks.gate()
+    if passes:
+        asyncio.run(gate.permit(2))
+    else:
+        with pytest.raises(Withheld):
+            asyncio.run(gate.permit(2))
+    assert bool(checks.paid) is passes

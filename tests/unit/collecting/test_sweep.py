@@ -10,21 +10,31 @@ import pytest
 
 from chalicelib.aws.wire import item_to_wire, to_wire
 from chalicelib.collecting.plan import plan_task
-from chalicelib.collecting.sweep import sweep
+from chalicelib.collecting.sweep import (
+    ASK_PATIENCE_MS,
+    PLAN_PATIENCE_MS,
+    _is_quiet,
+    _is_stalled,
+    _note_asking,
+    sweep,
+)
 from chalicelib.core.task_keys import META, task_pk
 from chalicelib.core.times import FOREVER_MS, iso
 from chalicelib.exchange.ledger import Ledger
 from chalicelib.exchange.pause import Pauses
 from chalicelib.monitoring.gauges import measure_state
 from chalicelib.tasks.cancel import cancel_task
+from chalicelib.tasks.progress import CLOSED, OPEN, Progress
 from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import view_task
 from chalicelib.work.messages import CollectMessage, PlanMessage, Unit
-from chalicelib.work.queue import WorkQueue
+from chalicelib.work.queue import MOST_DELAY_SECONDS, WorkQueue
+from tests.doubles.clock import NOW
 from tests.doubles.faults import CrashAfter, Meanwhile, Refuse, is_update_of
 from tests.doubles.fleet import Crash
+from tests.doubles.tasks import task_of
 
 BODY = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1h", "1d"]}
 
@@ -350,3 +360,44 @@ def test_a_task_ends_by_itself_wherever_its_functions_die(run, worker, aws, flee
     task = run(TaskTable(worker).read(task_id))
     assert task.state == "completed"
     assert (task.result["succeeded"], task.result["candles"]) == (4, 4000)
+
+
+@pytest.mark.parametrize("name", ["last_at", "claimed_at"])
+def test_items_are_quiet_when_nothing_was_sent_or_counted_for_a_while(name) -> None:
+    prog = Progress(number=0, attempt=1, state=OPEN, unit_count=4)
+    for at_ms, quiet in ((NOW - ASK_PATIENCE_MS, True), (NOW - ASK_PATIENCE_MS + 1, False)):
+        assert _is_quiet([prog, prog._replace(**{name: at_ms})], NOW) is quiet
+    assert _is_quiet([], NOW)
+
+
+def test_an_item_is_stalled_when_its_messages_cannot_be_hidden_any_more(backend, settings) -> None:
+    patience_ms = (settings.collect_timeout_seconds * 6 + MOST_DELAY_SECONDS) * 1000
+    patience_ms += PLAN_PATIENCE_MS
+    long_ago = NOW - patience_ms - 1
+    prog = Progress(0, 1, OPEN, unit_count=4, done={0}, sent_at=long_ago)
+    assert _is_stalled(backend, prog, NOW)
+    for moved in (
+        {"state": CLOSED},
+        {"done": {0, 1, 2, 3}},
+        {"sent_at": None},
+        {"sent_at": long_ago + 1},
+        {"last_at": long_ago + 1},
+        {"sent_again": 1},
+    ):
+        assert not _is_stalled(backend, prog._replace(**moved), NOW)
+
+
+@pytest.mark.parametrize(
+    ("fields", "asked"),
+    [
+        ({"plan_sent_at": NOW - PLAN_PATIENCE_MS}, True),
+        ({"plan_sent_at": NOW - PLAN_PATIENCE_MS + 1}, False),
+        ({"plan_sent_at": 0, "yielded_at": NOW - PLAN_PATIENCE_MS}, True),
+        ({"plan_sent_at": 0, "yielded_at": NOW - PLAN_PATIENCE_MS + 1}, False),
+    ],
+)
+def test_a_task_is_asked_for_when_nobody_has_for_a_minute(run, backend, fields, asked) -> None:
+    task = task_of(**fields)
+    run(TaskTable(backend).create(task))
+    assert run(_note_asking(backend, task, NOW)) is asked
+    assert run(_note_asking(backend, task._replace(attempt=2), NOW)) is False

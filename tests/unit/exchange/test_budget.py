@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chalicelib.core.errors import ExchangeRootChanged
 from chalicelib.core.settings import Settings
-from chalicelib.exchange.budget import Budget
+from chalicelib.exchange.budget import BLOCK_WEIGHT, Budget
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.exchange.ledger import Ledger
 from chalicelib.exchange.worker import Worker
@@ -224,3 +224,48 @@ def test_another_spelling_of_the_root_is_the_same_root(run, worker) -> None:
     settings = dataclasses.replace(worker.settings, exchange_url="HTTP://Exchange.TEST:80/")
     spelled = dataclasses.replace(worker, settings=settings)
     assert run(Budget(spelled).take(2)) == 0
+
+
+def test_a_block_is_spent_to_the_last_before_another_is_taken(run, worker, aws, clock) -> None:
+    budget = Budget(worker)
+    run(budget.take(1))
+    for paused_until in (0, clock()):  # a pause that is over holds nothing up
+        run(Ledger(worker).pause(paused_until, "HTTP 429"))
+        aws.counts.clear()
+        assert run(budget.take((BLOCK_WEIGHT - 1) // 2 + bool(paused_until))) == 0
+        assert aws.counts == {"dynamodb.GetItem": 1}
+    assert run(Ledger(worker).read()).used == BLOCK_WEIGHT
+    assert run(budget.take(1)) == 0
+    assert run(Ledger(worker).read()).used == 2 * BLOCK_WEIGHT
+
+
+def test_what_has_no_room_as_a_block_is_asked_for_alone_once(run, worker, aws) -> None:
+    limit = 6000 * worker.settings.budget_percent // 100
+    left = BLOCK_WEIGHT - 1
+    run(Ledger(worker).take_weight(limit - left, limit, worker.now_ms()))
+    budget = Budget(worker)
+    assert run(budget.take(left)) == 0
+    assert run(Ledger(worker).read()).used == limit
+    for weight, writes in ((1, 2), (BLOCK_WEIGHT, 1)):
+        aws.counts.clear()
+        assert run(budget.take(weight)) > worker.now_ms()
+        assert aws.counts["dynamodb.UpdateItem"] == writes
+
+
+@pytest.mark.parametrize(("ahead", "noted"), [(239, False), (240, True)])
+def test_a_count_that_is_well_ahead_of_ours_goes_to_the_ledger(run, worker, ahead, noted) -> None:
+    budget = Budget(worker)
+    run(budget.take(1))
+    run(budget.observe(None))
+    run(budget.observe(ahead))
+    assert run(Ledger(worker).read()).used == (ahead if noted else BLOCK_WEIGHT)
+
+
+def test_the_limit_is_read_again_when_it_is_old(run, worker, aws, clock) -> None:
+    budget = Budget(worker)
+    run(budget.take(1))
+    for later_ms, reads in ((300_000, 0), (1, 1)):
+        clock.advance(later_ms)
+        aws.counts.clear()
+        run(budget.observe(1))
+        assert aws.counts["dynamodb.GetItem"] == reads

@@ -7,8 +7,9 @@ import pytest
 from chalicelib.core.errors import ExchangeThrottled, NotReady
 from chalicelib.core.times import DAY, MINUTE, iso
 from chalicelib.exchange.catalogue_table import CatalogueTable, Price
+from chalicelib.exchange.catalogue_table import Prices as Stored
 from chalicelib.exchange.ledger import Ledger
-from chalicelib.exchange.prices import STALE_AFTER_MS, latest_prices
+from chalicelib.exchange.prices import STALE_AFTER_MS, kept, latest_prices
 from chalicelib.exchange.refresh import refresh_catalogue, refresh_prices
 from chalicelib.exchange.rows import Prices
 
@@ -136,3 +137,9 @@ def test_three_thousand_prices_of_as_many_times_fit_into_the_item(run, worker, a
     stored = run(CatalogueTable(worker).read_prices())
     assert stored.prices["S7USDT"] == older["S7USDT"]
     assert stored.prices["T7USDT"] == (newer["T7USDT"], clock())
+
+
+def test_a_price_is_shown_until_it_is_a_day_old() -> None:
+    stored = Stored({"AUSDT": Price("1", 0), "BUSDT": Price("2", 1)}, 1)
+    assert kept(stored, DAY) == {"BUSDT": Price("2", 1)}
+    assert kept(None, DAY) == {}

@@ -257,6 +257,26 @@ def test_what_was_refused_before_the_last_good_list_cannot_be_accepted(
     assert set(catalogue().symbols) == set(NAMES)
 
 
+def test_of_lists_refused_in_a_row_the_longest_that_came_first_is_kept(
+    run, worker, exchange, clock, listed
+) -> None:
+    def kept(names: list[str]) -> list[str]:
+        clock.advance(1000)
+        exchange.symbols = dict.fromkeys(names, TRADING)
+        with pytest.raises(CatalogueRefused):
+            run(refresh_catalogue(worker))
+        return sorted(run(CatalogueTable(worker).read_refused()).symbols)
+
+    assert kept(NAMES[:2]) == NAMES[:2]
+    assert kept(NAMES[:4]) == NAMES[:4]
+    assert kept(NAMES[4:6]) == NAMES[:4]
+    assert kept(NAMES[4:8]) == NAMES[:4]
+    clock.advance(1000)
+    exchange.symbols = dict.fromkeys(NAMES, TRADING)
+    run(refresh_catalogue(worker))  # what was refused before says nothing any more
+    assert kept(NAMES[4:6]) == NAMES[4:6]
+
+
 # --- refreshes that race, and when one is due ---------------------------------------------------
 
 

@@ -133,6 +133,9 @@ def test_symbols_that_name_no_status_are_left_out_and_set_apart() -> None:
         None,
         {"symbol": "DUSDT", "status": "TRADING", "isSpotTradingAllowed": False},
         {"symbol": "EUSDT", "status": "A_NEW_ONE"},
+        {"symbol": "FUSDT", "status": 7},
+        {"symbol": "GUSDT", "status": "not a word"},
+        {"symbol": "HUSDT", "status": "HALT", "isSpotTradingAllowed": False},
     ]
     limits = [
         {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 6000},
@@ -147,8 +150,10 @@ def test_symbols_that_name_no_status_are_left_out_and_set_apart() -> None:
         "BUSDT": "HALT",
         "DUSDT": NOT_SPOT,
         "EUSDT": "A_NEW_ONE",
+        "HUSDT": "HALT",
     }
-    assert (found.weight_limit, found.unusable) == (6000, ["CUSDT", "", "", ""])
+    unusable = ["CUSDT", "", "", "", "FUSDT", "GUSDT"]
+    assert (found.weight_limit, found.unusable) == (6000, unusable)
 
 
 def test_a_listing_without_limits_has_none() -> None:
@@ -211,3 +216,16 @@ def test_a_number_that_json_does_not_have_costs_its_row_alone(value: str) -> Non
 def test_a_body_that_is_no_list_is_unreadable_for_prices(body: bytes) -> None:
     with pytest.raises(Unreadable):
         prices_in(body)
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [("12", 12), ("-12", -12), ("١٢", None), ("1_2", None), ("1.5", None), (True, None), (7, 7)],
+)
+def test_a_time_is_a_whole_number_in_ascii(value: Any, number: int | None) -> None:
+    assert rows._integer(value) == number
+
+
+def test_of_a_number_with_more_digits_than_any_time_the_size_is_kept() -> None:
+    for digits, kind in (("9" * 20, int), ("9" * 21, float)):
+        assert isinstance(rows._whole(digits), kind)

@@ -18,12 +18,14 @@ HTML = b"<!DOCTYPE html><html><body>We are down for maintenance</body></html>"
 @pytest.mark.parametrize("body", [b"[]", b"[[1]]", b'{"symbols": []}', b" \n[]", b"\xef\xbb\xbf[]"])
 def test_200_with_what_was_asked_for_is_good(body: bytes) -> None:
     assert error_of(200, {}, body, NOW) is None
+    assert outcome_of(200, None) == "ok"
 
 
 @pytest.mark.parametrize(
     ("status", "body"),
     [
         (202, b""),
+        (300, b""),
         (301, b""),
         (302, HTML),
         (307, b""),
@@ -73,6 +75,13 @@ def test_the_end_of_a_ban_in_the_message_stands_against_a_shorter_header() -> No
     error = error_of(418, {"retry-after": "5"}, body, NOW)
     assert isinstance(error, ExchangeThrottled)
     assert error.until_ms == NOW + 3_600_000
+
+
+@pytest.mark.parametrize("header", ["٧", "7.5", "-7", "soon", ""])
+def test_a_header_that_names_no_time_leaves_the_usual_pause(header: str) -> None:
+    error = error_of(429, {"retry-after": header}, b"", NOW)
+    assert isinstance(error, ExchangeThrottled)
+    assert error.until_ms == NOW + PAUSE_MS
 
 
 @given(st.text() | st.integers().map(str), st.text())

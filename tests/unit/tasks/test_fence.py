@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.core.backend import Backend
+from chalicelib.core.errors import CallFailed, ConditionFailed
 from chalicelib.tasks.progress import Collected, Progress, Trouble
 from chalicelib.tasks.table import TaskTable
 from chalicelib.work.window import Claim
-from tests.doubles.aws import Aws
+from tests.doubles.aws import Aws, Called, Hook
 from tests.doubles.clock import NOW, Clock
 from tests.doubles.faults import Meanwhile, is_update_of
 from tests.doubles.settings import backend_of, doubled_settings
@@ -32,12 +33,12 @@ def table(run, backend) -> TaskTable:
 
 @pytest.fixture
 def counted(run, table):
-    def counted(ok=(), bad=(), attempt=1, at_ms=NOW):
+    def counted(ok=(), bad=(), attempt=1, number=0, at_ms=NOW):
         return run(
             table.count(
                 "t",
                 attempt,
-                0,
+                number,
                 ok=dict.fromkeys(ok, Collected(10, 2, 1, {60_000})),
                 bad=dict.fromkeys(bad, ("WHY", "how")),
                 labels=LABELS,
@@ -136,3 +137,40 @@ def test_revised_and_rejected_candles_are_counted_behind_the_fence(counted) -> N
         assert (prog.candles, prog.revised, prog.rejected) == (20, 4, 2)
         assert prog.rejections == {0: {60_000}, 1: {60_000}}
     assert counted(ok=[1, 2], bad=[3]).revised == 6
+
+
+@pytest.mark.parametrize("over", ["closed", "opened again", "never opened"])
+def test_what_may_not_be_counted_any_more_changes_nothing(run, table, counted, over) -> None:
+    number = 1 if over == "never opened" else 0
+    if over == "closed":
+        run(table.close_prog("t", 1, 0, NOW))
+    elif over == "opened again":
+        run(table.open_prog("t", 2, 0, SIZE, NOW, CLAIM))
+    before = run(table.read_prog("t", number))
+    assert counted(ok=[0], bad=[1], number=number) is None
+    assert run(table.read_prog("t", number)) == before
+
+
+def test_units_that_were_all_counted_before_cost_one_call(aws, counted) -> None:
+    first = counted(ok=[0], bad=[1])
+    aws.counts.clear()
+    assert counted(ok=[1], bad=[0]) == first._replace(fresh=None)
+    assert aws.counts == {"dynamodb.UpdateItem": 1}
+
+
+@pytest.mark.parametrize(("ok", "bad"), [([0, 1], []), ([], [0, 1]), ([0], [1]), ([1], [0])])
+def test_of_units_that_were_counted_in_part_the_others_count(counted, ok, bad) -> None:
+    counted(ok=[0])
+    assert (counted(ok=ok, bad=bad).done, counted(ok=[0, 1]).fresh) == ({0, 1}, None)
+
+
+@pytest.mark.parametrize(("ok", "bad"), [([0], []), ([], [0])])
+def test_a_refusal_without_cause_is_no_count_and_no_endless_try(aws, counted, ok, bad) -> None:
+    class Refusing(Hook):
+        async def before(self, called: Called) -> None:
+            item = {"attempt": {"N": "1"}, "state": {"S": "RUNNING"}, "done": {"NS": ["3"]}}
+            raise ConditionFailed(called.operation, item)
+
+    aws.hooks.append(Refusing())
+    with pytest.raises(CallFailed, match="without cause"):
+        counted(ok=ok, bad=bad)

@@ -5,12 +5,25 @@ from __future__ import annotations
 import pytest
 
 from chalicelib.collecting.plan import plan_task
-from chalicelib.tasks.finish import fail_task, finish_prog, finish_task, totals
+from chalicelib.tasks.finish import (
+    fail_task,
+    finish_prog,
+    finish_task,
+    is_full,
+    left_of,
+    standings,
+    totals,
+)
+from chalicelib.tasks.progress import CLOSED, OPEN, Progress
+from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import view_task
 from chalicelib.work.messages import PlanMessage
+from chalicelib.work.window import LEASE_MS, Standing
+from tests.doubles.clock import NOW
 from tests.doubles.faults import CrashAfter
+from tests.doubles.tasks import task_of
 
 BODY = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1h", "1d"]}
 
@@ -79,3 +92,55 @@ def test_a_death_between_the_last_count_and_the_end_is_made_good(
         task, _progs = run(TaskTable(worker).read_with_progs(each))
         assert task.state == "completed"
         assert task.result["succeeded"] == 4
+
+
+def test_an_item_is_full_when_all_its_units_are_counted_and_it_has_some() -> None:
+    prog = Progress(number=0, attempt=1, state=OPEN, unit_count=2)
+    assert not is_full(prog._replace(done={0}))
+    assert is_full(prog._replace(done={0, 1}))
+    assert not is_full(Progress(number=0, attempt=1, state=CLOSED))
+
+
+def test_what_is_left_of_an_item_are_failed_units_only_where_they_failed_before() -> None:
+    prog = Progress(0, 1, OPEN, unit_count=9, done={0, 1, 2}, failed={"WHY": {1, 2}})
+    assert (left_of(prog, 1), left_of(prog, 2)) == (6, 8)
+
+
+@pytest.mark.parametrize(
+    ("number", "fields", "found"),
+    [
+        (0, {}, []),  # noted as finished
+        (1, {"sent_at": NOW - 9 * LEASE_MS}, [Standing(1, 5, sent=True)]),
+        (1, {"claimed_at": NOW - LEASE_MS + 1}, [Standing(1, 5, sent=True)]),
+        (1, {"claimed_at": NOW - LEASE_MS}, [Standing(1, 5, sent=False)]),
+        (1, {"claimed_at": NOW, "attempt": 1}, [Standing(1, 4, sent=False)]),
+        (1, {"claimed_at": NOW, "state": CLOSED}, []),
+    ],
+)
+def test_an_item_is_sent_where_its_messages_are_or_are_just_being_sent(
+    number, fields, found
+) -> None:
+    task = task_of(attempt=2, progs_total=number + 1, progs_done={0})
+    prog = Progress(**{"number": number, "attempt": 2, "state": OPEN, "unit_count": 5, **fields})
+    done = {0} if prog.attempt == 1 else set()
+    assert standings(task, [prog._replace(done=done)], NOW) == found
+
+
+def test_an_older_attempts_full_item_finishes_nothing(run, worker, fleet, exchange) -> None:
+    exchange.refused["ETHUSDT"] = "INVALID_SYMBOL"
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
+    run(fleet.settle())
+    old = run(TaskTable(worker).read_prog(task_id, 0))
+    run(retry_task(worker, task_id))
+    run(plan_task(worker, PlanMessage(task_id, 2)))
+    run(finish_prog(worker, task_id, 2, old))
+    assert run(TaskTable(worker).read(task_id)).progs_done == set()
+
+
+def test_the_end_of_a_task_without_a_start_looks_up_no_listing(run, worker, aws, fleet) -> None:
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
+    run(plan_task(worker, PlanMessage(task_id, 1)))
+    task, progs = run(TaskTable(worker).read_with_progs(task_id))
+    aws.counts.clear()
+    run(finish_task(worker, task, progs))
+    assert aws.counts == {"dynamodb.UpdateItem": 1}

@@ -18,6 +18,7 @@ from chalicelib.tasks.finish import totals
 from chalicelib.tasks.message import message_of, notice_of, out_of_time
 from chalicelib.tasks.progress import CLOSED, OPEN, Progress, Trouble
 from chalicelib.work.request import CollectionRequest
+from chalicelib.work.window import TURN_LOST_MS
 from tests.doubles.clock import NOW
 from tests.doubles.tasks import task_of
 
@@ -94,6 +95,12 @@ def test_an_older_trouble_is_shown_where_nothing_else_is_left() -> None:
     assert said(prog) == "Retrying AUSDT 1h: HTTP 502 (5/6)"
 
 
+def test_a_task_that_gave_way_waits_until_its_turn_is_lost() -> None:
+    waits = said(prog_of(), yielded_at=NOW - TURN_LOST_MS + 1)
+    assert waits == "Waiting for tasks of higher priority (0/6)"
+    assert said(prog_of(), yielded_at=NOW - TURN_LOST_MS) == "Planned"
+
+
 def test_what_failed_last_is_not_called_collected() -> None:
     prog = prog_of(done={0}, last_label="NOPE 1h", last_at=NOW, last_reason="INVALID_SYMBOL")
     assert said(prog) == "Failed NOPE 1h: INVALID_SYMBOL (1/6)"
@@ -110,6 +117,9 @@ def test_a_pause_that_outlasts_the_task_says_so_at_once(state: str) -> None:
     )
     waits = said(prog_of(), state=state, pause=pause, deadline_at=NOW + 2001)
     assert waits == f"Waiting for the exchange until {iso(NOW + 2000)}"
+    assert "which is too late" in said(prog_of(), state=state, pause=pause, deadline_at=NOW + 2000)
+    past = LedgerState(paused_until=NOW, pause_reason="HTTP 418: banned")
+    assert said(prog_of(), state=state, pause=past) == "Planned"
     over = said(prog_of(), state=states.FAILED, message="Failed", pause=pause, deadline_at=NOW)
     assert over == "Failed"
 
@@ -182,5 +192,8 @@ def test_a_notice_names_the_earliest_listings_and_counts_the_others() -> None:
     assert said is not None
     assert said.startswith("the exchange has no candles of S2USDT before 1970-01-03T00:00:00.000Z")
     assert said.endswith("S6USDT before 1970-01-07T00:00:00.000Z, and of 4 more")
+    few = notice_of(request, {name: stored[name] for name in sorted(stored)[1:6]})
+    assert few is not None
+    assert few.endswith("S6USDT before 1970-01-07T00:00:00.000Z")
     assert notice_of(replace(request, start_ms=None), stored) is None
     assert notice_of(replace(request, timeframes=("1m",)), stored) is None

@@ -7,14 +7,16 @@ import pytest
 from chalicelib.collecting.plan import plan_task
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import Conflict, TaskExpired, TaskNotFound
+from chalicelib.tasks import states
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.finish import fail_task, finish_task, shut
 from chalicelib.tasks.retry import retry_task
-from chalicelib.tasks.submit import submit_collection
+from chalicelib.tasks.submit import submit_collection, submit_symbol_refresh
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import view_task
 from chalicelib.work.messages import PlanMessage
-from tests.doubles.faults import Meanwhile, Refuse, is_update_of
+from tests.doubles.faults import AppliedTwice, Meanwhile, Refuse, is_update_of
+from tests.doubles.tasks import task_of
 
 BODY = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1h", "1d"]}
 
@@ -226,3 +228,47 @@ def test_shutting_an_older_attempt_closes_nothing_of_the_newer_one(
     run(fleet.settle())
     view = run(view_task(worker, outdated.task_id))
     assert (view["status"], view["units"]["succeeded"]) == ("completed", 4)
+
+
+def test_a_retry_that_broke_off_is_taken_up_where_the_task_is_active(
+    run, backend, aws, settings, part_failed
+) -> None:
+    assert run(retry_task(backend, part_failed, again=True)) == 2
+    before = len(aws.sqs.bodies(settings.plan_queue_url))
+    assert run(retry_task(backend, part_failed, again=True)) == 2
+    assert len(aws.sqs.bodies(settings.plan_queue_url)) == before + 1
+
+
+def test_a_retry_that_was_sent_twice_is_one_and_succeeds(run, backend, aws, part_failed) -> None:
+    aws.hooks.append(AppliedTwice(aws, is_update_of("META")))
+    assert run(retry_task(backend, part_failed)) == 2
+    assert run(TaskTable(backend).read(part_failed)).attempt == 2
+
+
+def test_of_two_retries_that_race_one_is_refused(run, backend, aws, part_failed) -> None:
+    other = Meanwhile(is_update_of("META"), lambda: retry_task(backend, part_failed))
+    aws.hooks.append(other)
+    with pytest.raises(Conflict, match="someone else"):
+        run(retry_task(backend, part_failed))
+    assert run(TaskTable(backend).read(part_failed)).attempt == 2
+
+
+def test_a_task_that_is_deleted_while_it_is_retried_is_not_found(
+    run, backend, aws, settings, part_failed
+) -> None:
+    async def delete() -> None:
+        aws.dynamodb.tables[settings.tasks_table].items.clear()
+
+    aws.hooks.append(Meanwhile(is_update_of("META"), delete))
+    with pytest.raises(TaskNotFound):
+        run(retry_task(backend, part_failed))
+
+
+def test_a_refresh_that_completed_has_no_failed_unit_to_retry(run, backend, fleet) -> None:
+    task_id = run(submit_symbol_refresh(backend, "me", "r"))
+    run(fleet.settle())
+    run(TaskTable(backend).create(task_of(state=states.COMPLETED)))  # of whatever made it
+    for each in (task_id, "t"):
+        with pytest.raises(Conflict) as finished:
+            run(retry_task(backend, each))
+        assert finished.value.reason == "NOTHING_TO_RETRY"

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
+
+import pytest
 
 from chalicelib.aws.stream import Change
+from chalicelib.core.errors import ItemUnreadable
 from chalicelib.core.task_keys import META, task_pk
 from chalicelib.tasks.changes import prog_change, task_change
 from chalicelib.tasks.progress import Progress, progress_from
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.table import TaskTable
-from chalicelib.tasks.task import ActiveTask, Removed, Task, TaskValues, item_of, task_from
+from chalicelib.tasks.task import (
+    ActiveTask,
+    Removed,
+    Task,
+    TaskValues,
+    active_in,
+    item_of,
+    task_from,
+)
 from infra import storage
 from tests.doubles.tasks import task_of
 
@@ -109,7 +120,27 @@ def test_a_change_is_of_a_task_or_of_a_prog_item_or_of_neither() -> None:
     counted = Change("1", 0, prog, {**prog, "done": {4}}, False)
     assert (prog_change(counted).task_id, prog_change(counted).new.done) == ("t", {4})
     assert prog_change(Change("1", 0, prog, {}, True)) is None
-    for pk, sk in (("TASK#t", "UNITS#p#000"), ("TASK#t", "HOOK"), ("OTHER#t", "META")):
+    for pk, sk in (
+        ("TASK#t", "UNITS#p#000"),
+        ("TASK#t", "HOOK"),
+        ("OTHER#t", "META"),
+        ("OTHER#t", "PROG#007"),
+    ):
         change = Change("1", 0, {}, {"pk": pk, "sk": sk}, False)
         assert task_change(change) is prog_change(change) is None
     assert task_change(counted) is prog_change(made) is None
+
+
+@pytest.mark.parametrize("odd", [{"attempt": "1"}, {"owner": None}, {"state": "odd"}])
+def test_an_item_that_is_no_task_is_not_read_as_one(odd: dict[str, Any]) -> None:
+    item = item_of(task_of())
+    with pytest.raises(ItemUnreadable, match="odd"):
+        task_from({**item, **odd})
+
+
+@pytest.mark.parametrize("odd", [{"ttl": "soon"}, {"attempt": "1"}, {"state": "odd"}])
+def test_the_active_list_leaves_out_what_cannot_be_read(odd: dict[str, Any]) -> None:
+    item = item_of(task_of())
+    assert active_in([{**item, **odd}, {**item, "ttl": 5}]) == [
+        ActiveTask("t", "data_collection", "pending", 1, item["created_at"], "normal", 5)
+    ]

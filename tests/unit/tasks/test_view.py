@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.collecting.plan import plan_task
+from chalicelib.core.backend import Backend
 from chalicelib.core.errors import TaskExpired, TaskNotFound
 from chalicelib.events.record import record_task_changes
 from chalicelib.exchange.catalogue_table import CatalogueTable
@@ -16,26 +18,31 @@ from chalicelib.exchange.ledger import Ledger
 from chalicelib.monitoring.status import collector_status, task_stats
 from chalicelib.tasks import states
 from chalicelib.tasks.cancel import cancel_task
-from chalicelib.tasks.progress import Progress
+from chalicelib.tasks.progress import MOST_REJECTIONS, Progress
 from chalicelib.tasks.submit import submit_collection
-from chalicelib.tasks.view import count_tasks, list_active, list_tasks, summary, view_task
+from chalicelib.tasks.table import TaskTable
+from chalicelib.tasks.view import (
+    MOST_FAILURES,
+    _units_named,
+    count_tasks,
+    list_active,
+    list_tasks,
+    summary,
+    view_task,
+)
 from chalicelib.work.messages import PlanMessage
+from chalicelib.work.units import PlannedUnit
 from tests.doubles.aws import Aws, Called, Hook
 from tests.doubles.clock import NOW
+from tests.doubles.faults import Meanwhile, named
 from tests.doubles.tasks import task_of
 
 BODY = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1h", "1d"]}
 
 
 def running(total: int, done: set[int], failed: set[int], **more: object) -> dict[str, object]:
-    task = task_of(
-        state=states.RUNNING,
-        created_at=NOW,
-        started_at=NOW,
-        total_units=total,
-        message="Planned",
-        **more,
-    )
+    fields = {"state": states.RUNNING, "created_at": NOW, "started_at": NOW, "message": "Planned"}
+    task = task_of(total_units=total, **{**fields, **more})
     prog = Progress(
         number=0,
         attempt=1,
@@ -65,6 +72,8 @@ def test_the_rest_is_expected_to_take_as_long_per_unit_as_what_was_done() -> Non
     assert running(10, set(range(5)), set())["eta_seconds"] == 10
     assert running(10, set(), set())["eta_seconds"] is None
     assert running(10, set(range(10)), set())["eta_seconds"] == 0
+    assert running(10, {1}, set(), state=states.PENDING)["eta_seconds"] is None
+    assert running(10, {1}, set(), started_at=None)["eta_seconds"] is None
 
 
 def test_what_an_earlier_attempt_did_does_not_make_the_rest_look_quick() -> None:
@@ -254,3 +263,93 @@ def test_many_readers_change_nothing(run, backend, aws, settings) -> None:
 
     run(read())
     assert len(aws.dynamodb.tables[settings.tasks_table].stream) == before
+
+
+@pytest.mark.parametrize(
+    ("authentication", "caller", "seen"),
+    [
+        ("iam", "me", True),
+        ("iam", "you", False),
+        ("iam", None, True),
+        ("none", "you", True),
+        ("none", None, True),
+    ],
+)
+def test_a_task_is_its_owners_where_callers_are_known(
+    run, backend, clock, authentication, caller, seen
+) -> None:
+    task_id = run(submit_collection(backend, BODY, "me", "r"))
+    backend = Backend(backend.call, replace(backend.settings, authentication=authentication), clock)
+    assert len(run(list_active(backend, caller))[0]) == seen
+    if seen:
+        shown = run(view_task(backend, task_id, caller))
+        assert (shown["task_id"], shown["webhook"]) == (task_id, None)
+    else:
+        with pytest.raises(TaskNotFound):
+            run(view_task(backend, task_id, caller))
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("how", ["cancelled", "deleted"])
+def test_a_task_that_ends_while_the_active_list_is_read_is_not_in_it(
+    run, backend, aws, settings, how, number
+) -> None:
+    task_id = run(submit_collection(backend, BODY, "me", "r"))
+
+    async def end() -> None:
+        if how == "cancelled":
+            await cancel_task(backend, task_id)
+        else:
+            aws.dynamodb.tables[settings.tasks_table].items.clear()
+
+    # Before the tasks are read that the index names, and before each is read with its counts.
+    read = named("dynamodb.BatchGetItem") if number == 1 else named("dynamodb.Query", "ConsistentR")
+    aws.hooks.append(Meanwhile(read, end))
+    listed, count = run(list_active(backend))
+    assert (listed, count) == ([], number - 1)
+
+
+def test_a_list_reads_no_counts_of_tasks_that_have_ended(run, worker, aws, fleet) -> None:
+    run(submit_collection(worker, BODY, "me", "r"))
+    run(fleet.settle())
+    aws.counts.clear()
+    assert len(run(list_tasks(worker, "me", 5))[0]) == 1
+    assert aws.counts == {"dynamodb.Query": 1}
+
+
+@pytest.mark.parametrize(
+    ("failed", "rejected", "read"),
+    [
+        ((0, 0), (0, 0), 0),
+        ((1, 0), (0, 0), 1),
+        ((0, 0), (0, 1), 1),
+        ((MOST_FAILURES, 1), (0, 0), 1),
+        ((MOST_FAILURES - 1, 2), (0, 0), 2),
+        ((0, 0), (MOST_REJECTIONS, 1), 1),
+        ((0, 0), (MOST_REJECTIONS - 1, 2), 2),
+    ],
+)
+def test_units_are_read_only_of_items_whose_failures_or_rejections_are_shown(
+    run, backend, aws, failed, rejected, read
+) -> None:
+    task_id = run(submit_collection(backend, BODY, "me", "r"))
+    run(TaskTable(backend).move(task_id, 1, states.RUNNING, plan_id="p", progs_total=2))
+    planned = [PlannedUnit("BTCUSDT", "1h", NOW, NOW + 3_600_000)] * 150
+    run(TaskTable(backend).write_units(task_id, "p", {0: planned, 1: planned}, NOW))
+    progs = [
+        Progress(
+            number=number,
+            attempt=1,
+            state="RUNNING",
+            unit_count=150,
+            failed={"WHY": set(range(failed[number]))},
+            rejections={0: set(range(rejected[number]))} if rejected[number] else {},
+        )
+        for number in (0, 1)
+    ]
+    task = run(TaskTable(backend).read(task_id))
+    aws.counts.clear()
+    named_units = run(_units_named(backend, task, progs))
+    assert aws.counts.get("dynamodb.GetItem", 0) == read
+    assert len(named_units["failures"]) == min(sum(failed), MOST_FAILURES)
+    assert len(named_units["rejections"]) == min(sum(rejected), MOST_REJECTIONS)

@@ -1,0 +1,120 @@
+"""Each write of a task is at one attempt and from the states that the table of moves names."""
+
+from __future__ import annotations
+
+import pytest
+
+from chalicelib.core.errors import ConditionFailed
+from chalicelib.tasks import states
+from chalicelib.tasks.table import TaskTable
+from tests.doubles.clock import NOW
+from tests.doubles.tasks import task_of
+
+STALE = NOW - 30_000
+
+
+@pytest.fixture
+def table(backend) -> TaskTable:
+    return TaskTable(backend)
+
+
+@pytest.fixture
+def running(run, table) -> TaskTable:
+    """A table with task t, which runs, in its first attempt."""
+    run(table.create(task_of()))
+    run(table.move("t", 1, states.RUNNING, progs_total=2, plan_id="p"))
+    return table
+
+
+def test_a_task_that_is_there_is_not_made_again(run, running) -> None:
+    before = run(running.read("t"))
+    assert run(running.create(task_of(owner="other"))) is False
+    assert run(running.read("t")) == before
+
+
+@pytest.mark.parametrize("state", states.STATES)
+@pytest.mark.parametrize("to", states.STATES)
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_a_task_moves_along_the_table_at_its_own_attempt(run, table, state, to, attempt) -> None:
+    run(table.create(task_of(state=state)))
+    if state in states.MOVES[to] and attempt == 1:
+        assert run(table.move("t", attempt, to)).state == to
+    else:
+        with pytest.raises(ConditionFailed):
+            run(table.move("t", attempt, to))
+        assert run(table.read("t")).state == state
+
+
+def test_nothing_is_noted_at_another_attempt(run, running) -> None:
+    with pytest.raises(ConditionFailed):
+        run(running.note("t", 2, plan_sent_at=5))
+    assert run(running.note("t", 1, plan_sent_at=5)).plan_sent_at == 5
+
+
+def test_items_are_finished_of_the_attempt_that_runs(run, running) -> None:
+    with pytest.raises(ConditionFailed):
+        run(running.add_finished_prog("t", 2, 0))
+    assert run(running.add_finished_prog("t", 1, 0)).progs_done == {0}
+    run(running.move("t", 1, states.CANCELLED))
+    with pytest.raises(ConditionFailed):
+        run(running.add_finished_prog("t", 1, 1))
+    assert run(running.read("t")).progs_done == {0}
+
+
+@pytest.mark.parametrize(
+    ("yielded_at", "turn", "mine"),
+    [
+        (None, 0, True),
+        (NOW - 5000, NOW - 5000, True),
+        (NOW - 5000, 0, False),
+        (STALE - 1, 0, True),
+        (STALE, 0, False),
+        (NOW, 0, True),  # this very write, sent twice
+    ],
+)
+def test_one_message_at_a_time_gives_way(run, running, yielded_at, turn, mine) -> None:
+    if yielded_at is not None:
+        assert run(running.give_way("t", 1, 0, STALE, yielded_at))
+    assert run(running.give_way("t", 1, turn, STALE, NOW)) is mine
+    assert run(running.read("t")).yielded_at == (NOW if mine else yielded_at)
+
+
+@pytest.mark.parametrize("over", ["older", "ended", "gone"])
+def test_a_task_that_is_over_gives_way_to_nobody(run, running, over) -> None:
+    if over == "ended":
+        run(running.move("t", 1, states.FAILED))
+    task_id = "gone" if over == "gone" else "t"
+    assert not run(running.give_way(task_id, 2 if over == "older" else 1, 0, STALE, NOW))
+    assert run(running.read("t")).yielded_at is None
+
+
+def test_a_task_without_its_units_or_without_a_plan_has_none(run, aws, running) -> None:
+    task = run(running.read("t"))
+    assert run(running.read_units(task, 0)) == []
+    aws.counts.clear()
+    assert run(running.read_units(task._replace(plan_id=None), 0)) == []
+    assert not aws.counts
+
+
+def test_a_page_holds_live_tasks_of_the_kind_and_state_that_is_asked_for(run, table) -> None:
+    kinds = (states.DATA_COLLECTION, states.SYMBOL_REFRESH)
+    for at, kind in enumerate(kinds):
+        for state in (states.PENDING, states.FAILED):
+            of = {"task_id": f"{kind} {state}", "task_type": kind, "state": state}
+            run(table.create(task_of(created_at=NOW + at, **of)))
+    second = NOW // 1000
+    for ttl in (second, second + 1):
+        run(table.create(task_of(task_id=f"{ttl}", ttl=ttl, created_at=NOW + 9)))
+
+    def page(limit: int = 9, **asked: str) -> set[str]:
+        tasks, following = run(table.page_of_owner("me", NOW, limit, **asked))
+        assert following is None
+        return {task.task_id for task in tasks}
+
+    live = f"{second + 1}"
+    every = {f"{kind} {state}" for kind in kinds for state in ("pending", "failed")} | {live}
+    assert page() == page(5) == every
+    assert page(state="failed") == {f"{kind} failed" for kind in kinds}
+    refreshes = {f"symbol_refresh {state}" for state in ("pending", "failed")}
+    assert page(task_type="symbol_refresh") == refreshes
+    assert page(before=f"{NOW:013d}#~") == {"data_collection pending", "data_collection failed"}
