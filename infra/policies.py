@@ -65,6 +65,8 @@ def _statements() -> dict[str, list[Statement]]:
         _send("StreamFailureQueue"),
         *publish,
     ]
+    # Schedules and WebSockets end with the key that made them.
+    check_keys = _table("KeysTable", "GetItem")
     # Telling WebSocket clients: who listens, then the queue of what is pushed to them.
     announce = [_table("ConnectionsTable", "Query"), _send("PushQueue")]
     read_candles = [
@@ -79,6 +81,7 @@ def _statements() -> dict[str, list[Statement]]:
             # Updating: one refresh a minute for symbols that are not known.
             _table("MarketTable", *READ, "UpdateItem"),
             _table("AuditTable", "Query", indexes=True),
+            _table("KeysTable", "GetItem", "Query", "PutItem", "UpdateItem"),
             _allow(("sqs:GetQueueAttributes",), *(_arn(queue) for queue in all_queues)),
         ],
         "plan": [
@@ -116,11 +119,13 @@ def _statements() -> dict[str, list[Statement]]:
         "run_schedule": [
             _table("TasksTable", "GetItem", "PutItem"),
             _send("PlanQueue"),
+            check_keys,
         ],
         "watch_schedules": [
             _table("TasksTable", *READ, "PutItem", "DeleteItem", indexes=True),
             _table("MarketTable", "GetItem", "BatchGetItem"),
             _send("PlanQueue"),
+            check_keys,
             *schedules.statements(),
         ],
         "on_task_change": [*_stream("TasksTable"), *record, *announce],
@@ -141,6 +146,7 @@ def _statements() -> dict[str, list[Statement]]:
             _table("ConnectionsTable", *EVERYTHING),
             _table("TasksTable", "Query"),
             _table("MarketTable", "GetItem", "BatchGetItem"),
+            check_keys,
             *read_candles,
             _push(),
         ],
@@ -151,6 +157,7 @@ def _statements() -> dict[str, list[Statement]]:
             _table("TasksTable", *READ, indexes=True),
             _table("MarketTable", *READ),
             _table("AuditTable", "Query"),
+            check_keys,
             *read_candles,
             _push(),
         ],

@@ -51,6 +51,8 @@ def tables() -> dict[str, Resource]:
     market["Properties"]["StreamSpecification"] = {"StreamViewType": "NEW_AND_OLD_IMAGES"}
     # The audit trail outlives the stack that wrote it.
     audit = {**_table(_index("by_day", "day", "sk_time", None)), **_kept()}
+    # Who could call the API can call it again when the stack is made anew; old keys stay revoked.
+    keys = {**_table(), **_kept()}
     connections = _table()
     # Connections last two hours at most: there is nothing to restore.
     del connections["Properties"]["PointInTimeRecoverySpecification"]
@@ -59,6 +61,7 @@ def tables() -> dict[str, Resource]:
         "MarketTable": market,
         "ConnectionsTable": connections,
         "AuditTable": audit,
+        "KeysTable": keys,
     }
 
 

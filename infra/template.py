@@ -17,6 +17,7 @@ _NAMED = (
     "MarketTable",
     "ConnectionsTable",
     "AuditTable",
+    "KeysTable",
     "CandlesBucket",
     "EventBus",
     "ScheduleGroup",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from chalice.app import Chalice
 
-from chalicelib.api import audit, metrics, schedules, tasks, tickets, web
+from chalicelib.api import audit, keys, metrics, schedules, tasks, tickets, web
 
 #: Each puts its routes on web.routes when it is imported.
-MODULES = (audit, tasks, tickets, metrics, schedules)
+MODULES = (audit, tasks, tickets, metrics, schedules, keys)
 
 
 def register(app: Chalice) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from chalicelib.core.backend import Backend
@@ -16,7 +17,7 @@ from chalicelib.work.queue import WorkQueue
 
 async def task_stats(backend: Backend, owner: str) -> dict[str, Any]:
     """The answer of GET /tasks/stats."""
-    counts = await count_tasks(backend, owner)
+    counts = await count_tasks(backend, [owner])
     catalogue = await CatalogueTable(backend).read_catalogue()
     symbols = catalogue.symbols if catalogue else {}
     delisted = catalogue.delisted if catalogue else {}
@@ -33,10 +34,16 @@ async def task_stats(backend: Backend, owner: str) -> dict[str, Any]:
     }
 
 
-async def collector_status(backend: Backend, owner: str) -> dict[str, Any]:
-    """The answer of GET /status: state, counts, queues, request weight left, breaker."""
+async def collector_status(
+    backend: Backend, owners: Sequence[str], global_figures: bool
+) -> dict[str, Any]:
+    """The answer of GET /status: state, counts, queues, request weight left, breaker.
+
+    State and counts are those of the owners' tasks. The depths of the queues and the request
+    weight, which show what others do, are None without `global_figures`.
+    """
     now_ms = backend.now_ms()
-    counts = await count_tasks(backend, owner)
+    counts = await count_tasks(backend, owners)
     ledger = await Ledger(backend).read()
     catalogue = await CatalogueTable(backend).read_catalogue()
     weight = allowance(ledger, catalogue, backend.settings, now_ms)
@@ -47,16 +54,22 @@ async def collector_status(backend: Backend, owner: str) -> dict[str, Any]:
         "exchange": backend.settings.exchange,
         "exchange_root": backend.settings.exchange_root,
         "task_counts": counts,
-        "queues": {**await WorkQueue(backend).depths(), **await WebhookQueue(backend).depths()},
+        "queues": await _depths(backend) if global_figures else None,
         "rate_budget": {
             "limit": weight.limit,
             "used": weight.used,
             "left": weight.left,
             "resets_at": iso(next_minute_ms(now_ms)),
-        },
+        }
+        if global_figures
+        else None,
         "breaker": {
             "open": paused,
             "until": iso(ledger.paused_until) if paused else None,
             "reason": ledger.pause_reason if paused else None,
         },
     }
+
+
+async def _depths(backend: Backend) -> dict[str, dict[str, int]]:
+    return {**await WorkQueue(backend).depths(), **await WebhookQueue(backend).depths()}

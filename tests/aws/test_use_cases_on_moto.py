@@ -198,11 +198,11 @@ async def _live_through(both: Both, worker: Worker, clock: Clock) -> None:
     await submit_symbol_refresh(worker, "me", "request-4")
     await _work_off(both, worker, budget)
     await Ledger(worker).pause(clock() + 1000, "HTTP 429")
-    await collector_status(worker, "me")
+    await collector_status(worker, ["me"], True)
     await task_stats(worker, "me")
-    page, following = await list_tasks(worker, "me", 2, task_type="data_collection")
+    page, following = await list_tasks(worker, ["me"], 2, task_type="data_collection")
     assert len(page) == 2
-    await list_tasks(worker, "me", 2, before=following, state="completed")
+    await list_tasks(worker, ["me"], 2, before=following, state="completed")
 
     stream = tables[worker.settings.tasks_table].stream
     await record_task_changes(worker, stream)

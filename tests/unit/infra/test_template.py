@@ -381,7 +381,7 @@ def test_what_cannot_be_made_again_can_be_restored_to_a_point_in_time(
         if resource["Properties"].get("PointInTimeRecoverySpecification")
         == {"PointInTimeRecoveryEnabled": True}
     ]
-    assert restorable == ["TasksTable", "MarketTable", "AuditTable"]
+    assert restorable == ["TasksTable", "MarketTable", "AuditTable", "KeysTable"]
 
 
 def test_the_tasks_table_streams_both_images_and_has_its_two_indexes(
@@ -403,9 +403,9 @@ def _keys(index: dict[str, Any]) -> list[str]:
     return [key["AttributeName"] for key in index["KeySchema"]]
 
 
-def test_audit_trail_and_candles_outlive_the_stack(resources: dict[str, Any]) -> None:
+def test_audit_trail_keys_and_candles_outlive_the_stack(resources: dict[str, Any]) -> None:
     kept = {name for name, found in resources.items() if found.get("DeletionPolicy") == "Retain"}
-    assert kept == {"AuditTable", "CandlesBucket"}
+    assert kept == {"AuditTable", "KeysTable", "CandlesBucket"}
     [by_day] = resources["AuditTable"]["Properties"]["GlobalSecondaryIndexes"]
     assert _keys(by_day) == ["day", "sk_time"]
     assert by_day["Projection"] == {"ProjectionType": "ALL"}
