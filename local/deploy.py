@@ -19,9 +19,11 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
-from chalicelib.core.errors import ExchangeRootChanged
+from chalicelib.core.errors import ExchangeRootChanged, SettingsInvalid
+from infra.configuration import require_private
 from infra.names import APP, stack_name
 from local.aws import Account, account
+from local.first_key import first_admin_key
 from local.stack_events import first_failure
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,15 +62,30 @@ def deploy(
             template["Outputs"]["MadeFrom"] = {"Value": made_from}
         if to.embedded:
             adapt_for_embedded(template, str(to.endpoint_url))
+        variables = variables_of(template)
+        require_private(
+            variables.get("AUTHENTICATION", "keys"),
+            variables.get("ALLOW_PUBLIC", "no"),
+            reachable=not to.embedded,
+        )
         _check_root(to, stack, template)
         outputs = _create_or_update(to, bucket, stack, template, report)
         if to.embedded:
             finish_embedded(to, stack, template)
     except ClientError as error:
         raise DeployFailed(f"{stack} was not deployed: {error}") from error
-    except BotoCoreError as error:
+    except (BotoCoreError, SettingsInvalid) as error:
         raise DeployFailed(f"{stack} was not deployed: {error}") from error
     return outputs
+
+
+def variables_of(template: Template) -> dict[str, Any]:
+    """The environment of the template's functions, as far as all have the same: the settings."""
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            found: dict[str, Any] = resource["Properties"]["Environment"]["Variables"]
+            return found
+    return {}
 
 
 def adapt_for_embedded(template: Template, endpoint_url: str) -> None:
@@ -266,13 +283,23 @@ def main() -> int:
     parser.add_argument("--stage", default="dev")
     parser.add_argument("--package", type=Path, default=ROOT / "build" / "package")
     given = parser.parse_args()
+    to = account(os.environ)
+    template = json.loads((given.package / "sam.json").read_text(encoding="utf-8"))
     try:
-        outputs = deploy(account(os.environ), given.package, stack_name(given.stage), print)
+        outputs = deploy(to, given.package, stack_name(given.stage), print)
     except DeployFailed as error:
         print(error, file=sys.stderr)
         return 1
     for name, value in sorted(outputs.items()):
         print(f"{name}: {value}")
+    try:
+        key = first_admin_key(to, variables_of(template)["AUTHENTICATION"], outputs)
+    except (BotoCoreError, ClientError) as error:
+        print(f"The stack is there, but has no admin's key: {error}", file=sys.stderr)
+        print("Deploy it again to get one.", file=sys.stderr)
+        return 1
+    if key is not None:
+        print(f"\nThe first admin's key, shown this once:\n  export DATA_COLLECTOR_KEY={key}")
     return 0
 
 

@@ -10,6 +10,7 @@ from market_data_collector.cli import tables
 from market_data_collector.cli.api import ENDED
 from market_data_collector.cli.audit import audit
 from market_data_collector.cli.dead_letters import dead_letters
+from market_data_collector.cli.keys import keys
 from market_data_collector.cli.options import (
     HeaderText,
     Time,
@@ -263,6 +264,9 @@ cli.add_command(audit)
 
 
 cli.add_command(schedules)
+
+
+cli.add_command(keys)
 
 
 cli.add_command(dead_letters)

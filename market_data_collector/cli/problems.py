@@ -16,6 +16,8 @@ from typing import Any
 
 import httpx
 
+from market_data_collector.cli.locate import KEY_VARIABLE
+
 
 class ApiError(Exception):
     """str() is one sentence for a person; `problem` is the document for a machine."""
@@ -109,6 +111,11 @@ def of_answer(url: str, response: httpx.Response, retry_after: float | None) -> 
     sentence = f"{title} ({status}): {detail}" if detail else f"{title} ({status})"
     if _unsigned(response):
         sentence += ". Where requests must be signed, add --sign"
+    if status == HTTPStatus.UNAUTHORIZED:
+        sentence += (
+            f". Give an API key by ${KEY_VARIABLE} or --key; "
+            "an admin makes one with `data-collector keys create`"
+        )
     return kind(sentence, problem, retry_after)
 
 
