@@ -1,4 +1,4 @@
-"""Requests that must be signed: AWS_IAM authorization on every method of the built template.
+"""Requests that must be signed (AUTHENTICATION=iam): every method of the template.
 
 A step after Chalice and not a part of the merge template, which would have to name every path.
 """
@@ -19,7 +19,7 @@ def require(template: dict[str, Any], settings: Settings) -> None:
 
     Source: API Gateway Developer Guide, "x-amazon-apigateway-authtype property".
     """
-    if settings.authentication == "none":
+    if settings.authentication != "iam":
         return
     for resource in template["Resources"].values():
         if resource["Type"] != "AWS::Serverless::Api":

@@ -21,6 +21,7 @@ def environment(stage: str, environ: Mapping[str, str], file: Path | None = None
     """
     given = {**_from_file(file or ROOT / "settings.toml", stage), **_from_environ(environ)}
     settings = from_environ(given)
+    require_private(settings.authentication, settings.allow_public, stage != "local")
     variables = {name: as_text(getattr(settings, name.lower())) for name, _, _ in user_settings()}
     size = sum(len(name) + len(value.encode()) for name, value in variables.items())
     if size > LARGEST_ENVIRONMENT:
@@ -30,6 +31,16 @@ def environment(stage: str, environ: Mapping[str, str], file: Path | None = None
             f"{LARGEST_ENVIRONMENT}: shorten {longest}"
         )
     return variables
+
+
+def require_private(authentication: str, allow_public: str, reachable: bool) -> None:
+    """Raises SettingsInvalid where an API that others can reach would ask nobody who they are, and
+    the operator did not say that this is meant."""
+    if reachable and authentication == "none" and allow_public != "yes":
+        raise SettingsInvalid(
+            "AUTHENTICATION is none, and that opens the API to whoever knows its address: leave it "
+            "out for keys, or set ALLOW_PUBLIC=yes, too"
+        )
 
 
 def _from_file(file: Path, stage: str) -> dict[str, str]:

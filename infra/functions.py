@@ -43,6 +43,7 @@ RESOURCE_VARIABLES: dict[str, Resource] = {
     "MARKET_TABLE": {"Ref": "MarketTable"},
     "CONNECTIONS_TABLE": {"Ref": "ConnectionsTable"},
     "AUDIT_TABLE": {"Ref": "AuditTable"},
+    "KEYS_TABLE": {"Ref": "KeysTable"},
     "CANDLES_BUCKET": {"Ref": "CandlesBucket"},
     "PLAN_QUEUE_URL": {"Ref": "PlanQueue"},
     "URGENT_QUEUE_URL": {"Ref": "UrgentQueue"},

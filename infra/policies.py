@@ -90,6 +90,8 @@ def _statements() -> dict[str, list[Statement]]:
         _table("TasksTable", "GetItem", "BatchGetItem", "PutItem"),
         _table("MarketTable", "GetItem", "PutItem", "UpdateItem"),
     ]
+    # Schedules and WebSockets end with the key that made them.
+    check_keys = _table("KeysTable", "GetItem")
     # Telling WebSocket clients: who listens, then the queue of what is pushed to them.
     announce = [_table("ConnectionsTable", "Query"), _send("PushQueue")]
     return {
@@ -108,6 +110,7 @@ def _statements() -> dict[str, list[Statement]]:
             _table("MarketTable", "GetItem", "UpdateItem", "PutItem"),
             _table("AuditTable", "Query"),
             _index("AuditTable", "by_day"),
+            _table("KeysTable", "GetItem", "Query", "PutItem", "UpdateItem"),
             _measure(*queues, *webhook_queues),
         ],
         "plan": [
@@ -138,6 +141,7 @@ def _statements() -> dict[str, list[Statement]]:
         "run_schedule": [
             _table("TasksTable", "GetItem", "BatchGetItem", "PutItem", "UpdateItem"),
             _send("PlanQueue"),
+            check_keys,
         ],
         "watch_schedules": [
             _table(
@@ -147,6 +151,7 @@ def _statements() -> dict[str, list[Statement]]:
             _index("TasksTable", "active"),
             _table("MarketTable", "GetItem", "BatchGetItem"),
             _send("PlanQueue"),
+            check_keys,
             *schedules.statements(),
         ],
         "on_task_change": [
@@ -187,6 +192,7 @@ def _statements() -> dict[str, list[Statement]]:
             ),
             _table("TasksTable", "Query"),
             _table("MarketTable", "GetItem", "BatchGetItem"),
+            check_keys,
             *_objects("candles", "s3:GetObject"),
             _push(),
         ],
@@ -201,6 +207,7 @@ def _statements() -> dict[str, list[Statement]]:
             _index("TasksTable", "by_owner", "active"),
             _table("MarketTable", "GetItem", "BatchGetItem"),
             _table("AuditTable", "Query"),
+            check_keys,
             *_objects("candles", "s3:GetObject"),
             _push(),
         ],

@@ -53,11 +53,14 @@ def tables(protected: bool = False) -> dict[str, Resource]:
     market["Properties"]["StreamSpecification"] = {"StreamViewType": "NEW_AND_OLD_IMAGES"}
     # The audit trail outlives the stack that wrote it.
     audit = {**_table(_index("by_day", "day", "sk_time", None)), **_kept()}
+    # Who could call the API can call it again when the stack is made anew; old keys stay revoked.
+    keys = {**_table(), **_kept()}
     made = {
         "TasksTable": tasks,
         "MarketTable": market,
         "ConnectionsTable": _table(),
         "AuditTable": audit,
+        "KeysTable": keys,
     }
     for table in made.values():
         table["Properties"]["DeletionProtectionEnabled"] = protected

@@ -27,6 +27,7 @@ _NAMED = (
     "MarketTable",
     "ConnectionsTable",
     "AuditTable",
+    "KeysTable",
     "CandlesBucket",
     "EventBus",
     "ScheduleGroup",

@@ -18,12 +18,14 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
-from chalicelib.core.errors import ExchangeRootChanged
+from chalicelib.core.errors import ExchangeRootChanged, SettingsInvalid
+from infra.configuration import require_private
 from infra.names import stack_name
 from infra.region import RegionUnknown
 from local import artifacts, kept
 from local.aws import Account, account
 from local.failures import StartFailed
+from local.first_key import first_admin_key
 from local.preflight import require_log_role
 from local.stack_events import first_failure
 
@@ -66,6 +68,12 @@ def deploy(
             adapt_for_embedded(template, str(to.endpoint_url))
         else:
             require_log_role(to, template)
+        variables = variables_of(template)
+        require_private(
+            variables.get("AUTHENTICATION", "keys"),
+            variables.get("ALLOW_PUBLIC", "no"),
+            reachable=not to.embedded,
+        )
         key = artifacts.upload(to, bucket, stack, json.dumps(template).encode(), "json")
         outputs = _create_or_update(to, bucket, key, stack, template, report)
         if to.embedded:
@@ -73,9 +81,18 @@ def deploy(
         artifacts.replace(to, bucket, stack, (code, key))
     except (StartFailed, ClientError) as error:
         raise DeployFailed(f"{stack} was not deployed: {error}") from error
-    except BotoCoreError as error:
+    except (BotoCoreError, SettingsInvalid) as error:
         raise DeployFailed(f"{stack} was not deployed: {error}") from error
     return outputs
+
+
+def variables_of(template: Template) -> dict[str, Any]:
+    """The environment of the template's functions, as far as all have the same: the settings."""
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            found: dict[str, Any] = resource["Properties"]["Environment"]["Variables"]
+            return found
+    return {}
 
 
 def adapt_for_embedded(template: Template, endpoint_url: str) -> None:
@@ -300,6 +317,7 @@ def main() -> int:
     parser.add_argument("--stage", default="dev")
     parser.add_argument("--package", type=Path, default=ROOT / "build" / "package")
     given = parser.parse_args()
+    template = json.loads((given.package / "sam.json").read_text(encoding="utf-8"))
     try:
         to = account(os.environ)
         outputs = deploy(to, given.package, stack_name(given.stage), print)
@@ -307,6 +325,14 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     print(*said(stack_name(given.stage), to.region_name, outputs), sep="\n")
+    try:
+        key = first_admin_key(to, variables_of(template)["AUTHENTICATION"], outputs)
+    except (BotoCoreError, ClientError) as error:
+        print(f"The stack is there, but has no admin's key: {error}", file=sys.stderr)
+        print("Deploy it again to get one.", file=sys.stderr)
+        return 1
+    if key is not None:
+        print(f"\nThe first admin's key, shown this once:\n  export DATA_COLLECTOR_KEY={key}")
     return 0
 
 

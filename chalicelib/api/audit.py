@@ -7,6 +7,7 @@ import re
 from chalice.app import Response
 
 from chalicelib import wiring
+from chalicelib.access.scopes import READ
 from chalicelib.api import web
 from chalicelib.audit.query import AuditQuery, page_of_audit
 from chalicelib.aws.calls import run
@@ -19,7 +20,7 @@ _SUBJECTS = {"task_id": "task", "schedule_id": "schedule", "exchange": "market"}
 _ACTION = re.compile(r"[a-z]{1,30}\.[a-z_.]{1,60}")
 
 
-@web.route("GET", "/audit")
+@web.route("GET", "/audit", scope=READ)
 def get_audit() -> Response:
     backend = wiring.backend()
     events, following = run(page_of_audit(backend, _asked(backend)))
@@ -36,7 +37,7 @@ def _asked(backend: Backend) -> AuditQuery:
     if errors:
         raise invalid(errors)
     return AuditQuery(
-        owner=web.owner(),
+        owner=web.caller().sees,
         page_size=web.page_size(query, backend.settings),
         subject=subject,
         from_ms=from_ms,

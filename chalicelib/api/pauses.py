@@ -5,12 +5,13 @@ from __future__ import annotations
 from chalice.app import Response
 
 from chalicelib import wiring
+from chalicelib.access.scopes import ADMIN
 from chalicelib.api import web
 from chalicelib.api.idempotency import Body
 from chalicelib.tasks.pause import pause_requests, resume_requests
 
 
-@web.route("POST", "/pause")
+@web.route("POST", "/pause", scope=ADMIN)
 def pause() -> Response:
     backend, body = wiring.backend(), web.json_body()
     owner, request_id = web.owner(), web.request_id()
@@ -21,7 +22,7 @@ def pause() -> Response:
     return web.once(backend, body, work)
 
 
-@web.route("POST", "/resume")
+@web.route("POST", "/resume", scope=ADMIN)
 def resume() -> Response:
     backend, body = wiring.backend(), web.no_fields()
     owner, request_id = web.owner(), web.request_id()

@@ -12,16 +12,30 @@ from urllib.parse import quote, unquote
 from chalice.app import Response
 
 from chalicelib.core import metrics
-from chalicelib.core.errors import CollectorError, InvalidRequest, QuotaExceeded, TaskExpired
+from chalicelib.core.errors import (
+    CollectorError,
+    Forbidden,
+    InvalidRequest,
+    QuotaExceeded,
+    TaskExpired,
+    Unauthenticated,
+)
 from chalicelib.core.logs import bound, log
 
 TYPE_ROOT = "urn:problem:data-collector:"
 
 
 def problem(
-    status: int, title: str, reason: str, detail: str, instance: str, **more: Any
+    status: int,
+    title: str,
+    reason: str,
+    detail: str,
+    instance: str,
+    challenge: str | None = None,
+    **more: Any,
 ) -> Response:
-    """The response to a failed request. `reason` is UPPER_SNAKE; `more` are extra members."""
+    """The response to a failed request. `reason` is UPPER_SNAKE; `challenge` is the value of
+    WWW-Authenticate, if it has one; `more` are extra members."""
     body = {
         "type": TYPE_ROOT + reason.lower().replace("_", "-"),
         "title": title,
@@ -34,6 +48,8 @@ def problem(
     headers: dict[str, str | list[str]] = {"Content-Type": "application/problem+json"}
     if status == 503:
         headers["Retry-After"] = "5"
+    if challenge is not None:
+        headers["WWW-Authenticate"] = challenge
     return Response(json.dumps(body), headers, status)
 
 
@@ -84,6 +100,10 @@ def _answering(view: Callable[..., Response], path: Callable[[], str]) -> Callab
             more: dict[str, Any] = {}
             if isinstance(error, InvalidRequest) and error.errors:
                 more["errors"] = error.errors
+            if isinstance(error, Unauthenticated):
+                more["challenge"] = error.challenge
+            if isinstance(error, Forbidden):
+                more["scopes"] = list(error.scopes)
             if isinstance(error, TaskExpired):
                 more["audit"] = f"/api/v1/data-collector/audit?task_id={arguments['task_id']}"
             if error.status >= 500:

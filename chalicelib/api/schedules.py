@@ -12,6 +12,7 @@ import re
 from chalice.app import Response
 
 from chalicelib import wiring
+from chalicelib.access.scopes import COLLECT, READ
 from chalicelib.api import web
 from chalicelib.api.idempotency import Body
 from chalicelib.aws.calls import run
@@ -20,15 +21,17 @@ from chalicelib.core.problems import invalid
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-@web.route("POST", "/schedules")
+@web.route("POST", "/schedules", scope=COLLECT)
 def create_schedule() -> Response:
     from chalicelib.schedules import manage
 
     backend, body = wiring.backend(), web.json_body()
-    owner, request_id = web.owner(), web.request_id()
+    caller, request_id = web.caller(), web.request_id()
 
     async def work(schedule_id: str, _: bool) -> tuple[int, Body]:
-        made = manage.create_schedule(backend, body, owner, request_id, schedule_id)
+        made = manage.create_schedule(
+            backend, body, caller.owner, request_id, schedule_id, caller.key_id
+        )
         return 201, await made
 
     answer = web.once(backend, body, work)
@@ -37,7 +40,7 @@ def create_schedule() -> Response:
     return answer
 
 
-@web.route("GET", "/schedules")
+@web.route("GET", "/schedules", scope=READ)
 def get_schedules() -> Response:
     from chalicelib.schedules import manage
 
@@ -49,7 +52,7 @@ def get_schedules() -> Response:
     return web.answer(200, {"schedules": found, "next_page_token": following})
 
 
-@web.route("GET", "/schedules/{schedule_id}")
+@web.route("GET", "/schedules/{schedule_id}", scope=READ)
 def get_schedule(schedule_id: str) -> Response:
     from chalicelib.schedules import manage
 
@@ -58,7 +61,7 @@ def get_schedule(schedule_id: str) -> Response:
     return web.answer(200, run(view))
 
 
-@web.route("PATCH", "/schedules/{schedule_id}")
+@web.route("PATCH", "/schedules/{schedule_id}", scope=COLLECT)
 def change_schedule(schedule_id: str) -> Response:
     from chalicelib.schedules import manage
 
@@ -68,11 +71,12 @@ def change_schedule(schedule_id: str) -> Response:
         web.owner(),
         web.request_id(),
         web.path_id("schedule", schedule_id),
+        web.caller().key_id,
     )
     return web.answer(200, run(changed))
 
 
-@web.route("DELETE", "/schedules/{schedule_id}")
+@web.route("DELETE", "/schedules/{schedule_id}", scope=COLLECT)
 def delete_schedule(schedule_id: str) -> Response:
     from chalicelib.schedules import manage
 
@@ -86,7 +90,7 @@ def delete_schedule(schedule_id: str) -> Response:
     return web.answer(200, {"schedule_id": schedule_id, "status": "deleted"})
 
 
-@web.route("POST", "/schedules/{schedule_id}/run")
+@web.route("POST", "/schedules/{schedule_id}/run", scope=COLLECT)
 def run_schedule_now(schedule_id: str) -> Response:
     from chalicelib.schedules import manage
 

@@ -7,6 +7,8 @@ import re
 from chalice.app import Response
 
 from chalicelib import wiring
+from chalicelib.access.caller import owners_seen
+from chalicelib.access.scopes import COLLECT, READ
 from chalicelib.api import web
 from chalicelib.api.idempotency import Body
 from chalicelib.aws.calls import run
@@ -23,7 +25,7 @@ from chalicelib.tasks.view import list_active, list_tasks, view_task
 _PAGE_TOKEN = re.compile(r"\d{13}#[0-9a-f-]{36}")
 
 
-@web.route("POST", "/start")
+@web.route("POST", "/start", scope=COLLECT)
 def start() -> Response:
     backend, body = wiring.backend(), web.json_body()
 
@@ -34,7 +36,7 @@ def start() -> Response:
     return web.once(backend, body, work)
 
 
-@web.route("POST", "/refresh-symbols")
+@web.route("POST", "/refresh-symbols", scope=COLLECT)
 def refresh_symbols() -> Response:
     backend, body = wiring.backend(), web.json_body()
 
@@ -45,15 +47,15 @@ def refresh_symbols() -> Response:
     return web.once(backend, body, work)
 
 
-@web.route("GET", "/task/{task_id}")
+@web.route("GET", "/task/{task_id}", scope=READ)
 def get_task(task_id: str) -> Response:
     web.query()
-    view = run(view_task(wiring.backend(), web.path_id("task", task_id), web.owner()))
+    view = run(view_task(wiring.backend(), web.path_id("task", task_id), web.caller().sees))
     headers = {} if view["status"] in states.TERMINAL else {"Retry-After": web.POLL_SECONDS}
     return web.answer(200, view, headers)
 
 
-@web.route("GET", "/tasks")
+@web.route("GET", "/tasks", scope=READ)
 def get_tasks() -> Response:
     backend = wiring.backend()
     query = web.query("task_type", "status", "page_size", "page_token")
@@ -69,7 +71,7 @@ def get_tasks() -> Response:
     found, following = run(
         list_tasks(
             backend,
-            web.owner(),
+            run(owners_seen(backend, web.caller())),
             page_size,
             before=query.get("page_token"),
             task_type=query.get("task_type"),
@@ -79,25 +81,27 @@ def get_tasks() -> Response:
     return web.answer(200, {"tasks": found, "next_page_token": following})
 
 
-@web.route("GET", "/tasks/active")
+@web.route("GET", "/tasks/active", scope=READ)
 def get_active_tasks() -> Response:
     web.query()
-    found, _ = run(list_active(wiring.backend(), web.owner()))
+    found, _ = run(list_active(wiring.backend(), web.caller().sees))
     return web.answer(200, {"tasks": found, "count": len(found)})
 
 
-@web.route("GET", "/tasks/stats")
+@web.route("GET", "/tasks/stats", scope=READ)
 def get_task_stats() -> Response:
     web.query()
     return web.answer(200, run(task_stats(wiring.backend(), web.owner())))
 
 
-@web.route("POST", "/task/{task_id}/cancel")
+@web.route("POST", "/task/{task_id}/cancel", scope=COLLECT)
 def cancel(task_id: str) -> Response:
     backend, body = wiring.backend(), web.no_fields()
 
     async def work(_: str, taken_over: bool) -> tuple[int, Body]:
-        did, receipt = await cancel_task(backend, web.path_id("task", task_id), *_caller())
+        did, receipt = await cancel_task(
+            backend, web.path_id("task", task_id), sees=web.caller().sees, **_sender()
+        )
         did = did or taken_over
         return (202 if did else 200), {
             "task_id": task_id,
@@ -115,30 +119,42 @@ def cancel(task_id: str) -> Response:
     return web.once(backend, body, work)
 
 
-@web.route("POST", "/task/{task_id}/retry")
+@web.route("POST", "/task/{task_id}/retry", scope=COLLECT)
 def retry(task_id: str) -> Response:
     backend, body = wiring.backend(), web.no_fields()
 
     async def work(_: str, taken_over: bool) -> tuple[int, Body]:
-        attempt = await retry_task(backend, web.path_id("task", task_id), taken_over, *_caller())
+        attempt = await retry_task(
+            backend,
+            web.path_id("task", task_id),
+            taken_over,
+            sees=web.caller().sees,
+            **_sender(),
+        )
         return web.submitted(task_id, f"Attempt {attempt} submitted", attempt=attempt)
 
     return web.once(backend, body, work)
 
 
-@web.route("GET", "/status")
+@web.route("GET", "/status", scope=READ)
 def get_status() -> Response:
     web.query()
-    return web.answer(200, run(collector_status(wiring.backend(), web.owner())))
+    return web.answer(200, run(_status()))
 
 
-@web.route("GET", "/latest-prices")
+@web.route("GET", "/latest-prices", scope=READ)
 def get_latest_prices() -> Response:
     symbols = web.query("symbols").get("symbols")
     wanted = None if symbols is None else [part for part in symbols.split(",") if part]
     return web.answer(200, run(latest_prices(wiring.backend(), wanted)))
 
 
-def _caller() -> tuple[str, str]:
-    """The owner and the request id, for the audit trail."""
-    return web.owner(), web.request_id()
+async def _status() -> Body:
+    backend, caller = wiring.backend(), web.caller()
+    owners = await owners_seen(backend, caller)
+    return await collector_status(backend, caller.owner, owners, caller.is_admin)
+
+
+def _sender() -> dict[str, str]:
+    """Who did it, and with which request, for the audit trail."""
+    return {"by": web.owner(), "request_id": web.request_id()}

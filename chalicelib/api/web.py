@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import wraps
 from typing import Any, Literal
 
 from chalice.app import Blueprint, Response
 
 from chalicelib import wiring
+from chalicelib.access.caller import Caller, identify
+from chalicelib.access.scopes import OPEN
 from chalicelib.api.idempotency import Body, Work, answer_once
 from chalicelib.api.problems import guarded
 from chalicelib.aws.calls import run
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import (
     InvalidRequest,
+    KeyNotFound,
     ScheduleNotFound,
     TaskNotFound,
     UnsupportedMediaType,
@@ -25,7 +29,6 @@ from chalicelib.core.problems import Errors, invalid, pointer_token, problem
 from chalicelib.core.settings import Settings
 from chalicelib.core.times import iso
 from chalicelib.quotas.rate import take_request
-from chalicelib.tasks import states
 
 #: The stage is called `api`. API Gateway takes it off before a path reaches us.
 _ROOT = "/v1/data-collector"
@@ -36,17 +39,26 @@ _LONGEST_ID = 100
 
 View = Callable[..., Response]
 routes = Blueprint(__name__)
+#: Of every route, (method, path): the scopes of which a caller needs one; OPEN alone: nobody is
+#: asked.
+SCOPES: dict[tuple[str, str], tuple[str, ...]] = {}
+_CALLER: ContextVar[Caller] = ContextVar("caller")
 
 
-def route(method: str, path: str) -> Callable[[View], View]:
-    """Register a view whose errors become problem documents.
+def route(
+    method: str, path: str, *, scope: str, or_scope: str | None = None
+) -> Callable[[View], View]:
+    """Register a view: who calls is checked before it, and errors become problem documents.
 
-    No content types are declared, because Chalice's own 415 is not a problem document.
+    `scope`: what a caller needs (access/scopes.py), or else `or_scope`; OPEN: nobody is asked. No
+    content types are declared, because Chalice's own 415 is not a problem document.
     """
+    scopes = (scope,) if or_scope is None else (scope, or_scope)
+    SCOPES[method, path] = scopes
 
     def register(view: View) -> View:
         guard = guarded(
-            _within_rate(view),
+            view if scope == OPEN else _checked(_within_rate(view), scopes),
             lambda: str(_request().context.get("path") or path),
             lambda: dict(_request().context),
         )
@@ -56,7 +68,28 @@ def route(method: str, path: str) -> Callable[[View], View]:
     return register
 
 
+def _checked(view: View, scopes: tuple[str, ...]) -> View:
+    """`view`, for callers with one of the scopes. The one place where requests are let in."""
+
+    @wraps(view)
+    def check(**arguments: str) -> Response:
+        request = _request()
+        identity = request.context.get("identity") or {}
+        header = request.headers.get("authorization", "")
+        found = run(identify(wiring.backend(), header, identity))
+        found.require(*scopes)
+        token = _CALLER.set(found)
+        try:
+            return view(**arguments)
+        finally:
+            _CALLER.reset(token)
+
+    return check
+
+
 def _within_rate(view: View) -> View:
+    """`view`, for callers that have not asked too often within the second."""
+
     @wraps(view)
     def answer(**arguments: str) -> Response:
         backend = wiring.backend()
@@ -72,12 +105,14 @@ def _request() -> Any:
     return routes.current_request
 
 
+def caller() -> Caller:
+    """Who sent this request."""
+    return _CALLER.get()
+
+
 def owner() -> str:
-    """The caller, as API Gateway names it; one shared owner where nothing authenticates."""
-    context = _request().context
-    identity = context.get("identity") or {}
-    claims = (context.get("authorizer") or {}).get("principalId")
-    return claims or identity.get("userArn") or identity.get("apiKeyId") or states.SHARED_OWNER
+    """Whose tasks the caller makes; one shared owner where nothing authenticates."""
+    return caller().owner
 
 
 def request_id() -> str:
@@ -89,10 +124,11 @@ def possible_id(text: str) -> bool:
     return 0 < len(text) <= _LONGEST_ID
 
 
-def path_id(kind: Literal["task", "schedule"], text: str) -> str:
-    """The id in a path. Raises TaskNotFound or ScheduleNotFound where nothing can have it."""
+def path_id(kind: Literal["task", "schedule", "key"], text: str) -> str:
+    """The id in a path. Raises TaskNotFound, ScheduleNotFound or KeyNotFound where nothing can have
+    it."""
     if not possible_id(text):
-        missing = TaskNotFound if kind == "task" else ScheduleNotFound
+        missing = {"task": TaskNotFound, "schedule": ScheduleNotFound, "key": KeyNotFound}[kind]
         raise missing(f"there is no {kind} with so long an id")
     return text
 

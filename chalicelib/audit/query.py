@@ -28,10 +28,11 @@ class AuditQuery:
 
     `subject`: task:<id>, schedule:<id> or market:<exchange>; None: all subjects, oldest event
     first. `from_ms` and `to_ms` bound the time of recording, [from, to). Only the events of
-    `owner`, and those without an owner, are read. `token`: as page_of_audit returned it.
+    `owner` (None: everybody's), and those without an owner, are read. `token`: as page_of_audit
+    returned it.
     """
 
-    owner: str
+    owner: str | None
     page_size: int
     subject: str | None = None
     from_ms: int | None = None
@@ -96,7 +97,7 @@ async def _of_time(backend: Backend, query: AuditQuery) -> tuple[list[AuditEvent
 def _matches(query: AuditQuery, event: AuditEvent) -> bool:
     recorded = str(event["recorded_at"])
     return (
-        event["owner"] in (None, query.owner)
+        (query.owner is None or event["owner"] in (None, query.owner))
         and (query.action is None or event["action"] == query.action)
         and (query.from_ms is None or recorded >= str(iso(query.from_ms)))
         and (query.to_ms is None or recorded < str(iso(query.to_ms)))

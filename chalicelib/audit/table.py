@@ -182,9 +182,9 @@ class AuditTable:
         following = items[-1]["sk_time"]["S"] if "LastEvaluatedKey" in answer and items else None
         return items, following
 
-    async def knows(self, task_id: str) -> bool:
-        """Whether the trail has any event of a task."""
-        return bool(await self.newest(f"task:{task_id}", 1))
+    async def owner_of_task(self, task_id: str) -> str | None:
+        """Whose a task is, or was; None where the trail has no event of it."""
+        return next((event["owner"] for event in await self.newest(f"task:{task_id}", 1)), None)
 
 
 def chain_pk(subject: str) -> str:

@@ -4,7 +4,10 @@
     ├── RequestRejected             the caller must change something (4xx)
     │   ├── InvalidRequest          400  body or query does not fit, names each field
     │   ├── UnsupportedMediaType    415
-    │   ├── TicketRefused           401  a WebSocket comes with a wrong ticket, or without one
+    │   ├── Unauthenticated         401  nobody that we know sent the request
+    │   │   └── TicketRefused           a WebSocket comes with a wrong ticket, or without one
+    │   ├── Forbidden               403  the caller's key does not have the scope
+    │   ├── KeyNotFound             404
     │   ├── TaskNotFound            404
     │   ├── ScheduleNotFound        404
     │   ├── TaskExpired             410  it was there; its audit trail still is
@@ -75,10 +78,45 @@ class UnsupportedMediaType(RequestRejected):
     reason = "UNSUPPORTED_MEDIA_TYPE"
 
 
-class TicketRefused(RequestRejected):
+class Unauthenticated(RequestRejected):
+    """`challenge`: the value of the answer's WWW-Authenticate (RFC 9110)."""
+
     status = 401
+    title = "Not authenticated"
+    reason = "UNAUTHENTICATED"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        reason: str | None = None,
+        challenge: str = 'Bearer realm="data-collector"',
+    ) -> None:
+        super().__init__(detail, reason=reason)
+        self.challenge = challenge
+
+
+class TicketRefused(Unauthenticated):
     title = "Ticket refused"
     reason = "TICKET_REFUSED"
+
+
+class Forbidden(RequestRejected):
+    """`scopes`: any one of them would do."""
+
+    status = 403
+    title = "Scope missing"
+    reason = "SCOPE_MISSING"
+
+    def __init__(self, scopes: tuple[str, ...]) -> None:
+        super().__init__(f"this needs a key with the scope {' or '.join(scopes)}")
+        self.scopes = scopes
+
+
+class KeyNotFound(RequestRejected):
+    status = 404
+    title = "Key not found"
+    reason = "KEY_NOT_FOUND"
 
 
 class TaskNotFound(RequestRejected):

@@ -111,7 +111,14 @@ class Settings:
         60, "time limit of one collect invocation; the queues' visibility is six times it", 30, 900
     )
     authentication: str = _setting(
-        "none", "iam: every request must be signed with AWS credentials; none: nobody is asked"
+        "keys",
+        "keys: every request must bring a key; iam: it must be signed with AWS credentials; none: "
+        "nobody is asked, as on the stage `local` (docs/KEYS.md)",
+    )
+    allow_public: str = _setting(
+        "no",
+        "yes: the API may be open to whoever knows its address. Without it, `AUTHENTICATION=none` "
+        "is refused on any stage but `local`, and everywhere on AWS",
     )
     tracing: str = _setting(
         "all",
@@ -198,6 +205,7 @@ class Settings:
     market_table: str = ""
     connections_table: str = ""
     audit_table: str = ""
+    keys_table: str = ""
     candles_bucket: str = ""
     plan_queue_url: str = ""
     urgent_queue_url: str = ""
@@ -263,12 +271,14 @@ class Settings:
                     f"CORS_ORIGINS names {origin!r}; an origin reads https://host or "
                     "https://host:port, in lower case"
                 )
-        if self.authentication not in ("none", "iam"):
+        if self.authentication not in ("keys", "iam", "none"):
             raise SettingsInvalid(
-                f"AUTHENTICATION is {self.authentication!r}; it must be none or iam"
+                f"AUTHENTICATION is {self.authentication!r}; it must be keys, iam or none"
             )
         if self.reserve not in ("yes", "no"):
             raise SettingsInvalid(f"RESERVE is {self.reserve!r}; it must be yes or no")
+        if self.allow_public not in ("yes", "no"):
+            raise SettingsInvalid(f"ALLOW_PUBLIC is {self.allow_public!r}; it must be yes or no")
         if self.tracing not in ("all", "api", "none"):
             raise SettingsInvalid(f"TRACING is {self.tracing!r}; it must be all, api or none")
         if self.lambda_runtime not in ("", *LAMBDA_RUNTIMES):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from chalicelib.tasks import states
+
 #: `by` of what nobody asked for.
-SYSTEM = "system"
+SYSTEM = states.BY_SYSTEM
 #: At most as many symbols, or failed units, are named in one event. Its counts are of all.
 MOST_NAMES = 100
 Item = dict[str, Any]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # its HTTP client takes long to load, and only wiring.py make
     from chalicelib.exchange.binance import Binance
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Worker(Backend):
     """A backend and the exchange."""
 

@@ -1,9 +1,10 @@
 """The Connections table: open WebSockets, and which streams of updates each listens to.
 
     pk                 sk            holds
-    CONN#<id>          CONN          owner, connected_at, topics (SS: streams), ttl,
-                                     window (of RATE_SECONDS), messages (in it)
-    TOPIC#<stream>     CONN#<id>     ttl
+    CONN#<id>          CONN          owner, scopes, key_id (of the caller), connected_at,
+                                     topics (SS: streams), ttl, window (of RATE_SECONDS),
+                                     messages (in it)
+    TOPIC#<stream>     CONN#<id>     key_id, ttl
     LISTENED#<table>   <stream>      token, ttl: somebody may listen; table: tasks, market
 
 A stream is a topic's key (live/topics.py). The table also holds the streams' numbers
@@ -28,6 +29,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from chalicelib.access.caller import Caller
 from chalicelib.aws.item_table import ItemTable
 from chalicelib.aws.wire import item_from_wire, item_to_wire, to_wire
 from chalicelib.core.backend import Backend
@@ -54,7 +56,7 @@ class Connection:
     """`topics`: the streams it listens to; `messages`: how many came in this window so far."""
 
     id: str
-    owner: str
+    caller: Caller
     topics: frozenset[str]
     messages: int
 
@@ -67,11 +69,11 @@ class ConnectionTable(ItemTable):
 
     # --- connections ------------------------------------------------------------------------
 
-    async def open(self, connection_id: str, owner: str, now_ms: int) -> None:
+    async def open(self, connection_id: str, caller: Caller, now_ms: int) -> None:
         """Raises QuotaExceeded where the owner has too many open already."""
         if self._most:
-            await self._take_place(Place(connection_id, 1, now_ms), owner)
-        row = {**_connection(connection_id), "owner": owner, "connected_at": now_ms}
+            await self._take_place(Place(connection_id, 1, now_ms), caller.owner)
+        row = {**_connection(connection_id), **caller.row, "connected_at": now_ms}
         row |= {"ttl": _ttl(now_ms), "window": 0, "messages": 0}
         await self._call("dynamodb", "PutItem", TableName=self._table, Item=item_to_wire(row))
 
@@ -145,11 +147,19 @@ class ConnectionTable(ItemTable):
 
     # --- streams ----------------------------------------------------------------------------
 
-    async def enlist(self, connection_id: str, streams: Iterable[str], now_ms: int) -> None:
-        """List a connection as a listener of streams; repeating it does no harm."""
+    async def enlist(
+        self, connection_id: str, streams: Iterable[str], now_ms: int, key_id: str | None = None
+    ) -> None:
+        """List a connection as a listener of streams; repeating it does no harm.
+
+        `key_id`: the key that it was opened with; None where there are no keys.
+        """
         streams, ttl = list(streams), _ttl(now_ms)
         # In two steps: `take_off` relies on the token being newer than the listener's row.
-        rows: list[Row] = [{**_listener(each, connection_id), "ttl": ttl} for each in streams]
+        key = {} if key_id is None else {"key_id": key_id}
+        rows: list[Row] = [
+            {**_listener(each, connection_id), **key, "ttl": ttl} for each in streams
+        ]
         await self._write_all([{"PutRequest": {"Item": item_to_wire(row)}} for row in rows])
         token = os.urandom(8).hex()
         rows = [{**_listened(each), "token": token, "ttl": ttl} for each in streams]
@@ -161,7 +171,7 @@ class ConnectionTable(ItemTable):
 
     async def listened(self, table: str, now_ms: int) -> set[str]:
         """The streams fed by a table (TASKS_TABLE, MARKET_TABLE) that somebody may listen to."""
-        return set(await self._sort_keys(f"LISTENED#{table}", now_ms))
+        return {row["sk"] for row in await self._rows(f"LISTENED#{table}", now_ms)}
 
     async def take_off(self, stream: str, now_ms: int) -> None:
         """Stop announcing a stream where nobody listens to it."""
@@ -183,10 +193,10 @@ class ConnectionTable(ItemTable):
         except ConditionFailed:
             return  # somebody has just come, or another pusher was quicker
 
-    async def subscribers(self, stream: str, now_ms: int) -> list[str]:
-        """Ids of the connections that listen to a stream."""
-        keys = await self._sort_keys(f"TOPIC#{stream}", now_ms, _CONN)
-        return [key.removeprefix(_CONN) for key in keys]
+    async def subscribers(self, stream: str, now_ms: int) -> dict[str, str | None]:
+        """The connections that listen to a stream: id -> id of its key, None where it has none."""
+        rows = await self._rows(f"TOPIC#{stream}", now_ms, _CONN)
+        return {row["sk"].removeprefix(_CONN): row.get("key_id") for row in rows}
 
     # --- sending ----------------------------------------------------------------------------
 
@@ -238,8 +248,8 @@ class ConnectionTable(ItemTable):
                 _RETRY_SECONDS,
             )
 
-    async def _sort_keys(self, pk: str, now_ms: int, prefix: str = "") -> list[str]:
-        """The sort keys of the rows under `pk` whose ttl has not passed."""
+    async def _rows(self, pk: str, now_ms: int, prefix: str = "") -> list[Row]:
+        """The rows under `pk` whose ttl has not passed."""
         condition, values = "pk = :pk", {":pk": to_wire(pk)}
         if prefix:
             condition += " AND begins_with(sk, :prefix)"
@@ -247,12 +257,12 @@ class ConnectionTable(ItemTable):
         rows = await self._query(
             KeyConditionExpression=condition, ExpressionAttributeValues=values, ConsistentRead=True
         )
-        return [row["sk"] for row in rows if row["ttl"] > now_ms // 1000]
+        return [row for row in rows if row["ttl"] > now_ms // 1000]
 
 
 def _connection_in(row: Row) -> Connection:
     connection_id = row["pk"].removeprefix(_CONN)
-    return Connection(connection_id, row["owner"], _topics_in(row), row["messages"])
+    return Connection(connection_id, Caller.of_row(row), _topics_in(row), row["messages"])
 
 
 def _topics_in(row: Row) -> frozenset[str]:

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from chalicelib.access.keys import why_ended
 from chalicelib.aws.sqs_batch import Batch, BatchAnswer, Record, answer
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, CollectorError
@@ -134,6 +135,9 @@ async def _push(backend: Backend, means: Means, stream: str, updates: list[Updat
     if not listeners:
         await connections.take_off(stream, backend.now_ms())
         return
+    allowed = await _with_live_keys(backend, means, stream, listeners)
+    if not allowed:
+        return
     message = {
         "type": "update",
         "topic": str(topic_of(stream)),
@@ -141,10 +145,24 @@ async def _push(backend: Backend, means: Means, stream: str, updates: list[Updat
         "at": iso(backend.now_ms()),
         **content,
     }
-    await _send_to_all(backend, means, stream, listeners, json.dumps(message))
+    await _send_to_all(backend, means, stream, allowed, json.dumps(message))
     kind = topic_of(stream).kind
     count("UpdatesPushed", Kind=kind)
     measure("PushDelay", backend.now_ms() - min(each.changed_at for each in updates), Kind=kind)
+
+
+async def _with_live_keys(
+    backend: Backend, means: Means, stream: str, listeners: dict[str, str | None]
+) -> list[str]:
+    """The listeners whose key still works, or who have none. The others are disconnected."""
+    keys = sorted({key_id for key_id in listeners.values() if key_id is not None})
+    why = await means.together([why_ended(backend, key_id) for key_id in keys])
+    ended = {key_id for key_id, reason in zip(keys, why, strict=True) if reason is not None}
+    if ended:
+        log("listeners_lost_their_key", topic=str(topic_of(stream)), keys=sorted(ended))
+        closed = [each for each, key_id in listeners.items() if key_id in ended]
+        await _hang_up_on(backend, means, stream, closed)
+    return [each for each, key_id in listeners.items() if key_id not in ended]
 
 
 async def _send_to_all(
@@ -157,13 +175,6 @@ async def _send_to_all(
             return await connections.send(connection_id, text, stream)
         except CallFailed as error:
             return error
-
-    async def hang_up(connection_id: str) -> CallFailed | None:
-        try:
-            await connections.hang_up(connection_id, stream)
-        except CallFailed as error:
-            return error
-        return None
 
     outcomes = await means.together([send(listener) for listener in listeners])
     errors = {
@@ -182,9 +193,27 @@ async def _send_to_all(
     if len(errors) == len(listeners):
         raise first
     # This may be the topic's last update: without a later number they would never see the gap.
-    left = [error for error in await means.together([hang_up(each) for each in errors]) if error]
+    await _hang_up_on(backend, means, stream, list(errors))
+
+
+async def _hang_up_on(backend: Backend, means: Means, stream: str, connections: list[str]) -> None:
+    async def hang_up(connection_id: str) -> CallFailed | None:
+        try:
+            await ConnectionTable(backend).hang_up(connection_id, stream)
+        except CallFailed as error:
+            return error
+        return None
+
+    left = [error for error in await means.together(list(map(hang_up, connections))) if error]
     if left:
-        log("hang_ups_failed", level="warning", failed=len(left), error=left[0].detail, **about)
+        log(
+            "hang_ups_failed",
+            level="warning",
+            failed=len(left),
+            of=len(connections),
+            topic=str(topic_of(stream)),
+            error=left[0].detail,
+        )
 
 
 async def _content(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from chalicelib.access.keys import why_ended
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, InvalidRequest, RequestRejected
 from chalicelib.core.logs import log
@@ -30,8 +31,8 @@ MOST_BYTES = 16 * 1024
 
 async def connect(backend: Backend, connection_id: str, ticket: str | None = None) -> None:
     """Raises TicketRefused or QuotaExceeded where this client may not connect."""
-    owner = await tickets.owner_of(backend, ticket)
-    await ConnectionTable(backend).open(connection_id, owner, backend.now_ms())
+    caller = await tickets.caller_of(backend, ticket)
+    await ConnectionTable(backend).open(connection_id, caller, backend.now_ms())
 
 
 async def disconnect(backend: Backend, connection_id: str) -> None:
@@ -50,12 +51,25 @@ async def receive(backend: Backend, candles: CandleReader, connection_id: str, b
                 "rest of them is not answered",
                 reason="RATE_LIMITED",
             )
+        if await _has_ended(backend, connection):
+            return
         await _answer(backend, candles, connection, body)
     except RequestRejected as error:
         await _send_error(backend, connection_id, error.reason, error.detail)
     except CallFailed as error:
         log("message_not_answered", level="error", error=error.detail)
         await _send_error(backend, connection_id, error.reason, "try again in a few seconds")
+
+
+async def _has_ended(backend: Backend, connection: Connection) -> bool:
+    """Whether its key works no more; it is then told so and closed."""
+    key_id = connection.caller.key_id
+    why = None if key_id is None else await why_ended(backend, key_id)
+    if why is None:
+        return False
+    await _send_error(backend, connection.id, "KEY_ENDED", f"the key of this connection {why}")
+    await ConnectionTable(backend).hang_up(connection.id)
+    return True
 
 
 async def _answer(

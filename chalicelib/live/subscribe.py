@@ -36,7 +36,7 @@ class CandleReader(Protocol):
 async def subscribe(backend: Backend, connection: Connection, wanted: list[Topic]) -> None:
     """Make a connection a listener of all `wanted` topics, or of none. Raises RequestRejected."""
     await _check(backend, connection, wanted)
-    streams = {stream_for(backend, connection, topic) for topic in wanted}
+    streams = {stream_for(connection, topic) for topic in wanted}
 
     def added(held: frozenset[str]) -> frozenset[str]:
         if len(held | streams) > MOST_TOPICS:
@@ -47,11 +47,12 @@ async def subscribe(backend: Backend, connection: Connection, wanted: list[Topic
 
     connections = ConnectionTable(backend)
     await connections.change_topics(connection.id, added)
-    await connections.enlist(connection.id, sorted(streams), backend.now_ms())
+    key_id = connection.caller.key_id
+    await connections.enlist(connection.id, sorted(streams), backend.now_ms(), key_id)
 
 
 async def unsubscribe(backend: Backend, connection: Connection, unwanted: list[Topic]) -> None:
-    streams = {stream_for(backend, connection, topic) for topic in unwanted}
+    streams = {stream_for(connection, topic) for topic in unwanted}
     connections = ConnectionTable(backend)
     await connections.unlist(connection.id, sorted(streams))
     await connections.change_topics(connection.id, lambda held: held - streams)
@@ -65,7 +66,7 @@ async def snapshot(
     The snapshot may be newer than `sequence`: then the next updates repeat what it holds. Raises
     RequestRejected where the task has gone meanwhile, CallFailed.
     """
-    stream = stream_for(backend, connection, topic)
+    stream = stream_for(connection, topic)
     sequence = await SequenceTable(backend).last(stream, backend.now_ms())
     content = await _content(backend, candles, connection, topic)
     return {"topic": str(topic), "sequence": sequence, "at": iso(backend.now_ms()), **content}
@@ -89,8 +90,8 @@ async def newest_candle(
     return last | {name: iso(last[name]) for name in _TIMES}
 
 
-def stream_for(backend: Backend, connection: Connection, topic: Topic) -> str:
-    return stream_of(topic, _owner_of_tasks(backend, connection))
+def stream_for(connection: Connection, topic: Topic) -> str:
+    return stream_of(topic, connection.caller.sees)
 
 
 def shortened(views: list[View], count: int) -> View:
@@ -103,9 +104,9 @@ async def _content(
 ) -> View:
     exchange = backend.settings.exchange
     if topic.kind == topics.TASK:
-        return {"task": await view_task(backend, topic.subject, connection.owner)}
+        return {"task": await view_task(backend, topic.subject, connection.caller.sees)}
     if topic.kind == topics.TASKS:
-        return shortened(*await list_active(backend, connection.owner, MOST_TASKS))
+        return shortened(*await list_active(backend, connection.caller.sees, MOST_TASKS))
     if topic.kind == topics.PRICES:
         now_ms = backend.now_ms()
         price = kept(await CatalogueTable(backend).read_prices(), now_ms).get(topic.subject)
@@ -120,7 +121,7 @@ async def _check(backend: Backend, connection: Connection, wanted: list[Topic]) 
     known: dict[str, str] | None = None
     for topic in wanted:
         if topic.kind == topics.TASK:
-            await find_task(backend, topic.subject, connection.owner)
+            await find_task(backend, topic.subject, connection.caller.sees)
         elif topic.kind in (topics.PRICES, topics.CANDLES):
             if known is None:
                 catalogue = await CatalogueTable(backend).read_catalogue()
@@ -137,8 +138,3 @@ def _unknown(topic: Topic, known: dict[str, str]) -> RequestRejected:
     symbol, upper = topic.subject, topic.subject.upper()
     hint = f"; did you mean {upper}?" if upper in known else ""
     return InvalidRequest(f"{topic}: unknown symbol {symbol}{hint}", reason="UNKNOWN_SYMBOL")
-
-
-def _owner_of_tasks(backend: Backend, connection: Connection) -> str | None:
-    """Whose tasks the connection may hear of; None: everybody's, without authentication."""
-    return None if backend.settings.authentication == "none" else connection.owner

@@ -1,13 +1,14 @@
 """Tickets to connect with, in the Connections table.
 
 pk                 sk            holds
-TICKET#<sha256>    TICKET        owner, ttl
+TICKET#<sha256>    TICKET        owner, scopes, key_id (of the caller), ttl
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from chalicelib.access.caller import Caller
 from chalicelib.aws.item_table import ItemTable
 from chalicelib.aws.wire import item_from_wire, item_to_wire, to_wire
 from chalicelib.core.backend import Backend
@@ -18,13 +19,13 @@ class TicketTable(ItemTable):
     def __init__(self, backend: Backend) -> None:
         super().__init__(backend.call, backend.settings.connections_table)
 
-    async def put(self, digest: str, owner: str, ttl: int) -> None:
+    async def put(self, digest: str, caller: Caller, ttl: int) -> None:
         """`digest`: of the ticket, which itself is stored nowhere; `ttl` in epoch seconds."""
-        row = {**_key(digest), "owner": owner, "ttl": ttl}
+        row = {**_key(digest), **caller.row, "ttl": ttl}
         await self._call("dynamodb", "PutItem", TableName=self._table, Item=item_to_wire(row))
 
-    async def take(self, digest: str, now_ms: int) -> str | None:
-        """The ticket's owner, once; None where there is no such ticket, or it is used or old."""
+    async def take(self, digest: str, now_ms: int) -> Caller | None:
+        """Who got the ticket, once; None where there is no such ticket, or it is used or old."""
         try:
             answer = await self._call(
                 "dynamodb",
@@ -38,7 +39,7 @@ class TicketTable(ItemTable):
             )
         except ConditionFailed:
             return None
-        return str(item_from_wire(answer["Attributes"])["owner"])
+        return Caller.of_row(item_from_wire(answer["Attributes"]))
 
 
 def _key(digest: str) -> dict[str, Any]:

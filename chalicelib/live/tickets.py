@@ -12,11 +12,11 @@ import hashlib
 import os
 from typing import Any
 
+from chalicelib.access.caller import NOBODY_ASKED, Caller
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import TicketRefused
 from chalicelib.core.times import iso
 from chalicelib.live.ticket_table import TicketTable
-from chalicelib.tasks import states
 
 LIFE_SECONDS = 60
 _RANDOM_BYTES = 32
@@ -24,11 +24,11 @@ _RANDOM_BYTES = 32
 _LONGEST = 100
 
 
-async def issue_ticket(backend: Backend, owner: str) -> dict[str, Any]:
-    """{"ticket", "expires_at", "url"}: with it `owner` can connect once, to `url`?ticket=..."""
+async def issue_ticket(backend: Backend, caller: Caller) -> dict[str, Any]:
+    """{"ticket", "expires_at", "url"}: with it `caller` can connect once, to `url`?ticket=..."""
     ticket = base64.urlsafe_b64encode(os.urandom(_RANDOM_BYTES)).decode().rstrip("=")
     ends = backend.now_ms() // 1000 + LIFE_SECONDS
-    await TicketTable(backend).put(_digest(ticket), owner, ends)
+    await TicketTable(backend).put(_digest(ticket), caller, ends)
     return {
         "ticket": ticket,
         "expires_at": iso(ends * 1000),
@@ -36,18 +36,18 @@ async def issue_ticket(backend: Backend, owner: str) -> dict[str, Any]:
     }
 
 
-async def owner_of(backend: Backend, ticket: str | None) -> str:
+async def caller_of(backend: Backend, ticket: str | None) -> Caller:
     """Who connects. Raises TicketRefused for a wrong ticket, or for none where one is needed."""
     if ticket is None:
         if backend.settings.authentication != "none":
             raise TicketRefused("connect with ?ticket= from POST /ws-ticket")
-        return states.SHARED_OWNER
-    owner = None
+        return NOBODY_ASKED
+    caller = None
     if len(ticket) <= _LONGEST:
-        owner = await TicketTable(backend).take(_digest(ticket), backend.now_ms())
-    if owner is None:
+        caller = await TicketTable(backend).take(_digest(ticket), backend.now_ms())
+    if caller is None:
         raise TicketRefused("the ticket is unknown, used or older than a minute")
-    return owner
+    return caller
 
 
 def _digest(ticket: str) -> str:

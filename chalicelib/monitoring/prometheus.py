@@ -22,6 +22,7 @@ from chalicelib.schedules.schedule import MeasuredLag
 from chalicelib.schedules.table import LAGS_READ, ScheduleTable
 from chalicelib.tasks import states as task_states
 from chalicelib.tasks.table import TaskTable
+from chalicelib.tasks.view import count_tasks
 from chalicelib.webhooks.queue import WebhookQueue
 from chalicelib.work.queue import WorkQueue
 
@@ -37,8 +38,14 @@ _MEASURED_WITHIN_MS = 3 * MINUTE_MS
 Sample = tuple[dict[str, str], float]
 
 
-async def metrics_text(backend: Backend) -> str:
-    """The whole answer. Raises CallFailed: a part of it would look like all of it."""
+async def metrics_text(backend: Backend, owner: str | None = None) -> str:
+    """The whole answer; with `owner`, only what there is of their own tasks.
+
+    Raises CallFailed: a part of it would look like all of it.
+    """
+    if owner is not None:
+        counts = await count_tasks(backend, [owner])
+        return "".join([*_build(backend), *_active(counts)])
     now_ms = backend.now_ms()
     rows, all_of_them = await TaskTable(backend).first_active()
     queues = {**await WorkQueue(backend).depths(), **await WebhookQueue(backend).depths()}
@@ -71,18 +78,7 @@ def _tasks(states: list[str], all_of_them: bool, totals: dict[str, int]) -> list
     """`states`: of the active tasks that were found; `all_of_them`: whether there are no more."""
     happened = sorted(name for name in COUNTED if name.startswith("task."))
     return [
-        *_metric(
-            "tasks",
-            "gauge",
-            "Tasks that have not ended, by state.",
-            [({"state": state}, states.count(state)) for state in task_states.ACTIVE],
-        ),
-        *_metric(
-            "active_tasks",
-            "gauge",
-            "Tasks that have not ended.",
-            [({}, sum(states.count(state) for state in task_states.ACTIVE))],
-        ),
+        *_active({state: states.count(state) for state in task_states.ACTIVE}),
         *_metric(
             "active_tasks_complete",
             "gauge",
@@ -95,6 +91,15 @@ def _tasks(states: list[str], all_of_them: bool, totals: dict[str, int]) -> list
             "What happened to tasks, each event counted once.",
             [({"event": name.removeprefix("task.")}, totals.get(name, 0)) for name in happened],
         ),
+    ]
+
+
+def _active(counts: dict[str, int]) -> list[str]:
+    of_states: list[Sample] = [({"state": state}, counts[state]) for state in task_states.ACTIVE]
+    total = sum(count for _, count in of_states)
+    return [
+        *_metric("tasks", "gauge", "Tasks that have not ended, by state.", of_states),
+        *_gauge("active_tasks", "Tasks that have not ended.", total),
     ]
 
 

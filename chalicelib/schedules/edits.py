@@ -7,10 +7,16 @@ from dataclasses import replace
 from chalicelib.schedules import firings
 from chalicelib.schedules.definition import Definition
 from chalicelib.schedules.schedule import QUEUE, Schedule
+from chalicelib.tasks import states
 
 
 def made(
-    schedule_id: str, definition: Definition, now_ms: int, owner: str, request_id: str
+    schedule_id: str,
+    definition: Definition,
+    now_ms: int,
+    owner: str,
+    request_id: str,
+    key_id: str | None = None,
 ) -> Schedule:
     """A new schedule from a whole definition, not yet known to EventBridge."""
     schedule = Schedule(
@@ -21,6 +27,7 @@ def made(
         updated_at=now_ms,
         by=owner,
         request_id=request_id,
+        key_id=key_id,
         rev=1,
         accounted_until=now_ms,
         next_run_at=None,
@@ -30,11 +37,20 @@ def made(
 
 
 def changed(
-    schedule: Schedule, change: Definition, now_ms: int, by: str, request_id: str
+    schedule: Schedule,
+    change: Definition,
+    now_ms: int,
+    by: str,
+    request_id: str,
+    key_id: str | None = None,
 ) -> Schedule:
     """The schedule with some fields changed; EventBridge is told where that concerns it."""
     fields = change.fields
-    new = replace(schedule, **fields, updated_at=now_ms, by=by, request_id=request_id)
+    new = replace(
+        schedule, **fields, updated_at=now_ms, by=by, request_id=request_id, key_id=key_id
+    )
+    if new.enabled:
+        new = replace(new, stopped_because=None)
     if "expression" in fields or "timezone" in fields:
         new = firings.begun(new, now_ms)
     if {"expression", "timezone", "enabled"} & set(fields):
@@ -52,5 +68,13 @@ def changed(
 
 def removed(schedule: Schedule, now_ms: int, by: str, request_id: str) -> Schedule:
     """A tombstone: it stays until EventBridge has forgotten the schedule."""
-    new = changed(schedule, Definition({"enabled": False}), now_ms, by, request_id)
+    pause = Definition({"enabled": False})
+    new = changed(schedule, pause, now_ms, by, request_id, schedule.key_id)
     return replace(new, removed=True)
+
+
+def stopped(schedule: Schedule, why: str, now_ms: int, request_id: str) -> Schedule:
+    """The schedule, disabled without being asked."""
+    pause = Definition({"enabled": False})
+    new = changed(schedule, pause, now_ms, states.BY_SYSTEM, request_id, schedule.key_id)
+    return replace(new, stopped_because=why)

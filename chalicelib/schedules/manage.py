@@ -37,11 +37,17 @@ _RACES = 8
 
 
 async def create_schedule(
-    backend: Backend, body: object, owner: str, request_id: str, schedule_id: str
+    backend: Backend,
+    body: object,
+    owner: str,
+    request_id: str,
+    schedule_id: str,
+    key_id: str | None = None,
 ) -> View:
     """Store a schedule and tell EventBridge; its view. An id given twice makes one schedule.
 
-    Raises InvalidRequest, PlanTooLarge or QuotaExceeded with the schedule not stored.
+    `key_id`: the key that it needs to go on; None: none. Raises InvalidRequest, PlanTooLarge or
+    QuotaExceeded with the schedule not stored.
     """
     now_ms, known = backend.now_ms(), await _known(backend)
     try:
@@ -49,7 +55,7 @@ async def create_schedule(
     except InvalidRequest:
         await _refresh_for_unknown(backend, body, known, owner, request_id)
         raise
-    new = edits.made(schedule_id, wanted, now_ms, owner, request_id)
+    new = edits.made(schedule_id, wanted, now_ms, owner, request_id, key_id)
     most = SCHEDULES.limit(backend.settings)
     schedule = await ScheduleTable(backend).create(new, wanted.webhook, most)
     if schedule is None:
@@ -59,10 +65,15 @@ async def create_schedule(
 
 
 async def change_schedule(
-    backend: Backend, body: object, owner: str, request_id: str, schedule_id: str
+    backend: Backend,
+    body: object,
+    owner: str,
+    request_id: str,
+    schedule_id: str,
+    key_id: str | None = None,
 ) -> View:
-    """Change some fields; the schedule's view after it. Raises as `create_schedule`, and
-    ScheduleNotFound."""
+    """Change some fields; the schedule's view after it. `key_id` as in `create_schedule`. Raises as
+    that does, and ScheduleNotFound."""
     known = await _known(backend)
     table = ScheduleTable(backend)
 
@@ -72,7 +83,7 @@ async def change_schedule(
         wanted = definition.parse_change(body, seen, webhook, known, backend.settings, now_ms)
         if wanted.is_empty:
             return seen
-        new = edits.changed(seen, wanted, now_ms, owner, request_id)
+        new = edits.changed(seen, wanted, now_ms, owner, request_id, key_id)
         if wanted.sets_webhook:
             return await table.replace_with_webhook(seen, new, wanted.webhook)
         return await table.replace(seen, new)

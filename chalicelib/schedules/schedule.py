@@ -62,6 +62,9 @@ class Schedule:
         created_at, updated_at      when its owner made it, and changed it last
         by                who changed it last
         request_id        the HTTP request of the last change, or of the last run by hand
+        key_id            the API key of the last change; None where requests come without keys.
+                          The schedule stops when that key does
+        stopped_because   why it was disabled without being asked; None once it is enabled again
         removed           whether it is deleted; it stays until EventBridge has forgotten it
 
     EventBridge Scheduler:
@@ -112,6 +115,8 @@ class Schedule:
     accounted_until: int
     next_run_at: int | None
 
+    key_id: str | None = None
+    stopped_because: str | None = None
     webhook_host: str | None = None
     removed: bool = False
     synced_rev: int = 0

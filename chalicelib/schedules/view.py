@@ -37,6 +37,7 @@ def summary(schedule: Schedule, now_ms: int) -> View:
         "updated_at": iso(schedule.updated_at),
         "in_sync": schedule.rev == schedule.synced_rev and schedule.sync_error is None,
         "sync_error": schedule.sync_error,
+        "stopped_because": schedule.stopped_because,
     }
 
 

@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+from chalicelib.access.keys import why_ended
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed, QuotaExceeded
 from chalicelib.core.logs import bound, log
-from chalicelib.schedules import firings
+from chalicelib.schedules import edits, firings
 from chalicelib.schedules.eventbridge import firing_of
 from chalicelib.schedules.manage import start, synchronise
 from chalicelib.schedules.promise import measure_freshness
@@ -53,6 +54,9 @@ async def run_schedule(
             return task_id
         try:
             schedule = await _finish_start(backend, schedule, request_id)
+            schedule = await _stop_without_key(backend, schedule, request_id)
+            if not schedule.enabled:
+                return task_id
             new = firings.fire(schedule, at_ms, await _is_active(backend, schedule))
             if new is None and rev == schedule.rev:
                 log("firing_repeated", schedule_id=schedule_id, at=at_ms)
@@ -97,6 +101,7 @@ async def watch_schedules(backend: Backend, request_id: str) -> dict[str, int]:
 async def _look_after(backend: Backend, schedule: Schedule, request_id: str) -> None:
     steps: tuple[Callable[[Schedule], Awaitable[Schedule | None]], ...] = (
         lambda seen: _finish_start(backend, seen, request_id),
+        lambda seen: _stop_without_key(backend, seen, request_id),
         lambda seen: _start_queued(backend, seen, request_id),
         lambda seen: _make_up(backend, seen, request_id),
         lambda seen: synchronise(backend, seen),
@@ -107,6 +112,19 @@ async def _look_after(backend: Backend, schedule: Schedule, request_id: str) -> 
             current = await step(current) if current else None
         except ConditionFailed:  # a firing or its owner was quicker; the next minute looks again
             return
+
+
+async def _stop_without_key(backend: Backend, schedule: Schedule, request_id: str) -> Schedule:
+    """Disable a schedule whose key works no more; the schedule after it."""
+    if schedule.key_id is None or not schedule.enabled:
+        return schedule
+    why = await why_ended(backend, schedule.key_id)
+    if why is None:
+        return schedule
+    reason = f"the key {schedule.key_id} {why}; enable the schedule with another one"
+    log("schedule_stopped", level="warning", schedule_id=schedule.schedule_id, reason=reason)
+    stopped = edits.stopped(schedule, reason, backend.now_ms(), request_id)
+    return await ScheduleTable(backend).replace(schedule, stopped)
 
 
 async def _start_queued(backend: Backend, schedule: Schedule, request_id: str) -> Schedule:

@@ -24,15 +24,21 @@ class Receipt(NamedTuple):
 
 
 async def cancel_task(
-    backend: Backend, task_id: str, by: str | None = None, request_id: str | None = None
+    backend: Backend,
+    task_id: str,
+    by: str | None = None,
+    request_id: str | None = None,
+    *,
+    sees: str | None = None,
 ) -> tuple[bool, Receipt]:
     """Cancel a task; returns (whether this call did it, the cancel's receipt).
 
-    `by` (None: the task's owner) and `request_id` say who did it, for the audit trail.
+    `sees`: whose tasks may be cancelled (None: everybody's). `by` (None: the task's owner) and
+    `request_id` say who did it, for the audit trail.
 
     Raises TaskNotFound, TaskExpired, or Conflict where the task has ended.
     """
-    task = await find_task(backend, task_id, by)
+    task = await find_task(backend, task_id, sees)
     did = False
     if task.is_active:
         try:
@@ -50,7 +56,7 @@ async def cancel_task(
         except ConditionFailed as failed:
             raced = old_task(failed)
             if raced is None:
-                await find_task(backend, task_id, by)  # expired meanwhile: say so
+                await find_task(backend, task_id, sees)  # expired meanwhile: say so
             task = raced or task
     if task.state != states.CANCELLED:
         raise Conflict(f"task {task_id} is {task.state} already", reason="TASK_ENDED")

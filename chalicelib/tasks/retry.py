@@ -35,17 +35,19 @@ async def retry_task(
     again: bool = False,
     by: str | None = None,
     request_id: str | None = None,
+    *,
+    sees: str | None = None,
 ) -> int:
     """Put an ended task back to pending; returns the new attempt's number.
 
     `again`: an earlier try of this very request broke off and may have done it already; a task
-    that is active is then its success. `by` (None: the task's owner) and `request_id` say who did
-    it, for the audit trail.
+    that is active is then its success. `sees`: whose tasks may be retried (None: everybody's). `by`
+    (None: the task's owner) and `request_id` say who did it, for the audit trail.
 
     Raises TaskNotFound, TaskExpired, Conflict where it runs or nothing is left to do, or
     QuotaExceeded where its owner has too many active tasks.
     """
-    task = await find_task(backend, task_id, by)
+    task = await find_task(backend, task_id, sees)
     if task.is_active and again:
         await queue_planning(backend, task_id, task.attempt)
         return task.attempt
@@ -76,7 +78,7 @@ async def retry_task(
         # The refusal may be of our own write, sent again because its first answer was lost.
         raced = old_task(failed)
         if raced is None or raced.retry_id != retry_id:
-            await find_task(backend, task_id, by)
+            await find_task(backend, task_id, sees)
             raise Conflict(
                 f"task {task_id} was retried by someone else just now", reason="TASK_ACTIVE"
             ) from None

@@ -26,6 +26,8 @@ TASK_TYPES = (DATA_COLLECTION, SYMBOL_REFRESH)
 SHARED_OWNER = "anonymous"
 #: What made a task: a request, the clock, or candles that were later than promised.
 BY_REQUEST, BY_SCHEDULE, BY_FRESHNESS = "request", "schedule", "freshness"
+#: Who does what nobody asked for.
+BY_SYSTEM = "system"
 
 
 #: Target state -> the states it may be reached from.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from chalicelib.audit.table import AuditTable
@@ -26,7 +27,7 @@ View = dict[str, Any]
 
 
 async def find_task(backend: Backend, task_id: str, caller: str | None = None) -> Task:
-    """The task, where it is not expired and `caller` (None: the system) has access to it.
+    """The task, where it is not expired and `caller` (None: the system, or an admin) may see it.
 
     Raises TaskNotFound, for another owner's task too, or TaskExpired.
     """
@@ -49,17 +50,26 @@ async def view_task(backend: Backend, task_id: str, caller: str | None = None) -
 
 async def list_tasks(
     backend: Backend,
-    owner: str,
+    owners: Sequence[str],
     limit: int,
     *,
     before: str | None = None,
     task_type: str | None = None,
     state: str | None = None,
 ) -> tuple[list[View], str | None]:
-    """One page of an owner's tasks, newest first, and where the next one starts."""
-    tasks, following = await TaskTable(backend).page_of_owner(
-        owner, backend.now_ms(), limit, before=before, task_type=task_type, state=state
-    )
+    """One page of the tasks of some owners, newest first, and where the next one starts."""
+    found: list[Task] = []
+    more = False
+    for owner in owners:
+        tasks, following = await TaskTable(backend).page_of_owner(
+            owner, backend.now_ms(), limit, before=before, task_type=task_type, state=state
+        )
+        found += tasks
+        more = more or following is not None
+    # Each owner's page holds its newest `limit`, so the newest of all are among them.
+    found.sort(key=lambda task: task.created_key, reverse=True)
+    more, tasks = more or len(found) > limit, found[:limit]
+    following = tasks[-1].created_key if more else None
     pause = await pause_of(backend, tasks)
     return [await _summary_of(backend, task, pause) for task in tasks], following
 
@@ -77,7 +87,9 @@ async def list_active(
     shown = [
         task_id
         for task_id in ids
-        if (known := tasks.get(task_id)) and known.is_active and _may_see(backend, known, caller)
+        if (known := tasks.get(task_id))
+        and known.is_active
+        and _may_see(backend, known.owner, caller)
     ]
     pause = await pause_of(backend, [tasks[task_id] for task_id in shown[:most]])
     views = []
@@ -88,18 +100,20 @@ async def list_active(
     return views, len(shown)
 
 
-async def count_tasks(backend: Backend, owner: str) -> dict[str, int]:
-    """Live tasks of an owner by state, every state named."""
+async def count_tasks(backend: Backend, owners: Sequence[str]) -> dict[str, int]:
+    """Live tasks of some owners by state, every state named."""
     counts = dict.fromkeys(states.STATES, 0)
-    before: str | None = None
-    while True:
-        tasks, before = await TaskTable(backend).page_of_owner(
-            owner, backend.now_ms(), 1000, before=before
-        )
-        for task in tasks:
-            counts[task.state] += 1
-        if before is None:
-            return counts
+    for owner in owners:
+        before: str | None = None
+        while True:
+            tasks, before = await TaskTable(backend).page_of_owner(
+                owner, backend.now_ms(), 1000, before=before
+            )
+            for task in tasks:
+                counts[task.state] += 1
+            if before is None:
+                break
+    return counts
 
 
 async def pause_of(backend: Backend, tasks: list[Task]) -> LedgerState | None:
@@ -225,21 +239,21 @@ def _failure(prog: Progress, unit: PlannedUnit, reason: str) -> View:
 async def _live(backend: Backend, task_id: str, task: Task | None, caller: str | None) -> Task:
     """The task that was read, as `find_task` gives it and raises."""
     if task is None:
-        if await AuditTable(backend).knows(task_id):
+        owner = await AuditTable(backend).owner_of_task(task_id)
+        if owner is not None and _may_see(backend, owner, caller):
             raise _expired(task_id)
         raise TaskNotFound(f"there is no task {task_id}")
-    if not _may_see(backend, task, caller):
+    if not _may_see(backend, task.owner, caller):
         raise TaskNotFound(f"there is no task {task_id}")
     if task.is_expired(backend.now_ms()):
         raise _expired(task_id)
     return task
 
 
-def _may_see(backend: Backend, task: Task, caller: str | None) -> bool:
-    """Whoever calls sees all tasks where nothing authenticates; the system (None) always does."""
-    if backend.settings.authentication == "none" or caller is None:
-        return True
-    return task.owner == caller
+def _may_see(backend: Backend, owner: str, caller: str | None) -> bool:
+    """Whether `caller` sees the tasks of `owner`: of everybody, where nothing authenticates; the
+    system and admins (None) always do."""
+    return backend.settings.authentication == "none" or caller in (None, owner)
 
 
 def _expired(task_id: str) -> TaskExpired:

@@ -3,6 +3,7 @@
 Every method returns the answer's JSON object as it came and raises the errors of `problems`.
 """
 
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,13 @@ from urllib.parse import quote
 import httpx
 
 from market_data_collector.cli import problems
-from market_data_collector.cli.locate import UnusableUrl, is_loopback, with_prefix
+from market_data_collector.cli.locate import (
+    KEY_VARIABLE,
+    UnusableKey,
+    UnusableUrl,
+    is_loopback,
+    with_prefix,
+)
 from market_data_collector.cli.problems import ApiError, Expired, NotThisApi, Rejected, Unreachable
 
 __all__ = ["ENDED", "Api", "ApiError", "Expired", "NotThisApi", "Rejected", "Unreachable"]
@@ -40,7 +47,9 @@ class Answer(NamedTuple):
 class Api:
     """A client for the API at `url`, with or without its prefix.
 
-    Raises UnusableUrl for a URL that cannot be one. Usable as a context manager.
+    `key`: the API key to send; None: $DATA_COLLECTOR_KEY, if it is set. `auth` takes its place.
+    Raises UnusableUrl for a URL, and UnusableKey for a key, that cannot be one. Usable as a context
+    manager.
     """
 
     def __init__(
@@ -50,6 +59,7 @@ class Api:
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
         auth: httpx.Auth | None = None,
+        key: str | None = None,
     ):
         self._base = with_prefix(url)
         self._sleep = sleep
@@ -64,7 +74,10 @@ class Api:
             auth=auth,
             timeout=TIMEOUT,
             trust_env=not is_loopback(parsed.host),
-            headers={"Accept": "application/json, application/problem+json"},
+            headers={
+                "Accept": "application/json, application/problem+json",
+                **(_bearer(key) if auth is None else {}),
+            },
         )
 
     def __enter__(self) -> "Api":
@@ -181,18 +194,7 @@ class Api:
 
     def schedules(self) -> dict[str, Any]:
         """Every page, as one."""
-        found: list[Any] = []
-        page_token: Any = None
-        followed: set[str] = set()
-        while True:
-            params = {"page_token": page_token} if page_token else {}
-            page = self._call("GET", "/schedules", params=params).body
-            listed = page.get("schedules")
-            found += listed if isinstance(listed, list) else []
-            page_token = page.get("next_page_token")
-            if not isinstance(page_token, str) or page_token in followed | {""}:
-                return {"schedules": found, "next_page_token": None}
-            followed.add(page_token)
+        return self._every_page("/schedules", "schedules")
 
     def schedule(self, schedule_id: str) -> dict[str, Any]:
         return self._call("GET", _schedule(schedule_id)).body
@@ -205,6 +207,26 @@ class Api:
 
     def run_schedule(self, schedule_id: str) -> dict[str, Any]:
         return self._call("POST", f"{_schedule(schedule_id)}/run").body
+
+    def create_key(
+        self, owner: str, scopes: list[str], expires_at: str | None = None
+    ) -> dict[str, Any]:
+        """A new key, whose text, `key`, is shown this once. For admins."""
+        body: dict[str, Any] = {"owner": owner, "scopes": scopes}
+        if expires_at is not None:
+            body["expires_at"] = expires_at
+        return self._call("POST", "/keys", json=body).body
+
+    def keys(self) -> dict[str, Any]:
+        """Every page, as one."""
+        return self._every_page("/keys", "keys")
+
+    def rotate_key(self, key_id: str) -> dict[str, Any]:
+        """The key with another secret, whose text, `key`, is shown this once."""
+        return self._call("POST", f"/keys/{quote(key_id, safe='')}/rotate").body
+
+    def revoke_key(self, key_id: str) -> dict[str, Any]:
+        return self._call("DELETE", f"/keys/{quote(key_id, safe='')}").body
 
     def ws_ticket(self) -> dict[str, Any]:
         """A new ticket, good for one connection within a minute: `ticket`, `expires_at`, `url`."""
@@ -233,6 +255,20 @@ class Api:
                 return
             asked = USUAL_POLL if answer.retry_after is None else answer.retry_after
             self._sleep(min(max(asked, LEAST_POLL), LONGEST_POLL))
+
+    def _every_page(self, path: str, name: str) -> dict[str, Any]:
+        found: list[Any] = []
+        page_token: Any = None
+        followed: set[str] = set()
+        while True:
+            params = {"page_token": page_token} if page_token else {}
+            page = self._call("GET", path, params=params).body
+            listed = page.get(name)
+            found += listed if isinstance(listed, list) else []
+            page_token = page.get("next_page_token")
+            if not isinstance(page_token, str) or page_token in followed | {""}:
+                return {name: found, "next_page_token": None}
+            followed.add(page_token)
 
     def _task(self, task_id: str) -> Answer:
         answer = self._call("GET", f"/task/{quote(task_id, safe='')}")
@@ -278,6 +314,15 @@ class Api:
             return self._client.request(method, url, **request)
         except httpx.RequestError as error:
             raise problems.no_answer(self.url, error) from error
+
+
+def _bearer(key: str | None) -> dict[str, str]:
+    text = (key or os.environ.get(KEY_VARIABLE, "")).strip()
+    if not text:
+        return {}
+    if not re.fullmatch(r"[\x21-\x7e]+", text):
+        raise UnusableKey("The API key has characters that no key has.")
+    return {"Authorization": f"Bearer {text}"}
 
 
 def _schedule(schedule_id: str) -> str:

@@ -11,6 +11,7 @@ from market_data_collector.cli.api import ENDED
 from market_data_collector.cli.audit import audit
 from market_data_collector.cli.check import check
 from market_data_collector.cli.dead_letters import dead_letters
+from market_data_collector.cli.keys import keys
 from market_data_collector.cli.options import (
     Duration,
     HeaderText,
@@ -287,6 +288,7 @@ cli.add_command(schedules)
 
 
 cli.add_command(check)
+cli.add_command(keys)
 
 
 cli.add_command(dead_letters)

@@ -1,28 +1,57 @@
-"""Finding the API: an explicit URL, the environment, the local stack's file, a default."""
+"""Finding the API and the key for it: an option, the environment, a file, a default.
+
+    .local/endpoints.json here or in a folder above       of the local stack
+    ~/.config/data-collector/config.json                  one's own ($XDG_CONFIG_HOME is respected)
+
+Both hold `api_url` and, where keys are asked for, `api_key`.
+"""
 
 import ipaddress
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 PREFIX = "/api/v1/data-collector"
 DEFAULT_URL = "http://127.0.0.1:8000"
 VARIABLE = "DATA_COLLECTOR_URL"
+KEY_VARIABLE = "DATA_COLLECTOR_KEY"
 ENDPOINTS = Path(".local", "endpoints.json")
+CONFIG = Path("data-collector", "config.json")
 
 
 class UnusableUrl(ValueError):
     """The URL, or the file it should come from, cannot be used; the message names it."""
 
 
+class UnusableKey(UnusableUrl):
+    """The key cannot be one. The message does not hold it."""
+
+
 def find_url(given: str | None, environ: Mapping[str, str], cwd: Path) -> str:
     """The API's URL: `given`, else $DATA_COLLECTOR_URL, else `api_url` of the nearest
-    `.local/endpoints.json` in `cwd` or above it, else http://127.0.0.1:8000.
+    `.local/endpoints.json` in `cwd` or above it, else of one's own file, else
+    http://127.0.0.1:8000.
 
-    An empty value counts as absent. Raises UnusableUrl when an endpoints file is not JSON.
+    An empty value counts as absent. Raises UnusableUrl when a file is not JSON.
     """
-    return given or environ.get(VARIABLE) or endpoints(cwd).get("api_url") or DEFAULT_URL
+    if chosen := given or environ.get(VARIABLE):
+        return chosen
+    return next((file["api_url"] for file in _files(environ, cwd)), DEFAULT_URL)
+
+
+def find_key(given: str | None, environ: Mapping[str, str], cwd: Path, url: str) -> str | None:
+    """The key to send to the API at `url`: `given`, else $DATA_COLLECTOR_KEY, else `api_key` of a
+    file that names this very URL: its key is for no other API. None where there is none.
+
+    An empty value counts as absent. Raises UnusableUrl when a file is not JSON.
+    """
+    if chosen := given or environ.get(KEY_VARIABLE):
+        return chosen
+    for file in _files(environ, cwd):
+        if file.get("api_key") and with_prefix(file["api_url"]) == with_prefix(url):
+            return file["api_key"]
+    return None
 
 
 def with_prefix(url: str) -> str:
@@ -63,13 +92,28 @@ def endpoints(cwd: Path) -> dict[str, str]:
     """What the nearest `.local/endpoints.json` in `cwd` or above it names; {} where there is none
     that names an `api_url`. Raises UnusableUrl when the file is not JSON."""
     for folder in (cwd, *cwd.parents):
-        file = folder / ENDPOINTS
-        try:
-            found = json.loads(file.read_bytes())
-        except (FileNotFoundError, NotADirectoryError, PermissionError):
-            continue
-        except ValueError as error:
-            raise UnusableUrl(f"{file} is not valid JSON ({error}).") from error
-        if isinstance(found, dict) and isinstance(found.get("api_url"), str):
-            return {name: text for name, text in found.items() if isinstance(text, str)}
+        if found := _read(folder / ENDPOINTS):
+            return found
+    return {}
+
+
+def _files(environ: Mapping[str, str], cwd: Path) -> Iterator[dict[str, str]]:
+    """What the files hold that name an `api_url`, the nearest first."""
+    if found := endpoints(cwd):
+        yield found
+    home = environ.get("XDG_CONFIG_HOME") or (environ.get("HOME") and f"{environ['HOME']}/.config")
+    if home and (found := _read(Path(home) / CONFIG)):
+        yield found
+
+
+def _read(file: Path) -> dict[str, str]:
+    """A file's texts; {} where it is not there or names no `api_url`. Raises UnusableUrl."""
+    try:
+        found = json.loads(file.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return {}
+    except ValueError as error:
+        raise UnusableUrl(f"{file} is not valid JSON ({error}).") from error
+    if isinstance(found, dict) and isinstance(found.get("api_url"), str) and found["api_url"]:
+        return {name: text for name, text in found.items() if isinstance(text, str)}
     return {}

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from market_data_collector.cli.locate import VARIABLE
+from market_data_collector.cli.locate import KEY_VARIABLE, VARIABLE
 
 SIGN_VARIABLE = "DATA_COLLECTOR_SIGN"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -17,7 +17,7 @@ _UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanosecon
 
 
 def everywhere(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--json, --api-url and --sign, taken before the command's name as well as after it."""
+    """--json, --api-url, --key and --sign, taken before the command's name and after it."""
     command = click.option(
         "--sign",
         is_flag=True,
@@ -25,6 +25,14 @@ def everywhere(command: Callable[..., Any]) -> Callable[..., Any]:
         expose_value=False,
         callback=_keep("sign"),
         help=f"Sign requests with your AWS credentials, as ${SIGN_VARIABLE}=1 does.",
+    )(command)
+    command = click.option(
+        "--key",
+        metavar="KEY",
+        expose_value=False,
+        callback=_keep("key"),
+        help=f"The API key to send. Better ${KEY_VARIABLE}: others on this machine can read a "
+        "command's options. Else api_key in the file that names the API's URL.",
     )(command)
     command = click.option(
         "--json",

@@ -16,6 +16,8 @@ from typing import Any
 
 import httpx
 
+from market_data_collector.cli.locate import KEY_VARIABLE
+
 # Seconds. What takes longer is not a matter of waiting, and the sentence says what to do.
 LONG_WAIT = 600
 
@@ -114,6 +116,11 @@ def of_answer(url: str, response: httpx.Response, retry_after: float | None) -> 
         sentence += f". Try again in {math.ceil(retry_after)} s"
     if _unsigned(response):
         sentence += ". Where requests must be signed, add --sign"
+    if status == HTTPStatus.UNAUTHORIZED:
+        sentence += (
+            f". Give an API key by ${KEY_VARIABLE} or --key; "
+            "an admin makes one with `data-collector keys create`"
+        )
     return kind(sentence, problem, retry_after)
 
 

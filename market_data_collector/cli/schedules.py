@@ -182,6 +182,8 @@ def _details(console: Console, schedule: dict[str, Any]) -> None:
         rows["Waiting"] = f"the run of {when(schedule['queued_for'])}"
     if fresh:
         rows["Freshness"] = _freshness(fresh)
+    if schedule.get("stopped_because"):
+        rows["Stopped"] = plain(schedule["stopped_because"])
     if schedule.get("sync_error"):
         rows["Refused"] = plain(schedule["sync_error"])
     tables.pairs(console, rows)

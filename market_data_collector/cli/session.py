@@ -15,7 +15,7 @@ from rich.console import Console
 
 from market_data_collector.cli.api import Api
 from market_data_collector.cli.listening import Opener, open_socket
-from market_data_collector.cli.locate import UnusableUrl, find_url
+from market_data_collector.cli.locate import UnusableUrl, find_key, find_url
 from market_data_collector.cli.problems import not_this_api
 from market_data_collector.cli.render import counted, wait_for_task
 from market_data_collector.cli.tables import submitted, summary
@@ -36,6 +36,7 @@ class Session:
     json: bool = False
     api_url: str | None = None
     sign: bool = False
+    key: str | None = None
     opener: Opener = open_socket
     _api: Api | None = field(default=None, init=False)
 
@@ -45,8 +46,14 @@ class Session:
         if self._api is None:
             try:
                 url = find_url(self.api_url, os.environ, Path.cwd())
-                auth = self._signature()
-                self._api = Api(url, transport=self.transport, sleep=self.sleep, auth=auth)
+                key = find_key(self.key, os.environ, Path.cwd(), url)
+                self._api = Api(
+                    url,
+                    transport=self.transport,
+                    sleep=self.sleep,
+                    auth=self._signature(),
+                    key=key,
+                )
             except UnusableUrl as error:
                 raise click.UsageError(str(error)) from error
         return self._api

@@ -68,8 +68,8 @@ def test_an_event_is_stored_once_per_number_and_comes_back_as_it_was(table: Audi
     assert run(table.newest("task:one", 50, before=3)) == [events[1], events[0]]
     assert run(table.newest("task:one", 50, before=1)) == []
     assert run(table.newest("task:two", 1)) == []
-    assert run(table.knows("one")) is True
-    assert run(table.knows("two")) is False
+    assert run(table.owner_of_task("one")) == "me"
+    assert run(table.owner_of_task("two")) is None
 
 
 def test_a_markets_newest_event_is_there_though_it_expired(moto: Moto) -> None:

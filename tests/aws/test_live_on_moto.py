@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from chalicelib.access.caller import Caller
 from chalicelib.aws.calls import run
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import RequestRejected
@@ -20,6 +21,8 @@ from chalicelib.live.updates import STATE, Update, decode
 from tests.aws.conftest import Moto
 from tests.doubles.clock import NOW
 from tests.doubles.settings import backend_of
+
+ME = Caller("me", frozenset({"read"}), "0123")
 
 
 @pytest.fixture
@@ -41,17 +44,17 @@ def url(moto: Moto, request: pytest.FixtureRequest) -> str:
 
 def test_a_ticket_is_taken_once_and_not_when_it_is_old(backend: Backend) -> None:
     table = TicketTable(backend)
-    run(table.put("digest", "me", NOW // 1000 + 60))
+    run(table.put("digest", ME, NOW // 1000 + 60))
     assert run(table.take("unknown", NOW)) is None
     assert run(table.take("digest", NOW + 60_000)) is None
-    assert run(table.take("digest", NOW)) == "me"
+    assert run(table.take("digest", NOW)) == ME
     assert run(table.take("digest", NOW)) is None
 
 
 def test_messages_are_counted_per_window_until_the_connection_expires(
     table: ConnectionTable,
 ) -> None:
-    run(table.open("c", "me", NOW))
+    run(table.open("c", ME, NOW))
     counts = [run(table.count_message("c", NOW)).messages for _ in range(MOST_MESSAGES + 2)]
     assert counts == list(range(1, MOST_MESSAGES + 3))
     later = NOW + RATE_SECONDS * 1000
@@ -63,21 +66,21 @@ def test_messages_are_counted_per_window_until_the_connection_expires(
 
 
 def test_topics_come_and_go_with_their_rows(table: ConnectionTable) -> None:
-    run(table.open("c", "me", NOW))
+    run(table.open("c", ME, NOW))
     many = {f"task:{at}" for at in range(40)} | {"prices:BTCUSDT"}
     run(table.change_topics("c", lambda held: held | many))
     run(table.change_topics("c", lambda held: held - {"task:0"}))
-    run(table.enlist("c", many, NOW))
+    run(table.enlist("c", many, NOW, ME.key_id))
     run(table.unlist("c", ["task:0"]))
     assert run(table.count_message("c", NOW)).topics == many - {"task:0"}
-    assert run(table.subscribers("task:1", NOW)) == ["c"]
-    assert run(table.subscribers("task:0", NOW)) == []
+    assert run(table.subscribers("task:1", NOW)) == {"c": "0123"}
+    assert run(table.subscribers("task:0", NOW)) == {}
     assert run(table.listened("market", NOW)) == {"prices:BTCUSDT"}
     run(table.take_off("task:0", NOW))
     run(table.take_off("task:1", NOW))  # somebody listens: it stays
     assert run(table.listened("tasks", NOW)) == many - {"task:0", "prices:BTCUSDT"}
     run(table.close("c"))
-    assert run(table.subscribers("task:1", NOW)) == []
+    assert run(table.subscribers("task:1", NOW)) == {}
     with pytest.raises(RequestRejected):
         run(table.change_topics("c", lambda held: held | {"tasks"}))
 

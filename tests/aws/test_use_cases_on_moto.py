@@ -214,11 +214,11 @@ async def _live_through(both: Both, worker: Worker, clock: Clock) -> None:
     await submit_symbol_refresh(worker, "me", "request-4")
     await _work_off(both, worker, budget)
     await Ledger(worker).pause(clock() + 1000, "HTTP 429")
-    await collector_status(worker, "me")
+    await collector_status(worker, "me", ["me"], True)
     await task_stats(worker, "me")
-    page, following = await list_tasks(worker, "me", 2, task_type="data_collection")
+    page, following = await list_tasks(worker, ["me"], 2, task_type="data_collection")
     assert len(page) == 2
-    await list_tasks(worker, "me", 2, before=following, state="completed")
+    await list_tasks(worker, ["me"], 2, before=following, state="completed")
 
     stream = tables[worker.settings.tasks_table].stream
     await record_task_changes(worker, stream)
@@ -294,7 +294,9 @@ async def _use_up(worker: Worker, clock: Clock) -> None:
     task_id = await submit_collection(limited, one_unit, "me", "r")
     await plan_task(limited, PlanMessage(task_id, 1))
     assert (await view_task(limited, task_id))["status"] == "running"
-    assert (await collector_status(limited, "me"))["limits"]["units_per_day"]["used"] == 1
+    assert (await collector_status(limited, "me", ["me"], True))["limits"]["units_per_day"][
+        "used"
+    ] == 1
     await connect(limited, "one")
     with pytest.raises(QuotaExceeded):
         await connect(limited, "two")

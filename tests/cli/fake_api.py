@@ -60,6 +60,21 @@ PRICES = {
     "unreachable": ["NOPEUSDT"],
     "as_of": AT,
 }
+KEY_ID = "0123456789abcdef"
+KEY_TEXT = f"mdc_{KEY_ID}_vJqptN3uYw0bR5xKc8aQe2LhZs7DfGm1TnPoVi4Xk9E"
+KEY = {
+    "key_id": KEY_ID,
+    "owner": "research",
+    "scopes": ["collect", "read"],
+    "status": "live",
+    "created_at": AT,
+    "created_by": "admin",
+    "expires_at": None,
+    "rotated_at": None,
+    "last_used_at": AT,
+    "revoked_at": None,
+    "revoked_by": None,
+}
 SUBMITTED = {"task_id": TASK_ID, "status": "submitted", "message": "18 units will be collected"}
 
 
@@ -187,6 +202,10 @@ class FakeApi(httpx.BaseTransport):
             "POST /schedules/{id}/run": (202, SUBMITTED),
             "POST /pause": (200, {"paused": True, "message": "Paused", "pause": PAUSE}),
             "POST /resume": (200, {"paused": False, "message": "Resumed", "pause": None}),
+            "GET /keys": (200, {"keys": [KEY], "next_page_token": None}),
+            "POST /keys": (201, {**KEY, "key": KEY_TEXT}),
+            "POST /keys/{id}/rotate": (200, {**KEY, "key": KEY_TEXT}),
+            "DELETE /keys/{id}": (200, {**KEY, "status": "revoked"}),
             "GET /audit": (200, {"events": [], "next_page_token": None}),
         }
 
@@ -196,8 +215,8 @@ class FakeApi(httpx.BaseTransport):
         _, prefix, path = request.url.path.partition(PREFIX)
         assert prefix, request.url
         parts = path.strip("/").split("/")
-        if parts[0] in ("task", "schedules") and len(parts) > 1:
-            parts[1:2] = ["{id}"] if parts[0] == "schedules" else []
+        if parts[0] in ("task", "schedules", "keys") and len(parts) > 1:
+            parts[1:2] = [] if parts[0] == "task" else ["{id}"]
         route = f"{request.method} /{'/'.join(parts)}"
         replies = self.script.get(route)
         if not replies:

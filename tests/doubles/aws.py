@@ -112,6 +112,7 @@ class Aws:
             settings.market_table: "MarketTable",
             settings.connections_table: "ConnectionsTable",
             settings.audit_table: "AuditTable",
+            settings.keys_table: "KeysTable",
         }
         hidden = settings.collect_timeout_seconds * storage.VISIBILITY_FACTOR
         work = (settings.plan_queue_url, settings.urgent_queue_url, settings.work_queue_url)

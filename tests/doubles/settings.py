@@ -18,6 +18,8 @@ def doubled_settings(**own: Any) -> Settings:
         "market_table": "market",
         "connections_table": "connections",
         "audit_table": "audit",
+        "keys_table": "keys",
+        "authentication": "none",
         "candles_bucket": "candles",
         "plan_queue_url": "https://queues.test/plan",
         "urgent_queue_url": "https://queues.test/urgent",

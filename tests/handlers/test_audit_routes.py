@@ -11,22 +11,13 @@ import pytest
 
 from chalicelib.api import web
 from chalicelib.audit.chain import FIELDS, verify
-from chalicelib.aws.calls import run
-from chalicelib.core.backend import Backend
-from chalicelib.events.record import record_task_changes
 from infra.package import ROOT
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock
-from tests.handlers.conftest import Http
+from tests.handlers.conftest import Http, reader
 from tests.handlers.test_http import problem
 
 START = {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}
-
-
-@pytest.fixture
-def stream(aws: Aws, backend: Backend) -> Any:
-    records = lambda: aws.stream_event("tasks")["Records"]  # noqa: E731
-    return lambda: run(record_task_changes(backend, records()))
 
 
 @pytest.fixture
@@ -56,7 +47,7 @@ def test_what_somebody_did_bears_their_name_and_their_request(
     http: Http, stream: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def asks(owner: str, path: str, body: object = None) -> Any:
-        monkeypatch.setattr(web, "owner", lambda: owner)
+        monkeypatch.setattr(web, "caller", lambda: reader(owner))
         monkeypatch.setattr(web, "request_id", lambda: f"request of {owner}")
         return http("POST", path, body).json_body
 
@@ -64,7 +55,7 @@ def test_what_somebody_did_bears_their_name_and_their_request(
     asks("you", f"/task/{task_id}/cancel")
     asks("she", f"/task/{task_id}/retry")
     stream()
-    monkeypatch.setattr(web, "owner", lambda: "me")
+    monkeypatch.setattr(web, "caller", lambda: reader("me"))
     events = http("GET", f"/audit?task_id={task_id}").json_body["events"]
     assert [(event["action"], event["by"], event["request_id"]) for event in events] == [
         ("task.submitted", "me", "request of me"),
@@ -146,7 +137,7 @@ def test_an_owner_sees_only_what_is_theirs(
     http: Http, stream: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ask(owner: str, method: str, path: str, body: object = None) -> Any:
-        monkeypatch.setattr(web, "owner", lambda: owner)
+        monkeypatch.setattr(web, "caller", lambda: reader(owner))
         return http(method, path, body).json_body
 
     mine = ask("me", "POST", "/start", START)["task_id"]

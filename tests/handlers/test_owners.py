@@ -1,75 +1,158 @@
-"""Where requests are signed, each caller has tasks of his own, and sees and moves no others."""
+"""Each caller has tasks of their own, and sees and moves no others; an admin sees and moves all."""
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from chalicelib import wiring
-from chalicelib.api import web
 from chalicelib.core.backend import Backend
 from tests.handlers.conftest import Http
 
-MINE, THEIRS = "arn:aws:iam::123456789012:user/me", "arn:aws:iam::123456789012:user/them"
+START = {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}
+As = Callable[..., None]
 
 
 @pytest.fixture
-def as_caller(http: Http, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Set what AUTHENTICATION is, and who API Gateway says is calling."""
+def as_caller(http: Http, new_key: Callable[..., str]) -> As:
+    """Send what follows with a key of this owner; one key each."""
+    keys: dict[tuple[str, ...], str] = {}
 
-    def act(caller: str, authentication: str = "iam") -> None:
-        settings = dataclasses.replace(backend.settings, authentication=authentication)
-        asked = dataclasses.replace(backend, settings=settings)
-        monkeypatch.setattr(wiring, "backend", lambda: asked)
-        monkeypatch.setattr(web, "owner", lambda: caller)
+    def act(owner: str, *scopes: str) -> None:
+        wanted = (owner, *(scopes or ("collect",)))
+        if wanted not in keys:
+            keys[wanted] = new_key(*wanted)
+        http.key = keys[wanted]
 
     return act
 
 
 def _started(http: Http) -> str:
-    answer = http("POST", "/start", {"symbols": ["BTCUSDT"], "timeframes": ["1h"]})
-    task_id: str = answer.json_body["task_id"]
+    task_id: str = http("POST", "/start", START).json_body["task_id"]
     return task_id
+
+
+def _listed(http: Http, path: str) -> list[str]:
+    return [task["task_id"] for task in http("GET", path).json_body["tasks"]]
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("POST", "/cancel"), ("POST", "/retry")])
 def test_another_callers_task_is_as_unknown_as_one_that_never_was(
-    http: Http, as_caller: Any, method: str, path: str
+    http: Http, as_caller: As, method: str, path: str
 ) -> None:
-    as_caller(MINE)
+    as_caller("me")
     task_id = _started(http)
-    as_caller(THEIRS)
+    as_caller("them")
     answer = http(method, f"/task/{task_id}{path}")
     assert (answer.status_code, answer.json_body["reason"]) == (404, "TASK_NOT_FOUND")
-    as_caller(MINE)
+    as_caller("me")
     assert http("GET", f"/task/{task_id}").json_body["status"] == "pending"
 
 
-def test_lists_hold_the_callers_own_tasks(http: Http, as_caller: Any) -> None:
-    as_caller(MINE)
+@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("POST", "/cancel"), ("POST", "/retry")])
+@pytest.mark.parametrize("deleted", [False, True])
+def test_another_callers_expired_task_is_unknown_too(
+    http: Http,
+    as_caller: As,
+    clock: Any,
+    aws: Any,
+    settings: Any,
+    stream: Any,
+    method: str,
+    path: str,
+    deleted: bool,
+) -> None:
+    as_caller("me")
+    task_id = _started(http)
+    http("POST", f"/task/{task_id}/cancel")
+    stream()
+    clock.advance(settings.retention_seconds * 1000)
+    if deleted:
+        aws.dynamodb.tables[settings.tasks_table].items.clear()
+    answers = {}
+    for owner, scope in (("me", "collect"), ("them", "collect"), ("boss", "admin")):
+        as_caller(owner, scope)
+        answers[owner] = http(method, f"/task/{task_id}{path}").status_code
+    assert answers == {"me": 410, "them": 404, "boss": 410}
+
+
+def test_lists_and_figures_are_of_the_callers_own_tasks(http: Http, as_caller: As) -> None:
+    as_caller("me")
     task_id = _started(http)
     for path in ("/tasks", "/tasks/active"):
-        assert [task["task_id"] for task in http("GET", path).json_body["tasks"]] == [task_id]
-    as_caller(THEIRS)
+        assert _listed(http, path) == [task_id]
+    assert http("GET", "/status").json_body["status"] == "collecting"
+    assert 'data_collector_tasks{state="pending"} 1' in http("GET", "/metrics").body.decode()
+    as_caller("them")
     for path in ("/tasks", "/tasks/active"):
-        assert http("GET", path).json_body["tasks"] == []
+        assert _listed(http, path) == []
+    status = http("GET", "/status").json_body
+    assert (status["status"], status["queues"], status["rate_budget"]) == ("idle", None, None)
+    own = http("GET", "/metrics").body.decode()
+    assert 'data_collector_tasks{state="pending"} 0' in own
+    assert "queue_messages" not in own
 
 
-def test_two_callers_may_use_the_same_key(http: Http, as_caller: Any) -> None:
-    key, body = {"Idempotency-Key": "k-1"}, {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}
+def test_an_admin_sees_everybodys_tasks_and_global_figures(http: Http, as_caller: As) -> None:
+    tasks = []
+    for owner in ("me", "them", "me", "boss", "them"):
+        as_caller(owner, "admin" if owner == "boss" else "collect")
+        tasks.append(_started(http))
+    as_caller("boss", "admin")
+    assert sorted(_listed(http, "/tasks/active")) == sorted(tasks)
+    seen: list[str] = []
+    query = "?page_size=2"
+    while query:
+        page = http("GET", f"/tasks{query}").json_body
+        seen += [task["task_id"] for task in page["tasks"]]
+        following = page["next_page_token"]
+        query = f"?page_size=2&page_token={following.replace('#', '%23')}" if following else ""
+    assert sorted(seen) == sorted(tasks)
+    status = http("GET", "/status").json_body
+    assert status["task_counts"]["pending"] == 5
+    assert status["queues"]["plan"]["visible"] == 5
+    assert status["rate_budget"]["limit"] > 0
+    for scope in ("admin", "observe"):
+        as_caller("watcher", scope)
+        text = http("GET", "/metrics").body.decode()
+        assert "data_collector_active_tasks 5" in text
+        assert "data_collector_queue_messages" in text
+
+
+def test_an_admin_cancels_and_retries_everybodys_tasks_in_their_own_name(
+    http: Http, as_caller: As, stream: Any
+) -> None:
+    as_caller("me")
+    task_id = _started(http)
+    as_caller("boss", "admin")
+    assert http("POST", f"/task/{task_id}/cancel").status_code == 202
+    assert http("POST", f"/task/{task_id}/retry").status_code == 202
+    stream()
+    events = http("GET", f"/audit?task_id={task_id}").json_body["events"]
+    by = {event["action"]: event["by"] for event in events}
+    assert (by["task.submitted"], by["task.cancelled"], by["task.retried"]) == (
+        "me",
+        "boss",
+        "boss",
+    )
+    as_caller("me")
+    assert http("GET", f"/task/{task_id}").json_body["attempt"] == 2
+
+
+def test_two_callers_may_use_the_same_idempotency_key(http: Http, as_caller: As) -> None:
     started = []
-    for caller in (MINE, THEIRS, MINE):
+    for caller in ("me", "them", "me"):
         as_caller(caller)
-        started.append(http("POST", "/start", body, key).json_body["task_id"])
+        answer = http("POST", "/start", START, {"Idempotency-Key": "k-1"})
+        started.append(answer.json_body["task_id"])
         assert http("GET", f"/task/{started[-1]}").status_code == 200
     assert started[0] == started[2] != started[1]
 
 
-def test_where_nobody_is_asked_nobody_is_told_apart(http: Http, as_caller: Any) -> None:
-    as_caller(MINE, "none")
+def test_where_nobody_is_asked_nobody_is_told_apart(http: Http, backend: Backend) -> None:
     task_id = _started(http)
-    as_caller(THEIRS, "none")
     assert http("GET", f"/task/{task_id}").status_code == 200
-    assert http("POST", f"/task/{task_id}/cancel").status_code == 202
+    assert (
+        http("POST", f"/task/{task_id}/cancel", headers={"Authorization": "x"}).status_code == 202
+    )

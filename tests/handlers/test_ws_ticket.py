@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
-from chalicelib import wiring
 from chalicelib.core.backend import Backend
 from tests.handlers.conftest import Http
 
@@ -29,16 +26,6 @@ def connect(ticket: str | None, name: str = "c") -> dict[str, Any]:
     }
     answer: dict[str, Any] = app.ws_connect(event, SimpleNamespace(aws_request_id="r"))
     return answer
-
-
-@pytest.fixture
-def guarded(http: Http, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Backend:
-    """The application with authentication on."""
-    asking = dataclasses.replace(
-        backend, settings=dataclasses.replace(backend.settings, authentication="iam")
-    )
-    monkeypatch.setattr(wiring, "backend", lambda: asking)
-    return asking
 
 
 def test_a_ticket_is_answered_with_its_end_and_where_to_go(http: Http) -> None:
@@ -62,13 +49,14 @@ def test_a_body_is_refused(http: Http) -> None:
     assert http("POST", "/ws-ticket", {"for": "me"}).status_code == 400
 
 
-def test_a_ticket_opens_one_connection(guarded: Backend, http: Http) -> None:
+def test_a_ticket_opens_one_connection(http: Http, new_key: Callable[..., str]) -> None:
+    http.key = new_key("me", "read")
     ticket = http("POST", "/ws-ticket").json_body["ticket"]
     assert connect(ticket) == {"statusCode": 200}
     assert connect(ticket, "another") == {"statusCode": 401}
 
 
-def test_where_requests_are_signed_nobody_connects_without_a_ticket(guarded: Backend) -> None:
+def test_where_keys_are_asked_for_nobody_connects_without_a_ticket(keyed: Backend) -> None:
     assert connect(None) == {"statusCode": 401}
 
 

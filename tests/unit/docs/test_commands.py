@@ -44,6 +44,9 @@ RUN = {
     "python -m infra.settings_doc > docs/SETTINGS.md": (
         "unit/docs/test_docs.py::test_the_settings_page_is_up_to_date"
     ),
+    "python -m infra.access_doc": (
+        "unit/docs/test_docs.py::test_the_table_of_scopes_is_up_to_date"
+    ),
     "python -m infra.metrics_doc": (
         "unit/core/test_metrics.py::test_the_table_in_the_documentation_is_up_to_date"
     ),

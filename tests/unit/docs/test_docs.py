@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from app import app
+from infra import access_doc
 from infra.package import ROOT
 from infra.settings_doc import document
 from tests.unit.docs.pages import PAGES, blocks, prose, text_of
 
+_KEY_ID = re.compile(r"(?<=/keys/)[0-9a-f]{16}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -35,6 +37,12 @@ def test_the_settings_page_is_up_to_date() -> None:
     assert page == document(), "run: python -m infra.settings_doc > docs/SETTINGS.md"
 
 
+def test_the_table_of_scopes_is_up_to_date() -> None:
+    page = access_doc.PAGE.read_text(encoding="utf-8")
+    assert page == access_doc.with_table(page), "run: python -m infra.access_doc"
+    assert page.count(" /keys") == 4
+
+
 ROUTES = {("/api" + path, method) for path, methods in app.routes.items() for method in methods}
 
 
@@ -46,7 +54,8 @@ def _routes_called(page: str) -> set[tuple[str, str]]:
         assert path, line
         method = re.search(r"-X (\w+)", line)
         name = "{schedule_id}" if "/schedules/" in path[1] else "{task_id}"
-        called.add((_UUID.sub(name, path[1]), method[1] if method else "GET"))
+        route = _KEY_ID.sub("{key_id}", _UUID.sub(name, path[1]))
+        called.add((route, method[1] if method else "GET"))
     return called
 
 

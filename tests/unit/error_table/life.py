@@ -7,12 +7,14 @@ import io
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
+from dataclasses import replace
 from typing import Any
 
 from chalice.test import Client
 
 from app import app
 from chalicelib import wiring
+from chalicelib.access.keys import create_key
 from chalicelib.aws.stream import change_of
 from chalicelib.candles.store import CandleStore
 from chalicelib.collecting import sweep as collecting_sweep
@@ -79,6 +81,8 @@ class Life:
         self.worker = Worker(self.aws, self.settings, self.clock, self.exchange)  # type: ignore[arg-type]
         self.budget = Budget(self.worker)
         self.sender = Sender()
+        #: The key that requests bring; None: none is asked for.
+        self.bearer: str | None = None
         self.edge = "nobody"
         self.surfaced: set[str] = set()
         self.error: OneError | None = None
@@ -224,6 +228,14 @@ class Life:
             if item.get("active") == {"S": "1"} or _is_half_done(item)
         ]
 
+    def require_keys(self) -> None:
+        """Ask for keys from now on, and bring an admin's."""
+        settings = replace(self.settings, authentication="keys")
+        self.worker = Worker(self.aws, settings, self.clock, self.exchange)  # type: ignore[arg-type]
+        body = {"owner": "boss", "scopes": ["admin"]}
+        made = self.loop.run_until_complete(create_key(self.worker, body, "deployer"))
+        self.bearer = made["key"]
+
     # --- people ---------------------------------------------------------------------------------
 
     def ask(self, method: str, path: str, body: object = None, key: str | None = None) -> Any:
@@ -231,10 +243,12 @@ class Life:
         headers = {"Content-Type": "application/json"}
         if key is not None:
             headers["Idempotency-Key"] = key
+        if self.bearer is not None:
+            headers["Authorization"] = f"Bearer {self.bearer}"
         content = b"" if body is None else json.dumps(body).encode()
         name = f"{method} {path.partition('?')[0]}"
         for segment in path.split("/"):
-            name = name.replace(segment, "{id}") if len(segment) == 36 else name
+            name = name.replace(segment, "{id}") if len(segment) in (16, 36) else name
         for _ in range(4):
             _, answer = self.invoke(
                 name, lambda: CLIENT.http.request(method, PREFIX + path, headers, content)

@@ -19,7 +19,13 @@ from tests.doubles.error_codes import (
     Trouble,
 )
 from tests.simulation.checks import check_history
-from tests.unit.error_table import event_stories, market_stories, schedule_stories, task_stories
+from tests.unit.error_table import (
+    access_stories,
+    event_stories,
+    market_stories,
+    schedule_stories,
+    task_stories,
+)
 from tests.unit.error_table.life import PUSH, Life, a_life
 
 #: What is kept silent on purpose: (last function, operation) -> why.
@@ -72,6 +78,7 @@ STORIES = (
     event_stories.days_are_exported,
     event_stories.a_record_is_set_aside_and_replayed,
     task_stories.messages_that_cannot_be_read,
+    access_stories.a_key_and_what_ends_with_it,
 )
 Story = Callable[[Life], None]
 

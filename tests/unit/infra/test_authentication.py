@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from app import app
+from chalicelib.core.errors import SettingsInvalid
+from infra.configuration import ROOT, environment
 from infra.package import package
 
 
@@ -26,9 +28,24 @@ def _methods(template: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
     return {(path, name): method for path, found in paths.items() for name, method in found.items()}
 
 
-def test_without_authentication_no_method_asks_for_a_signature(tmp_path: Path) -> None:
-    _, template = _template(tmp_path, "none")
+@pytest.mark.parametrize("authentication", ["none", "keys"])
+def test_without_iam_no_method_asks_for_a_signature(tmp_path: Path, authentication: str) -> None:
+    _, template = _template(tmp_path, authentication, ALLOW_PUBLIC="yes")
     assert not [name for name, method in _methods(template).items() if "security" in method]
+
+
+@pytest.mark.parametrize("allowed", [{}, {"ALLOW_PUBLIC": "no"}])
+def test_an_api_for_everybody_is_packaged_only_where_that_is_meant(
+    tmp_path: Path, allowed: dict[str, str]
+) -> None:
+    with pytest.raises(SettingsInvalid, match="ALLOW_PUBLIC=yes"):
+        _template(tmp_path, "none", **allowed)
+
+
+def test_keys_are_asked_for_on_every_stage_but_local() -> None:
+    stages = json.loads((ROOT / ".chalice" / "config.json").read_text(encoding="utf-8"))["stages"]
+    chosen = {stage: environment(stage, {})["AUTHENTICATION"] for stage in stages}
+    assert chosen == {stage: "none" if stage == "local" else "keys" for stage in stages}
 
 
 def test_with_iam_every_method_asks_for_a_signature(tmp_path: Path) -> None:
@@ -66,7 +83,5 @@ def test_a_browser_which_signs_no_preflight_gets_an_answer_to_it(tmp_path: Path)
 
 
 def test_another_kind_of_authentication_is_refused(tmp_path: Path) -> None:
-    from chalicelib.core.errors import SettingsInvalid
-
     with pytest.raises(SettingsInvalid, match="AUTHENTICATION"):
         _template(tmp_path, "basic")

@@ -439,7 +439,7 @@ def _tables(resources: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def test_every_table_can_be_restored_to_a_point_in_time(resources: dict[str, Any]) -> None:
-    assert len(_tables(resources)) == 4
+    assert len(_tables(resources)) == 5
     for table in _tables(resources).values():
         assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
 
@@ -449,7 +449,7 @@ def test_no_table_of_production_can_be_deleted_and_each_of_another_stage_can(
 ) -> None:
     for stage, protected in ((resources, False), (production, True)):
         tables = _tables(stage).values()
-        assert [table["DeletionProtectionEnabled"] for table in tables] == [protected] * 4
+        assert [table["DeletionProtectionEnabled"] for table in tables] == [protected] * 5
 
 
 def test_the_tasks_table_streams_both_images_and_has_its_two_indexes(
@@ -471,12 +471,13 @@ def _keys(index: dict[str, Any]) -> list[str]:
     return [key["AttributeName"] for key in index["KeySchema"]]
 
 
-def test_audit_trail_candles_and_their_coverage_outlive_the_stack(
+def test_audit_trail_keys_candles_and_their_coverage_outlive_the_stack(
     resources: dict[str, Any],
 ) -> None:
+    outliving = {"AuditTable", "KeysTable", "CandlesBucket", "CandlesBucketPolicy", "MarketTable"}
     for policy in ("DeletionPolicy", "UpdateReplacePolicy"):
         kept = {name for name, found in resources.items() if found.get(policy) == "Retain"}
-        assert kept == {"AuditTable", "CandlesBucket", "CandlesBucketPolicy", "MarketTable"}
+        assert kept == outliving
     [by_day] = resources["AuditTable"]["Properties"]["GlobalSecondaryIndexes"]
     assert _keys(by_day) == ["day", "sk_time"]
     assert by_day["Projection"] == {"ProjectionType": "ALL"}

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chalicelib.access.caller import Caller
 from chalicelib.candles.store import CandleStore
 from chalicelib.core.errors import CallFailed, QuotaExceeded, TicketRefused
 from chalicelib.exchange.catalogue_table import CatalogueTable
@@ -83,7 +84,7 @@ def test_a_subscription_is_confirmed_with_a_snapshot_of_every_topic(
     assert tasks["count"] == 1
     assert (price["price"], none["price"], candles["candle"]) == (62000.5, None, None)
     for topic in confirmed["topics"]:
-        assert run(ConnectionTable(backend).subscribers(topic, clock())) == ["me"]
+        assert run(ConnectionTable(backend).subscribers(topic, clock())) == {"me": None}
 
 
 def test_the_snapshot_of_candles_is_the_newest_one_stored(run, backend, say, fleet, known) -> None:
@@ -120,7 +121,7 @@ def test_a_snapshot_can_be_asked_for_again(run, backend, say, known, clock) -> N
 def test_an_unsubscribed_topic_is_no_longer_heard(run, backend, say, clock, aws, settings) -> None:
     say(subscribe("tasks"))
     assert say({"action": "unsubscribe", "topics": ["tasks"]})[0]["type"] == "unsubscribed"
-    assert run(ConnectionTable(backend).subscribers("tasks", clock())) == []
+    assert run(ConnectionTable(backend).subscribers("tasks", clock())) == {}
     assert say({"action": "unsubscribe", "topics": ["tasks"]})[0]["type"] == "unsubscribed"
 
 
@@ -206,7 +207,7 @@ def test_a_connection_whose_end_was_never_told_ends_by_itself(
 ) -> None:
     say(subscribe("tasks"))
     clock.advance(LIFE_SECONDS * 1000)
-    assert run(ConnectionTable(backend).subscribers("tasks", clock())) == []
+    assert run(ConnectionTable(backend).subscribers("tasks", clock())) == {}
     assert run(ConnectionTable(backend).listened("tasks", clock())) == set()
     assert say({"action": "ping"})[0]["reason"] == "CONNECTION_EXPIRED"
     clock.advance(2 * LIFE_SECONDS * 1000)
@@ -280,6 +281,10 @@ def test_every_message_is_answered(say, clock, body: str) -> None:
 # --- tickets ------------------------------------------------------------------------------------
 
 
+def reader(owner: str, key_id: str | None = None) -> Caller:
+    return Caller(owner, frozenset({"read"}), key_id)
+
+
 @pytest.fixture
 def guarded(worker):
     """A backend with authentication on."""
@@ -289,16 +294,16 @@ def guarded(worker):
 
 
 def test_a_ticket_opens_one_connection_for_its_owner(run, guarded, clock) -> None:
-    issued = run(issue_ticket(guarded, "arn:me"))
+    issued = run(issue_ticket(guarded, reader("arn:me")))
     assert issued["url"] == "wss://sockets.test"
     run(connect(guarded, "first", issued["ticket"]))
-    assert run(ConnectionTable(guarded).count_message("first", clock())).owner == "arn:me"
+    assert run(ConnectionTable(guarded).count_message("first", clock())).caller == reader("arn:me")
     with pytest.raises(TicketRefused):
         run(connect(guarded, "second", issued["ticket"]))
 
 
 def test_a_ticket_is_good_for_a_minute(run, guarded, clock) -> None:
-    ticket = run(issue_ticket(guarded, "arn:me"))["ticket"]
+    ticket = run(issue_ticket(guarded, reader("arn:me")))["ticket"]
     clock.advance(60_000)
     with pytest.raises(TicketRefused):
         run(connect(guarded, "late", ticket))
@@ -317,14 +322,14 @@ def test_where_a_ticket_is_needed_none_is_refused(run, guarded) -> None:
 
 
 def test_a_ticket_is_stored_as_its_hash_only(run, backend, aws, settings) -> None:
-    ticket = run(issue_ticket(backend, "me"))["ticket"]
+    ticket = run(issue_ticket(backend, reader("me")))["ticket"]
     assert ticket not in str(aws.items(settings.connections_table))
 
 
 def test_a_ticket_that_cannot_be_looked_up_refuses_nobody_and_lets_nobody_in(
     run, backend, aws
 ) -> None:
-    ticket = run(issue_ticket(backend, "me"))["ticket"]
+    ticket = run(issue_ticket(backend, reader("me")))["ticket"]
     aws.hooks.append(Refuse("dynamodb.DeleteItem"))
     with pytest.raises(CallFailed):
         run(connect(backend, "c", ticket))
@@ -334,7 +339,7 @@ def test_a_ticket_that_cannot_be_looked_up_refuses_nobody_and_lets_nobody_in(
 def test_with_owners_others_tasks_are_unknown_and_not_listed(run, guarded, aws, known) -> None:
     mine = run(submit_collection(guarded, BODY, "arn:me", "r"))
     yours = run(submit_collection(guarded, BODY, "arn:you", "r"))
-    run(connect(guarded, "c", run(issue_ticket(guarded, "arn:me"))["ticket"]))
+    run(connect(guarded, "c", run(issue_ticket(guarded, reader("arn:me")))["ticket"]))
 
     def say(topic):
         aws.sockets.sent.clear()

@@ -45,6 +45,8 @@ FULL = replace(
     NEW,
     max_lag_seconds=60,
     next_run_at=4,
+    key_id="0123456789abcdef",
+    stopped_because="the key was revoked",
     webhook_host="hooks.example.com",
     removed=True,
     sync_error="refused",
@@ -74,6 +76,7 @@ def test_the_full_one_has_every_field_that_may_be_missing() -> None:
 def test_what_is_not_there_is_left_out_or_null() -> None:
     absent = set(item_of(FULL)) - set(item_of(NEW))
     assert absent == {
+        *("key_id", "stopped_because"),
         *("removed", "sync_error", "starting", "queued_for"),
         *("last_run_at", "last_task_id", "last_run_by", "last_skipped_at"),
         *("last_refused_at", "refusal"),

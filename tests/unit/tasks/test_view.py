@@ -110,9 +110,9 @@ def test_a_finished_task_expires_for_every_reader_though_it_is_still_stored(
     clock.advance(1000)
     with pytest.raises(TaskExpired):
         run(view_task(backend, task_id))
-    assert run(list_tasks(backend, "me", 10)) == ([], None)
+    assert run(list_tasks(backend, ["me"], 10)) == ([], None)
     assert run(list_active(backend)) == ([], 0)
-    assert sum(run(count_tasks(backend, "me")).values()) == 0
+    assert sum(run(count_tasks(backend, ["me"])).values()) == 0
     assert aws.items(settings.tasks_table)
 
 
@@ -155,9 +155,9 @@ def test_tasks_are_listed_newest_first_page_by_page(run, backend, clock) -> None
         made.append(run(submit_collection(backend, BODY, "me", "r")))
         clock.advance(1)
     run(submit_collection(backend, BODY, "you", "r"))
-    listed, following = run(list_tasks(backend, "me", 2))
+    listed, following = run(list_tasks(backend, ["me"], 2))
     while following:
-        more, following = run(list_tasks(backend, "me", 2, before=following))
+        more, following = run(list_tasks(backend, ["me"], 2, before=following))
         assert len(more) <= 2
         listed += more
     assert [view["task_id"] for view in listed] == made[::-1]
@@ -172,9 +172,9 @@ def test_a_filtered_list_is_whole_though_the_store_answers_in_small_pages(
         clock.advance(1)
         run(submit_collection(backend, BODY, "me", "r"))
     aws.dynamodb.tables[settings.tasks_table].page_items = 2
-    listed, following = run(list_tasks(backend, "me", 5, state="completed"))
+    listed, following = run(list_tasks(backend, ["me"], 5, state="completed"))
     assert ([view["task_id"] for view in listed], following) == ([first], None)
-    counts = run(count_tasks(backend, "me"))
+    counts = run(count_tasks(backend, ["me"]))
     assert (counts["pending"], counts["completed"]) == (6, 1)
     assert set(counts) == set(states.STATES)
 
@@ -183,7 +183,7 @@ def test_a_list_shows_of_an_ended_task_what_the_task_itself_shows(run, worker, f
     task_id = run(submit_collection(worker, BODY, "me", "r"))
     run(fleet.settle())
     view = run(view_task(worker, task_id))
-    ((listed,), _) = run(list_tasks(worker, "me", 5))
+    ((listed,), _) = run(list_tasks(worker, ["me"], 5))
     assert listed == {name: view[name] for name in listed}
 
 
@@ -226,23 +226,23 @@ def test_a_paused_task_says_the_same_wherever_it_is_shown(run, worker, clock, pl
     message = run(view_task(worker, task_id))["message"]
     assert message.startswith("Waiting for the exchange until ")
     assert "the task fails at" in message
-    assert run(list_tasks(worker, "me", 1))[0][0]["message"] == message
+    assert run(list_tasks(worker, ["me"], 1))[0][0]["message"] == message
     assert run(list_active(worker))[0][0]["message"] == message
 
 
 def test_the_status_tells_of_queues_budget_and_breaker(run, worker, clock) -> None:
     task_id = run(submit_collection(worker, BODY, "me", "r"))
-    assert run(collector_status(worker, "me"))["queues"]["plan"]["visible"] == 1
+    assert run(collector_status(worker, "me", ["me"], True))["queues"]["plan"]["visible"] == 1
     run(plan_task(worker, PlanMessage(task_id, 1)))
-    status = run(collector_status(worker, "me"))
+    status = run(collector_status(worker, "me", ["me"], True))
     assert (status["status"], status["breaker"]["open"]) == ("collecting", False)
     assert status["queues"]["work"]["visible"] == 2
     run(Ledger(worker).pause(clock() + 5000, "HTTP 429"))
-    status = run(collector_status(worker, "me"))
+    status = run(collector_status(worker, "me", ["me"], True))
     assert (status["status"], status["breaker"]["reason"]) == ("waiting", "HTTP 429")
     assert run(Ledger(worker).take_weight(100, 4800, clock() + 6000)) == 0
     clock.advance(6000)
-    status = run(collector_status(worker, "me"))
+    status = run(collector_status(worker, "me", ["me"], True))
     assert (status["rate_budget"]["used"], status["rate_budget"]["left"]) == (100, 4700)
 
 
