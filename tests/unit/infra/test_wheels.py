@@ -80,8 +80,9 @@ def test_the_wheel_of_lambdas_python_and_processor_is_taken(
 def test_markers_count_for_lambda_and_not_for_the_machine_that_packages(
     index: Index, tmp_path: Path, platform: Platform
 ) -> None:
-    tag = "py3-none-any"
-    index.pin("thing==1.0", index.add("thing", tag, "backport; python_version < '3.12'"))
+    tag, here = "py3-none-any", platforms.here().python
+    needed_here = f"absent; python_version == '{here}' and python_version != '{platform.python}'"
+    index.pin("thing==1.0", index.add("thing", tag, needed_here))
     index.pin("backport==1.0 ; python_full_version < '3.12'", index.add("backport", tag))
     index.pin("colours==1.0 ; sys_platform == 'win32'", index.add("colours", tag))
     index.pin("metal==1.0 ; platform_machine == 'aarch64'", index.add("metal", tag))
