@@ -61,6 +61,7 @@ class CheckRun:
     name: str = field(default_factory=lambda: f"check {uuid.uuid4()}")
     tasks: dict[str, str] = field(default_factory=dict)
     schedule_id: str | None = None
+    key_id: str | None = None
     exchange: str | None = None
     #: The last day whose hours have surely closed: start and end, the same for every step.
     window: tuple[datetime, datetime] = field(default_factory=lambda: _last_day(datetime.now(UTC)))
@@ -132,6 +133,15 @@ class CheckRun:
         """The body of a POST /start."""
         start, end = map(_iso, self.window)
         return {**self.request(), "start": start, "end": end}
+
+    @property
+    def owner(self) -> str:
+        """Of the keys of the check, by which they are found again."""
+        return self.name.replace(" ", "-")
+
+    def soon(self) -> str:
+        """When what nobody ends has ended by itself."""
+        return _iso(datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=TASK_SECONDS))
 
     def key(self, step: str) -> str:
         """An Idempotency-Key, so that a lost answer makes no second task or schedule."""
@@ -214,11 +224,15 @@ class CheckRun:
         return stack, stack.outputs["CandlesBucket"]
 
     def clean_up(self) -> list[str]:
-        """Delete the schedules and cancel the tasks of this run; what could not be, and the way on.
+        """Delete the schedules, cancel the tasks and revoke the key of this run; what could not be,
+        and the way on.
 
-        Schedules are found by name, too, because the answer that gave the id may have been lost.
+        Schedules are found by name, too, because the answer that gave the id may have been lost; a
+        key whose answer was lost expires.
         """
         left: list[str] = []
+        if self.key_id is not None:
+            self._undo(self.api.revoke_key, "keys revoke", self.key_id, left)
         schedules = {self.schedule_id} - {None}
         try:
             found = records(self.api.schedules().get("schedules"))

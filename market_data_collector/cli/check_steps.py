@@ -13,7 +13,15 @@ from typing import Any, NamedTuple
 from market_data_collector.audit_chain import verify
 from market_data_collector.cli import listening
 from market_data_collector.cli.api import ENDED
-from market_data_collector.cli.check_run import HOURS, TIMEFRAME, CheckRun, Failed, Untried, need
+from market_data_collector.cli.check_run import (
+    HOURS,
+    TIMEFRAME,
+    CheckRun,
+    Failed,
+    Untried,
+    answered,
+    need,
+)
 from market_data_collector.cli.listening import Unheard
 from market_data_collector.cli.problems import Rejected
 from market_data_collector.cli.values import (
@@ -67,7 +75,11 @@ def health(run: CheckRun) -> str:
     """The collector says what it does."""
     status = run.api.status()
     state = status.get("status")
-    need(isinstance(state, str) and record(status.get("queues")), "a state and queues", status)
+    # Only admins see the queues.
+    queues = status.get("queues", "")
+    need(
+        isinstance(state, str) and (queues is None or record(queues)), "a state and queues", status
+    )
     breaker = record(status.get("breaker"))
     need(isinstance(breaker.get("open"), bool), "a breaker that is open or not", breaker)
     exchange = status.get("exchange")
@@ -90,6 +102,37 @@ def metrics(run: CheckRun) -> str:
     built = any(line.startswith("data_collector_build_info") for line in samples)
     need(built, "lines of metrics, data_collector_build_info among them", text[:100])
     return f"{len(samples)} samples"
+
+
+@_step(
+    "keys",
+    "POST /keys",
+    "GET /keys",
+    "POST /keys/{key_id}/rotate",
+    "DELETE /keys/{key_id}",
+    look_at="API errors",
+)
+def keys(run: CheckRun) -> str:
+    """A key is made, listed, rotated and revoked."""
+    try:
+        made = run.api.create_key(run.owner, ["observe"], run.soon())
+    except Rejected as error:
+        if error.problem.get("reason") in ("KEYS_NOT_IN_USE", "SCOPE_MISSING"):
+            raise Untried(answered(error)) from error
+        raise
+    key_id = made.get("key_id")
+    need(isinstance(key_id, str) and key_id, "an answer with a key_id", made.keys())
+    run.key_id = str(key_id)
+    listed = [each.get("key_id") for each in records(run.api.keys()["keys"])]
+    need(key_id in listed, "the new key in the list", f"{len(listed)} others")
+    rotated = run.api.rotate_key(run.key_id)
+    texts = {made.get("key"), rotated.get("key")}
+    changed = len(texts) == 2 and all(isinstance(each, str) for each in texts)
+    need(changed, "another key after rotating", "the same, or none")
+    revoked = run.api.revoke_key(run.key_id)
+    need(revoked.get("status") == "revoked", "a revoked key", revoked)
+    run.key_id = None
+    return f"{len(listed)} keys"
 
 
 @_step("refusal", "GET /task/{task_id}", look_at="API errors", reads_only=True)

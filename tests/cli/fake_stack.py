@@ -36,6 +36,7 @@ class FakeStack(FakeApi):
         self.down, self.spoil, self.pushes, self.fires = down, spoil, pushes, fires
         self.tasks: dict[str, dict[str, Any]] = {}
         self.schedules: dict[str, dict[str, Any]] = {}
+        self.api_keys: dict[str, dict[str, Any]] = {}
         self.keys: dict[str, tuple[Any, dict[str, Any]]] = {}
         self.trails: dict[str, list[Any]] = {}
         self.used: set[str] = set()
@@ -48,7 +49,8 @@ class FakeStack(FakeApi):
         request.read()
         self.requests.append(request)
         parts = request.url.path.partition(PREFIX)[2].strip("/").split("/")
-        kinds = {"task": "task_id", "schedules": "schedule_id"}
+        kinds = {"task": "task_id", "schedules": "schedule_id", "keys": "key_id"}
+        known = {"task": self.tasks, "schedules": self.schedules, "keys": self.api_keys}
         found = parts[1] if parts[0] in kinds and len(parts) > 1 else ""
         if found:
             parts[1] = f"{{{kinds[parts[0]]}}}"
@@ -61,7 +63,7 @@ class FakeStack(FakeApi):
         given = [argument for argument in (found, body) if argument not in ("", None)]
         if request.method == "GET":
             given = [found] if found else [dict(request.url.params)]
-        if found and found not in (self.tasks if parts[0] == "task" else self.schedules):
+        if found and found not in known[parts[0]]:
             kind = parts[0].upper().removesuffix("S")
             return problem(404, "Not found", f"there is no {found}", f"{kind}_NOT_FOUND")
         answer = self._once(request, route, body, lambda: getattr(self, _method(route))(*given))
@@ -170,6 +172,22 @@ class FakeStack(FakeApi):
     def delete_schedules(self, schedule_id: str, _: Any = None) -> dict[str, Any]:
         del self.schedules[schedule_id]
         return {"schedule_id": schedule_id, "status": "deleted"}
+
+    def post_keys(self, body: dict[str, Any]) -> dict[str, Any]:
+        key_id = uuid.uuid4().hex[:16]
+        self.api_keys[key_id] = {**body, "key_id": key_id, "status": "live"}
+        self.changes.append("key made")
+        return {**self.api_keys[key_id], "key": uuid.uuid4().hex}
+
+    def get_keys(self, _: Any) -> dict[str, Any]:
+        return {"keys": list(self.api_keys.values()), "next_page_token": None}
+
+    def post_keys_rotate(self, key_id: str, _: Any = None) -> dict[str, Any]:
+        return {**self.api_keys[key_id], "key": uuid.uuid4().hex}
+
+    def delete_keys(self, key_id: str, _: Any = None) -> dict[str, Any]:
+        self.api_keys[key_id]["status"] = "revoked"
+        return self.api_keys[key_id]
 
     def post_ws_ticket(self, _: Any = None) -> dict[str, Any]:
         return {"ticket": "t", "expires_at": AT, "url": "ws://there"}

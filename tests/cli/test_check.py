@@ -20,7 +20,7 @@ from infra.package import ROOT
 from market_data_collector.cli import check as check_command
 from market_data_collector.cli.check_run import CheckRun
 from market_data_collector.cli.check_steps import EXCUSED, STEPS, Step
-from tests.cli.fake_api import PAUSE, PREFIX, task
+from tests.cli.fake_api import PAUSE, PREFIX, problem, task
 from tests.cli.fake_stack import FakeStack
 from tests.cli.running import Ran, run
 from tests.cli.test_json_always import anything
@@ -189,6 +189,12 @@ WRONG: dict[str, list[Callable[[], FakeStack]]] = {
         lambda: changed("GET /status", pause=PAUSE),
     ],
     "metrics": [lambda: changed("GET /metrics", text="<html>")],
+    "keys": [
+        lambda: changed("POST /keys", key_id=None),
+        lambda: changed("POST /keys/{key_id}/rotate", key=None),
+        lambda: changed("GET /keys", keys=[]),
+        lambda: changed("DELETE /keys/{key_id}", status="live"),
+    ],
     "refusal": [anything_goes],
     "refresh": [stuck, lambda: changed("POST /refresh-symbols", task_id=None)],
     "stats": [lambda: changed("GET /tasks/stats", task_counts={})],
@@ -213,6 +219,24 @@ WRONG: dict[str, list[Callable[[], FakeStack]]] = {
     "change-schedule": [lambda: changed("PATCH /schedules/{schedule_id}", enabled=True)],
     "delete-schedule": [immortal],
 }
+
+
+@pytest.mark.parametrize(("status", "reason"), [(409, "KEYS_NOT_IN_USE"), (403, "SCOPE_MISSING")])
+def test_who_may_make_no_keys_tries_the_rest(status: int, reason: str) -> None:
+    def spoil(route: str, body: dict[str, Any]) -> Any:
+        if route == "GET /status":
+            return {**body, "queues": None, "rate_budget": None}
+        return body if "/keys" not in route else problem(status, "Refused", "not you", reason)
+
+    ran = check(FakeStack(spoil=spoil), "--json")
+    assert ran.code == 0
+    assert {name for name, outcome in outcomes(ran).items() if outcome != "ok"} == {"keys"}
+
+
+def test_a_key_that_a_step_left_is_revoked() -> None:
+    stack = changed("POST /keys/{key_id}/rotate", key=None)
+    assert check(stack).code == 1
+    assert [key["status"] for key in stack.api_keys.values()] == ["revoked"]
 
 
 @pytest.mark.parametrize("name", NAMES)
