@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from app import app
+from infra.configuration import environment
 from infra.package import ROOT
 from infra.settings_doc import document
 from tests.unit.docs.pages import PAGES, blocks, prose, text_of
@@ -33,6 +34,17 @@ def _headings(page: Path) -> set[str]:
 def test_the_settings_page_is_up_to_date() -> None:
     page = (ROOT / "docs" / "SETTINGS.md").read_text(encoding="utf-8")
     assert page == document(), "run: python -m infra.settings_doc > docs/SETTINGS.md"
+
+
+def test_the_limits_named_are_those_of_a_deployed_stage() -> None:
+    page, values = text_of("docs/LIMITS.md"), environment("prod", {})
+    rows = dict(re.findall(r"^\| `(OWNER_\w+)` \| ([\d,]+) \|", page, flags=re.M))
+    assert rows == {
+        name: f"{int(value):,}" for name, value in values.items() if name.startswith("OWNER_")
+    }
+    for name in ("API_REQUESTS_PER_SECOND", "WS_MESSAGES_PER_SECOND"):
+        assert f"`{name}`" in page
+        assert values[name] == "200"
 
 
 ROUTES = {("/api" + path, method) for path, methods in app.routes.items() for method in methods}
