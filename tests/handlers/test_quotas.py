@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from chalicelib import wiring
 from chalicelib.api import web
 from chalicelib.core.backend import Backend
 from chalicelib.quotas import rate
 from chalicelib.quotas.rate import Buckets
+from infra.package import ROOT
 from tests.handlers.conftest import Http
 
 BODY = {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}
@@ -121,7 +124,11 @@ def test_the_status_shows_each_limit_and_what_is_used_of_it(
     )
     http("POST", "/start", BODY)
     http("POST", "/schedules", SCHEDULE)
-    shown = http("GET", "/status").json_body["limits"]
+    status = http("GET", "/status").json_body
+    spec = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))
+    schema = {"$ref": "#/components/schemas/Status", "components": spec["components"]}
+    assert not [error.message for error in Draft202012Validator(schema).iter_errors(status)]
+    shown = status["limits"]
     resets = {name: entry.pop("resets_at") for name, entry in shown.items() if len(entry) > 2}
     assert shown == {
         "active_tasks": {"limit": 9, "used": 1},

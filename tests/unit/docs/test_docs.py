@@ -12,6 +12,7 @@ import pytest
 
 from app import app
 from infra import access_doc
+from infra.configuration import environment
 from infra.package import ROOT
 from infra.settings_doc import document
 from tests.unit.docs.pages import PAGES, blocks, prose, text_of
@@ -41,6 +42,17 @@ def test_the_table_of_scopes_is_up_to_date() -> None:
     page = access_doc.PAGE.read_text(encoding="utf-8")
     assert page == access_doc.with_table(page), "run: python -m infra.access_doc"
     assert page.count(" /keys") == 4
+
+
+def test_the_limits_named_are_those_of_a_deployed_stage() -> None:
+    page, values = text_of("docs/LIMITS.md"), environment("prod", {})
+    rows = dict(re.findall(r"^\| `(OWNER_\w+)` \| ([\d,]+) \|", page, flags=re.M))
+    assert rows == {
+        name: f"{int(value):,}" for name, value in values.items() if name.startswith("OWNER_")
+    }
+    for name in ("API_REQUESTS_PER_SECOND", "WS_MESSAGES_PER_SECOND"):
+        assert f"`{name}`" in page
+        assert values[name] == "200"
 
 
 ROUTES = {("/api" + path, method) for path, methods in app.routes.items() for method in methods}
