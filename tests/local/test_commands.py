@@ -167,6 +167,13 @@ def test_logs_of_a_stack_that_does_not_run_are_a_sentence(checkout: Checkout) ->
         assert checkout.say("logs 01a") == (1, "✗ Nothing is running here; `make run` starts it.\n")
 
 
+def test_a_reader_that_has_seen_enough_is_no_error(checkout: Checkout) -> None:
+    process = checkout.start("down")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait() == 141
+
+
 def test_a_disk_that_is_full_is_said_in_a_sentence(checkout: Checkout) -> None:
     checkout.home.mkdir()
     (checkout.home / "ports.json.part").symlink_to("/dev/full")
