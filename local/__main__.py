@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import signal
 import sys
 from types import FrameType
@@ -32,6 +33,10 @@ def main() -> int:
         return _end("Interrupted; `make down` ends what is running, `make run` goes on.", 130)
     except StartFailed as error:
         return _end(str(error), 1)
+    except BrokenPipeError:
+        # Whoever read this has seen enough (`| head`). What is left is not to be written at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         return _end(_sentence(error), 1)
     return code

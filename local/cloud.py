@@ -118,15 +118,12 @@ def put_damaged_aside(home: Path) -> Path | None:
     MiniStack would go on without that file: with a stack, for example, that has no tables.
     """
     state = home / STATE
-    for file in sorted(state.glob("*.json")):
-        try:
-            json.loads(file.read_text(encoding="utf-8"))
-        except ValueError:
-            names = (state.with_name(f"{STATE}-damaged-{number}") for number in count(1))
-            aside = next(name for name in names if not name.exists())
-            state.rename(aside)
-            return aside
-    return None
+    if all("payload" in read_object(file) for file in state.glob("*.json")):
+        return None
+    names = (state.with_name(f"{STATE}-damaged-{number}") for number in count(1))
+    aside = next(name for name in names if not name.exists())
+    state.rename(aside)
+    return aside
 
 
 def readdress(home: Path, port: int) -> None:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from local.aws import Account
 from local.board import load
 from local.demo import play
 from local.drawing import draw
-from local.layout import ENDPOINTS, HOME, METRICS, METRICS_STATE, read_object
+from local.endpoints import endpoints
+from local.layout import HOME, METRICS, METRICS_STATE
 from local.metrics import Relay
 from local.processes import parts
 
@@ -25,13 +25,10 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30.0, help="how far it looks back")
     parser.add_argument("--demo", type=float, metavar="MINUTES", help="make something happen first")
     given = parser.parse_args()
-    endpoints = read_object(ENDPOINTS)
-    if "aws_endpoint_url" not in endpoints:
-        print("Nothing is running here; `make run` starts it.", file=sys.stderr)
-        return 1
-    to, stack = Account(endpoints["aws_endpoint_url"]), endpoints["stack_name"]
+    found = endpoints()
+    to, stack = Account(found["aws_endpoint_url"]), found["stack_name"]
     if given.demo:
-        play(endpoints, given.demo, print)
+        play(found, given.demo, print)
     if all(part.name != METRICS for part in parts(HOME)):
         Relay(to, stack, METRICS_STATE).step()
     else:

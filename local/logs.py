@@ -8,8 +8,8 @@ import sys
 import time
 
 from local.aws import Account
+from local.endpoints import endpoints
 from local.insights import Answer, ask
-from local.layout import ENDPOINTS, read_object
 from local.metrics import log_groups
 
 #: Shown in columns of their own; the rest of a line follows as name=value.
@@ -29,12 +29,9 @@ def main() -> int:
     parser.add_argument("task_id")
     parser.add_argument("--hours", type=float, default=24.0, help="how far it looks back")
     given = parser.parse_args()
-    endpoints = read_object(ENDPOINTS)
-    if "aws_endpoint_url" not in endpoints:
-        print("Nothing is running here; `make run` starts it.", file=sys.stderr)
-        return 1
-    to = Account(endpoints["aws_endpoint_url"])
-    answer = follow(to, endpoints["stack_name"], given.task_id, given.hours)
+    found = endpoints()
+    to = Account(found["aws_endpoint_url"])
+    answer = follow(to, found["stack_name"], given.task_id, given.hours)
     for _, message in answer.rows:
         fields = json.loads(message)
         rest = [

@@ -110,23 +110,30 @@ def test_only_its_own_port_is_changed_in_the_state(home: Path) -> None:
     }
 
 
-STATES = st.dictionaries(st.text(), st.text() | st.integers()).map(json.dumps).map(str.encode)
+PAYLOADS = st.dictionaries(st.text(), st.text() | st.integers())
 
 
-@given(content=STATES, data=st.data())
+def kept(payload: object) -> bytes:
+    """A file of MiniStack's state."""
+    return json.dumps({"__ministack_format__": 3, "payload": payload}).encode()
+
+
+@given(payload=PAYLOADS, data=st.data())
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_state_that_lost_its_end_is_put_aside_whole(
-    home: Path, content: bytes, data: st.DataObject
+def test_state_that_is_damaged_is_put_aside_whole(
+    home: Path, payload: object, data: st.DataObject
 ) -> None:
     state = home / cloud.STATE
     state.mkdir(exist_ok=True)
-    (state / "sqs.json").write_bytes(content)
+    whole = kept(payload)
+    (state / "sqs.json").write_bytes(whole)
     assert cloud.put_damaged_aside(home) is None
-    kept = content[: data.draw(st.integers(0, len(content) - 1))]
-    (state / "sqs.json").write_bytes(kept)
+    cut = st.integers(0, len(whole) - 1).map(lambda end: whole[:end])
+    damaged = data.draw(cut | st.binary() | PAYLOADS.map(json.dumps).map(str.encode))
+    (state / "sqs.json").write_bytes(damaged)
     aside = cloud.put_damaged_aside(home)
     assert aside is not None
-    assert (aside / "sqs.json").read_bytes() == kept
+    assert (aside / "sqs.json").read_bytes() == damaged
     assert not state.exists()
 
 

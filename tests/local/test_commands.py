@@ -3,6 +3,7 @@ disk. Each in a checkout of its own, with the real embedded cloud."""
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import shutil
@@ -36,7 +37,7 @@ class Checkout:
         """`make run` or `make down`, without what make does before."""
         out = subprocess.PIPE if terminal is None else terminal
         return subprocess.Popen(
-            [sys.executable, "-m", "local", command],
+            [sys.executable, "-m", "local", *command.split()],
             cwd=self.folder,
             env={**os.environ, "PORT": str(self.port), "RUN_SYMBOLS": "ZENUSDT"},
             stdin=subprocess.DEVNULL if terminal is None else terminal,
@@ -156,6 +157,21 @@ def test_a_run_on_a_taken_port_is_refused_and_leaves_the_stack(
     assert code == 1
     assert f"Port {checkout.port} is taken by another program" in said
     assert checkout.names() == ["cloud", "gateway"]
+
+
+def test_logs_of_a_stack_that_does_not_run_are_a_sentence(checkout: Checkout) -> None:
+    checkout.home.mkdir()
+    where = {"aws_endpoint_url": "http://127.0.0.1:9", "candles_dir": "x", "stack_name": "x"}
+    for content in ("{", json.dumps(where)):
+        (checkout.home / "endpoints.json").write_text(content)
+        assert checkout.say("logs 01a") == (1, "✗ Nothing is running here; `make run` starts it.\n")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(checkout: Checkout) -> None:
+    process = checkout.start("down")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait() == 141
 
 
 def test_a_disk_that_is_full_is_said_in_a_sentence(checkout: Checkout) -> None:
