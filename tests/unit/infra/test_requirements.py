@@ -13,7 +13,6 @@ import pytest
 ROOT = Path(__file__).parents[3]
 #: What `make run` needs, though no code of ours imports it.
 NOT_IMPORTED = {
-    "duckdb": "the command that make run prints at its end",
     "hatchling": "builds our own package",
     "tzdata": "the zones of zoneinfo",
 }
