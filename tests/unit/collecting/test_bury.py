@@ -99,4 +99,4 @@ def test_units_of_an_older_attempt_are_not_said_to_be_buried(
     run(cancel_task(worker, task_id))
     capsys.readouterr()
     run(bury_message(worker, aws.sqs.bodies(settings.work_queue_url)[0]))
-    assert "unit_failed" not in capsys.readouterr().out
+    assert "unit_failed" not in capsys.readouterr().err
