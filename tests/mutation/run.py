@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr
 from functools import cache
 from gc import get_objects
 from io import StringIO
@@ -109,7 +109,7 @@ class _Runner:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_collection(self) -> Generator[None, object, object]:
-        with redirect_stdout(StringIO()):  # some tests' cases are made by code that logs
+        with redirect_stderr(StringIO()):  # the cases of some tests are made by code that logs
             return (yield)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

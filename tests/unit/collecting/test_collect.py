@@ -15,16 +15,18 @@ from chalicelib.collecting.collect import (
     LEAST_WAIT_MS,
     Outcome,
     _is_wanted,
+    _named_rejections,
     _wait,
     collect_message,
 )
 from chalicelib.collecting.direct import collect_market_data_async
 from chalicelib.collecting.fetch import GROUP_PAGES, SHORT_WAIT_MS
 from chalicelib.collecting.gate import RESERVE_MS
-from chalicelib.collecting.group import DOWN_PAUSE_MS, MOST_DELIVERIES
+from chalicelib.collecting.group import DOWN_PAUSE_MS, MOST_DELIVERIES, Group
 from chalicelib.collecting.plan import plan_task
+from chalicelib.collecting.store import Result
 from chalicelib.core import metrics
-from chalicelib.core.errors import ExchangeThrottled
+from chalicelib.core.errors import ExchangeRefused, ExchangeThrottled
 from chalicelib.core.times import parse_time
 from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.ledger import Ledger
@@ -475,7 +477,7 @@ def test_a_message_that_cannot_be_handed_on_comes_back(
 
 
 def test_a_cancel_stops_a_worker_before_its_next_group(
-    run, worker, submit, collect, exchange
+    run, worker, submit, collect, exchange, aws, settings
 ) -> None:
     body = {"symbols": ["BTCUSDT"], "timeframes": ["1m"], "start": "2026-02-01"}
     task_id, messages = submit(body)
@@ -487,6 +489,7 @@ def test_a_cancel_stops_a_worker_before_its_next_group(
 
     exchange.on_request = cancel
     assert collect(message) is Outcome.DONE
+    assert len(aws.sqs.bodies(settings.work_queue_url)) == len(messages), "nothing is handed on"
     assert 1 <= len(exchange.asked) <= GROUP_PAGES, "requests in flight may end, no more are made"
     view = run(view_task(worker, task_id))
     assert (view["status"], view["units"]["succeeded"]) == ("cancelled", 0)
@@ -712,3 +715,36 @@ def test_a_unit_that_failed_is_measured_as_that_alone(submit, collect, exchange)
         ("UnitsSucceeded", "1m"),
         ("UnitsSucceeded", "1d"),
     }
+
+
+def test_where_nothing_was_rejected_no_item_is_read_for_room(run, worker, aws, submit) -> None:
+    _, (message,) = submit()
+    group = Group({0: Result(stored=5)}, {}, stopped=False, wait_until_ms=0, permit=None)
+    aws.counts.clear()
+    assert run(_named_rejections(worker, message, group)) == {}
+    assert not aws.counts
+
+
+def test_a_unit_that_is_refused_while_another_page_is_throttled_leaves_nothing_to_hand_on(
+    run, worker, submit, collect, exchange, clock, aws, settings
+) -> None:
+    body = {
+        "symbols": ["BTCUSDT"],
+        "timeframes": ["1h"],
+        "start": "2025-01-01",
+        "end": "2025-12-01",
+    }
+    task_id, (message,) = submit(body)
+    answers = iter([None, ExchangeRefused("no"), ExchangeThrottled("wait", clock() + 60_000)])
+
+    async def answer(_: object) -> None:
+        await asyncio.sleep(0)  # several are in flight
+        error = next(answers, None)
+        if error is not None:
+            raise error
+
+    exchange.on_request = answer
+    assert collect(message) is Outcome.DONE
+    view = run(view_task(worker, task_id))
+    assert (view["status"], view["units"]["failed"]) == ("failed", 1)
+    assert len(aws.sqs.bodies(settings.work_queue_url)) == 1
