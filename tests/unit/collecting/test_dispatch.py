@@ -153,7 +153,7 @@ def test_a_dispatch_message_does_not_end_a_refresh(run, worker) -> None:
 
 @pytest.mark.parametrize("what", ["cancelled", "retried", "deleted"])
 def test_nothing_is_sent_of_a_task_that_is_over_once_its_items_are_open(
-    run, worker, aws, settings, what
+    run, worker, aws, settings, fleet, what
 ) -> None:
     task_id = submitted(run, worker, LARGE)
 
@@ -166,10 +166,15 @@ def test_nothing_is_sent_of_a_task_that_is_over_once_its_items_are_open(
             await retry_task(worker, task_id)
             await TaskTable(worker).move(task_id, 2, states.RUNNING)
 
-    # The task is read for the plan, and once more when its items are open.
-    aws.hooks.append(Meanwhile(named("dynamodb.GetItem", "META"), act, number=2))
-    run(plan_task(worker, PlanMessage(task_id, 1)))
-    assert aws.hooks[0].left == 0
+    run(fleet.plan())
+    while not asked(aws, settings):
+        run(fleet.collect(1))  # until there is room for more
+    aws.sqs.queues[settings.work_queue_url].messages.clear()
+    # The task is read for the message, and once more when its items are open.
+    meanwhile = Meanwhile(named("dynamodb.GetItem", "META"), act, number=2)
+    aws.hooks.append(meanwhile)
+    run(dispatch_task(worker, DispatchMessage(task_id, 1)))
+    assert meanwhile.left == 0
     assert queued(aws, settings, task_id) == []
 
 

@@ -7,6 +7,7 @@ import pytest
 from chalicelib.candles.candles import Answer
 from chalicelib.candles.coverage import CoveredPart
 from chalicelib.candles.gaps import INVALID, NO_CANDLE, Absent
+from chalicelib.candles.intervals import Interval
 from chalicelib.collecting.store import Found, Result, Stored, _absent, _running, store
 from chalicelib.core import metrics
 from chalicelib.core.times import DAY, HOUR, MINUTE
@@ -54,8 +55,15 @@ def test_a_unit_in_which_nothing_opens_is_a_gap_and_no_failure(stored) -> None:
     found = stored([])
     assert (found.result, found.part.last_open_ms) == (Result(), None)
     assert found.part.absent == [Absent(START, END, NO_CANDLE)]
-    failed = stored([], unusable=EVERY)
-    assert (failed.result.reason, failed.part) == ("EXCHANGE_UNUSABLE_ANSWER", None)
+
+
+@pytest.mark.parametrize(
+    ("unusable", "reason"), [(EVERY, "EXCHANGE_UNUSABLE_ANSWER"), ((), "EXCHANGE_SCHEMA_DRIFT")]
+)
+def test_a_unit_of_which_no_row_can_be_used_fails(stored, unusable, reason) -> None:
+    """It drifted where not even an open time can be read."""
+    failed = stored([], unusable=unusable, unread=[Interval(START, END)])
+    assert (failed.result.reason, failed.part) == (reason, None)
 
 
 def test_a_unit_is_gappy_where_something_is_absent_in_it() -> None:
@@ -81,7 +89,7 @@ def test_a_candle_that_opens_at_the_servers_time_runs(exchange) -> None:
 
 def test_nothing_is_absent_behind_the_end() -> None:
     rejected = [START, END - MINUTE, END]
-    assert _absent("1m", {*EVERY, END} - {START, END - MINUTE}, rejected, START, END) == [
+    assert _absent("1m", {*EVERY[1:-1]}, rejected, START, END) == [
         Absent(START, START + MINUTE, INVALID),
         Absent(END - MINUTE, END, INVALID),
     ]
