@@ -26,7 +26,7 @@ from chalicelib.core.together import together
 from chalicelib.tasks import states
 from chalicelib.tasks.deadline import deadline_of
 from chalicelib.tasks.finish import finish_prog, finish_task, left_of, standings
-from chalicelib.tasks.progress import OPEN, Progress
+from chalicelib.tasks.progress import Progress
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Task
 from chalicelib.work import priorities
@@ -90,13 +90,7 @@ async def dispatch(backend: Backend, task: Task, turn: int = 0) -> None:
     current = await table.read(task_id)
     if not current or current.state != states.RUNNING or current.attempt != attempt:
         return  # cancelled meanwhile; the cancel shuts the PROG items
-    await together(
-        *(
-            sent(units, prog)
-            for units, prog in found
-            if prog and prog.state == OPEN and prog.claim == claim.id
-        )
-    )
+    await together(*(sent(units, prog) for units, prog in found if prog and prog.claim == claim.id))
     for _, prog in found:
         if prog is not None:
             await finish_prog(backend, task_id, attempt, prog)
@@ -127,10 +121,8 @@ async def _open(
     ttl = backend.now_ms() // 1000 + CHILD_TTL_SECONDS
     units = await table.read_units(task, number)
     prog = await table.open_prog(task_id, attempt, number, len(units), ttl, claim)
-    if prog is None or prog.claim == claim.id or prog.sent_at is not None:
-        return units, prog
-    if backend.now_ms() - (prog.claimed_at or 0) < LEASE_MS:
-        return units, prog  # just being sent by another dispatch
+    if prog is None or backend.now_ms() - (prog.claimed_at or 0) < LEASE_MS:
+        return units, prog  # claimed just now: by this dispatch, or by one that is sending it
     return units, await table.claim_prog(task_id, attempt, number, prog, claim)
 
 

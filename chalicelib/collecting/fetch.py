@@ -74,7 +74,7 @@ class Fetched:
 
     def is_whole(self, unit: Unit) -> bool:
         """Whether all of the unit is proven."""
-        return self.is_open(unit) and not self.left[unit.number]
+        return not self.left[unit.number]
 
     def begins_late(self, unit: Unit) -> bool:
         """Whether a candle has room before the first one that opens in the unit."""
@@ -217,8 +217,6 @@ class _Asking:
 
 def _pages_of(timeframe: str, stretch: Interval) -> list[Interval]:
     """The stretch, cut into what one page can hold."""
-    if timeframe == "1M":
-        return [stretch]
     length = timeframes.LENGTH_MS[timeframe] * PAGE_CANDLES
     return [
         Interval(start, min(start + length, stretch.end_ms))

@@ -50,10 +50,8 @@ def wanted(
     """What to ask for of one symbol and timeframe; nothing where it all lies before the listing."""
     start, end = bounds(timeframe, now_ms, start_ms, end_ms, known.last, backfill_candles)
     if start_ms is not None:
-        listed = known.listed or 0
-        if end <= listed:
-            return Wanted([], [])
-        return Wanted([*windows(timeframe, max(start, listed), max(end, start + 1))], [])
+        begin = max(start, known.listed or 0)
+        return Wanted([*windows(timeframe, begin, max(end, start + 1))], [])
     start = max(start, _page_before(timeframe, known, end))
     due = ((gap.start_ms, gap.end_ms) for gap in known.due_gaps(timeframe, now_ms))
     start, again = with_gaps(timeframe, start, end, due)

@@ -86,8 +86,10 @@ def is_update_of(sort_key: str) -> Callable[[Called], bool]:
     """Whether a call updates an item whose sort key starts so."""
 
     def chosen(called: Called) -> bool:
-        key = called.parameters.get("Key", {}).get("sk", {}).get("S", "")
-        return called.operation == "UpdateItem" and bool(key.startswith(sort_key))
+        if called.operation != "UpdateItem":
+            return False
+        key: str = called.parameters["Key"].get("sk", {}).get("S", "")
+        return key.startswith(sort_key)
 
     return chosen
 

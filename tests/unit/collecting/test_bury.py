@@ -79,7 +79,7 @@ def test_a_dead_letter_buried_twice_fails_its_units_once(run, worker, aws, setti
 
 @pytest.mark.parametrize("over", ["retried", "cancelled", "gone"])
 @pytest.mark.parametrize("kind", [PlanMessage, DispatchMessage])
-def test_a_dead_plan_fails_no_task_that_goes_on_or_is_over(run, worker, fleet, over, kind) -> None:
+def test_a_dead_plan_fails_no_task_that_goes_on_or_is_over(run, worker, capsys, over, kind) -> None:
     task_id = run(submit_collection(worker, BODY, "me", "r"))
     if over == "gone":
         run(bury_message(worker, kind("gone", 1).encode()))
@@ -87,8 +87,10 @@ def test_a_dead_plan_fails_no_task_that_goes_on_or_is_over(run, worker, fleet, o
     if over == "retried":
         run(retry_task(worker, task_id))
     view = run(view_task(worker, task_id))
+    capsys.readouterr()
     run(bury_message(worker, kind(task_id, 1).encode()))
     assert run(view_task(worker, task_id)) == view
+    assert "planning_buried" not in capsys.readouterr().err
 
 
 def test_units_of_an_older_attempt_are_not_said_to_be_buried(
@@ -99,4 +101,4 @@ def test_units_of_an_older_attempt_are_not_said_to_be_buried(
     run(cancel_task(worker, task_id))
     capsys.readouterr()
     run(bury_message(worker, aws.sqs.bodies(settings.work_queue_url)[0]))
-    assert "unit_failed" not in capsys.readouterr().out
+    assert "unit_failed" not in capsys.readouterr().err

@@ -11,13 +11,22 @@ from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.candles.gaps import INVALID, NO_CANDLE
 from chalicelib.candles.store import CandleStore
 from chalicelib.collecting import fetch
-from chalicelib.collecting.collect import LEAST_WAIT_MS, Outcome, collect_message
+from chalicelib.collecting.collect import (
+    LEAST_WAIT_MS,
+    Outcome,
+    _is_wanted,
+    _named_rejections,
+    _wait,
+    collect_message,
+)
 from chalicelib.collecting.direct import collect_market_data_async
-from chalicelib.collecting.fetch import GROUP_PAGES
+from chalicelib.collecting.fetch import GROUP_PAGES, SHORT_WAIT_MS
 from chalicelib.collecting.gate import RESERVE_MS
-from chalicelib.collecting.group import DOWN_PAUSE_MS, MOST_DELIVERIES
+from chalicelib.collecting.group import DOWN_PAUSE_MS, MOST_DELIVERIES, Group
 from chalicelib.collecting.plan import plan_task
-from chalicelib.core.errors import ExchangeThrottled
+from chalicelib.collecting.store import Result
+from chalicelib.core import metrics
+from chalicelib.core.errors import ExchangeRefused, ExchangeThrottled
 from chalicelib.core.times import FOREVER_MS, iso, parse_time
 from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.ledger import LOOK_AGAIN_MS, Ledger
@@ -497,7 +506,7 @@ def test_a_message_that_cannot_be_handed_on_comes_back(
 
 
 def test_a_cancel_stops_a_worker_before_its_next_group(
-    run, worker, submit, collect, exchange
+    run, worker, submit, collect, exchange, aws, settings
 ) -> None:
     body = {"symbols": ["BTCUSDT"], "timeframes": ["1m"], "start": "2026-02-01"}
     task_id, messages = submit(body)
@@ -509,6 +518,7 @@ def test_a_cancel_stops_a_worker_before_its_next_group(
 
     exchange.on_request = cancel
     assert collect(message) is Outcome.DONE
+    assert len(aws.sqs.bodies(settings.work_queue_url)) == len(messages), "nothing is handed on"
     assert 1 <= len(exchange.asked) <= GROUP_PAGES, "requests in flight may end, no more are made"
     view = run(view_task(worker, task_id))
     assert (view["status"], view["units"]["succeeded"]) == ("cancelled", 0)
@@ -661,3 +671,109 @@ def test_a_name_of_another_root_fails_units_for_good_before_a_request_leaves(
     assert "EXCHANGE=" in view["failures"][0]["detail"]
     assert len(exchange.asked) == asked
     assert aws.s3.buckets["candles"].objects == objects
+
+
+# --- what is decided at a bound ---------------------------------------------------------------
+
+
+def test_with_the_reserve_of_time_left_a_message_is_collected(
+    run, worker, submit, collect, aws, settings
+) -> None:
+    task_id, (message,) = submit()
+    aws.sqs.queues[settings.work_queue_url].messages.clear()
+    assert collect(message, 1, lambda: RESERVE_MS) is Outcome.DONE
+    assert run(view_task(worker, task_id))["status"] == "completed"
+    assert aws.sqs.bodies(settings.work_queue_url) == []
+
+
+def test_a_short_wait_is_waited_here_and_a_longer_one_in_the_queue(run, worker, clock) -> None:
+    before = clock()
+    assert run(_wait(worker, before + SHORT_WAIT_MS)) == 0
+    assert clock() == before + SHORT_WAIT_MS
+    assert run(_wait(worker, clock() + SHORT_WAIT_MS + 1)) == SHORT_WAIT_MS // 1000 + 1
+    assert clock() == before + SHORT_WAIT_MS
+
+
+def test_an_item_that_is_gone_or_closed_wants_nothing(run, worker, submit) -> None:
+    task_id, (message,) = submit()
+    assert run(_is_wanted(worker, message))
+    assert not run(_is_wanted(worker, message._replace(prog=7)))
+    assert not run(_is_wanted(worker, message._replace(attempt=2)))
+    run(cancel_task(worker, task_id))
+    assert not run(_is_wanted(worker, message))
+
+
+def test_what_is_stored_when_a_cancel_comes_is_not_counted_and_nothing_more_is_begun(
+    run, worker, submit, collect, exchange, aws, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr(fetch, "GROUP_PAGES", 1)
+    task_id, (message,) = submit()
+    aws.hooks.append(Meanwhile(is_update_of("PROG#"), lambda: cancel_task(worker, task_id)))
+    assert collect(message) is Outcome.DONE
+    assert len(exchange.asked) == 1
+    assert run(view_task(worker, task_id))["units"]["succeeded"] == 0
+    said = capsys.readouterr().err
+    assert "units_not_counted" in said
+    assert not any(event in said for event in ("units_counted", "message_stopped"))
+
+
+def test_where_nothing_was_finished_nothing_is_counted(
+    submit, collect, exchange, clock, capsys
+) -> None:
+    _, (message,) = submit()
+    exchange.throttled_until = clock() + 60_000
+    assert collect(message) is Outcome.DONE
+    assert "units_counted" not in capsys.readouterr().err
+
+
+def test_a_unit_that_failed_is_measured_as_that_alone(submit, collect, exchange) -> None:
+    _, (message,) = submit()
+    exchange.refused[("BTCUSDT", "1h")] = "INVALID_SYMBOL"
+    metrics.flush()
+    collect(message)
+    found = {
+        (name, value)
+        for (dimensions, _), values in metrics._values.items()
+        for name in {"UnitsFailed", "UnitsSucceeded"} & values.keys()
+        for name_of, value in dimensions
+        if name_of != "Stack"
+    }
+    metrics.flush()
+    assert found == {
+        ("UnitsFailed", "INVALID_SYMBOL"),
+        ("UnitsSucceeded", "1m"),
+        ("UnitsSucceeded", "1d"),
+    }
+
+
+def test_where_nothing_was_rejected_no_item_is_read_for_room(run, worker, aws, submit) -> None:
+    _, (message,) = submit()
+    group = Group({0: Result(stored=5)}, {}, stopped=False, wait_until_ms=0, permit=None)
+    aws.counts.clear()
+    assert run(_named_rejections(worker, message, group)) == {}
+    assert not aws.counts
+
+
+def test_a_unit_that_is_refused_while_another_page_is_throttled_leaves_nothing_to_hand_on(
+    run, worker, submit, collect, exchange, clock, aws, settings
+) -> None:
+    body = {
+        "symbols": ["BTCUSDT"],
+        "timeframes": ["1h"],
+        "start": "2025-01-01",
+        "end": "2025-12-01",
+    }
+    task_id, (message,) = submit(body)
+    answers = iter([None, ExchangeRefused("no"), ExchangeThrottled("wait", clock() + 60_000)])
+
+    async def answer(_: object) -> None:
+        await asyncio.sleep(0)  # several are in flight
+        error = next(answers, None)
+        if error is not None:
+            raise error
+
+    exchange.on_request = answer
+    assert collect(message) is Outcome.DONE
+    view = run(view_task(worker, task_id))
+    assert (view["status"], view["units"]["failed"]) == ("failed", 1)
+    assert len(aws.sqs.bodies(settings.work_queue_url)) == 1

@@ -15,6 +15,7 @@ from chalicelib.collecting.dispatch import dispatch_task
 from chalicelib.collecting.plan import plan_task
 from chalicelib.collecting.sweep import sweep
 from chalicelib.exchange.worker import Worker
+from chalicelib.tasks import states
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection, submit_symbol_refresh
@@ -23,8 +24,9 @@ from chalicelib.tasks.view import view_task
 from chalicelib.work import units, window
 from chalicelib.work.messages import DispatchMessage, PlanMessage, decode
 from chalicelib.work.window import LEASE_MS, TURN_SECONDS
-from tests.doubles.faults import CrashAfter, Refuse
+from tests.doubles.faults import CrashAfter, Meanwhile, Refuse, named
 from tests.doubles.fleet import Crash, Fleet
+from tests.doubles.tasks import task_of
 from tests.simulation.small import small_plans
 
 #: Two symbols; in small plans each timeframe makes two units here, three units an item.
@@ -118,20 +120,78 @@ def test_a_dispatch_message_plans_nothing(run, worker, aws, settings) -> None:
     assert queued(aws, settings, task_id) == []
 
 
-@pytest.mark.parametrize("which", ["another attempt", "cancelled", "unknown"])
+@pytest.mark.parametrize("which", ["current", "another attempt", "cancelled", "unknown", "pending"])
 def test_an_outdated_dispatch_message_sends_nothing(
     run, worker, aws, settings, fleet, which
 ) -> None:
     task_id = submitted(run, worker, LARGE)
-    run(fleet.plan())
+    if which != "pending":
+        run(fleet.plan())
+        while not asked(aws, settings):
+            run(fleet.collect(1))  # until there is room for more
     if which == "cancelled":
         run(cancel_task(worker, task_id))
     for url in (settings.work_queue_url, settings.urgent_queue_url):
         aws.sqs.queues[url].messages.clear()
     attempt = 2 if which == "another attempt" else 1
     message = DispatchMessage("unknown" if which == "unknown" else task_id, attempt)
+    aws.counts.clear()
     run(dispatch_task(worker, message))
+    if which == "current":
+        assert queued(aws, settings, task_id)
+    else:
+        assert queued(aws, settings, task_id) == []
+        assert aws.counts == {"dynamodb.GetItem": 1}
+
+
+def test_a_dispatch_message_does_not_end_a_refresh(run, worker) -> None:
+    refresh = task_of(task_type=states.SYMBOL_REFRESH, state=states.RUNNING)
+    run(TaskTable(worker).create(refresh))
+    run(dispatch_task(worker, DispatchMessage("t", 1)))
+    assert run(TaskTable(worker).read("t")).state == states.RUNNING
+
+
+@pytest.mark.parametrize("what", ["cancelled", "retried", "deleted"])
+def test_nothing_is_sent_of_a_task_that_is_over_once_its_items_are_open(
+    run, worker, aws, settings, fleet, what
+) -> None:
+    task_id = submitted(run, worker, LARGE)
+
+    async def act() -> None:
+        if what == "deleted":
+            aws.dynamodb.tables[settings.tasks_table].items.clear()
+            return
+        await cancel_task(worker, task_id)
+        if what == "retried":
+            await retry_task(worker, task_id)
+            await TaskTable(worker).move(task_id, 2, states.RUNNING)
+
+    run(fleet.plan())
+    while not asked(aws, settings):
+        run(fleet.collect(1))  # until there is room for more
+    aws.sqs.queues[settings.work_queue_url].messages.clear()
+    # The task is read for the message, and once more when its items are open.
+    meanwhile = Meanwhile(named("dynamodb.GetItem", "META"), act, number=2)
+    aws.hooks.append(meanwhile)
+    run(dispatch_task(worker, DispatchMessage(task_id, 1)))
+    assert meanwhile.left == 0
     assert queued(aws, settings, task_id) == []
+
+
+def test_a_closed_item_is_passed_over(run, worker, aws, settings) -> None:
+    task_id = submitted(run, worker, LARGE)
+    run(TaskTable(worker).close_prog(task_id, 1, 0, 0))
+    run(plan_task(worker, PlanMessage(task_id, 1)))
+    assert {prog for prog, _ in queued(aws, settings, task_id)} == {1}
+
+
+def test_an_item_whose_messages_were_refused_is_not_marked_as_sent(
+    run, worker, aws, settings
+) -> None:
+    task_id = submitted(run, worker, LARGE)
+    aws.sqs.queues[settings.work_queue_url].refuse_next = 1000
+    run(plan_task(worker, PlanMessage(task_id, 1)))
+    assert [prog.sent_at for prog in run(TaskTable(worker).read_progs(task_id, 0))] == [None]
 
 
 def test_two_dispatches_at_once_send_each_unit_once(run, worker, aws, settings, fleet) -> None:
@@ -369,6 +429,8 @@ def test_low_priority_does_not_wait_for_a_task_that_has_ended(run, worker, aws, 
     normal = submitted(run, worker, LARGE)
     run(plan_task(worker, PlanMessage(normal, 1)))
     run(cancel_task(worker, normal))
+    # Of another one the end died before it left the index.
+    run(TaskTable(worker).create(task_of(state=states.CANCELLED)))
     low = submitted(run, worker, LARGE, "low")
     run(plan_task(worker, PlanMessage(low, 1)))
     assert queued(aws, settings, low)

@@ -125,3 +125,33 @@ def test_whatever_a_page_holds_it_settles_something_or_is_refused(minutes: list[
         return
     assert all(ASKED.start_ms <= low < high <= ASKED.end_ms for low, high in proof)
     assert sum(high - low for low, high in proof) < ASKED.end_ms - ASKED.start_ms
+
+
+@pytest.mark.parametrize("unread", [0, 5])
+@pytest.mark.parametrize("late", range(4))
+@pytest.mark.parametrize("early", range(4))
+def test_a_page_without_a_row_inside_is_believed_where_it_is_empty_or_surrounds_the_stretch(
+    early: int, late: int, unread: int
+) -> None:
+    asked = Interval(10 * MINUTE, 15 * MINUTE)
+    opens = [*range(early), *(asked.end_ms + at for at in range(late))]
+    if late == 0 and early < 2:
+        longer = asked._replace(start_ms=9 * MINUTE)
+        assert left_open("1m", asked, opens, unread) == []
+        if unread:  # as many rows as there is room for candles
+            with pytest.raises(ExchangeDrifted):
+                left_open("1m", longer, opens, unread)
+    elif late > 1 and early > 1:
+        assert left_open("1m", asked, opens, unread) == []
+    else:
+        with pytest.raises(ExchangeInconsistent):
+            left_open("1m", asked, opens, unread)
+
+
+def test_a_row_at_the_start_is_inside_and_one_at_the_end_is_behind() -> None:
+    asked = Interval(10 * MINUTE, 15 * MINUTE)
+    behind = [asked.end_ms, asked.end_ms + MINUTE]
+    assert left_open("1m", asked, [asked.start_ms, *behind]) == []
+    assert left_open("1m", asked, [asked.start_ms, behind[0]]) == [
+        Interval(asked.start_ms + 1, asked.end_ms)
+    ]

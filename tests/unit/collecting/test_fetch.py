@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from chalicelib.candles.candles import Answer, closed_candles
+from chalicelib.candles.coverage import CoveredPart
 from chalicelib.candles.coverage_table import CoverageTable
+from chalicelib.candles.intervals import Interval
 from chalicelib.candles.store import CandleStore
-from chalicelib.core.times import HOUR, MINUTE
+from chalicelib.collecting.fetch import (
+    _REQUESTS_PER_PAGE,
+    GROUP_PAGES,
+    Fetched,
+    _Asking,
+    _count_request,
+    _taken,
+    next_group,
+)
+from chalicelib.collecting.gate import Gate
+from chalicelib.core.errors import ExchangeInconsistent, ExchangeRefused, ExchangeUnavailable
+from chalicelib.core.times import DAY, HOUR, MINUTE
 from chalicelib.exchange.binance import IN_FLIGHT, KLINES_WEIGHT, Page, Permit
+from chalicelib.exchange.budget import Budget
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.view import view_task
+from chalicelib.work.messages import Unit
+from tests.doubles.clock import NOW
 from tests.doubles.exchange import Exchange
 from tests.doubles.fleet import Fleet
 
@@ -186,3 +203,121 @@ def test_a_slow_answer_of_before_does_not_take_back_a_revision(run, lying, clock
     late, _ = closed_candles("1m", [early], 1_772_323_200_000, 1_772_323_200_000 + 10 * HOUR)
     assert run(CandleStore(worker).merge("BTCUSDT", "1m", late, "t", clock())).revised == 0
     assert run(CandleStore(worker).read("BTCUSDT", "1m", 1_772_323_200_000)) == newest
+
+
+# --- what is asked for, and what is not -------------------------------------------------------
+
+UNIT = Unit(0, "1m", 10 * DAY, 10 * DAY + 1000 * MINUTE)
+
+
+def state_of(**fields: Any) -> Fetched:
+    return Fetched(
+        **{"left": Counter({0: 1}), "answers": {0: []}, "unusable": {0: set()}, **fields}
+    )
+
+
+@pytest.fixture
+def asking(worker):
+    """How the units of BTCUSDT are asked for, given what has come of them so far."""
+
+    async def wanted() -> bool:
+        return True
+
+    def asking(fetched: Fetched) -> _Asking:
+        budget = Budget(worker)
+        gate = Gate(budget, wanted, lambda: 60_000)
+        return _Asking(worker, budget, "BTCUSDT", gate, fetched)
+
+    return asking
+
+
+def test_units_of_a_group_need_no_more_than_its_pages_together() -> None:
+    units = [UNIT._replace(number=number) for number in range(GROUP_PAGES + 1)]
+    assert next_group(units) == units[:GROUP_PAGES]
+    longer = UNIT._replace(end_ms=UNIT.start_ms + 1000 * (GROUP_PAGES + 1) * MINUTE)
+    assert next_group([longer, *units]) == [longer]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"refused": {0: ExchangeRefused("no")}},
+        {"unavailable": {0: ExchangeUnavailable("not now")}},
+    ],
+)
+def test_a_unit_that_has_failed_is_asked_for_no_more(run, asking, exchange, fields) -> None:
+    failed = state_of(**fields)
+    run(asking(failed).prove(UNIT, Interval(*UNIT[2:])))
+    run(asking(failed)._look_before(UNIT))
+    assert exchange.asked == []
+    run(asking(state_of()).prove(UNIT, Interval(*UNIT[2:])))
+    assert len(exchange.asked) == 1
+
+
+def test_what_a_full_page_leaves_is_asked_for_page_by_page(run, asking, exchange) -> None:
+    unit = UNIT._replace(end_ms=UNIT.start_ms + 3000 * MINUTE)
+    run(asking(state_of()).prove(unit, Interval(*unit[2:])))
+    spans = [(end - start) // MINUTE for *_, start, end in exchange.asked]
+    assert sorted(spans) == [0, 1000, 1000, 3000]  # what is left begins behind the last row
+
+
+def test_nothing_is_looked_up_for_units_that_begin_with_a_candle(
+    run, asking, aws, exchange
+) -> None:
+    fetched = state_of()
+    run(asking(fetched).prove(UNIT, Interval(*UNIT[2:])))
+    asked, calls = len(exchange.asked), len(aws.calls)
+    run(asking(fetched).look_before([UNIT]))
+    assert (len(exchange.asked), len(aws.calls)) == (asked, calls)
+
+
+@pytest.mark.parametrize(
+    ("listed", "looked_up", "requests"),
+    [
+        (5 * DAY, None, 1),  # the candle before the unit
+        (UNIT.start_ms, None, 0),
+        (UNIT.start_ms - 1, None, 1),
+        (None, NOW - DAY, 2),  # its oldest rows, which prove nothing
+        (None, NOW - DAY + 1, 1),
+    ],
+)
+def test_a_listing_is_looked_up_where_it_is_not_known_and_was_not_asked_today(
+    run, worker, asking, exchange, listed, looked_up, requests
+) -> None:
+    async def known(_: Any) -> list[CoveredPart]:
+        return [CoveredPart("1m", 0, 0, None, [], listed, looked_up)]
+
+    run(CoverageTable(worker).extend_coverage("BTCUSDT", known, NOW))
+    run(asking(state_of(left=Counter())).look_before([UNIT]))
+    assert len(exchange.asked) == requests
+
+
+def test_the_candle_before_a_unit_opens_before_it(run, asking, exchange) -> None:
+    fetched = state_of()
+    honest = exchange.rows
+    exchange.rows = lambda symbol, timeframe, start_ms, end_ms: honest(
+        symbol, timeframe, start_ms, end_ms + MINUTE
+    )
+    run(asking(fetched)._look_before(UNIT))
+    assert fetched.before == {0: UNIT.start_ms - MINUTE}
+
+
+def test_a_unit_is_asked_for_so_often_and_no_more() -> None:
+    fetched = state_of()
+    for _ in range(_REQUESTS_PER_PAGE * 2):
+        _count_request(UNIT, fetched)
+    with pytest.raises(ExchangeInconsistent):
+        _count_request(UNIT, fetched)
+
+
+@pytest.mark.parametrize("unusable", [(0, NOW + DAY), (-1, NOW + DAY + 1)])
+def test_an_open_time_lies_between_the_epoch_and_a_day_ahead(exchange, unusable) -> None:
+    unit = UNIT._replace(start_ms=0, end_ms=NOW + 2 * DAY)
+    (row,) = exchange.rows("BTCUSDT", "1m", NOW // MINUTE * MINUTE, NOW)
+    rows = [(NOW + DAY + later, *row[1:]) for later in (0, 1)]
+    fetched = state_of()
+    _taken(unit, Interval(0, unit.end_ms), Page(rows, NOW, None, unusable), fetched)
+    ((kept, _),) = fetched.answers[0]
+    assert [each[0] for each in kept] == [NOW + DAY]
+    assert fetched.unusable[0] == {at for at in unusable if 0 <= at <= NOW + DAY}
+    assert fetched.unread == {0: [Interval(0, unit.end_ms)]}

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from chalicelib.collecting.plan import plan_task
-from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.exchange.catalogue_table import Asked, CatalogueTable
 from chalicelib.exchange.ledger import Ledger
 from chalicelib.exchange.pause import Pauses
 from chalicelib.exchange.refresh import refresh_catalogue
 from chalicelib.exchange.worker import Worker
+from chalicelib.tasks import states
 from chalicelib.tasks.cancel import cancel_task
+from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection, submit_symbol_refresh
+from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import view_task
-from chalicelib.work.messages import CollectMessage, PlanMessage, decode
+from chalicelib.work.messages import CollectMessage, PlanMessage, Unit, decode
+from chalicelib.work.request import CollectionRequest
+from chalicelib.work.units import PlannedUnit
 from chalicelib.work.window import LEASE_MS
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange
-from tests.doubles.faults import CrashAfter, Meanwhile, is_update_of
+from tests.doubles.faults import CrashAfter, Meanwhile, is_update_of, named
 from tests.doubles.fleet import Crash, Fleet
 from tests.doubles.settings import at_another_root
+from tests.doubles.tasks import task_of
 
 BODY = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1m", "1h", "1d"]}
 UNITS = 6
@@ -202,8 +209,6 @@ def test_a_plan_without_any_symbol_fails_and_says_so(run, worker, fleet, exchang
 
 
 def test_a_plan_that_turns_out_too_large_fails_and_says_so(run, aws, settings, clock) -> None:
-    from dataclasses import replace
-
     small = replace(settings, max_units=3)
     exchange = Exchange(clock)
     worker = Worker(aws, small, clock, exchange)
@@ -271,3 +276,85 @@ def test_a_symbol_refresh_fails_by_name_where_the_name_has_another_root(run, wor
     view = run(view_task(worker, task_id))
     assert (view["status"], view["error"].partition(":")[0]) == ("failed", "EXCHANGE_ROOT_CHANGED")
     assert run(CatalogueTable(worker).read_catalogue()) is None
+
+
+def test_a_plan_message_of_a_task_that_is_over_costs_one_read(run, worker, aws) -> None:
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
+    run(cancel_task(worker, task_id))
+    aws.counts.clear()
+    run(plan_task(worker, PlanMessage(task_id, 1)))
+    assert aws.counts == {"dynamodb.GetItem": 1}
+
+
+LONG = {"symbols": ["BTCUSDT"], "timeframes": ["1h"], "start": "2020-01-01"}
+
+
+@pytest.mark.parametrize("what", ["planned", "cancelled", "retried", "deleted"])
+def test_a_plan_that_another_was_quicker_than_goes_on_with_that_ones(
+    run, worker, aws, settings, what
+) -> None:
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
+    table = TaskTable(worker)
+
+    async def act() -> None:
+        if what == "deleted":
+            aws.dynamodb.tables[settings.tasks_table].items.clear()
+        elif what == "planned":
+            await table.write_units(task_id, "p", {0: [PlannedUnit("BTCUSDT", "1h", 0, 1)]}, 9)
+            await table.move(task_id, 1, states.RUNNING, plan_id="p", progs_total=1, total_units=1)
+        else:
+            await cancel_task(worker, task_id)
+            if what == "retried":
+                await retry_task(worker, task_id)
+                await table.move(task_id, 2, states.RUNNING)
+
+    aws.hooks.append(Meanwhile(is_update_of("META"), act))
+    run(plan_task(worker, PlanMessage(task_id, 1)))
+    assert units_of(aws.sqs.bodies(settings.work_queue_url)) == (
+        {(0, "BTCUSDT", Unit(0, "1h", 0, 1)): 1} if what == "planned" else {}
+    )
+    assert aws.counts["dynamodb.Query"] == (what == "planned")  # its items are looked at
+
+
+@pytest.mark.parametrize("what", ["nothing", "cancelled", "retried", "deleted"])
+def test_a_plan_looks_nothing_up_for_a_task_that_is_over(
+    run, worker, aws, settings, exchange, what
+) -> None:
+    task_id = run(submit_collection(worker, LONG, "me", "r"))
+
+    async def act() -> None:
+        if what == "deleted":
+            aws.dynamodb.tables[settings.tasks_table].items.clear()
+        elif what != "nothing":
+            await cancel_task(worker, task_id)
+            if what == "retried":
+                await retry_task(worker, task_id)
+
+    # The task is read for the plan, and again before each look-up.
+    aws.hooks.append(Meanwhile(named("dynamodb.GetItem", "META"), act, number=2))
+    run(plan_task(worker, PlanMessage(task_id, 1)))
+    assert bool(exchange.asked) is (what == "nothing")
+
+
+@pytest.mark.parametrize(("most", "planned"), [(2, True), (1, False)])
+def test_a_plan_has_no_more_units_than_the_setting_allows(
+    run, aws, settings, clock, most, planned
+) -> None:
+    worker = Worker(aws, replace(settings, max_units=most), clock, Exchange(clock))
+    request = CollectionRequest(("BTCUSDT",), ("1h", "1d"))
+    run(TaskTable(worker).create(task_of(request=request.pack())))
+    run(plan_task(worker, PlanMessage("t", 1)))
+    assert (run(TaskTable(worker).read("t")).state == states.RUNNING) is planned
+
+
+def test_a_refresh_is_asked_for_by_whoever_retried_it(run, worker, exchange) -> None:
+    task_id = run(submit_symbol_refresh(worker, "me", "first"))
+    run(cancel_task(worker, task_id))
+    run(retry_task(worker, task_id, by="you", request_id="second"))
+    run(plan_task(worker, PlanMessage(task_id, 2)))
+    asked = run(CatalogueTable(worker).read_catalogue()).asked
+    assert asked == Asked("you", "second", task_id)
+    other = run(submit_symbol_refresh(worker, "me", "third"))
+    run(plan_task(worker, PlanMessage(other, 1)))
+    asked = run(CatalogueTable(worker).read_catalogue()).asked
+    assert asked == Asked("me", "third", other)

@@ -12,9 +12,11 @@ import pytest
 from chalicelib.candles.coverage import Coverage
 from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.candles.gaps import BEFORE_LISTING, INVALID, NO_CANDLE
+from chalicelib.candles.intervals import Interval
 from chalicelib.candles.store import CandleStore
 from chalicelib.collecting.direct import collect_market_data_async
 from chalicelib.collecting.group import collect_units
+from chalicelib.collecting.ranges import _nothing, _page_before, wanted
 from chalicelib.core import timeframes
 from chalicelib.core.errors import ExchangeUnavailable
 from chalicelib.core.times import DAY, HOUR, MINUTE, iso
@@ -490,3 +492,38 @@ def test_a_candle_that_another_worker_stores_meanwhile_is_no_gap(
 
 async def always() -> bool:
     return True
+
+
+# --- at the edges ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("later_ms", "windows"), [(-1, []), (0, []), (1, [(5 * DAY, 5 * DAY + 1)])]
+)
+def test_a_range_that_ends_where_the_listing_begins_asks_for_nothing(later_ms, windows) -> None:
+    found = wanted("1h", 9 * DAY, DAY, 5 * DAY + later_ms, Coverage(listed=5 * DAY), 1000)
+    assert found == ([*windows], [])
+
+
+@pytest.mark.parametrize(
+    ("covered", "last", "before"),
+    [
+        ([], None, 0),
+        ([Interval(0, 5 * DAY)], None, 0),
+        ([], DAY, 0),
+        ([Interval(DAY, 5 * DAY)], DAY, 5 * DAY - 999 * MINUTE),
+        ([Interval(DAY, 5 * DAY)], DAY - 1, 0),
+        ([Interval(DAY, 5 * DAY)], 4 * DAY, 5 * DAY - 999 * MINUTE),
+        ([Interval(DAY, 5 * DAY)], 9 * DAY - 1, 5 * DAY - 999 * MINUTE),
+        ([Interval(DAY, 5 * DAY)], 9 * DAY, 0),
+    ],
+)
+def test_a_page_before_the_end_of_what_is_covered_is_enough_where_it_holds_the_last_candle(
+    covered, last, before
+) -> None:
+    assert _page_before("1m", Coverage(tuple(covered), last), 9 * DAY) == before
+
+
+def test_nothing_is_absent_between_a_start_and_a_listing_that_agree() -> None:
+    assert _nothing(DAY, DAY) == _nothing(2 * DAY, DAY) == []
+    assert _nothing(DAY, DAY + 1) == [(DAY, DAY + 1, NO_CANDLE)]

@@ -23,6 +23,7 @@ from chalicelib.core.times import FOREVER_MS, iso
 from chalicelib.exchange.ledger import Ledger
 from chalicelib.exchange.pause import Pauses
 from chalicelib.monitoring.gauges import measure_state
+from chalicelib.tasks import states
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.progress import CLOSED, OPEN, Progress
 from chalicelib.tasks.retry import retry_task
@@ -31,8 +32,9 @@ from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import view_task
 from chalicelib.work.messages import CollectMessage, PlanMessage, Unit
 from chalicelib.work.queue import MOST_DELAY_SECONDS, WorkQueue
+from chalicelib.work.window import Claim
 from tests.doubles.clock import NOW
-from tests.doubles.faults import CrashAfter, Meanwhile, Refuse, is_update_of
+from tests.doubles.faults import CrashAfter, Meanwhile, Refuse, is_update_of, named
 from tests.doubles.fleet import Crash
 from tests.doubles.tasks import task_of
 
@@ -401,3 +403,58 @@ def test_a_task_is_asked_for_when_nobody_has_for_a_minute(run, backend, fields, 
     run(TaskTable(backend).create(task))
     assert run(_note_asking(backend, task, NOW)) is asked
     assert run(_note_asking(backend, task._replace(attempt=2), NOW)) is False
+
+
+@pytest.fixture
+def running(run, backend):
+    """A task that runs, with these fields, of which the first of two items is open and sent."""
+
+    def running(claimed_at: int = NOW, **fields: object) -> TaskTable:
+        table = TaskTable(backend)
+        of = {"state": states.RUNNING, "progs_total": 2, "plan_sent_at": 0, **fields}
+        run(table.create(task_of(**of)))
+        run(table.open_prog("t", 1, 0, 4, NOW, Claim("c", claimed_at, more=True)))
+        run(table.mark_sent("t", 1, 0, claimed_at))
+        return table
+
+    return running
+
+
+@pytest.mark.parametrize(("ago_ms", "asked"), [(ASK_PATIENCE_MS, 1), (ASK_PATIENCE_MS - 1, 0)])
+def test_more_is_asked_for_where_nobody_sends_or_counts(
+    run, backend, aws, settings, running, ago_ms, asked
+) -> None:
+    running(NOW - ago_ms)
+    aws.counts.clear()
+    assert run(sweep(backend)) == {"seen": 1, "failed": 0}
+    assert len(aws.sqs.bodies(settings.plan_queue_url)) == asked
+    assert aws.counts["dynamodb.GetItem"] == 0, "the ledger is read where something is stalled"
+
+
+def test_a_task_whose_items_are_all_finished_is_ended(run, backend, running) -> None:
+    table = running(progs_total=1)
+    run(table.add_finished_prog("t", 1, 0))
+    run(sweep(backend))
+    assert run(table.read("t")).state == states.COMPLETED
+
+
+def test_a_refresh_that_was_begun_is_asked_for_again_and_not_ended(
+    run, backend, aws, settings
+) -> None:
+    refresh = task_of(task_type=states.SYMBOL_REFRESH, state=states.RUNNING, plan_sent_at=0)
+    run(TaskTable(backend).create(refresh))
+    run(sweep(backend))
+    assert run(TaskTable(backend).read("t")).state == states.RUNNING
+    assert len(aws.sqs.bodies(settings.plan_queue_url)) == 1
+
+
+def test_a_task_that_is_deleted_once_it_was_seen_is_no_failure(
+    run, backend, aws, settings, running
+) -> None:
+    running()
+
+    async def delete() -> None:
+        aws.dynamodb.tables[settings.tasks_table].items.clear()
+
+    aws.hooks.append(Meanwhile(named("dynamodb.Query", "ConsistentRead"), delete))
+    assert run(sweep(backend)) == {"seen": 1, "failed": 0}

@@ -78,6 +78,8 @@ NOT_RUN = {
     ".venv/bin/python -m pytest tests/unit/tasks -q": _SELF,
     ".venv/bin/ruff check .": "a check of the code, no test of it: `make check` runs it",
     ".venv/bin/ruff format .": "it changes the checkout; `make check` runs it with --check",
+    ".venv/bin/python -m tests.mutation --package tasks --only finish": _SELF,
+    "python -m tests.mutation": _SELF,
     ".venv/bin/python -m mypy": "a check of the code, no test of it: `make check` runs it",
 }
 

@@ -1,0 +1,71 @@
+"""What of a group is stored where the gate closes half way, and how its trouble is judged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from chalicelib.collecting.group import MOST_DELIVERIES, Group, collect_units, judged
+from chalicelib.core.errors import ExchangeUnavailable
+from chalicelib.core.times import DAY, HOUR, MINUTE
+from chalicelib.exchange.budget import Budget
+from chalicelib.exchange.ledger import Ledger
+from chalicelib.work.messages import Unit
+
+#: One unit takes one page, the other three.
+UNITS = [Unit(0, "1h", 0, 10 * HOUR), Unit(1, "1m", 10 * DAY, 10 * DAY + 1440 * MINUTE)]
+
+
+@pytest.mark.parametrize("why", ["stopped", "out of time", "paused", None])
+def test_what_is_whole_is_stored_unless_the_task_is_over_or_no_time_is_left(
+    run, worker, aws, clock, exchange, why
+) -> None:
+    checks = []
+
+    async def authorised() -> bool:
+        checks.append("wanted")
+        return why != "stopped" or len(checks) < 2
+
+    def remaining_ms() -> int:
+        return 60_000 if why != "out of time" or not checks else 0
+
+    async def pause(_: object) -> None:
+        if why == "paused":
+            await Ledger(worker).pause(clock() + 60_000, "HTTP 429")
+
+    exchange.on_request = pause
+    group = run(
+        collect_units(
+            worker,
+            Budget(worker),
+            "BTCUSDT",
+            UNITS,
+            task_id="t",
+            authorised=authorised,
+            remaining_ms=remaining_ms,
+        )
+    )
+    stored = {None: {0, 1}, "paused": {0}}.get(why, set())
+    assert group.results.keys() == stored
+    assert len(aws.s3.buckets["candles"].objects) == len(stored)
+    assert group.stopped is (why == "stopped")
+    assert bool(group.wait_until_ms) is (why in ("paused", "out of time"))
+
+
+@pytest.mark.parametrize("deliveries", [MOST_DELIVERIES - 1, MOST_DELIVERIES])
+def test_trouble_is_a_failure_at_the_last_delivery(run, worker, deliveries) -> None:
+    async def permit(_: int) -> None:
+        return
+
+    trouble = {1: ExchangeUnavailable("not now")}
+    group = Group({}, trouble, stopped=False, wait_until_ms=0, permit=permit)
+    after = run(judged(worker, group, deliveries))
+    if deliveries < MOST_DELIVERIES:
+        assert after == group
+    else:
+        assert (after.unavailable, after.results[1].detail) == ({}, "not now")
+    calm = replace(group, unavailable={})
+    asked = len(worker.exchange.asked)
+    assert run(judged(worker, calm, deliveries)) == calm
+    assert len(worker.exchange.asked) == asked
