@@ -53,8 +53,9 @@ def run(chosen: Options, console: Console) -> int:
         outputs = stack.bring_up_deployment(to, built, made_from, stages.detail)
         urls = stack.bring_up_gateway(to)
         stack.bring_up_metrics(to)
-        candles = stack.write_endpoints(to, outputs, exchange_url, urls)
-    with Api(urls[0]) as api:
+        key = stack.bring_up_key(to, built, outputs)
+        candles = stack.write_endpoints(to, outputs, exchange_url, urls, key)
+    with Api(urls[0], key=key) as api:
         with stages.stage("symbols"):
             _must_complete(_task(api, api.refresh_symbols(), console))
         started = time.monotonic()
