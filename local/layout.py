@@ -29,8 +29,11 @@ def read_object(file: Path) -> dict[str, Any]:
 
 
 def write_whole(file: Path, content: str) -> None:
-    """Write `file` whole or not at all, whenever the writer is killed."""
+    """Write `file` whole or not at all, whenever the writer is killed; for its owner's eyes only,
+    because some hold keys."""
     file.parent.mkdir(parents=True, exist_ok=True)
     scratch = file.with_name(file.name + ".part")
+    scratch.unlink(missing_ok=True)
+    scratch.touch(0o600)
     scratch.write_text(content, encoding="utf-8")
     scratch.replace(file)

@@ -87,9 +87,10 @@ def _bring_up(stack: Stack, stages: Stages, chosen: Options) -> int:
         outputs = stack.bring_up_deployment(to, built, made_from, stages.detail)
         urls = stack.bring_up_gateway(to, stages.detail)
         stack.bring_up_metrics(to)
-        candles = stack.write_endpoints(to, outputs, exchange_url, urls)
+        key = stack.bring_up_key(to, built, outputs)
+        candles = stack.write_endpoints(to, outputs, exchange_url, urls, key)
         stack.save_cloud()
-    with Api(urls[0]) as api:
+    with Api(urls[0], key=key) as api:
         with stages.stage("symbols"):
             _must_complete(stages.follow(api, api.refresh_symbols()))
         started = time.monotonic()

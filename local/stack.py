@@ -23,8 +23,16 @@ from infra.package import Package, PackagingFailed, Report, package
 from infra.wheels import WheelsMissing
 from local import cloud, ports
 from local.aws import Account
-from local.deploy import DeployFailed, deploy, embedded_urls, finish_embedded, outputs_of
+from local.deploy import (
+    DeployFailed,
+    deploy,
+    embedded_urls,
+    finish_embedded,
+    outputs_of,
+    variables_of,
+)
 from local.failures import StartFailed
+from local.first_key import first_admin_key
 from local.layout import (
     CLOUD,
     ENDPOINTS,
@@ -40,6 +48,7 @@ from local.layout import (
 )
 from local.options import Options
 from local.processes import Process, marked, parts, start, stop, stop_strays
+from market_data_collector.cli.locate import endpoints
 
 STAGE = "local"
 LEAST_FREE_BYTES = 1_000_000_000
@@ -186,14 +195,29 @@ class Stack:
             self._end(METRICS)
             self._start(METRICS, arguments)
 
+    def bring_up_key(self, to: Account, built: Package, outputs: dict[str, str]) -> str | None:
+        """An admin's key; None where the stack does not ask for one, or has one that is not known
+        here."""
+        template = json.loads(built.template.read_text(encoding="utf-8"))
+        authentication = variables_of(template)["AUTHENTICATION"]
+        if authentication != "keys":
+            return None
+        made = first_admin_key(to, authentication, outputs)
+        return made or endpoints(ROOT).get("api_key")
+
     def write_endpoints(
-        self, to: Account, outputs: dict[str, str], exchange_url: str, urls: tuple[str, str]
+        self,
+        to: Account,
+        outputs: dict[str, str],
+        exchange_url: str,
+        urls: tuple[str, str],
+        key: str | None = None,
     ) -> Path | None:
         """Write .local/endpoints.json; the folder in which the candles lie as files, if they do."""
         bucket = outputs["CandlesBucket"]
         native = self._options.localstack_url is None
         candles = cloud.candles_dir(HOME, bucket) if native else None
-        endpoints = {
+        found = {
             "api_url": urls[0],
             "ws_url": urls[1],
             "exchange": outputs["Exchange"],
@@ -204,8 +228,10 @@ class Stack:
             "stack_name": stack_name(STAGE),
         }
         if candles is not None:
-            endpoints["candles_dir"] = str(candles)
-        write_whole(ENDPOINTS, json.dumps(endpoints, indent=2) + "\n")
+            found["candles_dir"] = str(candles)
+        if key is not None:
+            found["api_key"] = key
+        write_whole(ENDPOINTS, json.dumps(found, indent=2) + "\n")
         return candles
 
     def silent(self) -> list[str]:

@@ -4,6 +4,7 @@ forgotten and none kept that is gone."""
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import random
 from contextlib import suppress
@@ -12,10 +13,15 @@ from typing import Any
 
 import pytest
 
+from chalicelib.access.caller import Caller
+from chalicelib.access.key_table import KeyTable
+from chalicelib.access.keys import CACHED_MS, create_key, verify
+from chalicelib.access.scopes import allowed
 from chalicelib.aws.stream import change_of
 from chalicelib.candles.coverage import CoveredPart
 from chalicelib.candles.store import CandleStore
 from chalicelib.core import metrics
+from chalicelib.core.errors import CallFailed
 from chalicelib.core.together import together
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.exchange.ledger import Ledger
@@ -24,6 +30,7 @@ from chalicelib.live import receive
 from chalicelib.live.announce import announce
 from chalicelib.live.connections import LIFE_SECONDS, ConnectionTable
 from chalicelib.live.push import PAUSE_MS, Means, push_batch
+from chalicelib.live.tickets import issue_ticket
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.finish import fail_task
 from chalicelib.tasks.retry import retry_task
@@ -576,3 +583,90 @@ def _check_that_snapshots_hold_what_their_number_says(aws) -> None:
         for update in of_type(prices, "update"):
             if update["sequence"] <= snapshot["sequence"]:
                 assert update["price"] <= snapshot["price"]
+
+
+# --- keys -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keyed(run, pushes):
+    """Clients with a key of their own each, where keys are asked for: name -> id of the key."""
+    asking = dataclasses.replace(
+        pushes.worker, settings=dataclasses.replace(pushes.worker.settings, authentication="keys")
+    )
+    pushes.worker = asking
+
+    async def connect(name: str, owner: str, scope: str) -> str:
+        made = await create_key(asking, {"owner": owner, "scopes": [scope]}, "boss")
+        key = await verify(asking, f"Bearer {made['key']}")
+        caller = Caller(key.owner, allowed(key.scopes), key.key_id)
+        ticket = (await issue_ticket(asking, caller))["ticket"]
+        await receive.connect(asking, name, ticket)
+        await pushes.say(name, "subscribe", "tasks")
+        return str(made["key_id"])
+
+    return lambda name, owner, scope="read": run(connect(name, owner, scope))
+
+
+def test_a_connection_whose_key_is_revoked_hears_nothing_more_and_is_closed(
+    run, pushes, keyed, aws, clock
+) -> None:
+    revoked = keyed("gone", "me")
+    keyed("stays", "me")
+    run(KeyTable(pushes.worker).revoke(revoked, clock(), "boss"))
+    clock.advance(CACHED_MS)
+    run(submit_collection(pushes.worker, BODY, "me", "r"))
+    run(pushes.announce())
+    run(pushes.push_all())
+    assert not of_type(pushes.heard("gone"), "update")
+    assert of_type(pushes.heard("stays"), "update")
+    assert aws.sockets.hung_up == ["gone"]
+    listeners = ConnectionTable(pushes.worker).subscribers("tasks@me", clock())
+    assert set(run(listeners)) == {"stays"}
+
+
+def test_a_message_of_such_a_connection_gets_no_data(run, pushes, keyed, aws, clock) -> None:
+    revoked = keyed("gone", "me")
+    run(KeyTable(pushes.worker).revoke(revoked, clock(), "boss"))
+    clock.advance(CACHED_MS)
+    aws.sockets.sent.clear()
+    run(pushes.say("gone", "snapshot", "tasks"))
+    (answer,) = pushes.heard("gone")
+    assert (answer["type"], answer["reason"]) == ("error", "KEY_ENDED")
+    assert aws.sockets.hung_up == ["gone"]
+
+
+def test_updates_wait_where_keys_cannot_be_read(run, pushes, keyed, aws, clock) -> None:
+    keyed("c", "me")
+    clock.advance(CACHED_MS)
+    run(submit_collection(pushes.worker, BODY, "me", "r"))
+    run(pushes.announce())
+
+    class NoKeys(Hook):
+        async def before(self, called: Called) -> None:
+            if called.parameters.get("TableName") == pushes.worker.settings.keys_table:
+                raise CallFailed("dynamodb", "GetItem", "InternalServerError", "refused")
+
+    aws.hooks.append(NoKeys())
+    run(pushes.push())
+    assert not of_type(pushes.heard("c"), "update")
+    aws.hooks.clear()
+    clock.advance(60_000)
+    run(pushes.push_all())
+    assert of_type(pushes.heard("c"), "update")
+
+
+def test_each_owner_hears_of_their_own_tasks_and_an_admin_of_all(run, pushes, keyed) -> None:
+    keyed("me", "me")
+    keyed("you", "you")
+    keyed("boss", "boss", "admin")
+    mine = run(submit_collection(pushes.worker, BODY, "me", "r"))
+    yours = run(submit_collection(pushes.worker, BODY, "you", "r"))
+    run(pushes.announce())
+    run(pushes.push_all())
+
+    def heard(name):
+        updates = of_type(pushes.heard(name), "update")
+        return {view["task_id"] for update in updates for view in update["tasks"]}
+
+    assert (heard("me"), heard("you"), heard("boss")) == ({mine}, {yours}, {mine, yours})

@@ -203,6 +203,35 @@ def test_where_api_gateway_may_write_no_logs_nothing_is_changed_and_the_way_out_
     assert cloud.updated
 
 
+# --- who may call ---------------------------------------------------------------------------------
+
+
+def public(package: Path, **variables: str) -> Path:
+    """The same package, whose functions ask nobody."""
+    environment = {"Variables": {"AUTHENTICATION": "none", **variables}}
+    template = json.loads((package / "sam.json").read_text(encoding="utf-8"))
+    properties = {"Environment": environment}
+    template["Resources"]["Api"] = {"Type": "AWS::Serverless::Function", "Properties": properties}
+    (package / "sam.json").write_text(json.dumps(template), encoding="utf-8")
+    return package
+
+
+@pytest.mark.parametrize("variables", [{}, {"ALLOW_PUBLIC": "no"}])
+def test_an_api_for_everybody_is_not_deployed_to_aws_by_chance(
+    package: Path, variables: dict[str, str]
+) -> None:
+    cloud = Cloud({})
+    with pytest.raises(DeployFailed, match="ALLOW_PUBLIC=yes"):
+        deploy(cloud, public(package, **variables), STACK)  # type: ignore[arg-type]
+    assert not cloud.updated
+
+
+def test_an_api_for_everybody_is_deployed_where_that_is_meant(package: Path) -> None:
+    cloud = Cloud({})
+    deploy(cloud, public(package, ALLOW_PUBLIC="yes"), STACK)  # type: ignore[arg-type]
+    assert cloud.updated
+
+
 # --- a deploy that fails --------------------------------------------------------------------------
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from chalicelib.access.key_table import KeyTable
+from chalicelib.access.keys import CACHED_MS, create_key
 from chalicelib.aws.wire import item_from_wire, to_wire
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import (
@@ -1133,3 +1135,133 @@ def test_a_repair_that_finds_no_room_is_tried_again_later(
         clock.advance(60_000)
         office.watch()
     assert office.stored().last_repair_task_id in office.tasks()
+
+
+# --- the key that made it -------------------------------------------------------------------------
+
+
+class Keyed:
+    """A schedule that was made with a key."""
+
+    def __init__(self, office: Office) -> None:
+        self.office = office
+        self.key_id = self.new_key()
+        made = manage.create_schedule(office.backend, HOURLY, OWNER, "r", ID, self.key_id)
+        office.run(made)
+
+    def new_key(self, **more: Any) -> str:
+        body = {"owner": OWNER, "scopes": ["collect"], **more}
+        backend = self.office.backend
+        asking = replace(backend, settings=replace(backend.settings, authentication="keys"))
+        return str(self.office.run(create_key(asking, body, "boss"))["key_id"])
+
+    def revoke(self) -> None:
+        """By another container: it is known here a minute later, at the latest."""
+        now_ms = self.office.clock()
+        self.office.run(KeyTable(self.office.backend).revoke(self.key_id, now_ms, "boss"))
+        self.office.clock.advance(CACHED_MS)
+
+    def change(self, key_id: str, **fields: Any) -> None:
+        backend = self.office.backend
+        self.office.run(manage.change_schedule(backend, fields, OWNER, "r", ID, key_id))
+
+
+@pytest.fixture
+def keyed(office: Office) -> Keyed:
+    return Keyed(office)
+
+
+def test_while_its_key_works_a_schedule_fires(keyed: Keyed, office: Office) -> None:
+    office.watch()
+    _, task_id = office.fire_next()
+    assert office.tasks() == [task_id]
+    assert office.view()["stopped_because"] is None
+
+
+def test_a_firing_with_a_revoked_key_makes_no_task_and_the_schedule_says_why(
+    keyed: Keyed, office: Office
+) -> None:
+    keyed.revoke()
+    office.fire_next()
+    assert office.tasks() == []
+    view = office.view()
+    assert (view["enabled"], view["next_run_at"]) == (False, None)
+    assert view["stopped_because"] == (
+        f"the key {keyed.key_id} was revoked; enable the schedule with another one"
+    )
+    assert (office.trail()[-1]["action"], office.trail()[-1]["by"]) == (
+        "schedule.disabled",
+        "system",
+    )
+
+
+def test_the_watch_stops_it_within_a_minute_and_eventbridge_knows(
+    keyed: Keyed, office: Office
+) -> None:
+    keyed.revoke()
+    office.watch()
+    stored = office.stored()
+    assert not stored.enabled
+    assert stored.rev == stored.synced_rev
+    office.clock.advance(HOUR_MS)
+    office.watch()
+    assert office.tasks() == []
+
+
+@pytest.mark.parametrize("catch_up", [False, True])
+def test_neither_a_waiting_nor_a_missed_run_starts_once_the_key_is_revoked(
+    keyed: Keyed, office: Office, fleet: Fleet, catch_up: bool
+) -> None:
+    keyed.change(keyed.key_id, overlap="queue", catch_up=catch_up)
+    _, task_id = office.fire_next()
+    office.fire_next()
+    assert office.stored().queued_for is not None
+    keyed.revoke()
+    office.run(fleet.settle())
+    office.clock.advance(HOUR_MS + PATIENCE_MS)
+    office.watch()
+    assert office.tasks() == [task_id]
+
+
+def test_a_promise_is_not_repaired_once_the_key_is_revoked(keyed: Keyed, office: Office) -> None:
+    keyed.change(keyed.key_id, freshness={"max_lag_seconds": 60})
+    keyed.revoke()
+    office.clock.advance(3 * HOUR_MS)
+    office.watch()
+    assert office.tasks() == []
+
+
+def test_an_expired_key_stops_its_schedules_too(keyed: Keyed, office: Office) -> None:
+    keyed.change(keyed.new_key(expires_at=office.clock() + MINUTE_MS), name="short")
+    office.clock.advance(MINUTE_MS)
+    office.watch()
+    assert "has expired" in office.view()["stopped_because"]
+
+
+def test_another_key_lets_it_go_on(keyed: Keyed, office: Office) -> None:
+    keyed.revoke()
+    office.watch()
+    other = keyed.new_key()
+    keyed.change(other, name="renamed")
+    assert office.view()["stopped_because"] is not None
+    keyed.change(other, enabled=True)
+    office.watch()
+    assert (office.view()["enabled"], office.view()["stopped_because"]) == (True, None)
+    _, task_id = office.fire_next()
+    assert office.tasks() == [task_id]
+
+
+def test_a_firing_comes_again_where_the_key_cannot_be_read(
+    keyed: Keyed, office: Office, aws: Aws, settings: Settings
+) -> None:
+    class NoKeys(Hook):
+        async def before(self, called: Called) -> None:
+            if called.parameters.get("TableName") == settings.keys_table:
+                raise CallFailed("dynamodb", "GetItem", "InternalServerError", "refused")
+
+    aws.hooks.append(NoKeys())
+    office.clock.advance(CACHED_MS)
+    with pytest.raises(CallFailed):
+        office.fire_next()
+    aws.hooks.clear()
+    assert office.fire(office.next_run()) in office.tasks()
