@@ -128,10 +128,10 @@ def bucket(versioned: bool = False) -> dict[str, Resource]:
                 },
             },
         },
-        # Kept like the bucket, which would otherwise be open to plain HTTP from then on.
+        # Not kept like the bucket: a stack that takes the bucket over could not make its own, because
+        # CloudFormation replaces no policy that is there.
         "CandlesBucketPolicy": {
             "Type": "AWS::S3::BucketPolicy",
-            **_kept(),
             "Properties": {
                 "Bucket": {"Ref": "CandlesBucket"},
                 "PolicyDocument": {

@@ -214,8 +214,10 @@ def _create_or_update(
         formation.delete_stack(StackName=stack)
         _wait(to, "stack_delete_complete", stack)
         there = None
-    found = kept.find(to, stack, template) if there is None else {}
+    found, unusable = kept.find(to, stack, template) if there is None else ({}, [])
     _check_root(to, stack, template, _outputs(there), found)
+    for name in unusable:
+        report(f"leaving {name} alone: the bucket that it was made with is gone")
     if found:
         _adopt(to, stack, template, found, report)
     if there is not None or found:

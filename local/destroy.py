@@ -24,7 +24,9 @@ from local.stack_events import failures
 #: Type -> what a person calls it, and how it is removed by hand.
 _BY_HAND = {
     "AWS::S3::Bucket": "aws s3 rb s3://{name} --force --region {region}",
-    "AWS::DynamoDB::Table": "aws dynamodb delete-table --table-name {name} --region {region}",
+    "AWS::DynamoDB::Table": "aws dynamodb update-table --no-deletion-protection-enabled "
+    "--table-name {name} --region {region} && "
+    "aws dynamodb delete-table --table-name {name} --region {region}",
 }
 
 
@@ -41,12 +43,26 @@ class Plan(NamedTuple):
 
 
 def plan(to: Account, stack: str) -> Plan:
-    """What removing the stack would do: with nothing to remove, what is left of an earlier try."""
+    """What removing the stack would do: with nothing to remove, what is left of an earlier try.
+
+    Raises DestroyFailed where AWS would refuse to delete what goes.
+    """
     formation = to.client("cloudformation")
     stays: dict[str, str] = {}
     goes: Counter[str] = Counter()
     if described(formation, stack) is not None:
         template = formation.get_template(StackName=stack)["TemplateBody"]
+        protected = [
+            logical
+            for logical, resource in template.get("Resources", {}).items()
+            if resource.get("Properties", {}).get("DeletionProtectionEnabled") is True
+            and resource.get("DeletionPolicy") != "Retain"
+        ]
+        if protected:
+            raise DestroyFailed(
+                f"AWS refuses to delete {', '.join(protected)} of {stack}: they are protected. "
+                "Deploy once with DELETION_PROTECTION=false, then run the same command again."
+            )
         kept = {
             logical
             for logical, resource in template.get("Resources", {}).items()

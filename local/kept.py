@@ -14,7 +14,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +28,10 @@ Template = dict[str, Any]
 
 #: Type -> the property that identifies one.
 _IDENTIFIERS = {"AWS::S3::Bucket": "BucketName", "AWS::DynamoDB::Table": "TableName"}
+#: The table of what is covered, and the bucket that it is about.
+_COVERAGE, _COVERED = "MarketTable", "CandlesBucket"
+#: Of one stack, both are made within minutes of each other.
+_TOGETHER = timedelta(hours=1)
 _CHANGE_SET = "adopt-what-was-kept"
 
 
@@ -40,11 +44,17 @@ class Kept(NamedTuple):
 
     type: str
     name: str
+    made: datetime
     older: tuple[str, ...] = ()
 
 
-def find(to: Account, stack: str, template: Template) -> dict[str, Kept]:
-    """Logical id -> what is there for it. Where there are several, the newest was in use last."""
+def find(to: Account, stack: str, template: Template) -> tuple[dict[str, Kept], list[str]]:
+    """Logical id -> what is there for it; and the names of what is there and cannot be used.
+
+    Where there are several, the newest was in use last. A table that says what a bucket covers is
+    of no use without that very bucket, which was made together with it: it would name candles that
+    are not there.
+    """
     found = {}
     for logical, resource in template["Resources"].items():
         kind = resource["Type"]
@@ -52,10 +62,15 @@ def find(to: Account, stack: str, template: Template) -> dict[str, Kept]:
             continue
         start = f"{stack}-{logical}-"
         listed = _buckets(to, start) if kind == "AWS::S3::Bucket" else _tables(to, start)
-        names = [name for _, name in sorted(listed, reverse=True)]
-        if names:
-            found[logical] = Kept(kind, names[0], tuple(names[1:]))
-    return found
+        newest = sorted(listed, reverse=True)
+        if newest:
+            (made, name), *older = newest
+            found[logical] = Kept(kind, name, made, tuple(name for _, name in older))
+    coverage, bucket = found.get(_COVERAGE), found.get(_COVERED)
+    if coverage and not (bucket and abs(coverage.made - bucket.made) < _TOGETHER):
+        del found[_COVERAGE]
+        return found, [coverage.name, *coverage.older]
+    return found, []
 
 
 def import_template(template: Template, found: dict[str, Kept]) -> Template:

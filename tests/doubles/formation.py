@@ -91,7 +91,7 @@ class Formation:
                 self.buckets[name] = {}
             if resource["Type"] == "AWS::DynamoDB::Table":
                 self.tables.add(name)
-            self.now += timedelta(days=1)
+            self.now += timedelta(minutes=1)
             self.made[name] = self.now
             there["resources"][logical] = name
 

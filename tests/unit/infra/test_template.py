@@ -474,7 +474,7 @@ def _keys(index: dict[str, Any]) -> list[str]:
 def test_audit_trail_keys_candles_and_their_coverage_outlive_the_stack(
     resources: dict[str, Any],
 ) -> None:
-    outliving = {"AuditTable", "KeysTable", "CandlesBucket", "CandlesBucketPolicy", "MarketTable"}
+    outliving = {"AuditTable", "KeysTable", "CandlesBucket", "MarketTable"}
     for policy in ("DeletionPolicy", "UpdateReplacePolicy"):
         kept = {name for name, found in resources.items() if found.get(policy) == "Retain"}
         assert kept == outliving

@@ -57,17 +57,34 @@ def test_it_says_what_goes_and_what_stays_and_how_to_remove_that_too(
     assert ran(monkeypatch) == 0
     goes, _, rest = capsys.readouterr().out.partition("This stays")
     stays, _, by_hand = rest.partition("To remove what it kept")
-    assert "3 x AWS::DynamoDB::Table" in goes
+    assert "2 x AWS::DynamoDB::Table" in goes
     assert "2 x AWS::SQS::Queue" in goes
     assert "2 x code or template" in goes
-    kept = {names["CandlesBucket"], names["AuditTable"]}
+    tables = {names[name] for name in ("AuditTable", "KeysTable", "MarketTable")}
+    kept = {names["CandlesBucket"], *tables}
     assert all(name in stays for name in kept)
     assert not any(name in stays + by_hand for name in set(names.values()) - kept)
     assert f"aws s3 rb s3://{names['CandlesBucket']} --force --region eu-west-1" in by_hand
     assert f"aws dynamodb delete-table --table-name {names['AuditTable']}" in by_hand
     assert STACK not in account.stacks
-    assert account.tables == {names["AuditTable"]}
+    assert set(account.tables) == tables
     assert set(account.buckets) == {names["CandlesBucket"]}, "no artifact is left"
+
+
+def test_what_aws_would_refuse_to_delete_is_said_before_anything_is_removed(
+    account: Formation,
+    answers: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    package = packaged(tmp_path, {**bucket(), **tables(protected=True)})
+    deploy(account, package, STACK)  # type: ignore[arg-type]
+    answers.append("prod")
+    assert ran(monkeypatch) == 1
+    assert "DELETION_PROTECTION=false" in capsys.readouterr().err
+    assert STACK in account.stacks
+    assert answers == ["prod"], "nobody was asked"
 
 
 @pytest.mark.parametrize("typed", [[], ["yes"], ["dev"], [""]])

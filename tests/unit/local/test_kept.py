@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,28 @@ def test_the_next_stack_of_the_name_takes_over_the_bucket_and_the_audit_trail(
     removed(account)
     after, reported = deployed(account, package)
     same = {name for name in after if after[name] == before[name]}
-    assert same == {"CandlesBucket", "AuditTable"}
+    assert same == {"CandlesBucket", "MarketTable", "AuditTable", "KeysTable"}
     assert account.calls == ["create", "delete", "import", "update"]
     assert account.buckets[after["CandlesBucket"]] == {"candles/x": b"kept"}
     assert f"taking over {before['AuditTable']}, which an earlier {STACK} left" in reported
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_coverage_is_not_taken_over_without_the_bucket_that_it_was_made_with(
+    account: Formation, tmp_path: Path, replaced: bool
+) -> None:
+    package = packaged(tmp_path, {**bucket(), **tables(), "Work": QUEUE})
+    before, _ = deployed(account, package)
+    removed(account)
+    if replaced:  # an older one is left
+        account.made[before["CandlesBucket"]] -= timedelta(days=30)
+    else:
+        del account.buckets[before["CandlesBucket"]]
+    after, reported = deployed(account, package)
+    same = {name for name in after if after[name] == before[name]}
+    assert same == {"AuditTable", "KeysTable"} | ({"CandlesBucket"} if replaced else set())
+    left = f"leaving {before['MarketTable']} alone: the bucket that it was made with is gone"
+    assert left in reported
 
 
 def test_of_several_the_one_in_use_last_is_taken_and_the_others_are_named(
@@ -139,7 +158,8 @@ def test_whatever_a_release_keeps_and_refers_to_can_be_taken_over(
     before, _ = deployed(account, package)
     removed(account)
     after, _ = deployed(account, package)
-    assert {name for name in after if after[name] == before[name]} == kept
+    usable = kept if "CandlesBucket" in kept else kept - {"MarketTable"}
+    assert {name for name in after if after[name] == before[name]} == usable
 
 
 def test_what_cannot_be_taken_over_ends_the_deploy_and_the_next_one_tries_again(
