@@ -128,8 +128,8 @@ def bucket(versioned: bool = False) -> dict[str, Resource]:
                 },
             },
         },
-        # Not kept like the bucket: a stack that takes the bucket over could not make its own, because
-        # CloudFormation replaces no policy that is there.
+        # Not kept like the bucket: CloudFormation replaces no policy that is there, so a stack that
+        # takes the bucket over could not make its own.
         "CandlesBucketPolicy": {
             "Type": "AWS::S3::BucketPolicy",
             "Properties": {
