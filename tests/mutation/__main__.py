@@ -49,13 +49,13 @@ class Run:
 
     def play(self, jobs: int) -> int:
         print(f"{len(self.mutants)} mutants; first, which tests reach them", flush=True)
-        failed = run(self.mutants, jobs, self.told)
+        failed = run(self.mutants, jobs, self.report)
         done = ", ".join(f"{count} {what}" for what, count in sorted(self.counts.items()))
         minutes = (time.monotonic() - self.began) / 60
         print(f"{len(self.mutants)} mutants: {done}; {minutes:.1f} minutes")
         return 1 if self.wrong or failed else 0
 
-    def told(self, verdict: Verdict) -> None:
+    def report(self, verdict: Verdict) -> None:
         mutant = verdict.mutant
         reason = self.explained.get((mutant.place, mutant.text))
         what = verdict.verdict

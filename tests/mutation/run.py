@@ -68,8 +68,8 @@ class Verdict(NamedTuple):
     by: str | None
 
 
-def run(mutants: list[Mutant], jobs: int, told: Callable[[Verdict], None]) -> int:
-    """Run every mutant, and call `told` with each verdict. Returns pytest's exit code."""
+def run(mutants: list[Mutant], jobs: int, report: Callable[[Verdict], None]) -> int:
+    """Run every mutant, and call `report` with each verdict. Returns pytest's exit code."""
     for path in {mutant.path for mutant in mutants}:
         importlib.import_module(".".join(path.relative_to(CHALICELIB.parent).with_suffix("").parts))
     folders = [*(TESTS / "unit" / name for name in PACKAGES), TESTS / "handlers"]
@@ -80,16 +80,16 @@ def run(mutants: list[Mutant], jobs: int, told: Callable[[Verdict], None]) -> in
         arguments = [*map(str, folders), "-k", " and ".join(left_out), "-qq"]
         # No limit of time but the mutant's own; no cache and no capture for forks to share.
         arguments += ["-o", "timeout=0", "-p", "no:cacheprovider", "--capture=no"]
-        return pytest.main(arguments, plugins=[_Runner(mutants, jobs, told, Path(folder))])
+        return pytest.main(arguments, plugins=[_Runner(mutants, jobs, report, Path(folder))])
 
 
 class _Runner:
     """In the place of pytest's own loop over the tests."""
 
     def __init__(
-        self, mutants: list[Mutant], jobs: int, told: Callable[[Verdict], None], folder: Path
+        self, mutants: list[Mutant], jobs: int, report: Callable[[Verdict], None], folder: Path
     ) -> None:
-        self.mutants, self.jobs, self.told, self.folder = mutants, jobs, told, folder
+        self.mutants, self.jobs, self.report, self.folder = mutants, jobs, report, folder
         self.failed: str | None = None
         self.pids: set[int] = set()
 
@@ -127,7 +127,7 @@ class _Runner:
             chosen = [(mutant, self._tests_of(mutant, recorded)) for mutant in self.mutants]
             works = ((mutant, self._mutated(mutant, tests, functions)) for mutant, tests in chosen)
             for mutant, status, by in self._forked(works):
-                self.told(Verdict(mutant, _verdict_of(status), by))
+                self.report(Verdict(mutant, _verdict_of(status), by))
         finally:
             for pid in self.pids:
                 os.kill(pid, signal.SIGKILL)

@@ -24,7 +24,7 @@ from chalicelib.tasks.view import view_task
 from chalicelib.work import units, window
 from chalicelib.work.messages import DispatchMessage, PlanMessage, decode
 from chalicelib.work.window import LEASE_MS, TURN_SECONDS
-from tests.doubles.faults import CrashAfter, Meanwhile, Refuse, named
+from tests.doubles.faults import CrashAfter, Meanwhile, Refuse, is_update_of, named
 from tests.doubles.fleet import Crash, Fleet
 from tests.doubles.tasks import task_of
 from tests.simulation.small import small_plans
@@ -178,11 +178,13 @@ def test_nothing_is_sent_of_a_task_that_is_over_once_its_items_are_open(
     assert queued(aws, settings, task_id) == []
 
 
-def test_a_closed_item_is_passed_over(run, worker, aws, settings) -> None:
+def test_an_item_that_is_closed_as_it_is_opened_is_passed_over(run, worker, aws, settings) -> None:
     task_id = submitted(run, worker, LARGE)
-    run(TaskTable(worker).close_prog(task_id, 1, 0, 0))
+    close = Meanwhile(is_update_of("PROG#"), lambda: TaskTable(worker).close_prog(task_id, 1, 0, 0))
+    aws.hooks.append(close)
     run(plan_task(worker, PlanMessage(task_id, 1)))
-    assert {prog for prog, _ in queued(aws, settings, task_id)} == {1}
+    assert not close.left
+    assert 0 not in {prog for prog, _ in queued(aws, settings, task_id)}
 
 
 def test_an_item_whose_messages_were_refused_is_not_marked_as_sent(
