@@ -23,8 +23,10 @@ def a_key_and_what_ends_with_it(life: Life) -> None:
         assert answer.status_code == 201, answer.body
         made.append(answer.json_body["schedule_id"])
     life.watch()
-    ticket = life.ask("POST", "/ws-ticket").json_body["ticket"]
-    life.socket("connect", lambda: receive.connect(life.worker, "c", ticket))
+    for _ in range(2):  # a ticket whose connection failed may be used up
+        ticket = life.ask("POST", "/ws-ticket").json_body["ticket"]
+        if _connects(life, ticket):
+            break
     listen = json.dumps({"action": "subscribe", "topics": ["tasks"]})
     life.clock.advance(MINUTE_MS)  # every function reads the key anew
     for _ in range(2):
@@ -41,7 +43,7 @@ def a_key_and_what_ends_with_it(life: Life) -> None:
     life.bearer = boss
     assert life.ask("DELETE", key).status_code == 200
     life.settle()
-    assert life.aws.sockets.hung_up == ["c"]
+    assert not any(item["sk"]["S"] == "CONN#c" for item in life.aws.items("connections"))
     fire(life, f"/schedules/{made[0]}")
     for _ in range(3):
         life.clock.advance(MINUTE_MS)
@@ -51,6 +53,10 @@ def a_key_and_what_ends_with_it(life: Life) -> None:
     for item in stopped:
         assert item["enabled"] == {"BOOL": False}
         assert "was revoked" in item["stopped_because"]["S"]
+
+
+def _connects(life: Life, ticket: str) -> bool:
+    return life.run("connect", lambda: receive.connect(life.worker, "c", ticket))[0]
 
 
 class _NoCandles:
