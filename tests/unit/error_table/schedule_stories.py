@@ -21,11 +21,16 @@ def _scheduled(life: Life, **fields: Any) -> str:
     return f"/schedules/{answer.json_body['schedule_id']}"
 
 
-def _fire(life: Life, path: str) -> None:
+def fire(life: Life, path: str) -> None:
     """EventBridge fires the next run, twice, each up to three times; ours may have died with it."""
-    item = next(item for item in life.aws.items("tasks") if "synced_rev" in item)
+    schedule_id = path.rpartition("/")[2]
+    item = next(
+        item
+        for item in life.aws.items("tasks")
+        if "synced_rev" in item and item["schedule_id"] == {"S": schedule_id}
+    )
     life.clock.advance_to(int(item["next_run_at"]["N"]))
-    event = life.aws.scheduler.firing(path.rpartition("/")[2], str(iso(life.clock())))
+    event = life.aws.scheduler.firing(schedule_id, str(iso(life.clock())))
     for _ in range(2):
         for _ in range(3):
             if life.run("schedule", lambda: schedule_watch.receive_firing(life.worker, event, "r"))[
@@ -37,8 +42,8 @@ def _fire(life: Life, path: str) -> None:
 def a_schedule_and_its_life(life: Life) -> None:
     path = _scheduled(life, overlap="queue")
     life.watch()
-    _fire(life, path)
-    _fire(life, path)  # waits for the first
+    fire(life, path)
+    fire(life, path)  # waits for the first
     for _ in range(3):
         life.settle()
         life.clock.advance(MINUTE_MS)
@@ -96,7 +101,7 @@ def a_schedule_whose_webhook_comes_and_goes(life: Life) -> None:
     path = _scheduled(life, request={**request, "webhook": hook})
     life.ask("PATCH", path, {"request": {**request, "webhook": {**hook, "secret": "y" * 24}}})
     life.watch()
-    _fire(life, path)
+    fire(life, path)
     life.settle()
     life.ask("PATCH", path, {"request": request})
     assert "yyy" not in str([item for item in life.aws.items("tasks") if _is_beside(item)])

@@ -42,6 +42,7 @@ TABLES = {
     "market": "${MarketTable.Arn}",
     "connections": "${ConnectionsTable.Arn}",
     "audit": "${AuditTable.Arn}",
+    "keys": "${KeysTable.Arn}",
 }
 QUEUES = {
     "plan": "${PlanQueue.Arn}",
