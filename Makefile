@@ -74,8 +74,7 @@ package: venv-local ## Build the template, the zip and its SBOM of STAGE (defaul
 deploy: venv-local ## Deploy STAGE to the AWS account of the environment
 	@$(PY) -m local.preflight --stage $(STAGE)
 	@$(PY) -m infra.package --stage $(STAGE)
-	@$(PY) -m local.deploy --stage $(STAGE)
-	@$(MAKE) --no-print-directory check-stack
+	@$(PY) -m local.release --stage $(STAGE)
 
 check-stack: venv-local ## Use the deployed STAGE step by step, and say what works (CHECK='--read-only')
 	@$(PY) -m market_data_collector.cli check --stack market-data-collector-$(STAGE) $(CHECK)

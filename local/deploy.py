@@ -1,17 +1,13 @@
 """Deploying a package with CloudFormation: to the embedded cloud, LocalStack or AWS.
 
-`python -m local.deploy --stage prod` deploys build/package to the account of the environment
-(AWS_ENDPOINT_URL names an embedded cloud). What an embedded cloud cannot take is changed in one
-place, `adapt_for_embedded`; what it forgets is repaired in one place, `finish_embedded`.
+What an embedded cloud cannot take is changed in one place, `adapt_for_embedded`; what it forgets is
+repaired in one place, `finish_embedded`. release.py is the command.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,12 +16,9 @@ from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
 from chalicelib.core.errors import ExchangeRootChanged, SettingsInvalid
 from infra.configuration import require_private
-from infra.names import stack_name
-from infra.region import RegionUnknown
 from local import artifacts, kept
-from local.aws import Account, account
+from local.aws import Account
 from local.failures import StartFailed
-from local.first_key import first_admin_key
 from local.preflight import require_log_role
 from local.stack_events import first_failure
 
@@ -299,44 +292,3 @@ def _wait(to: Account, state: str, stack: str) -> None:
     except WaiterError as error:
         why = first_failure(formation, stack) or f"{state}: {error}"
         raise DeployFailed(f"{stack} was not deployed: {why}") from error
-
-
-def said(stack: str, region: str, outputs: dict[str, str]) -> list[str]:
-    """What a person is told of a deployed stack: every address answers as it is."""
-    return [
-        f"API        {outputs['EndpointURL']}",
-        f"WebSocket  {outputs['WebSocketURL']}",
-        f"Client     .venv/bin/data-collector --api-url {outputs['EndpointURL']} status",
-        f"Candles    s3://{outputs['CandlesBucket']}/candles/",
-        f"Dashboard  {outputs['Dashboard']} (CloudWatch)",
-        f"Alarms     {outputs['AlarmTopic']}",
-        f"All else   aws cloudformation describe-stacks --stack-name {stack} --region {region}",
-    ]
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Deploy build/package with CloudFormation.")
-    parser.add_argument("--stage", default="dev")
-    parser.add_argument("--package", type=Path, default=ROOT / "build" / "package")
-    given = parser.parse_args()
-    template = json.loads((given.package / "sam.json").read_text(encoding="utf-8"))
-    try:
-        to = account(os.environ)
-        outputs = deploy(to, given.package, stack_name(given.stage), print)
-    except (DeployFailed, RegionUnknown) as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(*said(stack_name(given.stage), to.region_name, outputs), sep="\n")
-    try:
-        key = first_admin_key(to, variables_of(template)["AUTHENTICATION"], outputs)
-    except (BotoCoreError, ClientError) as error:
-        print(f"The stack is there, but has no admin's key: {error}", file=sys.stderr)
-        print("Deploy it again to get one.", file=sys.stderr)
-        return 1
-    if key is not None:
-        print(f"\nThe first admin's key, shown this once:\n  export DATA_COLLECTOR_KEY={key}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

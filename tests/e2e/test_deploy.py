@@ -15,7 +15,8 @@ from websockets.sync.client import connect
 
 from infra import storage
 from local import artifacts, destroy
-from local.deploy import DeployFailed, deploy, said
+from local.deploy import DeployFailed, deploy
+from local.release import said
 from tests.e2e.conftest import Cloud
 
 STACK = "market-data-collector-broken"
