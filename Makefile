@@ -8,7 +8,7 @@ SEEDS ?= 20000
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help run dashboard logs down test test-extra simulate mutants chaos bench check audit-template package deploy clean \
+.PHONY: help run dashboard logs down test test-extra simulate mutants chaos bench check audit-template permissions package deploy clean \
 	venv-local venv-dashboard venv-dev
 
 help: ## This list
@@ -59,6 +59,9 @@ audit-template: venv-dev ## What checkov, cfn-lint and bandit find in the templa
 	@sh local/environment.sh audit
 	@$(PY) -m infra.package --stage prod --for-this-machine --out build/audit >/dev/null
 	@$(PY) -m infra.audit build/audit/sam.json
+
+permissions: venv-dev ## Take each permission of each function away on a running stack: a story must miss it (PERMISSIONS='--only plan')
+	@$(PY) -m tests.permissions $(PERMISSIONS)
 
 package: venv-local ## Build the template and the zip of STAGE (default dev) into build/package
 	@$(PY) -m infra.package --stage $(STAGE)

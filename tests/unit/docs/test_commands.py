@@ -61,6 +61,8 @@ NOT_RUN = {
     "make mutants": "the tests hold each mutant against a seed that kills it",
     "make chaos": "it takes minutes, and its outcome is measured, not asserted",
     "make bench": "it measures; no test measures time",
+    "make audit-template": "it installs other people's tools; `make check` runs it",
+    "make permissions": "it takes half an hour; a test holds its record against the policies",
     "make deploy": f"it needs an AWS account; {_PARTS}",
     "make deploy STAGE=dev": f"it needs an AWS account; {_PARTS}",
     "pip install polars": "the example's library is not among ours",
