@@ -284,10 +284,10 @@ class Quiet:
     def catalogue(self) -> list[dict[str, Any]]:
         return self.of_market("CATALOGUE#")
 
-    def lose_candles(self) -> None:
-        """Delete every candle file, as somebody may have done by hand."""
+    def lose(self, folder: str) -> None:
+        """Delete every file of the bucket's folder, as somebody may have done by hand."""
         storage, bucket = self.cloud.client("s3"), self.cloud.bucket
-        for found in storage.list_objects_v2(Bucket=bucket, Prefix="candles/").get("Contents", ()):
+        for found in storage.list_objects_v2(Bucket=bucket, Prefix=folder).get("Contents", ()):
             storage.delete_object(Bucket=bucket, Key=found["Key"])
 
     def connections(self) -> int:

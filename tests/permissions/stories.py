@@ -37,7 +37,7 @@ def a_collection(q: Quiet) -> None:
 
 
 def a_collection_into_a_new_file(q: Quiet) -> None:
-    q.lose_candles()
+    q.lose("candles/")
     a_collection(q)
 
 
@@ -425,6 +425,7 @@ def a_day_of_the_trail_is_exported(q: Quiet) -> None:
     q.start()
     q.hand_on("TasksTable", "OnTaskChange")
     yesterday = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 86_400))
+    q.lose("audit/")
     [event, *_] = [item for item in q.items("AuditTable") if "sk_time" in item]
     q.put("AuditTable", {**event, "pk": f"TASK#{uuid.uuid4()}", "day": yesterday})
     exported = q.invoke("ExportAudit", {"day": yesterday})["exported"]
@@ -507,7 +508,7 @@ def a_message_whose_sender_has_gone(q: Quiet) -> None:
 
 def a_client_that_asks_for_a_candle_whose_file_is_gone(q: Quiet) -> None:
     a_collection(q)
-    q.lose_candles()
+    q.lose("candles/")
     with _listening(q, "candles:BTCUSDT:1h"):
         pass
 
@@ -515,7 +516,7 @@ def a_client_that_asks_for_a_candle_whose_file_is_gone(q: Quiet) -> None:
 def a_client_that_asks_for_a_task_that_is_gone(q: Quiet) -> None:
     task_id = q.start()
     q.hand_on("TasksTable", "OnTaskChange")
-    q.change("TasksTable", f"TASK#{task_id}", "META", ttl=1)
+    q.delete("TasksTable", {"pk": f"TASK#{task_id}", "sk": "META"})
     with connect(q.cloud.ws_url, proxy=None, close_timeout=2) as socket:
         socket.send(json.dumps({"action": "subscribe", "topics": [f"task:{task_id}"]}))
         answer = json.loads(socket.recv(timeout=LISTEN_S))
@@ -551,7 +552,7 @@ def an_update_of_a_candle_whose_file_is_gone(q: Quiet) -> None:
     with _listening(q, "candles:BTCUSDT:1h") as socket:
         a_collection(q)
         q.hand_on("MarketTable", "OnMarketChange")
-        q.lose_candles()
+        q.lose("candles/")
         q.must_deliver("PushQueue", "PushUpdates")
         assert json.loads(socket.recv(timeout=LISTEN_S))["candle"] is None
 
