@@ -439,13 +439,13 @@ def _delivery(q: Quiet) -> None:
     q.hand_on("TasksTable", "OnTaskChange")
 
 
-def a_webhook_is_told(q: Quiet) -> None:
+def a_webhook_is_delivered(q: Quiet) -> None:
     _delivery(q)
     q.must_deliver("WebhookQueue", "DeliverWebhook")
     assert len(q.receiver.seen) == 1
 
 
-def a_webhook_is_told_later(q: Quiet) -> None:
+def a_webhook_is_delivered_later(q: Quiet) -> None:
     _delivery(q)
     q.receiver.answers = [(500, {})]
     assert q.deliver("WebhookQueue", "DeliverWebhook", failing=True)
@@ -666,7 +666,11 @@ STORIES: dict[str, tuple[Story, ...]] = {
         a_failed_unit_that_was_set_aside_is_replayed,
     ),
     "export_audit": (a_day_of_the_trail_is_exported,),
-    "deliver_webhook": (a_webhook_is_told, a_webhook_is_told_later, a_webhook_that_refuses),
+    "deliver_webhook": (
+        a_webhook_is_delivered,
+        a_webhook_is_delivered_later,
+        a_webhook_that_refuses,
+    ),
     "push_updates": (
         updates_reach_who_listens,
         progress_reaches_who_listens,
