@@ -8,8 +8,8 @@ SEEDS ?= 20000
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help run dashboard logs down test test-extra simulate mutants chaos bench check audit-template check-wheels package deploy \
-	check-stack destroy lock clean \
+.PHONY: help run dashboard logs down test test-extra simulate mutants chaos bench check audit-template check-wheels permissions \
+	package deploy check-stack destroy lock clean \
 	venv-local venv-dashboard venv-dev
 
 help: ## This list
@@ -67,6 +67,9 @@ audit-template: venv-dev ## What checkov, cfn-lint and bandit find in the templa
 
 check-wheels: venv-local ## See that Lambda's Pythons and processors all have the wheels that ship (needs the package index)
 	@$(PY) -m infra.wheels
+
+permissions: venv-dev ## Take each permission of each function away on a running stack: a story must miss it (PERMISSIONS='--only plan')
+	@$(PY) -m tests.permissions $(PERMISSIONS)
 
 package: venv-local ## Build the template, the zip and its SBOM of STAGE (default dev) into build/package
 	@$(PY) -m infra.package --stage $(STAGE)

@@ -68,6 +68,7 @@ NOT_RUN = {
     "make bench": "it measures; no test measures time",
     "make lock": "it needs the package index; unit/infra/test_requirements.py judges what it wrote",
     "make lock LOCK='--upgrade-package NAME'": "it changes what is locked",
+    "make permissions": "it takes half an hour; a test holds its record against the policies",
     "make deploy": f"it needs an AWS account; {_PARTS}",
     "make deploy STAGE=dev": f"it needs an AWS account; {_PARTS}",
     "make destroy": "it needs an AWS account; e2e/test_deploy.py runs what it runs",

@@ -1,13 +1,15 @@
 """Each function's role allows every call that its code makes in the stories of the error table.
 
-The embedded cloud enforces no permissions, so a missing one would first show on AWS.
+What the stories do not need, `make permissions` looks for on a running stack (tests/permissions).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from infra import policies
 from infra.functions import FUNCTIONS, role
 from tests.doubles.aws import Called, Hook
+from tests.permissions import record, stories
 from tests.unit.error_table.life import Life, a_life
 from tests.unit.error_table.sites import STORIES
 
@@ -151,3 +154,61 @@ def test_the_stories_wake_every_function() -> None:
 def test_a_role_allows_every_call_that_its_function_makes(function: str) -> None:
     refused = {one for one in needed()[function] if not is_allowed(function, *one)}
     assert refused == set()
+
+
+def label(resource: Any) -> str:
+    """As docs/PERMISSIONS.md names it: the template's name, and what follows it."""
+    text = _text(resource)
+    text = re.sub(r"\$\{(\w+)\.StreamArn\}", r"${\1}/stream", text)
+    text = re.sub(r"\$\{(\w+)\.Arn\}", r"${\1}", text).rpartition(":log-group:")[2]
+    named = re.search(r"\$\{(\w+)\}(.*)", text)
+    return named[1] + named[2] if named else text
+
+
+def test_the_record_names_every_permission_and_what_fails_without_it_or_who_says_so() -> None:
+    """Where a policy has changed: `make permissions`."""
+    allowed = {
+        (function, action, label(resource))
+        for function in FUNCTIONS
+        for statement in statements(function)
+        for action in statement["Action"]
+        for resource in statement["Resource"]
+    }
+    assert record.named_in(record.PAGE.read_text(encoding="utf-8")) == allowed
+    assert set(stories.STORIES) == set(FUNCTIONS)
+
+
+def test_what_no_embedded_cloud_checks_has_its_source() -> None:
+    """All else was taken away, and missed."""
+    documented = {
+        (function, action)
+        for function in FUNCTIONS
+        for statement in statements(function)
+        for action in statement["Action"]
+        for resource in statement["Resource"]
+        if record.source_of(function, action, label(resource))
+    }
+    by_lambda = {action for one in policies.BY_LAMBDA.values() for action in one.actions}
+    assert {action for _, action in documented} == by_lambda | set(policies.UNCHECKED)
+    reading = {function for function, action in documented if action == "sqs:ReceiveMessage"}
+    assert reading == {"plan", "collect", "bury", "deliver_webhook", "push_updates"}
+    following = {function for function, action in documented if action == "dynamodb:GetRecords"}
+    assert following == {"on_task_change", "on_market_change"}
+
+
+def test_a_function_that_was_looked_at_again_replaces_its_own_section_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "PAGE", tmp_path / "page.md")
+    first = record.Needed("plan", "dynamodb:Query", "TasksTable/index/active", "a_story")
+    other = record.Needed("bury", "logs:PutLogEvents", "group", "AWS's page")
+    record.write("plan", [first], [])
+    record.write("bury", [], [other])
+    record.write("plan", [first._replace(action="dynamodb:GetItem")], [])
+    text = record.PAGE.read_text(encoding="utf-8")
+    assert record.named_in(text) == {
+        ("plan", "dynamodb:GetItem", "TasksTable/index/active"),
+        ("bury", "logs:PutLogEvents", "group"),
+    }
+    assert text.startswith(record.HEAD)
+    assert text.count("1 of 1 are needed") == 1

@@ -385,7 +385,7 @@ def test_only_what_follows_the_streams_may_publish_and_only_one_function_deliver
     assert own == {
         *("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"),
         *("sqs:ChangeMessageVisibility", "sqs:SendMessage"),
-        *("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:UpdateItem"),
+        *("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:UpdateItem"),
     }
 
 

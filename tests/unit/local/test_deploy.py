@@ -12,7 +12,9 @@ from botocore.exceptions import ClientError, WaiterError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from local.deploy import DeployFailed, deploy
+from infra import template as merge
+from infra.configuration import environment
+from local.deploy import DeployFailed, adapt_for_embedded, deploy
 
 STACK = "market-data-collector-test"
 
@@ -230,6 +232,25 @@ def test_an_api_for_everybody_is_deployed_where_that_is_meant(package: Path) -> 
     cloud = Cloud({})
     deploy(cloud, public(package, ALLOW_PUBLIC="yes"), STACK)  # type: ignore[arg-type]
     assert cloud.updated
+
+
+def test_the_embedded_cloud_gets_what_it_asks_for_and_aws_what_it_does() -> None:
+    """Without TLS nobody could use the bucket; two policies are enforced otherwise there."""
+    variables = environment("dev", {})
+    template = merge.build(variables)
+    for name, resource in template["Resources"].items():
+        resource.setdefault("Type", "AWS::IAM::Role" if name.endswith("Role") else "another")
+    before = json.dumps(template)
+    adapt_for_embedded(template, "http://here.test")
+    after = json.dumps(template)
+    for ours, theirs in (
+        ('sqs:SendMessage"', "sqs:SendMessageBatch"),
+        ("schedule/${ScheduleGroup}/*", "schedule/default/*"),
+    ):
+        assert (ours in before, theirs in before) == (True, False)
+        assert (ours in after, theirs in after) == (True, True)
+    assert "aws:SecureTransport" in before
+    assert "aws:SecureTransport" not in after
 
 
 # --- a deploy that fails --------------------------------------------------------------------------
