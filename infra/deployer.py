@@ -59,7 +59,7 @@ def policy() -> Statement:
             "Buckets",
             "s3",
             "CreateBucket DeleteBucket ListBucket Get*Configuration GetBucket* Put*Configuration "
-            "PutBucketPublicAccessBlock *Tag*",
+            "PutBucketPublicAccessBlock PutBucketVersioning *BucketPolicy *Tag*",
             f"arn:aws:s3:::{APP}-*",
         ),
         _allow(
@@ -74,16 +74,21 @@ def policy() -> Statement:
             "Ledger", "dynamodb", "GetItem", f"arn:aws:dynamodb:*:*:table/{APP}-*-MarketTable-*"
         ),
         _allow(
+            "FirstKey",
+            "dynamodb",
+            "Query PutItem",
+            f"arn:aws:dynamodb:*:*:table/{APP}-*-KeysTable-*",
+        ),
+        _allow(
             "Queues",
             "sqs",
-            "CreateQueue DeleteQueue GetQueueUrl GetQueueAttributes SetQueueAttributes *Tag*",
+            "CreateQueue DeleteQueue GetQueueUrl *QueueAttributes *Tag*",
             f"arn:aws:sqs:*:*:{APP}-*",
         ),
         _allow(
             "Functions",
             "lambda",
-            "CreateFunction DeleteFunction GetFunction* UpdateFunctionCode "
-            "UpdateFunctionConfiguration PutFunctionConcurrency DeleteFunctionConcurrency "
+            "CreateFunction DeleteFunction GetFunction* UpdateFunctionCo* *FunctionConcurrency "
             "PutFunctionRecursionConfig GetRuntimeManagementConfig AddPermission RemovePermission "
             "GetPolicy *Tag*",
             _OUR_FUNCTION,
@@ -125,12 +130,19 @@ def policy() -> Statement:
             "GET POST PUT PATCH DELETE UpdateRestApiPolicy *Tag*",
             *(f"arn:aws:apigateway:*::/{path}" for path in ("restapis*", "apis*", "tags/*")),
         ),
+        _allow("AccountOfApis", "apigateway", "GET", "arn:aws:apigateway:*::/account"),
+        _allow(
+            "AlarmKey",
+            "kms",
+            "CreateKey DescribeKey *ableKey *KeyRotation* *KeyPolicy ScheduleKeyDeletion "
+            "UpdateKeyDescription *ResourceTags *agResource",
+            "*",
+        ),
         _allow(
             "Events",
             "events",
             "PutRule DeleteRule DescribeRule PutTargets RemoveTargets ListTargetsByRule "
-            "CreateEventBus UpdateEventBus DeleteEventBus DescribeEventBus ListTagsForResource "
-            "TagResource UntagResource",
+            "*EventBus *Tag*",
             *(f"arn:aws:events:*:*:{kind}/{APP}-*" for kind in ("rule", "event-bus")),
         ),
         _allow(
@@ -142,15 +154,14 @@ def policy() -> Statement:
         _allow(
             "Logs",
             "logs",
-            "CreateLogGroup DeleteLogGroup PutRetentionPolicy DeleteRetentionPolicy "
-            "GetDataProtectionPolicy *Tag*",
-            f"arn:aws:logs:*:*:log-group:/aws/lambda/{APP}-*",
+            "CreateLogGroup DeleteLogGroup *RetentionPolicy GetDataProtectionPolicy *Tag*",
+            f"arn:aws:logs:*:*:log-group:*{APP}-*",
         ),
         _allow(
             "Topics",
             "sns",
-            "CreateTopic DeleteTopic GetTopicAttributes SetTopicAttributes GetDataProtectionPolicy "
-            "Subscribe Unsubscribe GetSubscriptionAttributes SetSubscriptionAttributes "
+            "CreateTopic DeleteTopic *TopicAttributes GetDataProtectionPolicy "
+            "Subscribe Unsubscribe *SubscriptionAttributes "
             "ListSubscriptionsByTopic *Tag*",
             f"arn:aws:sns:*:*:{APP}-*",
         ),

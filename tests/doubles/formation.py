@@ -245,6 +245,8 @@ class _Pages:
             return [{"Contents": [{"Key": k}]} for k in objects if k.startswith(asked["Prefix"])]
         if self._operation == "describe_stacks":
             return [account.describe_stacks()]
+        if self._operation == "query":  # no item is in any table
+            return [{"Items": []}]
         assert self._operation == "list_stack_resources"
         stack = account.stacks[asked["StackName"]]
         return [

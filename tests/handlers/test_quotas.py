@@ -11,6 +11,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from chalicelib import wiring
+from chalicelib.access.caller import Caller
+from chalicelib.access.scopes import SCOPES, allowed
 from chalicelib.api import web
 from chalicelib.core.backend import Backend
 from chalicelib.quotas import rate
@@ -31,7 +33,11 @@ def limited(http: Http, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> An
         settings = dataclasses.replace(backend.settings, **limits)
         asked = dataclasses.replace(backend, settings=settings)
         monkeypatch.setattr(wiring, "backend", lambda: asked)
-        monkeypatch.setattr(web, "owner", lambda: owner)
+
+        async def identify(*_: Any) -> Caller:
+            return Caller(owner, allowed(SCOPES))
+
+        monkeypatch.setattr(web, "identify", identify)
 
     return limit
 

@@ -21,6 +21,7 @@ from infra.package import ROOT, package
 from infra.storage import bucket, tables
 from local import destroy, preflight
 from local.deploy import deploy
+from local.first_key import first_admin_key
 from tests.doubles.formation import Formation
 from tests.unit.local.test_kept import QUEUE, STACK, packaged
 
@@ -28,6 +29,8 @@ from tests.unit.local.test_kept import QUEUE, STACK, packaged
 EVERYTHING = {
     "ALARM_EMAIL": "me@example.com",
     "MONTHLY_BUDGET_DOLLARS": "50",
+    "BUCKET_VERSIONING": "true",
+    "DELETION_PROTECTION": "true",
     "AUTHENTICATION": "iam",
     "PATH": os.environ["PATH"],
 }
@@ -45,7 +48,7 @@ EXPANDED = {
 #: Permissions (type, pattern) that a handler names for properties which no resource of ours sets.
 #: `-`: which are none of IAM's, or belong to calls that it makes for other types only.
 UNUSED: list[tuple[str, str, str]] = [
-    ("*", "kms:*", "KmsMasterKeyId KmsKeyId KmsKeyArn KmsKeyIdentifier SSESpecification"),
+    ("AWS::[!K]*", "kms:*", "KmsMasterKeyId KmsKeyId KmsKeyArn KmsKeyIdentifier SSESpecification"),
     ("AWS::ApiGateway::RestApi", "iam:PassRole", "-"),
     ("AWS::ApiGatewayV2::Integration", "iam:PassRole", "CredentialsArn"),
     ("AWS::DynamoDB::Table", "kinesis:*", "KinesisStreamSpecification"),
@@ -54,7 +57,6 @@ UNUSED: list[tuple[str, str, str]] = [
     ("AWS::DynamoDB::Table", "iam:CreateServiceLinkedRole", "GlobalTableSourceArn"),
     ("AWS::DynamoDB::Table", "dynamodb:*Item", "GlobalTableSourceArn ImportSourceSpecification"),
     ("AWS::DynamoDB::Table", "dynamodb:Scan", "GlobalTableSourceArn ImportSourceSpecification"),
-    ("AWS::DynamoDB::Table", "dynamodb:Query", "GlobalTableSourceArn ImportSourceSpecification"),
     ("AWS::DynamoDB::Table", "dynamodb:ImportTable", "ImportSourceSpecification"),
     ("AWS::DynamoDB::Table", "logs:*", "ImportSourceSpecification"),
     ("AWS::DynamoDB::Table", "s3:*", "ImportSourceSpecification"),
@@ -97,7 +99,6 @@ UNUSED: list[tuple[str, str, str]] = [
     ("AWS::S3::Bucket", "s3:PutObjectAcl", "AccessControl"),
     ("AWS::S3::Bucket", "s3:PutBucketAcl", "AccessControl"),
     ("AWS::S3::Bucket", "s3:PutBucketLogging", "LoggingConfiguration"),
-    ("AWS::S3::Bucket", "s3:PutBucketVersioning", "VersioningConfiguration"),
     ("AWS::S3::Bucket", "s3:PutBucketOwnershipControls", "OwnershipControls"),
     ("AWS::S3::Bucket", "s3:DeleteBucketAnalyticsConfiguration", "AnalyticsConfigurations"),
     ("AWS::S3::Bucket", "s3:DeleteBucketMetricsConfiguration", "MetricsConfigurations"),
@@ -171,7 +172,7 @@ def test_nothing_but_lists_and_what_has_no_name_of_ours_is_allowed_on_everything
         for statement in deployer.policy()["Statement"]
         if "*" in statement["Resource"] and "Condition" not in statement
     }
-    assert on_all == {"Lists", "EventSourcesRead", "Budget"}
+    assert on_all == {"Lists", "EventSourcesRead", "Budget", "AlarmKey"}
 
 
 def test_it_allows_what_cloudformation_does_for_every_resource_and_property_of_the_template(
@@ -218,6 +219,12 @@ class Watched(Formation):
         return {"StackResourceDetail": {"PhysicalResourceId": f"{STACK}-Collect-1"}}
 
     def get_function_concurrency(self, FunctionName: str) -> dict[str, Any]:
+        return {}
+
+    def get_account(self) -> dict[str, Any]:
+        return {"cloudwatchRoleArn": "arn:aws:iam::1:role/logs"}
+
+    def put_item(self, **_: Any) -> dict[str, Any]:
         return {}
 
     def get_item(self, **_: Any) -> dict[str, Any]:
@@ -276,9 +283,11 @@ class Later:
         setattr(self, method, use)
 
 
-#: IAM's name of a call, where it is another (Service Authorization Reference, Amazon S3).
+#: IAM's name of a call, where it is another (Service Authorization Reference, Amazon S3 and Amazon
+#: API Gateway Management).
 ACTIONS = {
     "s3:ListBuckets": "s3:ListAllMyBuckets",
+    "apigateway:GetAccount": "apigateway:GET",
     "s3:ListObjectsV2": "s3:ListBucket",
     "s3:PutBucketLifecycleConfiguration": "s3:PutLifecycleConfiguration",
 }
@@ -291,6 +300,8 @@ def _resource(service: str, asked: dict[str, Any]) -> str:
         return f"arn:aws:dynamodb:eu-west-1:1:table/{asked['TableName']}"
     if service == "cloudformation" and "StackName" in asked:
         return f"arn:aws:cloudformation:eu-west-1:1:stack/{asked['StackName']}/1"
+    if service == "apigateway":
+        return "arn:aws:apigateway:eu-west-1::/account"
     if "FunctionName" in asked:
         return f"arn:aws:lambda:eu-west-1:1:function:{asked['FunctionName']}"
     return "*"
@@ -300,6 +311,9 @@ def test_it_allows_every_call_that_deploying_and_destroying_make(tmp_path: Path)
     account: Any = Watched()
     made = packaged(tmp_path, {**bucket(), **tables(), "Work": QUEUE})
     preflight.preflight(account, STACK, Settings())
+    logged = {"Resources": {"Stage": {"Properties": {"AccessLogSetting": {}}}}}
+    preflight.require_log_role(account, logged)
+    first_admin_key(account, "keys", {"KeysTable": f"{STACK}-KeysTable-1"})
     deploy(account, made, STACK)
     key = "candles/exchange=mine/timeframe=1m/symbol=BTCUSDT/all.parquet"
     [candles] = [name for name in account.buckets if "candlesbucket" in name]

@@ -97,7 +97,8 @@ def test_a_package_is_built_for_the_profiles_region(
     )
     monkeypatch.setenv("AWS_PROFILE", "mine")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
-    code = "from infra import layer, package; layer.build = lambda *_: None; package.main()"
+    code = "from infra import layer, package; built = layer.Layer(None, {}, None); "
+    code += "layer.build = lambda *_: built; package.main()"
     done = subprocess.run(
         [sys.executable, "-c", code, "--out", str(tmp_path / "out")],
         capture_output=True,

@@ -663,7 +663,7 @@ def test_api_gateway_lets_through_what_the_settings_say_and_all_where_they_say_n
     assert stage["Properties"]["DefaultRouteSettings"] == throttling
     free = functions(from_environ({}), {})
     assert "MethodSettings" not in free["RestAPI"]["Properties"]
-    assert "WebsocketAPIStage" not in free
+    assert "DefaultRouteSettings" not in free["WebsocketAPIStage"]["Properties"]
 
 
 @pytest.mark.parametrize(("stage", "limited"), [("local", False), ("dev", True), ("prod", True)])

@@ -372,7 +372,7 @@ def test_no_more_connections_open_than_an_owner_may_have(run, limited, aws) -> N
     run(connect(limited, "three"))
     with pytest.raises(QuotaExceeded):
         run(connect(limited, "four"))
-    ticket = run(issue_ticket(limited, "another"))["ticket"]
+    ticket = run(issue_ticket(limited, reader("another")))["ticket"]
     run(connect(limited, "four", ticket))
 
 

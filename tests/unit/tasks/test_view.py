@@ -313,7 +313,7 @@ def test_a_list_reads_no_counts_of_tasks_that_have_ended(run, worker, aws, fleet
     run(submit_collection(worker, BODY, "me", "r"))
     run(fleet.settle())
     aws.counts.clear()
-    assert len(run(list_tasks(worker, "me", 5))[0]) == 1
+    assert len(run(list_tasks(worker, ["me"], 5))[0]) == 1
     assert aws.counts == {"dynamodb.Query": 1}
 
 
