@@ -31,12 +31,13 @@ LENIENT = frozenset(
         "an open parenthesis",
         "a query of an unknown index",
         "a number for a key",
-        "an empty text for a sort key",
         "a sort key too long",
         "a filter on the key",
         "an index key of another type",
         "a text that is no Unicode",
         "an expression too long",
+        "a schedule with a wrong expression",
+        "a schedule with a wrong timezone",
     }
 )
 

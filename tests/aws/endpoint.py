@@ -118,9 +118,10 @@ class Endpoint:
             return parameters
         return {name: each for name, each in parameters.items() if name != _OLD_ITEMS_ASKED}
 
-    def lets_pass(self, what: str) -> None:
-        """To be called where it did."""
-        if what not in self.lenient:
+    def refuses(self, what: str, does: bool) -> None:
+        """To be called with whether it refused what AWS refuses: ends the test where it did not."""
+        assert not (does and what in self.lenient), "it is said to let that pass"
+        if not does and what not in self.lenient:
             not_run(f"a refusal of {what}")
 
     def client(self, service: str) -> Any:

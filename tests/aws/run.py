@@ -66,6 +66,10 @@ class Run:
     def lines(self) -> list[str]:
         """What there is to say, as a list of Markdown."""
         found = [f"- {len(self.passed | self.failed)} tests ran, {len(self.failed)} failed."]
+        files = Counter(name.partition("::")[0] for name in self.passed)
+        if files:
+            ran = ", ".join(f"{n} of `{file}`" for file, n in sorted(files.items()))
+            found.append(f"- Passed: {ran}.")
         for way in ("signed", "pooled"):
             counts = sorted((name, n) for (each, name), n in self.calls.items() if each == way)
             if counts:

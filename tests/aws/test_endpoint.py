@@ -6,6 +6,8 @@ import datetime
 import http.server
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -131,6 +133,7 @@ def test_a_run_says_what_ran_and_what_each_other_test_needs() -> None:
     run.calls.update({("signed", "dynamodb"): 3})
     assert run.lines() == [
         "- 1 tests ran, 0 failed.",
+        "- Passed: 1 of `test_a.py`.",
         "- Calls, signed: 3 dynamodb.",
         "- 2 did not run, which need sqs:",
         "  `test_a.py::test_two` (2)",
@@ -177,10 +180,13 @@ def test_a_run_fails_where_something_is_lacking_that_was_not_foreseen() -> None:
     assert exit_status(ran(*reports)) == 0
 
 
-def test_a_store_that_lets_something_pass_ends_the_test_unless_it_is_known_to(
+def test_an_endpoint_that_lets_something_pass_ends_the_test_unless_it_is_known_to(
     endpoint: Endpoint,
 ) -> None:
-    with pytest.raises(pytest.skip.Exception, match="needs a refusal of nonsense"):
-        endpoint.lets_pass("nonsense")
-    for what in endpoint.lenient:
-        endpoint.lets_pass(what)
+    lenient = replace(endpoint, lenient=frozenset({"nonsense"}), made=ExitStack())
+    with pytest.raises(pytest.skip.Exception, match="needs a refusal of nothing"):
+        lenient.refuses("nothing", False)
+    lenient.refuses("nothing", True)
+    lenient.refuses("nonsense", False)
+    with pytest.raises(AssertionError):
+        lenient.refuses("nonsense", True)

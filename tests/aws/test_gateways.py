@@ -209,3 +209,19 @@ def test_a_schedule_is_made_changed_and_forgotten_however_often(
     drive(scheduler.put(known, None))  # somebody deleted it: it is made again
     assert kept()["State"] == "DISABLED"
     drive(scheduler.remove(schedule.schedule_id))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"expression": "cron(no hour)"}, {"timezone": "Europe/Atlantis"}], ids=str
+)
+def test_a_schedule_that_eventbridge_refuses_is_refused_for_good(
+    endpoint: Endpoint, backend: Backend, drive: Drive, schedule: Schedule, wrong: dict[str, str]
+) -> None:
+    code = ""
+    try:
+        drive(Scheduler(backend).put(replace(schedule, **wrong), None))
+        drive(Scheduler(backend).remove(schedule.schedule_id))
+    except CallFailed as failed:
+        code = failed.code
+    [what] = wrong
+    endpoint.refuses(f"a schedule with a wrong {what}", code == "ValidationException")

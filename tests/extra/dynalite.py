@@ -9,6 +9,7 @@ from __future__ import annotations
 import filecmp
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -70,6 +71,7 @@ def dynalite() -> Iterator[str]:
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: dynalite ends, too
     install()
     version = json.loads((DYNALITE / "package.json").read_text(encoding="utf-8"))["version"]
     print(f"dynalite {version}")
