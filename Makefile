@@ -8,8 +8,8 @@ SEEDS ?= 20000
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help run dashboard logs down test test-extra simulate mutants chaos bench check audit-template check-wheels permissions \
-	package deploy check-stack destroy lock clean \
+.PHONY: help run dashboard logs down test test-extra test-endpoint simulate mutants chaos bench check audit-template check-wheels \
+	permissions package deploy check-stack destroy lock clean \
 	venv-local venv-dashboard venv-dev
 
 help: ## This list
@@ -33,10 +33,17 @@ down: ## End what `make run` started; data stay in .local/
 test: venv-dev ## Run all tests
 	@$(PY) -m pytest
 
-test-extra: venv-dev ## An upgrade while tasks run, and Parquet readers with Spark (it installs Java where it can)
+test-extra: venv-dev ## An upgrade while tasks run, Parquet readers with Spark (it installs Java where it can), and a second DynamoDB
 	@$(PY) -m pytest tests/extra/upgrade.py
 	@sh local/extra.sh
 	@$(PY) -m pytest tests/extra/readers.py
+	@sh local/environment.sh endpoint localstack
+	@$(PY) -m tests.extra.dynalite
+
+test-endpoint: venv-dev ## The tests of AWS calls on the endpoint AWS_ENDPOINT_URL (RECORD='LocalStack 4.14.0' notes what came of it)
+	@$(if $(AWS_ENDPOINT_URL),,echo "Name the endpoint: make test-endpoint AWS_ENDPOINT_URL=http://127.0.0.1:4566" >&2; exit 2)
+	@sh local/environment.sh endpoint localstack
+	@$(PY) -m tests.aws "$(AWS_ENDPOINT_URL)" $(if $(RECORD),--record "$(RECORD)")
 
 simulate: venv-dev ## Play SEEDS random schedules with crashes, duplicates and lost answers (SEEDS=20000)
 	@$(PY) -m tests.simulation --seeds $(SEEDS)
@@ -89,7 +96,7 @@ lock: venv-dev ## Write requirements*.txt, with hashes, from requirements*.in (L
 	@sh local/lock.sh $(LOCK)
 
 clean: down ## Delete what was built, installed and collected here
-	rm -rf build .local $(VENV) .venv-cloud .venv-extra .venv-audit .pytest_cache .mypy_cache .ruff_cache .hypothesis dist *.egg-info
+	rm -rf build .local $(VENV) .venv-cloud .venv-extra .venv-endpoint .venv-audit .pytest_cache .mypy_cache .ruff_cache .hypothesis dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 venv-local venv-dashboard venv-dev:

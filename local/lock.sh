@@ -25,5 +25,7 @@ done
 lock requirements-cloud $wheels "$@"
 lock requirements-audit $wheels "$@"
 lock requirements-extra $wheels "$@"
-# Spark comes as source alone.
+lock requirements-endpoint $wheels "$@"
+# These come as source alone.
 lock requirements-spark "$@"
+lock requirements-localstack --constraints requirements-local.in "$@"

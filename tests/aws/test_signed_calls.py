@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from chalicelib.aws.calls import run
 from chalicelib.aws.signed_calls import SignedCalls, sign
 from chalicelib.core.errors import CallFailed, ConditionFailed
+from tests.aws.endpoint import close
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
@@ -145,8 +146,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def calls() -> Iterator[SignedCalls]:
     calls = SignedCalls()
     yield calls
-    for connection in vars(calls._kept).values():
-        connection.close()
+    close(calls)
 
 
 def test_binary_values_travel_as_base64(server: type[Script], calls: SignedCalls) -> None:

@@ -14,19 +14,19 @@ from chalicelib.aws.calls import AsyncCalls, run
 from chalicelib.aws.signed_calls import SignedCalls
 from chalicelib.aws.tracing import outgoing
 from chalicelib.core import metrics
-from tests.aws.conftest import Moto
+from tests.aws.endpoint import Endpoint
 
 TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"
 WAYS = ["signed", "pooled"]
 
 
 @pytest.fixture(params=WAYS)
-def call(request: pytest.FixtureRequest, moto: Moto) -> Callable[..., dict[str, Any]]:
-    return moto if request.param == "signed" else moto.by_pool
+def call(request: pytest.FixtureRequest, endpoint: Endpoint) -> Callable[..., dict[str, Any]]:
+    return endpoint if request.param == "signed" else endpoint.by_pool
 
 
-def received(moto: Moto, url: str) -> list[dict[str, Any]]:
-    answer = moto(
+def received(endpoint: Endpoint, url: str) -> list[dict[str, Any]]:
+    answer = endpoint(
         "sqs",
         "ReceiveMessage",
         QueueUrl=url,
@@ -36,16 +36,16 @@ def received(moto: Moto, url: str) -> list[dict[str, Any]]:
     return list(answer.get("Messages", []))
 
 
-def test_a_message_carries_the_trace_to_its_receiver(moto, call, monkeypatch) -> None:
+def test_a_message_carries_the_trace_to_its_receiver(endpoint, call, monkeypatch) -> None:
     monkeypatch.setenv("_X_AMZN_TRACE_ID", TRACE)
-    url = moto.new_queue()
+    url = endpoint.new_queue()
     call("sqs", "SendMessage", QueueUrl=url, MessageBody="one")
-    [message] = received(moto, url)
+    [message] = received(endpoint, url)
     assert message["Attributes"]["AWSTraceHeader"] == TRACE
 
 
 @pytest.fixture
-def recorder(moto, monkeypatch) -> Iterator[list[dict[str, Any]]]:
+def recorder(endpoint, monkeypatch) -> Iterator[list[dict[str, Any]]]:
     """A server that keeps what it is sent: no emulator keeps a batch's system attributes."""
     bodies: list[dict[str, Any]] = []
 
@@ -73,14 +73,14 @@ def recorder(moto, monkeypatch) -> Iterator[list[dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_each_message_of_a_batch_carries_the_trace(moto, recorder, monkeypatch, way) -> None:
+def test_each_message_of_a_batch_carries_the_trace(endpoint, recorder, monkeypatch, way) -> None:
     monkeypatch.setenv("_X_AMZN_TRACE_ID", TRACE)
     entries = [{"Id": str(at), "MessageBody": "b", "DelaySeconds": at} for at in range(3)]
     asked = {"QueueUrl": "http://127.0.0.1/0/queue", "Entries": entries}
     if way == "signed":
         run(SignedCalls()("sqs", "SendMessageBatch", **asked))
     else:
-        moto.runner.run(pooled_once("sqs", "SendMessageBatch", **asked))
+        endpoint.runner.run(pooled_once("sqs", "SendMessageBatch", **asked))
     [body] = recorder
     header = {"DataType": "String", "StringValue": TRACE}
     assert body["Entries"] == [
@@ -100,16 +100,16 @@ def test_an_event_on_the_bus_carries_the_trace(monkeypatch) -> None:
     assert sent == {"Entries": [{"Source": "s", "TraceHeader": TRACE}]}
 
 
-def test_without_a_trace_none_is_made_up(moto, call, monkeypatch) -> None:
+def test_without_a_trace_none_is_made_up(endpoint, call, monkeypatch) -> None:
     monkeypatch.delenv("_X_AMZN_TRACE_ID", raising=False)
-    url = moto.new_queue()
+    url = endpoint.new_queue()
     call("sqs", "SendMessage", QueueUrl=url, MessageBody="one")
-    [message] = received(moto, url)
+    [message] = received(endpoint, url)
     assert "AWSTraceHeader" not in message.get("Attributes", {})
 
 
-def test_calls_and_what_they_consume_are_counted(moto, call, monkeypatch, capsys) -> None:
-    table = moto.new_table()
+def test_calls_and_what_they_consume_are_counted(endpoint, call, monkeypatch, capsys) -> None:
+    table = endpoint.new_table()
     metrics.flush()
     capsys.readouterr()
     key = {"pk": {"S": "a"}, "sk": {"S": "b"}}

@@ -20,7 +20,7 @@ from chalicelib.core.errors import ConditionFailed
 from chalicelib.core.settings import Settings
 from chalicelib.core.times import DAY, iso
 from chalicelib.exchange.worker import Worker
-from tests.aws.conftest import Moto
+from tests.aws.endpoint import Endpoint
 from tests.doubles.exports import decode
 from tests.doubles.settings import backend_of
 
@@ -29,8 +29,8 @@ TTL = NOW // 1000 + 86_400
 
 
 @pytest.fixture
-def table(moto: Moto) -> AuditTable:
-    return AuditTable(backend_of(moto.signed, audit_table=moto.new_table("AuditTable")))
+def table(endpoint: Endpoint) -> AuditTable:
+    return AuditTable(backend_of(endpoint.signed, audit_table=endpoint.new_table("AuditTable")))
 
 
 def chain(subject: str, count: int, at_ms: int) -> list[AuditEvent]:
@@ -72,9 +72,9 @@ def test_an_event_is_stored_once_per_number_and_comes_back_as_it_was(table: Audi
     assert run(table.owner_of_task("two")) is None
 
 
-def test_a_markets_newest_event_is_there_though_it_expired(moto: Moto) -> None:
-    name = moto.new_table("AuditTable")
-    table = AuditTable(backend_of(moto.signed, audit_table=name))
+def test_a_markets_newest_event_is_there_though_it_expired(endpoint: Endpoint) -> None:
+    name = endpoint.new_table("AuditTable")
+    table = AuditTable(backend_of(endpoint.signed, audit_table=name))
     events = chain("market:binance", 3, NOW)
     for event in events[:2]:
         run(table.add(event, TTL))
@@ -84,7 +84,7 @@ def test_a_markets_newest_event_is_there_though_it_expired(moto: Moto) -> None:
     assert run(table.newest("market:binance", 5)) == [events[1], events[0]]
     for number in (1, 2):
         key = {"pk": {"S": "MARKET#binance"}, "sk": {"S": f"{number:012d}"}}
-        run(moto.signed("dynamodb", "DeleteItem", TableName=name, Key=key))
+        run(endpoint.signed("dynamodb", "DeleteItem", TableName=name, Key=key))
     assert run(table.newest("market:binance", 1)) == [events[1]]
     assert run(table.newest("market:binance", 50, before=2)) == []
     run(table.add(events[2], TTL))
@@ -112,11 +112,11 @@ def test_a_day_is_paged_by_the_moment_of_recording(table: AuditTable) -> None:
     assert run(table.of_day(day, until, start, 100)) == ([], None)
 
 
-def test_the_manifest_that_stands_is_never_replaced(moto: Moto) -> None:
-    exports = AuditExports(backend_of(moto.pooled, candles_bucket=moto.new_bucket()))
+def test_the_manifest_that_stands_is_never_replaced(endpoint: Endpoint) -> None:
+    exports = AuditExports(backend_of(endpoint.pooled, candles_bucket=endpoint.new_bucket()))
 
     def wait(work: Any) -> Any:
-        return moto.runner.run(work)
+        return endpoint.runner.run(work)
 
     assert wait(exports.read("2026-11-22", MANIFEST)) is None
     assert wait(exports.write_manifest("2026-11-22", b"first")) == b"first"
@@ -124,14 +124,14 @@ def test_the_manifest_that_stands_is_never_replaced(moto: Moto) -> None:
     assert wait(exports.read("2026-11-22", MANIFEST)) == b"first"
 
 
-def test_a_days_events_are_exported_and_read_back(moto: Moto, settings: Settings) -> None:
+def test_a_days_events_are_exported_and_read_back(endpoint: Endpoint, settings: Settings) -> None:
     chosen = replace(
         settings,
-        audit_table=moto.new_table("AuditTable"),
-        candles_bucket=moto.new_bucket(),
+        audit_table=endpoint.new_table("AuditTable"),
+        candles_bucket=endpoint.new_bucket(),
         audit_retention_days=3,
     )
-    worker = Worker(moto.pooled, chosen, lambda: NOW, None)  # type: ignore[arg-type]
+    worker = Worker(endpoint.pooled, chosen, lambda: NOW, None)  # type: ignore[arg-type]
     events = chain("task:one", 4, NOW // DAY * DAY - 2 * DAY)
 
     async def work() -> list[str]:
@@ -139,18 +139,18 @@ def test_a_days_events_are_exported_and_read_back(moto: Moto, settings: Settings
             await AuditTable(worker).add(event, TTL)
         return await export_audit(worker)
 
-    days = moto.runner.run(work())
+    days = endpoint.runner.run(work())
     day = events[0]["recorded_at"][:10]
     assert days[0] == day
-    stored = moto.runner.run(AuditExports(worker).read(day, EVENTS))
+    stored = endpoint.runner.run(AuditExports(worker).read(day, EVENTS))
     assert decode(stored) == events
-    assert moto.runner.run(export_audit(worker)) == []
+    assert endpoint.runner.run(export_audit(worker)) == []
     asked = AuditQuery("me", 100, from_ms=NOW - 3 * DAY)
-    assert moto.runner.run(page_of_audit(worker, asked)) == (events, None)
+    assert endpoint.runner.run(page_of_audit(worker, asked)) == (events, None)
 
 
-def test_a_record_is_set_aside_whole_and_taken_once(moto: Moto) -> None:
-    queue = SetAsideQueue(moto.signed, moto.new_queue())
+def test_a_record_is_set_aside_whole_and_taken_once(endpoint: Endpoint) -> None:
+    queue = SetAsideQueue(endpoint.signed, endpoint.new_queue())
     record = {"dynamodb": {"SequenceNumber": "1", "NewImage": {"request": {"B": "eJw="}}}}
     run(queue.put("tasks", record, "KeyError('币')"))
     [taken] = run(queue.take())

@@ -4,7 +4,6 @@ numbers, and the order of a FIFO queue."""
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from chalicelib.live.queue import PushQueue
 from chalicelib.live.sequence_table import SequenceTable
 from chalicelib.live.ticket_table import TicketTable
 from chalicelib.live.updates import STATE, Update, decode
-from tests.aws.conftest import Moto
+from tests.aws.endpoint import Endpoint
 from tests.doubles.clock import NOW
 from tests.doubles.settings import backend_of
 
@@ -26,8 +25,8 @@ ME = Caller("me", frozenset({"read"}), "0123")
 
 
 @pytest.fixture
-def backend(moto: Moto) -> Backend:
-    return backend_of(moto.signed, connections_table=moto.new_table("ConnectionsTable"))
+def backend(endpoint: Endpoint) -> Backend:
+    return backend_of(endpoint.signed, connections_table=endpoint.new_table("ConnectionsTable"))
 
 
 @pytest.fixture
@@ -36,10 +35,8 @@ def table(backend: Backend) -> ConnectionTable:
 
 
 @pytest.fixture
-def url(moto: Moto, request: pytest.FixtureRequest) -> str:
-    name = hashlib.sha256(request.node.name.encode()).hexdigest()[:20] + ".fifo"
-    attributes = {"FifoQueue": "true"}
-    return str(moto("sqs", "CreateQueue", QueueName=name, Attributes=attributes)["QueueUrl"])
+def url(endpoint: Endpoint) -> str:
+    return endpoint.new_queue(FifoQueue="true")
 
 
 def test_a_ticket_is_taken_once_and_not_when_it_is_old(backend: Backend) -> None:
@@ -94,8 +91,8 @@ def test_updates_are_numbered_one_after_another(backend: Backend) -> None:
     assert run(table.pushed_at("tasks")) == NOW + 2
 
 
-def test_a_streams_updates_are_received_in_order_and_once(moto: Moto, url: str) -> None:
-    queue = PushQueue(backend_of(moto.signed, push_queue_url=url))
+def test_a_streams_updates_are_received_in_order_and_once(endpoint: Endpoint, url: str) -> None:
+    queue = PushQueue(backend_of(endpoint.signed, push_queue_url=url))
     updates = [
         Update(stream, STATE, "t", NOW, str(at), {"task": {"at": at}})
         for at in range(12)
@@ -104,7 +101,7 @@ def test_a_streams_updates_are_received_in_order_and_once(moto: Moto, url: str) 
     assert run(queue.send(updates)) == []
     assert run(queue.send(updates)) == []
     received: list[Update] = []
-    while messages := _receive(moto, url):
+    while messages := _receive(endpoint, url):
         received += [decode(message["Body"]) for message in messages]
     for stream in ("tasks", "task:t"):
         mine = [update for update in received if update.stream == stream]
@@ -112,20 +109,22 @@ def test_a_streams_updates_are_received_in_order_and_once(moto: Moto, url: str) 
 
 
 def test_a_message_that_failed_holds_back_its_stream_until_it_comes_again(
-    moto: Moto, url: str
+    endpoint: Endpoint, url: str
 ) -> None:
-    queue = PushQueue(backend_of(moto.signed, push_queue_url=url))
+    queue = PushQueue(backend_of(endpoint.signed, push_queue_url=url))
     first = Update("tasks", STATE, "t", NOW, "1", {})
     run(queue.send([first, dataclasses.replace(first, number="2")]))
-    (message,) = _receive(moto, url, most=1, delete=False)
-    assert _receive(moto, url) == []
+    (message,) = _receive(endpoint, url, most=1, delete=False)
+    assert _receive(endpoint, url) == []
     run(queue.retry_later(message["ReceiptHandle"], 0))
-    assert [decode(one["Body"]).number for one in _receive(moto, url)] == ["1", "2"]
+    assert [decode(one["Body"]).number for one in _receive(endpoint, url)] == ["1", "2"]
 
 
-def _receive(moto: Moto, url: str, most: int = 10, delete: bool = True) -> list[dict[str, Any]]:
-    answer = moto("sqs", "ReceiveMessage", QueueUrl=url, MaxNumberOfMessages=most)
+def _receive(
+    endpoint: Endpoint, url: str, most: int = 10, delete: bool = True
+) -> list[dict[str, Any]]:
+    answer = endpoint("sqs", "ReceiveMessage", QueueUrl=url, MaxNumberOfMessages=most)
     messages: list[dict[str, Any]] = answer.get("Messages", [])
     for message in messages if delete else []:
-        moto("sqs", "DeleteMessage", QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        endpoint("sqs", "DeleteMessage", QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
     return messages

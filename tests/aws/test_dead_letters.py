@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Callable
-from itertools import count
 from typing import Any
 
 import pytest
-from botocore.session import get_session
 
 from chalicelib.aws.calls import run
 from chalicelib.aws.set_aside import SetAsideQueue
 from market_data_collector.cli import letters
 from market_data_collector.cli.letters import QUEUES
-from tests.aws.conftest import Moto
+from tests.aws.endpoint import Endpoint
 from tests.cli.running import Ran
 from tests.cli.running import run as run_client
 
-_STACKS = count()
 RECORD = {
     "messageId": "m",
     "body": 'nonsense "币"',
@@ -32,18 +30,22 @@ RECORD = {
 
 
 @pytest.fixture
-def stack(moto: Moto, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> dict[str, str]:
+def stack(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> dict[str, str]:
     """The stack's name, and its outputs: a stack of nothing but queues."""
     monkeypatch.chdir(tmp_path)  # no .local/endpoints.json
-    monkeypatch.setattr(letters, "WAIT_SECONDS", 0)  # moto has one server
+    monkeypatch.setattr(letters, "WAIT_SECONDS", 0)  # an emulator has one server
     names = (*QUEUES.values(), "UnreadableQueue")
     template = {
         "Resources": {name: {"Type": "AWS::SQS::Queue"} for name in names},
         "Outputs": {name: {"Value": {"Ref": name}} for name in names},
     }
-    name = f"stack-{next(_STACKS)}"
-    cloudformation = get_session().create_client("cloudformation")
+    name = f"stack-{uuid.uuid4().hex}"
+    cloudformation = endpoint.client("cloudformation")
     cloudformation.create_stack(StackName=name, TemplateBody=json.dumps(template))
+    endpoint.made.callback(cloudformation.delete_stack, StackName=name)
+    cloudformation.get_waiter("stack_create_complete").wait(
+        StackName=name, WaiterConfig={"Delay": 1}
+    )
     [described] = cloudformation.describe_stacks(StackName=name)["Stacks"]
     outputs = {each["OutputKey"]: each["OutputValue"] for each in described["Outputs"]}
     monkeypatch.setenv("DATA_COLLECTOR_STACK", name)
@@ -51,12 +53,12 @@ def stack(moto: Moto, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> dict[st
 
 
 @pytest.fixture
-def put(moto: Moto, stack: dict[str, str]) -> Callable[..., str]:
+def put(endpoint: Endpoint, stack: dict[str, str]) -> Callable[..., str]:
     """Set a record aside; returns its id, as the client lists it."""
 
     def put(source: str = "work", record: dict[str, Any] = RECORD) -> str:
         before = listed()
-        run(SetAsideQueue(moto.signed, stack["UnreadableQueue"]).put(source, record, "why"))
+        run(SetAsideQueue(endpoint.signed, stack["UnreadableQueue"]).put(source, record, "why"))
         [new] = listed().keys() - before.keys()
         return new
 
@@ -73,8 +75,8 @@ def listed() -> dict[str, dict[str, Any]]:
     return {each["id"]: each for each in found.json["messages"]}
 
 
-def received(moto: Moto, url: str) -> list[dict[str, Any]]:
-    answer = moto(
+def received(endpoint: Endpoint, url: str) -> list[dict[str, Any]]:
+    answer = endpoint(
         "sqs",
         "ReceiveMessage",
         QueueUrl=url,
@@ -101,11 +103,11 @@ def test_a_message_is_shown_whole(put) -> None:
 
 
 @pytest.mark.parametrize("source", QUEUES)
-def test_a_message_goes_back_into_its_queue_as_it_was(moto, stack, put, source) -> None:
+def test_a_message_goes_back_into_its_queue_as_it_was(endpoint, stack, put, source) -> None:
     kept, chosen = put(), put(source)
     assert client("replay", chosen, "--json").json == {"replayed": [chosen]}
     assert list(listed()) == [kept]
-    [back] = received(moto, stack[QUEUES[source]])
+    [back] = received(endpoint, stack[QUEUES[source]])
     assert back["Body"] == RECORD["body"]
     assert back["MessageAttributes"] == {
         "Sender": {"StringValue": "somebody", "DataType": "String"},
@@ -113,13 +115,13 @@ def test_a_message_goes_back_into_its_queue_as_it_was(moto, stack, put, source) 
     }
 
 
-def test_what_is_dropped_is_gone(moto, stack, put) -> None:
+def test_what_is_dropped_is_gone(endpoint, stack, put) -> None:
     kept, *dropped = put(), put(), put()
     assert "2 dropped" in client("drop", *dropped).out
     assert list(listed()) == [kept]
     assert client("drop", "--all").code == 0
     assert "No messages" in client("list").out
-    assert received(moto, stack["WorkQueue"]) == []
+    assert received(endpoint, stack["WorkQueue"]) == []
 
 
 @pytest.mark.parametrize("command", ["show", "replay", "drop"])
@@ -133,10 +135,10 @@ def test_an_id_that_is_not_there_changes_nothing(put, command) -> None:
 
 @pytest.mark.parametrize("body", ["", "[]", "{}", '{"v": 1, "record": 7}', "[" * 5000])
 def test_what_somebody_else_put_there_is_shown_and_dropped_but_never_replayed(
-    moto, stack, body
+    endpoint, stack, body
 ) -> None:
     body = body or " "
-    moto("sqs", "SendMessage", QueueUrl=stack["UnreadableQueue"], MessageBody=body)
+    endpoint("sqs", "SendMessage", QueueUrl=stack["UnreadableQueue"], MessageBody=body)
     [only] = listed()
     assert listed()[only]["message"] == {"body": body}
     assert client("replay", only).code == 2

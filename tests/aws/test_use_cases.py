@@ -1,4 +1,4 @@
-"""Whole use cases on the simulated AWS and on moto at once, every answer compared.
+"""Whole use cases on the simulated AWS and on an AWS of others at once, every answer compared.
 
 So every expression, batch and conditional write that our gateways send is one that an AWS of
 others understands as the double does, through both implementations of the calls.
@@ -50,38 +50,68 @@ from chalicelib.webhooks.items import WebhookItems
 from chalicelib.webhooks.queue import WebhookQueue
 from chalicelib.webhooks.retry import Answer
 from chalicelib.work.messages import CollectMessage, DispatchMessage, PlanMessage, decode
-from tests.aws.conftest import Moto
+from tests.aws.endpoint import TRANSACTIONS, Endpoint
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock
 from tests.doubles.exchange import Exchange
 from tests.doubles.senders import Sender
 from tests.doubles.values import ordinal
 
+QUEUES = (
+    *("plan_queue_url", "urgent_queue_url", "work_queue_url", "dead_letter_queue_url"),
+    *("webhook_queue_url", "webhook_dead_letter_queue_url", "stream_failure_queue_url"),
+    "unreadable_queue_url",
+)
 HOURLY = {"expression": "rate(1 hour)", "request": {"symbols": ["BTCUSDT"]}}
 
 
 class Both:
-    """`call` that asks the double and moto, compares, and answers as the double does."""
+    """`call` that asks the double and the endpoint, compares, and answers as the double does.
 
-    def __init__(self, double: Aws, settings: Settings, moto: Moto, signed: bool) -> None:
+    Of what the endpoint lacks, the double answers alone; what a transaction leaves is copied.
+    """
+
+    def __init__(self, double: Aws, settings: Settings, endpoint: Endpoint, signed: bool) -> None:
         self.double = double
         self.worker = Worker(self, settings, double.clock, Exchange(double.clock))  # type: ignore[arg-type]
-        self._moto = moto
+        self._endpoint = endpoint
         self._signed = signed
         self._turn = asyncio.Lock()
 
     async def __call__(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
-        if service == "apigatewaymanagementapi":  # moto does not speak it
+        if service == "apigatewaymanagementapi" or service in self._endpoint.lacking:
             return await self.double(service, operation, **parameters)
         async with self._turn:  # both must see concurrent calls in one order
             signed = self._signed and service != "s3"
-            real = self._moto.signed if signed else self._moto.pooled
-            theirs = await _outcome(real(service, operation, **parameters))
+            real = self._endpoint.signed if signed else self._endpoint.pooled
+            if operation == "TransactWriteItems" and TRANSACTIONS in self._endpoint.lacking:
+                return await self._transact(real, parameters["TransactItems"])
+            asked = self._endpoint.without_old_items(parameters)
+            theirs = await _outcome(real(service, operation, **asked))
             ours = await _outcome(self.double(service, operation, **parameters))
-        assert _comparable(ours) == _comparable(theirs), (operation, parameters)
+        old_items = asked == parameters
+        assert _comparable(ours, old_items) == _comparable(theirs, old_items), (
+            operation,
+            parameters,
+        )
         if isinstance(ours, CallFailed):
             raise ours
         return ours
+
+    async def _transact(self, real: Any, parts: list[dict[str, Any]]) -> dict[str, Any]:
+        try:
+            return await self.double("dynamodb", "TransactWriteItems", TransactItems=parts)
+        finally:
+            for part in parts:
+                [asked] = part.values()
+                item = asked.get("Key") or asked["Item"]
+                at = {"TableName": asked["TableName"]}
+                key = {name: item[name] for name in ("pk", "sk")}
+                left = (await self.double("dynamodb", "GetItem", Key=key, **at)).get("Item")
+                if left:
+                    await real("dynamodb", "PutItem", Item=left, **at)
+                else:
+                    await real("dynamodb", "DeleteItem", Key=key, **at)
 
 
 async def _outcome(call: Any) -> Any:
@@ -91,9 +121,9 @@ async def _outcome(call: Any) -> Any:
         return failed
 
 
-def _comparable(outcome: Any) -> Any:
+def _comparable(outcome: Any, old_items: bool) -> Any:
     if isinstance(outcome, ConditionFailed):
-        return "condition", outcome.item and ordinal({"M": outcome.item})
+        return "condition", old_items and outcome.item and ordinal({"M": outcome.item})
     if isinstance(outcome, CallFailed):
         return outcome.code
     found: dict[str, Any] = {}
@@ -111,31 +141,35 @@ def _comparable(outcome: Any) -> Any:
     return found
 
 
-@pytest.fixture(params=["signed", "pooled"])
-def both(request: pytest.FixtureRequest, moto: Moto, settings: Settings, clock: Clock) -> Both:
-    tables = {
-        "tasks_table": moto.new_table("TasksTable"),
-        "market_table": moto.new_table("MarketTable"),
-        "connections_table": moto.new_table("ConnectionsTable"),
-        "audit_table": moto.new_table("AuditTable"),
-    }
-    queues = (
-        *("plan_queue_url", "urgent_queue_url", "work_queue_url", "dead_letter_queue_url"),
-        *("webhook_queue_url", "webhook_dead_letter_queue_url", "stream_failure_queue_url"),
-        "unreadable_queue_url",
-    )
-    settings = replace(
+def limited(settings: Settings) -> Settings:
+    """With limits of an owner that nothing reaches. To count towards them takes transactions."""
+    return replace(
         settings,
-        candles_bucket=moto.new_bucket(),
-        event_bus=moto.new_bus(),
         owner_active_tasks=50,
         owner_units_per_day=10_000,
         owner_connections=50,
         owner_webhooks_per_minute=50,
-        **tables,  # type: ignore[arg-type]
-        **{name: moto.new_queue() for name in queues},  # type: ignore[arg-type]
     )
-    return Both(Aws.for_settings(clock, settings), settings, moto, request.param == "signed")
+
+
+@pytest.fixture(params=["signed", "pooled"])
+def both(
+    request: pytest.FixtureRequest, endpoint: Endpoint, settings: Settings, clock: Clock
+) -> Both:
+    own: dict[str, Any] = {}
+    if "dynamodb" not in endpoint.lacking:
+        for name in ("Tasks", "Market", "Connections", "Audit"):
+            own[f"{name.lower()}_table"] = endpoint.new_table(f"{name}Table")
+    if "sqs" not in endpoint.lacking:
+        own |= {name: endpoint.new_queue() for name in QUEUES}
+    if "s3" not in endpoint.lacking:
+        own["candles_bucket"] = endpoint.new_bucket()
+    if "events" not in endpoint.lacking:
+        own["event_bus"] = endpoint.new_bus()
+    settings = replace(settings, **own)
+    if TRANSACTIONS not in endpoint.lacking:
+        settings = limited(settings)
+    return Both(Aws.for_settings(clock, settings), settings, endpoint, request.param == "signed")
 
 
 async def _plan(worker: Worker, body: str) -> None:
@@ -256,19 +290,19 @@ async def _tell_a_webhook(both: Both, worker: Worker, clock: Clock) -> None:
     assert delivery.state == DELIVERED
 
 
-def test_events_out_read_the_same_on_the_double_and_on_moto(
-    moto: Moto, both: Both, clock: Clock
+def test_events_out_read_the_same_on_the_double_and_on_the_store(
+    endpoint: Endpoint, both: Both, clock: Clock
 ) -> None:
-    moto.runner.run(_tell_a_webhook(both, both.worker, clock))
+    endpoint.runner.run(_tell_a_webhook(both, both.worker, clock))
     counts = both.double.counts
     assert counts["events.PutEvents"]
     assert counts["dynamodb.TransactWriteItems"] >= 4
 
 
-def test_a_life_of_tasks_reads_the_same_on_the_double_and_on_moto(
-    moto: Moto, both: Both, clock: Clock
+def test_a_life_of_tasks_reads_the_same_on_the_double_and_on_the_store(
+    endpoint: Endpoint, both: Both, clock: Clock
 ) -> None:
-    moto.runner.run(_live_through(both, both.worker, clock))
+    endpoint.runner.run(_live_through(both, both.worker, clock))
     for operation in ("dynamodb.UpdateItem", "dynamodb.Query", "dynamodb.BatchWriteItem"):
         assert both.double.counts[operation]
 
@@ -309,8 +343,8 @@ async def _use_up(worker: Worker, clock: Clock) -> None:
     assert await ScheduleTable(limited).create(replace(schedule, schedule_id=two), None, 2)
 
 
-def test_limits_are_reached_alike_on_the_double_and_on_moto(
-    moto: Moto, both: Both, clock: Clock
+def test_limits_are_reached_alike_on_the_double_and_on_the_store(
+    endpoint: Endpoint, both: Both, clock: Clock
 ) -> None:
-    moto.runner.run(_use_up(both.worker, clock))
+    endpoint.runner.run(_use_up(both.worker, clock))
     assert both.double.counts["dynamodb.TransactWriteItems"] >= 3

@@ -8,14 +8,14 @@ from chalicelib.access import key as items
 from chalicelib.access.key_table import KeyTable
 from chalicelib.aws.calls import run
 from chalicelib.core.errors import ConditionFailed
-from tests.aws.conftest import Moto
+from tests.aws.endpoint import Endpoint
 from tests.doubles.clock import NOW
 from tests.doubles.settings import backend_of
 
 
 @pytest.fixture
-def table(moto: Moto) -> KeyTable:
-    return KeyTable(backend_of(moto.signed, keys_table=moto.new_table("KeysTable")))
+def table(endpoint: Endpoint) -> KeyTable:
+    return KeyTable(backend_of(endpoint.signed, keys_table=endpoint.new_table("KeysTable")))
 
 
 def test_a_key_is_added_once_rotated_once_and_revoked_for_good(table: KeyTable) -> None:
