@@ -70,7 +70,7 @@ class FakeStack(FakeApi):
         if isinstance(answer, httpx.Response):
             return answer
         spoilt = self.spoil(route, json.loads(json.dumps(answer)))
-        return spoilt if isinstance(spoilt, httpx.Response) else httpx.Response(200, json=spoilt)
+        return spoilt if isinstance(spoilt, httpx.Response) else answer_of(spoilt)
 
     def _once(
         self, request: httpx.Request, route: str, body: Any, work: Callable[[], Any]
@@ -275,6 +275,12 @@ class Socket:
 
     def __exit__(self, *_: object) -> None:
         pass
+
+
+def answer_of(body: Any) -> httpx.Response:
+    """A good answer with a JSON body, whose characters may be any, half ones of a pair included."""
+    headers = {"Content-Type": "application/json"}
+    return httpx.Response(200, headers=headers, content=json.dumps(body))
 
 
 def _method(route: str) -> str:

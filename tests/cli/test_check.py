@@ -21,7 +21,7 @@ from market_data_collector.cli import check as check_command
 from market_data_collector.cli.check_run import CheckRun
 from market_data_collector.cli.check_steps import EXCUSED, STEPS, Step
 from tests.cli.fake_api import PAUSE, PREFIX, problem, task
-from tests.cli.fake_stack import FakeStack
+from tests.cli.fake_stack import FakeStack, answer_of
 from tests.cli.running import Ran, run
 from tests.cli.test_json_always import anything
 
@@ -271,7 +271,7 @@ def test_whatever_a_route_answers_the_check_ends_with_a_verdict(data: st.DataObj
         fields = sorted(body)
         if at < len(fields):
             return {**body, fields[at]: odd}
-        return body if asked in ("snapshot", "update") else httpx.Response(200, json=odd)
+        return body if asked in ("snapshot", "update") else answer_of(odd)
 
     ran = check(FakeStack(spoil=spoil), "--json")
     assert ran.code in (0, 1)
