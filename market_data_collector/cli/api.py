@@ -139,10 +139,10 @@ class Api:
         return self._call("GET", "/tasks/stats").body
 
     def cancel(self, task_id: str) -> dict[str, Any]:
-        return self._call("POST", f"/task/{quote(task_id, safe='')}/cancel").body
+        return self._call("POST", f"/task/{_segment(task_id)}/cancel").body
 
     def retry(self, task_id: str) -> dict[str, Any]:
-        return self._call("POST", f"/task/{quote(task_id, safe='')}/retry").body
+        return self._call("POST", f"/task/{_segment(task_id)}/retry").body
 
     def status(self) -> dict[str, Any]:
         return self._call("GET", "/status").body
@@ -223,10 +223,10 @@ class Api:
 
     def rotate_key(self, key_id: str) -> dict[str, Any]:
         """The key with another secret, whose text, `key`, is shown this once."""
-        return self._call("POST", f"/keys/{quote(key_id, safe='')}/rotate").body
+        return self._call("POST", f"/keys/{_segment(key_id)}/rotate").body
 
     def revoke_key(self, key_id: str) -> dict[str, Any]:
-        return self._call("DELETE", f"/keys/{quote(key_id, safe='')}").body
+        return self._call("DELETE", f"/keys/{_segment(key_id)}").body
 
     def ws_ticket(self) -> dict[str, Any]:
         """A new ticket, good for one connection within a minute: `ticket`, `expires_at`, `url`."""
@@ -271,7 +271,7 @@ class Api:
             followed.add(page_token)
 
     def _task(self, task_id: str) -> Answer:
-        answer = self._call("GET", f"/task/{quote(task_id, safe='')}")
+        answer = self._call("GET", f"/task/{_segment(task_id)}")
         if not isinstance(answer.body.get("status"), str):
             raise problems.not_this_api(self.url, "a task without a status")
         return answer
@@ -325,8 +325,13 @@ def _bearer(key: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {text}"}
 
 
+def _segment(text: str) -> str:
+    """A segment of a path. Half a pair of characters, which no id has, becomes a question mark."""
+    return quote(text, safe="", errors="replace")
+
+
 def _schedule(schedule_id: str) -> str:
-    return f"/schedules/{quote(schedule_id, safe='')}"
+    return f"/schedules/{_segment(schedule_id)}"
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -156,3 +156,10 @@ def test_waiting_ends_when_the_task_expires_meanwhile():
 def test_an_odd_state_is_waited_through():
     api, _, _ = client({"GET /task": [task("hibernating", 1), task()]})
     assert len(list(api.watch("x"))) == 2
+
+
+def test_an_id_that_no_url_can_hold_is_asked_for_all_the_same() -> None:
+    fake = FakeApi()
+    with Api("http://there.test", transport=fake) as api, pytest.raises(Rejected):
+        api.revoke_key("\ud8f2/x")
+    assert fake.requests[-1].url.raw_path.endswith(b"/keys/%3F%2Fx")
