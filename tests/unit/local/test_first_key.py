@@ -9,7 +9,9 @@ import pytest
 
 from chalicelib.access import key as items
 from chalicelib.access.key import Key
+from chalicelib.aws.stream import Change
 from chalicelib.aws.wire import item_from_wire, item_to_wire
+from chalicelib.events.happenings import of_change
 from local.first_key import first_admin_key
 
 OUTPUTS = {"KeysTable": "keys"}
@@ -47,6 +49,9 @@ def test_the_first_deployment_makes_a_key_that_fits_and_the_next_makes_none() ->
     assert parsed is not None
     assert parsed[0] == stored.key_id
     assert items.fits(stored, parsed[1])
+    item = item_from_wire(table.items[0])
+    [created] = of_change(Change("1", 0, {}, item, False))
+    assert (created.action, created.by, created.owner) == ("key.created", "deployer", "admin")
     assert stored.scopes == ("admin",)
     assert first_admin_key(table, "keys", OUTPUTS) is None  # type: ignore[arg-type]
     assert len(table.items) == 1
