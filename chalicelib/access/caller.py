@@ -62,7 +62,7 @@ NOBODY_ASKED = Caller(SHARED_OWNER, allowed(SCOPES))
 
 
 async def owners_seen(backend: Backend, caller: Caller) -> tuple[str, ...]:
-    """Everybody whose tasks a caller sees in lists, sorted.
+    """Everybody whose schedules, and whose tasks in lists, a caller sees; sorted.
 
     For an admin with a key: whoever has or had one, and the shared owner, whose are the tasks that
     were made while nobody was asked.
