@@ -90,6 +90,7 @@ class Stack:
             self._tell_losses(report)
             port = ports.remembered(PORTS, CLOUD, report)
             cloud.readdress(HOME, port)
+            cloud.rewind_streams(HOME)
             running = cloud.launch(HOME, port, python, self._options.environ)
         self._up[CLOUD] = running
         return Account(cloud.endpoint_url(running.port or 0))
