@@ -149,7 +149,7 @@ def events(settings: Settings) -> dict[str, Resource]:
         },
         "bury": {"Dead": _queue("DeadLetterQueue", batch=10, at_once=2)},
         "on_task_change": {"Changed": _task_stream()},
-        "on_market_change": {"Changed": _market_stream()},
+        "on_market_change": {"Changed": _market_stream(), "Keys": _key_stream()},
         # Past midnight (UTC) by more than any event of the day before takes to be recorded.
         "export_audit": {"EveryDay": _schedule("cron(20 0 * * ? *)")},
         # Its own few workers: receivers that hang hold up each other, and nothing else.
@@ -188,6 +188,11 @@ def _market_stream() -> Resource:
     prefixes = ("CATALOGUE", "REFUSED", "PAUSE", "PRICES", "COVER")
     kinds = [{"prefix": f"{prefix}#"} for prefix in prefixes]
     return _stream("MarketTable", {"pk": {"S": kinds}})
+
+
+def _key_stream() -> Resource:
+    # Two streams wake one function: keys change seldom, but for the note that one was used.
+    return _stream("KeysTable", {"pk": {"S": ["KEYS"]}})
 
 
 def _stream(table: str, keys: Resource) -> Resource:

@@ -163,6 +163,7 @@ def _statements() -> dict[str, list[Statement]]:
         ],
         "on_market_change": [
             *_stream("MarketTable"),
+            *_stream("KeysTable"),
             audit,
             bus,
             _send("StreamFailureQueue"),

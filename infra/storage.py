@@ -55,6 +55,7 @@ def tables(protected: bool = False) -> dict[str, Resource]:
     audit = {**_table(_index("by_day", "day", "sk_time", None)), **_kept()}
     # Who could call the API can call it again when the stack is made anew; old keys stay revoked.
     keys = {**_table(), **_kept()}
+    keys["Properties"]["StreamSpecification"] = {"StreamViewType": "NEW_AND_OLD_IMAGES"}
     made = {
         "TasksTable": tasks,
         "MarketTable": market,

@@ -143,6 +143,19 @@ def readdress(home: Path, port: int) -> None:
                 write_whole(file, changed)
 
 
+def rewind_streams(home: Path) -> None:
+    """Have the kept event sources read their tables' streams from the beginning.
+
+    MiniStack keeps how many records each has read, but not the records: after a start it would pass
+    over as many new ones.
+    """
+    file = home / STATE / "lambda.json"
+    kept = read_object(file)
+    payload = kept.get("payload")
+    if isinstance(payload, dict) and payload.pop("dynamodb_stream_positions", None):
+        write_whole(file, json.dumps(kept))
+
+
 def unpacked(built: Package, home: Path) -> Package:
     """`built`, unpacked once for all functions, and a package that runs it from there.
 

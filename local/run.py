@@ -99,7 +99,7 @@ def _bring_up(stack: Stack, stages: Stages, chosen: Options) -> int:
         stack.save_cloud()
         _must_complete(task)
         _summary(stages.console, task, time.monotonic() - started)
-    _where(stages.console, urls, exchange_url, to, candles)
+    _where(stages.console, urls, exchange_url, to, candles, asks_for_key=key is not None)
     return 0
 
 
@@ -125,7 +125,13 @@ def _summary(console: Console, task: dict[str, Any], seconds: float) -> None:
 
 
 def _where(
-    console: Console, urls: tuple[str, str], exchange_url: str, to: Account, candles: Path | None
+    console: Console,
+    urls: tuple[str, str],
+    exchange_url: str,
+    to: Account,
+    candles: Path | None,
+    *,
+    asks_for_key: bool,
 ) -> None:
     lines = ["", *_candles(candles)]
     lines += [
@@ -134,6 +140,10 @@ def _where(
         f"Exchange   {exchange_url}",
         f"AWS        {to.endpoint_url}",
         "Client     .venv/bin/data-collector --help",
+    ]
+    if asks_for_key:
+        lines.append("Key        an admin's, in .local/endpoints.json, where the client reads it")
+    lines += [
         "",
         "All of it keeps running; `make down` ends it.",
     ]

@@ -32,7 +32,7 @@ from local.deploy import (
     variables_of,
 )
 from local.failures import StartFailed
-from local.first_key import first_admin_key
+from local.first_key import admin_key
 from local.layout import (
     CLOUD,
     ENDPOINTS,
@@ -44,11 +44,11 @@ from local.layout import (
     PACKAGE,
     PORTS,
     ROOT,
+    read_object,
     write_whole,
 )
 from local.options import Options
 from local.processes import Process, marked, parts, start, stop, stop_strays
-from market_data_collector.cli.locate import endpoints
 
 STAGE = "local"
 LEAST_FREE_BYTES = 1_000_000_000
@@ -90,6 +90,7 @@ class Stack:
             self._tell_losses(report)
             port = ports.remembered(PORTS, CLOUD, report)
             cloud.readdress(HOME, port)
+            cloud.rewind_streams(HOME)
             running = cloud.launch(HOME, port, python, self._options.environ)
         self._up[CLOUD] = running
         return Account(cloud.endpoint_url(running.port or 0))
@@ -196,14 +197,11 @@ class Stack:
             self._start(METRICS, arguments)
 
     def bring_up_key(self, to: Account, built: Package, outputs: dict[str, str]) -> str | None:
-        """An admin's key; None where the stack does not ask for one, or has one that is not known
-        here."""
+        """An admin's key that works: the one that is known here, or else a new one, as the cloud is
+        one's own. None where the stack does not ask for keys."""
         template = json.loads(built.template.read_text(encoding="utf-8"))
         authentication = variables_of(template)["AUTHENTICATION"]
-        if authentication != "keys":
-            return None
-        made = first_admin_key(to, authentication, outputs)
-        return made or endpoints(ROOT).get("api_key")
+        return admin_key(to, authentication, outputs, read_object(ENDPOINTS).get("api_key"))
 
     def write_endpoints(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,11 @@ from chalicelib.tasks.states import SHARED_OWNER
 #: The ARN of a role that somebody has assumed ends in the session's name, which many tools make
 #: anew each time: the owner is the role. Source: IAM User Guide, "IAM identifiers", assumed roles.
 _SESSION = re.compile(r"(arn:[^:]*:sts::[^:]*:assumed-role/[^/]+)/.*")
+#: A role's own ARN holds its path, that of who assumed it does not. Names are unique all the same:
+#: IAM API Reference, CreateRole.
+_ROLE = re.compile(r"arn:([^:]*):iam::([^:]*):role/(?:.*/)?([^/]+)")
 #: Who may call which route is said by policies of IAM (execute-api:Invoke names method and path).
-#: None of them makes an admin, who would see what others own.
+#: None of them makes an admin, who would see what others own: that does the setting ADMIN_ROLES.
 _SIGNED = frozenset((READ, COLLECT, OBSERVE))
 
 
@@ -54,7 +57,7 @@ class Caller:
     def require(self, *scopes: str) -> None:
         """Raises Forbidden where none of these scopes is allowed."""
         if self.scopes.isdisjoint(scopes):
-            raise Forbidden(scopes)
+            raise Forbidden(scopes, has_key=self.key_id is not None)
 
 
 #: Where nobody is asked, there is one owner.
@@ -62,10 +65,11 @@ NOBODY_ASKED = Caller(SHARED_OWNER, allowed(SCOPES))
 
 
 async def owners_seen(backend: Backend, caller: Caller) -> tuple[str, ...]:
-    """Everybody whose tasks a caller sees in lists, sorted.
+    """Everybody whose schedules, and whose tasks in lists, a caller sees; sorted.
 
     For an admin with a key: whoever has or had one, and the shared owner, whose are the tasks that
-    were made while nobody was asked.
+    were made while nobody was asked. Owners who sign requests are listed nowhere, so an admin among
+    them has lists of their own.
     """
     if not caller.is_admin or caller.key_id is None:
         return (caller.owner,)
@@ -82,12 +86,12 @@ async def identify(backend: Backend, authorization: str, identity: Mapping[str, 
     if authentication == "none":
         return NOBODY_ASKED
     if authentication == "iam":
-        return _signed(identity.get("userArn"))
+        return _signed(identity.get("userArn"), backend.settings.admin_roles)
     key = await keys.verify(backend, authorization)
     return Caller(key.owner, allowed(key.scopes), key.key_id)
 
 
-def _signed(arn: object) -> Caller:
+def _signed(arn: object, admin_roles: Iterable[str]) -> Caller:
     if not isinstance(arn, str) or not arn:
         raise Unauthenticated(
             "sign the request with AWS credentials",
@@ -95,4 +99,6 @@ def _signed(arn: object) -> Caller:
             challenge="AWS4-HMAC-SHA256",
         )
     session = _SESSION.fullmatch(arn)
-    return Caller(session[1] if session else arn, _SIGNED)
+    owner = session[1] if session else arn
+    is_admin = owner in (_ROLE.sub(r"arn:\1:sts::\2:assumed-role/\3", role) for role in admin_roles)
+    return Caller(owner, allowed(SCOPES) if is_admin else _SIGNED)

@@ -15,10 +15,14 @@ import hmac
 import os
 import re
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chalicelib.core.times import iso
 
+if TYPE_CHECKING:
+    from chalicelib.aws.stream import Change
+
+LIVE, EXPIRED, REVOKED = "live", "expired", "revoked"
 _TEXT = re.compile(r"mdc_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
 _ID = re.compile(r"[0-9a-f]{16}")
 
@@ -27,8 +31,9 @@ _ID = re.compile(r"[0-9a-f]{16}")
 class Key:
     """Times are epoch milliseconds; None: never, or not yet.
 
-    `scopes`: as they were given, sorted; `secret_hash`: hex; `created_by`, `revoked_by`: owners;
-    `last_used_at`: some minutes behind (keys.USE_NOTED_MS).
+    `scopes`: as they were given, sorted; `secret_hash`: hex; `created_by`, `rotated_by`,
+    `revoked_by`: owners; `last_used_at`: some minutes behind (keys.USE_NOTED_MS); `request_id`: the
+    HTTP request that made, rotated or revoked it last, None: whoever deployed.
     """
 
     key_id: str
@@ -39,9 +44,11 @@ class Key:
     created_by: str
     expires_at: int | None = None
     rotated_at: int | None = None
+    rotated_by: str | None = None
     last_used_at: int | None = None
     revoked_at: int | None = None
     revoked_by: str | None = None
+    request_id: str | None = None
 
     def is_alive(self, now_ms: int) -> bool:
         return self.revoked_at is None and not self.has_expired(now_ms)
@@ -49,20 +56,33 @@ class Key:
     def has_expired(self, now_ms: int) -> bool:
         return self.expires_at is not None and self.expires_at <= now_ms
 
+    def status(self, now_ms: int) -> str:
+        if self.revoked_at is not None:
+            return REVOKED
+        return EXPIRED if self.has_expired(now_ms) else LIVE
+
 
 def made(
-    owner: str, scopes: tuple[str, ...], now_ms: int, by: str, expires_at: int | None = None
+    owner: str,
+    scopes: tuple[str, ...],
+    now_ms: int,
+    by: str,
+    expires_at: int | None = None,
+    request_id: str | None = None,
 ) -> tuple[Key, str]:
     """A new key, and its text, which is not stored anywhere."""
     key_id, secret = os.urandom(8).hex(), _secret()
-    key = Key(key_id, owner, tuple(sorted(set(scopes))), _hash(secret), now_ms, by, expires_at)
+    held, stored = tuple(sorted(set(scopes))), _hash(secret)
+    key = Key(key_id, owner, held, stored, now_ms, by, expires_at, request_id=request_id)
     return key, _text(key_id, secret)
 
 
-def rotated(key: Key, now_ms: int) -> tuple[Key, str]:
+def rotated(key: Key, now_ms: int, by: str, request_id: str | None = None) -> tuple[Key, str]:
     """The key with a new secret, and its new text."""
     secret = _secret()
-    new = replace(key, secret_hash=_hash(secret), rotated_at=now_ms)
+    new = replace(
+        key, secret_hash=_hash(secret), rotated_at=now_ms, rotated_by=by, request_id=request_id
+    )
     return new, _text(key.key_id, secret)
 
 
@@ -83,16 +103,17 @@ def fits(key: Key | None, secret: str) -> bool:
 
 
 def view(key: Key, now_ms: int) -> dict[str, Any]:
-    """What GET /keys shows of a key: all but its secret."""
+    """What GET /keys shows of a key: nothing of its secret."""
     return {
         "key_id": key.key_id,
         "owner": key.owner,
         "scopes": list(key.scopes),
-        "status": "revoked" if key.revoked_at else "expired" if key.has_expired(now_ms) else "live",
+        "status": key.status(now_ms),
         "created_at": iso(key.created_at),
         "created_by": key.created_by,
         "expires_at": iso(key.expires_at),
         "rotated_at": iso(key.rotated_at),
+        "rotated_by": key.rotated_by,
         "last_used_at": iso(key.last_used_at),
         "revoked_at": iso(key.revoked_at),
         "revoked_by": key.revoked_by,
@@ -112,6 +133,13 @@ def key_of(item: dict[str, Any]) -> Key:
     """The key that an item holds."""
     stored = {field.name: item[field.name] for field in fields(Key) if field.name in item}
     return Key(**{**stored, "scopes": tuple(stored["scopes"])})
+
+
+def key_change(change: Change) -> tuple[Key | None, Key] | None:
+    """A key before (None: it is new) and after its change; None where something else changed."""
+    if not change.new or change.pk != PARTITION:
+        return None
+    return key_of(change.old) if change.old else None, key_of(change.new)
 
 
 def item_key(key_id: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@
     KEYS   KEY#<id>    a `Key` (access/key.py): its fields are the attributes
 
 A revoked key stays, so that its schedules and its owner's admins can see why it stopped working.
+The stream brings every change to the audit trail, whoever made it (events/key_happenings.py).
 """
 
 from __future__ import annotations
@@ -42,7 +43,12 @@ class KeyTable(ItemTable):
         try:
             return await self._set(
                 seen.key_id,
-                {"secret_hash": new.secret_hash, "rotated_at": new.rotated_at},
+                {
+                    "secret_hash": new.secret_hash,
+                    "rotated_at": new.rotated_at,
+                    "rotated_by": new.rotated_by,
+                    "request_id": new.request_id,
+                },
                 "secret_hash = :seen AND attribute_not_exists(revoked_at)",
                 {":seen": seen.secret_hash},
             )
@@ -53,12 +59,14 @@ class KeyTable(ItemTable):
                 raise
             return stored
 
-    async def revoke(self, key_id: str, now_ms: int, by: str) -> Key | None:
+    async def revoke(
+        self, key_id: str, now_ms: int, by: str, request_id: str | None = None
+    ) -> Key | None:
         """The key, revoked: now, or as it was before. None where there is none."""
         try:
             return await self._set(
                 key_id,
-                {"revoked_at": now_ms, "revoked_by": by},
+                {"revoked_at": now_ms, "revoked_by": by, "request_id": request_id},
                 "attribute_exists(pk) AND attribute_not_exists(revoked_at)",
             )
         except ConditionFailed as refused:

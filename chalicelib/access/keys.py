@@ -70,14 +70,16 @@ async def why_ended(backend: Backend, key_id: str) -> str | None:
     return _why_not(key, backend.now_ms()) if key else "is gone"
 
 
-async def create_key(backend: Backend, body: object, by: str) -> View:
+async def create_key(
+    backend: Backend, body: object, by: str, request_id: str | None = None
+) -> View:
     """Make a key for an owner. The view has its text, `key`, which is shown this once.
 
     Raises InvalidRequest, and Conflict where keys are not in use.
     """
     owner, scopes, expires_at = parse_new(body, backend.now_ms())
     _require_in_use(backend)
-    key, text = items.made(owner, scopes, backend.now_ms(), by, expires_at)
+    key, text = items.made(owner, scopes, backend.now_ms(), by, expires_at, request_id)
     await KeyTable(backend).add(key)
     log("key_created", key_id=key.key_id, owner=owner, scopes=list(key.scopes), by=by)
     return {**items.view(key, backend.now_ms()), "key": text}
@@ -92,7 +94,7 @@ async def list_keys(
     return [items.view(key, backend.now_ms()) for key in page], following
 
 
-async def rotate_key(backend: Backend, key_id: str, by: str) -> View:
+async def rotate_key(backend: Backend, key_id: str, by: str, request_id: str | None = None) -> View:
     """Give a key another secret; its old text works no more. The view has the new text, `key`.
 
     Raises KeyNotFound; Conflict where the key has ended, is rotated by somebody else just now, or
@@ -101,7 +103,7 @@ async def rotate_key(backend: Backend, key_id: str, by: str) -> View:
     seen = await _find(backend, key_id)
     if why := _why_not(seen, backend.now_ms()):
         raise Conflict(f"the key {key_id} {why}; make a new one", reason="KEY_ENDED")
-    new, text = items.rotated(seen, backend.now_ms())
+    new, text = items.rotated(seen, backend.now_ms(), by, request_id)
     try:
         key = await KeyTable(backend).replace_secret(seen, new)
     except ConditionFailed:
@@ -114,11 +116,11 @@ async def rotate_key(backend: Backend, key_id: str, by: str) -> View:
     return {**items.view(key, backend.now_ms()), "key": text}
 
 
-async def revoke_key(backend: Backend, key_id: str, by: str) -> View:
+async def revoke_key(backend: Backend, key_id: str, by: str, request_id: str | None = None) -> View:
     """Revoke a key for good; to repeat it changes nothing. Raises KeyNotFound, and Conflict where
     keys are not in use."""
     await _find(backend, key_id)
-    key = await KeyTable(backend).revoke(key_id, backend.now_ms(), by)
+    key = await KeyTable(backend).revoke(key_id, backend.now_ms(), by, request_id)
     if key is None:
         raise _not_found(key_id)
     _cache_of(backend).pop(key_id, None)

@@ -1,6 +1,6 @@
 """Scopes: what a caller may do. Pure.
 
-admin      everything: everybody's tasks, global figures, keys
+admin      everything: everybody's tasks and schedules, global figures, keys
 collect    what starts, changes or stops collections of one's own, and what `read` allows
 read       what shows tasks, schedules, events and prices, and opens WebSockets
 observe    GET /metrics alone, with global figures: for a Prometheus server

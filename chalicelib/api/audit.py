@@ -1,4 +1,4 @@
-"""GET /audit: what happened, to a task, a schedule or a market, or in a stretch of time."""
+"""GET /audit: what happened, to a task, a schedule, a market or a key, or in a stretch of time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from chalicelib.core.problems import Errors, invalid, problem
 from chalicelib.core.times import parse_time
 
 #: Parameter -> the kind of its subject. A query may have one of them.
-_SUBJECTS = {"task_id": "task", "schedule_id": "schedule", "exchange": "market"}
+_SUBJECTS = {"task_id": "task", "schedule_id": "schedule", "exchange": "market", "key_id": "key"}
 _ACTION = re.compile(r"[a-z]{1,30}\.[a-z_.]{1,60}")
 
 

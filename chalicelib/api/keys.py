@@ -21,7 +21,8 @@ _NOT_KEPT = {"Cache-Control": "no-store"}
 
 @web.route("POST", "/keys", scope=ADMIN)
 def create_key() -> Response:
-    made = run(keys.create_key(wiring.backend(), web.json_body(), web.owner()))
+    backend, body = wiring.backend(), web.json_body()
+    made = run(keys.create_key(backend, body, web.owner(), web.request_id()))
     return web.answer(201, made, _NOT_KEPT)
 
 
@@ -38,12 +39,14 @@ def get_keys() -> Response:
 @web.route("POST", "/keys/{key_id}/rotate", scope=ADMIN)
 def rotate_key(key_id: str) -> Response:
     web.no_fields()
-    rotated = run(keys.rotate_key(wiring.backend(), web.path_id("key", key_id), web.owner()))
+    backend, known = wiring.backend(), web.path_id("key", key_id)
+    rotated = run(keys.rotate_key(backend, known, web.owner(), web.request_id()))
     return web.answer(200, rotated, _NOT_KEPT)
 
 
 @web.route("DELETE", "/keys/{key_id}", scope=ADMIN)
 def revoke_key(key_id: str) -> Response:
     web.no_fields()
-    revoked = run(keys.revoke_key(wiring.backend(), web.path_id("key", key_id), web.owner()))
+    backend, known = wiring.backend(), web.path_id("key", key_id)
+    revoked = run(keys.revoke_key(backend, known, web.owner(), web.request_id()))
     return web.answer(200, revoked)

@@ -12,6 +12,7 @@ import re
 from chalice.app import Response
 
 from chalicelib import wiring
+from chalicelib.access.caller import owners_seen
 from chalicelib.access.scopes import COLLECT, READ
 from chalicelib.api import web
 from chalicelib.api.idempotency import Body
@@ -48,7 +49,7 @@ def get_schedules() -> Response:
     page_size, after = web.page_size(query, backend.settings), query.get("page_token")
     if errors := web.page_token_errors(query, _UUID):
         raise invalid(errors)
-    found, following = run(manage.list_schedules(backend, web.owner(), page_size, after))
+    found, following = run(manage.list_schedules(backend, _owners(), page_size, after))
     return web.answer(200, {"schedules": found, "next_page_token": following})
 
 
@@ -57,7 +58,7 @@ def get_schedule(schedule_id: str) -> Response:
     from chalicelib.schedules import manage
 
     web.query()
-    view = manage.view_schedule(wiring.backend(), web.owner(), web.path_id("schedule", schedule_id))
+    view = manage.view_schedule(wiring.backend(), _owners(), web.path_id("schedule", schedule_id))
     return web.answer(200, run(view))
 
 
@@ -72,6 +73,7 @@ def change_schedule(schedule_id: str) -> Response:
         web.request_id(),
         web.path_id("schedule", schedule_id),
         web.caller().key_id,
+        _owners(),
     )
     return web.answer(200, run(changed))
 
@@ -84,7 +86,7 @@ def delete_schedule(schedule_id: str) -> Response:
     backend = wiring.backend()
     run(
         manage.delete_schedule(
-            backend, web.owner(), web.request_id(), web.path_id("schedule", schedule_id)
+            backend, web.owner(), web.request_id(), web.path_id("schedule", schedule_id), _owners()
         )
     )
     return web.answer(200, {"schedule_id": schedule_id, "status": "deleted"})
@@ -95,12 +97,17 @@ def run_schedule_now(schedule_id: str) -> Response:
     from chalicelib.schedules import manage
 
     backend, body = wiring.backend(), web.no_fields()
-    owner, request_id = web.owner(), web.request_id()
+    owner, request_id, owners = web.owner(), web.request_id(), _owners()
 
     async def work(task_id: str, _: bool) -> tuple[int, Body]:
         await manage.run_now(
-            backend, owner, request_id, web.path_id("schedule", schedule_id), task_id
+            backend, owner, request_id, web.path_id("schedule", schedule_id), task_id, owners
         )
         return web.submitted(task_id, "Collection submitted", schedule_id=schedule_id)
 
     return web.once(backend, body, work)
+
+
+def _owners() -> tuple[str, ...]:
+    """Whose schedules the caller sees and changes."""
+    return run(owners_seen(wiring.backend(), web.caller()))

@@ -27,7 +27,7 @@ class AuditEvent(TypedDict):
 
     #: <subject>:<seq>
     id: str
-    #: What it happened to: task:<id>, schedule:<id> or market:<exchange>.
+    #: What it happened to: task:<id>, schedule:<id>, market:<exchange> or key:<id>.
     subject: str
     #: Its number in the subject's chain, from 1.
     seq: int

@@ -26,10 +26,9 @@ _TIME_KEY = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z(#[ -~]{1,300})?"
 class AuditQuery:
     """Which events to read.
 
-    `subject`: task:<id>, schedule:<id> or market:<exchange>; None: all subjects, oldest event
-    first. `from_ms` and `to_ms` bound the time of recording, [from, to). Only the events of
-    `owner` (None: everybody's), and those without an owner, are read. `token`: as page_of_audit
-    returned it.
+    `subject`: as in audit/chain.py; None: all subjects, oldest event first. `from_ms` and `to_ms`
+    bound the time of recording, [from, to). Only the events of `owner` (None: everybody's), and
+    those without an owner, are read. `token`: as page_of_audit returned it.
     """
 
     owner: str | None

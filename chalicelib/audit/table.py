@@ -4,8 +4,10 @@
     TASK#<id>           <seq>         the fields of an AuditEvent (audit/chain.py; absent: None;
     SCHEDULE#<id>                     before, after and data as JSON text), and day, sk_time, ttl
     MARKET#<exchange>
+    KEY#<id>
     SCHEDULE#<id>       HEAD          event: the newest event as JSON text; ttl only where that is
     MARKET#<exchange>                 the schedule's deletion
+    KEY#<id>
 
 `seq` has twelve digits, so that events sort by number. An event is written on the condition that
 its number is free. That condition makes the chain: a writer that loses reads again.
@@ -13,9 +15,9 @@ its number is free. That condition makes the chain: a writer that loses reads ag
 Index by_day: day (2026-11-23) and sk_time (time, subject, seq). Both are of the moment at which the
 event was RECORDED, so that a day that is over never changes.
 
-A schedule or a market may be quiet for longer than its events are kept, and its next event must
-still follow the last one. So each of its events is written in one transaction with the head of the
-chain, which no TTL deletes. The events of a task come within LEAST_TASK_DAYS of each other, and
+A schedule, a market or a key may be quiet for longer than its events are kept, and its next event
+must still follow the last one. So each of its events is written in one transaction with the head of
+the chain, which no TTL deletes. The events of a task come within LEAST_TASK_DAYS of each other, and
 need no head.
 """
 
@@ -30,7 +32,7 @@ from chalicelib.aws.wire import item_to_wire, to_wire
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed
 
-_PREFIXES = {"task": "TASK#", "schedule": "SCHEDULE#", "market": "MARKET#"}
+_PREFIXES = {"task": "TASK#", "schedule": "SCHEDULE#", "market": "MARKET#", "key": "KEY#"}
 _AS_JSON = ("before", "after", "data")
 _DIGITS = 12
 _LAST = "9" * _DIGITS

@@ -102,14 +102,19 @@ class TicketRefused(Unauthenticated):
 
 
 class Forbidden(RequestRejected):
-    """`scopes`: any one of them would do."""
+    """`scopes`: any one of them would do; `has_key`: whether the caller came with a key."""
 
     status = 403
     title = "Scope missing"
     reason = "SCOPE_MISSING"
 
-    def __init__(self, scopes: tuple[str, ...]) -> None:
-        super().__init__(f"this needs a key with the scope {' or '.join(scopes)}")
+    def __init__(self, scopes: tuple[str, ...], has_key: bool = True) -> None:
+        needed = f"the scope {' or '.join(scopes)}"
+        super().__init__(
+            f"this needs a key with {needed}"
+            if has_key
+            else f"this needs {needed}; name the role or user in the setting ADMIN_ROLES"
+        )
         self.scopes = scopes
 
 

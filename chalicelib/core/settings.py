@@ -27,6 +27,12 @@ _URL = re.compile(r"(https?)://(?:[^\s/?#@]*@)?([^\s/?#@]+)(/[^\s?#]*)?", re.IGN
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 #: As browsers write it: RFC 6454, "Serializing Origins". Neither `*` nor `null` is one.
 _ORIGIN = re.compile(r"https?://([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+#: IAM User Guide, "IAM identifiers". Of the characters that paths may have, those of names.
+_ROLE_OR_USER = re.compile(
+    r"arn:[a-z-]+:(iam::[0-9]{12}:(role|user)|sts::[0-9]{12}:assumed-role(?=/[^/]+$))"
+    r"(/[\w+=.@-]+)+",
+    re.ASCII,
+)
 _LOOPBACK = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?")
 
 #: Those that AWS offers and this code runs on.
@@ -114,6 +120,11 @@ class Settings:
         "keys",
         "keys: every request must bring a key; iam: it must be signed with AWS credentials; none: "
         "nobody is asked, as on the stage `local` (docs/KEYS.md)",
+    )
+    admin_roles: tuple[str, ...] = _setting(
+        (),
+        "with `AUTHENTICATION=iam`: ARNs of the roles and users who are admins, such as "
+        "`arn:aws:iam::123456789012:role/ops`; empty: nobody is",
     )
     allow_public: str = _setting(
         "no",
@@ -275,6 +286,12 @@ class Settings:
             raise SettingsInvalid(
                 f"AUTHENTICATION is {self.authentication!r}; it must be keys, iam or none"
             )
+        for arn in self.admin_roles:
+            if not _ROLE_OR_USER.fullmatch(arn):
+                raise SettingsInvalid(
+                    f"ADMIN_ROLES names {arn!r}; it must be the ARN of a role or a user, such as "
+                    "arn:aws:iam::123456789012:role/ops, without a session's name"
+                )
         if self.reserve not in ("yes", "no"):
             raise SettingsInvalid(f"RESERVE is {self.reserve!r}; it must be yes or no")
         if self.allow_public not in ("yes", "no"):

@@ -16,7 +16,8 @@ Item = dict[str, Any]
 
 @dataclass(frozen=True)
 class Happening:
-    #: What it happened to: task:<id>, schedule:<id> or market:<exchange>. Each has its own trail.
+    #: What it happened to: task:<id>, schedule:<id>, market:<exchange> or key:<id>. Each has a
+    #: trail of its own.
     subject: str
     #: Reads like task.submitted.
     action: str

@@ -16,6 +16,7 @@ need know of, is no happening.
     symbols.changed  data: counts and names of what the exchange added, removed, halted or resumed
     symbols.refused  data: how many known symbols its list misses, and which; the old one stays
     exchange.paused, resumed    by whom, and until when all requests to it stop
+    key.created, rotated, revoked    by whom; data: its scopes and when it expires
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from collections.abc import Callable
 
 from chalicelib.aws.stream import Change
 from chalicelib.events.happening import Happening
+from chalicelib.events.key_happenings import of_key
 from chalicelib.events.market_happenings import of_catalogue, of_pause, of_refused_list
 from chalicelib.events.schedule_happenings import of_schedule
 from chalicelib.events.task_happenings import of_task, of_units
@@ -36,6 +38,7 @@ OF_KIND: tuple[Callable[[Change], list[Happening]], ...] = (
     of_catalogue,
     of_refused_list,
     of_pause,
+    of_key,
     of_schedule,
     of_webhook,
 )

@@ -55,7 +55,7 @@ def _submitted(changed: TaskChange, task: Task) -> Happening:
     return _task(
         changed,
         "task.submitted",
-        by=task.source if by_itself else task.owner,
+        by=task.source if by_itself else task.moved_by or task.owner,
         request_id=task.request_id,
         data=_asked_for(task),
     )

@@ -8,7 +8,7 @@ minute does it again (schedules/watch.py).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import (
@@ -32,7 +32,7 @@ from chalicelib.work.request import CollectionRequest
 
 #: Only its owner makes room, by deleting one.
 _SCHEDULES_RETRY_SECONDS = 3600
-#: Only its owner, its firings and the watch write a schedule: it does not race more often.
+#: Only its owner, admins, its firings and the watch write a schedule: it does not race more often.
 _RACES = 8
 
 
@@ -67,13 +67,15 @@ async def create_schedule(
 async def change_schedule(
     backend: Backend,
     body: object,
-    owner: str,
+    by: str,
     request_id: str,
     schedule_id: str,
     key_id: str | None = None,
+    owners: Sequence[str] = (),
 ) -> View:
-    """Change some fields; the schedule's view after it. `key_id` as in `create_schedule`. Raises as
-    that does, and ScheduleNotFound."""
+    """Change some fields; the schedule's view after it. `key_id` as in `create_schedule`; `owners`:
+    whose schedules may be changed (empty: those of `by`). Raises as that does, and
+    ScheduleNotFound."""
     known = await _known(backend)
     table = ScheduleTable(backend)
 
@@ -83,63 +85,83 @@ async def change_schedule(
         wanted = definition.parse_change(body, seen, webhook, known, backend.settings, now_ms)
         if wanted.is_empty:
             return seen
-        new = edits.changed(seen, wanted, now_ms, owner, request_id, key_id)
+        new = edits.changed(seen, wanted, now_ms, by, request_id, key_id)
         if wanted.sets_webhook:
             return await table.replace_with_webhook(seen, new, wanted.webhook)
         return await table.replace(seen, new)
 
     try:
-        schedule = await _write(backend, owner, schedule_id, change)
+        schedule = await _write(backend, owners or (by,), schedule_id, change)
     except InvalidRequest:
-        await _refresh_for_unknown(backend, body, known, owner, request_id)
+        await _refresh_for_unknown(backend, body, known, by, request_id)
         raise
     return await _view(backend, await _tell(backend, schedule) or schedule)
 
 
-async def delete_schedule(backend: Backend, owner: str, request_id: str, schedule_id: str) -> None:
-    """Delete a schedule; its tasks stay. Raises ScheduleNotFound."""
+async def delete_schedule(
+    backend: Backend, by: str, request_id: str, schedule_id: str, owners: Sequence[str] = ()
+) -> None:
+    """Delete a schedule; its tasks stay. `owners` as in `change_schedule`. Raises
+    ScheduleNotFound."""
 
     async def bury(seen: Schedule) -> Schedule:
-        tombstone = edits.removed(seen, backend.now_ms(), owner, request_id)
+        tombstone = edits.removed(seen, backend.now_ms(), by, request_id)
         return await ScheduleTable(backend).replace(seen, tombstone)
 
-    await _tell(backend, await _write(backend, owner, schedule_id, bury))
+    await _tell(backend, await _write(backend, owners or (by,), schedule_id, bury))
 
 
 async def run_now(
-    backend: Backend, owner: str, request_id: str, schedule_id: str, task_id: str
+    backend: Backend,
+    by: str,
+    request_id: str,
+    schedule_id: str,
+    task_id: str,
+    owners: Sequence[str] = (),
 ) -> str:
     """Start a schedule's collection at once, even if it is disabled or its last task runs; the
-    task id. Later firings see it as the last run. Raises ScheduleNotFound, QuotaExceeded."""
-    schedule = await find_schedule(backend, owner, schedule_id)
-    await start(backend, schedule, task_id, states.BY_REQUEST, request_id)
+    task id. Later firings see it as the last run. The task is the schedule's owner's, whoever runs
+    it. `owners` as in `change_schedule`. Raises ScheduleNotFound, QuotaExceeded."""
+    schedule = await find_schedule(backend, owners or (by,), schedule_id)
+    await start(backend, schedule, task_id, states.BY_REQUEST, request_id, by)
 
     async def note(seen: Schedule) -> Schedule:
         if seen.last_task_id == task_id:
             return seen
-        new = firings.ran(seen, task_id, backend.now_ms(), owner, request_id)
+        new = firings.ran(seen, task_id, backend.now_ms(), by, request_id)
         return await ScheduleTable(backend).replace(seen, new)
 
-    await _write(backend, owner, schedule_id, note)
+    await _write(backend, (schedule.owner,), schedule_id, note)
     return task_id
 
 
-async def view_schedule(backend: Backend, owner: str, schedule_id: str) -> View:
+async def view_schedule(backend: Backend, owners: Sequence[str], schedule_id: str) -> View:
     """The whole answer of GET /schedules/{id}. Raises ScheduleNotFound."""
-    return await _view(backend, await find_schedule(backend, owner, schedule_id))
+    return await _view(backend, await find_schedule(backend, owners, schedule_id))
 
 
 async def list_schedules(
-    backend: Backend, owner: str, limit: int, after: str | None
+    backend: Backend, owners: Sequence[str], limit: int, after: str | None
 ) -> tuple[list[View], str | None]:
-    """One page of an owner's schedules, and where the next one starts."""
-    found, following = await ScheduleTable(backend).page_of_owner(owner, limit, after)
-    return [view.summary(schedule, backend.now_ms()) for schedule in found], following
+    """One page of the schedules of some owners, by id, and the id after which the next starts."""
+    found: list[Schedule] = []
+    ends: list[str] = []
+    for owner in owners:
+        page, end = await ScheduleTable(backend).page_of_owner(owner, limit, after)
+        found += page
+        ends += [end] if end else []
+    # Behind the first end, some owner may have schedules that were not read.
+    found.sort(key=lambda schedule: schedule.schedule_id)
+    whole = [one for one in found if not ends or one.schedule_id <= min(ends)]
+    following = min(ends, default=None)
+    if len(whole) > limit:
+        whole, following = whole[:limit], whole[limit - 1].schedule_id
+    return [view.summary(schedule, backend.now_ms()) for schedule in whole], following
 
 
-async def find_schedule(backend: Backend, owner: str, schedule_id: str) -> Schedule:
-    """A schedule that is not deleted. Raises ScheduleNotFound."""
-    schedule = await ScheduleTable(backend).read(owner, schedule_id)
+async def find_schedule(backend: Backend, owners: Sequence[str], schedule_id: str) -> Schedule:
+    """A schedule of one of these owners that is not deleted. Raises ScheduleNotFound."""
+    schedule = await ScheduleTable(backend).read_of(owners, schedule_id)
     if schedule is None or schedule.removed:
         raise ScheduleNotFound(f"there is no schedule {schedule_id}")
     return schedule
@@ -171,11 +193,17 @@ async def synchronise(backend: Backend, schedule: Schedule) -> Schedule | None:
 
 
 async def start(
-    backend: Backend, schedule: Schedule, task_id: str, source: str, request_id: str
+    backend: Backend,
+    schedule: Schedule,
+    task_id: str,
+    source: str,
+    request_id: str,
+    by: str | None = None,
 ) -> None:
     """Store the task of a run, with the schedule's request. Repeated, it is the same task.
 
-    Raises QuotaExceeded with no task stored.
+    `by`: who asks for it, where that is not the schedule's owner. Raises QuotaExceeded with no task
+    stored.
     """
     request = CollectionRequest.unpack(schedule.request)
     if schedule.webhook_host:
@@ -190,6 +218,7 @@ async def start(
         task_id=task_id,
         source=source,
         schedule_id=schedule.schedule_id,
+        by=by,
     )
 
 
@@ -233,7 +262,7 @@ async def _view(backend: Backend, schedule: Schedule) -> View:
 
 async def _write(
     backend: Backend,
-    owner: str,
+    owners: Sequence[str],
     schedule_id: str,
     write: Callable[[Schedule], Awaitable[Schedule]],
 ) -> Schedule:
@@ -243,7 +272,7 @@ async def _write(
     """
     for _ in range(_RACES):
         try:
-            return await write(await find_schedule(backend, owner, schedule_id))
+            return await write(await find_schedule(backend, owners, schedule_id))
         except ConditionFailed:
             continue
     raise _contended(schedule_id)

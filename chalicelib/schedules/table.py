@@ -22,6 +22,7 @@ the watch measures while its schedule is deleted; it expires.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from chalicelib.aws.item_table import ItemTable, readable
@@ -95,6 +96,13 @@ class ScheduleTable(ItemTable):
     async def read(self, owner: str, schedule_id: str) -> Schedule | None:
         item = await self._get(items.key(owner, schedule_id))
         return items.schedule_of(item) if item else None
+
+    async def read_of(self, owners: Sequence[str], schedule_id: str) -> Schedule | None:
+        """The schedule with this id, of one of these owners; None where there is none."""
+        if len(owners) == 1:
+            return await self.read(owners[0], schedule_id)
+        found = await self._get_all([items.key(owner, schedule_id) for owner in owners])
+        return items.schedule_of(found[0]) if found else None
 
     async def replace(self, seen: Schedule, new: Schedule) -> Schedule:
         """Store `new` in the place of `seen`, and leave the webhook; what is stored then.

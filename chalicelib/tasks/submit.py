@@ -101,13 +101,14 @@ async def submit(
     source: str = states.BY_REQUEST,
     schedule_id: str | None = None,
     counts: bool = True,
+    by: str | None = None,
 ) -> str:
     """Store a pending task and queue its planning. Returns its id.
 
     `request_id`: the HTTP request, or invocation, that asks for it. `task_id`: given twice it makes
     one task; without it a new one. `source`: states.BY_REQUEST, BY_SCHEDULE or BY_FRESHNESS.
-    `counts`: whether it is one of the active tasks that its owner may have. Raises QuotaExceeded
-    with nothing stored.
+    `counts`: whether it is one of the active tasks that its owner may have. `by`: who asks, where
+    that is not its owner. Raises QuotaExceeded with nothing stored.
     """
     task_id = task_id or str(uuid.uuid4())
     if counts:
@@ -130,6 +131,7 @@ async def submit(
         message="Waiting to be planned",
         webhook_host=request.webhook.host if request.webhook else None,
         schedule_id=schedule_id,
+        moved_by=by,
     )
     if request.webhook is not None:
         await WebhookItems(backend).write(task_id, owner, request.webhook, now_ms)

@@ -3,7 +3,7 @@
     pk            sk               holds
     TASK#<id>     META             type, state, attempt, request, priority, owner, totals,
                                    progs_done (NS), times, message, error, result, ttl,
-                                   moved_by, moved_request_id (the last cancel's or retry's)
+                                   moved_by, moved_request_id (see Task)
     TASK#<id>     PROG#<nnn>       state (RUNNING | CLOSED), attempt, unit_count, done (NS),
                                    candles, revised, rejected, f_<REASON> (NS per reason),
                                    d_<REASON> (last detail), r_<unit> (NS of open times), t_<unit>

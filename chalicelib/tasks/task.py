@@ -104,7 +104,8 @@ class Task(NamedTuple):
     #: stopped task is shut.
     ttl: int | None = None
 
-    #: Who cancelled or retried it last; None where nobody did.
+    #: Who cancelled or retried it last, or else ran the schedule that it is of; None where nobody
+    #: did.
     moved_by: str | None = None
     #: The HTTP request by which they did it; None where there was none.
     moved_request_id: str | None = None

@@ -18,7 +18,7 @@ from market_data_collector.cli.values import amount, plain, records, when
 
 BROKEN = 1
 #: Kind of subject -> the API's parameter.
-PARAMETERS = {"task": "task_id", "schedule": "schedule_id", "market": "exchange"}
+PARAMETERS = {"task": "task_id", "schedule": "schedule_id", "market": "exchange", "key": "key_id"}
 BEGINNING = "1970-01-01"
 
 
@@ -26,6 +26,7 @@ BEGINNING = "1970-01-01"
 @click.option("--task", "task_id", metavar="ID", help="Only this task; expired ones too.")
 @click.option("--schedule", "schedule_id", metavar="ID", help="Only this schedule.")
 @click.option("--exchange", metavar="NAME", help="Only this market, e.g. binance.")
+@click.option("--key-id", metavar="ID", help="Only this key.")
 @click.option("--from", "from_", type=Time(), help="Recorded then or later (else: 24 hours back).")
 @click.option("--to", type=Time(), help="Recorded before then.")
 @click.option("--action", help="Only this action, e.g. task.cancelled.")
@@ -63,7 +64,7 @@ def verify_chains(
     exports: Path | None,
     retention_days: int,
 ) -> int:
-    """Recompute the hash chains of ID... (a task, or schedule:ID, or market:EXCHANGE).
+    """Recompute the hash chains of ID... (a task, or schedule:ID, market:EXCHANGE, key:ID).
 
     Exit code 0: no error; 1: something was altered, is missing, out of order or cut off.
     """

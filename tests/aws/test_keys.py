@@ -21,7 +21,7 @@ def table(endpoint: Endpoint) -> KeyTable:
 def test_a_key_is_added_once_rotated_once_and_revoked_for_good(table: KeyTable) -> None:
     key, _ = items.made("me", ("read",), NOW, "boss")
     run(table.add(key))
-    (one, _), (other, _) = items.rotated(key, NOW + 1), items.rotated(key, NOW + 1)
+    (one, _), (other, _) = items.rotated(key, NOW + 1, "a"), items.rotated(key, NOW + 1, "b")
     assert run(table.replace_secret(key, one)) == one
     assert run(table.replace_secret(key, one)) == one  # sent again, as its answer was lost
     with pytest.raises(ConditionFailed):
@@ -31,7 +31,7 @@ def test_a_key_is_added_once_rotated_once_and_revoked_for_good(table: KeyTable) 
     assert revoked.revoked_at == NOW + 2
     assert run(table.revoke(key.key_id, NOW + 3, "else")) == revoked == run(table.read(key.key_id))
     with pytest.raises(ConditionFailed):
-        run(table.replace_secret(one, items.rotated(one, NOW + 4)[0]))
+        run(table.replace_secret(one, items.rotated(one, NOW + 4, "b")[0]))
     assert run(table.revoke("0" * 16, NOW, "boss")) is None
     assert run(table.read("0" * 16)) is None
 

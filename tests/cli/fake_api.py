@@ -71,6 +71,7 @@ KEY = {
     "created_by": "admin",
     "expires_at": None,
     "rotated_at": None,
+    "rotated_by": None,
     "last_used_at": AT,
     "revoked_at": None,
     "revoked_by": None,

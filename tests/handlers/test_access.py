@@ -279,3 +279,45 @@ def test_no_key_is_made_where_keys_are_not_in_use(
     answer = http("POST", "/keys", {"owner": "me", "scopes": [ADMIN]})
     reasons = {"none": (409, "KEYS_NOT_IN_USE"), "iam": (401, "NOT_SIGNED")}
     assert (answer.status_code, answer.json_body["reason"]) == reasons[authentication]
+
+
+@pytest.mark.parametrize(("session", "is_admin"), [("ops/anna", True), ("clients/anna", False)])
+def test_under_iam_the_setting_says_who_may_pause_and_others_are_told_its_name(
+    http: Http, backend: Backend, monkeypatch: pytest.MonkeyPatch, session: str, is_admin: bool
+) -> None:
+    chosen = dataclasses.replace(
+        backend.settings,
+        authentication="iam",
+        admin_roles=("arn:aws:iam::123456789012:role/ops",),
+    )
+    asked = dataclasses.replace(backend, settings=chosen)
+    monkeypatch.setattr(wiring, "backend", lambda: asked)
+    arn = "arn:aws:sts::123456789012:assumed-role/"
+
+    def signed(by: str) -> Callable[[], Any]:
+        def request() -> Any:
+            current = web.routes.current_request
+            current.context["identity"] = {"userArn": arn + by}
+            return current
+
+        return request
+
+    monkeypatch.setattr(web, "_request", signed("clients/ben"))
+    task_id = http("POST", "/start", {"symbols": ["BTCUSDT"]}).json_body["task_id"]
+    monkeypatch.setattr(web, "_request", signed(session))
+    assert http("GET", "/tasks").status_code == 200
+    statuses = {}
+    for method, path in ROUTES:
+        if web.SCOPES[method, path] == (ADMIN,):
+            answer = _ask(http, method, path, None)
+            statuses[answer.status_code] = answer.json_body
+    if is_admin:
+        assert set(statuses) <= {200, 400, 404, 409}
+        assert http("POST", "/pause").json_body["pause"]["by"] == f"{arn}ops"
+        assert http("POST", "/resume").status_code == 200
+        assert http("GET", "/keys").json_body["reason"] == "KEYS_NOT_IN_USE"
+        assert http("POST", f"/task/{task_id}/cancel").status_code == 202
+    else:
+        assert set(statuses) == {403}
+        assert (statuses[403]["reason"], statuses[403]["scopes"]) == ("SCOPE_MISSING", ["admin"])
+        assert "ADMIN_ROLES" in statuses[403]["detail"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -11,6 +12,10 @@ import pytest
 
 from chalicelib.api import web
 from chalicelib.audit.chain import FIELDS, verify
+from chalicelib.aws.calls import run
+from chalicelib.core.backend import Backend
+from chalicelib.core.settings import Settings
+from chalicelib.events.record import record_market_changes
 from infra.package import ROOT
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock
@@ -154,3 +159,49 @@ def test_the_answer_is_the_contracts(http: Http, cancelled: str) -> None:
     events = http("GET", f"/audit?task_id={cancelled}").json_body["events"]
     for event in events:
         jsonschema.validate(event, contract["components"]["schemas"]["AuditEvent"])
+
+
+def test_what_became_of_keys_is_shown_to_admins_and_to_the_keys_owner_alone(
+    http: Http,
+    keyed: Backend,
+    new_key: Callable[..., str],
+    aws: Aws,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(web, "request_id", lambda: "r")
+    admin, other = new_key("boss", "admin"), new_key("them", "read")
+    http.key = admin
+    made = http("POST", "/keys", {"owner": "me", "scopes": ["read"]}).json_body
+    path = f"/keys/{made['key_id']}"
+    rotated = http("POST", f"{path}/rotate").json_body
+    http.key = rotated["key"]
+    assert http("GET", "/tasks").status_code == 200  # used: no event
+    records = aws.stream_event(settings.keys_table)["Records"]
+    http.key = admin
+    assert http("DELETE", path).status_code == 200
+    assert http("DELETE", path).status_code == 200  # again: no event
+    for again in (records, aws.stream_event(settings.keys_table)["Records"]):
+        run(record_market_changes(keyed, again))
+    events = http("GET", f"/audit?key_id={made['key_id']}").json_body["events"]
+    assert [(event["action"], event["by"]) for event in events] == [
+        ("key.created", "boss"),
+        ("key.rotated", "boss"),
+        ("key.revoked", "boss"),
+    ]
+    assert {event["request_id"] for event in events} == {"r"}
+    assert verify(f"key:{made['key_id']}", events) == []
+    first = http("GET", "/audit?action=key.created").json_body["events"]
+    assert {(event["owner"], event["by"]) for event in first} == {
+        ("boss", "deployer"),
+        ("them", "deployer"),
+        ("me", "boss"),
+    }
+    for key, owners in ((other, {"them"}), (new_key("me", "read"), {"me"})):
+        http.key = key
+        seen = http("GET", "/audit").json_body["events"]
+        assert {event["owner"] for event in seen} == owners
+    told = str(aws.events.published) + str(aws.items(settings.audit_table))
+    hashes = [item["secret_hash"] for item in aws.items(settings.keys_table)]
+    for secret in [made["key"][21:], rotated["key"][21:], *(found["S"] for found in hashes)]:
+        assert secret not in told

@@ -140,6 +140,69 @@ def test_an_admin_cancels_and_retries_everybodys_tasks_in_their_own_name(
     assert http("GET", f"/task/{task_id}").json_body["attempt"] == 2
 
 
+SCHEDULE = {"name": "hourly", "expression": "cron(0 * * * ? *)", "request": START}
+
+
+def _schedules(http: Http, page_size: int) -> list[str]:
+    found: list[str] = []
+    query = f"?page_size={page_size}"
+    while query:
+        page = http("GET", f"/schedules{query}").json_body
+        found += [schedule["schedule_id"] for schedule in page["schedules"]]
+        following = page["next_page_token"]
+        query = f"?page_size={page_size}&page_token={following}" if following else ""
+    return found
+
+
+@pytest.mark.parametrize("page_size", [1, 2, 3, 20])
+def test_an_admin_lists_everybodys_schedules_once_and_others_their_own(
+    http: Http, as_caller: As, page_size: int
+) -> None:
+    made: dict[str, list[str]] = {"me": [], "them": [], "boss": []}
+    for owner in ("me", "them", "me", "boss", "them", "me"):
+        as_caller(owner, "admin" if owner == "boss" else "collect")
+        made[owner].append(http("POST", "/schedules", SCHEDULE).json_body["schedule_id"])
+    for owner in ("me", "them"):
+        as_caller(owner)
+        assert _schedules(http, page_size) == sorted(made[owner])
+    as_caller("boss", "admin")
+    assert _schedules(http, page_size) == sorted(each for ids in made.values() for each in ids)
+
+
+def test_an_admin_changes_runs_and_deletes_everybodys_schedules_in_their_own_name(
+    http: Http, as_caller: As, stream: Any
+) -> None:
+    as_caller("me")
+    schedule_id = http("POST", "/schedules", SCHEDULE).json_body["schedule_id"]
+    path = f"/schedules/{schedule_id}"
+    calls = [("GET", "", None, 200), ("PATCH", "", {"enabled": False}, 200)]
+    calls += [("POST", "/run", None, 202), ("DELETE", "", None, 200)]
+    as_caller("them")
+    for method, end, body, _ in calls:
+        answer = http(method, path + end, body)
+        assert (answer.status_code, answer.json_body["reason"]) == (404, "SCHEDULE_NOT_FOUND")
+    as_caller("boss", "admin")
+    for method, end, body, expected in calls:
+        answer = http(method, path + end, body)
+        assert answer.status_code == expected, answer.body
+        if end == "/run":
+            task_id = answer.json_body["task_id"]
+    assert http("GET", path).status_code == 404
+    assert http("DELETE", "/schedules/0b8f6c1e-0000-4000-8000-000000000001").status_code == 404
+    stream()
+    events = http("GET", f"/audit?schedule_id={schedule_id}").json_body["events"]
+    assert [(event["action"].removeprefix("schedule."), event["by"]) for event in events] == [
+        ("created", "me"),
+        ("disabled", "boss"),
+        ("fired", "boss"),
+        ("deleted", "boss"),
+    ]
+    [submitted] = http("GET", f"/audit?task_id={task_id}").json_body["events"]
+    assert (submitted["owner"], submitted["by"]) == ("me", "boss")
+    as_caller("me")
+    assert _listed(http, "/tasks") == [task_id]
+
+
 def test_two_callers_may_use_the_same_idempotency_key(http: Http, as_caller: As) -> None:
     started = []
     for caller in ("me", "them", "me"):

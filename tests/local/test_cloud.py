@@ -34,6 +34,7 @@ class Clouds:
     def start(self) -> tuple[Process, Account]:
         port = free_port()
         cloud.readdress(self.home, port)
+        cloud.rewind_streams(self.home)
         process = cloud.launch(self.home, port, self._python, os.environ)
         return process, Account(cloud.endpoint_url(port))
 
@@ -65,6 +66,42 @@ def test_what_was_saved_survives_a_kill_and_a_new_port(clouds: Clouds) -> None:
     assert queues(moved) == [f"{moved.endpoint_url}/000000000000/work"]
     [message] = moved.client("sqs").receive_message(QueueUrl=queues(moved)[0])["Messages"]
     assert message["Body"] == "kept"
+
+
+def test_a_stream_that_was_read_before_an_end_is_read_after_it(
+    clouds: Clouds, tmp_path: Path
+) -> None:
+    process, to = clouds.start()
+    seen, archive = tmp_path / "seen", tmp_path / "code.zip"
+    seen.touch()
+    with zipfile.ZipFile(archive, "w") as code:
+        body = f"def on(event, _):\n  open({str(seen)!r}, 'a').write('x' * len(event['Records']))\n"
+        code.writestr("main.py", body)
+    role = to.client("iam").create_role(RoleName="r", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    to.client("lambda").create_function(
+        FunctionName="f",
+        Runtime=f"python3.{sys.version_info.minor}",
+        Role=role,
+        Handler="main.on",
+        Code={"ZipFile": archive.read_bytes()},
+    )
+    table = to.client("dynamodb").create_table(
+        TableName="read",
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "KEYS_ONLY"},
+    )["TableDescription"]
+    to.client("lambda").create_event_source_mapping(
+        FunctionName="f", EventSourceArn=table["LatestStreamArn"], StartingPosition="TRIM_HORIZON"
+    )
+    for number in range(3):
+        to.client("dynamodb").put_item(TableName="read", Item={"pk": {"S": str(number)}})
+    until(lambda: len(seen.read_text()) == 3)
+    stop(process)
+    _, again = clouds.start()
+    again.client("dynamodb").put_item(TableName="read", Item={"pk": {"S": "new"}})
+    until(lambda: len(seen.read_text()) == 4)
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])

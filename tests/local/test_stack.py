@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from infra.package import Package
 from local import stack
 from local.options import options
 from local.processes import Process, parts
 from local.stack import Stack
 from tests.local.waiting import until
+from tests.unit.local.test_first_key import OUTPUTS, Table
 
 
 @pytest.fixture
@@ -83,3 +87,29 @@ def test_two_of_one_part_become_one(brought_up: Stack, home: Path, tmp_path: Pat
     assert len(parts(home)) == 2
     brought_up.bring_up_exchange(print)
     assert exchange(home) != first
+
+
+@pytest.mark.parametrize(
+    "written",
+    [None, "", "{", "[]", '{"api_key": 5}', '{"api_key": "mdc_wrong"}', '{"api_url": "x"}'],
+)
+def test_where_the_admins_key_is_lost_or_damaged_the_next_start_has_another_that_works(
+    brought_up: Stack, home: Path, monkeypatch: pytest.MonkeyPatch, written: str | None
+) -> None:
+    monkeypatch.setattr(stack, "ENDPOINTS", home / "endpoints.json")
+    variables = {"Variables": {"AUTHENTICATION": "keys"}}
+    function = {"Type": "AWS::Serverless::Function", "Properties": {"Environment": variables}}
+    built = Package(home)
+    built.template.write_text(json.dumps({"Resources": {"APIHandler": function}}))
+    account: Any = Table()
+    key = brought_up.bring_up_key(account, built, OUTPUTS)
+    assert key
+    (home / "endpoints.json").write_text(json.dumps({"api_key": key}))
+    assert brought_up.bring_up_key(account, built, OUTPUTS) == key
+    if written is None:
+        (home / "endpoints.json").unlink()
+    else:
+        (home / "endpoints.json").write_text(written)
+    other = brought_up.bring_up_key(account, built, OUTPUTS)
+    assert other not in (None, key)
+    assert len(account.items) == 2

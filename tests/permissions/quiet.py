@@ -33,7 +33,7 @@ _FIRST_MS = 1_704_067_200_000
 #: Which records of a stream reach its function (infra/functions.py).
 _SEEN = {
     "TasksTable": ("sk", ("META", "PROG#", "SCHED#", "HOOK#")),
-    "MarketTable": ("pk", ("CATALOGUE#", "REFUSED#", "PRICES#", "COVER#")),
+    "MarketTable": ("pk", ("CATALOGUE#", "REFUSED#", "PAUSE#", "PRICES#", "COVER#")),
 }
 Message = dict[str, Any]
 

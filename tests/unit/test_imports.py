@@ -32,7 +32,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "access": {"tasks"},
     "schedules": {"access", "candles", "exchange", "quotas", "tasks", "webhooks", "work"},
     "live": {"access", "candles", "exchange", "quotas", "tasks"},
-    "events": {"audit", "candles", "exchange", "live", "schedules", "tasks", "webhooks", "work"},
+    "events": {
+        *{"access", "audit", "candles", "exchange", "live"},
+        *{"schedules", "tasks", "webhooks", "work"},
+    },
     "monitoring": {"events", "exchange", "quotas", "schedules", "tasks", "webhooks", "work"},
     "wiring": {"candles", "exchange"},
     "collecting": {"candles", "exchange", "tasks", "wiring", "work"},

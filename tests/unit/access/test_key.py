@@ -16,9 +16,11 @@ FULL = replace(
     NEW,
     expires_at=2,
     rotated_at=3,
+    rotated_by="boss",
     last_used_at=4,
     revoked_at=5,
     revoked_by="boss",
+    request_id="r",
 )
 
 
@@ -39,7 +41,7 @@ def test_the_secret_is_in_the_text_alone() -> None:
 
 def test_every_secret_is_another_one() -> None:
     assert len({items.made("me", ("read",), 1, "boss")[1] for _ in range(100)}) == 100
-    assert items.rotated(NEW, 2)[1] != TEXT
+    assert items.rotated(NEW, 2, "boss")[1] != TEXT
 
 
 @settings(deadline=None)

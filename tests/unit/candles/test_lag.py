@@ -140,7 +140,7 @@ class Promise:
         """The watch comes; what a person sees of freshness then."""
         self.clock.advance(minutes * MINUTE)
         assert self.run(measure_freshness(self.worker, "watch")) == 0
-        return self.run(manage.view_schedule(self.worker, OWNER, ID))["freshness"]
+        return self.run(manage.view_schedule(self.worker, [OWNER], ID))["freshness"]
 
     def repairs(self) -> list[CollectionRequest]:
         return [

@@ -61,6 +61,15 @@ def test_any_environment_gives_settings_or_one_sentence_that_names_the_variable(
         ("ACCESS_LOGS", "yes"),
         ("DELETION_PROTECTION", ""),
         ("BUCKET_VERSIONING", "1"),
+        ("ADMIN_ROLES", "ops"),
+        ("ADMIN_ROLES", "*"),
+        ("ADMIN_ROLES", "arn:aws:iam::123456789012:role/*"),
+        ("ADMIN_ROLES", "arn:aws:iam::123456789012:role/"),
+        ("ADMIN_ROLES", "arn:aws:iam::123456789012:root"),
+        ("ADMIN_ROLES", "arn:aws:iam::12345:user/me"),
+        ("ADMIN_ROLES", "arn:aws:iam::123456789012:group/ops"),
+        ("ADMIN_ROLES", "arn:aws:sts::123456789012:assumed-role/ops/session"),
+        ("ADMIN_ROLES", "arn:aws:iam::123456789012:role/ops;arn:aws:iam::123456789012:role/me"),
         ("ALARM_EMAIL", "nobody"),
         ("COLLECT_TIMEOUT_SECONDS", "901"),
         ("COLLECT_TIMEOUT_SECONDS", "29"),
@@ -79,6 +88,20 @@ def test_the_shortest_collect_timeout_leaves_time_to_collect_in() -> None:
 def test_a_default_page_must_fit_into_the_largest_page() -> None:
     with pytest.raises(SettingsInvalid, match="DEFAULT_PAGE_SIZE"):
         from_environ({"DEFAULT_PAGE_SIZE": "50", "MAX_PAGE_SIZE": "20"})
+
+
+@pytest.mark.parametrize(
+    "arn",
+    [
+        "arn:aws:iam::123456789012:role/ops",
+        "arn:aws-us-gov:iam::123456789012:role/a/path/ops+=.@_-1",
+        "arn:aws-cn:iam::123456789012:user/me",
+        "arn:aws:sts::123456789012:assumed-role/ops",
+    ],
+)
+def test_admins_are_named_by_the_arns_of_roles_and_users(arn: str) -> None:
+    user = "arn:aws:iam::123456789012:user/team/me"
+    assert from_environ({"ADMIN_ROLES": f"{arn}, {user}"}).admin_roles == (arn, user)
 
 
 def test_lists_are_split_at_commas_and_trimmed() -> None:

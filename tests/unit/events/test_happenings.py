@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chalicelib.access import key as keys
+from chalicelib.access.key import Key
 from chalicelib.aws.stream import Change
 from chalicelib.events.happening import MOST_NAMES, Happening
 from chalicelib.events.happenings import of_change
@@ -174,3 +176,45 @@ def test_every_move_is_told_and_says_from_where_to_where(before: str, state: str
         return
     happening = happened({**META, "state": before}, {**META, "state": state})[-1]
     assert (happening.before, happening.after) == (before, state)
+
+
+times = st.none() | st.integers(1, 100)
+names = st.none() | st.sampled_from(["anna", "ben"])
+states_of_a_key = st.builds(
+    Key,
+    key_id=st.just("0" * 16),
+    owner=st.just("me"),
+    scopes=st.sampled_from([("read",), ("admin", "collect")]),
+    secret_hash=st.sampled_from(["hash-1", "hash-2"]),
+    created_at=st.just(0),
+    created_by=st.just("boss"),
+    expires_at=times,
+    rotated_at=times,
+    rotated_by=names,
+    last_used_at=times,
+    revoked_at=times,
+    revoked_by=names,
+    request_id=st.none() | st.just("r"),
+)
+
+
+@given(st.none() | states_of_a_key, states_of_a_key)
+def test_a_keys_events_tell_what_became_of_it_by_whom_and_nothing_of_its_secret(
+    old: Key | None, new: Key
+) -> None:
+    found = happened(keys.item_of(old) if old else {}, keys.item_of(new))
+    expected = {"key.created": new.created_by} if old is None else {}
+    if old and old.secret_hash != new.secret_hash:
+        expected["key.rotated"] = new.rotated_by or "system"
+    if old and old.revoked_at is None and new.revoked_at is not None:
+        expected["key.revoked"] = new.revoked_by or "system"
+    assert {each.action: each.by for each in found} == expected
+    for each in found:
+        assert (each.subject, each.owner, each.request_id) == (
+            f"key:{'0' * 16}",
+            "me",
+            new.request_id,
+        )
+        assert each.data["scopes"] == list(new.scopes)
+        assert "hash-" not in repr(each)
+    assert happened(keys.item_of(new), {}) == []

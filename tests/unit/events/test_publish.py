@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from chalicelib.access import keys
 from chalicelib.aws.batches import batched
 from chalicelib.aws.wire import item_from_wire
 from chalicelib.core.errors import CallFailed, CatalogueRefused
@@ -45,10 +47,11 @@ DAY_MS = 86_400_000
 @pytest.fixture
 def streams(run, backend, aws, settings):
     """Hand both streams' new records on, as Lambda does: call it whenever something happened."""
-    done = {settings.tasks_table: 0, settings.market_table: 0}
+    done = {settings.tasks_table: 0, settings.market_table: 0, settings.keys_table: 0}
     record = {
         settings.tasks_table: record_task_changes,
         settings.market_table: record_market_changes,
+        settings.keys_table: record_market_changes,
     }
 
     def hand_on() -> None:
@@ -125,6 +128,10 @@ def play(run, backend, worker, fleet, aws, exchange, clock, settings, streams, d
         run(manage.delete_schedule(backend, "me", "r", "s1"))
         run(Pauses(backend).begin(clock() + minute, "me", "", "r", clock()))
         run(Pauses(backend).end("me", "r", clock()))
+        in_use = replace(backend, settings=replace(settings, authentication="keys"))
+        key_id = run(keys.create_key(in_use, {"owner": "me", "scopes": ["read"]}, "boss"))["key_id"]
+        run(keys.rotate_key(in_use, key_id, "boss", "r"))
+        run(keys.revoke_key(in_use, key_id, "boss", "r"))
         streams()
 
     return play

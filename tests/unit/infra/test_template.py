@@ -248,6 +248,7 @@ def test_the_streams_tell_of_what_a_person_can_see_and_nothing_else(
     assert streams == {
         "TasksTable": ("OnTaskChange", {"sk": {"S": kinds}}),
         "MarketTable": ("OnMarketChange", {"pk": {"S": market}}),
+        "KeysTable": ("OnMarketChange", {"pk": {"S": ["KEYS"]}}),
     }
     for table in streams:
         view = resources[table]["Properties"]["StreamSpecification"]

@@ -71,7 +71,7 @@ class Office:
         return self.run(manage.change_schedule(self.backend, fields, OWNER, "request-2", ID))
 
     def view(self) -> dict[str, Any]:
-        return self.run(manage.view_schedule(self.backend, OWNER, ID))
+        return self.run(manage.view_schedule(self.backend, [OWNER], ID))
 
     def fire(self, at_ms: int) -> str:
         event = self.aws.scheduler.firing(ID, str(iso(at_ms)))
@@ -682,7 +682,7 @@ def test_a_repeated_creation_makes_one_schedule(run: Run, office: Office) -> Non
     first = office.make()
     office.clock.advance(1000)
     assert office.make() == first
-    found, following = run(manage.list_schedules(office.backend, OWNER, 10, None))
+    found, following = run(manage.list_schedules(office.backend, [OWNER], 10, None))
     assert [entry["schedule_id"] for entry in found] == [ID]
     assert following is None
 
@@ -697,7 +697,7 @@ def test_pages_list_every_schedule_of_the_owner_once(run: Run, office: Office, a
     seen: list[str] = []
     after = None
     while True:
-        found, after = run(manage.list_schedules(office.backend, OWNER, 2, after))
+        found, after = run(manage.list_schedules(office.backend, [OWNER], 2, after))
         seen += [entry["schedule_id"] for entry in found]
         if after is None:
             break
@@ -715,7 +715,7 @@ def test_schedules_are_in_no_list_of_tasks(run: Run, office: Office) -> None:
 def test_somebody_elses_schedule_is_not_found(run: Run, office: Office) -> None:
     office.make()
     for work in (
-        manage.view_schedule(office.backend, "somebody", ID),
+        manage.view_schedule(office.backend, ["somebody"], ID),
         manage.run_now(office.backend, "somebody", "r", ID, "t"),
         manage.delete_schedule(office.backend, "somebody", "r", ID),
     ):
@@ -803,7 +803,7 @@ def test_a_schedules_webhook_is_that_of_its_tasks_and_its_secret_is_shown_to_no_
     for shown in (office.view(), office.trail(), office.stored(), streamed):
         assert "hidden" not in str(shown)
         assert "s" * 32 not in str(shown)
-    assert run(manage.find_schedule(office.backend, OWNER, ID)).webhook_host
+    assert run(manage.find_schedule(office.backend, [OWNER], ID)).webhook_host
     office.change(request=HOURLY["request"])
     assert "webhook_host" not in office.view()["request"]
     mine = [item for item in aws.items("tasks") if item["pk"]["S"].startswith("SCHEDULES#")]
@@ -1025,7 +1025,7 @@ def test_a_schedule_that_cannot_be_read_stops_neither_the_watch_nor_a_list(
         office.watch()
     measured = run(ScheduleTable(backend).first_lags())
     assert len(measured[1]) == 1
-    listed, _ = run(manage.list_schedules(backend, OWNER, 10, None))
+    listed, _ = run(manage.list_schedules(backend, [OWNER], 10, None))
     assert other in [each["schedule_id"] for each in listed]
 
 
