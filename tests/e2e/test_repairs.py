@@ -10,8 +10,8 @@ import pytest
 from chalicelib.aws.wire import item_to_wire
 from chalicelib.core.task_keys import item_key, prog_key
 from chalicelib.work.messages import CollectMessage, Unit
+from infra.names import stack_name
 from local.aws import DUMMY_CREDENTIALS
-from local.deploy import stack_name
 from market_data_collector.cli.api import Api
 from tests.cli.running import run as run_client
 from tests.e2e.conftest import Cloud
