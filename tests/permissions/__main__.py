@@ -100,13 +100,15 @@ def needs(quiet: Quiet, function: str, stories: list[Story]) -> int:
         if source := record.source_of(*found[:3]):
             documented.append(found._replace(story=source))
             continue
+        began = time.monotonic()
         story = next((one for one in stories if misses(quiet, grant, one)), None)
+        took_s = time.monotonic() - began
         if story is None:
             missed += 1
         else:
             needed.append(found._replace(story=story.__name__))
         said = story.__name__ if story else "NO STORY FAILS"
-        print(f"{function} {found.action} {found.resource}: {said}", flush=True)
+        print(f"{took_s:5.1f} s  {function} {found.action} {found.resource}: {said}", flush=True)
     print(f"{function}: {len(needed)} of {len(needed) + missed} permissions are needed", flush=True)
     if not missed:
         record.write(function, needed, documented)
