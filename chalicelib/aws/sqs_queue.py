@@ -17,6 +17,9 @@ BATCH_ENTRIES = 10
 #: A batch may hold 1 MiB. It stays far below, so that one slow request delays the others less.
 BATCH_BYTES = 200_000
 _TRIES = 4
+#: What ChangeMessageVisibility answers then, without the prefix "AWS.SimpleQueueService.". Source:
+#: SQS API Reference; the last one is what it says of a message that has been deleted.
+_RECEIPT_IS_OLD = ("MessageNotInflight", "ReceiptHandleIsInvalid", "InvalidParameterValue")
 _DEPTHS = {
     "visible": "ApproximateNumberOfMessages",
     "in_flight": "ApproximateNumberOfMessagesNotVisible",
@@ -59,7 +62,8 @@ class SqsQueue:
     async def retry_later(self, receipt_handle: str, seconds: int) -> None:
         """Let a message that this invocation fails come back after `seconds`.
 
-        Otherwise it comes back after the queue's visibility timeout.
+        Where its receipt is old, the message is visible again, or gone, and nothing is to be done.
+        Raises CallFailed; it then comes back after the queue's visibility timeout.
         """
         try:
             await self._call(
@@ -70,8 +74,7 @@ class SqsQueue:
                 VisibilityTimeout=seconds,
             )
         except CallFailed as failed:
-            # The receipt is old, or the message is gone: then the visibility timeout holds.
-            if failed.code == "ConnectionError":
+            if failed.code.rpartition(".")[2] not in _RECEIPT_IS_OLD:
                 raise
 
     async def depth(self) -> dict[str, int]:

@@ -22,7 +22,7 @@ from tests.doubles.receiver import receiving
 from tests.e2e.conftest import SETTINGS
 from tests.e2e.stack import running_cloud
 from tests.permissions import record
-from tests.permissions.quiet import Quiet
+from tests.permissions.quiet import LIMITED, Quiet
 from tests.permissions.stories import STORIES, Story
 
 
@@ -37,7 +37,8 @@ class Grant(NamedTuple):
 @contextmanager
 def quiet_stack() -> Iterator[Quiet]:
     with tempfile.TemporaryDirectory() as home, receiving() as receiver:
-        settings = {**SETTINGS, "WEBHOOK_ALLOWED_HOSTS": f"127.0.0.1:{receiver.port}"}
+        hosts = f"127.0.0.1:{receiver.port}"
+        settings = {**SETTINGS, **LIMITED, "WEBHOOK_ALLOWED_HOSTS": hosts}
         with running_cloud(Path(home), settings) as cloud:
             yield Quiet(cloud, receiver)
 
@@ -80,11 +81,10 @@ def broken(quiet: Quiet, functions: list[str]) -> set[Story]:
 def misses(quiet: Quiet, grant: Grant, story: Story) -> bool:
     """Whether a story fails for want of a permission: the function says that it was refused, or,
     where it says nothing, the story fails again without the permission and ends well with it."""
-    since_ms = int(time.time() * 1000)
     with quiet.without(*grant):
         if failure(quiet, story) is None:
             return False
-        if quiet.was_refused(grant.function, since_ms):
+        if quiet.was_refused():
             return True
         again = failure(quiet, story)
     return again is not None and failure(quiet, story) is None
@@ -100,13 +100,15 @@ def needs(quiet: Quiet, function: str, stories: list[Story]) -> int:
         if source := record.source_of(*found[:3]):
             documented.append(found._replace(story=source))
             continue
+        began = time.monotonic()
         story = next((one for one in stories if misses(quiet, grant, one)), None)
+        took_s = time.monotonic() - began
         if story is None:
             missed += 1
         else:
             needed.append(found._replace(story=story.__name__))
         said = story.__name__ if story else "NO STORY FAILS"
-        print(f"{function} {found.action} {found.resource}: {said}", flush=True)
+        print(f"{took_s:5.1f} s  {function} {found.action} {found.resource}: {said}", flush=True)
     print(f"{function}: {len(needed)} of {len(needed) + missed} permissions are needed", flush=True)
     if not missed:
         record.write(function, needed, documented)

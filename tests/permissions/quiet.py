@@ -2,7 +2,8 @@
 
 Event sources and clocks are off. What they would hand to a function is handed to it here, in the
 form in which Lambda gets it. So a story takes a second or two, and a permission that is missing
-fails the very step that needed it.
+fails the very step that needed it. Who calls needs a key, and every owner has limits, because both
+need permissions of their own.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import base64
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
 
+from chalicelib.access import key as keys
+from chalicelib.access.scopes import ADMIN
 from chalicelib.aws.wire import item_from_wire, item_to_wire
 from infra.functions import FUNCTIONS, role
 from infra.names import stack_name
@@ -26,6 +29,20 @@ from tests.e2e.stack import Cloud
 from tests.e2e.test_main_job import lift_pause
 
 PREFIX = "/api/v1/data-collector"
+OWNER = "stories"
+#: Of each thing that is limited, an owner may have so many; no story but those of limits needs all.
+MOST = 20
+#: Settings of the functions.
+LIMITED = {
+    "AUTHENTICATION": "keys",
+    "OWNER_ACTIVE_TASKS": str(MOST),
+    "OWNER_UNITS_PER_DAY": "100000",
+    "OWNER_SCHEDULES": str(MOST),
+    "OWNER_CONNECTIONS": str(MOST),
+    "OWNER_WEBHOOKS_PER_MINUTE": str(MOST),
+}
+#: A busy machine takes its time to start a function; only a story that fails waits for so long.
+WAIT_S = 25
 HOUR_MS = 3_600_000
 #: The first of the days that stories collect, each another one, because what is stored already
 #: would not be written again. 2024-01-01.
@@ -36,20 +53,31 @@ _SEEN = {
     "MarketTable": ("pk", ("CATALOGUE#", "REFUSED#", "PAUSE#", "PRICES#", "COVER#")),
 }
 Message = dict[str, Any]
+Found = TypeVar("Found")
+
+
+class _Gone(NamedTuple):
+    """A permission that is taken away."""
+
+    function: str
+    action: str
+    since_ms: int
 
 
 class Quiet:
     def __init__(self, cloud: Cloud, receiver: Receiver) -> None:
         self.cloud, self.receiver = cloud, receiver
+        self._clients: dict[str, Any] = {}
         self.exchange = ExchangeControl(cloud.exchange_url)
         self.http = httpx.Client(base_url=cloud.api_url + PREFIX, timeout=40, trust_env=False)
-        self._sqs, self._dynamodb = cloud.client("sqs"), cloud.client("dynamodb")
-        self._streams = cloud.client("dynamodbstreams")
+        self._sqs, self._dynamodb = self.client("sqs"), self.client("dynamodb")
+        self._streams = self.client("dynamodbstreams")
         self._iterators: dict[str, list[str]] = {}
         self._days = 0
+        self._gone: _Gone | None = None
         self.names = {
             found["LogicalResourceId"]: found["PhysicalResourceId"]
-            for found in cloud.client("cloudformation").describe_stack_resources(
+            for found in self.client("cloudformation").describe_stack_resources(
                 StackName=stack_name("local")
             )["StackResources"]
             # It bears the stack's name, as the event bus does, and no policy names it.
@@ -59,8 +87,14 @@ class Quiet:
         assert self.invoke("RefreshPrices", {})["prices"] > 0
         self._known = [*self.of_market("CATALOGUE#"), *self.of_market("PRICES#")]
 
+    def client(self, service: str) -> Any:
+        """A client of the stack, made once: to make one takes longer than most calls."""
+        if service not in self._clients:
+            self._clients[service] = self.cloud.client(service)
+        return self._clients[service]
+
     def _silence(self) -> None:
-        functions, events = self.cloud.client("lambda"), self.cloud.client("events")
+        functions, events = self.client("lambda"), self.client("events")
         for source in functions.list_event_source_mappings()["EventSourceMappings"]:
             functions.update_event_source_mapping(UUID=source["UUID"], Enabled=False)
         for rule in events.list_rules()["Rules"]:
@@ -75,11 +109,13 @@ class Quiet:
         self.forget("REFRESH#")  # who asked for unknown symbols within this minute
         for item in self._known:
             self.put("MarketTable", item)
-        for item in self.items("TasksTable"):
-            if (item["sk"] == "META" and "active" in item) or ("rev" in item and "enabled" in item):
-                self.delete("TasksTable", item)
-        for row in self.items("ConnectionsTable"):
-            self.delete("ConnectionsTable", row)
+        for table in ("TasksTable", "ConnectionsTable", "KeysTable"):
+            for row in self.items(table):
+                self.delete(table, row)
+        # Another key for each story: what a container has read of a key, it does not read again.
+        key, text = keys.made(OWNER, (ADMIN,), int(time.time() * 1000), "nobody")
+        self.put("KeysTable", keys.item_of(key))
+        self.http.headers["Authorization"] = f"Bearer {text}"
         for name, url in self.cloud.outputs.items():
             if name.endswith("Queue"):
                 self._sqs.purge_queue(QueueUrl=url)
@@ -120,7 +156,12 @@ class Quiet:
     # --- what triggers do -----------------------------------------------------------------------
 
     def invoke(self, function: str, event: dict[str, Any]) -> Any:
-        return self.cloud.invoke(function, event)
+        invoked = self.client("lambda").invoke(
+            FunctionName=self.names[function], Payload=json.dumps(event).encode()
+        )
+        answer = json.loads(invoked["Payload"].read())
+        assert "FunctionError" not in invoked, answer
+        return answer
 
     def take(self, queue: str) -> list[dict[str, Any]]:
         """Messages as Lambda hands them to a function."""
@@ -161,7 +202,7 @@ class Quiet:
 
     def said(self, function: str) -> str:
         """The last error that a function logged."""
-        found = self.cloud.client("logs").filter_log_events(
+        found = self.client("logs").filter_log_events(
             logGroupName=f"/aws/lambda/{self.names[function]}", limit=10_000
         )["events"]
         errors = [
@@ -171,12 +212,28 @@ class Quiet:
         ]
         return errors[-1] if errors else "nothing"
 
-    def was_refused(self, function: str, since_ms: int) -> bool:
-        """Whether AWS has refused a call of a function (a handler's name) since then."""
-        found = self.cloud.client("logs").filter_log_events(
-            logGroupName=f"/aws/lambda/{self.names[FUNCTIONS[function]]}", startTime=since_ms
+    def was_refused(self) -> bool:
+        """Whether a function says that it was refused the permission that is taken away."""
+        if self._gone is None:
+            return False
+        found = self.client("logs").filter_log_events(
+            logGroupName=f"/aws/lambda/{self.names[FUNCTIONS[self._gone.function]]}",
+            startTime=self._gone.since_ms,
         )["events"]
-        return any("AccessDenied" in line["message"] for line in found)
+        refusal = f"not authorized to perform: {self._gone.action}"
+        return any(refusal in line["message"] for line in found)
+
+    def wait_for(
+        self, poll: Callable[[], Found | None], what: str, seconds: float = WAIT_S
+    ) -> Found:
+        """What `poll` finds at last. Fails where that takes too long, and as soon as a function was
+        refused what is taken away: waiting would not help then."""
+        deadline = time.monotonic() + seconds
+        while (found := poll()) is None:
+            assert not self.was_refused(), f"{what}: refused"
+            assert time.monotonic() < deadline, what
+            time.sleep(0.1)
+        return found
 
     def must_deliver(self, queue: str, function: str) -> None:
         assert self.deliver(queue, function), f"nothing is in {queue}"
@@ -194,10 +251,11 @@ class Quiet:
 
     def comes_back(self, queue: str, seconds: float = 12) -> None:
         """Fails where what is held stays hidden for longer than a put-off takes."""
-        deadline = time.monotonic() + seconds
-        while not self.waiting(queue):
-            assert time.monotonic() < deadline, f"what was put off does not come back to {queue}"
-            time.sleep(0.3)
+        self.wait_for(
+            lambda: self.waiting(queue) or None,
+            f"what was put off does not come back to {queue}",
+            seconds,
+        )
 
     def changes(self, table: str) -> list[dict[str, Any]]:
         """The new records of a table's stream that reach its function."""
@@ -286,7 +344,7 @@ class Quiet:
 
     def lose(self, folder: str) -> None:
         """Delete every file of the bucket's folder, as somebody may have done by hand."""
-        storage, bucket = self.cloud.client("s3"), self.cloud.bucket
+        storage, bucket = self.client("s3"), self.cloud.bucket
         for found in storage.list_objects_v2(Bucket=bucket, Prefix=folder).get("Contents", ()):
             storage.delete_object(Bucket=bucket, Key=found["Key"])
 
@@ -297,7 +355,7 @@ class Quiet:
 
     def policy(self, function: str) -> tuple[str, str, dict[str, Any]]:
         """Physical role, policy name and document of a function (a handler's name)."""
-        iam, name = self.cloud.client("iam"), self.names[role(FUNCTIONS[function])]
+        iam, name = self.client("iam"), self.names[role(FUNCTIONS[function])]
         [policy] = iam.list_role_policies(RoleName=name)["PolicyNames"]
         document = iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]
         return name, policy, document if isinstance(document, dict) else json.loads(document)
@@ -321,17 +379,20 @@ class Quiet:
                 ]
             )
         ]
-        iam = self.cloud.client("iam")
+        iam = self.client("iam")
 
         def put(statements: list[dict[str, Any]]) -> None:
             text = json.dumps({**document, "Statement": statements})
             iam.put_role_policy(RoleName=name, PolicyName=policy, PolicyDocument=text)
 
+        before = self._gone
+        self._gone = _Gone(function, action, int(time.time() * 1000))
         put(left)
         try:
             yield
         finally:
             put(document["Statement"])
+            self._gone = before
 
     def policy_resource(self, function: str, label: str) -> str:
         """The resource of a function's policy that `label` calls so."""

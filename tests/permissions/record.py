@@ -45,10 +45,11 @@ def source_of(function: str, action: str, resource: str) -> str:
 
 HEAD = """# Permissions, and what fails without each
 
-Written by `make permissions`. On a running stack that enforces policies (the embedded cloud), it
-takes each permission of each function's role away in turn, and plays the function's stories
-(`STORIES` of `tests/permissions/stories.py`) until one fails. For one function:
-`make permissions PERMISSIONS='--only plan'`.
+Written by `make permissions`. On a running stack that enforces policies (the embedded cloud), asks
+for keys and limits every owner, it takes each permission of each function's role away in turn, and
+plays the function's stories (`STORIES` of `tests/permissions/stories.py`) until one fails, and the
+function has logged that refusal; or the story fails again, and ends well with the permission. For
+one function: `make permissions PERMISSIONS='--only plan'`.
 
 What AWS itself does with a role, or what the embedded cloud does not check, cannot be missed there.
 Those lines name the page of AWS's documentation that asks for it.

@@ -15,15 +15,13 @@ from websockets.sync.client import ClientConnection, connect
 from chalicelib.core.times import iso
 from chalicelib.work.messages import PlanMessage
 from chalicelib.work.request import CollectionRequest
-from tests.permissions.quiet import HOUR_MS, Quiet
+from tests.permissions.quiet import HOUR_MS, MOST, OWNER, Quiet
 
 Story = Callable[[Quiet], None]
 JUNK = "no message of ours"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 CRON = "cron(0 3 * * ? *)"
 ASKED = {"symbols": ["ETHUSDT"], "timeframes": ["1h"]}
-#: A busy machine takes its time to start a function; only a story that fails waits for so long.
-LISTEN_S = 25
 
 
 # --- tasks --------------------------------------------------------------------------------------
@@ -199,6 +197,40 @@ def prices_and_symbols_of_the_minute(q: Quiet) -> None:
     assert q.catalogue()
 
 
+# --- owners, their keys and limits --------------------------------------------------------------
+
+
+def a_key_and_its_life(q: Quiet) -> None:
+    made = q.ask("POST", "/keys", 201, {"owner": "research", "scopes": ["read"]})
+    path = f"/keys/{made['key_id']}"
+    assert made["key_id"] in [key["key_id"] for key in q.ask("GET", "/keys", 200)["keys"]]
+    assert q.ask("POST", f"{path}/rotate", 200)["key"] != made["key"]
+    assert q.ask("DELETE", path, 200)["status"] == "revoked"
+    [used] = [item for item in q.items("KeysTable") if item["owner"] == OWNER]
+    assert used["last_used_at"], "nobody noted that it was used"
+
+
+def _places(q: Quiet, table: str) -> list[str]:
+    """The places that the owner's tasks or connections hold."""
+    return [
+        place
+        for item in q.items(table)
+        if (item["pk"], item["sk"]) == (f"OWNER#{OWNER}", "PLACES")
+        for place in item.get("places", ())
+    ]
+
+
+def _take_all_places(q: Quiet, table: str) -> None:
+    """Every place is taken, by what is gone since."""
+    places = {f"{uuid.uuid4()}#1#{1_000 + at}" for at in range(MOST)}
+    q.put(table, {"pk": f"OWNER#{OWNER}", "sk": "PLACES", "places": places})
+
+
+def a_pause_and_its_end(q: Quiet) -> None:
+    assert q.ask("POST", "/pause", 200, {"reason": "a story"})["paused"] is True
+    assert q.ask("POST", "/resume", 200)["message"] == "Resumed"
+
+
 # --- the API ------------------------------------------------------------------------------------
 
 
@@ -217,11 +249,6 @@ def a_cancel_and_a_retry(q: Quiet) -> None:
     q.ask("POST", f"/task/{task_id}/cancel", 202)
     q.ask("POST", f"/task/{task_id}/retry", 202)
     q.must_deliver("PlanQueue", "Plan")
-
-
-def a_start_while_no_symbols_are_known(q: Quiet) -> None:
-    q.forget("CATALOGUE#")
-    q.ask("POST", "/start", 202, q.day())
 
 
 def a_symbol_that_is_not_known_yet(q: Quiet) -> None:
@@ -276,7 +303,7 @@ def a_schedule_and_its_life(q: Quiet) -> None:
     assert q.ask("PATCH", path, 200, {"enabled": False})["in_sync"] is True
     q.ask("PATCH", path, 200, {"request": ASKED})
     q.ask("DELETE", path, 200)
-    schedules = q.cloud.client("scheduler").list_schedules()["Schedules"]
+    schedules = q.client("scheduler").list_schedules()["Schedules"]
     assert schedule_id not in [one["Name"] for one in schedules]
 
 
@@ -284,7 +311,7 @@ def a_firing(q: Quiet) -> None:
     schedule_id = _scheduled(q)
     item = _schedule_item(q, schedule_id)
     event = {
-        "owner": "anonymous",
+        "owner": OWNER,
         "schedule_id": schedule_id,
         "rev": int(item["rev"]),
         "scheduled_at": iso(int(item["next_run_at"])),
@@ -292,6 +319,11 @@ def a_firing(q: Quiet) -> None:
     task_id = q.invoke("RunSchedule", event)["task_id"]
     assert q.waiting("PlanQueue") == 1
     q.ended(task_id, "pending")
+
+
+def a_firing_in_the_place_of_a_task_that_is_gone(q: Quiet) -> None:
+    _take_all_places(q, "TasksTable")
+    a_firing(q)
 
 
 def _watch(q: Quiet) -> None:
@@ -302,7 +334,7 @@ def a_schedule_that_eventbridge_never_heard_of(q: Quiet) -> None:
     schedule_id = _scheduled(q)
     item = _schedule_item(q, schedule_id)
     group = q.cloud.outputs["ScheduleGroup"]
-    scheduler = q.cloud.client("scheduler")
+    scheduler = q.client("scheduler")
     scheduler.delete_schedule(Name=schedule_id, GroupName=group)
     q.put("TasksTable", {**item, "synced_rev": 0})
     _watch(q)
@@ -310,7 +342,7 @@ def a_schedule_that_eventbridge_never_heard_of(q: Quiet) -> None:
     q.put("TasksTable", {**_schedule_item(q, schedule_id), "synced_rev": 1, "rev": 2})
     _watch(q)
     assert _schedule_item(q, schedule_id)["synced_rev"] == 2
-    q.put("TasksTable", {**_schedule_item(q, schedule_id), "removed": 1, "rev": 3})
+    q.put("TasksTable", {**_schedule_item(q, schedule_id), "removed": True, "rev": 3})
     _watch(q)
     _watch(q)
     assert schedule_id not in [one["Name"] for one in scheduler.list_schedules()["Schedules"]]
@@ -459,51 +491,106 @@ def a_webhook_that_refuses(q: Quiet) -> None:
     assert q.waiting("WebhookDeadLetterQueue") == 1
 
 
+def a_webhook_that_waits_for_the_next_minute(q: Quiet) -> None:
+    _delivery(q)
+    # The minute after this one: this one may end before the function looks.
+    sent = {"minute": int(time.time()) // 60 + 1, "sent": MOST}
+    q.put("TasksTable", {"pk": f"OWNER#{OWNER}", "sk": "WEBHOOKS", **sent})
+    q.must_deliver("WebhookQueue", "DeliverWebhook")
+    assert not q.receiver.seen
+    assert q.waiting("WebhookQueue") == 1
+
+
 # --- WebSockets ---------------------------------------------------------------------------------
 
 
 @contextmanager
-def _listening(q: Quiet, *topics: str, query: str = "") -> Iterator[ClientConnection]:
+def _connected(q: Quiet) -> Iterator[ClientConnection]:
+    ticket = q.ask("POST", "/ws-ticket", 201)["ticket"]
+    with connect(f"{q.cloud.ws_url}?ticket={ticket}", proxy=None, close_timeout=2) as socket:
+        yield socket
+
+
+def _heard(q: Quiet, socket: ClientConnection) -> Any:
+    """The next message that a client gets."""
+
+    def receive() -> Any:
+        try:
+            return json.loads(socket.recv(timeout=0.5))
+        except TimeoutError:
+            return None
+
+    return q.wait_for(receive, "a client hears nothing")
+
+
+@contextmanager
+def _listening(q: Quiet, *topics: str) -> Iterator[ClientConnection]:
     """A client that has got the snapshots of its topics."""
-    with connect(q.cloud.ws_url + query, proxy=None, close_timeout=2) as socket:
+    with _connected(q) as socket:
         socket.send(json.dumps({"action": "subscribe", "topics": list(topics)}))
         left = set(topics)
         while left:
-            message = json.loads(socket.recv(timeout=LISTEN_S))
+            message = _heard(q, socket)
             assert message["type"] != "error", message
             if message["type"] == "snapshot":
                 left.discard(message["topic"])
         yield socket
 
 
-def a_client_with_a_ticket_that_listens_to_everything(q: Quiet) -> None:
+def a_client_that_listens_to_everything(q: Quiet) -> None:
     a_collection(q)
     task_id = q.start()
     q.must_deliver("PlanQueue", "Plan")
-    ticket = q.ask("POST", "/ws-ticket", 201)["ticket"]
     topics = (f"task:{task_id}", "tasks", "prices:BTCUSDT", "candles:BTCUSDT:1h")
-    with _listening(q, *topics, query=f"?ticket={ticket}") as socket:
+    with _listening(q, *topics) as socket:
         socket.send(json.dumps({"action": "unsubscribe", "topics": list(topics)}))
-        assert json.loads(socket.recv(timeout=LISTEN_S))["type"] == "unsubscribed"
-        assert q.connections() >= 1
+        assert _heard(q, socket)["type"] == "unsubscribed"
+        assert q.ask("GET", "/status", 200)["limits"]["connections"]["used"] == 1
     _until_gone(q)
 
 
-def a_message_whose_sender_has_gone(q: Quiet) -> None:
+def a_client_in_the_place_of_one_that_is_gone(q: Quiet) -> None:
+    _take_all_places(q, "ConnectionsTable")
+    with _listening(q, "tasks"):
+        pass
+
+
+def _gone_client(q: Quiet) -> str:
+    """A connection that listens to `tasks`, of a client that is not there; its id."""
     connection, now_s = f"gone-{uuid.uuid4().hex[:8]}", int(time.time())
-    row = {"owner": "anonymous", "connected_at": now_s * 1000, "window": 0, "messages": 0}
-    q.put("ConnectionsTable", {**row, "pk": f"CONN#{connection}", "sk": "CONN", "ttl": now_s + 600})
-    context = {
-        "connectionId": connection,
-        "routeKey": "$default",
-        "eventType": "MESSAGE",
-        "domainName": "sockets.test",
-        "apiId": "sockets",
-        "stage": "api",
-    }
-    event = {"requestContext": context, "body": json.dumps({"action": "ping"})}
-    q.invoke("WebsocketMessage", event)
-    assert not [row for row in q.items("ConnectionsTable") if connection in row["pk"]]
+    row = {"owner": OWNER, "connected_at": now_s * 1000, "window": 0, "messages": 0}
+    row |= {"pk": f"CONN#{connection}", "sk": "CONN", "topics": {"tasks"}, "ttl": now_s + 600}
+    q.put("ConnectionsTable", row)
+    listener = {"pk": "TOPIC#tasks", "sk": f"CONN#{connection}", "ttl": now_s + 600}
+    q.put("ConnectionsTable", listener)
+    places = {f"{connection}#1#{now_s * 1000}"}
+    q.put("ConnectionsTable", {"pk": f"OWNER#{OWNER}", "sk": "PLACES", "places": places})
+    return connection
+
+
+def _of_socket(connection: str, route: str, kind: str) -> dict[str, Any]:
+    """What API Gateway hands to the function of a route."""
+    context = {"connectionId": connection, "routeKey": route, "eventType": kind}
+    context |= {"domainName": "sockets.test", "apiId": "sockets", "stage": "api"}
+    return {"requestContext": context, "body": json.dumps({"action": "ping"})}
+
+
+def _is_forgotten(q: Quiet, connection: str) -> bool:
+    rows = q.items("ConnectionsTable")
+    named = [row for row in rows if connection in row["pk"] + row["sk"]]
+    return not named and not _places(q, "ConnectionsTable")
+
+
+def a_message_whose_sender_has_gone(q: Quiet) -> None:
+    connection = _gone_client(q)
+    q.invoke("WebsocketMessage", _of_socket(connection, "$default", "MESSAGE"))
+    assert _is_forgotten(q, connection)
+
+
+def a_client_that_leaves_while_it_listens(q: Quiet) -> None:
+    connection = _gone_client(q)
+    q.invoke("WebsocketDisconnect", _of_socket(connection, "$disconnect", "DISCONNECT"))
+    assert _is_forgotten(q, connection)
 
 
 def a_client_that_asks_for_a_candle_whose_file_is_gone(q: Quiet) -> None:
@@ -517,17 +604,14 @@ def a_client_that_asks_for_a_task_that_is_gone(q: Quiet) -> None:
     task_id = q.start()
     q.hand_on("TasksTable", "OnTaskChange")
     q.delete("TasksTable", {"pk": f"TASK#{task_id}", "sk": "META"})
-    with connect(q.cloud.ws_url, proxy=None, close_timeout=2) as socket:
+    with _connected(q) as socket:
         socket.send(json.dumps({"action": "subscribe", "topics": [f"task:{task_id}"]}))
-        answer = json.loads(socket.recv(timeout=LISTEN_S))
+        answer = _heard(q, socket)
     assert answer["reason"] == "TASK_EXPIRED", answer
 
 
 def _until_gone(q: Quiet) -> None:
-    deadline = time.monotonic() + LISTEN_S
-    while q.connections():
-        assert time.monotonic() < deadline, "a closed connection is still listed"
-        time.sleep(0.1)
+    q.wait_for(lambda: q.connections() == 0 or None, "a closed connection is still listed")
 
 
 def updates_reach_who_listens(q: Quiet) -> None:
@@ -543,7 +627,7 @@ def updates_reach_who_listens(q: Quiet) -> None:
         while q.deliver("PushQueue", "PushUpdates"):
             pass
         while heard != set(topics):
-            message = json.loads(socket.recv(timeout=LISTEN_S))
+            message = _heard(q, socket)
             if message["type"] == "update":
                 heard.add(message["topic"])
 
@@ -554,7 +638,7 @@ def an_update_of_a_candle_whose_file_is_gone(q: Quiet) -> None:
         q.hand_on("MarketTable", "OnMarketChange")
         q.lose("candles/")
         q.must_deliver("PushQueue", "PushUpdates")
-        assert json.loads(socket.recv(timeout=LISTEN_S))["candle"] is None
+        assert _heard(q, socket)["candle"] is None
 
 
 def progress_reaches_who_listens(q: Quiet) -> None:
@@ -567,7 +651,7 @@ def progress_reaches_who_listens(q: Quiet) -> None:
         q.hand_on("TasksTable", "OnTaskChange")
         while q.deliver("PushQueue", "PushUpdates"):
             pass
-        assert json.loads(socket.recv(timeout=LISTEN_S))["type"] == "update"
+        assert _heard(q, socket)["type"] == "update"
 
 
 def an_update_for_a_client_that_is_gone(q: Quiet) -> None:
@@ -612,9 +696,11 @@ STORIES: dict[str, tuple[Story, ...]] = {
         every_list_and_measure,
         a_task_that_is_gone,
         a_schedule_and_its_life,
-        a_client_with_a_ticket_that_listens_to_everything,
+        a_client_that_listens_to_everything,
         a_symbol_that_is_not_known_yet,
         a_refresh_of_the_symbols,
+        a_key_and_its_life,
+        a_pause_and_its_end,
     ),
     "plan": (
         *_COLLECTING,
@@ -646,7 +732,7 @@ STORIES: dict[str, tuple[Story, ...]] = {
         a_sweep_of_a_task_that_nobody_ended,
     ),
     "refresh_prices": (prices_and_symbols_of_the_minute,),
-    "run_schedule": (a_firing,),
+    "run_schedule": (a_firing, a_firing_in_the_place_of_a_task_that_is_gone),
     "watch_schedules": (
         a_schedule_that_eventbridge_never_heard_of,
         runs_that_never_came,
@@ -670,6 +756,7 @@ STORIES: dict[str, tuple[Story, ...]] = {
         a_webhook_is_delivered,
         a_webhook_is_delivered_later,
         a_webhook_that_refuses,
+        a_webhook_that_waits_for_the_next_minute,
     ),
     "push_updates": (
         updates_reach_who_listens,
@@ -678,12 +765,15 @@ STORIES: dict[str, tuple[Story, ...]] = {
         an_update_for_a_client_that_is_gone,
         an_update_that_is_put_off,
     ),
-    "websocket_connect": (a_client_with_a_ticket_that_listens_to_everything,),
+    "websocket_connect": (
+        a_client_that_listens_to_everything,
+        a_client_in_the_place_of_one_that_is_gone,
+    ),
     "websocket_message": (
-        a_client_with_a_ticket_that_listens_to_everything,
+        a_client_that_listens_to_everything,
         a_message_whose_sender_has_gone,
         a_client_that_asks_for_a_task_that_is_gone,
         a_client_that_asks_for_a_candle_whose_file_is_gone,
     ),
-    "websocket_disconnect": (a_client_with_a_ticket_that_listens_to_everything,),
+    "websocket_disconnect": (a_client_that_leaves_while_it_listens,),
 }
