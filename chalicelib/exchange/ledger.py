@@ -83,7 +83,7 @@ class LedgerState(NamedTuple):
     def held_ms(self, since_ms: int, now_ms: int) -> int:
         """For how long people have paused it in this stretch of time."""
         parts = (min(until, now_ms) - max(since, since_ms) for since, until in self.holds)
-        return sum(part for part in parts if part > 0)
+        return sum(max(0, part) for part in parts)
 
     def resumed_at(self, now_ms: int) -> int:
         """Epoch ms at which the last pause that is over ended; 0 where there was none."""

@@ -39,8 +39,10 @@ async def take_place(backend: Backend, owner: str, task_id: str, attempt: int) -
 
     async def turns(places: Iterable[Place]) -> dict[Place, bool]:
         tasks = await TaskTable(backend).read_all(place.holder for place in places)
+        # An active task has a place even where only an earlier attempt took one: there was no limit
+        # when it was retried.
         return {
-            place: task.is_active and task.attempt == place.turn
+            place: task.is_active
             for place in places
             if (task := tasks.get(place.holder)) and task.attempt >= place.turn
         }

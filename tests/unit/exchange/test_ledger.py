@@ -97,6 +97,19 @@ def test_weight_is_never_taken_under_the_name_of_another_root(run, backend, ledg
     assert state() == before
 
 
+def test_a_persons_pause_is_over_at_its_end_and_counts_up_to_it() -> None:
+    state = LedgerState(holds=((NOW - 900, NOW - 500), (NOW - 100, NOW)))
+    for now_ms, resumed_at, held_ms in [
+        (NOW - 501, 0, 399),
+        (NOW - 500, NOW - 500, 400),
+        (NOW - 1, NOW - 500, 499),
+        (NOW, NOW, 500),
+        (NOW + 1, NOW, 500),
+    ]:
+        assert state.resumed_at(now_ms) == resumed_at
+        assert state.held_ms(NOW - 1000, now_ms) == held_ms
+
+
 def test_what_is_left_of_a_minute_is_never_less_than_nothing() -> None:
     assert [Allowance(100, used).left for used in (99, 100, 101)] == [1, 0, 0]
     state = LedgerState(window_minute=MINUTE, used=7)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from chalicelib.aws.stream import Change
 from chalicelib.core.errors import CallFailed
 from chalicelib.core.times import FOREVER_MS
 from chalicelib.exchange.ledger import LOOK_AGAIN_MS, Hold, Ledger, LedgerState
-from chalicelib.exchange.pause import Pauses
+from chalicelib.exchange.pause import Pauses, ordered_change
+from tests.doubles.faults import Meanwhile, named
 from tests.unit.exchange.test_budget import MINUTE, small_fleet
 
 STEP = st.one_of(
@@ -81,6 +84,7 @@ def test_a_pause_that_stands_keeps_who_began_it_and_gets_the_new_end_and_reason(
     st.integers(0, 4_000),
 )
 @settings(max_examples=60, deadline=None)
+@example([(10, 10)] * 16, 0, 4_000)  # as many as are remembered one by one
 def test_paused_time_is_never_forgotten_however_often_it_was_paused(
     pauses: list[tuple[int, int]], since: int, length: int
 ) -> None:
@@ -114,20 +118,30 @@ def test_an_order_that_aws_refuses_fails_and_changes_nothing() -> None:
         return await worker.call(service, operation, **asked)
 
     other = type(worker)(refused, worker.settings, clock, worker.exchange)
-    with pytest.raises(CallFailed):
+    with pytest.raises(CallFailed, match="InternalServerError"):
         asyncio.run(Pauses(other).begin(FOREVER_MS, "anna", "", "r", clock()))
     assert asyncio.run(Ledger(worker).read()).holds == ()
 
 
-def test_two_orders_at_once_are_both_obeyed_one_after_the_other() -> None:
-    clock, worker, _ = small_fleet(6000, 1)
+def test_of_two_orders_at_once_the_later_one_sees_the_other(run, backend, aws, clock) -> None:
+    def order(by: str) -> Coroutine[Any, Any, LedgerState]:
+        return Pauses(backend).begin(FOREVER_MS, by, by, "r", clock())
 
-    async def play() -> LedgerState:
-        await asyncio.gather(
-            *(Pauses(worker).begin(FOREVER_MS, by, by, "r", clock()) for by in ("anna", "ben"))
-        )
-        return await Ledger(worker).read()
-
-    state = asyncio.run(play())
+    aws.hooks.append(Meanwhile(named("dynamodb.TransactWriteItems"), lambda: order("ben")))
+    run(order("anna"))
+    state = run(Ledger(backend).read())
     assert len(state.holds) == 1
-    assert state.hold_rev == 2
+    assert (state.held_by, state.hold_reason, state.hold_rev) == ("ben", "anna", 2)
+
+
+def test_an_order_is_told_from_other_changes_and_from_its_own_deletion() -> None:
+    order = {"pk": "PAUSE#binance", "sk": "PAUSE", "until": 5}
+    other = {"pk": "LIMIT#binance", "sk": "LIMIT"}
+
+    def ordered(old: dict[str, Any], new: dict[str, Any]) -> object:
+        return ordered_change(Change("1", 0, old, new, by_ttl=False))
+
+    assert ordered({}, order) == ("binance", {}, order)
+    assert ordered(order, {**order, "until": 0}) == ("binance", order, {**order, "until": 0})
+    assert ordered(order, {}) is None
+    assert ordered({}, other) is None

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.exchange.ledger import LedgerState
-from chalicelib.tasks.deadline import MOST_HELD_MS, extended
+from chalicelib.exchange.pause import Pauses
+from chalicelib.tasks.deadline import MOST_HELD_MS, deadline_of, extended
 from chalicelib.work.request import CollectionRequest
 from tests.doubles.clock import NOW
 from tests.doubles.tasks import task_of
@@ -29,6 +30,23 @@ def test_only_what_was_paused_of_its_own_time_counts() -> None:
     assert deadline_with((-900, 100), (500, 700), now=HOUR) == HOUR + 300
     assert deadline_with((500, HOUR * 9), now=800) == HOUR + 300  # it still lasts
     assert deadline_with((500, 700), now=HOUR, timeout_seconds=None) == HOUR // 2 + 200
+
+
+def test_the_pauses_are_asked_for_from_the_moment_at_which_the_time_is_up(
+    run, backend, clock
+) -> None:
+    task = task_of(deadline_at=clock() + 1000)
+    run(Pauses(backend).begin(clock() + 300, "anna", "", "r", clock()))
+    clock.advance(999)
+    assert run(deadline_of(backend, task)) == task.deadline_at
+    clock.advance(1)
+    assert run(deadline_of(backend, task)) == task.deadline_at + 300
+
+
+def test_where_nobody_ever_paused_the_request_need_not_be_readable() -> None:
+    """So such a task ends, too."""
+    task = task_of(request=b"of newer code")
+    assert extended(task, LedgerState(), task.deadline_at) == task.deadline_at
 
 
 @given(st.integers(0, 9 * HOUR), st.integers(0, 20 * MOST_HELD_MS), st.integers(0, MOST_HELD_MS))

@@ -142,6 +142,10 @@ def test_a_persons_pause_is_named_with_who_since_when_and_until_when_the_task_ca
     assert said(prog_of(), state=state, pause=short, deadline_at=NOW + 1000) == (
         f"Paused by anna since {iso(NOW - 5000)} until {iso(NOW + 1)}"
     )
+    for until_ms, waits in [(MOST_HELD_MS + 999, False), (MOST_HELD_MS + 1000, True)]:
+        long = endless._replace(holds=((NOW - 5000, NOW + until_ms),))
+        message = said(prog_of(), state=state, pause=long, deadline_at=NOW + 1000)
+        assert message.endswith(f"; the task can wait until {last}") is waits
     over = endless._replace(paused_until=0, holds=((NOW - 5000, NOW),))
     assert "Paused" not in said(prog_of(), state=state, pause=over, deadline_at=NOW + 1000)
 

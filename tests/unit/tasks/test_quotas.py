@@ -9,10 +9,11 @@ from contextlib import suppress
 import pytest
 
 from chalicelib.collecting.plan import plan_task
-from chalicelib.core.errors import CallFailed, QuotaExceeded
+from chalicelib.core.errors import CallFailed, ConditionFailed, QuotaExceeded
+from chalicelib.core.task_keys import META, item_key
 from chalicelib.exchange.refresh import refresh_catalogue
 from chalicelib.tasks.cancel import cancel_task
-from chalicelib.tasks.quotas import units_today
+from chalicelib.tasks.quotas import start_within_quota, units_today
 from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.table import TaskTable
@@ -148,6 +149,20 @@ def test_a_retry_needs_a_place_and_takes_none_twice(start, backend, run) -> None
     assert sorted(active(run, backend)) == ["a", "d"]
 
 
+def test_a_task_that_was_retried_without_a_limit_counts_once_there_is_one_again(
+    start, backend, run
+) -> None:
+    start("a")
+    run(cancel_task(backend, "a"))
+    unlimited = dataclasses.replace(backend.settings, owner_active_tasks=0)
+    run(retry_task(dataclasses.replace(backend, settings=unlimited), "a"))
+    start("b")
+    with pytest.raises(QuotaExceeded):
+        start("c")
+    run(cancel_task(backend, "a"))
+    start("c")
+
+
 # --- units a day --------------------------------------------------------------------------------
 
 
@@ -251,3 +266,74 @@ def test_a_retry_counts_only_what_runs_again(run, backend, worker, fleet, exchan
     run(fleet.settle())
     assert run(TaskTable(backend).read(task_id)).result["succeeded"] == 2
     assert run(units_today(backend, "me")) == 3
+
+
+def limited(worker, units: int):
+    """The same worker where an owner has so many units a day."""
+    settings = dataclasses.replace(worker.settings, owner_units_per_day=units)
+    return dataclasses.replace(worker, settings=settings)
+
+
+@pytest.mark.parametrize("fitting", [1, 2])
+def test_a_limit_is_used_up_to_its_last_unit(start, run, worker, fitting) -> None:
+    few = limited(worker, fitting * UNITS)
+    for number in range(fitting + 1):
+        task_id = start()
+        run(plan_task(few, PlanMessage(task_id, 1)))
+        task = run(TaskTable(few).read(task_id))
+        if number < fitting:
+            assert task.state == "running"
+            run(cancel_task(few, task_id))  # what it counted stays
+        else:
+            assert ": retry after " in task.error
+    assert run(units_today(few, "me")) == fitting * UNITS
+
+
+def test_a_plan_that_meets_another_write_is_counted_though_it_needs_the_last_unit(
+    start, run, worker, aws
+) -> None:
+    async def refuse() -> None:
+        raise CallFailed("dynamodb", "TransactWriteItems", "TransactionCanceledException", "busy")
+
+    few, task_id = limited(worker, UNITS), start()
+    aws.hooks.append(Meanwhile(named("dynamodb.TransactWriteItems"), refuse))
+    run(plan_task(few, PlanMessage(task_id, 1)))
+    assert run(TaskTable(few).read(task_id)).state == "running"
+    assert run(units_today(few, "me")) == UNITS
+
+
+PLANNED = {"plan_id": "p", "progs_total": 1, "total_units": UNITS, "kept_units": 0}
+
+
+def test_a_task_that_is_started_comes_back_running(start, backend, run) -> None:
+    task = run(TaskTable(backend).read(start()))
+    running = run(start_within_quota(backend, task, {**PLANNED}))
+    assert (running.state, running.plan_id, running.total_units) == ("running", "p", UNITS)
+    with pytest.raises(ConditionFailed):
+        run(start_within_quota(backend, task, {**PLANNED}))
+    assert run(units_today(backend, "me")) == UNITS
+
+
+def test_a_task_with_no_units_left_to_run_starts_though_more_than_the_limit_are_used(
+    start, run, backend, worker
+) -> None:
+    run(plan_task(worker, PlanMessage(start(), 1)))
+    few, task = limited(worker, UNITS - 1), run(TaskTable(backend).read(start()))
+    kept = {**PLANNED, "kept_units": UNITS}
+    assert run(start_within_quota(few, task, kept)).state == "running"
+    assert run(units_today(few, "me")) == UNITS
+
+
+@pytest.mark.parametrize("when", ["dynamodb.TransactWriteItems", "dynamodb.GetItem"])
+def test_a_task_whose_item_is_deleted_before_or_after_its_start_is_not_started(
+    start, backend, run, aws, when
+) -> None:
+    task = run(TaskTable(backend).read(start()))
+
+    async def delete() -> None:
+        key = item_key(task.task_id, META)
+        await backend.call("dynamodb", "DeleteItem", TableName="tasks", Key=key)
+
+    aws.hooks.append(Meanwhile(named(when), delete))
+    with pytest.raises(ConditionFailed):
+        run(start_within_quota(backend, task, {**PLANNED}))

@@ -163,6 +163,35 @@ def test_tasks_are_listed_newest_first_page_by_page(run, backend, clock) -> None
     assert [view["task_id"] for view in listed] == made[::-1]
 
 
+@pytest.mark.parametrize(
+    ("mine", "yours", "pages"),
+    [
+        (3, 0, [2, 1]),
+        (0, 3, [2, 1]),
+        (2, 0, [2]),
+        (1, 1, [2]),
+        (2, 1, [2, 1]),
+        (2, 2, [2, 2]),
+        (0, 0, [0]),
+    ],
+)
+def test_a_list_of_several_owners_ends_with_the_last_task_of_any(
+    run, backend, clock, mine, yours, pages
+) -> None:
+    made = []
+    for owner in ["me"] * mine + ["you"] * yours:
+        made.append(run(submit_collection(backend, BODY, owner, "r")))
+        clock.advance(1)
+    listed, before = [], None
+    for length in pages:
+        assert (before is None) is (not listed)
+        views, before = run(list_tasks(backend, ["me", "you"], 2, before=before))
+        assert len(views) == length
+        listed += views
+    assert before is None
+    assert [view["task_id"] for view in listed] == made[::-1]
+
+
 def test_a_filtered_list_is_whole_though_the_store_answers_in_small_pages(
     run, backend, clock, aws, settings, fleet
 ) -> None:
