@@ -6,6 +6,7 @@ That has an end, because the items that hold a task's units have one (core/task_
 from __future__ import annotations
 
 from chalicelib.core.backend import Backend
+from chalicelib.core.errors import ItemUnreadable
 from chalicelib.core.times import DAY
 from chalicelib.exchange.ledger import Ledger, LedgerState
 from chalicelib.tasks.task import Task
@@ -34,7 +35,10 @@ def extended(task: Task, ledger: LedgerState, now_ms: int) -> int:
     """The attempt's deadline, in epoch ms, with the time for which people have paused it by now."""
     if not ledger.holds:
         return task.deadline_at
-    seconds = CollectionRequest.unpack(task.request).timeout_seconds
+    try:
+        seconds = CollectionRequest.unpack(task.request).timeout_seconds
+    except ItemUnreadable:  # nobody can plan it any more, but it must end
+        seconds = None
     # A request that names none has the setting's, which may be another by now.
     began_ms = task.deadline_at - seconds * 1000 if seconds else task.created_at
     return task.deadline_at + min(ledger.held_ms(began_ms, now_ms), MOST_HELD_MS)

@@ -43,10 +43,11 @@ def test_the_pauses_are_asked_for_from_the_moment_at_which_the_time_is_up(
     assert run(deadline_of(backend, task)) == task.deadline_at + 300
 
 
-def test_where_nobody_ever_paused_the_request_need_not_be_readable() -> None:
-    """So such a task ends, too."""
-    task = task_of(request=b"of newer code")
-    assert extended(task, LedgerState(), task.deadline_at) == task.deadline_at
+def test_a_task_whose_request_cannot_be_read_ends_too() -> None:
+    task = task_of(request=b"of newer code", created_at=0, deadline_at=HOUR)
+    assert extended(task, LedgerState(), HOUR) == HOUR
+    paused = LedgerState(holds=((0, HOUR),))
+    assert extended(task, paused, 2 * HOUR) == 2 * HOUR
 
 
 @given(st.integers(0, 9 * HOUR), st.integers(0, 20 * MOST_HELD_MS), st.integers(0, MOST_HELD_MS))
