@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from chalicelib.core.errors import SettingsInvalid
-from chalicelib.core.settings import BINANCE_URL, LOCAL, root_of
+from chalicelib.core.roots import BINANCE_URL, LOCAL, root_of
 from local.failures import StartFailed
 
 LIVE = "live"

@@ -9,22 +9,14 @@ by the template.
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from chalicelib.core.errors import SettingsInvalid
+from chalicelib.core.roots import BINANCE_URL, LONGEST_NAME, NAME, name_of, owning_root, root_of
 from chalicelib.core.timeframes import LENGTH_MS
 
-#: The exchange that is asked where no other is named.
-BINANCE, BINANCE_URL = "binance", "https://data-api.binance.vision"
-#: Name of the exchange that `make run` starts: its candles are the same on any port.
-LOCAL = "local"
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
-_LONGEST_NAME = 31
-_URL = re.compile(r"(https?)://(?:[^\s/?#@]*@)?([^\s/?#@]+)(/[^\s?#]*)?", re.IGNORECASE)
-_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 #: As browsers write it: RFC 6454, "Serializing Origins". Neither `*` nor `null` is one.
 _ORIGIN = re.compile(r"https?://([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 #: IAM User Guide, "IAM identifiers". Of the characters that paths may have, those of names.
@@ -33,7 +25,6 @@ _ROLE_OR_USER = re.compile(
     r"(/[\w+=.@-]+)+",
     re.ASCII,
 )
-_LOOPBACK = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?")
 
 #: Those that AWS offers and this code runs on.
 LAMBDA_RUNTIMES = ("python3.11", "python3.12", "python3.13", "python3.14")
@@ -42,8 +33,17 @@ LAMBDA_ARCHITECTURES = ("x86_64", "arm64")
 SYMBOL_PATTERN = re.compile(r"[^\s/,&?#\"'<>\x00-\x1f\ud800-\udfff]{2,40}")
 
 
-def _setting(default: Any, about: str, low: int | None = None, high: int | None = None) -> Any:
-    return field(default=default, metadata={"about": about, "low": low, "high": high})
+def _setting(
+    default: Any,
+    about: str,
+    low: int | None = None,
+    high: int | None = None,
+    among: tuple[str, ...] = (),
+) -> Any:
+    """`low`, `high`: the bounds of a number; `among`: all values, where there are few."""
+    return field(
+        default=default, metadata={"about": about, "low": low, "high": high, "among": among}
+    )
 
 
 # Neither compared nor shown: methods that are not made cost no time at a cold start.
@@ -107,6 +107,7 @@ class Settings:
         "yes",
         "yes: Lambda sets `COLLECTORS` executions of the account aside for collecting; no: it does "
         "not, for accounts that have too few; the queues keep to `COLLECTORS` all the same",
+        among=("yes", "no"),
     )
     # Tasks: audit/table.py says why.
     audit_retention_days: int = _setting(
@@ -120,6 +121,7 @@ class Settings:
         "keys",
         "keys: every request must bring a key; iam: it must be signed with AWS credentials; none: "
         "nobody is asked, as on the stage `local` (docs/KEYS.md)",
+        among=("keys", "iam", "none"),
     )
     admin_roles: tuple[str, ...] = _setting(
         (),
@@ -130,13 +132,17 @@ class Settings:
         "no",
         "yes: the API may be open to whoever knows its address. Without it, `AUTHENTICATION=none` "
         "is refused on any stage but `local`, and everywhere on AWS",
+        among=("yes", "no"),
     )
     tracing: str = _setting(
         "all",
         "what X-Ray samples: all: every function; api: the HTTP API alone; none: nothing. How many "
         "traces that is, AWS decides (docs/AWS.md has the price)",
+        among=("all", "api", "none"),
     )
-    log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
+    log_level: str = _setting(
+        "INFO", "DEBUG, INFO, WARNING or ERROR", among=("DEBUG", "INFO", "WARNING", "ERROR")
+    )
     cors_origins: tuple[str, ...] = _setting(
         (),
         "origins, such as `https://app.example.com`, whose web pages may call the API from a "
@@ -205,10 +211,14 @@ class Settings:
         1_000_000,
     )
     lambda_runtime: str = _setting(
-        "", "Lambda's Python, python3.11 to python3.14; empty: that of the machine that packages"
+        "",
+        "Lambda's Python, python3.11 to python3.14; empty: that of the machine that packages",
+        among=("", *LAMBDA_RUNTIMES),
     )
     lambda_architecture: str = _setting(
-        "", "Lambda's processor, x86_64 or arm64; empty: that of the machine that packages"
+        "",
+        "Lambda's processor, x86_64 or arm64; empty: that of the machine that packages",
+        among=("", *LAMBDA_ARCHITECTURES),
     )
 
     # Resource names; the template sets them.
@@ -245,6 +255,10 @@ class Settings:
                 raise SettingsInvalid(
                     f"{setting.name.upper()} is {value}; it must lie between {low} and {high}"
                 )
+            among = [each for each in setting.metadata.get("among", ()) if each]
+            if among and value not in setting.metadata["among"]:
+                known = f"{', '.join(among[:-1])} or {among[-1]}"
+                raise SettingsInvalid(f"{setting.name.upper()} is {value!r}; it must be {known}")
         for timeframe in self.default_timeframes:
             if timeframe not in LENGTH_MS:
                 raise SettingsInvalid(
@@ -257,10 +271,10 @@ class Settings:
                 raise SettingsInvalid(f"DEFAULT_SYMBOLS names {symbol!r}: not a symbol")
         root = root_of(self.exchange_url)
         if not self.exchange:
-            object.__setattr__(self, "exchange", _name_of(root))
-        if not _NAME.fullmatch(self.exchange):
+            object.__setattr__(self, "exchange", name_of(root))
+        if not NAME.fullmatch(self.exchange):
             raise SettingsInvalid(
-                f"EXCHANGE is {self.exchange!r}; at most {_LONGEST_NAME} lower-case letters, "
+                f"EXCHANGE is {self.exchange!r}; at most {LONGEST_NAME} lower-case letters, "
                 "digits and -"
             )
         if self.default_page_size > self.max_page_size:
@@ -282,66 +296,17 @@ class Settings:
                     f"CORS_ORIGINS names {origin!r}; an origin reads https://host or "
                     "https://host:port, in lower case"
                 )
-        if self.authentication not in ("keys", "iam", "none"):
-            raise SettingsInvalid(
-                f"AUTHENTICATION is {self.authentication!r}; it must be keys, iam or none"
-            )
         for arn in self.admin_roles:
             if not _ROLE_OR_USER.fullmatch(arn):
                 raise SettingsInvalid(
                     f"ADMIN_ROLES names {arn!r}; it must be the ARN of a role or a user, such as "
                     "arn:aws:iam::123456789012:role/ops, without a session's name"
                 )
-        if self.reserve not in ("yes", "no"):
-            raise SettingsInvalid(f"RESERVE is {self.reserve!r}; it must be yes or no")
-        if self.allow_public not in ("yes", "no"):
-            raise SettingsInvalid(f"ALLOW_PUBLIC is {self.allow_public!r}; it must be yes or no")
-        if self.tracing not in ("all", "api", "none"):
-            raise SettingsInvalid(f"TRACING is {self.tracing!r}; it must be all, api or none")
-        if self.lambda_runtime not in ("", *LAMBDA_RUNTIMES):
-            raise SettingsInvalid(
-                f"LAMBDA_RUNTIME is {self.lambda_runtime!r}; it must be one of "
-                f"{', '.join(LAMBDA_RUNTIMES)}"
-            )
-        if self.lambda_architecture not in ("", *LAMBDA_ARCHITECTURES):
-            raise SettingsInvalid(
-                f"LAMBDA_ARCHITECTURE is {self.lambda_architecture!r}; it must be x86_64 or arm64"
-            )
-        if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
-            raise SettingsInvalid(
-                f"LOG_LEVEL is {self.log_level!r}; it must be DEBUG, INFO, WARNING or ERROR"
-            )
 
     @property
     def exchange_root(self) -> str:
-        """The root to which the exchange's name belongs. The local exchange's is without its port,
-        because that may change from one start to the next."""
-        root = root_of(self.exchange_url)
-        return "http://127.0.0.1" if self.exchange == LOCAL and _LOOPBACK.fullmatch(root) else root
-
-
-def root_of(url: str) -> str:
-    """The root that an EXCHANGE_URL names: two spellings of one root are equal.
-
-    Scheme and host in lower case; without credentials, a default port and a slash at the end.
-    Raises SettingsInvalid.
-    """
-    parts = _URL.fullmatch(url)
-    if parts is None:
-        raise SettingsInvalid(f"EXCHANGE_URL is {url!r}; it must be an http URL without a query")
-    scheme, host = parts[1].lower(), parts[2].lower()
-    return f"{scheme}://{host.removesuffix(_DEFAULT_PORTS[scheme])}{parts[3] or ''}".rstrip("/")
-
-
-def _name_of(root: str) -> str:
-    """The name of an exchange that nobody has named. Different roots may get the same name: whoever
-    comes second is refused (exchange/ledger.py)."""
-    if root == BINANCE_URL:
-        return BINANCE
-    name = re.sub(r"[^a-z0-9]+", "-", root.partition("://")[2].lower()).strip("-")
-    if name and name not in (BINANCE, LOCAL) and len(name) <= _LONGEST_NAME:
-        return name
-    return f"{name[:20] or 'exchange'}-{zlib.crc32(root.encode()):08x}".replace("--", "-")
+        """The root to which the exchange's name belongs."""
+        return owning_root(self.exchange, self.exchange_url)
 
 
 def from_environ(environ: Mapping[str, str]) -> Settings:

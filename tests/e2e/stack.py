@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chalicelib.core.settings import LOCAL
+from chalicelib.core.roots import LOCAL
 from infra.names import stack_name
 from infra.package import ROOT, Package, package
 from local.aws import Account

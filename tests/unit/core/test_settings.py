@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from chalicelib.collecting.gate import RESERVE_MS
 from chalicelib.core.errors import SettingsInvalid
-from chalicelib.core.settings import Settings, as_text, from_environ, root_of, user_settings
+from chalicelib.core.roots import root_of
+from chalicelib.core.settings import Settings, as_text, from_environ, user_settings
 
 NAMES = [name for name, _, _ in user_settings()]
 
