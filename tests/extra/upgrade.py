@@ -102,7 +102,7 @@ def cloud(
 
     home = tmp_path_factory.mktemp("cloud")
     with running_cloud(home, SETTINGS, prepare=of_the_release_before) as cloud:
-        packages["before"] = home / "package"
+        packages["before"] = home / "package" / "unpacked"  # what local/cloud.py makes of it
         yield cloud
 
 
