@@ -233,7 +233,8 @@ class Life:
         settings = replace(self.settings, authentication="keys")
         self.worker = Worker(self.aws, settings, self.clock, self.exchange)  # type: ignore[arg-type]
         body = {"owner": "boss", "scopes": ["admin"]}
-        made = self.loop.run_until_complete(create_key(self.worker, body, "deployer"))
+        with redirect_stderr(io.StringIO()):
+            made = self.loop.run_until_complete(create_key(self.worker, body, "deployer"))
         self.bearer = made["key"]
 
     # --- people ---------------------------------------------------------------------------------
