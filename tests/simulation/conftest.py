@@ -12,7 +12,7 @@ import pytest
 from tests.simulation.running import Found, playing
 
 #: `make simulate SEEDS=n` plays more.
-SCHEDULES = 20_000
+SCHEDULES = 10_000
 _PLAYED = pytest.StashKey[Iterator[Found]]()
 
 
