@@ -105,6 +105,8 @@ def test_a_maintenance_page_is_waited_for(
         assert api.task(task_id)["units"]["failed"] == 0
         # It would go on a minute later, which is left to unit/collecting/test_collect.py.
         api.cancel(task_id)
+    until(lambda: api.status()["queues"]["work"]["delayed"], lambda seen: seen == 1)
+    cloud.client("sqs").purge_queue(QueueUrl=cloud.outputs["WorkQueue"])
 
 
 @pytest.mark.parametrize(("symbol", "mode"), [("ZECUSDT", "newest_first"), ("ZENUSDT", "shuffled")])
