@@ -98,6 +98,7 @@ def test_a_new_symbol_is_known_soon_after_somebody_asked_for_it(
 
 def test_an_old_list_is_read_again_by_itself(cloud: Cloud, api: Api) -> None:
     forget(cloud)
+    cloud.invoke("RefreshPrices", {})  # which its schedule does each minute
     seen = until(lambda: symbols(api), lambda seen: seen["symbols_count"] > 100, 150)
     assert seen["symbols_refreshed_at"] is not None
 
