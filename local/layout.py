@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def write_whole(file: Path, content: str) -> None:
     because some hold keys."""
     file.parent.mkdir(parents=True, exist_ok=True)
     scratch = file.with_name(file.name + ".part")
-    scratch.unlink(missing_ok=True)
-    scratch.touch(0o600)
-    scratch.write_text(content, encoding="utf-8")
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as written:
+        written.write(content)
     scratch.replace(file)
