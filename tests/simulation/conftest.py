@@ -12,7 +12,7 @@ import pytest
 from tests.simulation.running import Found, playing
 
 #: `make simulate SEEDS=n` plays more.
-SCHEDULES = 10_000
+SCHEDULES = 5_000
 _PLAYED = pytest.StashKey[Iterator[Found]]()
 
 

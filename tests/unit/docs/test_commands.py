@@ -63,7 +63,7 @@ NOT_RUN = {
     "make test-endpoint": _SELF,
     "make check": _SELF,
     "make audit-template": "it installs other tools; unit/infra/test_audit.py has its rules",
-    "make simulate": "the tests play 10,000 schedules by tests/simulation themselves",
+    "make simulate": "the tests play 5,000 schedules by tests/simulation themselves",
     "make mutants": "the tests hold each mutant against a seed that kills it",
     "make chaos": "it takes minutes, and its outcome is measured, not asserted",
     "make bench": "it measures; no test measures time",
