@@ -3,7 +3,7 @@
 A webhook makes one of our functions connect to an address that somebody else chose. From inside a
 cloud that address could be instance metadata, a database, or the function's own runtime
 (server-side request forgery, OWASP). So only addresses of the public internet are let through, and
-only hosts that are written in the one plain way. `python -m infra.webhooks_doc` writes both lists
+only hosts that are written in the one plain way. `python -m infra.tables_doc` writes both lists
 to docs/WEBHOOKS.md.
 
 Sources: IANA IPv4 and IPv6 Special-Purpose Address Registries and the RFCs named below; for

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import re
 
 from infra.configuration import ROOT
+from infra.tables_doc import between_marks
 from tests.aws.run import Run
 
 PAGE = ROOT / "docs" / "COMPATIBILITY.md"
@@ -19,15 +19,5 @@ def write(name: str, run: Run) -> None:
 
 def with_record(text: str, name: str, run: Run, day: datetime.date) -> str:
     """The page with the record; raises ValueError where the page has no place for it."""
-    kind = name.split()[0]
-    begin, end = f"<!-- {kind}: begin -->\n", f"<!-- {kind}: end -->\n"
     lines = [f"{name}, on {day.isoformat()}:", "", *run.lines()]
-    found, times = re.subn(
-        re.escape(begin) + ".*?" + re.escape(end),
-        lambda _: begin + "\n" + "\n".join(lines) + "\n\n" + end,
-        text,
-        flags=re.DOTALL,
-    )
-    if times != 1:
-        raise ValueError(f"docs/COMPATIBILITY.md has no place for {kind}")
-    return found
+    return between_marks(text, name.split()[0], lines)

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.core import metrics
-from infra.metrics_doc import PAGE, with_table
 from infra.package import ROOT
 from local.emf import data_of
 
@@ -189,8 +188,3 @@ def test_a_metric_has_a_unit_a_meaning_and_bounded_dimensions(name: str) -> None
     unbounded = {"symbol", "task", "taskid", "owner", "requestid", "connection", "topic", "url"}
     assert not {dimension.lower() for dimension in metric.dimensions} & unbounded
     assert len(metric.dimensions) <= 1  # custom metrics cost by the number of combinations
-
-
-def test_the_table_in_the_documentation_is_up_to_date() -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    assert page == with_table(page), "run: python -m infra.metrics_doc"

@@ -44,11 +44,8 @@ RUN = {
     "python -m infra.settings_doc > docs/SETTINGS.md": (
         "unit/docs/test_docs.py::test_the_settings_page_is_up_to_date"
     ),
-    "python -m infra.access_doc": (
-        "unit/docs/test_docs.py::test_the_table_of_scopes_is_up_to_date"
-    ),
-    "python -m infra.metrics_doc": (
-        "unit/core/test_metrics.py::test_the_table_in_the_documentation_is_up_to_date"
+    "python -m infra.tables_doc": (
+        "unit/docs/test_docs.py::test_the_tables_that_are_made_from_the_code_are_up_to_date"
     ),
 }
 _PARTS = "the tests bring up the same parts themselves (tests/e2e/stack.py), on other ports"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from app import app
-from infra import access_doc
+from infra import tables_doc
 from infra.configuration import environment
 from infra.package import ROOT
 from infra.settings_doc import document
@@ -38,10 +38,15 @@ def test_the_settings_page_is_up_to_date() -> None:
     assert page == document(), "run: python -m infra.settings_doc > docs/SETTINGS.md"
 
 
-def test_the_table_of_scopes_is_up_to_date() -> None:
-    page = access_doc.PAGE.read_text(encoding="utf-8")
-    assert page == access_doc.with_table(page), "run: python -m infra.access_doc"
-    assert page.count(" /keys") == 4
+@pytest.mark.parametrize("page", tables_doc.TABLES)
+def test_the_tables_that_are_made_from_the_code_are_up_to_date(page: str) -> None:
+    text = text_of(f"docs/{page}")
+    assert text == tables_doc.with_tables(page, text), "run: python -m infra.tables_doc"
+
+
+def test_a_page_without_a_place_for_its_table_is_told() -> None:
+    with pytest.raises(ValueError, match="scopes"):
+        tables_doc.with_tables("KEYS.md", "<!-- scopes: begin -->\n")
 
 
 def test_the_limits_named_are_those_of_a_deployed_stage() -> None:

@@ -15,7 +15,6 @@ from chalicelib.webhooks.addresses import (
     host_problem,
     refused,
 )
-from infra.webhooks_doc import PAGE, with_tables
 
 #: Class, address: the ends of every network of the table, and one from its middle.
 INSIDE = [
@@ -292,8 +291,3 @@ def test_no_host_breaks_the_check_and_what_is_taken_is_plain(host: str) -> None:
 def test_what_is_no_address_is_told() -> None:
     with pytest.raises(ValueError):
         refused("hooks.acme.com")
-
-
-def test_the_document_lists_every_refused_class_and_name() -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    assert page == with_tables(page), "run: python -m infra.webhooks_doc"
