@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from chalicelib.access.scopes import SCOPES
-from chalicelib.core.problems import Errors, invalid, pointer_token, problem
+from chalicelib.core.problems import invalid, problem, unknown_fields
 from chalicelib.core.times import parse_time
 
 _FIELDS = ("owner", "scopes", "expires_at")
@@ -17,11 +17,7 @@ def parse_new(body: object, now_ms: int) -> tuple[str, tuple[str, ...], int | No
     """Owner, scopes and expiry (epoch ms; None: never) of a new key. Raises InvalidRequest."""
     if not isinstance(body, dict):
         raise invalid([problem("must be a JSON object", "")])
-    errors: Errors = [
-        problem(f"unknown field; allowed are {', '.join(_FIELDS)}", f"/{pointer_token(str(name))}")
-        for name in body
-        if name not in _FIELDS
-    ]
+    errors = unknown_fields(body, _FIELDS)
     owner, scopes = body.get("owner"), body.get("scopes")
     if not isinstance(owner, str) or not _OWNER.fullmatch(owner):
         errors.append(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from chalicelib.core.errors import InvalidRequest
 
 _MOST_ERRORS = 50
@@ -20,6 +22,16 @@ def invalid(errors: Errors) -> InvalidRequest:
 def problem(detail: str, pointer: str) -> dict[str, str]:
     """`pointer`: a JSON pointer into the body, or "/" and the name of a query parameter."""
     return {"detail": detail, "pointer": pointer}
+
+
+def unknown_fields(body: Mapping[str, object], allowed: Collection[str]) -> Errors:
+    """A problem for each field of a body that nobody reads."""
+    known = f"allowed {'are' if len(allowed) > 1 else 'is'} {', '.join(allowed)}"
+    return [
+        problem(f"unknown field; {known}", f"/{pointer_token(name)}")
+        for name in body
+        if name not in allowed
+    ]
 
 
 def pointer_token(name: str) -> str:

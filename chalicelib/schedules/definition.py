@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypedDict, cast
 
 from chalicelib.core.errors import InvalidRequest
-from chalicelib.core.problems import Errors, invalid, pointer_token, problem
+from chalicelib.core.problems import Errors, invalid, pointer_token, problem, unknown_fields
 from chalicelib.core.settings import Settings
 from chalicelib.schedules import cron, firings
 from chalicelib.schedules.schedule import QUEUE, SKIP, Schedule
@@ -123,11 +123,7 @@ def _parse(
     """
     if not isinstance(body, dict):
         return Definition({}), [problem("must be a JSON object", "")]
-    errors: Errors = [
-        _error(f"unknown field; allowed are {', '.join(_READ)}", str(name))
-        for name in body
-        if name not in _READ
-    ]
+    errors = unknown_fields(body, _READ)
     fields: Fields = {}
     webhook = None
     for name, read in _READ.items():

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from chalicelib.core.backend import Backend
-from chalicelib.core.problems import Errors, invalid, pointer_token, problem
+from chalicelib.core.problems import invalid, problem, unknown_fields
 from chalicelib.core.times import FOREVER_MS, iso
 from chalicelib.exchange.ledger import Hold
 from chalicelib.exchange.pause import Pauses
@@ -55,11 +55,7 @@ def _parsed(body: object) -> tuple[int | None, str]:
     """(duration in ms, None without an end; reason). Raises InvalidRequest."""
     if not isinstance(body, dict):
         raise invalid([problem("must be a JSON object", "")])
-    errors: Errors = [
-        problem(f"unknown field; allowed are {', '.join(_FIELDS)}", f"/{pointer_token(name)}")
-        for name in body
-        if name not in _FIELDS
-    ]
+    errors = unknown_fields(body, _FIELDS)
     duration_ms: int | None = None
     if "duration_seconds" in body:
         seconds = body["duration_seconds"]

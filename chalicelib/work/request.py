@@ -14,7 +14,7 @@ from typing import Any
 
 from chalicelib.core import timeframes
 from chalicelib.core.errors import InvalidRequest, ItemUnreadable, PlanTooLarge
-from chalicelib.core.problems import Errors, invalid, pointer_token, problem
+from chalicelib.core.problems import Errors, invalid, problem, unknown_fields
 from chalicelib.core.settings import SYMBOL_PATTERN, Settings
 from chalicelib.core.symbols import trading
 from chalicelib.core.times import parse_time
@@ -94,11 +94,7 @@ def parse_start(
         raise InvalidRequest(
             "the body must be a JSON object", [problem("must be a JSON object", "")]
         )
-    errors: Errors = [
-        problem(f"unknown field; allowed are {', '.join(_FIELDS)}", f"/{pointer_token(name)}")
-        for name in body
-        if name not in _FIELDS
-    ]
+    errors = unknown_fields(body, _FIELDS)
     symbols = _symbols(body, known, settings, errors)
     frames = _timeframes(body, settings, errors)
     start, end = _range(body, now_ms, errors)
@@ -135,11 +131,7 @@ def parse_refresh(body: object) -> CollectionRequest:
     """The request of a POST /refresh-symbols body. Raises InvalidRequest."""
     if not isinstance(body, dict):
         raise invalid([problem("must be a JSON object", "")])
-    errors = [
-        problem(f"unknown field; allowed is {_ACCEPT}", f"/{pointer_token(name)}")
-        for name in body
-        if name != _ACCEPT
-    ]
+    errors = unknown_fields(body, (_ACCEPT,))
     accept = body.get(_ACCEPT, False)
     if not isinstance(accept, bool):
         errors.append(problem("must be true or false", f"/{_ACCEPT}"))
