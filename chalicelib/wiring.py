@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from chalicelib.aws.calls import AsyncCalls
 from chalicelib.aws.signed_calls import SignedCalls
 from chalicelib.core.backend import Backend, wall_clock_ms
-from chalicelib.core.settings import from_environ
+from chalicelib.core.environ import from_environ
 
 if TYPE_CHECKING:
     from chalicelib.candles.reader import BlockingCandles

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chalicelib.core.environ import from_environ
 from chalicelib.core.errors import SettingsInvalid
-from chalicelib.core.settings import from_environ
 from infra import (
     archive,
     authentication,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from dataclasses import fields
 
-from chalicelib.core.settings import Settings, as_text, user_settings
+from chalicelib.core.settings import Settings
+from infra.configuration import as_text, user_settings
 
 _HEAD = """# Settings
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.core.settings import Settings, from_environ
+from chalicelib.core.environ import from_environ
+from chalicelib.core.settings import Settings
 from infra import (
     access_logs,
     alarms,

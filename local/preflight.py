@@ -9,8 +9,9 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from chalicelib.core.environ import from_environ
 from chalicelib.core.errors import SettingsInvalid
-from chalicelib.core.settings import Settings, from_environ
+from chalicelib.core.settings import Settings
 from infra.configuration import environment
 from infra.names import stack_name
 from infra.region import RegionUnknown

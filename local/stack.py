@@ -17,7 +17,7 @@ from pathlib import Path
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.core.errors import SettingsInvalid
-from chalicelib.core.settings import user_settings
+from infra.configuration import user_settings
 from infra.names import stack_name
 from infra.package import Package, PackagingFailed, Report, package
 from infra.wheels import WheelsMissing

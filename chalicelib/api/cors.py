@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 from chalice.app import Chalice, Request, Response
 
-from chalicelib.core.settings import from_environ
+from chalicelib.core.environ import from_environ
 
 #: Headers that a page may send, besides those that it always may.
 SENT = (

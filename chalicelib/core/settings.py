@@ -1,16 +1,15 @@
 """Every setting, in one place: name, default, meaning, bounds.
 
-A setting is an environment variable of the functions. At packaging, `settings.toml` (and the
-environment of whoever packages) is checked by `from_environ`, so a bad value never reaches AWS;
-each function checks again at its first event. Resource names (tables, queues, the bucket) are set
+A setting is an environment variable of the functions (environ.py). At packaging, `settings.toml`
+(and the environment of whoever packages) is checked, so a bad value never reaches AWS; each
+function checks again at its first event. Resource names (tables, queues, the bucket) are set
 by the template.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from chalicelib.core.errors import SettingsInvalid
@@ -307,49 +306,3 @@ class Settings:
     def exchange_root(self) -> str:
         """The root to which the exchange's name belongs."""
         return owning_root(self.exchange, self.exchange_url)
-
-
-def from_environ(environ: Mapping[str, str]) -> Settings:
-    """Settings from environment variables (upper-case names; lists are comma-separated).
-
-    Raises SettingsInvalid with one sentence that names the variable.
-    """
-    given: dict[str, Any] = {}
-    for setting in fields(Settings):
-        text = environ.get(setting.name.upper())
-        if text is None:
-            continue
-        given[setting.name] = _parse(setting.name, text, setting.default)
-    return Settings(**given)
-
-
-def _parse(name: str, text: str, default: object) -> object:
-    text = text.strip()
-    if isinstance(default, bool):  # before int, of which it is one
-        if text.lower() not in ("true", "false"):
-            raise SettingsInvalid(f"{name.upper()} is {text!r}; it must be true or false")
-        return text.lower() == "true"
-    if isinstance(default, int):
-        try:
-            return int(text)
-        except ValueError:
-            raise SettingsInvalid(f"{name.upper()} is {text!r}; it must be an integer") from None
-    if isinstance(default, tuple):
-        return tuple(part.strip() for part in text.split(",") if part.strip())
-    return text
-
-
-def user_settings() -> list[tuple[str, object, str]]:
-    """(environment variable, default, meaning) of every setting a person may change."""
-    return [
-        (setting.name.upper(), setting.default, setting.metadata["about"])
-        for setting in fields(Settings)
-        if setting.metadata and setting.default is not MISSING
-    ]
-
-
-def as_text(value: object) -> str:
-    """A setting's value as the text of its environment variable."""
-    if isinstance(value, (tuple, list)):
-        return ",".join(str(part) for part in value)
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chalicelib.api import cors, web
+from chalicelib.core.environ import from_environ
 from chalicelib.core.errors import SettingsInvalid
-from chalicelib.core.settings import from_environ
 from tests.handlers.conftest import PREFIX, Http
 
 ORIGINS = ("https://app.example.com", "http://127.0.0.1:5173")

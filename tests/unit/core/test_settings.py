@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.collecting.gate import RESERVE_MS
+from chalicelib.core.environ import from_environ
 from chalicelib.core.errors import SettingsInvalid
 from chalicelib.core.roots import root_of
-from chalicelib.core.settings import Settings, as_text, from_environ, user_settings
+from chalicelib.core.settings import Settings
+from infra.configuration import as_text, user_settings
 
 NAMES = [name for name, _, _ in user_settings()]
 

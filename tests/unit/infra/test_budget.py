@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chalicelib.core.environ import from_environ
 from chalicelib.core.errors import SettingsInvalid
-from chalicelib.core.settings import Settings, from_environ
+from chalicelib.core.settings import Settings
 from infra.configuration import environment
 from infra.template import build
 from local.deploy import adapt_for_embedded

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.core.settings import from_environ
+from chalicelib.core.environ import from_environ
 from infra import functions, loops, policies, storage
 from infra.functions import FUNCTIONS, role
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,8 +19,9 @@ from chalicelib.core.settings import LAMBDA_RUNTIMES
 from infra import layer, platforms
 from infra import package as packaging
 from infra.archive import compile_folder, unzipped_bytes
-from infra.configuration import environment
+from infra.configuration import LARGEST_ENVIRONMENT, environment, user_settings
 from infra.layer import Layer, build
+from infra.names import stack_name
 from infra.package import LARGEST_MB, ROOT, PackagingFailed, Report, package
 from infra.platforms import Platform
 from infra.wheels import WheelsMissing
@@ -267,3 +270,49 @@ def test_a_processor_in_chalices_own_file_is_refused(
     monkeypatch.setattr(packaging, "ROOT", tmp_path)
     with pytest.raises(PackagingFailed, match=r"set it in settings\.toml"):
         package("dev", tmp_path / "package", ENVIRON)
+
+
+#: Of any stage and region: the longest there are (CloudFormation adds twelve characters to a name).
+_LONGEST = {
+    "AWS::StackName": stack_name("ninechars"),
+    "AWS::Region": "ap-southeast-2",
+    "AWS::URLSuffix": "amazonaws.com.cn",
+    "AWS::Partition": "aws-us-gov",
+    "AWS::AccountId": "1" * 12,
+    "WebsocketAPI": "a" * 10,
+}
+
+
+def _longest(value: Any, resources: dict[str, Any]) -> str:
+    """The longest text that a part of the template can become."""
+    if isinstance(value, str):
+        return value
+    [(how, what)] = value.items()
+    if how == "Fn::Sub":
+        return re.sub(r"\$\{([^}]+)\}", lambda found: _LONGEST[found[1]], what)
+    logical = what if how == "Ref" else what[0]
+    if logical in _LONGEST:
+        return _LONGEST[logical]
+    name = f"{_LONGEST['AWS::StackName']}-{logical}-{'x' * 12}"
+    place = f"{_LONGEST['AWS::Region']}:{_LONGEST['AWS::AccountId']}"
+    if how == "Fn::GetAtt":
+        return f"arn:{_LONGEST['AWS::Partition']}:lambda:{place}:function:{name}"
+    if resources[logical]["Type"] == "AWS::SQS::Queue":
+        host = f"sqs.{_LONGEST['AWS::Region']}.{_LONGEST['AWS::URLSuffix']}"
+        return f"https://{host}/{_LONGEST['AWS::AccountId']}/{name}.fifo"
+    return name
+
+
+def test_a_functions_environment_has_room_for_the_longest_settings(
+    resources: dict[str, Any],
+) -> None:
+    settings = {name for name, _, _ in user_settings()}
+    for resource in resources.values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            variables = resource["Properties"]["Environment"]["Variables"]
+            own = sum(
+                len(name) + len(_longest(value, resources))
+                for name, value in variables.items()
+                if name not in settings
+            )
+            assert own + LARGEST_ENVIRONMENT <= 4096  # Lambda Developer Guide, "Lambda quotas"

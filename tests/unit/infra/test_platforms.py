@@ -11,12 +11,12 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from packaging.markers import default_environment
 
+from chalicelib.core.environ import from_environ
 from chalicelib.core.errors import SettingsInvalid
 from chalicelib.core.settings import (
     LAMBDA_ARCHITECTURES,
     LAMBDA_RUNTIMES,
     Settings,
-    from_environ,
 )
 from infra import platforms
 from infra.platforms import Platform

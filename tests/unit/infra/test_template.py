@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 import app as application
-from chalicelib.core.settings import Settings, from_environ, user_settings
+from chalicelib.core.environ import from_environ
+from chalicelib.core.settings import Settings
 from chalicelib.webhooks.retry import MOST_TRIES
 from infra import schedules, storage
-from infra.configuration import environment
+from infra.configuration import environment, user_settings
 from infra.functions import FUNCTIONS, functions, role
 from infra.package import ROOT, package
 from infra.storage import MOST_BYTES
