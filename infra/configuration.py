@@ -12,8 +12,8 @@ from chalicelib.core.errors import SettingsInvalid
 from chalicelib.core.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Lambda allows 4 KB of environment; queue URLs, ARNs and names of the stack need up to 2.4 KB of it
-#: (tests/unit/infra/test_packaging.py).
+#: Lambda allows 4 KB of environment; queue URLs, ARNs and names of the stack need up to 2.4 KB of
+#: it (tests/unit/infra/test_packaging.py).
 LARGEST_ENVIRONMENT = 1700
 
 
