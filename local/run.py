@@ -18,6 +18,7 @@ from local.failures import StartFailed
 from local.layout import HOME, LOCK
 from local.lock import RUN, acquire
 from local.options import Options, options
+from local.packaged import current_package
 from local.stack import Stack
 from local.watchdog import Watchdog
 from market_data_collector.cli.api import Api
@@ -82,7 +83,7 @@ def _bring_up(stack: Stack, stages: Stages, chosen: Options) -> int:
     with stages.stage("exchange"):
         exchange_url = stack.bring_up_exchange(stages.detail)
     with stages.stage("package"):
-        built, made_from = stack.bring_up_package(exchange_url, stages.detail)
+        built, made_from = current_package(chosen, exchange_url, stages.detail)
     with stages.stage("deploy"):
         outputs = stack.bring_up_deployment(to, built, made_from, stages.detail)
         urls = stack.bring_up_gateway(to, stages.detail)

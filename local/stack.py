@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 import sys
 import time
@@ -16,11 +14,8 @@ from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from chalicelib.core.errors import SettingsInvalid
-from infra.configuration import user_settings
 from infra.names import stack_name
-from infra.package import Package, PackagingFailed, Report, package
-from infra.wheels import WheelsMissing
+from infra.package import Package, Report
 from local import cloud, ports
 from local.aws import Account
 from local.deploy import (
@@ -41,19 +36,16 @@ from local.layout import (
     HOME,
     METRICS,
     METRICS_STATE,
-    PACKAGE,
     PORTS,
     ROOT,
     read_object,
     write_whole,
 )
 from local.options import Options
+from local.packaged import STAGE
 from local.processes import Process, marked, parts, start, stop, stop_strays
 
-STAGE = "local"
 LEAST_FREE_BYTES = 1_000_000_000
-#: What a package is made of; a change in any of it makes a new one.
-_SOURCES = ("app.py", "settings.toml", "requirements.txt", "chalicelib", "infra", ".chalice")
 #: Long, for a machine that is busy with something else.
 _UP_WITHIN_S = 60
 _ANSWERS_WITHIN_S = 60
@@ -130,27 +122,6 @@ class Stack:
             self._wait(EXCHANGE, running, f"{_url(running)}/api/v3/ping")
         self._up[EXCHANGE] = running
         return _url(running)
-
-    def bring_up_package(self, exchange_url: str, report: Report) -> tuple[Package, str]:
-        """The package and the hash of what it was made from."""
-        environ = {
-            **self._options.environ,
-            "EXCHANGE_URL": exchange_url,
-            "EXCHANGE": self._options.exchange,
-        }
-        built = Package(PACKAGE)
-        made_from, stamp = _hash_of_sources(environ), PACKAGE.with_suffix(".made-from")
-        current = stamp.exists() and stamp.read_text(encoding="utf-8") == made_from
-        if current and built.archive.exists() and built.template.exists():
-            return built, made_from
-        stamp.unlink(missing_ok=True)
-        native = self._options.localstack_url is None
-        try:
-            built = package(STAGE, PACKAGE, environ, report, for_this_machine=native)
-        except (SettingsInvalid, PackagingFailed, WheelsMissing) as error:
-            raise StartFailed(f"Packaging failed: {error}") from error
-        stamp.write_text(made_from, encoding="utf-8")
-        return built, made_from
 
     def bring_up_deployment(
         self, to: Account, built: Package, made_from: str, report: Report
@@ -323,16 +294,3 @@ _PROBES: dict[str, Callable[[str], bool]] = {
     EXCHANGE: _answers_ping,
     GATEWAY: _answers_http,
 }
-
-
-def _hash_of_sources(environ: dict[str, str]) -> str:
-    digest = hashlib.sha256(sys.version.encode())
-    for name, _, _ in user_settings():
-        digest.update(f"{name}={environ.get(name)}\0".encode())
-    for source in _SOURCES:
-        path = ROOT / source
-        files = [path] if path.is_file() else sorted(path.rglob("*"))
-        for file in files:
-            if file.is_file() and file.suffix != ".pyc":
-                digest.update(os.fsencode(file.relative_to(ROOT)) + b"\0" + file.read_bytes())
-    return digest.hexdigest()

@@ -28,7 +28,7 @@ def test_each_exchange_has_a_name_of_its_own(
 ) -> None:
     chosen = options(environ)
     assert chosen.exchange_url == url
-    # As local/stack.py packages it; the local exchange's port is chosen when it starts.
+    # As local/packaged.py packages it; the local exchange's port is chosen when it starts.
     given = {"EXCHANGE": chosen.exchange, "EXCHANGE_URL": url or "http://127.0.0.1:4711"}
     assert environment("local", given)["EXCHANGE"] == name
 
