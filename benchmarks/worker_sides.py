@@ -48,7 +48,7 @@ class Ours:
 
     async def collect(self, stages: Stages) -> int:
         from chalicelib.candles.candles import Answer, absent, closed_candles
-        from chalicelib.candles.store import encode
+        from chalicelib.candles.codec import encode
 
         started = time.process_time()
         step = PAGE_CANDLES * _LENGTH
@@ -56,12 +56,11 @@ class Ours:
             *(self.exchange.klines(SYMBOL, TIMEFRAME, at, at + step, _free) for at in STARTS)
         )
         fetched = time.process_time()
-        server_ms = min(page.server_ms for page in pages)
         answers = [Answer(page.rows, page.server_ms) for page in pages]
         candles, _ = closed_candles(TIMEFRAME, answers, START, END)
         checked = time.process_time()
         for start_ms, end_ms in CUTS:
-            encode(candles.between(start_ms, end_ms), "benchmark", "binance", "", server_ms)
+            encode(candles.between(start_ms, end_ms), {"task_id": "benchmark"})
         encoded = time.process_time()
         stages["fetch and decode"] = fetched - started
         stages["check, into columns"] = checked - fetched

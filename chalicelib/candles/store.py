@@ -8,32 +8,20 @@ folder of minutes. Columns as in candles.COLUMNS, times as timestamp(ms, UTC); s
 open_time, which the footer says. Metadata of the last write: source and source_root (the exchange's
 name and root), task_id, collected_at.
 
-The encoding is what pyarrow, Polars, DuckDB, fastparquet and Spark all read: plain doubles,
-delta-packed integers, zstd, no dictionary, pages of format 1.0.
-
 Writers race by conditional PUT: If-None-Match for a new object, If-Match with the ETag that was
 read for a known one; who loses reads again and merges.
 """
 
 from __future__ import annotations
 
-import io
-from array import array
-from typing import Any
 from urllib.parse import quote
 
-from arro3.core import Array, DataType, Table
-from arro3.io import read_parquet, write_parquet
-
-from chalicelib.candles.candles import COLUMNS, Candles, Merged, merged
-from chalicelib.candles.footer import sorted_by_first_column
+from chalicelib.candles.candles import Candles, Merged, merged
+from chalicelib.candles.codec import decode, encode
 from chalicelib.core import timeframes, times
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ObjectDamaged
 
-_TIMES = ("open_time", "close_time", "answered_at")
-_INTEGERS = tuple(name for name, code in COLUMNS.items() if code == "q")
-_TIMESTAMP = DataType.timestamp("ms", tz="UTC")
 _RACES = 12
 #: S3's answers to a conditional PUT that came too late (412) or beside another one (409).
 _LOST_RACE = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
@@ -73,7 +61,7 @@ class CandleStore:
                     "PutObject",
                     Bucket=self._bucket,
                     Key=key,
-                    Body=encode(whole.candles, task_id, self._exchange, self._root, now_ms),
+                    Body=encode(whole.candles, self._metadata(task_id, now_ms)),
                     ContentType="application/vnd.apache.parquet",
                     **condition,
                 )
@@ -97,9 +85,18 @@ class CandleStore:
                 return Candles(), None
             raise
         try:
-            return decode(answer["Body"]), answer["ETag"]
+            return decode(answer["Body"])[0], answer["ETag"]
         except ObjectDamaged as error:
             raise ObjectDamaged(f"{key}: {error.detail}") from error
+
+    def _metadata(self, task_id: str, now_ms: int) -> dict[str, str]:
+        """Of a write. `source`, `source_root`: the exchange's name and root."""
+        return {
+            "source": self._exchange,
+            "source_root": self._root,
+            "task_id": task_id,
+            "collected_at": times.iso(now_ms) or "",
+        }
 
 
 def _segment(symbol: str) -> str:
@@ -108,58 +105,3 @@ def _segment(symbol: str) -> str:
     Only ASCII is percent-encoded: Spark and fastparquet cannot decode other characters again.
     """
     return "".join(quote(each, safe="") if each.isascii() else each for each in symbol)
-
-
-def encode(candles: Candles, task_id: str, source: str, source_root: str, now_ms: int) -> bytes:
-    """Candles as a Parquet file. `source`, `source_root`: the exchange's name and root."""
-    arrays = []
-    for name in COLUMNS:
-        values = Array.from_buffer(candles.columns[name])
-        arrays.append(values.cast(_TIMESTAMP) if name in _TIMES else values)
-    file = io.BytesIO()
-    write_parquet(
-        Table.from_arrays(arrays, names=list(COLUMNS)),
-        file,
-        compression="zstd(1)",
-        dictionary_enabled=False,
-        encoding="plain",
-        column_encoding=dict.fromkeys(_INTEGERS, "delta_binary_packed"),
-        writer_version="parquet_1_0",
-        skip_arrow_metadata=True,
-        key_value_metadata={
-            "source": source,
-            "source_root": source_root,
-            "task_id": task_id,
-            "collected_at": times.iso(now_ms) or "",
-        },
-    )
-    return sorted_by_first_column(file.getvalue())
-
-
-def decode(parquet: bytes) -> Candles:
-    """The candles of a Parquet file written by `encode`. Raises ObjectDamaged for any other."""
-    table = _table(parquet)
-    columns: dict[str, array[Any]] = {}
-    for name, code in COLUMNS.items():
-        column = table.column(name)
-        if name in _TIMES:
-            column = column.cast(DataType.int64())
-        columns[name] = array(code)
-        for chunk in column.chunks:
-            columns[name].extend(chunk.to_pylist())
-    return Candles(columns)
-
-
-def _table(parquet: bytes) -> Table:
-    try:
-        table = read_parquet(io.BytesIO(parquet), batch_size=1 << 20).read_all()
-    except BaseException as error:
-        # arro3 0.9 panics on what it cannot read, and a panic of Rust's is no Exception: it would
-        # pass every handler and take the other messages of its batch along.
-        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-            raise ObjectDamaged(f"not a Parquet file: {str(error)[:150]}") from error
-        raise
-    missing = set(COLUMNS) - set(table.schema.names)
-    if missing:
-        raise ObjectDamaged(f"lacks the columns {', '.join(sorted(missing))}")
-    return table

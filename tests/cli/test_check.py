@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.candles.candles import Candles
-from chalicelib.candles.store import encode
+from chalicelib.candles.codec import encode
 from infra.package import ROOT
 from market_data_collector.cli import check as check_command
 from market_data_collector.cli.check_run import CheckRun
@@ -378,7 +378,7 @@ class Bucket:
         for hour in self._spoil(hours):
             at_ms = round(hour.timestamp() * 1000)
             candles.append((at_ms, 1, 4, 1, 3, 9, at_ms + 3_599_999, 9, 2, 4, 4), at_ms)
-        content = encode(candles, "task", "test", "", 0)
+        content = encode(candles, {})
         return {"Body": io.BytesIO(content[: len(content) - self.cut])}
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from chalicelib.candles.candles import VALUES, Candles
-from chalicelib.candles.store import CandleStore, encode
+from chalicelib.candles.codec import encode
+from chalicelib.candles.store import CandleStore
 from chalicelib.core import timeframes
 from infra.package import ROOT
 from tests.doubles.settings import backend_of
@@ -58,7 +59,7 @@ def folder(
     for (symbol, frame), stored in candles.items():
         file = root / store.key(symbol, frame, stored.open_times[0])
         file.parent.mkdir(parents=True)
-        file.write_bytes(encode(stored, "task", "binance", "https://exchange.test", 0))
+        file.write_bytes(encode(stored, {}))
     return root / "candles"
 
 

@@ -62,7 +62,7 @@ def check_written(before: bytes | None, after: bytes) -> Violation | None:
     """Of a candle, an answer that the exchange gave earlier never replaces a later one."""
     if before is None:
         return None
-    old, new = candle_store.decode(before), candle_store.decode(after)
+    (old, _), (new, _) = candle_store.decode(before), candle_store.decode(after)
     answered = dict(zip(new.open_times, new.columns["answered_at"], strict=True))
     for at, ms in zip(old.open_times, old.columns["answered_at"], strict=True):
         if answered.get(at, -1) < ms:
@@ -368,7 +368,7 @@ def _check_candles(world: World, changes: list[tuple[Item, Item]], units: dict[s
             continue
         parts = dict(part.split("=") for part in key.split("/")[1:-1])
         symbol, timeframe = parts["symbol"], parts["timeframe"]
-        candles = candle_store.decode(content)
+        candles, _ = candle_store.decode(content)
         store = CandleStore(backend_of(world.aws, candles_bucket="candles"))
         expected_key = _OBJECT_KEY(store, symbol, timeframe, candles.open_times[0])
         if key != expected_key:

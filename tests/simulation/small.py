@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,13 +34,13 @@ def plain_objects() -> Iterator[None]:
         yield
 
 
-def _encode(candles: Candles, *written: Any) -> bytes:
-    return pickle.dumps((candles.columns, written))
+def _encode(candles: Candles, metadata: Mapping[str, str]) -> bytes:
+    return pickle.dumps((candles.columns, dict(metadata)))
 
 
-def _decode(content: bytes) -> Candles:
-    columns, _ = pickle.loads(content)
-    return Candles(columns)
+def _decode(content: bytes) -> tuple[Candles, dict[str, str]]:
+    columns, metadata = pickle.loads(content)
+    return Candles(columns), metadata
 
 
 @contextmanager

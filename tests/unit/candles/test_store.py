@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chalicelib.candles.candles import Candles
+from chalicelib.candles.codec import decode, encode
 from chalicelib.candles.coverage import CoveredPart
 from chalicelib.candles.coverage_table import CoverageTable
-from chalicelib.candles.store import CandleStore, decode, encode
+from chalicelib.candles.store import CandleStore
 from chalicelib.core.errors import CallFailed, ObjectDamaged
 from chalicelib.core.times import MINUTE
 from tests.doubles.aws import Aws
@@ -39,7 +40,7 @@ def store(worker) -> CandleStore:
 @given(books.filter(bool))
 def test_candles_come_back_from_parquet_as_they_went_in(book: dict[int, int]) -> None:
     candles = candles_of(book)
-    assert decode(encode(candles, "task", "binance", "https://exchange.test", NOW)) == candles
+    assert decode(encode(candles, {"task_id": "tásk"})) == (candles, {"task_id": "tásk"})
 
 
 @settings(max_examples=30, deadline=None)
@@ -47,7 +48,7 @@ def test_candles_come_back_from_parquet_as_they_went_in(book: dict[int, int]) ->
 def test_what_is_no_parquet_of_ours_is_called_damaged_and_ends_no_process(
     noise: bytes, book: dict[int, int], cut: int
 ) -> None:
-    whole = encode(candles_of(book), "task", "binance", "https://exchange.test", NOW)
+    whole = encode(candles_of(book), {})
     for damaged in (noise, whole[:-cut], b"PAR1" + noise + b"PAR1"):
         with pytest.raises(ObjectDamaged):
             decode(damaged)

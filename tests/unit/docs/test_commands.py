@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from chalicelib.candles.candles import Candles
-from chalicelib.candles.store import encode
+from chalicelib.candles.codec import encode
 from infra.package import ROOT
 from tests.unit.docs.pages import blocks, commands, names_in, prose, text_of
 
@@ -166,7 +166,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for symbol in ("ADAUSDT", "BTCUSDT", "ETHUSDT"):
         place = tmp_path / "candles" / "exchange=local" / "timeframe=1d" / f"symbol={symbol}"
         place.mkdir(parents=True)
-        (place / "all.parquet").write_bytes(encode(days, "task", "test", "", 0))
+        (place / "all.parquet").write_bytes(encode(days, {}))
     (tmp_path / ".local").mkdir()
     where = json.dumps({"candles_dir": str(tmp_path)})
     (tmp_path / ".local" / "endpoints.json").write_text(where, encoding="utf-8")

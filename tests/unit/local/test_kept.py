@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chalicelib.candles.store import encode
+from chalicelib.candles.codec import encode
 from infra.storage import bucket, tables
 from local import artifacts, destroy
 from local.deploy import DeployFailed, deploy
@@ -190,7 +190,7 @@ def test_a_bucket_with_candles_of_another_root_is_not_taken_over(
 ) -> None:
     package = packaged(tmp_path, {**bucket(), **tables()})
     before, _ = deployed(account, package)
-    file = encode(candles_of({0: 1}), "task", "mine", root, 0)
+    file = encode(candles_of({0: 1}), {"source": "mine", "source_root": root})
     key = "candles/exchange=mine/timeframe=1m/symbol=BTCUSDT/2026-11-23.parquet"
     account.buckets[before["CandlesBucket"]][key] = file
     removed(account)
