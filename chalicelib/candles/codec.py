@@ -21,6 +21,7 @@ from chalicelib.core.errors import ObjectDamaged
 
 _TIMES = ("open_time", "close_time", "answered_at")
 _INTEGERS = tuple(name for name, code in COLUMNS.items() if code == "q")
+_TYPES = {"q": DataType.int64(), "d": DataType.float64()}
 _TIMESTAMP = DataType.timestamp("ms", tz="UTC")
 
 
@@ -28,7 +29,9 @@ def encode(candles: Candles, metadata: Mapping[str, str]) -> bytes:
     """Candles as a Parquet file that carries `metadata` in its footer."""
     arrays = []
     for name in COLUMNS:
-        values = Array.from_buffer(candles.columns[name])
+        column = candles.columns[name]
+        # An empty array is no buffer to arro3.
+        values = Array.from_buffer(column) if column else Array([], _TYPES[column.typecode])
         arrays.append(values.cast(_TIMESTAMP) if name in _TIMES else values)
     file = io.BytesIO()
     write_parquet(

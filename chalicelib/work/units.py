@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from chalicelib.core import timeframes
-from chalicelib.work.messages import CollectMessage, Unit
+from chalicelib.work.messages import NEW, CollectMessage, Unit
 
 PAGE_CANDLES = 1000  # the most that one klines request returns
 UNIT_PAGES = 20
@@ -77,26 +77,23 @@ def bounds(
 
 
 def with_gaps(
-    timeframe: str, start_ms: int, end_ms: int, gaps: Iterable[tuple[int, int]]
+    timeframe: str, start_ms: int, end_ms: int, objects: Iterable[int]
 ) -> tuple[int, list[tuple[int, int]]]:
     """How to ask for [start, end), and for gaps before it once more: the start, and more windows.
 
-    Each window holds the gaps of one storage object; those of the object that `start_ms` lies in
-    move the start. Gaps are ascending; of many objects the first ones are taken, and the others
-    come with the next run.
+    `objects`: where objects with such gaps begin, ascending. Each is a window; the object that
+    `start_ms` lies in moves the start. Of many the first ones are taken, and the others come with
+    the next run.
     """
     first_ms = timeframes.object_bounds(timeframe, start_ms)[0]
-    held: dict[int, tuple[int, int]] = {}
-    for gap_start, gap_end in gaps:
-        for low, high in timeframes.object_cuts(timeframe, gap_start, min(gap_end, end_ms)):
-            home = timeframes.object_bounds(timeframe, low)[0]
-            if home >= first_ms:
-                start_ms = min(start_ms, low)
-                break
-            if home not in held and len(held) == MOST_AGAIN:
-                break
-            held[home] = held.get(home, (low, high))[0], high
-    return start_ms, [*held.values()]
+    again: list[tuple[int, int]] = []
+    for low in objects:
+        high = min(timeframes.object_bounds(timeframe, low)[1], end_ms)
+        if low >= first_ms:
+            start_ms = min(start_ms, low)
+        elif low < high and len(again) < MOST_AGAIN:
+            again.append((low, high))
+    return start_ms, again
 
 
 def unit_count(timeframe: str, start_ms: int, end_ms: int) -> int:
@@ -143,6 +140,7 @@ def messages_for(
     priority: str,
     units: list[PlannedUnit],
     remaining: set[int],
+    fill: str = NEW,
 ) -> list[CollectMessage]:
     """The messages that carry the `remaining` unit numbers of one PROG item."""
     left = ((index, unit) for index, unit in enumerate(units) if index in remaining)
@@ -154,6 +152,7 @@ def messages_for(
             priority=priority,
             symbol=message[0][1].symbol,
             units=tuple(Unit(index, *unit[1:]) for index, unit in message),
+            fill=fill,
         )
         for message in _messages(left)
     ]
