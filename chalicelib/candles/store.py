@@ -1,10 +1,10 @@
 """The candles bucket: one Parquet object per exchange, timeframe, symbol and stretch of time.
 
-    candles/exchange=binance/timeframe=1m/symbol=BTCUSDT/2026-11-23.parquet
+    candles/exchange=binance/timeframe=1m/symbol=BTCUSDT/2026-11.parquet
 
-An hour of 1s, a day of 1m-3m, a month of 5m-30m, a year of 1h-12h, everything above in `all`. The
-folder of months is timeframe=1mo, as in Binance's own archive: on macOS and Windows 1M would be the
-folder of minutes. Columns as in candles.COLUMNS, times as timestamp(ms, UTC); sorted and unique by
+A day of 1s, a month of 1m-5m, a year of 15m-12h, everything above in `all`. The folder of
+months is timeframe=1mo, as in Binance's own archive: on macOS and Windows 1M would be the folder of
+minutes. Columns as in candles.COLUMNS, times as timestamp(ms, UTC); sorted and unique by
 open_time, which the footer says. Metadata of the last write: source and source_root (the exchange's
 name and root), task_id, collected_at.
 

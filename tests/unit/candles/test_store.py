@@ -109,7 +109,7 @@ def test_nothing_stored_reads_as_no_candles(run, store) -> None:
 def test_a_key_is_one_path_segment_per_part_whatever_the_symbol(store) -> None:
     key = store.key("币安/人生=USDT", "1m", 20 * 86_400_000)
     assert key.count("/") == 4
-    assert key.endswith("/symbol=币安%2F人生%3DUSDT/1970-01-21.parquet")
+    assert key.endswith("/symbol=币安%2F人生%3DUSDT/1970-01.parquet")
 
 
 def test_a_key_of_months_differs_from_one_of_minutes_without_letters_case(store) -> None:
