@@ -151,9 +151,10 @@ def _structs(data: bytes, at: int) -> Iterator[int]:
     size, kind, at = _list(data, at)
     if kind != _STRUCT:
         raise ObjectDamaged(f"its footer has a list of Thrift type {kind} in place of structs")
-    for _ in range(size):
+    for left in reversed(range(size)):
         yield at
-        at = _behind(data, kind, at)
+        if left:
+            at = _behind(data, kind, at)
 
 
 def _fields(data: bytes, at: int, depth: int = 0) -> Iterator[tuple[int, int, int, int]]:
