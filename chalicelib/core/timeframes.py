@@ -31,17 +31,17 @@ LENGTH_MS: dict[str, int] = {
     "1M": 30 * DAY,
 }
 
-#: Which stretch of time one Parquet object holds: roughly 1k to 10k rows each.
+#: Which stretch of time one Parquet object holds: up to 90k rows each, 4 MB. Fewer, larger objects
+#: are read several times faster; an append writes the whole object again (docs/BENCHMARKS.md).
 _OBJECT_SPAN: dict[str, str] = {
-    "1s": "hour",
-    **dict.fromkeys(("1m", "3m"), "day"),
-    **dict.fromkeys(("5m", "15m", "30m"), "month"),
-    **dict.fromkeys(("1h", "2h", "4h", "6h", "8h", "12h"), "year"),
+    "1s": "day",
+    **dict.fromkeys(("1m", "3m", "5m"), "month"),
+    **dict.fromkeys(("15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h"), "year"),
     **dict.fromkeys(("1d", "3d", "1w", "1M"), "all"),
 }
 #: Spans that are always the same length (ms); the others are the calendar's.
-_SPAN_LENGTH_MS = {"hour": HOUR, "day": DAY}
-_OBJECT_NAME = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m", "year": "%Y"}
+_SPAN_LENGTH_MS = {"day": DAY}
+_OBJECT_NAME = {"day": "%Y-%m-%d", "month": "%Y-%m", "year": "%Y"}
 
 #: Binance opens weekly candles on Monday; epoch day 0 was a Thursday.
 _WEEK_SHIFT = 4 * DAY
@@ -122,9 +122,6 @@ def object_bounds(timeframe: str, open_ms: int) -> tuple[int, int]:
     if span == "all":
         return 0, FOREVER_MS
     moment = utc(open_ms)
-    if span == "hour":
-        start = moment.replace(minute=0, second=0, microsecond=0)
-        return epoch_ms(start), epoch_ms(start + timedelta(hours=1))
     start = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
     if span == "day":
         return epoch_ms(start), epoch_ms(start + timedelta(days=1))

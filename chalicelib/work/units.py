@@ -1,9 +1,11 @@
 """How a request becomes units, and units become PROG items and messages. Pure.
 
 A unit is one (symbol, timeframe, window). Windows are cut along storage objects, so no two units
-of a task write the same object, and hold at most `UNIT_PAGES` pages, so that one fits well into a
-worker's time. A PROG item counts up to `PROG_UNITS` units; a message carries units of one symbol
-inside one PROG item, so one write can count them all.
+of a task write the same object, and hold at most `UNIT_PAGES` pages or one object, so that one
+fits well into a worker's time: the largest, a day of 1s, has 87 pages, which take 2 s of requests
+(8 at once, 0.15 s each), 0.5 s of CPU and 110 MB. What a pause cuts short is fetched again. A PROG
+item counts up to `PROG_UNITS` units; a message carries units of one symbol inside one PROG item, so
+one write can count them all.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ def pages(timeframe: str, start_ms: int, end_ms: int) -> int:
 def windows(timeframe: str, start_ms: int, end_ms: int) -> Iterator[tuple[int, int]]:
     """Cut [start, end) along storage objects into windows of at most UNIT_PAGES pages.
 
-    An object larger than that stays whole: two units must not write one object.
+    An object larger than that (a day of 1s, a month of 1m, a year of 15m) stays whole: two units
+    must not write one object.
     """
     opened: int | None = None
     closed = start_ms
