@@ -98,9 +98,9 @@ async def store(
             if unusable is not None:
                 return Stored(unusable)
         for home_ms, parts in _by_object(timeframe, asked):
-            fresh = Candles().followed_by(candles.between(*parts[0]))
-            for part in parts[1:]:
-                fresh = fresh.followed_by(candles.between(*part))
+            fresh = Candles()
+            for part in parts:
+                fresh.extend(candles.between(*part))
             if not len(fresh) and found.listed_ms is not None and found.listed_ms >= parts[-1][1]:
                 continue  # nothing is missing before the listing, and no object says so
             written = await table.write(
