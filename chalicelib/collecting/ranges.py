@@ -63,17 +63,17 @@ def wanted(
     if fill == GAPS and start_ms is None and known.covered:
         start_ms = known.covered[0].start_ms
     start, end = bounds(timeframe, now_ms, start_ms, end_ms, resumes_ms, backfill_candles)
+    # A range inside the running candle still makes a unit: it is asked for and counted.
+    end = max(end, start + 1)
     again: list[Window] = []
     if start_ms is None:
         start, again = _with_gaps(timeframe, start, end, known.due_cells(now_ms))
     else:
         start = max(start, known.listed or 0)
-    # A range inside the running candle still makes a unit: it is asked for and counted.
-    found = windows(timeframe, start, max(end, start + 1))
+    found = windows(timeframe, start, end)
     if fill == GAPS:
-        return Wanted(
-            [Window(*each, each[1]) for each in found if _misses(timeframe, known, *each)], []
-        )
+        missing = (each for each in found if _misses(timeframe, known, *each))
+        return Wanted([Window(*each, each[1]) for each in missing], [])
     if fill == ALL:
         return Wanted([Window(*each) for each in found], [])
     return Wanted([_new(timeframe, known, *each) for each in found], again)
