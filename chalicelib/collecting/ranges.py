@@ -7,7 +7,7 @@ cut to what the exchange has ever listed.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from chalicelib.candles.coverage import Coverage, CoveredPart
@@ -33,10 +33,23 @@ Window = tuple[int, int]
 
 
 class Wanted(NamedTuple):
-    """`windows`: in order; `again`: windows of gaps that are due, which can wait."""
+    """`again`: windows of gaps that are due, which can wait. The others are cut of `span` when they
+    are asked for: there may be thousands."""
 
-    windows: list[Window]
+    timeframe: str
+    span: Window
     again: list[Window]
+
+    @property
+    def window_count(self) -> int:
+        """How many `windows` there are."""
+        start_ms, end_ms = self.span
+        return unit_count(self.timeframe, start_ms, end_ms) if start_ms < end_ms else 0
+
+    @property
+    def windows(self) -> Iterator[Window]:
+        """In order."""
+        return windows(self.timeframe, *self.span)
 
 
 def wanted(
@@ -51,12 +64,12 @@ def wanted(
     start, end = bounds(timeframe, now_ms, start_ms, end_ms, known.last, backfill_candles)
     if start_ms is not None:
         begin = max(start, known.listed or 0)
-        return Wanted([*windows(timeframe, begin, max(end, start + 1))], [])
+        return Wanted(timeframe, (begin, max(end, start + 1)), [])
     start = max(start, _page_before(timeframe, known, end))
     due = ((gap.start_ms, gap.end_ms) for gap in known.due_gaps(timeframe, now_ms))
     start, again = with_gaps(timeframe, start, end, due)
     # A range inside the running candle still makes a unit: it is asked for and counted.
-    return Wanted([*windows(timeframe, start, max(end, start + 1))], again)
+    return Wanted(timeframe, (start, max(end, start + 1)), again)
 
 
 def _page_before(timeframe: str, known: Coverage, end_ms: int) -> int:

@@ -300,7 +300,7 @@ def test_a_plan_that_another_was_quicker_than_goes_on_with_that_ones(
         if what == "deleted":
             aws.dynamodb.tables[settings.tasks_table].items.clear()
         elif what == "planned":
-            await table.write_units(task_id, "p", {0: [PlannedUnit("BTCUSDT", "1h", 0, 1)]}, 9)
+            await table.write_units(task_id, "p", [(0, [PlannedUnit("BTCUSDT", "1h", 0, 1)])], 9)
             await table.move(task_id, 1, states.RUNNING, plan_id="p", progs_total=1, total_units=1)
         else:
             await cancel_task(worker, task_id)

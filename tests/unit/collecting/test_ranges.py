@@ -502,7 +502,8 @@ async def always() -> bool:
 )
 def test_a_range_that_ends_where_the_listing_begins_asks_for_nothing(later_ms, windows) -> None:
     found = wanted("1h", 9 * DAY, DAY, 5 * DAY + later_ms, Coverage(listed=5 * DAY), 1000)
-    assert found == ([*windows], [])
+    assert ([*found.windows], found.again) == (windows, [])
+    assert found.window_count == len(windows)
 
 
 @pytest.mark.parametrize(
