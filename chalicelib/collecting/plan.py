@@ -9,6 +9,7 @@ Planning is safe to run twice, and to stop anywhere, because of its order:
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Iterator
 from itertools import chain
@@ -89,7 +90,9 @@ async def _start(worker: Worker, task: Task) -> Task | None:
     else:
         units, said = await _units(worker, task, now_ms)
         plan_id = uuid.uuid4().hex[:12]
-        sizes = await table.write_units(task_id, plan_id, enumerate(packs(units)), ttl)
+        sizes = await table.write_units(
+            task_id, plan_id, enumerate(packs(units)), ttl, asyncio.sleep
+        )
         values |= {
             "plan_id": plan_id,
             "progs_total": len(sizes),
@@ -127,7 +130,7 @@ async def _begin_again(worker: Worker, task: Task, ttl: int) -> int:
     for number, size in enumerate(part_sizes(task.progs_total)):
         numbers = range(part_start(number), part_start(number) + size)
         units = await table.units_of(task, numbers)
-        await table.write_units(task_id, task.plan_id, units.items(), ttl)
+        await table.write_units(task_id, task.plan_id, units.items(), ttl, asyncio.sleep)
         progs = await table.read_progs(task_id, numbers)
         part = begun_again(number, task.attempt, size, progs)
         await together(*(table.keep_prog(task_id, at, ttl) for at in sorted(part.finished)))

@@ -24,20 +24,17 @@ tasks/task.py, tasks/part.py and tasks/progress.py say what each attribute means
 
 from __future__ import annotations
 
-import json
-import zlib
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Iterable
 from typing import Any, Unpack
 
 from chalicelib.aws.item_table import readable
 from chalicelib.aws.wire import item_from_wire, item_to_wire, to_wire
 from chalicelib.core.errors import ConditionFailed
-from chalicelib.core.task_keys import META, PART, item_key, prog_key, task_pk, units_key
+from chalicelib.core.task_keys import META, PART, item_key, prog_key, task_pk
 from chalicelib.tasks import states
 from chalicelib.tasks.moves import move_of, update_of
 from chalicelib.tasks.part import Part, Tally
-from chalicelib.tasks.part_items import PartItems, parts_in
+from chalicelib.tasks.part_items import parts_in
 from chalicelib.tasks.progress import Progress, number_of, progress_from
 from chalicelib.tasks.task import (
     LOOKED_AFTER,
@@ -50,11 +47,9 @@ from chalicelib.tasks.task import (
     listed_from,
     task_from,
 )
-from chalicelib.work.units import PlannedUnit
+from chalicelib.tasks.unit_items import UnitItems
 
 Item = dict[str, Any]
-#: UNITS items that are written at once.
-_UNITS_AT_ONCE = 25
 #: The query of index active.
 _ACTIVE: Item = {
     "IndexName": "active",
@@ -63,9 +58,9 @@ _ACTIVE: Item = {
 }
 
 
-class TaskTable(PartItems):
-    """Tasks, their units, and the lists of tasks; PART and PROG items come from tasks/part_items.py
-    and tasks/prog_items.py.
+class TaskTable(UnitItems):
+    """Tasks, and the lists of them; PART, PROG and UNITS items come from tasks/part_items.py,
+    tasks/prog_items.py and tasks/unit_items.py.
 
     One class, because a use case needs all and all are in one table.
     """
@@ -193,50 +188,6 @@ class TaskTable(PartItems):
             return old is not None and old.yielded_at == now_ms
         return True
 
-    # --- UNITS ----------------------------------------------------------------------------
-
-    async def write_units(
-        self,
-        task_id: str,
-        plan_id: str,
-        progs: Iterable[tuple[int, Sequence[PlannedUnit]]],
-        ttl: int,
-    ) -> list[int]:
-        """Store the units of PROG items, each with its number, some at a time: no more are taken
-        from `progs` before these are stored. Returns how many units each has. Written again, the
-        same plan gives the same items."""
-        sizes: list[int] = []
-        left = iter(progs)
-        while some := [*islice(left, _UNITS_AT_ONCE)]:
-            items = [
-                {
-                    "pk": task_pk(task_id),
-                    "sk": units_key(plan_id, number),
-                    "units": zlib.compress(json.dumps(units, ensure_ascii=False).encode(), 6),
-                    "ttl": ttl,
-                }
-                for number, units in some
-            ]
-            await self._write_all([{"PutRequest": {"Item": item_to_wire(item)}} for item in items])
-            sizes += (len(units) for _, units in some)
-        return sizes
-
-    async def read_units(self, task: Task, number: int) -> list[PlannedUnit]:
-        """The units of PROG item `number`, in the order of their own numbers; [] where none are
-        stored, or the task has no plan."""
-        if task.plan_id is None:
-            return []
-        item = await self._get(item_key(task.task_id, units_key(task.plan_id, number)))
-        return [] if item is None else _units_in(item)
-
-    async def units_of(self, task: Task, numbers: Iterable[int]) -> dict[int, list[PlannedUnit]]:
-        """The units of PROG items, each as `read_units` has them, of those whose are stored."""
-        if task.plan_id is None:
-            return {}
-        keys = [item_key(task.task_id, units_key(task.plan_id, number)) for number in numbers]
-        items = await self._get_all(keys)
-        return {int(item["sk"].rpartition("#")[2]): _units_in(item) for item in items}
-
     # --- lists ----------------------------------------------------------------------------
 
     async def page_of_owner(
@@ -297,7 +248,3 @@ class TaskTable(PartItems):
 def old_task(failed: ConditionFailed) -> Task | None:
     """The task as it was when a write was refused; None where it was not there."""
     return None if failed.item is None else task_from(item_from_wire(failed.item))
-
-
-def _units_in(item: Item) -> list[PlannedUnit]:
-    return [PlannedUnit(*unit) for unit in json.loads(zlib.decompress(item["units"]))]
