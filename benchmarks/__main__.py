@@ -21,8 +21,8 @@ NAMES = (
     "watching",
     "pushes",
 )
-#: These start a cloud of their own and take long, so they run only when named.
-WHEN_NAMED = ("fairness", "push_clients")
+#: These take long, and some start a cloud of their own, so they run only when named.
+WHEN_NAMED = ("fairness", "growth", "push_clients")
 
 
 def main() -> int:

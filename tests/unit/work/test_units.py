@@ -135,7 +135,7 @@ _SIZES = [
 def test_packing_keeps_each_unit_once_in_order_and_progs_within_their_size(
     units: list[PlannedUnit],
 ) -> None:
-    progs = packs(units)
+    progs = [*packs(units)]
     assert [unit for prog in progs for unit in prog] == units
     assert all(1 <= len(prog) <= PROG_UNITS for prog in progs)
 
