@@ -29,7 +29,8 @@ _ROLE_OR_USER = re.compile(
 LAMBDA_RUNTIMES = ("python3.11", "python3.12", "python3.13", "python3.14")
 LAMBDA_ARCHITECTURES = ("x86_64", "arm64")
 
-SYMBOL_PATTERN = re.compile(r"[^\s/,&?#\"'<>\x00-\x1f\ud800-\udfff]{2,40}")
+#: No name holds a mark of work/selector.py: `*`, `!`, `=`.
+SYMBOL_PATTERN = re.compile(r"[^\s/,&?#\"'<>*!=\x00-\x1f\ud800-\udfff]{2,40}")
 
 
 def _setting(
