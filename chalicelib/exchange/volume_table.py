@@ -18,7 +18,6 @@ from chalicelib.aws.wire import to_wire
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import ConditionFailed
 
-_VOLUMES = "VOLUMES"
 #: Whoever claims it has asked within this time, or has died.
 CLAIM_MS = 60_000
 
@@ -33,8 +32,8 @@ class StoredVolumes(NamedTuple):
 class VolumeTable(ItemTable):
     def __init__(self, backend: Backend) -> None:
         super().__init__(backend.call, backend.settings.market_table)
-        name = f"{_VOLUMES}#{backend.settings.exchange}"
-        self._key: dict[str, Any] = {"pk": {"S": name}, "sk": {"S": _VOLUMES}}
+        name = f"VOLUMES#{backend.settings.exchange}"
+        self._key: dict[str, Any] = {"pk": {"S": name}, "sk": {"S": "VOLUMES"}}
 
     async def read(self) -> StoredVolumes:
         """Without volumes where nobody ever asked for them."""
