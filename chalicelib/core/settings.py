@@ -88,7 +88,7 @@ class Settings:
     max_units: int = _setting(
         20_000, "units (symbol x timeframe x window) a task may have", 1, 20_000
     )
-    max_symbols: int = _setting(5_000, "symbols a request may name", 1, 10_000)
+    max_symbols: int = _setting(5_000, "symbols and selectors a request may name", 1, 10_000)
     catalogue_refresh_seconds: int = _setting(
         3600, "age at which the list of the exchange's symbols is read again", 60, 86_400
     )
