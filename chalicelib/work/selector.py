@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from chalicelib.core.problems import Errors, problem
-from chalicelib.core.settings import SYMBOL_PATTERN
+from chalicelib.core.settings import SELECTOR_MARKS, SYMBOL_PATTERN
 from chalicelib.core.symbols import QUOTES, TRADING, assets_of
 
 NAME, PATTERN, QUOTE, BASE, STATUS, TOP = "name", "pattern", "quote", "base", "status", "top"
@@ -37,8 +37,6 @@ MOST_SELECTORS = 100
 #: What people put into names of symbols and timeframes that has no place there.
 SEPARATORS = re.compile(r"[\s/_-]")
 _FILTERS = (QUOTE, BASE, STATUS)
-#: What no name holds (core/settings.py).
-_MARKS = "*!="
 _NO_SYMBOL = "is not a symbol"
 _FORMS = "BTCUSDT, *USDT, quote=USDT, base=BTC, status=TRADING, top=100, or !XRPUSDT"
 
@@ -94,7 +92,7 @@ def _well_formed(text: str, as_name: str) -> str:
 
 def is_plain(entries: Iterable[str]) -> bool:
     """Whether all entries are names, so that they say by themselves what is selected."""
-    return not any(mark in entry for entry in entries for mark in _MARKS)
+    return not any(mark in entry for entry in entries for mark in SELECTOR_MARKS)
 
 
 def needs_volumes(entries: Iterable[str]) -> bool:

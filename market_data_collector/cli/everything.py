@@ -43,6 +43,8 @@ def describe(body: dict[str, Any], stats: dict[str, Any]) -> str:
     if default:
         more = " …" if len(default) > NAMED else ""
         which = f"{amount(symbols)} symbols ({' '.join(default[:NAMED])}{more})"
+    if any(mark in entry for entry in default for mark in "*!="):
+        symbols, which = 0, f"what {' '.join(default)} selects"
     frames = texts(body.get("timeframes")) or texts(known.get("timeframes"))
     start, end = body.get("start"), body.get("end")
     since = f"from {plain(start)}" if start else "from the newest stored candle of each"

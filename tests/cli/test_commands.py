@@ -111,6 +111,11 @@ MARKET = STATS["data_collector_status"] | {"trading_symbols_count": 495, "defaul
             MARKET | {"default_symbols": ["AUSDT", "BUSDT"]},
             "collects 2 symbols (AUSDT BUSDT) in",
         ),
+        (
+            [],
+            MARKET | {"default_symbols": ["*USDT", "top=9"]},
+            "collects what *USDT top=9 selects in",
+        ),
         ([], {}, "No symbols are named: this collects all symbols that trade in"),
     ],
 )
