@@ -30,8 +30,10 @@ def start() -> Response:
     backend, body = wiring.backend(), web.json_body()
 
     async def work(task_id: str, _: bool) -> tuple[int, Body]:
-        await submit_collection(backend, body, web.owner(), web.request_id(), task_id)
-        return web.submitted(task_id, "Collection submitted")
+        made = await submit_collection(backend, body, web.owner(), web.request_id(), task_id)
+        repeats = made != task_id
+        message = "The same collection runs already" if repeats else "Collection submitted"
+        return web.submitted(made, message, deduplicated=repeats)
 
     return web.once(backend, body, work)
 

@@ -5,6 +5,7 @@ Every problem is found, not only the first, and named by its JSON pointer.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import zlib
@@ -32,6 +33,7 @@ _FIELDS = (
     "tolerated_failure_percentage",
     "timeout_seconds",
     "webhook",
+    "force",
 )
 #: What people put into names of symbols and timeframes that has no place there.
 _SEPARATORS = re.compile(r"[\s/_-]")
@@ -45,7 +47,8 @@ _TIMEOUTS = (60, 604_800)
 class CollectionRequest:
     """`symbols` None: every symbol that trades. `start_ms` None: from the last stored candle.
     `only`: symbol -> its timeframes, where not every symbol is wanted in all of them.
-    `accept_refused`: of a symbol refresh, that the list which was refused last is right."""
+    `accept_refused`: of a symbol refresh, that the list which was refused last is right. `force`:
+    start it although the same request runs already."""
 
     symbols: tuple[str, ...] | None
     timeframes: tuple[str, ...]
@@ -57,6 +60,7 @@ class CollectionRequest:
     webhook: Webhook | None = None
     only: dict[str, list[str]] | None = None
     accept_refused: bool = False
+    force: bool = False
 
     def timeframes_of(self, symbol: str) -> Sequence[str]:
         return self.timeframes if self.only is None else self.only.get(symbol, ())
@@ -64,6 +68,10 @@ class CollectionRequest:
     def pack(self) -> bytes:
         """Compressed, because 3,000 symbols would make every write of the task cost more."""
         return zlib.compress(json.dumps(asdict(self), ensure_ascii=False).encode(), 6)
+
+    def digest(self) -> str:
+        """The same for all requests that ask for the same: the order in lists does not matter."""
+        return hashlib.sha256(json.dumps(_unordered(asdict(self))).encode()).hexdigest()
 
     @classmethod
     def unpack(cls, packed: bytes) -> CollectionRequest:
@@ -79,6 +87,15 @@ class CollectionRequest:
             )
         except (zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ItemUnreadable(f"a request cannot be unpacked: {error!r}") from error
+
+
+def _unordered(value: Any) -> Any:
+    """JSON that is equal for values that differ only in an order, or in how a number is written."""
+    if isinstance(value, dict):
+        return sorted((str(name), _unordered(part)) for name, part in value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return sorted(map(_unordered, value), key=json.dumps)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def parse_start(
@@ -120,9 +137,14 @@ def parse_start(
     if "webhook" in body:
         webhook, problems = parse_webhook(body["webhook"], settings.webhook_allowed_hosts)
         errors += [problem(detail, f"/webhook{pointer}") for detail, pointer in problems]
+    force = body.get("force", False)
+    if not isinstance(force, bool):
+        errors.append(problem("must be true or false", "/force"))
     if errors:
         raise invalid(errors)
-    request = CollectionRequest(symbols, frames, start, end, priority, tolerated, timeout, webhook)
+    request = CollectionRequest(
+        symbols, frames, start, end, priority, tolerated, timeout, webhook, force=force
+    )
     _check_size(request, known, settings, now_ms)
     return request
 

@@ -86,6 +86,7 @@ def cli() -> None:
     metavar="A,B",
     help="What it is told instead of the end, like task.started. Repeatable.",
 )
+@click.option("--force", is_flag=True, help="Start it although the same collection runs.")
 @wait
 @everywhere
 @click.pass_obj
@@ -101,6 +102,7 @@ def start(
     idempotency_key: str | None,
     webhook: str | None,
     events: tuple[str, ...],
+    force: bool,
     wait: bool,
 ) -> int | None:
     """Collect candles of SYMBOLS (none: all known ones)."""
@@ -114,6 +116,7 @@ def start(
         "priority": priority,
         "tolerated_failure_percentage": tolerated,
         "webhook": _webhook(webhook, listed(events, "webhook events")),
+        "force": force or None,
     }
     body = {name: value for name, value in body.items() if value not in (None, [])}
     return session.submitted(session.api.start(body, idempotency_key), wait)
