@@ -107,8 +107,8 @@ def cancel(task_id: str) -> Response:
         did = did or taken_over
         return (202 if did else 200), {
             "task_id": task_id,
-            "status": states.CANCELLED,
-            "message": "Cancelled" if did else "Already cancelled",
+            "status": receipt.state,
+            "message": _cancelled(did, receipt.state),
             "stopped_at": iso(receipt.stopped_at),
             "units": {
                 "total": receipt.counts["units"],
@@ -155,6 +155,12 @@ async def _status() -> Body:
     backend, caller = wiring.backend(), web.caller()
     owners = await owners_seen(backend, caller)
     return await collector_status(backend, caller.owner, owners, caller.is_admin)
+
+
+def _cancelled(did: bool, state: str) -> str:
+    if state != states.CANCELLED:
+        return "No further attempt"
+    return "Cancelled" if did else "Already cancelled"
 
 
 def _sender() -> dict[str, str]:

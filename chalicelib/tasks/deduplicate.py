@@ -6,6 +6,11 @@ itself says whether it still runs.
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Any
+
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed
 from chalicelib.tasks.idempotency_keys import (
@@ -33,7 +38,7 @@ async def running_or_new(
     then both store the task, which makes one. At most three calls, unless other starts interfere.
     Raises CallFailed.
     """
-    keys, digest = IdempotencyKeys(backend, LAST), request.digest()
+    keys, digest = IdempotencyKeys(backend, LAST), digest_of(request)
     now_ms = backend.now_ms()
     new = IdempotencyKey(digest, task_id, IN_FLIGHT, now_ms, now_ms // 1000 + _KEPT_SECONDS)
     # A task that is not there although its key is younger than this is not stored yet: it cannot
@@ -51,3 +56,17 @@ async def running_or_new(
             return last.task_id, False
         last = await keys.put(owner, digest, new, last)
     raise CallFailed("dynamodb", "PutItem", "Contention", "the last start of a request")
+
+
+def digest_of(request: CollectionRequest) -> str:
+    """The same for all requests that ask for the same: the order in lists does not matter. Pure."""
+    return hashlib.sha256(json.dumps(_unordered(asdict(request))).encode()).hexdigest()
+
+
+def _unordered(value: Any) -> Any:
+    """JSON that is equal for values that differ only in an order, or in how a number is written."""
+    if isinstance(value, dict):
+        return sorted((str(name), _unordered(part)) for name, part in value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return sorted(map(_unordered, value), key=json.dumps)
+    return int(value) if isinstance(value, float) and value.is_integer() else value

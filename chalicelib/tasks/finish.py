@@ -10,7 +10,8 @@ from chalicelib.core.task_keys import CHILD_TTL_SECONDS
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.tasks import states
 from chalicelib.tasks.message import closing, notice_of
-from chalicelib.tasks.progress import OPEN, Progress
+from chalicelib.tasks.policy import announced, ask_for_next_attempt, next_attempt
+from chalicelib.tasks.progress import OPEN, Progress, of_attempt
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Counts, Removed, Task, TaskValues
 from chalicelib.work import units as work_units
@@ -101,7 +102,12 @@ async def finish_task(backend: Backend, task: Task, progs: list[Progress]) -> No
         values["error"] = (
             f"{result['failed']} of {result['units']} units failed ({_reasons(progs)})"
         )
-    await _end(backend, task, state, values, remove=("active",))
+    reasons = [reason for prog in of_attempt(task.attempt, progs) for reason in prog.failed]
+    at_ms = next_attempt(task, reasons, backend.now_ms())
+    removed: tuple[Removed, ...] = () if at_ms else ("active",)
+    ended = await _end(backend, task, state, announced(values, at_ms), removed)
+    if ended is not None:
+        await ask_for_next_attempt(backend, ended)
 
 
 async def _notice(backend: Backend, request: CollectionRequest) -> str | None:
@@ -123,18 +129,19 @@ async def _notice(backend: Backend, request: CollectionRequest) -> str | None:
 
 async def fail_task(backend: Backend, task: Task, reason: str, detail: str) -> None:
     """Fail a task that cannot go on; what it has collected is kept."""
-    error = f"{reason}: {detail}"
-    moved = await _end(backend, task, states.FAILED, {"message": "Failed", "error": error})
+    values: TaskValues = {"message": "Failed", "error": f"{reason}: {detail}"}
+    at_ms = next_attempt(task, (reason,), backend.now_ms())
+    moved = await _end(backend, task, states.FAILED, announced(values, at_ms))
     if moved is not None:
-        await shut(backend, moved)
+        await ask_for_next_attempt(backend, await shut(backend, moved))
 
 
 async def shut(backend: Backend, task: Task) -> Task:
     """Close the PROG items of a task that was stopped half way, then store what they counted.
 
     In this order: a result read before the items are closed may miss what is counted meanwhile.
-    Until the result is stored, sweep looks after the task, and it does not expire. May be repeated;
-    returns the task.
+    Until the result is stored, sweep looks after the task, and it does not expire; nor where its
+    next attempt is due later. May be repeated; returns the task.
     """
     assert task.completed_at is not None, "only a task that was stopped is shut"
     progs = await close_progs(backend, task)
@@ -148,11 +155,17 @@ async def shut(backend: Backend, task: Task) -> Task:
         "result": result,
         "message": f"{word} after {counted} of {result['units']} units",
     }
+    waits = task.next_attempt_at is not None
     try:
         return await TaskTable(backend).note(
-            task.task_id, task.attempt, remove=("active",), **values
+            task.task_id,
+            task.attempt,
+            remove=() if waits else ("active",),
+            needs="next_attempt_at" if waits else "",
+            **announced(values, task.next_attempt_at),
         )
-    except ConditionFailed:  # retried by someone in this moment; the old attempt is shut
+    except ConditionFailed:
+        # Retried by someone in this moment, or its next attempt was called off: it is shut.
         return task._replace(
             stopped_at=values["stopped_at"],
             ttl=values["ttl"],

@@ -138,6 +138,7 @@ async def submit(
         message="Waiting to be planned",
         webhook_host=request.webhook.host if request.webhook else None,
         schedule_id=schedule_id,
+        retries_left=request.retries,
         moved_by=by,
     )
     if request.webhook is not None:

@@ -40,8 +40,8 @@ class Task(NamedTuple):
 
     Rows of index `by_owner`, which lists are read from, lack some attributes: `request` is then
     b"", `source` is "request", `request_id` None, `plan_sent_at` and `deadline_at` 0, and
-    `notice`, `webhook_host`, `plan_id`, `progs_done`, `kept_units`, `yielded_at`, `moved_by`,
-    `moved_request_id` and `retry_id` have their defaults.
+    `notice`, `webhook_host`, `next_attempt_at`, `retries_left`, `plan_id`, `progs_done`,
+    `kept_units`, `yielded_at`, `moved_by`, `moved_request_id` and `retry_id` have their defaults.
     """
 
     #: UUID; of a schedule's run it follows from the schedule and the time.
@@ -104,6 +104,11 @@ class Task(NamedTuple):
     #: stopped task is shut.
     ttl: int | None = None
 
+    #: When its next attempt opens by itself; None where none does. Until then it does not expire.
+    next_attempt_at: int | None = None
+    #: How many more attempts may open by themselves.
+    retries_left: int = 0
+
     #: Who cancelled or retried it last, or else ran the schedule that it is of; None where nobody
     #: did.
     moved_by: str | None = None
@@ -157,11 +162,13 @@ class TaskValues(TypedDict, total=False):
     message: str
     moved_by: str
     moved_request_id: str | None
+    next_attempt_at: int
     notice: str
     plan_id: str
     plan_sent_at: int
     progs_total: int
     result: Counts
+    retries_left: int
     retry_id: str
     started_at: int
     stopped_at: int
@@ -175,6 +182,7 @@ Removed = Literal[
     "completed_at",
     "error",
     "kept_units",
+    "next_attempt_at",
     "progs_done",
     "result",
     "stopped_at",

@@ -5,7 +5,6 @@ Every problem is found, not only the first, and named by its JSON pointer.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import zlib
@@ -15,7 +14,7 @@ from typing import Any
 
 from chalicelib.core import timeframes
 from chalicelib.core.errors import InvalidRequest, ItemUnreadable, PlanTooLarge
-from chalicelib.core.problems import Errors, invalid, problem, unknown_fields
+from chalicelib.core.problems import Errors, invalid, problem, unknown_fields, whole
 from chalicelib.core.settings import SYMBOL_PATTERN, Settings
 from chalicelib.core.symbols import trading
 from chalicelib.core.times import parse_time
@@ -34,13 +33,15 @@ _FIELDS = (
     "timeout_seconds",
     "webhook",
     "force",
+    "retries",
+    "retry_backoff_seconds",
 )
 #: What people put into names of symbols and timeframes that has no place there.
 _SEPARATORS = re.compile(r"[\s/_-]")
 #: The field of a POST /refresh-symbols body.
 _ACCEPT = "accept_refused"
-#: Bounds of `timeout_seconds`: a minute, and a week.
-_TIMEOUTS = (60, 604_800)
+#: Bounds of `timeout_seconds` (a minute, and a week), `retries` and `retry_backoff_seconds`.
+_TIMEOUTS, _RETRIES, _BACKOFFS = (60, 604_800), (0, 5), (1, 3_600)
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,9 @@ class CollectionRequest:
     """`symbols` None: every symbol that trades. `start_ms` None: from the last stored candle.
     `only`: symbol -> its timeframes, where not every symbol is wanted in all of them.
     `accept_refused`: of a symbol refresh, that the list which was refused last is right. `force`:
-    start it although the same request runs already."""
+    start it although the same request runs already. `retries`: how many attempts open by
+    themselves, the first of them `retry_backoff_seconds` after the end, each other twice as late as
+    the one before."""
 
     symbols: tuple[str, ...] | None
     timeframes: tuple[str, ...]
@@ -61,6 +64,8 @@ class CollectionRequest:
     only: dict[str, list[str]] | None = None
     accept_refused: bool = False
     force: bool = False
+    retries: int = 0
+    retry_backoff_seconds: int = 60
 
     def timeframes_of(self, symbol: str) -> Sequence[str]:
         return self.timeframes if self.only is None else self.only.get(symbol, ())
@@ -68,10 +73,6 @@ class CollectionRequest:
     def pack(self) -> bytes:
         """Compressed, because 3,000 symbols would make every write of the task cost more."""
         return zlib.compress(json.dumps(asdict(self), ensure_ascii=False).encode(), 6)
-
-    def digest(self) -> str:
-        """The same for all requests that ask for the same: the order in lists does not matter."""
-        return hashlib.sha256(json.dumps(_unordered(asdict(self))).encode()).hexdigest()
 
     @classmethod
     def unpack(cls, packed: bytes) -> CollectionRequest:
@@ -87,15 +88,6 @@ class CollectionRequest:
             )
         except (zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ItemUnreadable(f"a request cannot be unpacked: {error!r}") from error
-
-
-def _unordered(value: Any) -> Any:
-    """JSON that is equal for values that differ only in an order, or in how a number is written."""
-    if isinstance(value, dict):
-        return sorted((str(name), _unordered(part)) for name, part in value.items())
-    if isinstance(value, list | tuple | set | frozenset):
-        return sorted(map(_unordered, value), key=json.dumps)
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def parse_start(
@@ -125,14 +117,11 @@ def parse_start(
         or not 0 <= tolerated <= 100
     ):
         errors.append(problem("must be a number from 0 to 100", "/tolerated_failure_percentage"))
-    timeout = body.get("timeout_seconds", settings.task_timeout_seconds)
-    if (
-        isinstance(timeout, bool)
-        or not isinstance(timeout, int)
-        or not _TIMEOUTS[0] <= timeout <= _TIMEOUTS[1]
-    ):
-        detail = f"must be an integer from {_TIMEOUTS[0]} to {_TIMEOUTS[1]} (seconds)"
-        errors.append(problem(detail, "/timeout_seconds"))
+    timeout = whole(
+        body, "timeout_seconds", settings.task_timeout_seconds, _TIMEOUTS, errors, " (seconds)"
+    )
+    backoff = whole(body, "retry_backoff_seconds", 60, _BACKOFFS, errors, " (seconds)")
+    retries = whole(body, "retries", 0, _RETRIES, errors)
     webhook = None
     if "webhook" in body:
         webhook, problems = parse_webhook(body["webhook"], settings.webhook_allowed_hosts)
@@ -143,7 +132,17 @@ def parse_start(
     if errors:
         raise invalid(errors)
     request = CollectionRequest(
-        symbols, frames, start, end, priority, tolerated, timeout, webhook, force=force
+        symbols,
+        frames,
+        start,
+        end,
+        priority,
+        tolerated,
+        timeout,
+        webhook,
+        force=force,
+        retries=retries,
+        retry_backoff_seconds=backoff,
     )
     _check_size(request, known, settings, now_ms)
     return request

@@ -86,6 +86,16 @@ def cli() -> None:
     metavar="A,B",
     help="What it is told instead of the end, like task.started. Repeatable.",
 )
+@click.option(
+    "--retries",
+    type=click.IntRange(0, 5),
+    help="So many attempts open by themselves where units failed for reasons that may pass.",
+)
+@click.option(
+    "--retry-backoff",
+    type=Duration(),
+    help="How long after its end the first one opens, like 1m; each other one twice as late.",
+)
 @click.option("--force", is_flag=True, help="Start it although the same collection runs.")
 @wait
 @everywhere
@@ -102,6 +112,8 @@ def start(
     idempotency_key: str | None,
     webhook: str | None,
     events: tuple[str, ...],
+    retries: int | None,
+    retry_backoff: int | None,
     force: bool,
     wait: bool,
 ) -> int | None:
@@ -116,6 +128,8 @@ def start(
         "priority": priority,
         "tolerated_failure_percentage": tolerated,
         "webhook": _webhook(webhook, listed(events, "webhook events")),
+        "retries": retries,
+        "retry_backoff_seconds": retry_backoff,
         "force": force or None,
     }
     body = {name: value for name, value in body.items() if value not in (None, [])}

@@ -111,6 +111,8 @@ def task_details(console: Console, task: dict[str, Any]) -> None:
         "Started": when(task.get("started_at")),
         "Completed": when(task.get("completed_at")),
     }
+    if task.get("next_attempt_at"):
+        rows["Next attempt"] = when(task["next_attempt_at"])
     if (left := number(task.get("eta_seconds"))) is not None:
         rows["Time left"] = span(left)
     if task.get("error"):
