@@ -12,7 +12,7 @@ from chalicelib.access.scopes import COLLECT, READ
 from chalicelib.api import web
 from chalicelib.api.idempotency import Body
 from chalicelib.aws.calls import run
-from chalicelib.core.problems import invalid, problem
+from chalicelib.core.problems import invalid
 from chalicelib.core.times import iso
 from chalicelib.exchange.prices import latest_prices
 from chalicelib.monitoring.status import collector_status, task_stats
@@ -62,11 +62,8 @@ def get_tasks() -> Response:
     backend = wiring.backend()
     query = web.query("task_type", "status", "page_size", "page_token")
     page_size = web.page_size(query, backend.settings)
-    errors = [
-        problem(f"must be one of {', '.join(allowed)}", f"/{name}")
-        for name, allowed in (("task_type", states.TASK_TYPES), ("status", states.STATES))
-        if name in query and query[name] not in allowed
-    ]
+    allowed = {"task_type": states.TASK_TYPES, "status": states.STATES}
+    errors = web.choice_errors(query, allowed)
     errors += web.page_token_errors(query, _PAGE_TOKEN)
     if errors:
         raise invalid(errors)

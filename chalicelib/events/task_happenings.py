@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib.aws.stream import Change
+from chalicelib.core.errors import ItemUnreadable
 from chalicelib.core.times import iso
 from chalicelib.events.happening import MOST_NAMES, SYSTEM, Happening, Item
 from chalicelib.tasks import states
 from chalicelib.tasks.changes import TaskChange, prog_change, task_change
 from chalicelib.tasks.task import Task
 from chalicelib.work.request import CollectionRequest
+
+#: So many of a request's symbols are named.
+_NAMED = 5
 
 
 def of_task(change: Change) -> list[Happening]:
@@ -31,7 +35,8 @@ def of_task(change: Change) -> list[Happening]:
         return [*_planned(old, new), _task(changed, "task.started")]
     if new.state == states.CANCELLED:
         return [_moved(changed, new, "task.cancelled")]
-    return [_task(changed, f"task.{new.state}", data=new.result)]
+    data = None if new.result is None else {**new.result, "task": _in_short(new)}
+    return [_task(changed, f"task.{new.state}", data=data)]
 
 
 def _task(changed: TaskChange, action: str, by: str = SYSTEM, **more: Any) -> Happening:
@@ -77,6 +82,20 @@ def _asked_for(task: Task) -> Item:
     return asked
 
 
+def _in_short(task: Task) -> Item:
+    """What an end tells of its task, for those who ask when the task has expired."""
+    try:
+        symbols = CollectionRequest.unpack(task.request).symbols or ()
+        asked = {**_asked_for(task), "symbol_names": list(symbols[:_NAMED])}
+    except ItemUnreadable:  # nobody could plan it, but it has ended
+        asked = {"task_type": task.task_type, "source": task.source}
+    times = ("created_at", "started_at", "completed_at")
+    known = {**asked, **{name: iso(getattr(task, name)) for name in times}, "error": task.error}
+    if task.state == states.CANCELLED:
+        known["cancelled_by"] = task.moved_by or task.owner
+    return known
+
+
 def _moved(changed: TaskChange, task: Task, action: str) -> Happening:
     """Cancelled or retried, by whoever the task says moved it last."""
     by, request_id = task.moved_by or task.owner, task.moved_request_id
@@ -114,7 +133,7 @@ def _stopped(old: Task, new: Task) -> list[Happening]:
             before=old.state,
             after=new.state,
             detail=new.message,
-            data={**new.result, "stopped_at": iso(new.stopped_at)},
+            data={**new.result, "stopped_at": iso(new.stopped_at), "task": _in_short(new)},
             owner=new.owner,
         )
     ]

@@ -28,6 +28,8 @@ from market_data_collector.cli.watch import watch as watch_topics
 from market_data_collector.version import VERSION
 
 SECRET_VARIABLE = "DATA_COLLECTOR_WEBHOOK_SECRET"
+#: Pages of the history that are read for one list, and for the whole of it.
+FEW_PAGES, MOST_PAGES = 14, 100_000
 EPILOG = """\b
 Exit codes:
   0    success (with --wait: completed, no unit failed)
@@ -218,6 +220,28 @@ def tasks(session: Session, /, every_page: bool, active: bool, **filters: Any) -
     session.show(answer, tables.tasks)
     if token := answer.get("next_page_token"):
         session.note(f"There are more: add --page-token {plain(token)}, or --all")
+
+
+@cli.command()
+@click.option("--type", "task_type", type=click.Choice(["data_collection", "symbol_refresh"]))
+@click.option("--status", type=click.Choice(sorted(ENDED)))
+@click.option("--since", type=Time(), help="Ended then or later: ISO date or time (UTC).")
+@click.option("--until", type=Time(), help="Ended before then.")
+@click.option("--page-size", type=click.IntRange(min=1))
+@click.option("--page-token", help="From the page before.")
+@click.option("--all", "every_page", is_flag=True, help="Follow the pages to the last.")
+@everywhere
+@click.pass_obj
+def history(session: Session, /, every_page: bool, **filters: Any) -> None:
+    """List how tasks ended, newest first: expired ones, too."""
+    given = {name: value for name, value in filters.items() if value is not None}
+    if every_page:
+        answer = session.api.some_history(None, MOST_PAGES, **given)
+    else:  # a page may be empty where others' tasks, or none, ended for a long time
+        answer = session.api.some_history(1, FEW_PAGES, **given)
+    session.show(answer, tables.history)
+    if token := answer.get("next_page_token"):
+        session.note(f"There may be more: add --page-token {plain(token)}, or --all")
 
 
 @cli.command()

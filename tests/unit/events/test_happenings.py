@@ -86,7 +86,9 @@ def test_a_receipt_is_told_once_and_only_of_what_has_ended() -> None:
     shut = {**cancelled, "result": result, "stopped_at": 1_000}
     [stopped] = happened(cancelled, shut)
     assert stopped.action == "task.stopped"
-    assert stopped.data == {**result, "stopped_at": "1970-01-01T00:00:01.000Z"}
+    data = {**stopped.data}
+    assert data.pop("task")["cancelled_by"] == "me"
+    assert data == {**result, "stopped_at": "1970-01-01T00:00:01.000Z"}
     assert happened(shut, {**shut, "stopped_at": 2_000}) == []
     assert happened(META, {**META, "plan_sent_at": 5}) == []
 
