@@ -171,7 +171,8 @@ def refresh_symbols(session: Session, accept_refused: bool, wait: bool) -> int |
 @everywhere
 @click.pass_obj
 def retry(session: Session, task_id: str, wait: bool) -> int | None:
-    """Run a task's failed and unfinished units again."""
+    """Run a task's failed and unfinished units again. ID may be shortened."""
+    task_id = session.task_id(task_id)
     return session.submitted({"task_id": task_id, **session.api.retry(task_id)}, wait)
 
 
@@ -180,7 +181,8 @@ def retry(session: Session, task_id: str, wait: bool) -> int | None:
 @everywhere
 @click.pass_obj
 def cancel(session: Session, task_id: str) -> None:
-    """Cancel a task; what it has collected stays."""
+    """Cancel a task; what it has collected stays. ID may be shortened."""
+    task_id = session.task_id(task_id)
     answer = session.api.cancel(task_id)
     said = answer.get("message") or f"Task {task_id} {answer.get('status') or 'cancelled'}"
     session.show(answer, tables.say, plain(said))
@@ -192,7 +194,8 @@ def cancel(session: Session, task_id: str) -> None:
 @everywhere
 @click.pass_obj
 def task(session: Session, task_id: str, wait: bool) -> int | None:
-    """Show one task."""
+    """Show one task. ID may be shortened."""
+    task_id = session.task_id(task_id)
     if wait:
         return session.wait(task_id)
     session.show(session.api.task(task_id), tables.task_details)
@@ -315,9 +318,9 @@ def symbols(session: Session, pattern: str) -> None:
 def watch(session: Session, topics: tuple[str, ...], ws_url: str | None) -> int:
     """Follow tasks, prices and candles as they change.
 
-    A task's ID; or a topic: tasks, prices:BTCUSDT, candles:BTCUSDT:1m. Ends with the last task, or
-    not at all where something else is followed, too; the exit code is that of --wait. With --json
-    it prints one document a line.
+    A task's ID, or its beginning; or a topic: tasks, prices:BTCUSDT, candles:BTCUSDT:1m. Ends with
+    the last task, or not at all where something else is followed, too; the exit code is that of
+    --wait. With --json it prints one document a line.
     """
     return watch_topics(session, list(topics), ws_url)
 
