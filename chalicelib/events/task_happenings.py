@@ -56,7 +56,7 @@ def _task(changed: TaskChange, action: str, by: str = SYSTEM, **more: Any) -> Ha
 
 
 def _submitted(changed: TaskChange, task: Task) -> Happening:
-    by_itself = task.source in (states.BY_SCHEDULE, states.BY_FRESHNESS)
+    by_itself = task.source != states.BY_REQUEST
     return _task(
         changed,
         "task.submitted",

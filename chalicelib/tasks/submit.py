@@ -113,9 +113,9 @@ async def submit(
     """Store a pending task and queue its planning. Returns its id.
 
     `request_id`: the HTTP request, or invocation, that asks for it. `task_id`: given twice it makes
-    one task; without it a new one. `source`: states.BY_REQUEST, BY_SCHEDULE or BY_FRESHNESS.
-    `counts`: whether it is one of the active tasks that its owner may have. `by`: who asks, where
-    that is not its owner. Raises QuotaExceeded with nothing stored.
+    one task; without it a new one. `source`: states.BY_REQUEST, BY_SCHEDULE, BY_FRESHNESS or
+    BY_DELISTING. `counts`: whether it is one of the active tasks that its owner may have. `by`: who
+    asks, where that is not its owner. Raises QuotaExceeded with nothing stored.
     """
     task_id = task_id or str(uuid.uuid4())
     if counts:

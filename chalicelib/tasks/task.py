@@ -58,7 +58,7 @@ class Task(NamedTuple):
     priority: str
     #: Whose task it is; states.SHARED_OWNER where nothing authenticates.
     owner: str
-    #: What made it: states.BY_REQUEST, BY_SCHEDULE or BY_FRESHNESS.
+    #: What made it: states.BY_REQUEST, BY_SCHEDULE, BY_FRESHNESS or BY_DELISTING.
     source: str
     #: The HTTP request, or invocation, that made it.
     request_id: str | None

@@ -44,7 +44,7 @@ def happened(old: dict[str, Any], new: dict[str, Any], by_ttl: bool = False) -> 
 
 def catalogue(symbols: dict[str, str]) -> dict[str, Any]:
     packed = zlib.compress(json.dumps(symbols).encode())
-    return {"pk": "CATALOGUE#binance", "sk": "CATALOGUE", "symbols": packed}
+    return {"pk": "CATALOGUE#binance", "sk": "CATALOGUE", "symbols": packed, "refreshed_at": 7}
 
 
 def test_a_submission_tells_what_was_asked_for_but_no_list_of_symbols() -> None:
