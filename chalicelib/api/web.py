@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any, Literal
@@ -27,7 +27,7 @@ from chalicelib.core.errors import (
 )
 from chalicelib.core.problems import Errors, invalid, pointer_token, problem
 from chalicelib.core.settings import Settings
-from chalicelib.core.times import iso
+from chalicelib.core.times import iso, parse_time
 from chalicelib.quotas.rate import take_request
 
 #: The stage is called `api`. API Gateway takes it off before a path reaches us.
@@ -197,6 +197,34 @@ def page_token_errors(query: dict[str, str], token: re.Pattern[str]) -> Errors:
     if "page_token" in query and not token.fullmatch(query["page_token"]):
         return [problem("must be a next_page_token", "/page_token")]
     return []
+
+
+def choice_errors(query: dict[str, str], allowed: Mapping[str, Sequence[str]]) -> Errors:
+    """A problem for each parameter that has none of its values; `allowed`: parameter -> values."""
+    return [
+        problem(f"must be one of {', '.join(values)}", f"/{name}")
+        for name, values in allowed.items()
+        if name in query and query[name] not in values
+    ]
+
+
+def times_between(
+    query: dict[str, str], low: str, high: str
+) -> tuple[int | None, int | None, Errors]:
+    """Two parameters that bound a stretch of time, in epoch ms, and what is wrong with them."""
+    times: dict[str, int | None] = {low: None, high: None}
+    errors: Errors = []
+    for name in times:
+        if name not in query:
+            continue
+        try:
+            times[name] = parse_time(query[name])
+        except ValueError as error:
+            errors.append(problem(str(error), f"/{name}"))
+    low_ms, high_ms = times[low], times[high]
+    if low_ms is not None and high_ms is not None and low_ms >= high_ms:
+        errors.append(problem(f"must be before {high}", f"/{low}"))
+    return low_ms, high_ms, errors
 
 
 def submitted(task_id: str, message: str, **more: Any) -> tuple[int, Body]:

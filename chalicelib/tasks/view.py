@@ -45,6 +45,8 @@ async def view_task(backend: Backend, task_id: str, caller: str | None = None) -
         **view,
         "request": request_view(task),
         "notice": task.notice,
+        "next_attempt_at": iso(task.next_attempt_at),
+        "retries_left": task.retries_left,
         **await _units_named(backend, task, tally),
         "webhook": await webhook_view(backend, task),
     }

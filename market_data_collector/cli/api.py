@@ -66,6 +66,29 @@ class Api(Connection):
                 return {"tasks": tasks, "next_page_token": None}
             followed.add(page_token)
 
+    def history(self, page_token: str | None = None, **filters: Any) -> dict[str, Any]:
+        """One page of how tasks ended, newest first; filters as the API's: status, task_type,
+        since, until, page_size. A page may be empty and have a `next_page_token`."""
+        given = {"page_token": page_token, **filters}
+        return self._call("GET", "/history", params={k: v for k, v in given.items() if v}).body
+
+    def some_history(
+        self, wanted: int | None, pages: int, page_token: str | None = None, **filters: Any
+    ) -> dict[str, Any]:
+        """`wanted` entries, or a few more (None: all), of at most `pages` pages of the history."""
+        tasks: list[Any] = []
+        followed: set[str] = set()
+        for _ in range(pages):
+            page = self.history(page_token, **filters)
+            listed = page.get("tasks")
+            tasks += listed if isinstance(listed, list) else []
+            token = page.get("next_page_token")
+            page_token = token if isinstance(token, str) and token not in followed | {""} else None
+            if page_token is None or (wanted is not None and len(tasks) >= wanted):
+                break
+            followed.add(page_token)
+        return {"tasks": tasks, "next_page_token": page_token}
+
     def active(self) -> dict[str, Any]:
         return self._call("GET", "/tasks/active").body
 

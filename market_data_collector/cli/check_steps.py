@@ -385,6 +385,23 @@ def audit(run: CheckRun) -> str:
     return f"{len(events)} events, chain verified"
 
 
+@_step("history", "GET /history", look_at="Stream records failed", reads_only=True)
+def history(run: CheckRun) -> str:
+    """How tasks ended; the first task among them."""
+    task_id = run.tasks.get("start")
+    if task_id is None:
+        ended = records(run.api.history().get("tasks"))
+        need(all(task.get("status") in ENDED for task in ended), "ended tasks", ended)
+        return f"{len(ended)} ended"
+    ended = run.until(
+        lambda: records(run.api.history(page_size=100).get("tasks")),
+        lambda tasks: task_id in {task.get("task_id") for task in tasks},
+        "the first task in the history",
+        lambda tasks: f"{len(tasks)} others",
+    )
+    return next(plain(task.get("status")) for task in ended if task.get("task_id") == task_id)
+
+
 @_step("data", "GET /task/{task_id}", look_at="A function fails")
 def data(run: CheckRun) -> str:
     """The candles can be read back."""

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from chalicelib.audit.chain import sealed
+from market_data_collector.cli.api import ENDED
 from market_data_collector.cli.values import record
 from tests.cli.fake_api import AT, PREFIX, STATS, FakeApi, problem, task
 
@@ -139,6 +140,10 @@ class FakeStack(FakeApi):
         if "task_id" in asked:
             trails = [self.trails.get(asked["task_id"], [])]  # type: ignore[assignment]
         return {"events": [event for trail in trails for event in trail], "next_page_token": None}
+
+    def get_history(self, _: Any) -> dict[str, Any]:
+        ended = [each for each in self.tasks.values() if each["status"] in ENDED]
+        return {"tasks": ended[::-1], "next_page_token": None}
 
     def post_schedules(self, body: dict[str, Any]) -> dict[str, Any]:
         made = {

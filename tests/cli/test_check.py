@@ -213,6 +213,7 @@ WRONG: dict[str, list[Callable[[], FakeStack]]] = {
     ],
     "retry": [lambda: changed("POST /task/{task_id}/retry", attempt=1)],
     "audit": [altered_trail, lambda: changed("GET /audit", events=[])],
+    "history": [lambda: changed("GET /history", tasks=[])],
     "data": [lambda: changed("GET /task/{task_id}", candles=0)],
     "run-schedule": [lambda: changed("POST /schedules/{schedule_id}/run", task_id=None)],
     "fires": [lambda: FakeStack(fires=False)],

@@ -3,9 +3,11 @@ the step that lacks one. `STORIES` says which are played when a permission of a 
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -41,7 +43,9 @@ def a_collection_into_a_new_file(q: Quiet) -> None:
 
 def an_urgent_collection_from_what_is_stored(q: Quiet) -> None:
     q.forget("COVER#", "ETHUSDT")
-    task_id = str(q.ask("POST", "/start", 202, {**ASKED, "priority": "high"})["task_id"])
+    task_id = str(
+        q.ask("POST", "/start", 202, {**ASKED, "priority": "high", "force": True})["task_id"]
+    )
     q.must_deliver("PlanQueue", "Plan")
     q.must_deliver("UrgentQueue", "Collect")
     q.ended(task_id, "completed")
@@ -189,6 +193,30 @@ def a_sweep_of_a_task_that_nobody_ended(q: Quiet) -> None:
     q.change("TasksTable", f"TASK#{task_id}", q.prog(task_id)["sk"], done={0})
     assert q.invoke("Sweep", {}) == {"seen": 1, "failed": 0}
     assert q.ask("GET", f"/task/{task_id}", 200)["completed_at"]
+
+
+def _due_without_a_place(q: Quiet) -> str:
+    """A failed task whose next attempt is due, while all places of its owner are taken."""
+    task_id = q.start(retries=1, retry_backoff_seconds=1)
+    q.send("DeadLetterQueue", q.take("PlanQueue")[0]["body"])
+    q.must_deliver("DeadLetterQueue", "Bury")
+    assert q.ended(task_id, "failed")["next_attempt_at"]
+    _take_all_places(q, "TasksTable")
+    q.change("TasksTable", f"TASK#{task_id}", "META", next_attempt_at=1)
+    return task_id
+
+
+def a_sweep_that_opens_the_next_attempt(q: Quiet) -> None:
+    task_id = _due_without_a_place(q)
+    assert q.invoke("Sweep", {})["failed"] == 0
+    q.ended(task_id, "pending")
+
+
+def the_next_attempt_opens_by_its_message(q: Quiet) -> None:
+    task_id = _due_without_a_place(q)
+    q.send("PlanQueue", PlanMessage(task_id, 1).encode())
+    q.must_deliver("PlanQueue", "Plan")
+    assert q.ask("GET", f"/task/{task_id}", 200)["attempt"] == 2
 
 
 def prices_and_symbols_of_the_minute(q: Quiet) -> None:
@@ -453,6 +481,42 @@ def what_happened_in_the_market_is_written_published_and_announced(q: Quiet) -> 
     assert "symbols.changed" in actions
 
 
+def _symbol_that_stops_trading(q: Quiet) -> dict[str, Any]:
+    """The Market stream's record of a refresh after which BTCUSDT is not listed any more."""
+    a_collection(q)
+    q.forget("CATALOGUE#")
+    q.invoke("RefreshPrices", {})
+    [record] = [
+        record
+        for record in q.changes("MarketTable")
+        if record["dynamodb"].get("NewImage", {}).get("pk", {}).get("S", "").startswith("CATALOGUE")
+    ]
+    image = record["dynamodb"]["NewImage"]
+    symbols = json.loads(zlib.decompress(base64.b64decode(image["symbols"]["B"])))
+    symbols.pop("BTCUSDT")
+    packed = base64.b64encode(zlib.compress(json.dumps(symbols).encode())).decode()
+    record["dynamodb"]["OldImage"] = image
+    record["dynamodb"]["NewImage"] = {
+        **image,
+        "symbols": {"B": packed},
+        "refreshed_at": {"N": str(time.time_ns() // 1_000_000)},
+    }
+    return record
+
+
+def a_symbol_that_stops_trading(q: Quiet) -> None:
+    q.invoke("OnMarketChange", {"Records": [_symbol_that_stops_trading(q)]})
+    assert q.waiting("PlanQueue") == 1
+
+
+def a_symbol_that_stopped_trading_is_replayed(q: Quiet) -> None:
+    record = _symbol_that_stops_trading(q)
+    body = {"v": 1, "source": "market", "error": "was one", "record": record}
+    q.send("StreamFailureQueue", json.dumps(body))
+    assert q.invoke("ReplayChanges", {})["left"] == 0
+    assert q.waiting("PlanQueue") == 1
+
+
 def a_day_of_the_trail_is_exported(q: Quiet) -> None:
     q.start()
     q.hand_on("TasksTable", "OnTaskChange")
@@ -706,6 +770,7 @@ STORIES: dict[str, tuple[Story, ...]] = {
         *_COLLECTING,
         a_refresh_of_the_symbols,
         a_low_task_that_gives_way,
+        the_next_attempt_opens_by_its_message,
         messages_that_nobody_can_read,
     ),
     "collect": (
@@ -730,6 +795,7 @@ STORIES: dict[str, tuple[Story, ...]] = {
         a_sweep_of_lost_messages,
         a_sweep_of_lost_urgent_messages,
         a_sweep_of_a_task_that_nobody_ended,
+        a_sweep_that_opens_the_next_attempt,
     ),
     "refresh_prices": (prices_and_symbols_of_the_minute,),
     "run_schedule": (a_firing, a_firing_in_the_place_of_a_task_that_is_gone),
@@ -746,10 +812,12 @@ STORIES: dict[str, tuple[Story, ...]] = {
     "on_market_change": (
         what_happened_in_the_market_is_written_published_and_announced,
         a_record_of_the_market_that_breaks_our_code_is_set_aside,
+        a_symbol_that_stops_trading,
     ),
     "replay_changes": (
         what_was_set_aside_is_replayed,
         a_failed_unit_that_was_set_aside_is_replayed,
+        a_symbol_that_stopped_trading_is_replayed,
     ),
     "export_audit": (a_day_of_the_trail_is_exported,),
     "deliver_webhook": (

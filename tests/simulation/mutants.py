@@ -26,7 +26,18 @@ from chalicelib.exchange import ledger
 from chalicelib.exchange.ledger import LedgerState
 from chalicelib.functions import batches
 from chalicelib.quotas import places
-from chalicelib.tasks import fence, finish, prog_items, quotas, retry, states, table, task, view
+from chalicelib.tasks import (
+    fence,
+    finish,
+    prog_items,
+    quotas,
+    retry,
+    states,
+    submit,
+    table,
+    task,
+    view,
+)
 from chalicelib.tasks.part import Tally
 from chalicelib.tasks.progress import Progress
 from chalicelib.tasks.table import TaskTable
@@ -334,8 +345,23 @@ def nothing_goes_wrong(world: World) -> None:
     world.sweeps = False
 
 
+def _as_new(_: Any) -> Any:
+    async def running_or_new(*arguments: Any) -> tuple[str, bool]:
+        return arguments[-1], False
+
+    return running_or_new
+
+
+def _leaving_retries(original: Any) -> Any:
+    async def move(*arguments: Any, **values: Any) -> Any:
+        values.pop("retries_left", None)
+        return await original(*arguments, **values)
+
+    return move
+
+
 def _never_asking(_: Any) -> Any:
-    async def ask(*_: Any) -> None:
+    async def ask(*_: Any, **__: Any) -> None:
         return
 
     return ask
@@ -502,6 +528,15 @@ MUTANTS = (
         "units are counted beside the move",
         replacing(quotas, "_together", _one_by_one),
         _few_units,
+    ),
+    Mutant(
+        "a start does not look what runs", replacing(submit, "running_or_new", _as_new), killer=225
+    ),
+    Mutant("a policy has no end", replacing(TaskTable, "move", _leaving_retries), killer=167),
+    Mutant(
+        "a due attempt is forgotten where its message is lost",
+        replacing(sweep, "open_next_attempt", _never_asking),
+        killer=75,
     ),
     Mutant("sweep does not ask for more", replacing(sweep, "next_progs", lambda _: lambda *_: [])),
 )
