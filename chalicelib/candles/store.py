@@ -14,10 +14,9 @@ read for a known one; who loses reads again and merges.
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 from chalicelib.candles.candles import Candles, Merged, merged
 from chalicelib.candles.codec import decode, encode
+from chalicelib.candles.objects import ENDING, folder_of
 from chalicelib.core import timeframes, times
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ObjectDamaged
@@ -36,10 +35,8 @@ class CandleStore:
         self._root = backend.settings.exchange_root
 
     def key(self, symbol: str, timeframe: str, open_ms: int) -> str:
-        return (
-            f"candles/exchange={self._exchange}/timeframe={timeframes.folder(timeframe)}/"
-            f"symbol={_segment(symbol)}/{timeframes.object_name(timeframe, open_ms)}.parquet"
-        )
+        folder = folder_of(self._exchange, symbol, timeframe)
+        return f"{folder}{timeframes.object_name(timeframe, open_ms)}{ENDING}"
 
     async def merge(
         self, symbol: str, timeframe: str, candles: Candles, task_id: str, now_ms: int
@@ -97,11 +94,3 @@ class CandleStore:
             "task_id": task_id,
             "collected_at": times.iso(now_ms) or "",
         }
-
-
-def _segment(symbol: str) -> str:
-    """A symbol as one path segment.
-
-    Only ASCII is percent-encoded: Spark and fastparquet cannot decode other characters again.
-    """
-    return "".join(quote(each, safe="") if each.isascii() else each for each in symbol)

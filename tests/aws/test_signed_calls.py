@@ -10,14 +10,15 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
-from botocore.auth import SigV4Auth
+from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from chalicelib.aws.calls import run
-from chalicelib.aws.signed_calls import SignedCalls, sign
+from chalicelib.aws.signature import presigned, sign
+from chalicelib.aws.signed_calls import SignedCalls
 from chalicelib.core.errors import CallFailed, ConditionFailed
 from tests.aws.endpoint import close
 
@@ -77,6 +78,43 @@ def test_signature_is_the_one_botocore_makes(
     assert ours["authorization"].rpartition("Signature=")[2] == signature
     assert ours["x-amz-date"] == theirs.context["timestamp"]
     assert ours["host"] == "host.example.com"
+
+
+S3_KEYS = st.text(min_size=1, max_size=20).map(lambda key: f"candles/exchange=x/{key}.parquet")
+
+
+@given(
+    key=S3_KEYS.filter(lambda key: key.isprintable()),
+    token=st.sampled_from([None, "session/token=="]),
+    second=st.integers(0, 4_000_000_000),
+)
+def test_requests_to_s3_and_presigned_urls_are_those_that_botocore_makes(
+    key: str, token: str | None, second: int
+) -> None:
+    url = f"https://bucket.s3.eu-west-1.amazonaws.com/{quote(key, safe='/-_.~')}"
+    moment = time.gmtime(second)
+    credentials = {**CREDENTIALS, **({"AWS_SESSION_TOKEN": token} if token else {})}
+    theirs = Credentials(*CREDENTIALS.values(), token)
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", moment)
+
+    ours = sign("GET", url, {}, b"", "s3", "eu-west-1", credentials, moment)
+    request = AWSRequest("GET", url, {"X-Amz-Content-SHA256": ours["x-amz-content-sha256"]})
+    request.headers["X-Amz-Date"] = request.context["timestamp"] = stamp
+    if token:
+        request.headers["X-Amz-Security-Token"] = token
+    signer = S3SigV4Auth(theirs, "s3", "eu-west-1")
+    canonical = signer.canonical_request(request)
+    signature = signer.signature(signer.string_to_sign(request, canonical), request)
+    assert ours["authorization"].rpartition("Signature=")[2] == signature
+
+    shown = presigned(url, "eu-west-1", credentials, moment, 900)
+    request = AWSRequest("GET", url)
+    request.context["timestamp"] = stamp
+    query = S3SigV4QueryAuth(theirs, "s3", "eu-west-1", expires=900)
+    query._modify_request_before_signing(request)
+    canonical = query.canonical_request(request)
+    signature = query.signature(query.string_to_sign(request, canonical), request)
+    assert shown == f"{request.url}&X-Amz-Signature={signature}"
 
 
 class Script(http.server.BaseHTTPRequestHandler):
