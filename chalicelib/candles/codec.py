@@ -8,27 +8,33 @@ times as timestamp(ms, UTC); sorted and unique by open_time, which the footer sa
 from __future__ import annotations
 
 import io
-from array import array
 from collections.abc import Mapping
-from typing import Any
 
 from arro3.core import Array, DataType, Table
 from arro3.io import read_parquet, write_parquet
 
+from chalicelib.candles import arrow
 from chalicelib.candles.candles import COLUMNS, Candles
 from chalicelib.candles.footer import sorted_by_first_column
 from chalicelib.core.errors import ObjectDamaged
 
 _TIMES = ("open_time", "close_time", "answered_at")
 _INTEGERS = tuple(name for name, code in COLUMNS.items() if code == "q")
+#: Each column's type as Arrow's C data interface spells it.
+_FORMATS = {
+    name: "tsm:UTC" if name in _TIMES else "l" if code == "q" else "g"
+    for name, code in COLUMNS.items()
+}
 _TIMESTAMP = DataType.timestamp("ms", tz="UTC")
 
 
 def encode(candles: Candles, metadata: Mapping[str, str]) -> bytes:
-    """Candles as a Parquet file that carries `metadata` in its footer."""
+    """Candles, or none, as a Parquet file that carries `metadata` in its footer."""
     arrays = []
-    for name in COLUMNS:
-        values = Array.from_buffer(candles.columns[name])
+    for name, code in COLUMNS.items():
+        # An empty array has no buffer that arro3 would take.
+        empty = Array([], DataType.int64() if code == "q" else DataType.float64())
+        values = Array.from_buffer(candles.columns[name]) if len(candles) else empty
         arrays.append(values.cast(_TIMESTAMP) if name in _TIMES else values)
     file = io.BytesIO()
     write_parquet(
@@ -48,16 +54,11 @@ def encode(candles: Candles, metadata: Mapping[str, str]) -> bytes:
 def decode(parquet: bytes) -> tuple[Candles, dict[str, str]]:
     """The candles and the metadata of a file written by `encode`. Raises ObjectDamaged."""
     table = _table(parquet)
-    columns: dict[str, array[Any]] = {}
-    for name, code in COLUMNS.items():
-        column = table.column(name)
-        if name in _TIMES:
-            column = column.cast(DataType.int64())
-        columns[name] = array(code)
-        for chunk in column.chunks:
-            columns[name].extend(chunk.to_pylist())
+    candles = Candles()
+    for batch in table.to_batches():
+        arrow.append(candles.columns, _FORMATS, batch)
     metadata = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
-    return Candles(columns), metadata
+    return candles, metadata
 
 
 def _table(parquet: bytes) -> Table:

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import io
-from array import array
 from typing import Any
 
 import duckdb
 import pytest
-from arro3.core import Array, Table
-from arro3.io import write_parquet
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chalicelib.candles.candles import Candles
-from chalicelib.candles.codec import decode, encode
 from chalicelib.candles.coverage import CoveredPart
 from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.candles.store import CandleStore
-from chalicelib.core.errors import CallFailed, ObjectDamaged
+from chalicelib.core.errors import CallFailed
 from chalicelib.core.times import MINUTE
 from tests.doubles.aws import Aws
 from tests.doubles.clock import NOW, Clock
@@ -35,30 +30,6 @@ DAY_OPEN = 0
 @pytest.fixture
 def store(worker) -> CandleStore:
     return CandleStore(worker)
-
-
-@given(books.filter(bool))
-def test_candles_come_back_from_parquet_as_they_went_in(book: dict[int, int]) -> None:
-    candles = candles_of(book)
-    assert decode(encode(candles, {"task_id": "tásk"})) == (candles, {"task_id": "tásk"})
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.binary(max_size=200), books.filter(bool), st.integers(1, 60))
-def test_what_is_no_parquet_of_ours_is_called_damaged_and_ends_no_process(
-    noise: bytes, book: dict[int, int], cut: int
-) -> None:
-    whole = encode(candles_of(book), {})
-    for damaged in (noise, whole[:-cut], b"PAR1" + noise + b"PAR1"):
-        with pytest.raises(ObjectDamaged):
-            decode(damaged)
-
-
-def test_a_parquet_file_with_other_columns_is_called_damaged() -> None:
-    file = io.BytesIO()
-    write_parquet(Table.from_arrays([Array.from_buffer(array("q", [1]))], names=["other"]), file)
-    with pytest.raises(ObjectDamaged, match="open_time"):
-        decode(file.getvalue())
 
 
 def test_the_same_window_twice_leaves_the_same_bytes(run, store, aws) -> None:
