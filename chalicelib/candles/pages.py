@@ -117,8 +117,9 @@ async def read_page(
     used, full = 0, False
     for each in objects.ordered[:MOST_READ]:
         part = (await held.read(each)).between(start_ms, end_ms)
-        pair = (part, candles) if query.newest_first else (candles, part)
-        candles = pair[0].followed_by(pair[1])
+        earlier, later = (part, candles) if query.newest_first else (candles, part)
+        earlier.extend(later)
+        candles = earlier
         used += 1
         full = (len(_rows(query, candles)) if query.fill else len(candles)) >= query.limit
         if full:
@@ -231,10 +232,9 @@ def _explained(
     """
     # Of candles that open in the range, the periods.
     low, high = (
-        None if at_ms is None else timeframes.ceil(query.timeframe, at_ms)
+        None if at_ms is None else timeframes.ceil(query.timeframe, min(at_ms, closed_ms))
         for at_ms in (query.start_ms, query.end_ms)
     )
-    high = None if high is None else min(high, closed_ms)
     query = query._replace(start_ms=low, end_ms=high)
     if low is None and times:
         low = times[0]
