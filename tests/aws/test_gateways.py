@@ -12,6 +12,7 @@ import pytest
 
 from chalicelib.aws.sqs_queue import SqsQueue
 from chalicelib.candles.candles import Candles
+from chalicelib.candles.objects import HeldObjects, folder_of
 from chalicelib.candles.store import CandleStore
 from chalicelib.core.backend import Backend, Call
 from chalicelib.core.errors import CallFailed
@@ -122,6 +123,38 @@ def test_an_object_is_merged_and_whoever_comes_too_late_is_refused(
             drive(endpoint.pooled("s3", "PutObject", Bucket=bucket, Key=key, Body=b"", **condition))
         assert late.value.code == "PreconditionFailed"
     assert drive(store.read("币USDT", "1m", 0)) == held
+
+
+def test_objects_are_listed_and_read_without_an_sdk(endpoint: Endpoint, drive: Drive) -> None:
+    bucket = endpoint.new_bucket()
+    writing = CandleStore(backend_of(endpoint.pooled, candles_bucket=bucket, exchange="a"))
+    reading = HeldObjects(backend_of(endpoint.signed, candles_bucket=bucket, exchange="a"))
+    for symbol in ("币&USDT", "币&USDTX"):
+        for year in (0, 1, 2):
+            candles = candles_of({each + year * 366 * 24 * 60: 0 for each in (1, 2)})
+            drive(writing.merge(symbol, "1h", candles, "task", NOW))
+
+    async def listed(call: Call, **more: Any) -> list[tuple[str, int, str]]:
+        prefix = folder_of("a", "币&USDT", "1h")
+        answer = await call("s3", "ListObjectsV2", Bucket=bucket, Prefix=prefix, **more)
+        found = [(each["Key"], each["Size"], each["ETag"]) for each in answer.get("Contents", ())]
+        if not answer["IsTruncated"]:
+            return found
+        token = answer["NextContinuationToken"]
+        return found + await listed(call, **{**more, "ContinuationToken": token})
+
+    whole = drive(listed(endpoint.pooled))
+    assert len(whole) == 3
+    for more in ({}, {"MaxKeys": 1}, {"MaxKeys": 2}):
+        assert drive(listed(endpoint.signed, **more)) == whole
+    assert drive(listed(endpoint.signed, StartAfter=whole[0][0])) == whole[1:]
+    held = drive(reading.between("币&USDT", "1h", 0, NOW))
+    assert [each[:3] for each in held] == whole
+    for each in held:
+        assert len(drive(reading.read(each))) == 2
+        assert drive(reading.tail(each, 4)) == b"PAR1"
+        assert len(drive(reading.tail(each, 10**6))) == each.size
+    assert len(drive(reading.read(held[0]._replace(key="nothing")))) == 0
 
 
 def test_events_are_put_on_the_bus_and_reach_a_rule(
