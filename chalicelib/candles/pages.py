@@ -112,11 +112,11 @@ async def read_page(
     candles = Candles()
     for each in objects.anchor:
         at_ms = query.resume.anchor_ms if query.resume else None
-        candles = (await held.read(each)).between(at_ms or 0, (at_ms or 0) + 1)
+        candles = (await held.candles_in(each)).between(at_ms or 0, (at_ms or 0) + 1)
     start_ms, end_ms = _scanned(query)
     used, full = 0, False
     for each in objects.ordered[:MOST_READ]:
-        part = (await held.read(each)).between(start_ms, end_ms)
+        part = (await held.candles_in(each)).between(start_ms, end_ms)
         earlier, later = (part, candles) if query.newest_first else (candles, part)
         earlier.extend(later)
         candles = earlier

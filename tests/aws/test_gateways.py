@@ -151,10 +151,10 @@ def test_objects_are_listed_and_read_without_an_sdk(endpoint: Endpoint, drive: D
     held = drive(reading.between("币&USDT", "1h", 0, NOW))
     assert [each[:3] for each in held] == whole
     for each in held:
-        assert len(drive(reading.read(each))) == 2
+        assert len(drive(reading.candles_in(each))) == 2
         assert drive(reading.tail(each, 4)) == b"PAR1"
         assert len(drive(reading.tail(each, 10**6))) == each.size
-    assert len(drive(reading.read(held[0]._replace(key="nothing")))) == 0
+    assert len(drive(reading.candles_in(held[0]._replace(key="nothing")))) == 0
 
 
 def test_events_are_put_on_the_bus_and_reach_a_rule(

@@ -64,7 +64,7 @@ class Shelf:
                 found.append(HeldObject(str(at), 1, "etag", low, high))
         return found[:most]
 
-    async def read(self, held: HeldObject) -> Candles:
+    async def candles_in(self, held: HeldObject) -> Candles:
         self.reads.append(held.key)
         low, high = held.start_ms, held.end_ms
         return candles_at(self.timeframe, [each for each in self.held if low <= each < high])
@@ -183,7 +183,7 @@ def test_a_gap_of_years_is_filled_from_where_the_page_begins() -> None:
     first, last = 0, 100 * 365 * 24 * HOUR
     shelf = Shelf("1s", [first, last], set())
 
-    async def read(held: HeldObject) -> Candles:
+    async def candles_in(held: HeldObject) -> Candles:
         return candles_at("1s", [at for at in (first, last) if held.start_ms <= at < held.end_ms])
 
     async def between(*asked: Any) -> list[HeldObject]:
@@ -191,7 +191,7 @@ def test_a_gap_of_years_is_filled_from_where_the_page_begins() -> None:
         ends = [HeldObject(str(at), 1, "e", at, at + HOUR) for at in (first, last)]
         return [each for each in ends if each.start_ms < high and each.end_ms > low]
 
-    shelf.read, shelf.between = read, between  # type: ignore[method-assign, assignment]
+    shelf.candles_in, shelf.between = candles_in, between  # type: ignore[method-assign, assignment]
     middle = last // 2
     for newest_first in (False, True):
         query = CandleQuery(
@@ -242,10 +242,12 @@ def test_the_buckets_list_names_the_objects_that_a_range_touches(
     assert found(opens[1], opens[2] + 1, 1) == names[1:2]
     assert found(0, opens[0] - 365 * 24 * HOUR * 2) == []
     [last] = run(held.between("币&USDT", "1h", opens[3], opens[3] + 1))
-    assert list(run(held.read(last)).open_times) == [opens[3]]
+    assert list(run(held.candles_in(last)).open_times) == [opens[3]]
+    assert run(held.read("币&USDT", "1h", opens[3])) == run(held.candles_in(last))
+    assert run(held.read("币&USDT", "1m", opens[3])) == Candles()
     assert (last.start_ms, last.end_ms) == timeframes.object_bounds("1h", opens[3])
-    assert run(held.read(last._replace(key="gone"))) == Candles()
-    assert aws.counts["s3.GetObject"] == 2
+    assert run(held.candles_in(last._replace(key="gone"))) == Candles()
+    assert aws.counts["s3.GetObject"] == 5
 
 
 def test_a_list_of_thousands_is_followed_to_its_end(
@@ -267,4 +269,4 @@ def test_a_damaged_object_is_named(backend: Backend, put: Callable[[str, bytes],
     held = HeldObjects(backend)
     [listed] = run(held.between("BTCUSDT", "1d", 0, 1))
     with pytest.raises(ObjectDamaged, match=key):
-        run(held.read(listed))
+        run(held.candles_in(listed))
