@@ -213,11 +213,10 @@ def _asked(backend: Backend, given: dict[str, str], query: CandleQuery) -> list[
 def _tag(asked: list[object], objects: PageObjects, used: int) -> str:
     """The version of a page that was made of so many of the objects, 0: all.
 
-    Objects behind those count only by whether there are any: so the pages of the past keep their
-    versions while candles are collected.
+    Those behind them do not count: the pages of the past keep their versions while candles are
+    collected.
     """
     chosen = [*objects.ordered[: used or None], *objects.anchor]
     versions = [(each.key, each.etag) for each in chosen]
-    more = 0 < used < len(objects.ordered)
-    text = json.dumps([asked, versions, more])
+    text = json.dumps([asked, versions])
     return f'"{used}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"'

@@ -49,6 +49,8 @@ class S3:
     ) -> dict[str, Any]:
         """A token is the last key that was listed. Keys come in the order of their bytes."""
         objects = self._bucket("ListObjectsV2", Bucket).objects
+        if len(Prefix.encode()) > 1024:
+            raise CallFailed("s3", "ListObjectsV2", "KeyTooLongError", "Your key is too long")
         after = (ContinuationToken or StartAfter).encode()
         keys = sorted(key for key in objects if key.startswith(Prefix) and key.encode() > after)
         listed = keys[: min(MaxKeys, 1000)]

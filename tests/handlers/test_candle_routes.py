@@ -156,7 +156,11 @@ def test_what_is_not_there_is_said_by_name(http: Http, stored: list[str]) -> Non
     assert nothing.status_code == 200
     assert nothing.json_body["candles"] == []
     assert "POST /start" in nothing.json_body["message"]
-    for symbol, hint in (("btc-usdt", "did you mean BTCUSDT?"), ("XUSDT", "/tasks/stats")):
+    for symbol, hint in (
+        ("btc-usdt", "did you mean BTCUSDT?"),
+        ("XUSDT", "/tasks/stats"),
+        ("X" * 2000, "is not a symbol"),
+    ):
         for path in ("", "/files"):
             unknown = ask(http, path, symbol=symbol)
             assert unknown.status_code == 404
@@ -227,17 +231,16 @@ def test_a_page_that_is_filled_in_has_another_version_when_the_candle_before_it_
     first, last = FIRST, FIRST + 366 * DAY
     put(aws, "BTCUSDT", "1h", candles_at([first]))
     put(aws, "BTCUSDT", "1h", candles_at([last]))
-    pages = [ask(http, fill="previous", limit=2)]
-    token = pages[0].json_body["next_page_token"]
-    pages.append(ask(http, fill="previous", limit=2, page_token=token))
-    tag = {"If-None-Match": pages[1].headers["ETag"]}
-    assert ask(http, headers=tag, fill="previous", limit=2, page_token=token).status_code == 304
+    query: dict[str, Any] = {"fill": "previous", "limit": 8500}  # up to the next year's object
+    query["page_token"] = ask(http, **query).json_body["next_page_token"]
+    tag = {"If-None-Match": ask(http, **query).headers["ETag"]}
+    assert ask(http, headers=tag, **query).status_code == 304
     changed = candles_at([first])
     changed.columns["close"][0] = 99.0
     put(aws, "BTCUSDT", "1h", changed)
-    again = ask(http, headers=tag, fill="previous", limit=2, page_token=token)
+    again = ask(http, headers=tag, **query)
     assert again.status_code == 200
-    assert {row["close"] for row in again.json_body["candles"]} == {99.0}
+    assert again.json_body["candles"][0]["close"] == 99.0
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -263,7 +266,7 @@ def test_the_largest_page_fits_into_an_answer_of_lambda(form: str) -> None:
     else:
         body = kind.write(page, True)
     answer = (web.Bytes if isinstance(body, bytes) else Response)(body, {}, 200).to_dict([])
-    assert 3_000_000 * (form != "csv") < len(json.dumps(answer)) < 4_600_000
+    assert 3_000_000 * (form != "csv") < len(json.dumps(answer)) < 4_500_000
 
 
 def test_files_can_be_fetched_for_a_while(

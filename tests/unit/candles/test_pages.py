@@ -229,7 +229,7 @@ def test_the_buckets_list_names_the_objects_that_a_range_touches(
     names = [timeframes.object_name("1h", open_ms) for open_ms in opens]
     for open_ms, name in zip(opens, names, strict=True):
         put(f"{folder}{name}.parquet", encode(candles_at("1h", [open_ms]), {}))
-    for odd in ("notes.txt", "part-0.parquet", f"{names[0]}-x.parquet", f"{names[1]}.parquet.tmp"):
+    for odd in ("notes.txt", "part-0.parquet", f"{names[0]}-05.parquet", f"{names[1]}.parquet.tmp"):
         put(folder + odd, b"odd")
     put(folder.replace("&", "%26").replace("USDT/", "USDTX/") + f"{names[0]}.parquet", b"other")
 
