@@ -2,7 +2,8 @@
 
 The encoding is what pyarrow, Polars, DuckDB, fastparquet and Spark all read: plain doubles,
 delta-packed integers, zstd, no dictionary, pages of format 1.0. Columns as in candles.COLUMNS,
-times as timestamp(ms, UTC); sorted and unique by open_time, which the footer says.
+times as timestamp(ms, UTC); sorted and unique by open_time, which the footer says. So does it say
+the file's checksum: what was damaged since is never read.
 """
 
 from __future__ import annotations
@@ -15,7 +16,13 @@ from arro3.io import read_parquet, write_parquet
 
 from chalicelib.candles import arrow
 from chalicelib.candles.candles import COLUMNS, Candles
-from chalicelib.candles.footer import sorted_by_first_column
+from chalicelib.candles.footer import (
+    BLANK,
+    CHECKSUM,
+    sorted_by_first_column,
+    verify,
+    with_checksum,
+)
 from chalicelib.core.errors import ObjectDamaged
 
 _TIMES = ("open_time", "close_time", "answered_at")
@@ -46,18 +53,20 @@ def encode(candles: Candles, metadata: Mapping[str, str]) -> bytes:
         column_encoding=dict.fromkeys(_INTEGERS, "delta_binary_packed"),
         writer_version="parquet_1_0",
         skip_arrow_metadata=True,
-        key_value_metadata=dict(metadata),
+        key_value_metadata={**metadata, CHECKSUM: BLANK},
     )
-    return sorted_by_first_column(file.getvalue())
+    return with_checksum(sorted_by_first_column(file.getvalue()))
 
 
 def decode(parquet: bytes) -> tuple[Candles, dict[str, str]]:
     """The candles and the metadata of a file written by `encode`. Raises ObjectDamaged."""
+    verify(parquet)
     table = _table(parquet)
     candles = Candles()
     for batch in table.to_batches():
         arrow.append(candles.columns, _FORMATS, batch)
     metadata = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+    metadata.pop(CHECKSUM, None)
     return candles, metadata
 
 

@@ -5,12 +5,16 @@ which arro3's writer cannot say. A footer is a Thrift structure: this walks to t
 group's `num_rows` (field 3) and puts `sorting_columns` (field 4) behind it. Who only wants a file's
 metadata reads it from the file's last bytes here, without the library that workers need.
 
+arro3 aborts the whole process where some bytes of a file are not what they were, and reads other
+values where others are not. So a file carries a checksum, and is read only where that is right.
+
 Sources: Apache Parquet format, parquet.thrift (FileMetaData, KeyValue, RowGroup, SortingColumn);
 Apache Thrift, "Thrift Compact protocol encoding".
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 
 from chalicelib.core.errors import ObjectDamaged
@@ -27,6 +31,8 @@ _KEY, _VALUE = 1, 2
 _BY_FIRST_COLUMN = bytes([0x19, 0x1C, 0x15, 0x00, 0x12, 0x12, 0x00])
 #: Bytes of the longest integer, and lists and structs inside each other: a footer has nine.
 _LONGEST, _DEEPEST = 10, 20
+#: The key of the checksum: CRC-32 of the file with `BLANK` in its place, in hexadecimal.
+CHECKSUM, BLANK = "crc32", "00000000"
 
 
 def sorted_by_first_column(parquet: bytes) -> bytes:
@@ -42,6 +48,21 @@ def sorted_by_first_column(parquet: bytes) -> bytes:
     return parquet[:start] + footer + len(footer).to_bytes(4, "little") + _MAGIC
 
 
+def with_checksum(parquet: bytes) -> bytes:
+    """The file with its checksum, given one whose metadata hold BLANK under CHECKSUM."""
+    [(low, high)] = _checksums(parquet)
+    return parquet[:low] + b"%08x" % zlib.crc32(parquet) + parquet[high:]
+
+
+def verify(parquet: bytes) -> None:
+    """Raises ObjectDamaged where the footer is none, or a checksum in it is not the file's."""
+    whole = memoryview(parquet)
+    for low, high in _checksums(parquet):
+        found = zlib.crc32(whole[high:], zlib.crc32(BLANK.encode(), zlib.crc32(whole[:low])))
+        if whole[low:high] != b"%08x" % found:
+            raise ObjectDamaged("its bytes are not those that were written")
+
+
 def rows_in(tail: bytes) -> int | None:
     """How many rows a file has, by its last bytes; None: they do not hold the whole footer.
 
@@ -54,10 +75,14 @@ def rows_in(tail: bytes) -> int | None:
 def metadata_in(tail: bytes) -> dict[str, str] | None:
     """A file's key-value metadata, by its last bytes; None: they do not hold the whole footer.
 
-    Raises ObjectDamaged.
+    Nothing says whether the rest of the file is whole. Raises ObjectDamaged.
     """
     footer = _footer(tail)
-    return None if footer is None else _metadata(footer)
+    if footer is None:
+        return None
+    found = {key: _text(footer[low:high]) for key, (low, high) in _metadata(footer)}
+    found.pop(CHECKSUM, None)  # of the file, not of what it holds
+    return found
 
 
 def _footer(tail: bytes) -> bytes | None:
@@ -78,26 +103,35 @@ def _rows(footer: bytes) -> int:
     raise ObjectDamaged("its footer has no number of rows")
 
 
-def _metadata(footer: bytes) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _checksums(parquet: bytes) -> list[tuple[int, int]]:
+    """Where the checksum begins and ends; of a file that another program wrote there is none."""
+    footer = _footer(parquet)
+    if footer is None:
+        raise ObjectDamaged("not a Parquet file: it is shorter than its footer")
+    start = len(parquet) - 8 - len(footer)
+    return [
+        (start + low, start + high) for key, (low, high) in _metadata(footer) if key == CHECKSUM
+    ]
+
+
+def _metadata(footer: bytes) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Each key, and where its value begins and ends. A key without a value says nothing."""
     for field, kind, at, _ in _fields(footer, 0):
         if field == _METADATA and kind in _LISTS:
             for start in _structs(footer, at):
                 texts = {
-                    inner: _text(footer, inner_at)
-                    for inner, inner_kind, inner_at, _ in _fields(footer, start)
+                    inner: (_varint(footer, inner_at)[1], end)
+                    for inner, inner_kind, inner_at, end in _fields(footer, start)
                     if inner_kind == _BINARY
                 }
-                # A value is optional, and a key without one says nothing.
                 if _KEY in texts and _VALUE in texts:
-                    found[texts[_KEY]] = texts[_VALUE]
-    return found
+                    low, high = texts[_KEY]
+                    yield _text(footer[low:high]), texts[_VALUE]
 
 
-def _text(footer: bytes, at: int) -> str:
-    size, at = _varint(footer, at)
+def _text(content: bytes) -> str:
     try:
-        return footer[at : at + size].decode()
+        return content.decode()
     except UnicodeDecodeError as error:
         raise ObjectDamaged("its metadata is no text") from error
 
@@ -117,9 +151,10 @@ def _structs(data: bytes, at: int) -> Iterator[int]:
     size, kind, at = _list(data, at)
     if kind != _STRUCT:
         raise ObjectDamaged(f"its footer has a list of Thrift type {kind} in place of structs")
-    for _ in range(size):
+    for left in reversed(range(size)):
         yield at
-        at = _behind(data, kind, at)
+        if left:
+            at = _behind(data, kind, at)
 
 
 def _fields(data: bytes, at: int, depth: int = 0) -> Iterator[tuple[int, int, int, int]]:
@@ -165,9 +200,7 @@ def _behind(data: bytes, kind: int, at: int, depth: int = 0) -> int:
         *_, (_, _, _, end) = _fields(data, at, depth + 1)
     else:
         raise ObjectDamaged(f"Thrift type {kind} in its footer")
-    if end > len(data):
-        raise ObjectDamaged("its footer ends early")
-    return end
+    return end  # which may be behind the data: what follows is then missing
 
 
 def _list(data: bytes, at: int) -> tuple[int, int, int]:

@@ -86,8 +86,8 @@ def _table(page: CandlePage, with_filled: bool) -> Any:
 
 class Format(NamedTuple):
     """`most_rows`: of a page. Lambda answers with 6 MB at most, in base64 what is no text; so many
-    rows take 4.5 MB, whatever their values are. `write`: makes the answer of a page, and of whether
-    it has the column `filled`; None: the answer has more than rows."""
+    rows take 4.6 MB at most, whatever their values are. `write`: makes the answer of a page, and of
+    whether it has the column `filled`; None: the answer has more than rows."""
 
     content_type: str
     most_rows: int

@@ -62,6 +62,37 @@ def test_what_is_no_parquet_of_ours_is_called_damaged_and_ends_no_process(
             decode(damaged)
 
 
+WRITTEN = encode(FIVE, {"task_id": "one"})
+FOOTER = len(WRITTEN) - 8 - int.from_bytes(WRITTEN[-8:-4], "little")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.integers(0, FOOTER - 1), st.integers(1, 255), min_size=1, max_size=4))
+def test_candles_are_never_other_than_they_were_written(flips: dict[int, int]) -> None:
+    with pytest.raises(ObjectDamaged):
+        decode(flipped(flips))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.dictionaries(
+        st.integers(FOOTER, len(WRITTEN) - 1), st.integers(1, 255), min_size=1, max_size=4
+    )
+)
+def test_a_damaged_footer_ends_no_process_and_changes_no_candle(flips: dict[int, int]) -> None:
+    try:
+        candles, _ = decode(flipped(flips))
+    except ObjectDamaged:
+        return
+    assert candles == FIVE  # the checksum's own name may be what was damaged
+
+
+@pytest.mark.parametrize("flips", [{FOOTER - 1: 1}, {WRITTEN.index(b"one"): 1}])
+def test_one_flipped_bit_is_named(flips: dict[int, int]) -> None:
+    with pytest.raises(ObjectDamaged, match="its bytes are not those that were written"):
+        decode(flipped(flips))
+
+
 @settings(deadline=None)
 @given(st.integers(1, 7), st.permutations([*COLUMNS, "more"]))
 def test_row_groups_and_other_columns_in_any_order_are_read(rows: int, order: list[str]) -> None:
@@ -112,6 +143,14 @@ def test_a_column_with_nulls_is_called_damaged(name: str, nulls: set[int]) -> No
             decode(file)
     else:
         assert decode(file)[0] == FIVE
+
+
+def flipped(bits: dict[int, int]) -> bytes:
+    """The file, with these bits flipped at these places."""
+    file = bytearray(WRITTEN)
+    for at, bit in bits.items():
+        file[at] ^= bit
+    return bytes(file)
 
 
 def arrow_columns() -> dict[str, Any]:
