@@ -18,8 +18,7 @@ from chalicelib.core.backend import Backend, wall_clock_ms
 from chalicelib.core.environ import from_environ
 
 if TYPE_CHECKING:
-    from chalicelib.candles.reader import BlockingCandles
-    from chalicelib.candles.store import CandleStore
+    from chalicelib.candles.objects import HeldObjects
     from chalicelib.exchange.worker import Worker
 
 
@@ -31,18 +30,11 @@ def backend() -> Backend:
     return Backend(call, settings, wall_clock_ms)
 
 
-@lru_cache(maxsize=1)
-def candle_reader() -> BlockingCandles:
-    """The container's reader of stored candles, for functions without an event loop."""
-    from chalicelib.candles.reader import BlockingCandles
+def candle_reader() -> HeldObjects:
+    """A reader of stored candles, for functions without an event loop."""
+    from chalicelib.candles.objects import HeldObjects
 
-    return BlockingCandles(_candle_store)
-
-
-def _candle_store() -> CandleStore:
-    from chalicelib.candles.store import CandleStore
-
-    return CandleStore(Backend(AsyncCalls(), from_environ(os.environ), wall_clock_ms))
+    return HeldObjects(backend())
 
 
 @lru_cache(maxsize=1)

@@ -119,6 +119,8 @@ def _statements() -> dict[str, list[Statement]]:
             _table("AuditTable", "Query"),
             _index("AuditTable", "by_day"),
             _table("KeysTable", "GetItem", "Query", "PutItem", "UpdateItem"),
+            # The same for URLs that it signs. Listing: which objects there are.
+            *_objects("candles", "s3:GetObject"),
             _measure(*queues, *webhook_queues),
         ],
         "plan": [

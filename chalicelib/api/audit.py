@@ -29,7 +29,7 @@ def get_audit() -> Response:
 def _asked(backend: Backend) -> AuditQuery:
     query = web.query(*_SUBJECTS, "from", "to", "action", "page_size", "page_token")
     subject, errors = _subject(query)
-    from_ms, to_ms, wrong_times = web.times_between(query, "from", "to")
+    from_ms, to_ms, wrong_times = web.time_range(query, "from", "to")
     errors += wrong_times
     if "action" in query and not _ACTION.fullmatch(query["action"]):
         errors.append(problem("must read like task.submitted", "/action"))

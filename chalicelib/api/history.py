@@ -24,7 +24,7 @@ def get_history() -> Response:
 def _asked(backend: Backend) -> HistoryQuery:
     query = web.query("status", "task_type", "since", "until", "page_size", "page_token")
     allowed = {"status": states.TERMINAL, "task_type": states.TASK_TYPES}
-    since_ms, until_ms, errors = web.times_between(query, "since", "until")
+    since_ms, until_ms, errors = web.time_range(query, "since", "until")
     errors += web.choice_errors(query, allowed)
     if errors:
         raise invalid(errors)

@@ -9,6 +9,7 @@ import click
 from market_data_collector.cli import tables
 from market_data_collector.cli.api import ENDED
 from market_data_collector.cli.audit import audit
+from market_data_collector.cli.candles import candle_files, candles
 from market_data_collector.cli.check import check
 from market_data_collector.cli.dead_letters import dead_letters
 from market_data_collector.cli.everything import confirm
@@ -339,6 +340,8 @@ cli.add_command(audit)
 cli.add_command(schedules)
 
 
+cli.add_command(candles)
+cli.add_command(candle_files)
 cli.add_command(check)
 cli.add_command(keys)
 

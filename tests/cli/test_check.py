@@ -215,6 +215,12 @@ WRONG: dict[str, list[Callable[[], FakeStack]]] = {
     "audit": [altered_trail, lambda: changed("GET /audit", events=[])],
     "history": [lambda: changed("GET /history", tasks=[])],
     "data": [lambda: changed("GET /task/{task_id}", candles=0)],
+    "candles": [
+        lambda: changed("GET /candles", candles=[]),
+        lambda: changed("GET /candles", candles=[{"open_time": "2026-11-22"}] * 3000),
+        lambda: changed("GET /candles/files", files=[]),
+        lambda: changed("GET /candles/files", files=[{"rows": 3000, "url": "http://there"}]),
+    ],
     "run-schedule": [lambda: changed("POST /schedules/{schedule_id}/run", task_id=None)],
     "fires": [lambda: FakeStack(fires=False)],
     "change-schedule": [lambda: changed("PATCH /schedules/{schedule_id}", enabled=True)],

@@ -89,7 +89,24 @@ def _small_requests() -> dict[str, Any]:
         for each in asked["parameters"]:
             if each["name"] in bounds:
                 each["schema"] = {"enum": _spellings(bounds[each["name"]])[:3]}
+    _known_candles(spec, start, end)
     return spec
+
+
+def _known_candles(spec: dict[str, Any], start: datetime, end: datetime) -> None:
+    """Symbols that the catalogue has, ranges that are none backwards, and no page in between."""
+    for path, most in (("/candles", 10_000), ("/candles/files", 100)):
+        operation = spec["paths"][PREFIX + path]["get"]
+        operation["parameters"] = [
+            each for each in operation["parameters"] if each["name"] != "page_token"
+        ]
+        for each in operation["parameters"]:
+            if each["name"] == "symbol":
+                each["schema"] = {"enum": SYMBOLS}
+            elif each["name"] in ("start", "end"):
+                each["schema"] = {"enum": _spellings(start if each["name"] == "start" else end)}
+            elif each["name"] in ("limit", "page_size"):
+                each["schema"]["maximum"] = most
 
 
 def _small_schedules(spec: dict[str, Any]) -> None:

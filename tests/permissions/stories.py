@@ -14,6 +14,8 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
+from chalicelib.candles.candles import Candles
+from chalicelib.candles.codec import encode
 from chalicelib.core.times import iso
 from chalicelib.work.messages import PlanMessage
 from chalicelib.work.request import CollectionRequest
@@ -295,6 +297,14 @@ def every_list_and_measure(q: Quiet) -> None:
     q.ask("GET", "/latest-prices?symbols=BTCUSDT", 200)
     assert q.ask("GET", f"/audit?task_id={task_id}", 200)["events"]
     assert q.ask("GET", "/audit", 200)["events"]
+
+
+def stored_candles_are_read(q: Quiet) -> None:
+    asked = "symbol=ETHUSDT&timeframe=1d"
+    key = "candles/exchange=binance/timeframe=1d/symbol=ETHUSDT/all.parquet"
+    q.client("s3").put_object(Bucket=q.cloud.bucket, Key=key, Body=encode(Candles(), {}))
+    assert q.ask("GET", f"/candles?{asked}", 200)["message"] is None
+    assert [each["rows"] for each in q.ask("GET", f"/candles/files?{asked}", 200)["files"]] == [0]
 
 
 def a_task_that_is_gone(q: Quiet) -> None:
@@ -758,6 +768,7 @@ STORIES: dict[str, tuple[Story, ...]] = {
         a_key_that_is_used_twice_and_one_that_is_freed,
         a_cancel_and_a_retry,
         every_list_and_measure,
+        stored_candles_are_read,
         a_task_that_is_gone,
         a_schedule_and_its_life,
         a_client_that_listens_to_everything,
