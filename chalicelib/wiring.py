@@ -18,7 +18,7 @@ from chalicelib.core.backend import Backend, wall_clock_ms
 from chalicelib.core.environ import from_environ
 
 if TYPE_CHECKING:
-    from chalicelib.candles.objects import HeldObjects
+    from chalicelib.candles.candles import Candles
     from chalicelib.exchange.worker import Worker
 
 
@@ -30,11 +30,20 @@ def backend() -> Backend:
     return Backend(call, settings, wall_clock_ms)
 
 
-def candle_reader() -> HeldObjects:
-    """A reader of stored candles, for functions without an event loop."""
-    from chalicelib.candles.objects import HeldObjects
+class BlockingCandles:
+    """The store of candles over blocking calls; loaded with the first candle that is read, because
+    arro3 takes a twentieth of a second."""
 
-    return HeldObjects(backend())
+    async def read(self, symbol: str, timeframe: str, open_ms: int) -> Candles:
+        """As CandleStore.read."""
+        from chalicelib.candles.store import CandleStore
+
+        return await CandleStore(backend()).read(symbol, timeframe, open_ms)
+
+
+def candle_reader() -> BlockingCandles:
+    """A reader of stored candles, for functions without an event loop."""
+    return BlockingCandles()
 
 
 @lru_cache(maxsize=1)

@@ -61,20 +61,12 @@ class HeldObjects:
                 return found
             asked = {"ContinuationToken": answer["NextContinuationToken"]}
 
-    async def read(self, symbol: str, timeframe: str, open_ms: int) -> Candles:
-        """The candles of the object that holds `open_ms`; empty where there is none."""
-        name = timeframes.object_name(timeframe, open_ms)
-        return await self._candles(folder_of(self._exchange, symbol, timeframe) + name + ENDING)
-
     async def candles_in(self, held: HeldObject) -> Candles:
         """Its candles; none where it has gone since it was listed. Raises ObjectDamaged."""
-        return await self._candles(held.key)
-
-    async def _candles(self, key: str) -> Candles:
         from chalicelib.candles.codec import decode  # loads arro3, which a list can do without
 
         try:
-            answer = await self._call("s3", "GetObject", Bucket=self._bucket, Key=key)
+            answer = await self._call("s3", "GetObject", Bucket=self._bucket, Key=held.key)
         except CallFailed as failed:
             if failed.code == "NoSuchKey":
                 return Candles()
@@ -82,7 +74,7 @@ class HeldObjects:
         try:
             return decode(answer["Body"])[0]
         except ObjectDamaged as error:
-            raise ObjectDamaged(f"{key}: {error.detail}") from error
+            raise ObjectDamaged(f"{held.key}: {error.detail}") from error
 
     async def tail(self, held: HeldObject, size: int) -> bytes:
         """The last so many bytes of what it holds, or all of them."""
