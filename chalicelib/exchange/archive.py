@@ -1,0 +1,159 @@
+"""The exchange's bulk archive over HTTP: files of whole days and months, verified by checksum.
+
+A file is streamed to disk, and its SHA-256 compared with the one that the archive publishes beside
+it; where they differ, both are fetched once more. What is wrong with a file is a FileUnusable that
+says why. Requests to the archive take no request weight of the exchange's.
+
+Source: https://github.com/binance/binance-public-data
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import re
+import tempfile
+import time
+from email.utils import parsedate_to_datetime
+from io import BytesIO
+from typing import IO
+
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+from chalicelib.candles.candles import Candles
+from chalicelib.exchange.archive_file import ArchiveFile
+from chalicelib.exchange.archive_rows import FileUnusable, candles_in
+
+MISSING = "ARCHIVE_FILE_MISSING"
+UNAVAILABLE = "ARCHIVE_UNAVAILABLE"
+
+#: Files that are fetched and read at once.
+IN_FLIGHT = 4
+#: A file takes no longer, with its checksum: an invocation has a minute in all.
+_FILE_SECONDS = 15.0
+#: Nobody asks an archive for so long that has not answered.
+_AVOIDED_SECONDS = 60.0
+_TRIES = 3
+_BACKOFF_SECONDS = 0.2
+#: Files up to this size stay in memory.
+_SPOOLED_BYTES = 1 << 22
+#: A zipped line is shorter than this; a checksum, or an error that says why, than that.
+_ZIPPED_LINE_BYTES = 128
+_SHORT_BYTES = 4096
+_CHECKSUM = re.compile(r"([0-9a-fA-F]{64})[ \t]+\*?(\S+)\s*")
+
+
+class Archive:
+    """One client per container; all calls on one event loop."""
+
+    def __init__(self, root_url: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        """`transport`: for tests."""
+        self._root = root_url.rstrip("/")
+        limits = httpx.Limits(max_connections=IN_FLIGHT, max_keepalive_connections=IN_FLIGHT)
+        self._client = httpx.AsyncClient(
+            transport=transport or AiohttpTransport(limits=limits),
+            timeout=httpx.Timeout(10, connect=5, pool=None),
+            headers={"Accept-Encoding": "identity", "User-Agent": "market-data-collector"},
+        )
+        self._in_flight = asyncio.Semaphore(IN_FLIGHT)
+        self._avoided_until = 0.0
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def candles(self, file: ArchiveFile) -> list[Candles]:
+        """The file's valid, closed candles in order, those of each storage object together.
+
+        They are dated with the file, so that whatever the exchange answers later outdates them.
+        Raises FileUnusable.
+        """
+        async with self._in_flight:
+            if time.monotonic() < self._avoided_until:
+                raise FileUnusable("the archive did not answer a moment ago", reason=UNAVAILABLE)
+            with tempfile.SpooledTemporaryFile(_SPOOLED_BYTES) as content:
+                try:
+                    async with asyncio.timeout(_FILE_SECONDS):
+                        published_ms = await self._download(file, content)
+                except TimeoutError:
+                    detail = f"it did not come within {_FILE_SECONDS:.0f} s"
+                    raise self._avoided(FileUnusable(detail, reason=UNAVAILABLE)) from None
+                content.seek(0)
+                return [*candles_in(content, file, published_ms)]
+
+    async def _download(self, file: ArchiveFile, into: IO[bytes]) -> int:
+        """Fetch the file as its checksum says it is; when it was published (epoch ms)."""
+        most = _SHORT_BYTES + file.most_candles * _ZIPPED_LINE_BYTES
+        for _ in range(2):
+            expected = await self._checksum(file)
+            digest, headers = await self._get(file.path, into, most)
+            if digest == expected:
+                return _published_ms(headers, file)
+        raise FileUnusable("its checksum is that of another file, twice")
+
+    async def _checksum(self, file: ArchiveFile) -> str:
+        content = BytesIO()
+        await self._get(f"{file.path}.CHECKSUM", content, _SHORT_BYTES)
+        found = _CHECKSUM.fullmatch(content.getvalue().decode("utf-8", "replace"))
+        if found is None or found[2] != file.name:
+            raise FileUnusable("its checksum cannot be read")
+        return found[1].lower()
+
+    async def _get(self, path: str, into: IO[bytes], most: int) -> tuple[str, httpx.Headers]:
+        """Stream an answer of at most `most` bytes to `into`: its SHA-256, and its headers."""
+        for attempt in range(1, _TRIES + 1):
+            into.seek(0)
+            into.truncate()
+            try:
+                return await self._ask(path, into, most)
+            except FileUnusable as error:
+                if error.reason != UNAVAILABLE:
+                    raise
+                if attempt == _TRIES:
+                    raise self._avoided(error) from error
+            await asyncio.sleep(random.uniform(0.3, 1) * _BACKOFF_SECONDS * 2**attempt)
+        raise AssertionError("unreachable")
+
+    async def _ask(self, path: str, into: IO[bytes], most: int) -> tuple[str, httpx.Headers]:
+        digest, size = hashlib.sha256(), 0
+        try:
+            async with self._client.stream("GET", f"{self._root}/{path}") as answer:
+                async for chunk in answer.aiter_bytes():
+                    size += len(chunk)
+                    if size > most and answer.status_code != 200:
+                        break
+                    if size > most:
+                        raise FileUnusable(f"more than {most} bytes, for what it can hold")
+                    into.write(chunk)
+                    digest.update(chunk)
+        except httpx.HTTPError as problem:
+            detail = f"no answer from the archive: {type(problem).__name__} {problem}".strip()
+            raise FileUnusable(detail, reason=UNAVAILABLE) from problem
+        status = answer.status_code
+        if status != 200:
+            into.seek(0)
+            is_missing = status == 404 or (status == 403 and b"NoSuchKey" in into.read())
+            reason = MISSING if is_missing else UNAVAILABLE
+            raise FileUnusable(f"HTTP {status}", reason=reason)
+        return digest.hexdigest(), answer.headers
+
+    def _avoided(self, error: FileUnusable) -> FileUnusable:
+        """The error, after which the archive is left alone for a while."""
+        self._avoided_until = time.monotonic() + _AVOIDED_SECONDS
+        return error
+
+
+def _published_ms(headers: httpx.Headers, file: ArchiveFile) -> int:
+    """When the archive last changed the file, by its own clock (epoch ms).
+
+    Where it does not say, as early as can be: an answer of the exchange's is believed rather.
+    """
+    try:
+        changed, now = (
+            int(parsedate_to_datetime(headers[name]).timestamp()) * 1000
+            for name in ("last-modified", "date")
+        )
+    except (KeyError, ValueError, OverflowError):
+        return file.closed_ms
+    return min(changed, now)
