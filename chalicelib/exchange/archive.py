@@ -15,6 +15,8 @@ import random
 import re
 import tempfile
 import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from io import BytesIO
 from typing import IO
@@ -63,11 +65,13 @@ class Archive:
     async def aclose(self) -> None:
         await self._client.aclose()
 
-    async def candles(self, file: ArchiveFile) -> list[Candles]:
+    @asynccontextmanager
+    async def candles(self, file: ArchiveFile) -> AsyncIterator[Iterator[Candles]]:
         """The file's valid, closed candles in order, those of each storage object together.
 
-        They are dated with the file, so that whatever the exchange answers later outdates them.
-        Raises FileUnusable.
+        They are dated with the file, so that whatever the exchange answers later outdates them. A
+        file is read as its candles are taken, whose iterator raises as `candles_in` does; until
+        the end it is one of those in flight. Raises FileUnusable.
         """
         async with self._in_flight:
             if time.monotonic() < self._avoided_until:
@@ -80,7 +84,7 @@ class Archive:
                     detail = f"it did not come within {_FILE_SECONDS:.0f} s"
                     raise self._avoided(FileUnusable(detail, reason=UNAVAILABLE)) from None
                 content.seek(0)
-                return [*candles_in(content, file, published_ms)]
+                yield candles_in(content, file, published_ms)
 
     async def _download(self, file: ArchiveFile, into: IO[bytes]) -> int:
         """Fetch the file as its checksum says it is; when it was published (epoch ms)."""

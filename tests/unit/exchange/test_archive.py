@@ -68,8 +68,9 @@ def asking(
         for file in files or [DAY_FILE]:
             try:
                 whole = Candles()
-                for part in await client.candles(file):
-                    whole = whole.followed_by(part)
+                async with client.candles(file) as parts:
+                    for part in parts:
+                        whole = whole.followed_by(part)
                 found.append(whole)
             except FileUnusable as error:
                 found.append(error)

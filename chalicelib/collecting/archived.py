@@ -1,0 +1,130 @@
+"""Candles of a stretch from the bulk archive, as far as its files prove them.
+
+A file is believed where its checksum fits and a page of REST, at a place that the file's name
+chooses, says the same. What is missing in it is asked for at REST all the same: archives are known
+to lose candles. A file that cannot be used is named, and its stretch is left to REST.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from chalicelib.candles.candles import VALUES, Answer, Candles, absent, closed_candles
+from chalicelib.candles.intervals import Interval, outside
+from chalicelib.collecting.sources import Source, sources
+from chalicelib.core import metrics, timeframes
+from chalicelib.core.logs import log
+from chalicelib.core.together import together
+from chalicelib.exchange.archive_file import ArchiveFile
+from chalicelib.exchange.archive_rows import FileUnusable
+from chalicelib.exchange.binance import Permit
+from chalicelib.exchange.worker import Worker
+from chalicelib.work.units import PAGE_CANDLES
+
+STALE = "ARCHIVE_FILE_STALE"
+
+
+class PassedOver(NamedTuple):
+    """A file that was not used; `reason`: UPPER_SNAKE, `detail`: for people."""
+
+    name: str
+    reason: str
+    detail: str
+
+
+class Archived(NamedTuple):
+    """What the archive brought for a stretch.
+
+    `candles`: those that open in it, of the files used; `proven`: the parts in which the exchange
+    has no others; `used`: names of files.
+    """
+
+    candles: Candles
+    proven: Sequence[Interval] = ()
+    used: Sequence[str] = ()
+    passed_over: Sequence[PassedOver] = ()
+
+
+async def from_archive(
+    worker: Worker, symbol: str, timeframe: str, stretch: Interval, permit: Permit
+) -> Archived:
+    """What the archive's files prove of a stretch; nothing where it has none that is worth it.
+
+    Raises what asking REST for the samples raises, and never because of a file.
+    """
+    archive = worker.archive
+    planned = sources(symbol, timeframe, stretch, worker.now_ms(), has_archive=archive is not None)
+    return _joined(
+        await together(
+            *(_used(worker, one, one.file, permit) for one in planned if one.file is not None)
+        )
+    )
+
+
+async def _used(worker: Worker, source: Source, file: ArchiveFile, permit: Permit) -> Archived:
+    """What one file brought."""
+    assert worker.archive is not None
+    try:
+        whole = Candles()
+        async with worker.archive.candles(file) as parts:
+            for part in parts:
+                whole = whole.followed_by(part)
+        await _sample(worker, file, whole, permit)
+    except FileUnusable as error:
+        outcome = error.reason.rpartition("_")[2].lower()
+        metrics.count("ArchiveFiles", Outcome=outcome)
+        over = PassedOver(file.name, error.reason, error.detail)
+        log("archive_file_passed_over", level="warning", file=file.name, reason=over.reason)
+        return Archived(Candles(), passed_over=[over])
+    metrics.count("ArchiveFiles", Outcome="used")
+    candles = whole.between(source.start_ms, source.end_ms)
+    span = Interval(source.start_ms, source.end_ms)
+    return Archived(candles, _proven(file.timeframe, span, candles), [file.name])
+
+
+async def _sample(worker: Worker, file: ArchiveFile, whole: Candles, permit: Permit) -> None:
+    """Compare a page of the file with REST. Raises FileUnusable where they differ."""
+    first = max(1, len(whole) - PAGE_CANDLES + 1) * zlib.crc32(file.name.encode()) >> 32
+    opens = whole.open_times[first : first + PAGE_CANDLES]
+    page = await worker.exchange.klines(
+        file.symbol, file.timeframe, opens[0], opens[-1] + 1, permit
+    )
+    answer = Answer(page.rows, page.server_ms)
+    said, rejected = closed_candles(file.timeframe, [answer], opens[0], opens[-1] + 1)
+    # The server may cap its pages: what lies behind its last row is not compared.
+    reach_ms = said.open_times[-1] + 1 if len(said) else opens[-1] + 1
+    held = whole.between(opens[0], reach_ms)
+    unread = rejected.union(page.unusable)
+    if unread:  # one odd row of the exchange's says nothing of the file
+        known = set(said.open_times) if -1 in unread else set(held.open_times) - unread
+        held = held.picked([at for at, open_ms in enumerate(held.open_times) if open_ms in known])
+    if any(held.columns[name] != said.columns[name] for name in VALUES):
+        raise FileUnusable("REST says otherwise about some of its candles", reason=STALE)
+
+
+def _proven(timeframe: str, span: Interval, candles: Candles) -> list[Interval]:
+    """The parts of the span in which no candle is missing."""
+    missing: list[Interval] = []
+    page_ms = timeframes.LENGTH_MS[timeframe] * PAGE_CANDLES
+    for start_ms, end_ms in absent(timeframe, candles.open_times, *span):
+        if not timeframes.has_room(timeframe, start_ms, end_ms):
+            continue
+        if missing and end_ms - missing[-1].start_ms <= page_ms:
+            missing[-1] = missing[-1]._replace(end_ms=end_ms)  # one request for near ones
+        else:
+            missing.append(Interval(start_ms, end_ms))
+    return outside(*span, missing)
+
+
+def _joined(parts: Sequence[Archived]) -> Archived:
+    whole = Candles()
+    for part in parts:
+        whole = whole.followed_by(part.candles)
+    return Archived(
+        whole,
+        [each for part in parts for each in part.proven],
+        [name for part in parts for name in part.used],
+        [each for part in parts for each in part.passed_over],
+    )
