@@ -17,6 +17,7 @@ NAMES = (
     "audit_calls",
     "zip_size",
     "waiting_behind",
+    "archive",
     "watching",
     "pushes",
 )
