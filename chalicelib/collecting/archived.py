@@ -52,7 +52,7 @@ async def from_archive(
 ) -> Archived:
     """What the archive's files prove of a stretch; nothing where it has none that is worth it.
 
-    Raises what asking REST for the samples raises, and never because of a file.
+    Raises what `permit` and asking REST for the samples raise, and never because of a file.
     """
     archive = worker.archive
     planned = sources(symbol, timeframe, stretch, worker.now_ms(), has_archive=archive is not None)
@@ -68,7 +68,7 @@ async def _used(worker: Worker, source: Source, file: ArchiveFile, permit: Permi
     assert worker.archive is not None
     try:
         whole = Candles()
-        async with worker.archive.candles(file) as parts:
+        async with worker.archive.candles(file, permit) as parts:
             for part in parts:
                 whole = whole.followed_by(part)
         await _sample(worker, file, whole, permit)

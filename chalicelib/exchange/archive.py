@@ -2,7 +2,8 @@
 
 A file is streamed to disk, and its SHA-256 compared with the one that the archive publishes beside
 it; where they differ, both are fetched once more. What is wrong with a file is a FileUnusable that
-says why. Requests to the archive take no request weight of the exchange's.
+says why. Every request is permitted right before
+it leaves, as the exchange's are, at no weight: the archive counts none.
 
 Source: https://github.com/binance/binance-public-data
 """
@@ -27,14 +28,15 @@ from httpx_aiohttp import AiohttpTransport
 from chalicelib.candles.candles import Candles
 from chalicelib.exchange.archive_file import ArchiveFile
 from chalicelib.exchange.archive_rows import FileUnusable, candles_in
+from chalicelib.exchange.binance import Permit
 
 MISSING = "ARCHIVE_FILE_MISSING"
 UNAVAILABLE = "ARCHIVE_UNAVAILABLE"
 
 #: Files that are fetched and read at once.
 IN_FLIGHT = 4
-#: A file takes no longer, with its checksum: an invocation has a minute in all.
-_FILE_SECONDS = 15.0
+#: A file takes no longer, with its checksum: it must end before the invocation that began it.
+_FILE_SECONDS = 10.0
 #: Nobody asks an archive for so long that has not answered.
 _AVOIDED_SECONDS = 60.0
 _TRIES = 3
@@ -66,12 +68,12 @@ class Archive:
         await self._client.aclose()
 
     @asynccontextmanager
-    async def candles(self, file: ArchiveFile) -> AsyncIterator[Iterator[Candles]]:
+    async def candles(self, file: ArchiveFile, permit: Permit) -> AsyncIterator[Iterator[Candles]]:
         """The file's valid, closed candles in order, those of each storage object together.
 
         They are dated with the file, so that whatever the exchange answers later outdates them. A
         file is read as its candles are taken, whose iterator raises as `candles_in` does; until
-        the end it is one of those in flight. Raises FileUnusable.
+        the end it is one of those in flight. Raises FileUnusable, and what `permit` raises.
         """
         async with self._in_flight:
             if time.monotonic() < self._avoided_until:
@@ -79,36 +81,39 @@ class Archive:
             with tempfile.SpooledTemporaryFile(_SPOOLED_BYTES) as content:
                 try:
                     async with asyncio.timeout(_FILE_SECONDS):
-                        published_ms = await self._download(file, content)
+                        published_ms = await self._download(file, content, permit)
                 except TimeoutError:
                     detail = f"it did not come within {_FILE_SECONDS:.0f} s"
                     raise self._avoided(FileUnusable(detail, reason=UNAVAILABLE)) from None
                 content.seek(0)
                 yield candles_in(content, file, published_ms)
 
-    async def _download(self, file: ArchiveFile, into: IO[bytes]) -> int:
+    async def _download(self, file: ArchiveFile, into: IO[bytes], permit: Permit) -> int:
         """Fetch the file as its checksum says it is; when it was published (epoch ms)."""
         most = _SHORT_BYTES + file.most_candles * _ZIPPED_LINE_BYTES
         for _ in range(2):
-            expected = await self._checksum(file)
-            digest, headers = await self._get(file.path, into, most)
+            expected = await self._checksum(file, permit)
+            digest, headers = await self._get(file.path, into, most, permit)
             if digest == expected:
                 return _published_ms(headers, file)
         raise FileUnusable("its checksum is that of another file, twice")
 
-    async def _checksum(self, file: ArchiveFile) -> str:
+    async def _checksum(self, file: ArchiveFile, permit: Permit) -> str:
         content = BytesIO()
-        await self._get(f"{file.path}.CHECKSUM", content, _SHORT_BYTES)
+        await self._get(f"{file.path}.CHECKSUM", content, _SHORT_BYTES, permit)
         found = _CHECKSUM.fullmatch(content.getvalue().decode("utf-8", "replace"))
         if found is None or found[2] != file.name:
             raise FileUnusable("its checksum cannot be read")
         return found[1].lower()
 
-    async def _get(self, path: str, into: IO[bytes], most: int) -> tuple[str, httpx.Headers]:
+    async def _get(
+        self, path: str, into: IO[bytes], most: int, permit: Permit
+    ) -> tuple[str, httpx.Headers]:
         """Stream an answer of at most `most` bytes to `into`: its SHA-256, and its headers."""
         for attempt in range(1, _TRIES + 1):
             into.seek(0)
             into.truncate()
+            await permit(0)
             try:
                 return await self._ask(path, into, most)
             except FileUnusable as error:

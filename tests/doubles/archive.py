@@ -13,6 +13,7 @@ from chalicelib.candles.candles import Candles
 from chalicelib.exchange.archive import MISSING
 from chalicelib.exchange.archive_file import ArchiveFile
 from chalicelib.exchange.archive_rows import FileUnusable
+from chalicelib.exchange.binance import Permit
 from tests.doubles.exchange import Exchange
 
 
@@ -30,7 +31,8 @@ class Archive:
     asked: list[str] = field(default_factory=list)
 
     @asynccontextmanager
-    async def candles(self, file: ArchiveFile) -> AsyncIterator[Iterator[Candles]]:
+    async def candles(self, file: ArchiveFile, permit: Permit) -> AsyncIterator[Iterator[Candles]]:
+        await permit(0)
         self.asked.append(file.name)
         reason = self.unusable.get(file.name, self.unusable.get(""))
         if reason is None and file.published_ms > self.exchange.clock():

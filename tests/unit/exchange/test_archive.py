@@ -13,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.candles.candles import Candles
+from chalicelib.core.errors import CollectorError
 from chalicelib.core.times import DAY
 from chalicelib.exchange import archive
 from chalicelib.exchange.archive import MISSING, UNAVAILABLE, Archive
 from chalicelib.exchange.archive_file import ArchiveFile
 from chalicelib.exchange.archive_rows import DAMAGED, FileUnusable
+from chalicelib.exchange.binance import Permit
 from tests.unit.exchange.archive_files import DAY_FILE, PUBLISHED, T0, checksum, file_bytes, zipped
 
 CONTENT = file_bytes(DAY_FILE)
@@ -57,8 +59,14 @@ class Site:
         )
 
 
+async def free(weight: int) -> None:
+    assert weight == 0
+
+
 def asking(
-    site: Callable[[httpx.Request], httpx.Response], *files: ArchiveFile
+    site: Callable[[httpx.Request], httpx.Response],
+    *files: ArchiveFile,
+    permit: Permit = free,
 ) -> list[Candles | FileUnusable]:
     """What came of each file, one after the other, from one client."""
 
@@ -68,7 +76,7 @@ def asking(
         for file in files or [DAY_FILE]:
             try:
                 whole = Candles()
-                async with client.candles(file) as parts:
+                async with client.candles(file, permit) as parts:
                     for part in parts:
                         whole = whole.followed_by(part)
                 found.append(whole)
@@ -241,3 +249,20 @@ def test_files_are_named_as_the_archive_names_them(file: ArchiveFile, path: str)
 
 def test_a_checksum_of_the_right_name_and_a_zip_without_candles() -> None:
     assert reason(*asking(Site(zipped("")))) == DAMAGED
+
+
+@pytest.mark.parametrize("passed", [0, 1, 2, 3])
+def test_no_request_leaves_without_a_permit(passed: int) -> None:
+    site, permits = Site(), iter(range(passed))
+    site.instead["zip"] = [httpx.Response(503)]
+
+    async def permit(weight: int) -> None:
+        if next(permits, None) is None:
+            raise CollectorError("no more")
+
+    if passed < 3:
+        with pytest.raises(CollectorError, match="no more"):
+            asking(site, permit=permit)
+    else:
+        asking(site, permit=permit)
+    assert site.asked.total() == passed
