@@ -35,8 +35,8 @@ UNAVAILABLE = "ARCHIVE_UNAVAILABLE"
 
 #: Files that are fetched and read at once.
 IN_FLIGHT = 4
-#: A file takes no longer, with its checksum: it must end before the invocation that began it.
-_FILE_SECONDS = 10.0
+#: A request takes no longer: it must end before the invocation that was permitted to begin it.
+_REQUEST_SECONDS = 10.0
 #: Nobody asks an archive for so long that has not answered.
 _AVOIDED_SECONDS = 60.0
 _TRIES = 3
@@ -79,12 +79,7 @@ class Archive:
             if time.monotonic() < self._avoided_until:
                 raise FileUnusable("the archive did not answer a moment ago", reason=UNAVAILABLE)
             with tempfile.SpooledTemporaryFile(_SPOOLED_BYTES) as content:
-                try:
-                    async with asyncio.timeout(_FILE_SECONDS):
-                        published_ms = await self._download(file, content, permit)
-                except TimeoutError:
-                    detail = f"it did not come within {_FILE_SECONDS:.0f} s"
-                    raise self._avoided(FileUnusable(detail, reason=UNAVAILABLE)) from None
+                published_ms = await self._download(file, content, permit)
                 content.seek(0)
                 yield candles_in(content, file, published_ms)
 
@@ -120,14 +115,18 @@ class Archive:
                 if error.reason != UNAVAILABLE:
                     raise
                 if attempt == _TRIES:
-                    raise self._avoided(error) from error
+                    self._avoided_until = time.monotonic() + _AVOIDED_SECONDS
+                    raise
             await asyncio.sleep(random.uniform(0.3, 1) * _BACKOFF_SECONDS * 2**attempt)
         raise AssertionError("unreachable")
 
     async def _ask(self, path: str, into: IO[bytes], most: int) -> tuple[str, httpx.Headers]:
         digest, size = hashlib.sha256(), 0
         try:
-            async with self._client.stream("GET", f"{self._root}/{path}") as answer:
+            async with (
+                asyncio.timeout(_REQUEST_SECONDS),
+                self._client.stream("GET", f"{self._root}/{path}") as answer,
+            ):
                 async for chunk in answer.aiter_bytes():
                     size += len(chunk)
                     if size > most and answer.status_code != 200:
@@ -136,7 +135,7 @@ class Archive:
                         raise FileUnusable(f"more than {most} bytes, for what it can hold")
                     into.write(chunk)
                     digest.update(chunk)
-        except httpx.HTTPError as problem:
+        except (httpx.HTTPError, TimeoutError) as problem:
             detail = f"no answer from the archive: {type(problem).__name__} {problem}".strip()
             raise FileUnusable(detail, reason=UNAVAILABLE) from problem
         status = answer.status_code
@@ -146,11 +145,6 @@ class Archive:
             reason = MISSING if is_missing else UNAVAILABLE
             raise FileUnusable(f"HTTP {status}", reason=reason)
         return digest.hexdigest(), answer.headers
-
-    def _avoided(self, error: FileUnusable) -> FileUnusable:
-        """The error, after which the archive is left alone for a while."""
-        self._avoided_until = time.monotonic() + _AVOIDED_SECONDS
-        return error
 
 
 def _published_ms(headers: httpx.Headers, file: ArchiveFile) -> int:
