@@ -13,6 +13,7 @@ from chalicelib.exchange.ledger import Ledger, LedgerState
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import totals
 from chalicelib.tasks.message import message_of
+from chalicelib.tasks.passed_over import files_in
 from chalicelib.tasks.progress import MOST_REJECTIONS, Progress
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Counts, Task
@@ -44,6 +45,7 @@ async def view_task(backend: Backend, task_id: str, caller: str | None = None) -
         **view,
         "notice": task.notice,
         **await _units_named(backend, task, progs),
+        "passed_over": files_in(task.passed_over),
         "webhook": await webhook_view(backend, task),
     }
 
