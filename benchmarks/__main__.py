@@ -14,6 +14,7 @@ NAMES = (
     "start_calls",
     "worker_cpu",
     "writes_per_unit",
+    "objects",
     "audit_calls",
     "zip_size",
     "waiting_behind",

@@ -85,7 +85,7 @@ def measure() -> Report:
     report.remarks += [
         f"the first run starts at {started}; one at any hour of 2026 writes {low:.2f} to "
         f"{high:.2f} objects a unit, {mean:.2f} on average: 1,000 candles back often "
-        "cross the end of an object (a day of 1m, a month of 5m and 15m, a year of 1h and 4h), "
+        "cross the end of an object (a month of 1m and 5m, a year of 15m, 1h and 4h), "
         "which makes two",
         f"SQS: sends, and a receive and a delete per {BATCH} messages (full batches; polls that "
         "find nothing are not counted); DynamoDB: indexes and the audit trail included",

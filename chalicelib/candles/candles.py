@@ -10,9 +10,11 @@ wins however late, and in whatever order, answers are written.
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from itertools import compress, count
 from math import isfinite
+from operator import ne
 from typing import Any, NamedTuple
 
 from chalicelib.core import timeframes
@@ -86,21 +88,13 @@ class Candles:
         return Candles({name: column[low:high] for name, column in self.columns.items()})
 
     def values_at(self, index: int) -> tuple[Any, ...]:
-        """What the exchange said of one candle, in the order of VALUES."""
-        return tuple(self.columns[name][index] for name in VALUES)
+        """When the exchange gave one candle, and what it said: the greater one is the newer."""
+        return self.columns["answered_at"][index], *(self.columns[name][index] for name in VALUES)
 
-    def picked(self, order: Sequence[int]) -> Candles:
-        """The candles at these indexes, in this order."""
-        return Candles(
-            {
-                name: array(COLUMNS[name], map(column.__getitem__, order))
-                for name, column in self.columns.items()
-            }
-        )
-
-    def followed_by(self, later: Candles) -> Candles:
-        """These candles and `later` ones, all of which open after them."""
-        return Candles({name: self.columns[name] + later.columns[name] for name in COLUMNS})
+    def extend(self, later: Candles) -> None:
+        """Append candles, all of which open after these."""
+        for name, column in self.columns.items():
+            column.extend(later.columns[name])
 
 
 class Merged(NamedTuple):
@@ -119,28 +113,54 @@ def merged(stored: Candles, fresh: Candles) -> Merged:
 
     The rows do not depend on the order in which answers are merged. Of two answers of the same
     moment the greater values stay: any rule will do that does not ask who writes last.
+
+    Runs of candles are copied whole: a candle is looked at by itself only where both have it, with
+    other values.
     """
-    if not len(stored) or not len(fresh) or fresh.open_times[0] > stored.open_times[-1]:
-        return Merged(stored.followed_by(fresh), len(fresh), 0)
-    # Only the stretch that both touch is looked at candle by candle.
-    first = bisect_left(stored.open_times, fresh.open_times[0])
-    last = bisect_right(stored.open_times, fresh.open_times[-1])
-    places = {stored.open_times[at]: at for at in range(first, last)}
-    both, size = stored.followed_by(fresh), len(stored)
-    revised = 0
-    for at, open_ms in enumerate(fresh.open_times, start=size):
-        there = places.get(open_ms)
-        if there is None:
-            places[open_ms] = at
-            continue
-        old, new = both.values_at(there), both.values_at(at)
-        ages = both.columns["answered_at"]
-        if (ages[at], new) > (ages[there], old):
-            places[open_ms] = at
-            revised += new != old
-    touched = both.picked([places[open_ms] for open_ms in sorted(places)])
-    whole = stored.cut(0, first).followed_by(touched).followed_by(stored.cut(last, size))
-    return Merged(whole, len(whole) - size, revised)
+    whole = Candles()
+    revised = at = there = 0
+    while at < len(fresh):
+        known = bisect_left(stored.open_times, fresh.open_times[at], there)
+        whole.extend(stored.cut(there, known))
+        there = known
+        if run := _shared(stored.open_times, there, fresh.open_times, at):
+            newest, changed = _newest(stored.cut(there, there + run), fresh.cut(at, at + run))
+            whole.extend(newest)
+            revised += changed
+            there, at = there + run, at + run
+        else:
+            end = len(fresh)
+            if there < len(stored):
+                end = bisect_left(fresh.open_times, stored.open_times[there], at)
+            whole.extend(fresh.cut(at, end))
+            at = end
+    whole.extend(stored.cut(there, len(stored)))
+    return Merged(whole, len(whole) - len(stored), revised)
+
+
+def _shared(one: array[int], at: int, other: array[int], there: int) -> int:
+    """How many values from `at` on are those from `there` on."""
+    these, those = memoryview(one)[at:], memoryview(other)[there:]
+    lengths = range(1, min(len(these), len(those)) + 1)
+    return bisect_left(lengths, True, key=lambda length: these[:length] != those[:length])
+
+
+def _newest(stored: Candles, fresh: Candles) -> tuple[Candles, int]:
+    """Of candles with the same open times the later ones, and how many have other values now."""
+    newest = stored.cut(0, len(stored))
+    ages = map(max, stored.columns["answered_at"], fresh.columns["answered_at"])
+    newest.columns["answered_at"] = array(COLUMNS["answered_at"], ages)
+    differing: set[int] = set()
+    for name in VALUES:
+        old, new = stored.columns[name], fresh.columns[name]
+        # Memoryviews compare without an object per value, which arrays of doubles do not.
+        if memoryview(old) != memoryview(new):
+            differing.update(compress(count(), map(ne, old, new)))
+    later = [at for at in differing if fresh.values_at(at) > stored.values_at(at)]
+    for at in later:
+        for name in VALUES:
+            newest.columns[name][at] = fresh.columns[name][at]
+    return newest, len(later)
 
 
 def is_valid(row: Row) -> bool:

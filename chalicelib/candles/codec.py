@@ -2,33 +2,46 @@
 
 The encoding is what pyarrow, Polars, DuckDB, fastparquet and Spark all read: plain doubles,
 delta-packed integers, zstd, no dictionary, pages of format 1.0. Columns as in candles.COLUMNS,
-times as timestamp(ms, UTC); sorted and unique by open_time, which the footer says.
+times as timestamp(ms, UTC); sorted and unique by open_time, which the footer says. So does it say
+the file's checksum: what was damaged since is never read.
 """
 
 from __future__ import annotations
 
 import io
-from array import array
 from collections.abc import Mapping
-from typing import Any
 
 from arro3.core import Array, DataType, Table
 from arro3.io import read_parquet, write_parquet
 
+from chalicelib.candles import arrow
 from chalicelib.candles.candles import COLUMNS, Candles
-from chalicelib.candles.footer import sorted_by_first_column
+from chalicelib.candles.footer import (
+    BLANK,
+    CHECKSUM,
+    sorted_by_first_column,
+    verify,
+    with_checksum,
+)
 from chalicelib.core.errors import ObjectDamaged
 
 _TIMES = ("open_time", "close_time", "answered_at")
 _INTEGERS = tuple(name for name, code in COLUMNS.items() if code == "q")
+#: Each column's type as Arrow's C data interface spells it.
+_FORMATS = {
+    name: "tsm:UTC" if name in _TIMES else "l" if code == "q" else "g"
+    for name, code in COLUMNS.items()
+}
 _TIMESTAMP = DataType.timestamp("ms", tz="UTC")
 
 
 def encode(candles: Candles, metadata: Mapping[str, str]) -> bytes:
-    """Candles as a Parquet file that carries `metadata` in its footer."""
+    """Candles, or none, as a Parquet file that carries `metadata` in its footer."""
     arrays = []
-    for name in COLUMNS:
-        values = Array.from_buffer(candles.columns[name])
+    for name, code in COLUMNS.items():
+        # An empty array has no buffer that arro3 would take.
+        empty = Array([], DataType.int64() if code == "q" else DataType.float64())
+        values = Array.from_buffer(candles.columns[name]) if len(candles) else empty
         arrays.append(values.cast(_TIMESTAMP) if name in _TIMES else values)
     file = io.BytesIO()
     write_parquet(
@@ -40,24 +53,21 @@ def encode(candles: Candles, metadata: Mapping[str, str]) -> bytes:
         column_encoding=dict.fromkeys(_INTEGERS, "delta_binary_packed"),
         writer_version="parquet_1_0",
         skip_arrow_metadata=True,
-        key_value_metadata=dict(metadata),
+        key_value_metadata={**metadata, CHECKSUM: BLANK},
     )
-    return sorted_by_first_column(file.getvalue())
+    return with_checksum(sorted_by_first_column(file.getvalue()))
 
 
 def decode(parquet: bytes) -> tuple[Candles, dict[str, str]]:
     """The candles and the metadata of a file written by `encode`. Raises ObjectDamaged."""
+    verify(parquet)
     table = _table(parquet)
-    columns: dict[str, array[Any]] = {}
-    for name, code in COLUMNS.items():
-        column = table.column(name)
-        if name in _TIMES:
-            column = column.cast(DataType.int64())
-        columns[name] = array(code)
-        for chunk in column.chunks:
-            columns[name].extend(chunk.to_pylist())
+    candles = Candles()
+    for batch in table.to_batches():
+        arrow.append(candles.columns, _FORMATS, batch)
     metadata = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
-    return Candles(columns), metadata
+    metadata.pop(CHECKSUM, None)
+    return candles, metadata
 
 
 def _table(parquet: bytes) -> Table:

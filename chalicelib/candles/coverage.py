@@ -1,20 +1,21 @@
-"""What is known of one symbol and timeframe: the stretches collected, and the gaps in them. Pure.
+"""What one object knows of its stretch: what was asked for, and the gaps in it. Pure.
 
-Times are epoch ms; intervals are half open and ascending. The Market table holds the JSON form:
+It stands in the object's metadata, written with the candles in one conditional PUT, so the two
+never disagree. Times are epoch ms; intervals are half open and ascending. Its JSON form:
 
-    {"covered": [[start, end], ...], "last": open time or null,
-     "listed": open time or null, "looked_up": when that was asked or null,
-     "gaps": [[start, length, reason's code, first asked, ms from there to last asked, asked], ...],
-     "gaps_since": time or null}
+    {"covered": [[start, end], ...], "listed": open time or null, "asked": time,
+     "gaps": [[start, length, reason's code, first asked, until last asked, how often], ...]}
+
+A gap's start counts from the end of the gap before, or from 0; `first asked` from `asked`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from chalicelib.candles.gaps import (
     BEFORE_LISTING,
@@ -27,48 +28,39 @@ from chalicelib.candles.gaps import (
     places,
     renewed,
 )
+from chalicelib.candles.gaps import joined as joined_gaps
 from chalicelib.candles.intervals import Interval, outside, union
-from chalicelib.core.times import DAY
+from chalicelib.core.errors import ObjectDamaged
 
-#: An item must stay far below DynamoDB's 400 KB; a gap takes about 50 bytes.
-MOST_GAPS = 400
 _CODES = {NO_CANDLE: "n", INVALID: "i", BEFORE_LISTING: "b"}
 _REASONS = {code: reason for reason, code in _CODES.items()}
 
 
 class CoveredPart(NamedTuple):
-    """A stretch that has just been collected.
+    """A stretch that has just been asked for.
 
-    `last_open_ms`: of the newest candle stored in it; `absent`: ascending. `looked_up_ms`: when the
-    exchange was asked for its first candle ever, None: it was not; `listed_ms`: when that opened,
-    None where there is none, or no proof.
+    `absent`: ascending; `listed_ms`: when the exchange's first candle ever opened, None where that
+    is not known.
     """
 
     timeframe: str
     start_ms: int
     end_ms: int
-    last_open_ms: int | None
-    absent: Sequence[Absent]
+    absent: tuple[Absent, ...] = ()
     listed_ms: int | None = None
-    looked_up_ms: int | None = None
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """What is known of one symbol and timeframe.
+    """What is known of one stretch of a symbol and timeframe.
 
-    `covered`: the exchange was asked for every candle that opens there; `last`: open time of the
-    newest stored candle; `listed`: nothing has ever opened before; None: not known; `looked_up`:
-    when that was asked last; `gaps`: covered, but without a candle; `gaps_since`: gaps that end
-    before are not all there, because no more fit; None: they all are.
+    `covered`: the exchange was asked for every candle that opens there; `listed`: nothing has ever
+    opened before; None: not known; `gaps`: covered, but without a candle.
     """
 
     covered: tuple[Interval, ...] = ()
-    last: int | None = None
     listed: int | None = None
-    looked_up: int | None = None
     gaps: tuple[Gap, ...] = ()
-    gaps_since: int | None = None
 
     def extended(self, part: CoveredPart, now_ms: int) -> Coverage:
         """After `part` was asked for."""
@@ -79,37 +71,20 @@ class Coverage:
             found = renewed(self.gaps, asked, part.absent, part.timeframe, listed_ms, now_ms)
             return [gap for gap in found if not is_slack(gap, part.timeframe, covered)]
 
-        listed = _least(self.listed, part.listed_ms)
+        listed = least(self.listed, part.listed_ms)
         if listed is not None:
             # No later than a candle that is held: an exchange may stop serving its oldest ones.
-            listed = min([listed, *_held_since(covered, gaps(listed))])
-        kept, dropped = _bounded(gaps(listed))
-        return Coverage(
-            covered=covered,
-            last=_greatest(self.last, part.last_open_ms),
-            listed=listed,
-            looked_up=_greatest(self.looked_up, part.looked_up_ms),
-            gaps=tuple(kept),
-            gaps_since=_greatest(self.gaps_since, *(gap.end_ms for gap in dropped)),
-        )
+            listed = min([listed, *Coverage(covered, None, (*gaps(listed),)).held_since()])
+        return Coverage(covered, listed, tuple(gaps(listed)))
+
+    def held(self) -> Iterator[Interval]:
+        """The stretches in which candles are held, ascending."""
+        for one in self.covered:
+            yield from outside(one.start_ms, one.end_ms, places(self.gaps))
 
     def held_since(self) -> list[int]:
         """[when the first stretch that holds candles begins]; [] where there is none."""
-        return _held_since(self.covered, self.gaps)
-
-    def may_look_up(self, now_ms: int) -> bool:
-        """Whether to ask when the first candle opened: it was not asked within a day."""
-        return self.looked_up is None or now_ms - self.looked_up >= DAY
-
-    def added_since(self, before: Coverage | None) -> list[Interval]:
-        """The parts covered here that `before` did not cover, ascending."""
-        known = before.covered if before else ()
-        return [part for one in self.covered for part in outside(one.start_ms, one.end_ms, known)]
-
-    def holds_more_than(self, before: Coverage | None) -> bool:
-        """Whether candles are held where none were: explaining or asking in vain stores nothing."""
-        held = [*_held(self.covered, self.gaps)]
-        return bool(held) and (before is None or held != [*_held(before.covered, before.gaps)])
+        return [one.start_ms for one in islice(self.held(), 1)]
 
     def certain_gaps(self, timeframe: str) -> list[Gap]:
         """The gaps that hold, whatever is collected next to them."""
@@ -120,66 +95,58 @@ class Coverage:
         return [gap for gap in self.certain_gaps(timeframe) if gap.is_due(now_ms)]
 
     def to_json(self) -> str:
-        return json.dumps(
-            {
-                "covered": self.covered,
-                "last": self.last,
-                "listed": self.listed,
-                "looked_up": self.looked_up,
-                "gaps": [
-                    (
-                        gap.start_ms,
-                        gap.end_ms - gap.start_ms,
-                        _CODES[gap.reason],
-                        gap.first_ms,
-                        gap.last_ms - gap.first_ms,
-                        gap.asked,
-                    )
-                    for gap in self.gaps
-                ],
-                "gaps_since": self.gaps_since,
-            },
-            separators=(",", ":"),
-        )
+        asked = min((gap.first_ms for gap in self.gaps), default=0)
+        gaps: list[tuple[Any, ...]] = []
+        at_ms = 0
+        for gap in self.gaps:
+            gaps.append(
+                (
+                    gap.start_ms - at_ms,
+                    gap.end_ms - gap.start_ms,
+                    _CODES[gap.reason],
+                    gap.first_ms - asked,
+                    gap.last_ms - gap.first_ms,
+                    gap.asked,
+                )
+            )
+            at_ms = gap.end_ms
+        fields = {"covered": self.covered, "listed": self.listed, "asked": asked, "gaps": gaps}
+        return json.dumps(fields, separators=(",", ":"))
 
     @staticmethod
     def from_json(text: str) -> Coverage:
-        """What `to_json` wrote."""
-        fields = json.loads(text)
-        return Coverage(
-            covered=tuple(Interval(*interval) for interval in fields["covered"]),
-            last=fields["last"],
-            listed=fields["listed"],
-            looked_up=fields["looked_up"],
-            gaps=tuple(
-                Gap(start, start + length, _REASONS[code], first, first + later, asked)
-                for start, length, code, first, later, asked in fields["gaps"]
-            ),
-            gaps_since=fields["gaps_since"],
-        )
+        """What `to_json` wrote. Raises ObjectDamaged for anything else."""
+        try:
+            fields = json.loads(text)
+            gaps = []
+            at_ms = 0
+            for start, length, code, first, later, asked in fields["gaps"]:
+                low, high = at_ms + start, at_ms + start + length
+                first_ms = fields["asked"] + first
+                gaps.append(Gap(low, high, _REASONS[code], first_ms, first_ms + later, asked))
+                at_ms = high
+            covered = tuple(Interval(*each) for each in fields["covered"])
+            return Coverage(covered, fields["listed"], tuple(gaps))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ObjectDamaged(f"its coverage cannot be read: {error!r}") from error
 
 
-def _held(covered: Iterable[Interval], gaps: Sequence[Gap]) -> Iterator[Interval]:
-    """The stretches in which candles are held, ascending."""
-    for one in covered:
-        yield from outside(one.start_ms, one.end_ms, places(gaps))
+def joined(timeframe: str, listed_ms: int | None, parts: Iterable[Coverage]) -> Coverage:
+    """Of several objects in one: gaps that touch are one, and what lies before `listed_ms`, where
+    that is known, is no gap of the exchange's."""
+    parts = [*parts]
+    covered = union(one for part in parts for one in part.covered)
+    gaps = joined_gaps(sorted(gap for part in parts for gap in part.gaps), timeframe, listed_ms)
+    return Coverage(
+        covered, listed_ms, tuple(gap for gap in gaps if not is_slack(gap, timeframe, covered))
+    )
 
 
-def _held_since(covered: Iterable[Interval], gaps: Sequence[Gap]) -> list[int]:
-    return [one.start_ms for one in islice(_held(covered, gaps), 1)]
-
-
-def _bounded(gaps: list[Gap]) -> tuple[list[Gap], list[Gap]]:
-    """(the gaps that are kept, the oldest ones, that are not). What lies before the listing stays:
-    without it, it would look as if candles were held there."""
-    others = [gap for gap in gaps if gap.reason != BEFORE_LISTING]
-    dropped = others[: max(0, len(others) - MOST_GAPS)]
-    return [gap for gap in gaps if gap not in dropped] if dropped else gaps, dropped
-
-
-def _least(*values: int | None) -> int | None:
+def least(*values: int | None) -> int | None:
+    """The smallest of those that are known."""
     return min((value for value in values if value is not None), default=None)
 
 
-def _greatest(*values: int | None) -> int | None:
+def greatest(*values: int | None) -> int | None:
+    """The largest of those that are known."""
     return max((value for value in values if value is not None), default=None)

@@ -1,18 +1,18 @@
-"""Coverage in the Market table: what is stored of each symbol, and what the exchange did not have.
+"""The summaries in the Market table: what is stored of each symbol, in counts per object.
 
 pk                    sk          holds
-COVER#<exchange>      <symbol>    rev, tf_<timeframe>: JSON of candles/coverage.py's Coverage
+COVER#<exchange>      <symbol>    rev, tf_<timeframe>: candles/summary.py's packed form
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chalicelib.aws.item_table import ItemTable
 from chalicelib.aws.wire import item_to_wire, to_wire
-from chalicelib.candles.coverage import Coverage, CoveredPart
+from chalicelib.candles.summary import Summary
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed
 
@@ -23,14 +23,23 @@ _PK, _TIMEFRAME = "COVER#", "tf_"
 _RACES = 20
 
 #: timeframe -> what is known of it, for one symbol.
-Coverages = dict[str, Coverage]
-#: What was collected of a symbol, given what is known of it.
-Collected = Callable[[Coverages], Awaitable[Iterable[CoveredPart]]]
+Coverages = dict[str, Summary]
+
+
+class Known(NamedTuple):
+    """What is known of a symbol, and in which revision."""
+
+    summaries: Coverages
+    rev: int
+
+
+#: The summaries of a symbol after a change, given those before it.
+Changed = Callable[[Coverages], Awaitable[Coverages]]
 
 
 @dataclass(frozen=True)
 class CoverageChange:
-    """A change of one symbol's coverage, as the table's stream holds it."""
+    """A change of one symbol's summaries, as the table's stream holds it."""
 
     exchange: str
     symbol: str
@@ -58,35 +67,37 @@ class CoverageTable(ItemTable):
         self._exchange = backend.settings.exchange
 
     async def coverage_of(self, symbols: list[str]) -> dict[str, Coverages]:
-        """symbol -> timeframe -> coverage, for the symbols of which something is stored."""
+        """symbol -> timeframe -> summary, for the symbols of which something is stored."""
         keys = [self._key(symbol) for symbol in symbols]
         return {item["sk"]: coverages_in(item) for item in await self._get_all(keys)}
 
-    async def extend_coverage(self, symbol: str, collected: Collected, now_ms: int) -> None:
-        """Record what has been collected of a symbol, and when it was asked for.
+    async def read(self, symbol: str) -> Known:
+        item = await self._get(self._key(symbol)) or {"rev": 0}
+        return Known(coverages_in(item), item["rev"])
 
-        `collected` says what, given what is known. Workers of one symbol may race: the loser reads
-        again and asks `collected` again. So what it finds absent was absent after the last change
-        of the coverage, and a candle that another worker has stored meanwhile is no gap.
+    async def record(self, symbol: str, known: Known, changed: Changed) -> None:
+        """Write what `changed` makes of the summaries, where they are still as `known`.
+
+        Workers of one symbol may race: the loser reads again and calls `changed` again, which then
+        looks at the objects anew. So what a summary says of an object was read after the summary's
+        revision before, and an older state of an object never replaces a newer one.
         """
-        key = self._key(symbol)
         for _ in range(_RACES):
-            item = await self._get(key) or {"rev": 0}
-            before = coverages_in(item)
-            after = _extended(before, await collected(before), now_ms)
-            if after == before:
+            after = await changed(known.summaries)
+            if after == known.summaries:
                 return
-            fresh = {_TIMEFRAME + timeframe: known.to_json() for timeframe, known in after.items()}
+            fresh = {_TIMEFRAME + name: each.packed(name) for name, each in after.items()}
             try:
                 await self._call(
                     "dynamodb",
                     "PutItem",
                     TableName=self._table,
-                    Item={**key, **item_to_wire({**fresh, "rev": item["rev"] + 1})},
+                    Item={**self._key(symbol), **item_to_wire({**fresh, "rev": known.rev + 1})},
                     ConditionExpression="attribute_not_exists(pk) OR rev = :rev",
-                    ExpressionAttributeValues={":rev": to_wire(item["rev"])},
+                    ExpressionAttributeValues={":rev": to_wire(known.rev)},
                 )
             except ConditionFailed:
+                known = await self.read(symbol)
                 continue
             return
         raise CallFailed("dynamodb", "PutItem", "Contention", f"coverage of {symbol}")
@@ -96,16 +107,9 @@ class CoverageTable(ItemTable):
 
 
 def coverages_in(item: dict[str, Any]) -> Coverages:
-    """What a coverage item says."""
+    """What an item of the table says."""
     return {
-        name.removeprefix(_TIMEFRAME): Coverage.from_json(text)
-        for name, text in item.items()
-        if name.startswith(_TIMEFRAME)
+        timeframe: Summary.unpacked(timeframe, packed)
+        for name, packed in item.items()
+        if (timeframe := name.removeprefix(_TIMEFRAME)) != name
     }
-
-
-def _extended(before: Coverages, parts: Iterable[CoveredPart], now_ms: int) -> Coverages:
-    after = dict(before)
-    for part in parts:
-        after[part.timeframe] = after.get(part.timeframe, Coverage()).extended(part, now_ms)
-    return after

@@ -1,25 +1,38 @@
-"""Sorting columns in a Parquet footer, which arro3's writer cannot set.
+"""The footer of a Parquet file, read and written without arro3.
 
-Engines skip sorting, and merge streams, where a footer says by which column its rows are sorted. A
-footer is a Thrift structure: this walks to the end of each row group's `num_rows` (field 3) and
-puts `sorting_columns` (field 4) behind it.
+Engines skip sorting, and merge streams, where a footer says by which column its rows are sorted,
+which arro3's writer cannot say. A footer is a Thrift structure: this walks to the end of each row
+group's `num_rows` (field 3) and puts `sorting_columns` (field 4) behind it. Who only wants a file's
+metadata reads it from the file's last bytes here, without the library that workers need.
 
-Sources: Apache Parquet format, parquet.thrift (FileMetaData, RowGroup, SortingColumn); Apache
-Thrift, "Thrift Compact protocol encoding".
+arro3 aborts the whole process where some bytes of a file are not what they were, and reads other
+values where others are not. So a file carries a checksum, and is read only where that is right.
+
+Sources: Apache Parquet format, parquet.thrift (FileMetaData, KeyValue, RowGroup, SortingColumn);
+Apache Thrift, "Thrift Compact protocol encoding".
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
+
+from chalicelib.core.errors import ObjectDamaged
 
 #: A footer is followed by its length in four bytes, and these.
 _MAGIC = b"PAR1"
 #: Types of the compact protocol.
 _BOOLS, _BYTE, _INTEGERS, _DOUBLE, _BINARY = (1, 2), 3, (4, 5, 6), 7, 8
 _LISTS, _STRUCT = (9, 10), 12
-_ROW_GROUPS, _NUM_ROWS = 4, 3
+#: Fields of FileMetaData, of RowGroup (its number of rows, too), and of KeyValue.
+_NUM_ROWS, _ROW_GROUPS, _METADATA = 3, 4, 5
+_KEY, _VALUE = 1, 2
 #: Field 4, one behind field 3: a list of one struct: column 0, ascending, nulls last.
 _BY_FIRST_COLUMN = bytes([0x19, 0x1C, 0x15, 0x00, 0x12, 0x12, 0x00])
+#: Bytes of the longest integer, and lists and structs inside each other: a footer has nine.
+_LONGEST, _DEEPEST = 10, 20
+#: The key of the checksum: CRC-32 of the file with `BLANK` in its place, in hexadecimal.
+CHECKSUM, BLANK = "crc32", "00000000"
 
 
 def sorted_by_first_column(parquet: bytes) -> bytes:
@@ -27,7 +40,7 @@ def sorted_by_first_column(parquet: bytes) -> bytes:
     length = int.from_bytes(parquet[-8:-4], "little")
     start = len(parquet) - 8 - length
     footer = bytearray(parquet[start:-8])
-    for at in reversed([*_ends_of_num_rows(footer)]):
+    for at in reversed([*_ends_of_num_rows(bytes(footer))]):
         # The next field's id counts from the one before it, which is one nearer now.
         if footer[at] >> 4:
             footer[at] -= 0x10
@@ -35,72 +48,187 @@ def sorted_by_first_column(parquet: bytes) -> bytes:
     return parquet[:start] + footer + len(footer).to_bytes(4, "little") + _MAGIC
 
 
-def _ends_of_num_rows(footer: bytearray) -> Iterator[int]:
+def with_checksum(parquet: bytes) -> bytes:
+    """The file with its checksum, given one whose metadata hold BLANK under CHECKSUM."""
+    [(low, high)] = _checksums(parquet)
+    return parquet[:low] + b"%08x" % zlib.crc32(parquet) + parquet[high:]
+
+
+def verify(parquet: bytes) -> None:
+    """Raises ObjectDamaged where the footer is none, or a checksum in it is not the file's."""
+    whole = memoryview(parquet)
+    for low, high in _checksums(parquet):
+        found = zlib.crc32(whole[high:], zlib.crc32(BLANK.encode(), zlib.crc32(whole[:low])))
+        if whole[low:high] != b"%08x" % found:
+            raise ObjectDamaged("its bytes are not those that were written")
+
+
+def rows_in(tail: bytes) -> int | None:
+    """How many rows a file has, by its last bytes; None: they do not hold the whole footer.
+
+    Raises ObjectDamaged.
+    """
+    footer = _footer(tail)
+    return None if footer is None else _rows(footer)
+
+
+def metadata_in(tail: bytes) -> dict[str, str] | None:
+    """A file's key-value metadata, by its last bytes; None: they do not hold the whole footer.
+
+    Nothing says whether the rest of the file is whole. Raises ObjectDamaged.
+    """
+    footer = _footer(tail)
+    if footer is None:
+        return None
+    found = {key: _text(footer[low:high]) for key, (low, high) in _metadata(footer)}
+    found.pop(CHECKSUM, None)  # of the file, not of what it holds
+    return found
+
+
+def _footer(tail: bytes) -> bytes | None:
+    if len(tail) < 8:
+        return None
+    if not tail.endswith(_MAGIC):
+        raise ObjectDamaged("not a Parquet file: it ends otherwise")
+    length = int.from_bytes(tail[-8:-4], "little")
+    return tail[-8 - length : -8] if length + 8 <= len(tail) else None
+
+
+def _rows(footer: bytes) -> int:
+    for field, kind, at, _ in _fields(footer, 0):
+        if field == _NUM_ROWS and kind in _INTEGERS:
+            zigzag, _ = _varint(footer, at)
+            if not zigzag & 1:
+                return zigzag >> 1
+    raise ObjectDamaged("its footer has no number of rows")
+
+
+def _checksums(parquet: bytes) -> list[tuple[int, int]]:
+    """Where the checksum begins and ends; of a file that another program wrote there is none."""
+    footer = _footer(parquet)
+    if footer is None:
+        raise ObjectDamaged("not a Parquet file: it is shorter than its footer")
+    start = len(parquet) - 8 - len(footer)
+    return [
+        (start + low, start + high) for key, (low, high) in _metadata(footer) if key == CHECKSUM
+    ]
+
+
+def _metadata(footer: bytes) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Each key, and where its value begins and ends. A key without a value says nothing."""
+    for field, kind, at, _ in _fields(footer, 0):
+        if field == _METADATA and kind in _LISTS:
+            for start in _structs(footer, at):
+                texts = {
+                    inner: (_varint(footer, inner_at)[1], end)
+                    for inner, inner_kind, inner_at, end in _fields(footer, start)
+                    if inner_kind == _BINARY
+                }
+                if _KEY in texts and _VALUE in texts:
+                    low, high = texts[_KEY]
+                    yield _text(footer[low:high]), texts[_VALUE]
+
+
+def _text(content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise ObjectDamaged("its metadata is no text") from error
+
+
+def _ends_of_num_rows(footer: bytes) -> Iterator[int]:
     """Where field 3 of each row group ends."""
-    for field, kind, at in _fields(footer, 0):
+    for field, kind, at, _ in _fields(footer, 0):
         if field == _ROW_GROUPS and kind in _LISTS:
-            size, _, at = _list(footer, at)
-            for _ in range(size):
-                for inner, inner_kind, inner_at in _fields(footer, at):
+            for start in _structs(footer, at):
+                for inner, _, _, end in _fields(footer, start):
                     if inner == _NUM_ROWS:
-                        yield _behind(footer, inner_kind, inner_at)
-                at = _behind(footer, _STRUCT, at)
+                        yield end
 
 
-def _fields(data: bytearray, at: int) -> Iterator[tuple[int, int, int]]:
-    """(id, type, where its value begins) of each field of the struct at `at`."""
+def _structs(data: bytes, at: int) -> Iterator[int]:
+    """Where each struct of the list at `at` begins."""
+    size, kind, at = _list(data, at)
+    if kind != _STRUCT:
+        raise ObjectDamaged(f"its footer has a list of Thrift type {kind} in place of structs")
+    for left in reversed(range(size)):
+        yield at
+        if left:
+            at = _behind(data, kind, at)
+
+
+def _fields(data: bytes, at: int, depth: int = 0) -> Iterator[tuple[int, int, int, int]]:
+    """(id, type, where its value begins, where it ends) of each field of the struct at `at`.
+
+    The last one is the stop byte, with id and type 0.
+    """
     field = 0
-    while data[at]:
-        delta, kind = data[at] >> 4, data[at] & 0x0F
+    while head := _byte(data, at):
+        delta, kind = head >> 4, head & 0x0F
         at += 1
         if delta:
             field += delta
         else:
             zigzag, at = _varint(data, at)
             field = (zigzag >> 1) ^ -(zigzag & 1)
-        yield field, kind, at
-        at = _behind(data, kind, at)
+        end = _behind(data, kind, at, depth)
+        yield field, kind, at, end
+        at = end
+    yield 0, 0, at, at + 1
 
 
-def _behind(data: bytearray, kind: int, at: int) -> int:
-    """Where the value of that type at `at` ends. Raises ValueError for a map: no footer has one."""
+def _behind(data: bytes, kind: int, at: int, depth: int = 0) -> int:
+    """Where the value of that type at `at` ends. Raises ObjectDamaged for a map: there is none."""
     if kind in _BOOLS:
-        return at  # a field's type is its value
-    if kind == _BYTE:
-        return at + 1
-    if kind in _INTEGERS:
-        return _varint(data, at)[1]
-    if kind == _DOUBLE:
-        return at + 8
-    if kind == _BINARY:
+        end = at  # a field's type is its value
+    elif kind == _BYTE:
+        end = at + 1
+    elif kind in _INTEGERS:
+        end = _varint(data, at)[1]
+    elif kind == _DOUBLE:
+        end = at + 8
+    elif kind == _BINARY:
         size, at = _varint(data, at)
-        return at + size
-    if kind in _LISTS:
-        size, inner, at = _list(data, at)
+        end = at + size
+    elif depth == _DEEPEST:
+        raise ObjectDamaged("its footer is nested too deep")
+    elif kind in _LISTS:
+        size, inner, end = _list(data, at)
         for _ in range(size):
-            at = at + 1 if inner in _BOOLS else _behind(data, inner, at)
-        return at
-    if kind == _STRUCT:
-        for _, inner, inner_at in _fields(data, at):
-            at = _behind(data, inner, inner_at)
-        return at + 1  # the stop byte
-    raise ValueError(f"Thrift type {kind} in a Parquet footer")
+            end = end + 1 if inner in _BOOLS else _behind(data, inner, end, depth + 1)
+    elif kind == _STRUCT:
+        *_, (_, _, _, end) = _fields(data, at, depth + 1)
+    else:
+        raise ObjectDamaged(f"Thrift type {kind} in its footer")
+    if end > len(data):
+        raise ObjectDamaged("its footer ends early")
+    return end
 
 
-def _list(data: bytearray, at: int) -> tuple[int, int, int]:
+def _list(data: bytes, at: int) -> tuple[int, int, int]:
     """(size, type, where its first element begins) of a list."""
-    size, inner = data[at] >> 4, data[at] & 0x0F
+    head = _byte(data, at)
+    size, inner = head >> 4, head & 0x0F
     at += 1
     if size == 0x0F:
         size, at = _varint(data, at)
+    if size > len(data) - at:  # an element has one byte at least
+        raise ObjectDamaged("its footer ends early")
     return size, inner, at
 
 
-def _varint(data: bytearray, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        value |= (data[at] & 0x7F) << shift
-        shift += 7
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 7 * _LONGEST, 7):
+        part = _byte(data, at)
         at += 1
-        if not data[at - 1] & 0x80:
+        value |= (part & 0x7F) << shift
+        if part < 0x80:
             return value, at
+    raise ObjectDamaged("its footer has an endless number")
+
+
+def _byte(data: bytes, at: int) -> int:
+    if at >= len(data):
+        raise ObjectDamaged("its footer ends early")
+    return data[at]

@@ -37,11 +37,18 @@ class Gap(NamedTuple):
     last_ms: int
     asked: int
 
+    @property
+    def due_ms(self) -> int | None:
+        """When to ask again; None: never. Never twice within the shortest of the times."""
+        if self.reason == BEFORE_LISTING:
+            return None
+        times = (self.first_ms + wait for wait in ASKED_AGAIN_MS)
+        due = next((at for at in times if at > self.last_ms), None)
+        return None if due is None else max(due, self.last_ms + ASKED_AGAIN_MS[0])
+
     def is_due(self, now_ms: int) -> bool:
-        """Whether it is time to ask again; never twice within the shortest of the times."""
-        if self.reason == BEFORE_LISTING or now_ms - self.last_ms < ASKED_AGAIN_MS[0]:
-            return False
-        return any(self.last_ms < self.first_ms + wait <= now_ms for wait in ASKED_AGAIN_MS)
+        """Whether it is time to ask again."""
+        return self.due_ms is not None and self.due_ms <= now_ms
 
     def is_asked_with(self, other: Gap) -> bool:
         """Whether two gaps with one reason may be due together: asked at about the same time, and
@@ -87,7 +94,7 @@ def renewed(
     """
     kept = [each for gap in known for each in _without(gap, asked)]
     found = [each for stretch in absent for each in _asked(stretch, known, now_ms)]
-    return _joined(sorted([*kept, *found]), timeframe, listed_ms)
+    return joined(sorted([*kept, *found]), timeframe, listed_ms)
 
 
 def places(gaps: Iterable[Gap]) -> list[Interval]:
@@ -135,7 +142,7 @@ def _asked(absent: Absent, known: Iterable[Gap], now_ms: int) -> list[Gap]:
     return [*before, *(Gap(*each, reason, now_ms, now_ms, 1) for each in new)]
 
 
-def _joined(gaps: Iterable[Gap], timeframe: str, listed_ms: int | None) -> list[Gap]:
+def joined(gaps: Iterable[Gap], timeframe: str, listed_ms: int | None) -> list[Gap]:
     """Gaps that touch made one where they are asked together, or one is a part only.
 
     `gaps` ascending.

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from chalicelib.candles.coverage import Coverage
+from chalicelib.candles.summary import Summary
 from chalicelib.core import timeframes
 
 #: symbol -> timeframe -> what is known of it.
-Stored = Mapping[str, Mapping[str, Coverage]]
+Stored = Mapping[str, Mapping[str, Summary]]
 
 
 @dataclass
@@ -51,7 +51,7 @@ def lag_of(
     return lag
 
 
-def lag_ms(timeframe: str, coverage: Coverage | None, since_ms: int, now_ms: int) -> int:
+def lag_ms(timeframe: str, coverage: Summary | None, since_ms: int, now_ms: int) -> int:
     """Milliseconds since the close of the oldest candle that is closed and not stored, or 0."""
     if coverage and coverage.covered:
         open_ms = timeframes.ceil(timeframe, coverage.covered[-1].end_ms, coverage.last)

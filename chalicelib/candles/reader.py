@@ -9,12 +9,10 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from chalicelib.candles.candles import Candles
-
 if TYPE_CHECKING:
     import asyncio
 
-    from chalicelib.candles.store import CandleStore
+    from chalicelib.candles.store import CandleStore, Held
 
 
 class BlockingCandles:
@@ -27,7 +25,7 @@ class BlockingCandles:
         # Pushing reads in several threads, and a loop runs in only one at a time.
         self._turn = threading.Lock()
 
-    async def read(self, symbol: str, timeframe: str, open_ms: int) -> Candles:
+    async def read(self, symbol: str, timeframe: str, open_ms: int) -> Held:
         """As CandleStore.read."""
         import asyncio
 

@@ -1,12 +1,21 @@
 """The candles bucket: one Parquet object per exchange, timeframe, symbol and stretch of time.
 
-    candles/exchange=binance/timeframe=1m/symbol=BTCUSDT/2026-11-23.parquet
+    candles/exchange=binance/timeframe=1m/symbol=BTCUSDT/2026-11.parquet
 
+<<<<<<< HEAD
 An hour of 1s, a day of 1m-3m, a month of 5m-30m, a year of 1h-12h, everything above in `all`. The
 folder of months is timeframe=1mo, as in Binance's own archive: on macOS and Windows 1M would be the
-folder of minutes. Columns as in candles.COLUMNS, times as timestamp(ms, UTC); sorted and unique by
+folder of minutes. Encoding and columns: candles/codec.py. Metadata of the last write: source and
+source_root (the exchange's name and root), task_id, collected_at; coverage: what was asked for in
+this stretch, and the gaps in it (candles/coverage.py); trades: of all its candles together. Where
+nothing opens in a stretch that was asked for, its object has no rows.
+=======
+A day of 1s, a month of 1m-5m, a year of 15m-12h, everything above in `all`. The folder of
+months is timeframe=1mo, as in Binance's own archive: on macOS and Windows 1M would be the folder of
+minutes. Columns as in candles.COLUMNS, times as timestamp(ms, UTC); sorted and unique by
 open_time, which the footer says. Metadata of the last write: source and source_root (the exchange's
 name and root), task_id, collected_at.
+>>>>>>> codec
 
 Writers race by conditional PUT: If-None-Match for a new object, If-Match with the ETag that was
 read for a known one; who loses reads again and merges.
@@ -14,10 +23,13 @@ read for a known one; who loses reads again and merges.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
 from urllib.parse import quote
 
-from chalicelib.candles.candles import Candles, Merged, merged
+from chalicelib.candles.candles import Candles, merged
 from chalicelib.candles.codec import decode, encode
+from chalicelib.candles.coverage import Coverage
 from chalicelib.core import timeframes, times
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ObjectDamaged
@@ -26,6 +38,29 @@ _RACES = 12
 #: S3's answers to a conditional PUT that came too late (412) or beside another one (409).
 _LOST_RACE = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 _MISSING = ("NoSuchKey", "404")
+_COVERAGE = "coverage"
+
+
+class Held(NamedTuple):
+    """What an object holds, and what is known of its stretch; `etag` None: there is no object."""
+
+    candles: Candles
+    coverage: Coverage
+    etag: str | None = None
+
+
+class Written(NamedTuple):
+    """What an object holds after a write; `added`: candles that were not there; `revised`: candles
+    whose values are others now."""
+
+    candles: Candles
+    coverage: Coverage
+    added: int
+    revised: int
+
+
+#: The coverage after a write, given the candles that are held then, and the coverage before.
+Covering = Callable[[Candles, Coverage], Coverage]
 
 
 class CandleStore:
@@ -41,61 +76,81 @@ class CandleStore:
             f"symbol={_segment(symbol)}/{timeframes.object_name(timeframe, open_ms)}.parquet"
         )
 
-    async def merge(
-        self, symbol: str, timeframe: str, candles: Candles, task_id: str, now_ms: int
-    ) -> Merged:
-        """Merge candles of one object into it; of two answers the exchange's later one wins.
+    async def write(
+        self,
+        symbol: str,
+        timeframe: str,
+        at_ms: int,
+        candles: Candles,
+        covering: Covering,
+        task_id: str,
+        now_ms: int,
+        *,
+        is_new: bool = False,
+    ) -> Written:
+        """Merge candles into the object that holds `at_ms`, and extend its coverage, in one PUT.
 
-        What came of it: an object that already holds exactly these values is not written again.
+        Of two answers the exchange's later one wins. An object that already holds exactly this is
+        not written again. `is_new`: there is most likely no object yet, so it is not read first.
+        Raises ObjectDamaged, CallFailed.
         """
-        key = self.key(symbol, timeframe, candles.open_times[0])
+        key = self.key(symbol, timeframe, at_ms)
+        held = Held(Candles(), Coverage()) if is_new else await self._read(key)
         for _ in range(_RACES):
-            stored, etag = await self._read(key)
-            whole = merged(stored, candles)
-            if not whole.added and not whole.revised:
-                return whole
-            condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+            whole, added, revised = merged(held.candles, candles)
+            coverage = covering(whole, held.coverage)
+            written = Written(whole, coverage, added, revised)
+            if held.etag and not added and not revised and coverage == held.coverage:
+                return written
+            condition = {"IfMatch": held.etag} if held.etag else {"IfNoneMatch": "*"}
             try:
                 await self._call(
                     "s3",
                     "PutObject",
                     Bucket=self._bucket,
                     Key=key,
-                    Body=encode(whole.candles, self._metadata(task_id, now_ms)),
+                    Body=encode(whole, self._metadata(whole, coverage, task_id, now_ms)),
                     ContentType="application/vnd.apache.parquet",
                     **condition,
                 )
             except CallFailed as failed:
                 # A dropped answer may hide a write that was applied: reading again tells.
-                if failed.code in (*_LOST_RACE, *_MISSING, "ConnectionError"):
-                    continue
-                raise
-            return whole
+                if failed.code not in (*_LOST_RACE, *_MISSING, "ConnectionError"):
+                    raise
+                held = await self._read(key)
+                continue
+            return written
         raise CallFailed("s3", "PutObject", "Contention", key)
 
-    async def read(self, symbol: str, timeframe: str, open_ms: int) -> Candles:
-        """The candles of the object that holds `open_ms`; empty where there is none."""
-        return (await self._read(self.key(symbol, timeframe, open_ms)))[0]
+    async def read(self, symbol: str, timeframe: str, at_ms: int) -> Held:
+        """The object that holds `at_ms`. Raises ObjectDamaged, CallFailed."""
+        return await self._read(self.key(symbol, timeframe, at_ms))
 
-    async def _read(self, key: str) -> tuple[Candles, str | None]:
+    async def _read(self, key: str) -> Held:
         try:
             answer = await self._call("s3", "GetObject", Bucket=self._bucket, Key=key)
         except CallFailed as failed:
             if failed.code in _MISSING:
-                return Candles(), None
+                return Held(Candles(), Coverage())
             raise
         try:
-            return decode(answer["Body"])[0], answer["ETag"]
+            candles, metadata = decode(answer["Body"])
+            if _COVERAGE not in metadata:
+                raise ObjectDamaged("it does not say what it covers")
+            return Held(candles, Coverage.from_json(metadata[_COVERAGE]), answer["ETag"])
         except ObjectDamaged as error:
             raise ObjectDamaged(f"{key}: {error.detail}") from error
 
-    def _metadata(self, task_id: str, now_ms: int) -> dict[str, str]:
-        """Of a write. `source`, `source_root`: the exchange's name and root."""
+    def _metadata(
+        self, candles: Candles, coverage: Coverage, task_id: str, now_ms: int
+    ) -> dict[str, str]:
         return {
             "source": self._exchange,
             "source_root": self._root,
             "task_id": task_id,
             "collected_at": times.iso(now_ms) or "",
+            "trades": str(sum(candles.columns["trades"])),
+            _COVERAGE: coverage.to_json(),
         }
 
 

@@ -71,6 +71,7 @@ async def collect_message(
             budget,
             message.symbol,
             units,
+            fill=message.fill,
             task_id=message.task_id,
             authorised=authorised,
             remaining_ms=remaining_ms,
@@ -137,7 +138,13 @@ async def _count(
     """Count the group's results behind the fence; False where they may not be counted any more."""
     named = await _named_rejections(backend, message, group)
     ok = {
-        index: Collected(result.stored, result.revised, result.rejected, named.get(index, set()))
+        index: Collected(
+            result.stored,
+            result.revised,
+            result.rejected,
+            named.get(index, set()),
+            result.from_store,
+        )
         for index, result in group.results.items()
         if result.reason is None
     }
@@ -227,6 +234,7 @@ async def _hand_on(
         message.priority,
         message.symbol,
         tuple(left),
+        message.fill,
     )
     log("message_handed_on", units=len(left), delay_seconds=delay_seconds)
     unsent = await WorkQueue(backend).send_collect([rest], delay_seconds)

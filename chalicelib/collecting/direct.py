@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from chalicelib import wiring
-from chalicelib.candles.coverage import Coverage
 from chalicelib.candles.coverage_table import Coverages, CoverageTable
+from chalicelib.candles.summary import Summary
 from chalicelib.collecting.group import collect_units, judged
 from chalicelib.collecting.ranges import wanted
 from chalicelib.collecting.store import Result
@@ -15,7 +15,7 @@ from chalicelib.core.backend import Backend
 from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.refresh import refresh_catalogue
 from chalicelib.exchange.worker import Worker
-from chalicelib.work.messages import Unit
+from chalicelib.work.messages import NEW, Unit
 
 #: Called with a symbol, one of its units, and what that came to.
 Finished = Callable[[str, Unit, Result], None]
@@ -103,7 +103,7 @@ def _units(backend: Backend, timeframes: Sequence[str], stored: Coverages) -> li
     backfill = backend.settings.backfill_candles
     units: list[Unit] = []
     for timeframe in timeframes:
-        known = stored.get(timeframe, Coverage())
+        known = stored.get(timeframe, Summary())
         asked = wanted(timeframe, backend.now_ms(), None, None, known, backfill)
         for window in [*asked.again, *asked.windows]:
             units.append(Unit(len(units), timeframe, *window))
@@ -123,6 +123,7 @@ async def _collect_symbol(
             budget,
             symbol,
             left,
+            fill=NEW,
             task_id="direct",
             authorised=_always,
             remaining_ms=lambda: 1_000_000,

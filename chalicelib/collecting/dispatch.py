@@ -32,6 +32,7 @@ from chalicelib.tasks.task import Task
 from chalicelib.work import priorities
 from chalicelib.work.messages import DispatchMessage
 from chalicelib.work.queue import WorkQueue
+from chalicelib.work.request import CollectionRequest
 from chalicelib.work.units import PlannedUnit, messages_for
 from chalicelib.work.window import (
     LEASE_MS,
@@ -129,8 +130,9 @@ async def _open(
 async def _send(backend: Backend, task: Task, units: list[PlannedUnit], prog: Progress) -> None:
     task_id, attempt, number = task.task_id, task.attempt, prog.number
     remaining = set(range(len(units))) - prog.done
+    fill = CollectionRequest.unpack(task.request).fill
     unsent = await WorkQueue(backend).send_collect(
-        messages_for(task_id, attempt, number, task.priority, units, remaining)
+        messages_for(task_id, attempt, number, task.priority, units, remaining, fill)
     )
     if unsent:  # not marked as sent: sweep asks again
         log("messages_not_queued", level="warning", task_id=task_id, count=len(unsent))

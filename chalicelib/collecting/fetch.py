@@ -1,21 +1,21 @@
 """Asking the exchange for the candles of some units of one symbol, until every stretch is proven.
 
-A unit is first asked for as a whole: where nothing opens in it, that is all. What a page leaves
-open (evidence.py) is asked for again, in stretches that hold no more than one page of candles, and
-every request passes the gate (gate.py) before it leaves.
+What a unit needs (needs.py) is first asked for as a whole: where nothing opens in a stretch, that
+is all. What a page leaves open (evidence.py) is asked for again, in stretches that hold no more
+than one page of candles, and every request passes the gate (gate.py) before it leaves.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from chalicelib.candles.candles import Answer, is_running
-from chalicelib.candles.coverage import Coverage
-from chalicelib.candles.coverage_table import CoverageTable
+from chalicelib.candles.coverage_table import Coverages
 from chalicelib.candles.intervals import Interval
+from chalicelib.candles.summary import Summary
 from chalicelib.collecting.evidence import left_open
 from chalicelib.collecting.gate import Gate, Withheld
 from chalicelib.collecting.listing import first_open
@@ -38,6 +38,9 @@ from chalicelib.exchange.worker import Worker
 from chalicelib.work.messages import Unit
 from chalicelib.work.units import PAGE_CANDLES, pages
 
+#: Unit number -> the stretches of it to ask for, ascending.
+Needs = Mapping[int, Sequence[Interval]]
+
 #: Pages that units of one group need together, where no unit needs more by itself.
 GROUP_PAGES = 12
 #: Waits up to this long happen in the worker; longer ones in the queue.
@@ -50,13 +53,14 @@ _REQUESTS_PER_PAGE = 12
 class Fetched:
     """What has been fetched so far, by the number of the unit, and why units have failed.
 
-    `left`: stretches of the unit that are not proven yet; `unusable`: open times (epoch ms) of rows
-    that cannot be read; `unread`: stretches that were answered with rows whose open times cannot be
-    read; `requests`: how many were sent or tried for it. Of units in which nothing opens at the
-    start: `before`: when the candle before opened; `listed`: by timeframe, when the first candle
-    ever opened, and `looked_up`: when that was asked.
+    `needs`: what is asked for; `left`: stretches that are not proven yet; `unusable`: open times
+    (epoch ms) of rows that cannot be read; `unread`: stretches that were answered with rows whose
+    open times cannot be read; `requests`: how many were sent or tried for it. Of stretches in which
+    nothing opens at the start: `before`: by that start, when the candle before opened; `listed`: by
+    timeframe, when the first candle ever opened, and `looked_up`: when that was asked.
     """
 
+    needs: Needs
     left: Counter[int]
     answers: dict[int, list[Answer]]
     unusable: dict[int, set[int]]
@@ -64,7 +68,7 @@ class Fetched:
     refused: dict[int, ExchangeRefused] = field(default_factory=dict)
     unavailable: dict[int, ExchangeUnavailable] = field(default_factory=dict)
     unread: dict[int, list[Interval]] = field(default_factory=dict)
-    before: dict[int, int] = field(default_factory=dict)
+    before: dict[tuple[int, int], int] = field(default_factory=dict)
     listed: dict[str, int] = field(default_factory=dict)
     looked_up: dict[str, int] = field(default_factory=dict)
 
@@ -76,23 +80,24 @@ class Fetched:
         """Whether all of the unit is proven."""
         return not self.left[unit.number]
 
-    def begins_late(self, unit: Unit) -> bool:
-        """Whether a candle has room before the first one that opens in the unit."""
+    def begins_late(self, unit: Unit, stretch: Interval) -> bool:
+        """Whether a candle has room before the first one that opens in the stretch."""
         opens = self.unusable[unit.number].union(
             row[0] for answer in self.answers[unit.number] for row in answer.rows
         )
-        inside = (at for at in opens if unit.start_ms <= at < unit.end_ms)
-        first_ms = min(inside, default=unit.end_ms)
-        return timeframes.has_room(unit.timeframe, unit.start_ms, first_ms)
+        inside = (at for at in opens if stretch.start_ms <= at < stretch.end_ms)
+        first_ms = min(inside, default=stretch.end_ms)
+        return timeframes.has_room(unit.timeframe, stretch.start_ms, first_ms)
 
     def found(self, unit: Unit) -> Found:
         """What was answered for the unit."""
         number = unit.number
         return Found(
             self.answers[number],
+            self.needs[number],
             self.unusable[number],
             self.unread.get(number, []),
-            self.before.get(number),
+            {start: at for (of, start), at in self.before.items() if of == number},
             self.listed.get(unit.timeframe),
             self.looked_up.get(unit.timeframe),
         )
@@ -112,19 +117,26 @@ def next_group(units: list[Unit]) -> list[Unit]:
 
 
 async def fetch(
-    worker: Worker, budget: Budget, symbol: str, units: Sequence[Unit], gate: Gate
+    worker: Worker,
+    budget: Budget,
+    symbol: str,
+    units: Sequence[Unit],
+    gate: Gate,
+    needs: Needs,
+    known: Coverages,
 ) -> Fetched:
-    """Fetch some units of one symbol, or as much of them as the gate lets pass.
+    """Fetch what some units of one symbol need, or as much of it as the gate lets pass.
 
-    The exchange's client bounds how many requests are in flight at once.
+    `known`: of the symbol. The exchange's client bounds how many requests are in flight at once.
     """
     fetched = Fetched(
-        left=Counter(unit.number for unit in units),
+        needs=needs,
+        left=Counter({unit.number: len(needs[unit.number]) for unit in units}),
         answers={unit.number: [] for unit in units},
         unusable={unit.number: set() for unit in units},
     )
-    asking = _Asking(worker, budget, symbol, gate, fetched)
-    await together(*(asking.prove(unit, Interval(*unit[2:])) for unit in units))
+    asking = _Asking(worker, budget, symbol, gate, fetched, known)
+    await together(*(asking.prove(unit, each) for unit in units for each in needs[unit.number]))
     await asking.look_before([unit for unit in units if fetched.is_whole(unit)])
     return fetched
 
@@ -133,13 +145,20 @@ class _Asking:
     """Asking for units of one symbol, and noting in `fetched` or at the gate what came of it."""
 
     def __init__(
-        self, worker: Worker, budget: Budget, symbol: str, gate: Gate, fetched: Fetched
+        self,
+        worker: Worker,
+        budget: Budget,
+        symbol: str,
+        gate: Gate,
+        fetched: Fetched,
+        known: Coverages,
     ) -> None:
         self._worker = worker
         self._budget = budget
         self._symbol = symbol
         self._gate = gate
         self._fetched = fetched
+        self._known = known
 
     async def prove(self, unit: Unit, stretch: Interval) -> None:
         """Ask for the stretch, and for what that leaves open, until all of it is proven."""
@@ -159,43 +178,53 @@ class _Asking:
             await together(*(self.prove(unit, each) for each in left))
 
     async def look_before(self, units: Sequence[Unit]) -> None:
-        """Learn what lies before units in which nothing opens at the start.
+        """Learn what lies before stretches in which nothing opens at the start.
 
         A candle that opened before may reach into them, and nothing is missing before the first.
         """
-        late = [unit for unit in units if self._fetched.begins_late(unit)]
-        if not late:
-            return
         symbol, fetched, worker = self._symbol, self._fetched, self._worker
-        fetched.left.update(unit.number for unit in late)
-        stored = (await CoverageTable(worker).coverage_of([symbol])).get(symbol, {})
-        for timeframe, unit in {unit.timeframe: unit for unit in late}.items():
-            known = stored.get(timeframe, Coverage())
+        late = [
+            (unit, stretch)
+            for unit in units
+            for stretch in fetched.needs[unit.number]
+            if fetched.begins_late(unit, stretch) and not self._knows_before(unit, stretch)
+        ]
+        fetched.left.update(unit.number for unit, _ in late)
+        for timeframe, unit in {unit.timeframe: unit for unit, _ in late}.items():
+            known = self._known.get(timeframe, Summary())
             first = known.listed
             if first is None and known.may_look_up(worker.now_ms()):
                 async with self._noting(unit):
                     first = await first_open(worker, symbol, timeframe, self._gate.permit)
                     fetched.looked_up[timeframe] = worker.now_ms()
             if first is not None:
-                fetched.listed[timeframe] = min([first, *known.held_since()])
-        await together(*(self._look_before(unit) for unit in late))
+                held = [] if known.first is None else [known.first]
+                fetched.listed[timeframe] = min([first, *held])
+        await together(*(self._look_before(*each) for each in late))
 
-    async def _look_before(self, unit: Unit) -> None:
+    def _knows_before(self, unit: Unit, stretch: Interval) -> bool:
+        """Whether the object that the stretch begins in says what lies before it."""
+        start_ms = stretch.start_ms
+        begins = timeframes.object_bounds(unit.timeframe, start_ms)[0]
+        covered = self._known.get(unit.timeframe, Summary()).covered
+        return begins < start_ms and any(low < start_ms <= high for low, high in covered)
+
+    async def _look_before(self, unit: Unit, stretch: Interval) -> None:
         fetched, timeframe = self._fetched, unit.timeframe
         if not fetched.is_open(unit):
             return
         async with self._noting(unit):
-            if unit.start_ms > fetched.listed.get(timeframe, 0):
+            if stretch.start_ms > fetched.listed.get(timeframe, 0):
                 page = await self._worker.exchange.klines(
                     self._symbol,
                     timeframe,
-                    timeframes.back(timeframe, unit.start_ms, 1),
-                    unit.start_ms,
+                    timeframes.back(timeframe, stretch.start_ms, 1),
+                    stretch.start_ms,
                     self._gate.permit,
                 )
-                before = [row[0] for row in page.rows if row[0] < unit.start_ms]
+                before = [row[0] for row in page.rows if row[0] < stretch.start_ms]
                 if before:
-                    fetched.before[unit.number] = max(before)
+                    fetched.before[unit.number, stretch.start_ms] = max(before)
             fetched.left[unit.number] -= 1
 
     @asynccontextmanager

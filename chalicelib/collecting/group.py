@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from chalicelib.candles.coverage import CoveredPart
-from chalicelib.candles.coverage_table import Coverages, CoverageTable
+from chalicelib.candles.coverage_table import Coverages, CoverageTable, Known
+from chalicelib.candles.store import CandleStore
+from chalicelib.candles.summary import Seen, Summary, seen
 from chalicelib.collecting.fetch import SHORT_WAIT_MS, Fetched, fetch
 from chalicelib.collecting.gate import Gate, Withheld
-from chalicelib.collecting.store import Result, Stored, failure, store
+from chalicelib.collecting.needs import needs_of
+from chalicelib.collecting.store import Result, failure, store
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import ExchangeUnavailable
 from chalicelib.core.logs import log
@@ -52,23 +54,36 @@ async def collect_units(
     symbol: str,
     units: Sequence[Unit],
     *,
+    fill: str,
     task_id: str,
     authorised: Callable[[], Awaitable[bool]],
     remaining_ms: Callable[[], int],
 ) -> Group:
-    """Fetch, check and store some units of one symbol, and record what they cover.
+    """Fetch, check and store what some units of one symbol need, with what that covers.
 
-    `authorised` is asked before requests leave: does the task still want its units?
+    `fill`: as in work/messages.py. `authorised` is asked before requests leave: does the task still
+    want its units?
     """
+    known = await CoverageTable(worker).read(symbol)
+    summaries = known.summaries
+    needs = {
+        unit.number: await needs_of(
+            worker, symbol, unit, fill, summaries.get(unit.timeframe, Summary())
+        )
+        for unit in units
+    }
     gate = Gate(budget, authorised, remaining_ms)
-    fetched = await fetch(worker, budget, symbol, units, gate)
+    asking = [unit for unit in units if needs[unit.number]]
+    fetched = await fetch(worker, budget, symbol, asking, gate, needs, summaries)
     withheld = gate.withheld
-    stored = {}
+    stored: dict[int, Result] = {}
     if withheld is None or not (withheld.stopped or withheld.out_of_time):
-        stored = await _store_all(worker, symbol, units, fetched, task_id)
+        stored = await _store_all(worker, symbol, asking, fetched, task_id, known)
+    held = {unit.number: Result(from_store=True) for unit in units if not needs[unit.number]}
     return Group(
         results={number: failure(error) for number, error in fetched.refused.items()}
-        | {number: result for number, (result, _) in stored.items()},
+        | stored
+        | held,
         unavailable=fetched.unavailable,
         stopped=withheld is not None and withheld.stopped,
         wait_until_ms=_wait_until_ms(worker, withheld),
@@ -85,29 +100,60 @@ def _wait_until_ms(backend: Backend, withheld: Withheld | None) -> int:
 
 
 async def _store_all(
-    backend: Backend, symbol: str, units: Sequence[Unit], fetched: Fetched, task_id: str
-) -> dict[int, Stored]:
-    """Store the units whose pages are all there, and record what they cover."""
+    backend: Backend,
+    symbol: str,
+    units: Sequence[Unit],
+    fetched: Fetched,
+    task_id: str,
+    known: Known,
+) -> dict[int, Result]:
+    """Store the units whose stretches are all proven, and enter their objects in the summaries."""
     whole = [unit for unit in units if fetched.is_whole(unit)]
-    results: dict[int, Stored] = {}
-
-    async def collected(known: Coverages) -> list[CoveredPart]:
-        """Called again after a race: what is absent may have been stored meanwhile."""
-        again = [
-            unit for unit in whole if unit.number not in results or results[unit.number].is_gappy
-        ]
-        stored = await together(
-            *(store(backend, symbol, unit, fetched.found(unit), task_id, known) for unit in again)
+    if not whole:
+        return {}
+    found = [fetched.found(unit) for unit in whole]
+    stored = await together(
+        *(
+            store(
+                backend,
+                symbol,
+                unit,
+                each,
+                task_id,
+                known.summaries.get(unit.timeframe, Summary()),
+            )
+            for unit, each in zip(whole, found, strict=True)
         )
-        for unit, one in zip(again, stored, strict=True):
-            # What was stored and revised the first time counts.
-            first = results.get(unit.number, one)
-            results[unit.number] = first._replace(part=first.part and one.part)
-        return [part for _, part in results.values() if part is not None]
+    )
+    written = {
+        (unit.timeframe, one.cell.start_ms): one
+        for unit, each in zip(whole, stored, strict=True)
+        for one in each.objects
+    }
 
-    if whole:
-        await CoverageTable(backend).extend_coverage(symbol, collected, backend.now_ms())
-    return results
+    async def changed(summaries: Coverages) -> Coverages:
+        """Called again after a race: another worker may have written the objects meanwhile."""
+        after = dict(summaries)
+        is_first = summaries is known.summaries
+        for (timeframe, start_ms), one in written.items():
+            now = one if is_first else await _as_it_is(backend, symbol, timeframe, start_ms)
+            after[timeframe] = after.get(timeframe, Summary()).with_object(now)
+        for unit, each in zip(whole, found, strict=True):
+            if each.listed_ms is not None or each.looked_up_ms is not None:
+                summary = after.get(unit.timeframe, Summary())
+                since_ms = each.asked[0].start_ms
+                after[unit.timeframe] = summary.with_listing(
+                    each.listed_ms, each.looked_up_ms, since_ms
+                )
+        return after
+
+    await CoverageTable(backend).record(symbol, known, changed)
+    return {unit.number: each.result for unit, each in zip(whole, stored, strict=True)}
+
+
+async def _as_it_is(backend: Backend, symbol: str, timeframe: str, start_ms: int) -> Seen:
+    held = await CandleStore(backend).read(symbol, timeframe, start_ms)
+    return seen(timeframe, start_ms, held.candles, held.coverage)
 
 
 async def judged(worker: Worker, group: Group, deliveries: int) -> Group:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import uuid
 
-from chalicelib.candles.coverage import Coverage
 from chalicelib.candles.coverage_table import Coverages, CoverageTable
+from chalicelib.candles.summary import Summary
 from chalicelib.collecting.dispatch import dispatch
 from chalicelib.collecting.ranges import Pair, Wanted, find_listings, is_long, wanted
 from chalicelib.core.backend import Backend
@@ -36,7 +36,7 @@ from chalicelib.tasks.message import notice_of
 from chalicelib.tasks.quotas import start_within_quota
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Task, TaskValues
-from chalicelib.work.messages import PlanMessage
+from chalicelib.work.messages import GAPS, PlanMessage
 from chalicelib.work.request import CollectionRequest, too_large
 from chalicelib.work.units import PlannedUnit, packs
 
@@ -131,7 +131,7 @@ async def _units(worker: Worker, task: Task, now_ms: int) -> tuple[list[PlannedU
     found: list[tuple[Pair, Wanted]] = []
     count = 0
     for symbol, timeframe in pairs:
-        known = stored.get(symbol, {}).get(timeframe, Coverage())
+        known = stored.get(symbol, {}).get(timeframe, Summary())
         asked = wanted(
             timeframe,
             now_ms,
@@ -139,6 +139,7 @@ async def _units(worker: Worker, task: Task, now_ms: int) -> tuple[list[PlannedU
             request.end_ms,
             known,
             worker.settings.backfill_candles,
+            request.fill,
         )
         found.append(((symbol, timeframe), asked))
         count += len(asked.windows)
@@ -168,7 +169,7 @@ async def _stored(
 ) -> dict[str, Coverages]:
     """What is stored of the symbols, as far as planning asks; a long range is looked up."""
     table, start_ms = CoverageTable(worker), request.start_ms
-    if start_ms is None:
+    if start_ms is None or request.fill == GAPS:
         return await table.coverage_of([*dict.fromkeys(symbol for symbol, _ in pairs)])
     end_ms = now_ms if request.end_ms is None else request.end_ms
     long = {timeframe for timeframe in request.timeframes if is_long(timeframe, start_ms, end_ms)}

@@ -7,12 +7,11 @@ cut to what the exchange has ever listed.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
-from chalicelib.candles.coverage import Coverage, CoveredPart
 from chalicelib.candles.coverage_table import Coverages, CoverageTable
-from chalicelib.candles.gaps import NO_CANDLE, Absent
+from chalicelib.candles.summary import Summary
 from chalicelib.collecting.gate import RESERVE_MS, Gate, Withheld
 from chalicelib.collecting.listing import first_open
 from chalicelib.core import timeframes
@@ -21,7 +20,8 @@ from chalicelib.core.together import together
 from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.ledger import Ledger
 from chalicelib.exchange.worker import Worker
-from chalicelib.work.units import PAGE_CANDLES, bounds, unit_count, windows, with_gaps
+from chalicelib.work.messages import GAPS, NEW
+from chalicelib.work.units import bounds, unit_count, windows, with_gaps
 
 #: One plan looks up no more first candles than this, and for no longer; the others are found while
 #: collecting, a request for each unit that lies before them.
@@ -44,29 +44,35 @@ def wanted(
     now_ms: int,
     start_ms: int | None,
     end_ms: int | None,
-    known: Coverage,
+    known: Summary,
     backfill_candles: int,
+    fill: str = NEW,
 ) -> Wanted:
     """What to ask for of one symbol and timeframe; nothing where it all lies before the listing."""
-    start, end = bounds(timeframe, now_ms, start_ms, end_ms, known.last, backfill_candles)
+    resumes_ms = known.resumes_at(timeframe)
+    if fill == GAPS and start_ms is None and known.covered:
+        start_ms = known.covered[0].start_ms
+    start, end = bounds(timeframe, now_ms, start_ms, end_ms, resumes_ms, backfill_candles)
     if start_ms is not None:
         begin = max(start, known.listed or 0)
-        return Wanted([*windows(timeframe, begin, max(end, start + 1))], [])
-    start = max(start, _page_before(timeframe, known, end))
-    due = ((gap.start_ms, gap.end_ms) for gap in known.due_gaps(timeframe, now_ms))
+        found = windows(timeframe, begin, max(end, start + 1))
+        if fill == GAPS:
+            return Wanted([each for each in found if _misses(timeframe, known, *each)], [])
+        return Wanted([*found], [])
+    due = [cell.start_ms for cell in known.due_cells(now_ms)]
     start, again = with_gaps(timeframe, start, end, due)
     # A range inside the running candle still makes a unit: it is asked for and counted.
     return Wanted([*windows(timeframe, start, max(end, start + 1))], again)
 
 
-def _page_before(timeframe: str, known: Coverage, end_ms: int) -> int:
-    """A page before the end of what is covered, 0 where that does not reach from the last candle
-    to `end_ms` or near: a symbol that is halted would else be asked for ever more. What is missing
-    before is asked for when it is due."""
-    covered = known.covered[-1:]
-    if known.last is None or not any(one.start_ms <= known.last < end_ms for one in covered):
-        return 0
-    return timeframes.back(timeframe, min(end_ms, covered[0].end_ms), PAGE_CANDLES - 1)
+def _misses(timeframe: str, known: Summary, start_ms: int, end_ms: int) -> bool:
+    """Whether something in the window was never asked for, or asked for in vain."""
+    return bool(known.uncovered(start_ms, end_ms)) or any(
+        cell.absent or cell.invalid
+        for cell in known.cells
+        if cell.start_ms < end_ms
+        and timeframes.object_bounds(timeframe, cell.start_ms)[1] > start_ms
+    )
 
 
 def is_long(timeframe: str, start_ms: int, end_ms: int) -> bool:
@@ -89,7 +95,7 @@ async def find_listings(
     unknown = [
         (symbol, timeframe)
         for symbol, timeframe in pairs
-        if stored.get(symbol, {}).get(timeframe, Coverage()).may_look_up(worker.now_ms())
+        if stored.get(symbol, {}).get(timeframe, Summary()).may_look_up(worker.now_ms())
     ][:MOST_LOOKUPS]
     began = time.monotonic()
     gate = Gate(
@@ -106,29 +112,19 @@ async def find_listings(
 
 async def _record(
     worker: Worker, symbol: str, timeframe: str, start_ms: int, first_ms: int | None
-) -> Coverage:
-    """Record when the first candle opened, None where nothing proves it; the coverage then."""
+) -> Summary:
+    """Record when the first candle opened, None where nothing proves it; the summary then."""
     now_ms = worker.now_ms()
-    after = Coverage()
+    table = CoverageTable(worker)
+    after = Summary()
 
-    async def collected(known: Coverages) -> list[CoveredPart]:
+    async def changed(known: Coverages) -> Coverages:
         nonlocal after
-        before = known.get(timeframe, Coverage())
-        part = CoveredPart(timeframe, 0, 0, None, [], None, now_ms)
-        if first_ms is not None:
-            listed = min([first_ms, *before.held_since()])
-            span = min(start_ms, listed), listed
-            nothing = _nothing(start_ms, listed)
-            part = CoveredPart(timeframe, *span, None, nothing, listed, now_ms)
-        after = before.extended(part, now_ms)
-        return [part]
+        after = known.get(timeframe, Summary()).with_listing(first_ms, now_ms, start_ms)
+        return {**known, timeframe: after}
 
-    await CoverageTable(worker).extend_coverage(symbol, collected, now_ms)
+    await table.record(symbol, await table.read(symbol), changed)
     return after
-
-
-def _nothing(start_ms: int, end_ms: int) -> Sequence[Absent]:
-    return [Absent(start_ms, end_ms, NO_CANDLE)] if start_ms < end_ms else []
 
 
 async def _look_up(

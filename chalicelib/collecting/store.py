@@ -1,18 +1,22 @@
-"""Checking what was fetched of a unit, and merging it into its Parquet objects."""
+"""Checking what was fetched of a unit, and writing it and what it covers into its objects."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from types import MappingProxyType
 from typing import NamedTuple
 
 from chalicelib.candles.candles import Answer, Candles, closed_candles
 from chalicelib.candles.candles import absent as stretches
 from chalicelib.candles.coverage import Coverage, CoveredPart
-from chalicelib.candles.coverage_table import Coverages
 from chalicelib.candles.gaps import INVALID, NO_CANDLE, Absent, Gap, places
 from chalicelib.candles.intervals import Interval, outside, union
 from chalicelib.candles.store import CandleStore
+from chalicelib.candles.summary import Seen, Summary, seen
 from chalicelib.core import metrics, timeframes
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CollectorError, ExchangeDrifted, ObjectDamaged
@@ -24,7 +28,10 @@ UNUSABLE = "EXCHANGE_UNUSABLE_ANSWER"
 
 @dataclass(frozen=True)
 class Result:
-    """What one unit came to: candles stored, rejected and revised, or a reason why it failed."""
+    """What one unit came to: candles stored, rejected and revised, or a reason why it failed.
+
+    `from_store`: all of it was held or explained already, and nothing was asked for.
+    """
 
     stored: int = 0
     rejected: int = 0
@@ -32,43 +39,33 @@ class Result:
     reason: str | None = None
     detail: str = ""
     rejected_opens: Set[int] = frozenset()
+    from_store: bool = False
 
 
 class Found(NamedTuple):
     """What the exchange answered for a unit.
 
-    `unusable`: open times (epoch ms) of rows that could not be read; `unread`: stretches that were
-    answered with rows of which not even that can be read. None where it is not known: `before_ms`:
-    when the candle before the unit opened; `listed_ms`: when the first one ever did, and
-    `looked_up_ms`: when that was asked for this unit.
+    `asked`: the stretches that were asked for; `unusable`: open times (epoch ms) of rows that could
+    not be read; `unread`: stretches that were answered with rows of which not even that can be
+    read. `before`: start of a stretch -> when the candle before it opened, where that was asked.
+    None where it is not known: `listed_ms`: when the first candle ever opened, and `looked_up_ms`:
+    when that was asked for this unit.
     """
 
     answers: Sequence[Answer]
+    asked: Sequence[Interval]
     unusable: Set[int]
     unread: Sequence[Interval] = ()
-    before_ms: int | None = None
+    before: Mapping[int, int] = MappingProxyType({})
     listed_ms: int | None = None
     looked_up_ms: int | None = None
 
 
 class Stored(NamedTuple):
-    """A unit's result, and what it covers; `part` None where the unit failed."""
+    """A unit's result, and the objects that were written for it, as they are now."""
 
     result: Result
-    part: CoveredPart | None
-
-    @property
-    def is_gappy(self) -> bool:
-        """Whether something is absent in it."""
-        return self.part is not None and bool(self.part.absent)
-
-
-class _Merged(NamedTuple):
-    """`stored`, `revised`: candles of the answer; `opens`: of all that are held in the unit now."""
-
-    stored: int
-    revised: int
-    opens: Set[int]
+    objects: Sequence[Seen] = ()
 
 
 def failure(error: CollectorError) -> Result:
@@ -76,50 +73,126 @@ def failure(error: CollectorError) -> Result:
 
 
 async def store(
-    backend: Backend, symbol: str, unit: Unit, found: Found, task_id: str, known: Coverages
+    backend: Backend, symbol: str, unit: Unit, found: Found, task_id: str, known: Summary
 ) -> Stored:
-    """Store the valid, closed candles of a unit, given all that was answered for it.
+    """Store the valid, closed candles of a unit, and what it covers, given all that was answered.
 
-    `known`: what is known of the symbol; read before this, so that what is absent then is so now.
-    Where rows that cannot be a candle are all there is, the unit fails, unless they were before: a
-    candle that the exchange has is no gap.
+    `known`: of the symbol and timeframe. Where rows that cannot be a candle are all there is, the
+    unit fails, unless they were before: a candle that the exchange has is no gap.
     """
-    start_ms, end_ms = unit.start_ms, unit.end_ms
-    candles, rejected = closed_candles(unit.timeframe, found.answers, start_ms, end_ms)
-    rejected |= {at for at in found.unusable if start_ms <= at < end_ms}
-    rejected -= set(candles.open_times)
-    try:
-        merged = await _merge(backend, symbol, unit, candles, found.listed_ms, task_id)
-    except ObjectDamaged as error:
-        return Stored(failure(error), None)
+    timeframe, table = unit.timeframe, CandleStore(backend)
     # The candle that runs at the server's clock, and all after it, are not covered yet.
     running_ms = _running(unit, found)
-    if running_ms <= end_ms:
+    asked = [Interval(low, min(high, running_ms)) for low, high in found.asked if low < running_ms]
+    candles, rejected = closed_candles(timeframe, found.answers, unit.start_ms, unit.end_ms)
+    rejected |= found.unusable
+    rejected -= set(candles.open_times)
+    rejected = {at for at in rejected if any(low <= at < high for low, high in asked)}
+    if running_ms <= unit.end_ms:
         _measure_lag(backend, unit, candles)
-    begin_ms = start_ms  # a candle that opened before may reach into the unit
-    if found.before_ms is not None:
-        begin_ms = max(start_ms, timeframes.following(unit.timeframe, found.before_ms))
-    absent = _absent(unit.timeframe, merged.opens, rejected, begin_ms, min(end_ms, running_ms))
-    if found.unread:
-        absent = [part for each in absent for part in _unread(each, found.unread)]
-    invalid = [each for each in absent if each.reason == INVALID]
-    # What is held already does not make up for an answer of which nothing could be read.
-    gaps = known.get(unit.timeframe, Coverage()).gaps
-    if (_is_unreadable(found) or (invalid and not merged.opens)) and not _were_invalid(
-        gaps, invalid
-    ):
-        return Stored(_none_usable(found, len(rejected)), None)
-    part = CoveredPart(
-        unit.timeframe,
-        start_ms,
-        max(start_ms, min(end_ms, running_ms)),
-        candles.open_times[-1] if len(candles) else None,
-        absent,
-        found.listed_ms,
-        found.looked_up_ms,
-    )
-    result = Result(merged.stored, len(rejected), merged.revised, rejected_opens=rejected)
-    return Stored(result, part)
+    objects: list[Seen] = []
+    stored = revised = 0
+    try:
+        if not len(candles) and (rejected or found.unread):
+            unusable = await _unusable(table, symbol, unit, found, asked, rejected)
+            if unusable is not None:
+                return Stored(unusable)
+        for home_ms, parts in _by_object(timeframe, asked):
+            fresh = Candles().followed_by(candles.between(*parts[0]))
+            for part in parts[1:]:
+                fresh = fresh.followed_by(candles.between(*part))
+            if not len(fresh) and found.listed_ms is not None and found.listed_ms >= parts[-1][1]:
+                continue  # nothing is missing before the listing, and no object says so
+            written = await table.write(
+                symbol,
+                timeframe,
+                home_ms,
+                fresh,
+                partial(_covering, unit, found, parts, rejected, backend.now_ms()),
+                task_id,
+                backend.now_ms(),
+                is_new=known.cell_at(timeframe, home_ms) is None,
+            )
+            stored += len(fresh)
+            revised += written.revised
+            objects.append(seen(timeframe, home_ms, written.candles, written.coverage))
+    except ObjectDamaged as error:
+        return Stored(failure(error), objects)
+    return Stored(Result(stored, len(rejected), revised, rejected_opens=rejected), objects)
+
+
+def _by_object(
+    timeframe: str, asked: Iterable[Interval]
+) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """(a time in an object, the parts of `asked` that lie in it), ascending."""
+    cuts = (cut for each in asked for cut in timeframes.object_cuts(timeframe, *each))
+    homes = groupby(cuts, key=lambda cut: timeframes.object_bounds(timeframe, cut[0])[0])
+    for _, inside in homes:
+        parts = [*inside]
+        yield parts[0][0], parts
+
+
+def _covering(
+    unit: Unit,
+    found: Found,
+    parts: Iterable[tuple[int, int]],
+    rejected: Set[int],
+    now_ms: int,
+    held: Candles,
+    coverage: Coverage,
+) -> Coverage:
+    """The coverage of an object that holds `held`, after these parts of it were asked for."""
+    for start_ms, end_ms in parts:
+        absent = _absent_in(unit, found, held, rejected, start_ms, end_ms)
+        part = CoveredPart(unit.timeframe, start_ms, end_ms, (*absent,), found.listed_ms)
+        coverage = coverage.extended(part, now_ms)
+    return coverage
+
+
+def _absent_in(
+    unit: Unit, found: Found, held: Candles, rejected: Set[int], start_ms: int, end_ms: int
+) -> list[Absent]:
+    """Where a part of an object that was asked for holds no candle, and why; sorted."""
+    opens = held.open_times
+    first = bisect_left(opens, start_ms)
+    # A candle that opened before may reach into the part.
+    before = [*opens[max(0, first - 1) : first]]
+    if start_ms in found.before:
+        before.append(found.before[start_ms])
+    begins = (timeframes.following(unit.timeframe, at) for at in before)
+    inside = opens[first : bisect_left(opens, end_ms)]
+    rejected = {at for at in rejected if start_ms <= at < end_ms}
+    absent = _absent(unit.timeframe, inside, rejected, max([start_ms, *begins]), end_ms)
+    if not found.unread:
+        return absent
+    return sorted(part for each in absent for part in _unread(each, found.unread))
+
+
+async def _unusable(
+    table: CandleStore,
+    symbol: str,
+    unit: Unit,
+    found: Found,
+    asked: Iterable[Interval],
+    rejected: Set[int],
+) -> Result | None:
+    """Why a unit fails of which no candle came though rows did; None where it does not.
+
+    What is held already does not make up for an answer of which nothing could be read.
+    """
+    gaps: list[Gap] = []
+    invalid: list[Absent] = []
+    holds = False
+    for home_ms, parts in _by_object(unit.timeframe, asked):
+        held = await table.read(symbol, unit.timeframe, home_ms)
+        gaps += held.coverage.gaps
+        for part in parts:
+            holds = holds or bool(len(held.candles.between(*part)))
+            absent = _absent_in(unit, found, held.candles, rejected, *part)
+            invalid += [each for each in absent if each.reason == INVALID]
+    if not (_is_unreadable(found) or (invalid and not holds)) or _were_invalid(gaps, invalid):
+        return None
+    return _none_usable(found, len(rejected))
 
 
 def _none_usable(found: Found, rejected: int) -> Result:
@@ -135,37 +208,6 @@ def _is_unreadable(found: Found) -> bool:
     return bool(found.unread and not found.unusable) and not any(
         answer.rows for answer in found.answers
     )
-
-
-async def _merge(
-    backend: Backend,
-    symbol: str,
-    unit: Unit,
-    candles: Candles,
-    listed_ms: int | None,
-    task_id: str,
-) -> _Merged:
-    """Merge candles into the objects that the unit lies in. Raises ObjectDamaged.
-
-    An object is read even where nothing came for it, unless it ends before the listing: a candle
-    that the exchange no longer serves is held all the same.
-    """
-    objects = CandleStore(backend)
-    revised = 0
-    opens: set[int] = set()
-    for start_ms, end_ms in timeframes.object_cuts(unit.timeframe, unit.start_ms, unit.end_ms):
-        part = candles.between(start_ms, end_ms)
-        if len(part):
-            now_ms = backend.now_ms()
-            made = await objects.merge(symbol, unit.timeframe, part, task_id, now_ms)
-            revised += made.revised
-            held = made.candles
-        elif listed_ms is None or listed_ms < end_ms:
-            held = await objects.read(symbol, unit.timeframe, start_ms)
-        else:
-            continue
-        opens.update(held.between(start_ms, end_ms).open_times)
-    return _Merged(len(candles), revised, opens)
 
 
 def _running(unit: Unit, found: Found) -> int:
@@ -184,11 +226,16 @@ def _measure_lag(backend: Backend, unit: Unit, candles: Candles) -> None:
 
 
 def _absent(
-    timeframe: str, held: Set[int], rejected: Iterable[int], start_ms: int, end_ms: int
+    timeframe: str, held: Sequence[int], rejected: Iterable[int], start_ms: int, end_ms: int
 ) -> list[Absent]:
-    """Where no candle is held in the window, and whether an invalid one was sent for it; sorted."""
-    invalid = sorted(at for at in rejected if at not in held and at < end_ms)
-    there = sorted([*(at for at in held if at < end_ms), *invalid])
+    """Where no candle is held in the window, and whether an invalid one was sent for it; sorted.
+
+    `held`, `rejected`: open times in the window.
+    """
+    invalid = sorted({*rejected}.difference(held))
+    if not invalid:
+        return [Absent(*each, NO_CANDLE) for each in stretches(timeframe, held, start_ms, end_ms)]
+    there = sorted([*held, *invalid])
     ends = dict(zip(there, [*there[1:], end_ms], strict=False))
     return sorted(
         [

@@ -29,6 +29,7 @@ from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Task
 from chalicelib.work.messages import DispatchMessage
 from chalicelib.work.queue import MOST_DELAY_SECONDS, WorkQueue
+from chalicelib.work.request import CollectionRequest
 from chalicelib.work.units import messages_for
 from chalicelib.work.window import next_progs
 
@@ -153,6 +154,7 @@ async def _send_again(backend: Backend, task: Task, progs: list[Progress], now_m
                 task.priority,
                 units,
                 remaining,
+                CollectionRequest.unpack(task.request).fill,
             )
         )
         if unsent:

@@ -31,17 +31,17 @@ LENGTH_MS: dict[str, int] = {
     "1M": 30 * DAY,
 }
 
-#: Which stretch of time one Parquet object holds: roughly 1k to 10k rows each.
+#: Which stretch of time one Parquet object holds: up to 90k rows each, 4 MB. Fewer, larger objects
+#: are read several times faster; an append writes the whole object again (docs/BENCHMARKS.md).
 _OBJECT_SPAN: dict[str, str] = {
-    "1s": "hour",
-    **dict.fromkeys(("1m", "3m"), "day"),
-    **dict.fromkeys(("5m", "15m", "30m"), "month"),
-    **dict.fromkeys(("1h", "2h", "4h", "6h", "8h", "12h"), "year"),
+    "1s": "day",
+    **dict.fromkeys(("1m", "3m", "5m"), "month"),
+    **dict.fromkeys(("15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h"), "year"),
     **dict.fromkeys(("1d", "3d", "1w", "1M"), "all"),
 }
 #: Spans that are always the same length (ms); the others are the calendar's.
-_SPAN_LENGTH_MS = {"hour": HOUR, "day": DAY}
-_OBJECT_NAME = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m", "year": "%Y"}
+_SPAN_LENGTH_MS = {"day": DAY}
+_OBJECT_NAME = {"day": "%Y-%m-%d", "month": "%Y-%m", "year": "%Y"}
 
 #: Binance opens weekly candles on Monday; epoch day 0 was a Thursday.
 _WEEK_SHIFT = 4 * DAY
@@ -97,6 +97,14 @@ def candles_between(timeframe: str, start_ms: int, end_ms: int) -> int:
     return max(0, -(-(end_ms - start_ms) // shortest))
 
 
+def places_between(timeframe: str, start_ms: int, end_ms: int) -> int:
+    """How many candles have room in [start, end) one behind the other: one at least."""
+    if timeframe == "1M":
+        first, last = (utc(at) for at in (ceil("1M", start_ms), ceil("1M", end_ms)))
+        return max(1, (last.year - first.year) * 12 + last.month - first.month)
+    return max(1, (end_ms - start_ms) // LENGTH_MS[timeframe])
+
+
 def folder(timeframe: str) -> str:
     """The timeframe in an object's key: where letters have no case, 1M would be 1m."""
     return "1mo" if timeframe == "1M" else timeframe
@@ -114,9 +122,6 @@ def object_bounds(timeframe: str, open_ms: int) -> tuple[int, int]:
     if span == "all":
         return 0, FOREVER_MS
     moment = utc(open_ms)
-    if span == "hour":
-        start = moment.replace(minute=0, second=0, microsecond=0)
-        return epoch_ms(start), epoch_ms(start + timedelta(hours=1))
     start = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
     if span == "day":
         return epoch_ms(start), epoch_ms(start + timedelta(days=1))
@@ -125,6 +130,28 @@ def object_bounds(timeframe: str, open_ms: int) -> tuple[int, int]:
         return epoch_ms(start), epoch_ms((start + timedelta(days=32)).replace(day=1))
     end = datetime(moment.year + 1, 1, 1, tzinfo=UTC)
     return epoch_ms(start.replace(month=1, day=1)), epoch_ms(end)
+
+
+def object_number(timeframe: str, open_ms: int) -> int:
+    """The number of the object that holds `open_ms`: its neighbours' are one less and one more."""
+    span = _OBJECT_SPAN[timeframe]
+    if span in _SPAN_LENGTH_MS:
+        return open_ms // _SPAN_LENGTH_MS[span]
+    if span == "all":
+        return 0
+    moment = utc(open_ms)
+    return moment.year if span == "year" else moment.year * 12 + moment.month - 1
+
+
+def object_start(timeframe: str, number: int) -> int:
+    """When the object of that number begins, in epoch ms. Raises ValueError where none does."""
+    span = _OBJECT_SPAN[timeframe]
+    if span in _SPAN_LENGTH_MS:
+        return number * _SPAN_LENGTH_MS[span]
+    if span == "all":
+        return 0
+    year, month = (number, 0) if span == "year" else divmod(number, 12)
+    return epoch_ms(datetime(year, month + 1, 1, tzinfo=UTC))
 
 
 def object_length(timeframe: str) -> int | None:

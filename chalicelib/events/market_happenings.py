@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from chalicelib.aws.stream import Change
-from chalicelib.candles.coverage import Coverage
 from chalicelib.candles.coverage_table import coverage_change
+from chalicelib.candles.summary import Summary
 from chalicelib.core.symbols import TRADING
 from chalicelib.core.times import FOREVER_MS, iso
 from chalicelib.events.event import Event
@@ -59,7 +59,7 @@ def of_coverage(change: Change) -> list[Event]:
     ]
 
 
-def _arrived(before: Coverage | None, after: Coverage, last: int) -> dict[str, str | None]:
+def _arrived(before: Summary | None, after: Summary, last: int) -> dict[str, str | None]:
     fresh = after.added_since(before)
     if not fresh:
         holding = [one for one in after.covered if one.start_ms <= last < one.end_ms]

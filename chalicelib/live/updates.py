@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from chalicelib.candles.coverage import Coverage
+from chalicelib.candles.summary import Summary
 from chalicelib.core.errors import PoisonMessage
 
 STATE, PROGRESS, PRICE, CANDLE = "state", "progress", "price", "candle"
@@ -71,7 +71,7 @@ def coalesced(updates: list[Update]) -> list[Update]:
     return kept[::-1]
 
 
-def newly_covered(before: Coverage | None, after: Coverage) -> list[int] | None:
+def newly_covered(before: Summary | None, after: Summary) -> list[int] | None:
     """[start, end) in epoch ms around all that `after` covers and `before` did not.
 
     None where nothing was added.

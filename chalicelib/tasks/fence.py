@@ -120,6 +120,7 @@ class Fence(ItemTable):
             ":candles": to_wire(sum(each.candles for each in ok.values())),
             ":revised": to_wire(sum(each.revised for each in ok.values())),
             ":rejected": to_wire(sum(each.rejected for each in ok.values())),
+            ":from_store": to_wire(sum(each.from_store for each in ok.values())),
             ":one": to_wire(1),
             ":attempt": to_wire(attempt),
             ":open": to_wire(OPEN),
@@ -127,7 +128,7 @@ class Fence(ItemTable):
             ":now": to_wire(now_ms),
         }
         adds = ["done :units", "candles :candles", "revised :revised", "rejected :rejected"]
-        adds.append("rev :one")
+        adds += ["from_store :from_store", "rev :one"]
         sets = ["last_label = :label", "last_at = :now"]
         removes = [f"{TROUBLE}{unit}" for unit in units]
         if units[-1] in bad:

@@ -36,6 +36,7 @@ def totals(attempt: int, units: int, progs: list[Progress]) -> Counts:
         "candles": sum(prog.candles for prog in progs),
         "revised_candles": sum(prog.revised for prog in progs),
         "rejected_candles": sum(prog.rejected for prog in progs),
+        "from_store": sum(prog.from_store for prog in progs),
     }
 
 

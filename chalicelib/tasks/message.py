@@ -55,6 +55,9 @@ def closing(result: Counts, notice: str | None) -> str:
     said = [
         f"Collected {result['succeeded']} of {result['units']} units, {result['candles']} candles"
     ]
+    stored = result.get("from_store", 0)
+    if stored:
+        said.append(f"{stored} units were stored already")
     odd = {"revised": result["revised_candles"], "rejected": result["rejected_candles"]}
     if any(odd.values()):
         said.append(", ".join(f"{count} {what}" for what, count in odd.items() if count))

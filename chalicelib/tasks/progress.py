@@ -20,12 +20,14 @@ _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 class Collected(NamedTuple):
     """What one unit that succeeded brought: candles stored; of those, how many replaced other
-    values; candles that were not valid, and the open times (epoch ms) of some of these."""
+    values; candles that were not valid, and the open times (epoch ms) of some of these; whether
+    nothing was asked for, because all of it was stored or explained."""
 
     candles: int = 0
     revised: int = 0
     rejected: int = 0
     rejections: Set[int] = frozenset()
+    from_store: bool = False
 
 
 class Trouble(NamedTuple):
@@ -61,6 +63,8 @@ class Progress(NamedTuple):
     candles: int = 0
     revised: int = 0
     rejected: int = 0
+    #: Units for which nothing was asked, because all of it was stored or explained.
+    from_store: int = 0
     #: Unit -> open times of its rejected candles; all units together, about MOST_REJECTIONS.
     rejections: Mapping[int, Set[int]] = _NOTHING
     #: "<symbol> <timeframe>" of what was counted last, when, and why that failed; None before that,

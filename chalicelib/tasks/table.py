@@ -5,9 +5,10 @@
                                    progs_done (NS), times, message, error, result, ttl,
                                    moved_by, moved_request_id (see Task)
     TASK#<id>     PROG#<nnn>       state (RUNNING | CLOSED), attempt, unit_count, done (NS),
-                                   candles, revised, rejected, f_<REASON> (NS per reason),
-                                   d_<REASON> (last detail), r_<unit> (NS of open times), t_<unit>
-                                   (trouble), last_label, last_at, last_reason, rev; whose messages:
+                                   candles, revised, rejected, from_store,
+                                   f_<REASON> (NS per reason), d_<REASON> (last detail),
+                                   r_<unit> (NS of open times), t_<unit> (trouble), last_label,
+                                   last_at, last_reason, rev; whose messages:
                                    claim, claimed_at, sent_at, sent_again, refill_at
     TASK#<id>     UNITS#<plan>#<nnn>  units: zlib JSON [[symbol, timeframe, start, end], ...]
 

@@ -19,7 +19,8 @@ class Counts(TypedDict):
     """What has been counted of a task. Its end stores it as `result`, and it goes out as JSON.
 
     `units`: all of the task, counted or not; `candles`: stored; `revised_candles`: how many of
-    these replaced other values; `rejected_candles`: sent by the exchange and not valid. `symbols`
+    these replaced other values; `rejected_candles`: sent by the exchange and not valid;
+    `from_store`: units for which nothing was asked, as all was stored or explained. `symbols`
     (known now) and `new` (of them) are a symbol refresh's; then the candles are missing, unless it
     was stopped.
     """
@@ -30,6 +31,7 @@ class Counts(TypedDict):
     candles: NotRequired[int]
     revised_candles: NotRequired[int]
     rejected_candles: NotRequired[int]
+    from_store: NotRequired[int]
     symbols: NotRequired[int]
     new: NotRequired[int]
 

@@ -190,6 +190,7 @@ def _units_view(counts: Counts) -> dict[str, int]:
         "succeeded": counts["succeeded"],
         "failed": counts["failed"],
         "remaining": counts["units"] - _counted(counts),
+        "from_store": counts.get("from_store", 0),
     }
 
 

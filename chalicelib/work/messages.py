@@ -3,12 +3,14 @@
 plan:     {"v": 1, "kind": "plan", "task": id, "attempt": n}
 dispatch: {"v": 1, "kind": "dispatch", "task": id, "attempt": n, "turn": ms}
 collect:  {"v": 1, "kind": "collect", "task": id, "attempt": n, "prog": p, "priority": "normal",
-           "symbol": "BTCUSDT", "units": [[number, "1m", start_ms, end_ms], ...]}
+           "symbol": "BTCUSDT", "fill": "new", "units": [[number, "1m", start_ms, end_ms], ...]}
 
 The plan queue carries plan messages (plan a task and send its first messages) and dispatch messages
 (send more messages of a task that is planned). A task of low priority that lets others go first
 sends itself a dispatch message with `turn`: the time of that, in epoch ms. `number` is the unit's
-number inside its PROG item; windows are half open.
+number inside its PROG item; windows are half open. `fill`: what of them is asked for: "new", what
+was never asked for, and gaps that are due; "gaps", all gaps that nothing explains, too; "all",
+everything once more.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ from chalicelib.core.timeframes import LENGTH_MS
 from chalicelib.work.priorities import PRIORITIES
 
 VERSION = 1
+
+NEW, GAPS, ALL = "new", "gaps", "all"
+FILLS = (NEW, GAPS, ALL)
 
 
 class Unit(NamedTuple):
@@ -55,6 +60,7 @@ class CollectMessage(NamedTuple):
     priority: str
     symbol: str
     units: tuple[Unit, ...]
+    fill: str = NEW
 
     @property
     def labels(self) -> dict[int, str]:
@@ -70,6 +76,7 @@ class CollectMessage(NamedTuple):
                 "prog": self.prog,
                 "priority": self.priority,
                 "symbol": self.symbol,
+                "fill": self.fill,
                 "units": [list(unit) for unit in self.units],
             }
         )
@@ -104,6 +111,8 @@ def _collect(fields: dict[str, Any]) -> CollectMessage:
         raise PoisonMessage("a unit needs a known timeframe and a window")
     if fields["priority"] not in PRIORITIES:
         raise PoisonMessage(f"priority {fields['priority']!r} is not known")
+    if fields.get("fill", NEW) not in FILLS:
+        raise PoisonMessage(f"fill {fields['fill']!r} is not known")
     return CollectMessage(
         task_id=_text(fields["task"]),
         attempt=_count(fields["attempt"], 1),
@@ -111,6 +120,7 @@ def _collect(fields: dict[str, Any]) -> CollectMessage:
         priority=fields["priority"],
         symbol=_text(fields["symbol"]),
         units=units,
+        fill=fields.get("fill", NEW),
     )
 
 

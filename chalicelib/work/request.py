@@ -21,6 +21,7 @@ from chalicelib.core.times import parse_time
 from chalicelib.webhooks.webhook import Webhook
 from chalicelib.webhooks.webhook import parse as parse_webhook
 from chalicelib.work import priorities
+from chalicelib.work.messages import FILLS, NEW
 from chalicelib.work.units import bounds, unit_count
 
 _FIELDS = (
@@ -32,6 +33,7 @@ _FIELDS = (
     "tolerated_failure_percentage",
     "timeout_seconds",
     "webhook",
+    "fill",
 )
 #: What people put into names of symbols and timeframes that has no place there.
 _SEPARATORS = re.compile(r"[\s/_-]")
@@ -45,7 +47,8 @@ _TIMEOUTS = (60, 604_800)
 class CollectionRequest:
     """`symbols` None: every symbol that trades. `start_ms` None: from the last stored candle.
     `only`: symbol -> its timeframes, where not every symbol is wanted in all of them.
-    `accept_refused`: of a symbol refresh, that the list which was refused last is right."""
+    `fill`: what of it is asked for (work/messages.py). `accept_refused`: of a symbol refresh, that
+    the list which was refused last is right."""
 
     symbols: tuple[str, ...] | None
     timeframes: tuple[str, ...]
@@ -57,6 +60,7 @@ class CollectionRequest:
     webhook: Webhook | None = None
     only: dict[str, list[str]] | None = None
     accept_refused: bool = False
+    fill: str = NEW
 
     def timeframes_of(self, symbol: str) -> Sequence[str]:
         return self.timeframes if self.only is None else self.only.get(symbol, ())
@@ -116,13 +120,18 @@ def parse_start(
     ):
         detail = f"must be an integer from {_TIMEOUTS[0]} to {_TIMEOUTS[1]} (seconds)"
         errors.append(problem(detail, "/timeout_seconds"))
+    fill = body.get("fill", NEW)
+    if fill not in FILLS:
+        errors.append(problem(f"must be one of {', '.join(FILLS)}", "/fill"))
     webhook = None
     if "webhook" in body:
         webhook, problems = parse_webhook(body["webhook"], settings.webhook_allowed_hosts)
         errors += [problem(detail, f"/webhook{pointer}") for detail, pointer in problems]
     if errors:
         raise invalid(errors)
-    request = CollectionRequest(symbols, frames, start, end, priority, tolerated, timeout, webhook)
+    request = CollectionRequest(
+        symbols, frames, start, end, priority, tolerated, timeout, webhook, fill=fill
+    )
     _check_size(request, known, settings, now_ms)
     return request
 

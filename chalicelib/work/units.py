@@ -1,9 +1,11 @@
 """How a request becomes units, and units become PROG items and messages. Pure.
 
 A unit is one (symbol, timeframe, window). Windows are cut along storage objects, so no two units
-of a task write the same object, and hold at most `UNIT_PAGES` pages, so that one fits well into a
-worker's time. A PROG item counts up to `PROG_UNITS` units; a message carries units of one symbol
-inside one PROG item, so one write can count them all.
+of a task write the same object, and hold at most `UNIT_PAGES` pages or one object, so that one
+fits well into a worker's time: the largest, a day of 1s, has 87 pages, which take 2 s of requests
+(8 at once, 0.15 s each), 0.5 s of CPU and 110 MB. What a pause cuts short is fetched again. A PROG
+item counts up to `PROG_UNITS` units; a message carries units of one symbol inside one PROG item, so
+one write can count them all.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from chalicelib.core import timeframes
-from chalicelib.work.messages import CollectMessage, Unit
+from chalicelib.work.messages import NEW, CollectMessage, Unit
 
 PAGE_CANDLES = 1000  # the most that one klines request returns
 UNIT_PAGES = 20
@@ -38,7 +40,8 @@ def pages(timeframe: str, start_ms: int, end_ms: int) -> int:
 def windows(timeframe: str, start_ms: int, end_ms: int) -> Iterator[tuple[int, int]]:
     """Cut [start, end) along storage objects into windows of at most UNIT_PAGES pages.
 
-    An object larger than that stays whole: two units must not write one object.
+    An object larger than that (a day of 1s, a month of 1m, a year of 15m) stays whole: two units
+    must not write one object.
     """
     opened: int | None = None
     closed = start_ms
@@ -77,26 +80,23 @@ def bounds(
 
 
 def with_gaps(
-    timeframe: str, start_ms: int, end_ms: int, gaps: Iterable[tuple[int, int]]
+    timeframe: str, start_ms: int, end_ms: int, objects: Iterable[int]
 ) -> tuple[int, list[tuple[int, int]]]:
     """How to ask for [start, end), and for gaps before it once more: the start, and more windows.
 
-    Each window holds the gaps of one storage object; those of the object that `start_ms` lies in
-    move the start. Gaps are ascending; of many objects the first ones are taken, and the others
-    come with the next run.
+    `objects`: where objects with such gaps begin, ascending. Each is a window; the object that
+    `start_ms` lies in moves the start. Of many the first ones are taken, and the others come with
+    the next run.
     """
     first_ms = timeframes.object_bounds(timeframe, start_ms)[0]
-    held: dict[int, tuple[int, int]] = {}
-    for gap_start, gap_end in gaps:
-        for low, high in timeframes.object_cuts(timeframe, gap_start, min(gap_end, end_ms)):
-            home = timeframes.object_bounds(timeframe, low)[0]
-            if home >= first_ms:
-                start_ms = min(start_ms, low)
-                break
-            if home not in held and len(held) == MOST_AGAIN:
-                break
-            held[home] = held.get(home, (low, high))[0], high
-    return start_ms, [*held.values()]
+    again: list[tuple[int, int]] = []
+    for low in objects:
+        high = min(timeframes.object_bounds(timeframe, low)[1], end_ms)
+        if low >= first_ms:
+            start_ms = min(start_ms, low)
+        elif low < high and len(again) < MOST_AGAIN:
+            again.append((low, high))
+    return start_ms, again
 
 
 def unit_count(timeframe: str, start_ms: int, end_ms: int) -> int:
@@ -143,6 +143,7 @@ def messages_for(
     priority: str,
     units: list[PlannedUnit],
     remaining: set[int],
+    fill: str = NEW,
 ) -> list[CollectMessage]:
     """The messages that carry the `remaining` unit numbers of one PROG item."""
     left = ((index, unit) for index, unit in enumerate(units) if index in remaining)
@@ -154,6 +155,7 @@ def messages_for(
             priority=priority,
             symbol=message[0][1].symbol,
             units=tuple(Unit(index, *unit[1:]) for index, unit in message),
+            fill=fill,
         )
         for message in _messages(left)
     ]

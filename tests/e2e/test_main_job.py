@@ -64,7 +64,13 @@ def test_every_stored_candle_is_the_one_the_exchange_serves(
     task = ended(api, api.start({"symbols": SYMBOLS, "timeframes": TIMEFRAMES})["task_id"])
     assert task["status"] == "completed"
     assert task["progress"] == 100
-    assert task["units"] == {"total": 18, "succeeded": 18, "failed": 0, "remaining": 0}
+    assert task["units"] == {
+        "total": 18,
+        "succeeded": 18,
+        "failed": 0,
+        "remaining": 0,
+        "from_store": 0,
+    }
     compared = 0
     for symbol in SYMBOLS:
         for timeframe in TIMEFRAMES:
@@ -106,7 +112,13 @@ def test_one_failing_symbol_does_not_stop_the_others(api: Api, exchange: Exchang
     with exchange.fault(kind="delisted", match={"symbol": "DOGEUSDT"}):
         task = ended(api, api.start(body)["task_id"])
     assert task["status"] == "completed"
-    assert task["units"] == {"total": 6, "succeeded": 4, "failed": 2, "remaining": 0}
+    assert task["units"] == {
+        "total": 6,
+        "succeeded": 4,
+        "failed": 2,
+        "remaining": 0,
+        "from_store": 0,
+    }
     assert {(fail["symbol"], fail["reason"]) for fail in task["failures"]} == {
         ("DOGEUSDT", "INVALID_SYMBOL")
     }
@@ -134,7 +146,13 @@ def test_a_task_says_what_it_retries_what_failed_and_what_was_rejected(
         retrying = "Retrying ARUSDT 1h: HTTP 502: An error occurred. (2/3)"
         until(look, lambda task: task["message"] == retrying)
     task = until(look, lambda task: task["status"] in ENDED)
-    assert task["units"] == {"total": 3, "succeeded": 2, "failed": 1, "remaining": 0}
+    assert task["units"] == {
+        "total": 3,
+        "succeeded": 2,
+        "failed": 1,
+        "remaining": 0,
+        "from_store": 0,
+    }
     assert not [said for said in messages if "Collected data for MAGICUSDT" in said]
     assert task["message"].endswith("candles; 1 rejected; 1 units failed")
     assert task["rejected_candles"] == task["result"]["rejected_candles"] == 1
@@ -152,7 +170,13 @@ def test_retry_runs_only_what_failed(api: Api, exchange: ExchangeControl) -> Non
     task = ended(api, task_id)
     assert task["status"] == "completed"
     assert task["attempt"] == 2
-    assert task["units"] == {"total": 4, "succeeded": 4, "failed": 0, "remaining": 0}
+    assert task["units"] == {
+        "total": 4,
+        "succeeded": 4,
+        "failed": 0,
+        "remaining": 0,
+        "from_store": 0,
+    }
     # Two pages; prices may have been refreshed meanwhile.
     assert 2 <= exchange.requests() - before <= 4
     with pytest.raises(Rejected) as rejected:

@@ -164,7 +164,13 @@ def updated(cloud: Cloud) -> Api:
 def must_be_whole(cloud: Cloud, api: Api, exchange: ExchangeControl, task: Task) -> None:
     found = ended(api, task.id, PATIENCE_S)
     assert found["status"] == "completed", found
-    assert found["units"] == {"total": UNITS, "succeeded": UNITS, "failed": 0, "remaining": 0}
+    assert found["units"] == {
+        "total": UNITS,
+        "succeeded": UNITS,
+        "failed": 0,
+        "remaining": 0,
+        "from_store": 0,
+    }
     for symbol in task.symbols[::30]:
         candles = stored(cloud.candles_dir, symbol, "1h")
         served = exchange.klines(symbol, "1h", candles[0][0], candles[-1][0] + 1)

@@ -233,6 +233,7 @@ def _old_failures_too(_: Any) -> Any:
             "candles": sum(prog.candles for prog in progs),
             "revised_candles": sum(prog.revised for prog in progs),
             "rejected_candles": sum(prog.rejected for prog in progs),
+            "from_store": sum(prog.from_store for prog in progs),
         }
 
     return totals

@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.candles.candles import (
@@ -58,6 +58,47 @@ def test_merging_candles_is_merging_dictionaries_by_open_time(
     assert {name: column.typecode for name, column in candles.columns.items()} == COLUMNS
     assert added == len(whole) - len(old)
     assert revised == sum(new.get(at, -1) > revision for at, revision in old.items())
+
+
+#: {open time: (when it was answered, what was said)}: few values, so that many are the same.
+answers = st.dictionaries(
+    st.integers(0, 30), st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=25
+)
+
+
+def answered(book: dict[int, tuple[int, int]]) -> Candles:
+    candles = Candles()
+    for minute, (answered_ms, revision) in sorted(book.items()):
+        candles.append(row_at(minute * MINUTE, revision), answered_ms)
+    return candles
+
+
+@settings(max_examples=300, deadline=None)
+@given(answers, answers)
+def test_runs_of_candles_are_merged_as_one_candle_at_a_time(
+    old: dict[int, tuple[int, int]], new: dict[int, tuple[int, int]]
+) -> None:
+    greatest = {at: max(each[at] for each in (old, new) if at in each) for at in {**old, **new}}
+    revised = sum(old[at] < new[at] and old[at][1] != new[at][1] for at in old.keys() & new.keys())
+    whole = merged(answered(old), answered(new))
+    assert whole == (answered(greatest), len(greatest) - len(old), revised)
+    assert merged(answered(new), answered(old)).candles == whole.candles
+
+
+def test_a_candle_that_both_have_is_looked_at_only_where_its_values_differ(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[int] = []
+    values_at = Candles.values_at
+
+    def counted(candles: Candles, index: int) -> tuple[Any, ...]:
+        looked.append(index)
+        return values_at(candles, index)
+
+    monkeypatch.setattr(Candles, "values_at", counted)
+    stored = candles_of(dict.fromkeys(range(1000), 1))
+    merged(stored, candles_of({**dict.fromkeys(range(500, 1500), 1), 700: 2}))
+    assert looked == [200, 200]
 
 
 @given(st.lists(books, max_size=6), st.randoms(use_true_random=False))

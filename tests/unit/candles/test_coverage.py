@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.candles import coverage
 from chalicelib.candles.candles import absent
 from chalicelib.candles.coverage import Coverage, CoveredPart
 from chalicelib.candles.gaps import BEFORE_LISTING, INVALID, NO_CANDLE, Absent, Gap
 from chalicelib.candles.intervals import Interval, outside
 from chalicelib.core import timeframes
+from chalicelib.core.errors import ObjectDamaged
 from chalicelib.core.times import DAY, HOUR, MINUTE
 
 REASONS = (NO_CANDLE, INVALID)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
 Step = tuple[int, int, dict[int, str]]
 
 
 def minute_part(start: int, end: int, holes: dict[int, str]) -> CoveredPart:
     """A stretch of whole minutes that was asked for, and why some of them are without a candle."""
     gaps = [Absent(at * MINUTE, (at + 1) * MINUTE, holes[at]) for at in sorted(holes)]
-    return CoveredPart("1m", start * MINUTE, end * MINUTE, None, gaps)
+    return CoveredPart("1m", start * MINUTE, end * MINUTE, (*gaps,))
 
 
 def as_minutes(known: Coverage) -> list[tuple[int, int, str]]:
@@ -64,33 +70,6 @@ def test_intervals_are_kept_as_few_as_can_be(asked: list[Step]) -> None:
         assert a[1] < b[0] or (a[1] == b[0] and a[2] != b[2])
 
 
-@given(st.lists(st.none() | st.integers(0, 100), max_size=8))
-def test_the_last_candle_never_goes_back(lasts: list[int | None]) -> None:
-    known = Coverage()
-    for last in lasts:
-        known = known.extended(CoveredPart("1m", 0, MINUTE, last, []), 0)
-    found = [last for last in lasts if last is not None]
-    assert known.last == (max(found) if found else None)
-
-
-def test_the_newest_gaps_are_kept_and_it_is_known_since_when() -> None:
-    most = coverage.MOST_GAPS
-    part = minute_part(0, 10_000, {2 * at: NO_CANDLE for at in range(most + 7)})
-    known = Coverage().extended(part, 0)
-    assert known.gaps_since == 13 * MINUTE
-    assert [gap.start_ms // MINUTE for gap in known.gaps] == [2 * at for at in range(7, most + 7)]
-    assert known.extended(part, 1).gaps_since == known.gaps_since
-
-
-def test_what_lies_before_the_listing_is_never_dropped() -> None:
-    most = coverage.MOST_GAPS
-    holes = dict.fromkeys([*range(10), *range(20, 2 * most + 40, 2)], NO_CANDLE)
-    part = minute_part(0, 10_000, holes)._replace(listed_ms=10 * MINUTE)
-    known = Coverage().extended(part, 0)
-    assert (known.listed, known.gaps[0][:3]) == (10 * MINUTE, (0, 10 * MINUTE, BEFORE_LISTING))
-    assert known.extended(minute_part(50, 60, {}), 1).listed == 10 * MINUTE
-
-
 def test_the_coverage_that_was_there_is_left_alone() -> None:
     before = Coverage().extended(minute_part(0, 10, {3: NO_CANDLE}), 0)
     copy = Coverage().extended(minute_part(0, 10, {3: NO_CANDLE}), 0)
@@ -101,14 +80,35 @@ def test_the_coverage_that_was_there_is_left_alone() -> None:
 def test_the_stored_form_is_json_and_short() -> None:
     known = (
         Coverage()
-        .extended(CoveredPart("1m", 0, 10 * MINUTE, 9, [Absent(MINUTE, 2 * MINUTE, INVALID)]), 7)
+        .extended(minute_part(0, 10, {1: INVALID}), 7)
         .extended(minute_part(20, 30, {25: NO_CANDLE}), 8)
         .extended(minute_part(25, 26, {25: NO_CANDLE}), 18)
     )
     assert known.to_json() == (
-        '{"covered":[[0,600000],[1200000,1800000]],"last":9,"listed":null,"looked_up":null,'
-        '"gaps":[[60000,60000,"i",7,0,1],[1500000,60000,"n",8,10,2]],"gaps_since":null}'
+        '{"covered":[[0,600000],[1200000,1800000]],"listed":null,"asked":7,'
+        '"gaps":[[60000,60000,"i",0,0,1],[1380000,60000,"n",1,10,2]]}'
     )
+
+
+@given(st.lists(steps(), max_size=8), st.none() | st.integers(0, 30))
+def test_what_is_stored_reads_as_it_was_written(asked: list[Step], listed: int | None) -> None:
+    known = Coverage()
+    for now_ms, (start, end, holes) in enumerate(asked):
+        part = minute_part(start, end, holes)
+        known = known.extended(part._replace(listed_ms=listed and listed * MINUTE), now_ms)
+    assert Coverage.from_json(known.to_json()) == known
+
+
+@given(st.text() | json_values.map(json.dumps))
+def test_what_is_no_coverage_is_called_damaged(text: str) -> None:
+    with pytest.raises(ObjectDamaged):
+        Coverage.from_json(text)
+
+
+def test_no_number_of_gaps_is_too_many() -> None:
+    part = minute_part(0, 40_000, dict.fromkeys(range(0, 40_000, 2), NO_CANDLE))
+    known = Coverage().extended(part, 0)
+    assert len(known.gaps) == 20_000
     assert Coverage.from_json(known.to_json()) == known
 
 
@@ -133,7 +133,7 @@ def asked_at(*moments: int, timeframe: str = "1m", end: int = MINUTE) -> Gap:
     """The gap of a window that was asked for at these times, in vain."""
     known = Coverage()
     for now_ms in moments:
-        part = CoveredPart(timeframe, 0, end, None, [Absent(0, end, NO_CANDLE)])
+        part = CoveredPart(timeframe, 0, end, (Absent(0, end, NO_CANDLE),))
         known = known.extended(part, now_ms)
     (gap,) = known.gaps
     return gap
@@ -182,7 +182,7 @@ def growing(runs: int, every: int) -> list[Gap]:
     known = Coverage()
     for at in range(1, runs + 1):
         now_ms = at * every * MINUTE
-        part = CoveredPart("1m", 0, now_ms, None, [Absent(0, now_ms, NO_CANDLE)])
+        part = CoveredPart("1m", 0, now_ms, (Absent(0, now_ms, NO_CANDLE),))
         known = known.extended(part, now_ms)
     return list(known.gaps)
 
@@ -215,30 +215,12 @@ def test_a_candle_that_appears_late_closes_its_part_of_the_gap() -> None:
     assert {gap.asked for gap in known.gaps} == {2}
 
 
-def test_explaining_more_stores_nothing_either() -> None:
-    before = Coverage().extended(minute_part(5, 10, {}), 0)
-    holes = dict.fromkeys(range(5), NO_CANDLE)
-    part = minute_part(0, 5, holes)._replace(listed_ms=5 * MINUTE)
-    assert not before.extended(part, 1).holds_more_than(before)
-    trailing = minute_part(10, 12, {10: NO_CANDLE, 11: NO_CANDLE})
-    assert not before.extended(trailing, 1).holds_more_than(before)
-    assert not Coverage().extended(part, 1).holds_more_than(None)
-
-
 def test_a_short_rest_of_a_gap_takes_its_neighbours_times() -> None:
-    part = CoveredPart("1m", 0, 10 * MINUTE, None, [Absent(0, 10 * MINUTE, NO_CANDLE)])
+    part = CoveredPart("1m", 0, 10 * MINUTE, (Absent(0, 10 * MINUTE, NO_CANDLE),))
     known = Coverage().extended(part, 0)
-    half = CoveredPart("1m", 0, 570_000, None, [Absent(0, 570_000, NO_CANDLE)])
+    half = CoveredPart("1m", 0, 570_000, (Absent(0, 570_000, NO_CANDLE),))
     known = known.extended(half, HOUR)
     assert [gap[:5] for gap in known.gaps] == [(0, 10 * MINUTE, NO_CANDLE, 0, HOUR)]
-
-
-def test_asking_in_vain_stores_nothing_new() -> None:
-    before = Coverage().extended(minute_part(0, 10, {4: NO_CANDLE}), 0)
-    assert before.holds_more_than(None)
-    assert not before.extended(minute_part(4, 5, {4: NO_CANDLE}), HOUR).holds_more_than(before)
-    assert before.extended(minute_part(4, 5, {}), HOUR).holds_more_than(before)
-    assert before.extended(minute_part(10, 11, {}), HOUR).holds_more_than(before)
 
 
 # --- the listing ----------------------------------------------------------------------------------
@@ -293,7 +275,7 @@ def collected(timeframe: str, opens: Sequence[int], windows: Sequence[tuple[int,
         before = [timeframes.following(timeframe, at) for at in opens if at < start]
         begin = max([start, *before])
         gaps = [Absent(*each, NO_CANDLE) for each in absent(timeframe, inside, begin, end)]
-        part = CoveredPart(timeframe, start, end, max(inside, default=None), gaps)
+        part = CoveredPart(timeframe, start, end, (*gaps,))
         known = known.extended(part, 0)
     return known
 

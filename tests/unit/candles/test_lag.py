@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from chalicelib.aws.wire import item_from_wire
 from chalicelib.candles import lag as candle_lag
-from chalicelib.candles.coverage import Coverage
 from chalicelib.candles.intervals import Interval
+from chalicelib.candles.summary import Summary
 from chalicelib.collecting.direct import collect_market_data_async
 from chalicelib.core import metrics, timeframes
 from chalicelib.core.backend import Backend
@@ -37,8 +37,8 @@ ID = "0b8f6c1e-0000-4000-8000-000000000001"
 OWNER = "me"
 
 
-def stored(*covered: list[int]) -> Coverage:
-    return Coverage(tuple(Interval(*each) for each in covered))
+def stored(*covered: list[int]) -> Summary:
+    return Summary(tuple(Interval(*each) for each in covered))
 
 
 # --- the rule -------------------------------------------------------------------------------------
@@ -69,10 +69,10 @@ def test_lag_begins_when_the_oldest_missing_candle_closed(timeframe: str, close:
 def test_lag_follows_the_grid_of_the_candles(shift: int) -> None:
     """Three-day candles open on a grid of their own for each symbol."""
     running = floor("3d", NOW - 2 * DAY) + shift * DAY
-    entry = Coverage((Interval(0, running),), last=running - 3 * DAY)
+    entry = Summary((Interval(0, running),), last=running - 3 * DAY)
     assert candle_lag.lag_ms("3d", entry, 0, running + 3 * DAY) == 0
     assert candle_lag.lag_ms("3d", entry, 0, running + 3 * DAY + HOUR) == HOUR
-    inside = Coverage((Interval(0, running - DAY),), last=running - 3 * DAY)
+    inside = Summary((Interval(0, running - DAY),), last=running - 3 * DAY)
     assert candle_lag.lag_ms("3d", inside, 0, running + 3 * DAY + HOUR) == HOUR
 
 

@@ -7,7 +7,6 @@ import contextlib
 
 import pytest
 
-from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.candles.gaps import INVALID, NO_CANDLE
 from chalicelib.candles.store import CandleStore
 from chalicelib.collecting import fetch
@@ -39,6 +38,7 @@ from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import list_active, list_tasks, view_task
 from chalicelib.work.messages import CollectMessage, PlanMessage, Unit, decode
 from tests.doubles.clock import Clock
+from tests.doubles.coverage import coverage_of
 from tests.doubles.faults import CrashAfter, LoseAnswer, Meanwhile, is_update_of
 from tests.doubles.fleet import Crash
 from tests.doubles.settings import at_another_root
@@ -75,7 +75,7 @@ def test_a_message_collects_and_counts_all_its_units(
     assert collect(message) is Outcome.DONE
     view = run(view_task(worker, task_id))
     assert (view["status"], view["units"]["succeeded"], view["progress"]) == ("completed", 3, 100)
-    stored = run(CandleStore(worker).read("BTCUSDT", "1d", exchange.clock()))
+    stored = run(CandleStore(worker).read("BTCUSDT", "1d", exchange.clock()).candles)
     unit = next(unit for unit in message.units if unit.timeframe == "1d")
     assert list(stored.open_times) == exchange.closed_opens("1d", unit.start_ms, unit.end_ms)
 
@@ -172,9 +172,9 @@ def test_the_running_candle_is_never_stored(run, worker, collect, exchange, cloc
         task_id, 1, 0, "normal", "BTCUSDT", (Unit(0, "1m", minute - 120_000, minute + 60_000),)
     )
     collect(message)
-    stored = run(CandleStore(worker).read("BTCUSDT", "1m", minute))
+    stored = run(CandleStore(worker).read("BTCUSDT", "1m", minute)).candles
     assert list(stored.open_times) == [minute - 120_000, minute - 60_000]
-    known = run(CoverageTable(worker).coverage_of(["BTCUSDT"]))["BTCUSDT"]["1m"]
+    known = run(coverage_of(worker, "BTCUSDT", "1m"))
     assert known.covered == ((minute - 120_000, minute),)
 
 
@@ -182,11 +182,11 @@ def test_a_revised_candle_replaces_the_older_one(run, worker, fleet, exchange) -
     body = {"symbols": ["BTCUSDT"], "timeframes": ["1d"], "start": "2026-02-01"}
     run(submit_collection(worker, body, "me", "r"))
     run(fleet.settle())
-    before = run(CandleStore(worker).read("BTCUSDT", "1d", exchange.clock()))
+    before = run(CandleStore(worker).read("BTCUSDT", "1d", exchange.clock()).candles)
     exchange.revision = 1
     run(submit_collection(worker, body, "me", "r"))
     run(fleet.settle())
-    after = run(CandleStore(worker).read("BTCUSDT", "1d", exchange.clock()))
+    after = run(CandleStore(worker).read("BTCUSDT", "1d", exchange.clock()).candles)
     assert list(before.open_times) == list(after.open_times)
     assert before.columns["volume"] != after.columns["volume"]
 
@@ -203,12 +203,12 @@ def test_gaps_are_named_with_their_reasons_and_nothing_is_invented(
     run(fleet.settle())
     view = run(view_task(worker, task_id))
     assert (view["candles"], view["result"]["rejected_candles"]) == (5, 1)
-    known = run(CoverageTable(worker).coverage_of(["BTCUSDT"]))["BTCUSDT"]["1d"]
+    known = run(coverage_of(worker, "BTCUSDT", "1d"))
     assert [gap[:3] for gap in known.gaps] == [
         (today - 5 * day, today - 4 * day, NO_CANDLE),
         (today - 3 * day, today - 2 * day, INVALID),
     ]
-    stored = run(CandleStore(worker).read("BTCUSDT", "1d", today))
+    stored = run(CandleStore(worker).read("BTCUSDT", "1d", today)).candles
     assert list(stored.open_times) == exchange.closed_opens("1d", today - 7 * day, today)
 
 
@@ -489,10 +489,10 @@ def test_a_candle_has_closed_by_the_exchanges_clock_not_by_ours(
     stored = [
         at_ms
         for day_ms in {at_ms // 86_400_000 * 86_400_000 for at_ms in window}
-        for at_ms in run(CandleStore(worker).read("BTCUSDT", "1m", day_ms)).open_times
+        for at_ms in run(CandleStore(worker).read("BTCUSDT", "1m", day_ms)).candles.open_times
     ]
     assert sorted(stored) == list(range(window[0], minute, 60_000))
-    known = run(CoverageTable(worker).coverage_of(["BTCUSDT"]))["BTCUSDT"]["1m"]
+    known = run(coverage_of(worker, "BTCUSDT", "1m"))
     assert known.covered == ((window[0], minute),)
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from chalicelib.candles.candles import Answer, closed_candles
-from chalicelib.candles.coverage import CoveredPart
 from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.candles.intervals import Interval
 from chalicelib.candles.store import CandleStore
+from chalicelib.candles.summary import Summary
 from chalicelib.collecting.fetch import (
     _REQUESTS_PER_PAGE,
     GROUP_PAGES,
@@ -33,6 +33,7 @@ from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.view import view_task
 from chalicelib.work.messages import Unit
 from tests.doubles.clock import NOW
+from tests.doubles.coverage import coverage_of, hold
 from tests.doubles.exchange import Exchange
 from tests.doubles.fleet import Fleet
 
@@ -70,7 +71,7 @@ def collected(run, worker, fleet: Fleet, body: dict[str, Any] = BODY) -> dict[st
 
 def stored(run, worker) -> list[int]:
     start = 1_772_323_200_000
-    return list(run(CandleStore(worker).read("BTCUSDT", "1m", start)).open_times)
+    return list(run(CandleStore(worker).read("BTCUSDT", "1m", start)).candles.open_times)
 
 
 def cut(most: int) -> Any:
@@ -100,7 +101,7 @@ def test_an_exchange_that_answers_in_its_own_way_loses_nothing(run, lying, kind:
     task = collected(run, worker, fleet)
     assert (task["status"], task["units"]["succeeded"]) == ("completed", 1)
     assert len(stored(run, worker)) == EXPECTED
-    known = run(CoverageTable(worker).coverage_of(["BTCUSDT"]))["BTCUSDT"]["1m"]
+    known = run(coverage_of(worker, "BTCUSDT", "1m"))
     assert known.gaps == ()
     assert len(exchange.asked) <= 6
 
@@ -143,7 +144,7 @@ def test_an_outage_and_the_end_of_a_window_take_evidence(run, lying) -> None:
     start = 1_772_323_200_000
     exchange.outage = {start + at * MINUTE for at in (*range(5), 100, *range(590, 600))}
     collected(run, worker, fleet)
-    known = run(CoverageTable(worker).coverage_of(["BTCUSDT"]))["BTCUSDT"]["1m"]
+    known = run(coverage_of(worker, "BTCUSDT", "1m"))
     found = [
         ((gap.start_ms - start) // MINUTE, (gap.end_ms - start) // MINUTE) for gap in known.gaps
     ]
@@ -199,10 +200,10 @@ def test_a_slow_answer_of_before_does_not_take_back_a_revision(run, lying, clock
     clock.advance(5_000)
     exchange.revision = 1
     collected(run, worker, fleet)
-    newest = run(CandleStore(worker).read("BTCUSDT", "1m", 1_772_323_200_000))
+    newest = run(CandleStore(worker).read("BTCUSDT", "1m", 1_772_323_200_000)).candles
     late, _ = closed_candles("1m", [early], 1_772_323_200_000, 1_772_323_200_000 + 10 * HOUR)
-    assert run(CandleStore(worker).merge("BTCUSDT", "1m", late, "t", clock())).revised == 0
-    assert run(CandleStore(worker).read("BTCUSDT", "1m", 1_772_323_200_000)) == newest
+    assert run(hold(worker, "BTCUSDT", "1m", late)).revised == 0
+    assert run(CandleStore(worker).read("BTCUSDT", "1m", 1_772_323_200_000)).candles == newest
 
 
 # --- what is asked for, and what is not -------------------------------------------------------
@@ -212,7 +213,13 @@ UNIT = Unit(0, "1m", 10 * DAY, 10 * DAY + 1000 * MINUTE)
 
 def state_of(**fields: Any) -> Fetched:
     return Fetched(
-        **{"left": Counter({0: 1}), "answers": {0: []}, "unusable": {0: set()}, **fields}
+        **{
+            "needs": {0: [Interval(*UNIT[2:])]},
+            "left": Counter({0: 1}),
+            "answers": {0: []},
+            "unusable": {0: set()},
+            **fields,
+        }
     )
 
 
@@ -223,10 +230,10 @@ def asking(worker):
     async def wanted() -> bool:
         return True
 
-    def asking(fetched: Fetched) -> _Asking:
+    def asking(fetched: Fetched, known: dict[str, Summary] | None = None) -> _Asking:
         budget = Budget(worker)
         gate = Gate(budget, wanted, lambda: 60_000)
-        return _Asking(worker, budget, "BTCUSDT", gate, fetched)
+        return _Asking(worker, budget, "BTCUSDT", gate, fetched, known or {})
 
     return asking
 
@@ -248,7 +255,7 @@ def test_units_of_a_group_need_no_more_than_its_pages_together() -> None:
 def test_a_unit_that_has_failed_is_asked_for_no_more(run, asking, exchange, fields) -> None:
     failed = state_of(**fields)
     run(asking(failed).prove(UNIT, Interval(*UNIT[2:])))
-    run(asking(failed)._look_before(UNIT))
+    run(asking(failed)._look_before(UNIT, Interval(*UNIT[2:])))
     assert exchange.asked == []
     run(asking(state_of()).prove(UNIT, Interval(*UNIT[2:])))
     assert len(exchange.asked) == 1
@@ -284,11 +291,8 @@ def test_nothing_is_looked_up_for_units_that_begin_with_a_candle(
 def test_a_listing_is_looked_up_where_it_is_not_known_and_was_not_asked_today(
     run, worker, asking, exchange, listed, looked_up, requests
 ) -> None:
-    async def known(_: Any) -> list[CoveredPart]:
-        return [CoveredPart("1m", 0, 0, None, [], listed, looked_up)]
-
-    run(CoverageTable(worker).extend_coverage("BTCUSDT", known, NOW))
-    run(asking(state_of(left=Counter())).look_before([UNIT]))
+    known = {"1m": Summary(listed=listed, looked_up=looked_up)}
+    run(asking(state_of(left=Counter()), known).look_before([UNIT]))
     assert len(exchange.asked) == requests
 
 
@@ -298,8 +302,8 @@ def test_the_candle_before_a_unit_opens_before_it(run, asking, exchange) -> None
     exchange.rows = lambda symbol, timeframe, start_ms, end_ms: honest(
         symbol, timeframe, start_ms, end_ms + MINUTE
     )
-    run(asking(fetched)._look_before(UNIT))
-    assert fetched.before == {0: UNIT.start_ms - MINUTE}
+    run(asking(fetched)._look_before(UNIT, Interval(*UNIT[2:])))
+    assert fetched.before == {(0, UNIT.start_ms): UNIT.start_ms - MINUTE}
 
 
 def test_a_unit_is_asked_for_so_often_and_no_more() -> None:

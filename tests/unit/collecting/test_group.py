@@ -11,7 +11,7 @@ from chalicelib.core.errors import ExchangeUnavailable
 from chalicelib.core.times import DAY, HOUR, MINUTE
 from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.ledger import Ledger
-from chalicelib.work.messages import Unit
+from chalicelib.work.messages import NEW, Unit
 
 #: One unit takes one page, the other three.
 UNITS = [Unit(0, "1h", 0, 10 * HOUR), Unit(1, "1m", 10 * DAY, 10 * DAY + 1440 * MINUTE)]
@@ -41,6 +41,7 @@ def test_what_is_whole_is_stored_unless_the_task_is_over_or_no_time_is_left(
             Budget(worker),
             "BTCUSDT",
             UNITS,
+            fill=NEW,
             task_id="t",
             authorised=authorised,
             remaining_ms=remaining_ms,

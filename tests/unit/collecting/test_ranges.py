@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from chalicelib.candles.coverage import Coverage
-from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.candles.gaps import BEFORE_LISTING, INVALID, NO_CANDLE
 from chalicelib.candles.intervals import Interval
 from chalicelib.candles.store import CandleStore
+from chalicelib.candles.summary import Cell, Summary
 from chalicelib.collecting.direct import collect_market_data_async
 from chalicelib.collecting.group import collect_units
-from chalicelib.collecting.ranges import _nothing, _page_before, wanted
+from chalicelib.collecting.ranges import wanted
 from chalicelib.core import timeframes
 from chalicelib.core.errors import ExchangeUnavailable
 from chalicelib.core.times import DAY, HOUR, MINUTE, iso
@@ -24,8 +24,9 @@ from chalicelib.exchange.binance import Page, Permit
 from chalicelib.exchange.budget import Budget
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.view import view_task
-from chalicelib.work.messages import Unit
+from chalicelib.work.messages import GAPS, NEW, Unit
 from tests.doubles.aws import Called
+from tests.doubles.coverage import coverage_of
 from tests.doubles.exchange import Exchange
 from tests.doubles.faults import Meanwhile
 from tests.doubles.fleet import Fleet
@@ -41,7 +42,7 @@ def collect(run: Any, worker: Any, fleet: Fleet, timeframe: str, **more: Any) ->
 
 
 def known(run: Any, worker: Any, timeframe: str) -> Coverage:
-    return run(CoverageTable(worker).coverage_of([SYMBOL]))[SYMBOL][timeframe]
+    return run(coverage_of(worker, SYMBOL, timeframe))
 
 
 def gaps(run: Any, worker: Any, timeframe: str) -> list[tuple[int, int, str]]:
@@ -49,7 +50,7 @@ def gaps(run: Any, worker: Any, timeframe: str) -> list[tuple[int, int, str]]:
 
 
 def held(run: Any, worker: Any, timeframe: str, at_ms: int) -> list[int]:
-    return list(run(CandleStore(worker).read(SYMBOL, timeframe, at_ms)).open_times)
+    return list(run(CandleStore(worker).read(SYMBOL, timeframe, at_ms)).candles.open_times)
 
 
 # --- asked again ----------------------------------------------------------------------------------
@@ -449,7 +450,7 @@ def test_a_pause_between_a_page_and_what_lies_before_it_makes_no_gap(
         assert gaps(run, worker, "1h") == []
 
 
-@pytest.mark.parametrize("hours", [0, 5])
+@pytest.mark.parametrize("hours", [1, 5])
 def test_pages_that_nobody_can_read_fail_the_unit_though_candles_are_held(
     run, worker, fleet, exchange, clock, hours: int
 ) -> None:
@@ -463,7 +464,7 @@ def test_pages_that_nobody_can_read_fail_the_unit_though_candles_are_held(
     assert gaps(run, worker, "1h") == []
 
 
-@pytest.mark.parametrize("operation", ["PutItem", "GetItem", "GetObject"])
+@pytest.mark.parametrize("operation", ["PutItem", "GetItem", "PutObject"])
 def test_a_candle_that_another_worker_stores_meanwhile_is_no_gap(
     run, worker, aws, fleet, exchange, clock, operation: str
 ) -> None:
@@ -475,7 +476,12 @@ def test_a_candle_that_another_worker_stores_meanwhile_is_no_gap(
     async def other() -> None:
         exchange.outage.clear()
         unit = Unit(0, "1d", start, start + 10 * DAY)
-        more = {"task_id": "other", "authorised": always, "remaining_ms": lambda: 100_000}
+        more: Any = {
+            "fill": NEW,
+            "task_id": "other",
+            "authorised": always,
+            "remaining_ms": lambda: 100_000,
+        }
         await collect_units(worker, Budget(worker), SYMBOL, [unit], **more)
 
     def is_of_coverage_or_objects(called: Called) -> bool:
@@ -501,29 +507,20 @@ async def always() -> bool:
     ("later_ms", "windows"), [(-1, []), (0, []), (1, [(5 * DAY, 5 * DAY + 1)])]
 )
 def test_a_range_that_ends_where_the_listing_begins_asks_for_nothing(later_ms, windows) -> None:
-    found = wanted("1h", 9 * DAY, DAY, 5 * DAY + later_ms, Coverage(listed=5 * DAY), 1000)
+    found = wanted("1h", 9 * DAY, DAY, 5 * DAY + later_ms, Summary(listed=5 * DAY), 1000)
     assert found == ([*windows], [])
 
 
-@pytest.mark.parametrize(
-    ("covered", "last", "before"),
-    [
-        ([], None, 0),
-        ([Interval(0, 5 * DAY)], None, 0),
-        ([], DAY, 0),
-        ([Interval(DAY, 5 * DAY)], DAY, 5 * DAY - 999 * MINUTE),
-        ([Interval(DAY, 5 * DAY)], DAY - 1, 0),
-        ([Interval(DAY, 5 * DAY)], 4 * DAY, 5 * DAY - 999 * MINUTE),
-        ([Interval(DAY, 5 * DAY)], 9 * DAY - 1, 5 * DAY - 999 * MINUTE),
-        ([Interval(DAY, 5 * DAY)], 9 * DAY, 0),
-    ],
-)
-def test_a_page_before_the_end_of_what_is_covered_is_enough_where_it_holds_the_last_candle(
-    covered, last, before
-) -> None:
-    assert _page_before("1m", Coverage(tuple(covered), last), 9 * DAY) == before
-
-
-def test_nothing_is_absent_between_a_start_and_a_listing_that_agree() -> None:
-    assert _nothing(DAY, DAY) == _nothing(2 * DAY, DAY) == []
-    assert _nothing(DAY, DAY + 1) == [(DAY, DAY + 1, NO_CANDLE)]
+def test_filling_gaps_asks_for_windows_in_which_something_is_missing_and_no_others() -> None:
+    years = [timeframes.object_bounds("1h", year * 366 * DAY)[0] for year in range(4)]
+    end_ms = timeframes.object_bounds("1h", years[-1])[1]
+    cells = (Cell(years[0], 8760), Cell(years[1], 8700, absent=60), Cell(years[3], 8759, 0, 1))
+    known = Summary(
+        covered=(Interval(years[0], years[2] + DAY), Interval(years[2] + 2 * DAY, end_ms)),
+        last=end_ms - HOUR,
+        cells=cells,
+    )
+    found = wanted("1h", end_ms + HOUR // 2, None, None, known, 1000, GAPS).windows
+    assert found == [(years[0], years[2]), (years[2], end_ms)]
+    done = Summary((Interval(years[0], end_ms),), last=end_ms - HOUR, cells=cells[:1])
+    assert wanted("1h", end_ms + HOUR // 2, None, None, done, 1000, GAPS) == ([], [])

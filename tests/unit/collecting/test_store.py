@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from chalicelib.candles.candles import Answer
-from chalicelib.candles.coverage import CoveredPart
-from chalicelib.candles.gaps import INVALID, NO_CANDLE, Absent
+from chalicelib.candles.gaps import INVALID, Absent
 from chalicelib.candles.intervals import Interval
+from chalicelib.candles.summary import Summary
 from chalicelib.collecting.store import Found, Result, Stored, _absent, _running, store
 from chalicelib.core import metrics
 from chalicelib.core.times import DAY, HOUR, MINUTE
@@ -24,8 +24,9 @@ def stored(run, backend, exchange):
 
     def stored(opens, server_ms=END + DAY, unusable=(), **found) -> Stored:
         rows = [row for at in opens for row in exchange.rows("BTCUSDT", "1m", at, at + MINUTE)]
-        answer = Found([Answer(rows, server_ms)], set(unusable), **found)
-        return run(store(backend, "BTCUSDT", UNIT, answer, "t", {}))
+        asked = [Interval(START, END)]
+        answer = Found([Answer(rows, server_ms)], asked, set(unusable), **found)
+        return run(store(backend, "BTCUSDT", UNIT, answer, "t", Summary()))
 
     return stored
 
@@ -38,7 +39,8 @@ def test_a_unit_that_reaches_up_to_the_running_candle_says_how_late_it_is(
     stored, server_ms, measured
 ) -> None:
     metrics.flush()
-    assert stored(EVERY, server_ms + 5).part.end_ms == END
+    (one,) = stored(EVERY, server_ms + 5).objects
+    assert one.covered == (Interval(START, END),)
     lags = [values for values in metrics._values.values() if "CandleLag" in values]
     metrics.flush()
     assert bool(lags) is measured
@@ -47,14 +49,13 @@ def test_a_unit_that_reaches_up_to_the_running_candle_says_how_late_it_is(
 def test_a_row_that_cannot_be_read_is_rejected_where_it_opens_in_the_unit(stored) -> None:
     found = stored(EVERY[1:], unusable=(START - 1, START, END))
     assert found.result.rejected_opens == {START}
-    assert found.part.absent == [Absent(START, START + MINUTE, INVALID)]
-    assert found.is_gappy
+    assert [one.cell[1:4] for one in found.objects] == [(9, 0, 1)]
 
 
 def test_a_unit_in_which_nothing_opens_is_a_gap_and_no_failure(stored) -> None:
     found = stored([])
-    assert (found.result, found.part.last_open_ms) == (Result(), None)
-    assert found.part.absent == [Absent(START, END, NO_CANDLE)]
+    assert found.result == Result()
+    assert [(one.last, one.cell[1:4]) for one in found.objects] == [(None, (0, 10, 0))]
 
 
 @pytest.mark.parametrize(
@@ -63,34 +64,32 @@ def test_a_unit_in_which_nothing_opens_is_a_gap_and_no_failure(stored) -> None:
 def test_a_unit_of_which_no_row_can_be_used_fails(stored, unusable, reason) -> None:
     """It drifted where not even an open time can be read."""
     failed = stored([], unusable=unusable, unread=[Interval(START, END)])
-    assert (failed.result.reason, failed.part) == (reason, None)
+    assert (failed.result.reason, failed.objects) == (reason, ())
 
 
-def test_a_unit_is_gappy_where_something_is_absent_in_it() -> None:
-    part = CoveredPart("1m", START, END, None, [])
-    assert not Stored(Result(), None).is_gappy
-    assert not Stored(Result(), part).is_gappy
-    assert Stored(Result(), part._replace(absent=[Absent(START, END, NO_CANDLE)])).is_gappy
-
-
-@pytest.mark.parametrize(("listed_ms", "reads"), [(END, 0), (END - 1, 1)])
-def test_a_unit_that_ends_where_the_listing_begins_is_not_read(
-    stored, aws, listed_ms, reads
+@pytest.mark.parametrize(("listed_ms", "writes"), [(END, 0), (END - 1, 1)])
+def test_a_unit_that_ends_where_the_listing_begins_has_no_object(
+    stored, aws, listed_ms, writes
 ) -> None:
     stored([], listed_ms=listed_ms)
-    assert aws.counts["s3.GetObject"] == reads
+    assert aws.counts["s3.PutObject"] == writes
+
+
+def test_an_object_of_which_nothing_is_known_is_written_without_reading_it(stored, aws) -> None:
+    stored(EVERY)
+    assert (aws.counts["s3.GetObject"], aws.counts["s3.PutObject"]) == (0, 1)
 
 
 def test_a_candle_that_opens_at_the_servers_time_runs(exchange) -> None:
     unit, open_ms = Unit(0, "1h", START, START + 5 * HOUR), START + HOUR + 7 * MINUTE
     rows = [(open_ms, *row[1:]) for row in exchange.rows("BTCUSDT", "1h", START, START + 1)]
-    assert _running(unit, Found([Answer(rows, open_ms)], set())) == open_ms
+    assert _running(unit, Found([Answer(rows, open_ms)], [], set())) == open_ms
 
 
-def test_nothing_is_absent_behind_the_end() -> None:
-    rejected = [START, END - MINUTE, END]
-    assert _absent("1m", {*EVERY[1:-1]}, rejected, START, END) == [
+def test_what_is_rejected_is_absent_where_nothing_is_held() -> None:
+    rejected = [START, END - MINUTE]
+    assert _absent("1m", EVERY[1:-1], rejected, START, END) == [
         Absent(START, START + MINUTE, INVALID),
         Absent(END - MINUTE, END, INVALID),
     ]
-    assert _absent("1m", {*EVERY}, rejected[:1], START, END) == []
+    assert _absent("1m", EVERY, rejected[:1], START, END) == []

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.core import timeframes
 from chalicelib.core.timeframes import LENGTH_MS
-from chalicelib.core.times import DAY, FOREVER_MS, HOUR
+from chalicelib.core.times import DAY, FOREVER_MS, HOUR, parse_time
 
 frames = st.sampled_from(sorted(LENGTH_MS))
 #: Until 2199: what a real candle or request may name, and then some.
@@ -70,6 +71,28 @@ def test_every_candle_of_an_object_has_the_objects_name_and_no_other_has(
         assert timeframes.object_name(frame, end) != name
     if start:
         assert timeframes.object_name(frame, start - 1) != name
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        (("1s",), {"2026-02-28", "2026-03-01"}),
+        (("1m", "3m", "5m"), {"2026-02", "2026-03"}),
+        (("15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h"), {"2026"}),
+        (("1d", "3d", "1w", "1M"), {"all"}),
+    ],
+)
+def test_objects_are_named_after_their_stretch(wanted: tuple[str, ...], names: set[str]) -> None:
+    last_ms = parse_time("2026-03-01") - 1
+    for frame in wanted:
+        assert {timeframes.object_name(frame, at) for at in (last_ms, last_ms + 1)} == names
+
+
+@pytest.mark.parametrize("frame", sorted(LENGTH_MS))
+def test_no_object_outgrows_what_a_worker_holds(frame: str) -> None:
+    start_ms, end_ms = timeframes.object_bounds(frame, parse_time("2024-01-01"))
+    if end_ms < FOREVER_MS:
+        assert timeframes.candles_between(frame, start_ms, end_ms) <= 90_000
 
 
 @given(frames, moments, st.integers(0, 2000))

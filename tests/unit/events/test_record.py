@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from chalicelib.audit.chain import AuditEvent, sealed, verify
 from chalicelib.audit.table import LEAST_TASK_DAYS, AuditTable
-from chalicelib.candles.coverage import CoveredPart
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, CatalogueRefused, ConditionFailed
 from chalicelib.core.settings import Settings
@@ -30,7 +29,7 @@ from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection, submit_symbol_refresh
 from tests.doubles.aws import Aws, Called
 from tests.doubles.clock import Clock, SimulatedLoop
-from tests.doubles.coverage import cover
+from tests.doubles.coverage import Part, cover
 from tests.doubles.exchange import Exchange
 from tests.doubles.faults import CrashAfter, LoseAnswer, Meanwhile, Refuse
 from tests.doubles.fleet import Crash, Fleet
@@ -256,9 +255,9 @@ def test_candles_that_were_stored_are_published_and_not_audited(
 
     monkeypatch.setattr(event_record, "publish", publish)
     hour = 3_600_000
-    run(cover(backend, "BTCUSDT", CoveredPart("1h", 0, 2 * hour, hour, [])))
-    run(cover(backend, "BTCUSDT", CoveredPart("1h", hour, 5 * hour, 4 * hour, [])))
-    run(cover(backend, "BTCUSDT", CoveredPart("1d", 0, hour, None, [])))
+    run(cover(backend, "BTCUSDT", Part("1h", 0, 2 * hour, hour)))
+    run(cover(backend, "BTCUSDT", Part("1h", hour, 5 * hour, 4 * hour)))
+    run(cover(backend, "BTCUSDT", Part("1d", 0, hour, None)))
     run(record_market_changes(backend, aws.stream_event(settings.market_table)["Records"]))
     assert [(e["action"], e["subject"]) for e in seen] == [
         ("candles.stored", "candles:BTCUSDT")

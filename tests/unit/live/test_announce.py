@@ -8,7 +8,6 @@ import json
 import pytest
 
 from chalicelib.aws.stream import change_of
-from chalicelib.candles.coverage import CoveredPart
 from chalicelib.core.errors import CallFailed
 from chalicelib.core.times import iso
 from chalicelib.exchange.catalogue_table import CatalogueTable, Price
@@ -19,7 +18,7 @@ from chalicelib.live.updates import decode
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection
-from tests.doubles.coverage import cover
+from tests.doubles.coverage import Part, cover
 from tests.doubles.faults import Refuse
 
 BODY = {"symbols": ["BTCUSDT"], "timeframes": ["1h", "1d"]}
@@ -146,11 +145,11 @@ def test_a_price_that_is_kept_is_announced_with_its_own_time_as_stale(
 def test_candles_are_queued_with_what_was_just_covered(
     run, backend, changes, listen, queued, settings
 ) -> None:
-    run(cover(backend, "BTCUSDT", CoveredPart("1m", 0, 60_000, 0, [])))
+    run(cover(backend, "BTCUSDT", Part("1m", 0, 60_000, 0)))
     before = len(changes(settings.market_table))
-    run(cover(backend, "BTCUSDT", CoveredPart("1m", 60_000, 180_000, 120_000, [])))
-    run(cover(backend, "BTCUSDT", CoveredPart("5m", 0, 300_000, 0, [])))
-    run(cover(backend, "ETHUSDT", CoveredPart("1m", 0, 60_000, 0, [])))
+    run(cover(backend, "BTCUSDT", Part("1m", 60_000, 180_000, 120_000)))
+    run(cover(backend, "BTCUSDT", Part("5m", 0, 300_000, 0)))
+    run(cover(backend, "ETHUSDT", Part("1m", 0, 60_000, 0)))
     listen("candles:BTCUSDT:1m", "candles:BTCUSDT:1h", "prices:BTCUSDT")
     run(announce(backend, changes(settings.market_table)[before:]))
     (update,) = queued()

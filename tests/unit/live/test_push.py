@@ -18,7 +18,6 @@ from chalicelib.access.key_table import KeyTable
 from chalicelib.access.keys import CACHED_MS, create_key, verify
 from chalicelib.access.scopes import allowed
 from chalicelib.aws.stream import change_of
-from chalicelib.candles.coverage import CoveredPart
 from chalicelib.candles.store import CandleStore
 from chalicelib.core import metrics
 from chalicelib.core.errors import CallFailed
@@ -40,7 +39,7 @@ from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import view_task
 from tests.doubles.aws import Called, Hook
 from tests.doubles.clock import Clock, SimulatedLoop
-from tests.doubles.coverage import cover
+from tests.doubles.coverage import Part, cover
 from tests.doubles.faults import Refuse
 from tests.doubles.fleet import Crash, Fleet
 from tests.doubles.listener import Listener
@@ -151,7 +150,13 @@ def test_progress_is_read_when_it_is_pushed(run, pushes, worker, fleet) -> None:
     run(pushes.announce())
     run(pushes.push_all())
     last = of_type(pushes.heard("c"), "update")[-1]
-    assert last["task"]["units"] == {"total": 4, "succeeded": 2, "failed": 0, "remaining": 2}
+    assert last["task"]["units"] == {
+        "total": 4,
+        "succeeded": 2,
+        "failed": 0,
+        "remaining": 2,
+        "from_store": 0,
+    }
     assert last["task"]["message"].startswith("Collected data for")
 
 
@@ -386,7 +391,7 @@ def test_what_a_failed_update_had_taken_in_comes_again_with_it(
 ) -> None:
     run(pushes.client("c", "candles:BTCUSDT:1m"))
     for start in (0, 60_000, 120_000):
-        run(cover(worker, "BTCUSDT", CoveredPart("1m", start, start + 60_000, start, [])))
+        run(cover(worker, "BTCUSDT", Part("1m", start, start + 60_000, start)))
         run(pushes.announce())
     aws.hooks.append(Refuse(POST))
     run(pushes.push_all())
@@ -410,7 +415,7 @@ def test_what_breaks_our_code_in_one_stream_is_not_pushed_again_in_another(
 ) -> None:
     run(pushes.client("c", "prices:BTCUSDT", "candles:BTCUSDT:1d"))
     run(CatalogueTable(worker).write_prices({"BTCUSDT": "1"}, clock()))
-    run(cover(worker, "BTCUSDT", CoveredPart("1d", 0, 86_400_000, 0, [])))
+    run(cover(worker, "BTCUSDT", Part("1d", 0, 86_400_000, 0)))
     aws.hooks.append(Broken())
     run(pushes.announce())
     run(pushes.push())

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.candles.coverage import Coverage, CoveredPart
+from chalicelib.candles.intervals import Interval, union
+from chalicelib.candles.summary import Summary
 from chalicelib.core.errors import PoisonMessage
 from chalicelib.live.updates import (
     CANDLE,
@@ -82,12 +83,10 @@ def test_of_prices_the_newest_is_left() -> None:
 )
 def test_what_was_newly_covered_is_told_by_its_ends(drawn, kept: int) -> None:
     intervals = [(start, start + length) for start, length in drawn]
-    before = Coverage()
-    for start, end in intervals[:kept]:
-        before = before.extended(CoveredPart("1m", start, end, None, []), 0)
-    after = before
-    for start, end in intervals:
-        after = after.extended(CoveredPart("1m", start, end, None, []), 0)
+    before, after = (
+        Summary(covered=union(Interval(*each) for each in some))
+        for some in (intervals[:kept], intervals)
+    )
     old = {at for start, end in before.covered for at in range(start, end)}
     new = {at for start, end in after.covered for at in range(start, end)} - old
     assert newly_covered(before if kept else None, after) == (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.candles.coverage import Coverage
+from chalicelib.candles.summary import Summary
 from chalicelib.core.times import DAY, FOREVER_MS, iso
 from chalicelib.exchange.ledger import LedgerState
 from chalicelib.tasks import states
@@ -188,7 +188,7 @@ def test_a_notice_names_the_earliest_listings_and_counts_the_others() -> None:
     request = CollectionRequest(symbols=None, timeframes=("1h", "1d"), start_ms=DAY)
     assert notice_of(request, {}) is None
     stored = {
-        f"S{at}USDT": {"1h": Coverage(listed=at * DAY), "1d": Coverage(listed=9 * DAY)}
+        f"S{at}USDT": {"1h": Summary(listed=at * DAY), "1d": Summary(listed=9 * DAY)}
         for at in range(9, 0, -1)
     }
     # S1USDT's hours were listed in time; its days were not.

@@ -44,6 +44,7 @@ def test_only_the_failed_units_run_again(run, backend, fleet, exchange, part_fai
         "candles": 4000,
         "revised_candles": 0,
         "rejected_candles": 0,
+        "from_store": 0,
     }
     assert {symbol for symbol, *_ in exchange.asked} == {"ETHUSDT"}
 

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from chalicelib.core.errors import PoisonMessage
 from chalicelib.core.timeframes import LENGTH_MS
-from chalicelib.work.messages import CollectMessage, DispatchMessage, PlanMessage, Unit, decode
+from chalicelib.work.messages import (
+    FILLS,
+    CollectMessage,
+    DispatchMessage,
+    PlanMessage,
+    Unit,
+    decode,
+)
 from chalicelib.work.priorities import PRIORITIES
 
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
@@ -42,6 +49,7 @@ collects = st.builds(
     priority=st.sampled_from(PRIORITIES),
     symbol=texts,
     units=units(),
+    fill=st.sampled_from(FILLS),
 )
 plans = st.builds(PlanMessage, task_id=texts, attempt=st.integers(1, 99))
 dispatches = st.builds(

@@ -1,0 +1,84 @@
+"""What of a unit has to be asked for, given what is known of its symbol.
+
+What the summary calls covered is not asked for again, but for the newest candle, which may have
+been revised, and for gaps: those that are due, or every one that nothing explains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from chalicelib.candles.gaps import BEFORE_LISTING, Gap
+from chalicelib.candles.intervals import Interval, union
+from chalicelib.candles.store import CandleStore
+from chalicelib.candles.summary import Cell, Summary
+from chalicelib.core import timeframes
+from chalicelib.core.backend import Backend
+from chalicelib.core.errors import ObjectDamaged
+from chalicelib.work.messages import ALL, GAPS, Unit
+from chalicelib.work.units import PAGE_CANDLES
+
+
+async def needs_of(
+    backend: Backend, symbol: str, unit: Unit, fill: str, known: Summary
+) -> list[Interval]:
+    """The stretches of a unit to ask for, ascending; none where all of it is held or explained.
+
+    `fill`: as in work/messages.py. Stretches that one page can answer together are one.
+    """
+    window = Interval(unit.start_ms, unit.end_ms)
+    if fill == ALL:
+        return [window]
+    found = [
+        Interval(_from(unit.timeframe, each, known, window), each.end_ms)
+        for each in known.uncovered(*window)
+    ]
+    for cell in known.cells:
+        low, high = timeframes.object_bounds(unit.timeframe, cell.start_ms)
+        part = Interval(max(low, window.start_ms), min(high, window.end_ms))
+        if part.start_ms < part.end_ms and _has_needs(cell, fill, backend.now_ms()):
+            found += await _gaps(backend, symbol, unit.timeframe, fill, part)
+    return together(unit.timeframe, found)
+
+
+def together(timeframe: str, stretches: Iterable[Interval]) -> list[Interval]:
+    """The stretches, ascending; those that lie within one page are one request."""
+    page_ms = PAGE_CANDLES * timeframes.LENGTH_MS[timeframe]
+    joined: list[Interval] = []
+    for each in union(stretches):
+        if joined and each.end_ms - joined[-1].start_ms <= page_ms:
+            joined[-1] = Interval(joined[-1].start_ms, each.end_ms)
+        else:
+            joined.append(each)
+    return joined
+
+
+def _from(timeframe: str, stretch: Interval, known: Summary, window: Interval) -> int:
+    """Where asking for an uncovered stretch begins: at the newest candle, where next to it."""
+    last = known.last
+    if last is None or not last < stretch.start_ms <= timeframes.following(timeframe, last):
+        return stretch.start_ms
+    return max(window.start_ms, last)
+
+
+def _has_needs(cell: Cell, fill: str, now_ms: int) -> bool:
+    if fill == GAPS:
+        return bool(cell.absent or cell.invalid)
+    return cell.due_ms is not None and cell.due_ms <= now_ms
+
+
+async def _gaps(
+    backend: Backend, symbol: str, timeframe: str, fill: str, part: Interval
+) -> list[Interval]:
+    """The gaps in a part of one object that are asked for again."""
+    try:
+        coverage = (await CandleStore(backend).read(symbol, timeframe, part.start_ms)).coverage
+    except ObjectDamaged:
+        return [part]  # writing it will say so
+    gaps: list[Gap] = (
+        [gap for gap in coverage.certain_gaps(timeframe) if gap.reason != BEFORE_LISTING]
+        if fill == GAPS
+        else coverage.due_gaps(timeframe, backend.now_ms())
+    )
+    cut = (Interval(max(gap.start_ms, part.start_ms), min(gap.end_ms, part.end_ms)) for gap in gaps)
+    return [each for each in cut if each.start_ms < each.end_ms]
