@@ -8,10 +8,10 @@ to lose candles. A file that cannot be used is named, and its stretch is left to
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
-from chalicelib.candles.candles import VALUES, Answer, Candles, absent, closed_candles
+from chalicelib.candles.candles import Answer, Candles, absent, closed_candles
 from chalicelib.candles.intervals import Interval, outside
 from chalicelib.collecting.sources import Source, sources
 from chalicelib.core import metrics, timeframes
@@ -70,7 +70,7 @@ async def _used(worker: Worker, source: Source, file: ArchiveFile, permit: Permi
         whole = Candles()
         async with worker.archive.candles(file, permit) as parts:
             for part in parts:
-                whole = whole.followed_by(part)
+                whole.extend(part)
         await _sample(worker, file, whole, permit)
     except FileUnusable as error:
         outcome = error.reason.rpartition("_")[2].lower()
@@ -95,13 +95,24 @@ async def _sample(worker: Worker, file: ArchiveFile, whole: Candles, permit: Per
     said, rejected = closed_candles(file.timeframe, [answer], opens[0], opens[-1] + 1)
     # The server may cap its pages: what lies behind its last row is not compared.
     reach_ms = said.open_times[-1] + 1 if len(said) else opens[-1] + 1
-    held = whole.between(opens[0], reach_ms)
+    # One odd row of the exchange's says nothing of the file; any may be one without a time.
     unread = rejected.union(page.unusable)
-    if unread:  # one odd row of the exchange's says nothing of the file
-        known = set(said.open_times) if -1 in unread else set(held.open_times) - unread
-        held = held.picked([at for at, open_ms in enumerate(held.open_times) if open_ms in known])
-    if any(held.columns[name] != said.columns[name] for name in VALUES):
+    held = {
+        open_ms: values
+        for open_ms, values in _values(whole.between(opens[0], reach_ms))
+        if open_ms not in unread
+    }
+    found = dict(_values(said))
+    if any(held[at] != found[at] for at in held.keys() & found.keys()) or (
+        held.keys() != found.keys() and -1 not in unread
+    ):
         raise FileUnusable("REST says otherwise about some of its candles", reason=STALE)
+
+
+def _values(candles: Candles) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """(open time, what the exchange said) of each candle."""
+    for at, open_ms in enumerate(candles.open_times):
+        yield open_ms, candles.values_at(at)[1:]
 
 
 def _proven(timeframe: str, span: Interval, candles: Candles) -> list[Interval]:
@@ -121,7 +132,7 @@ def _proven(timeframe: str, span: Interval, candles: Candles) -> list[Interval]:
 def _joined(parts: Sequence[Archived]) -> Archived:
     whole = Candles()
     for part in parts:
-        whole = whole.followed_by(part.candles)
+        whole.extend(part.candles)
     return Archived(
         whole,
         [each for part in parts for each in part.proven],

@@ -10,16 +10,18 @@ from itertools import groupby
 from types import MappingProxyType
 from typing import NamedTuple
 
-from chalicelib.candles.candles import Answer, Candles, closed_candles
+from chalicelib.candles.candles import Answer, Candles, closed_candles, merged
 from chalicelib.candles.candles import absent as stretches
 from chalicelib.candles.coverage import Coverage, CoveredPart
 from chalicelib.candles.gaps import INVALID, NO_CANDLE, Absent, Gap, places
 from chalicelib.candles.intervals import Interval, outside, union
 from chalicelib.candles.store import CandleStore
 from chalicelib.candles.summary import Seen, Summary, seen
+from chalicelib.collecting.archived import Archived
 from chalicelib.core import metrics, timeframes
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CollectorError, ExchangeDrifted, ObjectDamaged
+from chalicelib.core.times import FOREVER_MS
 from chalicelib.work.messages import Unit
 
 #: The exchange has candles in the window, and none of them can be one.
@@ -43,7 +45,7 @@ class Result:
 
 
 class Found(NamedTuple):
-    """What the exchange answered for a unit.
+    """What the exchange answered for a unit, and what its archive brought (`archived`).
 
     `asked`: the stretches that were asked for; `unusable`: open times (epoch ms) of rows that could
     not be read; `unread`: stretches that were answered with rows of which not even that can be
@@ -59,6 +61,7 @@ class Found(NamedTuple):
     before: Mapping[int, int] = MappingProxyType({})
     listed_ms: int | None = None
     looked_up_ms: int | None = None
+    archived: Sequence[Archived] = ()
 
 
 class Stored(NamedTuple):
@@ -85,6 +88,8 @@ async def store(
     running_ms = _running(unit, found)
     asked = [Interval(low, min(high, running_ms)) for low, high in found.asked if low < running_ms]
     candles, rejected = closed_candles(timeframe, found.answers, unit.start_ms, unit.end_ms)
+    for brought in found.archived:
+        candles = merged(brought.candles, candles).candles
     rejected |= found.unusable
     rejected -= set(candles.open_times)
     rejected = {at for at in rejected if any(low <= at < high for low, high in asked)}
@@ -98,9 +103,9 @@ async def store(
             if unusable is not None:
                 return Stored(unusable)
         for home_ms, parts in _by_object(timeframe, asked):
-            fresh = Candles().followed_by(candles.between(*parts[0]))
-            for part in parts[1:]:
-                fresh = fresh.followed_by(candles.between(*part))
+            fresh = Candles()
+            for part in parts:
+                fresh.extend(candles.between(*part))
             if not len(fresh) and found.listed_ms is not None and found.listed_ms >= parts[-1][1]:
                 continue  # nothing is missing before the listing, and no object says so
             written = await table.write(
@@ -212,6 +217,8 @@ def _is_unreadable(found: Found) -> bool:
 
 def _running(unit: Unit, found: Found) -> int:
     """When the candle opens that runs at the exchange's clock, on the grid of those answered."""
+    if not found.answers:
+        return FOREVER_MS  # all of it is in the archive, where no candle runs
     server_ms = min(answer.server_ms for answer in found.answers)
     seen = (row[0] for answer in found.answers for row in answer.rows)
     like_ms = max((at for at in seen if at <= server_ms), default=None)

@@ -14,17 +14,20 @@ import struct
 import zipfile
 import zlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from io import BytesIO
 from itertools import repeat
 from math import isfinite
 from operator import le, lt, ne, sub
-from typing import IO, Any
+from typing import IO
 
-import msgspec
+from arro3.core import DataType, Field, Schema
+from arro3.io import read_csv
 
+from chalicelib.candles import arrow
 from chalicelib.candles.candles import COLUMNS, Answer, Candles, Row, closed_candles
 from chalicelib.core import timeframes
-from chalicelib.core.errors import CollectorError
+from chalicelib.core.errors import CollectorError, ObjectDamaged
 from chalicelib.core.times import FOREVER_MS
 from chalicelib.exchange.archive_file import ArchiveFile
 from chalicelib.exchange.rows import kline_row
@@ -44,9 +47,21 @@ _ORDER = (
     *("open_time", "open", "high", "low", "close", "volume", "close_time"),
     *("quote_volume", "trades", "taker_buy_volume", "taker_buy_quote_volume"),
 )
-_LINES = msgspec.json.Decoder(
-    list[tuple[int, float, float, float, float, float, int, float, int, float, float, msgspec.Raw]]
+_INTEGERS = ("open_time", "close_time", "trades")
+_SCHEMA = Schema(
+    [
+        *(
+            Field(name, DataType.int64() if name in _INTEGERS else DataType.float64())
+            for name in _ORDER
+        ),
+        Field("unused", DataType.string(), nullable=True),
+    ]
 )
+#: Each column's type as Arrow's C data interface spells it.
+_FORMATS = {name: "l" if name in _INTEGERS else "g" for name in _ORDER}
+#: Whatever else is in a block, arro3's reader might take where the rules for REST's rows do not.
+_PLAIN = b"0123456789.,-\r\n"
+_BATCH_LINES = 1 << 12
 #: What zipfile and zlib raise for bytes that are no sound archive.
 _BROKEN_ZIP = (
     *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError),
@@ -73,8 +88,7 @@ def candles_in(content: IO[bytes], file: ArchiveFile, answered_ms: int) -> Itera
             continue
         if len(pending) and found.open_times[0] <= pending.open_times[-1]:
             raise FileUnusable("its lines are not in order")
-        for name, column in pending.columns.items():
-            column.extend(found.columns[name])
+        pending.extend(found)
         while True:
             end_ms = timeframes.object_bounds(file.timeframe, pending.open_times[0])[1]
             if pending.open_times[-1] < end_ms:
@@ -124,14 +138,9 @@ def _member(archive: zipfile.ZipFile, file: ArchiveFile) -> zipfile.ZipInfo:
 
 def _candles_of(block: bytes, file: ArchiveFile, answered_ms: int) -> Candles:
     """The candles of some lines. Raises FileUnusable where they are not this file's."""
-    try:
-        rows: Sequence[Row] = _LINES.decode(b"[[" + block.replace(b"\n", b"],[") + b"]]")
-        candles = _columns(rows)
-        fits = _is_sound(candles, file, answered_ms)
-    except (msgspec.DecodeError, ValueError, OverflowError):
-        rows, fits = [*_rows(block)], False
-    if not fits:
-        rows = [row for row in map(_in_milliseconds, rows) if _is_in_range(row)]
+    candles = _columns(block)
+    if candles is None or not _is_sound(candles, file, answered_ms):
+        rows = [row for row in _rows(block) if _is_in_range(row)]
         # Rows of another month are not odd ones: that is another file.
         answer = Answer(rows, answered_ms)
         everywhere, _ = closed_candles(file.timeframe, [answer], 0, FOREVER_MS)
@@ -143,27 +152,36 @@ def _candles_of(block: bytes, file: ArchiveFile, answered_ms: int) -> Candles:
     return candles
 
 
+def _columns(block: bytes) -> Candles | None:
+    """The lines' values, without a date; None where they have to be looked at one by one."""
+    if block.translate(None, _PLAIN):
+        return None
+    columns = Candles().columns
+    try:
+        batches = read_csv(BytesIO(block), _SCHEMA, has_header=False, batch_size=_BATCH_LINES)
+        for batch in batches:
+            arrow.append(columns, _FORMATS, batch)
+    except Exception as error:
+        # arro3 has no error of its own for a line that it cannot read.
+        if type(error) is not Exception and not isinstance(error, ObjectDamaged):
+            raise
+        return None
+    for name in ("open_time", "close_time"):
+        if len(columns[name]) and min(columns[name]) >= _MICROSECONDS_FROM:
+            columns[name] = array("q", [time // 1000 for time in columns[name]])
+    return Candles(columns)
+
+
 def _rows(block: bytes) -> Iterator[Row]:
     """The lines that can be read, one by one."""
     for line in block.splitlines():
         row = kline_row(line.decode("latin-1").split(","))
         if row is not None:
-            yield row
+            yield (_in_milliseconds(row[0]), *row[1:6], _in_milliseconds(row[6]), *row[7:])
 
 
-def _columns(rows: Sequence[Row]) -> Candles:
-    values: dict[str, Any] = dict(zip(_ORDER, zip(*rows, strict=True), strict=False))
-    for name in ("open_time", "close_time"):
-        if min(values[name]) >= _MICROSECONDS_FROM:
-            values[name] = [time // 1000 for time in values[name]]
-    values["answered_at"] = repeat(0, len(rows))
-    return Candles({name: array(code, values[name]) for name, code in COLUMNS.items()})
-
-
-def _in_milliseconds(row: Row) -> Row:
-    times = (row[at] // 1000 if row[at] >= _MICROSECONDS_FROM else row[at] for at in (0, 6))
-    open_time, close_time = times
-    return (open_time, *row[1:6], close_time, *row[7:])
+def _in_milliseconds(time: int) -> int:
+    return time // 1000 if time >= _MICROSECONDS_FROM else time
 
 
 def _is_in_range(row: Row) -> bool:
@@ -179,6 +197,8 @@ def _is_sound(candles: Candles, file: ArchiveFile, answered_ms: int) -> bool:
     columns = candles.columns
     opens, closes = columns["open_time"], columns["close_time"]
     volumes = [columns[name] for name in COLUMNS if name.endswith("volume")]
+    if not len(candles):
+        return False
     sound = bool(
         file.start_ms <= opens[0]
         and opens[-1] < file.end_ms

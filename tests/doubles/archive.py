@@ -5,9 +5,10 @@ Its files hold what the exchange's double serves. Faults are switched on by sett
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from chalicelib.candles.candles import Candles
 from chalicelib.exchange.archive import MISSING
@@ -28,12 +29,16 @@ class Archive:
     lost: set[int] = field(default_factory=set)
     #: Open times of candles that have other values than the exchange's.
     differing: set[int] = field(default_factory=set)
+    #: Awaited when a request has been permitted.
+    on_request: Callable[[], Awaitable[Any]] | None = None
     asked: list[str] = field(default_factory=list)
 
     @asynccontextmanager
     async def candles(self, file: ArchiveFile, permit: Permit) -> AsyncIterator[Iterator[Candles]]:
         await permit(0)
         self.asked.append(file.name)
+        if self.on_request is not None:
+            await self.on_request()
         reason = self.unusable.get(file.name, self.unusable.get(""))
         if reason is None and file.published_ms > self.exchange.clock():
             reason = MISSING

@@ -8,12 +8,19 @@ from typing import Any
 import pytest
 
 from chalicelib.candles.intervals import Interval
+from chalicelib.candles.store import CandleStore
 from chalicelib.collecting.archived import STALE, Archived, from_archive
+from chalicelib.core import timeframes
 from chalicelib.core.errors import ExchangeThrottled
 from chalicelib.core.times import DAY, MINUTE, parse_time
 from chalicelib.exchange.archive import MISSING, UNAVAILABLE
 from chalicelib.exchange.archive_rows import DAMAGED
+from chalicelib.tasks.cancel import cancel_task
+from chalicelib.tasks.submit import submit_collection
+from chalicelib.tasks.view import view_task
 from tests.doubles.archive import Archive
+from tests.doubles.aws import Aws
+from tests.doubles.fleet import Fleet
 
 MARCH = Interval(parse_time("2025-03-01"), parse_time("2025-04-01"))
 NAME = "BTCUSDT-1m-2025-03.zip"
@@ -144,3 +151,105 @@ def test_a_throttled_sample_is_for_the_caller_to_wait_for(archived, exchange) ->
 def test_without_an_archive_nothing_is_asked(run, worker, exchange) -> None:
     found = run(from_archive(worker, "BTCUSDT", "1m", MARCH, free))
     assert (len(found.candles), found.proven, exchange.asked) == (0, [], [])
+
+
+# Collecting with it, from a request to the stored objects.
+
+SPAN = Interval(parse_time("2026-01-01"), parse_time("2026-02-01"))
+FILE = "BTCUSDT-1m-2026-01.zip"
+BODY = {"symbols": ["BTCUSDT"], "timeframes": ["1m"], "start": "2026-01-01", "end": "2026-02-01"}
+NIGHT = {*range(SPAN.start_ms + 2 * DAY, SPAN.start_ms + 2 * DAY + 90 * MINUTE, MINUTE)}
+
+
+class Collector:
+    """Collects into an empty account of its own, with an archive or without."""
+
+    def __init__(self, run: Any, worker: Any, archive: Archive | None) -> None:
+        self.run, self.clock = run, worker.now_ms
+        self.aws = Aws.for_settings(self.clock, worker.settings)
+        self.worker = replace(worker, call=self.aws, archive=archive)
+
+    def collect(self, **changes: Any) -> dict[str, Any]:
+        task_id = self.run(submit_collection(self.worker, BODY | changes, "me", "r"))
+        self.run(Fleet(self.aws, self.worker).settle())
+        return self.run(view_task(self.worker, task_id))
+
+    def held(self) -> tuple[list[Any], list[Any]]:
+        """What is stored of the month: each candle's values, and where the gaps are, and why."""
+        candles: list[Any] = []
+        gaps: list[Any] = []
+        for start_ms, _ in timeframes.object_cuts("1m", *SPAN):
+            stored = self.run(CandleStore(self.worker).read("BTCUSDT", "1m", start_ms))
+            candles += [stored.candles.values_at(at)[1:] for at in range(len(stored.candles))]
+            gaps += [gap[:3] for gap in stored.coverage.gaps]
+        return candles, gaps
+
+
+@pytest.fixture
+def collector(run, worker, archive) -> Collector:
+    return Collector(run, worker, archive)
+
+
+def test_months_take_a_file_and_a_page_each(collector, archive, exchange) -> None:
+    view = collector.collect(start="2025-11-01")
+    assert (view["status"], view["candles"]) == ("completed", 92 * 1440)
+    months = ("2025-11", "2025-12", "2026-01")
+    assert sorted(archive.asked) == [f"BTCUSDT-1m-{month}.zip" for month in months]
+    # The first candle ever is looked up once.
+    assert len(exchange.asked) <= len(months) + 1
+
+
+@pytest.mark.parametrize(
+    "trouble", ["none", "outage", "broken", "lost", "differing", "missing", "throttled"]
+)
+def test_the_same_is_stored_with_an_archive_as_without(
+    run, worker, collector, archive, exchange, clock, trouble
+) -> None:
+    if trouble in ("outage", "broken"):
+        setattr(exchange, trouble, NIGHT)
+    elif trouble == "lost":
+        archive.lost = NIGHT
+    elif trouble == "differing":
+        archive.differing = {*range(*SPAN, 500 * MINUTE)}
+    elif trouble == "missing":
+        archive.unusable[FILE] = MISSING
+    elif trouble == "throttled":
+        exchange.throttled_until = clock() + 30_000
+    assert collector.collect()["status"] == "completed"
+    is_used = trouble not in ("differing", "missing")
+    assert (len(exchange.asked) < 10) == is_used
+    plain = Collector(run, worker, None)
+    assert plain.collect()["status"] == "completed"
+    assert collector.held() == plain.held()
+
+
+def test_what_the_exchange_answered_after_the_file_stays(
+    collector, archive, exchange, run, worker
+) -> None:
+    """A revision that no page of the sample shows."""
+    collector.worker = replace(collector.worker, archive=None)
+    revised = dict.fromkeys(NIGHT, SPAN.end_ms + 10 * DAY)
+    exchange.revised_at = revised
+    collector.collect()
+    before = collector.held()
+    collector.worker = replace(collector.worker, archive=archive)
+    assert collector.collect(fill="all")["status"] == "completed"
+    assert set(archive.asked) == {FILE}
+    assert collector.held() == before
+
+
+def test_after_a_cancels_receipt_only_the_file_in_flight_is_read(
+    collector, archive, exchange, run
+) -> None:
+    task_id = run(submit_collection(collector.worker, BODY | {"start": "2025-11-01"}, "me", "r"))
+    fleet = Fleet(collector.aws, collector.worker)
+    run(fleet.plan())
+    asked = len(exchange.asked)
+
+    async def cancel() -> None:
+        await cancel_task(collector.worker, task_id, "me")
+
+    archive.on_request = cancel
+    run(fleet.settle())
+    assert len(archive.asked) == 1
+    assert len(exchange.asked) == asked

@@ -78,7 +78,7 @@ def asking(
                 whole = Candles()
                 async with client.candles(file, permit) as parts:
                     for part in parts:
-                        whole = whole.followed_by(part)
+                        whole.extend(part)
                 found.append(whole)
             except FileUnusable as error:
                 found.append(error)

@@ -45,7 +45,7 @@ CHANGES = st.one_of(
 def read(content: bytes, file: ArchiveFile = DAY_FILE, published: int = PUBLISHED) -> Candles:
     whole = Candles()
     for part in candles_in(io.BytesIO(content), file, published):
-        whole = whole.followed_by(part)
+        whole.extend(part)
     return whole
 
 
@@ -113,7 +113,7 @@ def test_blocks_of_any_size_give_the_same_candles(block: int) -> None:
         found = read(file_bytes(DAY_FILE))
     assert list(found.open_times) == [each[0] for each in SOUND]
     assert set(found.columns["answered_at"]) == {PUBLISHED}
-    assert found.values_at(3) == (
+    assert found.values_at(3)[1:] == (
         *(SOUND[3][0], SOUND[3][6]),
         1.5,
         2.5,
