@@ -17,7 +17,7 @@ from chalicelib.candles.gaps import INVALID, NO_CANDLE, Absent, Gap, places
 from chalicelib.candles.intervals import Interval, outside, union
 from chalicelib.candles.store import CandleStore
 from chalicelib.candles.summary import Seen, Summary, seen
-from chalicelib.collecting.archived import Archived
+from chalicelib.collecting.archived import Archived, PassedOver
 from chalicelib.core import metrics, timeframes
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CollectorError, ExchangeDrifted, ObjectDamaged
@@ -32,7 +32,8 @@ UNUSABLE = "EXCHANGE_UNUSABLE_ANSWER"
 class Result:
     """What one unit came to: candles stored, rejected and revised, or a reason why it failed.
 
-    `from_store`: all of it was held or explained already, and nothing was asked for.
+    `from_store`: all of it was held or explained already, and nothing was asked for. `archived`: of
+    `stored`, what files of the archive brought; `passed_over`: files that were not used.
     """
 
     stored: int = 0
@@ -42,6 +43,8 @@ class Result:
     detail: str = ""
     rejected_opens: Set[int] = frozenset()
     from_store: bool = False
+    archived: int = 0
+    passed_over: Sequence[PassedOver] = ()
 
 
 class Found(NamedTuple):
@@ -123,7 +126,15 @@ async def store(
             objects.append(seen(timeframe, home_ms, written.candles, written.coverage))
     except ObjectDamaged as error:
         return Stored(failure(error), objects)
-    return Stored(Result(stored, len(rejected), revised, rejected_opens=rejected), objects)
+    result = Result(
+        stored,
+        len(rejected),
+        revised,
+        rejected_opens=rejected,
+        archived=sum(len(brought.candles) for brought in found.archived),
+        passed_over=[each for brought in found.archived for each in brought.passed_over],
+    )
+    return Stored(result, objects)
 
 
 def _by_object(

@@ -215,9 +215,14 @@ def test_the_same_is_stored_with_an_archive_as_without(
         archive.unusable[FILE] = MISSING
     elif trouble == "throttled":
         exchange.throttled_until = clock() + 30_000
-    assert collector.collect()["status"] == "completed"
+    view = collector.collect()
+    assert view["status"] == "completed"
     is_used = trouble not in ("differing", "missing")
     assert (len(exchange.asked) < 10) == is_used
+    reasons = {"differing": STALE, "missing": MISSING}
+    assert [each["reason"] for each in view["passed_over"]] == (
+        [] if is_used else [reasons[trouble]]
+    )
     plain = Collector(run, worker, None)
     assert plain.collect()["status"] == "completed"
     assert collector.held() == plain.held()
