@@ -44,7 +44,7 @@ class Result:
     rejected_opens: Set[int] = frozenset()
     from_store: bool = False
     archived: int = 0
-    passed_over: Sequence[PassedOver] = ()
+    passed_over: tuple[PassedOver, ...] = ()
 
 
 class Found(NamedTuple):
@@ -132,7 +132,7 @@ async def store(
         revised,
         rejected_opens=rejected,
         archived=sum(len(brought.candles) for brought in found.archived),
-        passed_over=[each for brought in found.archived for each in brought.passed_over],
+        passed_over=tuple(each for one in found.archived for each in one.passed_over),
     )
     return Stored(result, objects)
 
