@@ -38,7 +38,7 @@ from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.ledger import Ledger
 from chalicelib.exchange.worker import Worker
 from chalicelib.work.messages import Unit
-from chalicelib.work.units import PAGE_CANDLES, pages
+from chalicelib.work.units import PAGE_CANDLES, cost, pages
 
 #: Unit number -> the stretches of it to ask for, ascending.
 Needs = Mapping[int, Sequence[Interval]]
@@ -115,11 +115,11 @@ def next_group(units: list[Unit]) -> list[Unit]:
     taken: list[Unit] = []
     load = 0
     for unit in units:
-        cost = pages(unit.timeframe, unit.start_ms, unit.end_ms)
-        if taken and load + cost > GROUP_PAGES:
+        more = cost(unit)
+        if taken and load + more > GROUP_PAGES:
             break
         taken.append(unit)
-        load += cost
+        load += more
     return taken
 
 

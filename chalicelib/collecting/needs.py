@@ -1,7 +1,7 @@
 """What of a unit has to be asked for, given what is known of its symbol.
 
-What the summary calls covered is not asked for again, but for the newest candle, which may have
-been revised, and for gaps: those that are due, or every one that nothing explains.
+From `whole_ms` on, all of it, so that a delivery that comes again asks and counts the same. Before
+that, what the summary and the objects say: gaps that are due, or everything that nothing explains.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from chalicelib.candles.summary import Cell, Summary
 from chalicelib.core import timeframes
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import ObjectDamaged
-from chalicelib.work.messages import ALL, GAPS, Unit
+from chalicelib.work.messages import GAPS, Unit
 from chalicelib.work.units import PAGE_CANDLES
 
 
@@ -26,16 +26,13 @@ async def needs_of(
 
     `fill`: as in work/messages.py. Stretches that one page can answer together are one.
     """
-    window = Interval(unit.start_ms, unit.end_ms)
-    if fill == ALL:
-        return [window]
-    found = [
-        Interval(_from(unit.timeframe, each, known, window), each.end_ms)
-        for each in known.uncovered(*window)
-    ]
+    whole = Interval(max(unit.start_ms, unit.whole_ms), unit.end_ms)
+    found = [whole] if whole.start_ms < whole.end_ms else []
+    if fill == GAPS:
+        found += known.uncovered(unit.start_ms, whole.start_ms)
     for cell in known.cells:
         low, high = timeframes.object_bounds(unit.timeframe, cell.start_ms)
-        part = Interval(max(low, window.start_ms), min(high, window.end_ms))
+        part = Interval(max(low, unit.start_ms), min(high, whole.start_ms))
         if part.start_ms < part.end_ms and _has_needs(cell, fill, backend.now_ms()):
             found += await _gaps(backend, symbol, unit.timeframe, fill, part)
     return together(unit.timeframe, found)
@@ -51,14 +48,6 @@ def together(timeframe: str, stretches: Iterable[Interval]) -> list[Interval]:
         else:
             joined.append(each)
     return joined
-
-
-def _from(timeframe: str, stretch: Interval, known: Summary, window: Interval) -> int:
-    """Where asking for an uncovered stretch begins: at the newest candle, where next to it."""
-    last = known.last
-    if last is None or not last < stretch.start_ms <= timeframes.following(timeframe, last):
-        return stretch.start_ms
-    return max(window.start_ms, last)
 
 
 def _has_needs(cell: Cell, fill: str, now_ms: int) -> bool:

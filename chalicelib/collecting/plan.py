@@ -36,7 +36,7 @@ from chalicelib.tasks.message import notice_of
 from chalicelib.tasks.quotas import start_within_quota
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Task, TaskValues
-from chalicelib.work.messages import GAPS, PlanMessage
+from chalicelib.work.messages import PlanMessage
 from chalicelib.work.request import CollectionRequest, too_large
 from chalicelib.work.units import PlannedUnit, packs
 
@@ -167,14 +167,16 @@ async def _symbols(worker: Worker, request: CollectionRequest) -> tuple[str, ...
 async def _stored(
     worker: Worker, task: Task, request: CollectionRequest, pairs: list[Pair], now_ms: int
 ) -> dict[str, Coverages]:
-    """What is stored of the symbols, as far as planning asks; a long range is looked up."""
-    table, start_ms = CoverageTable(worker), request.start_ms
-    if start_ms is None or request.fill == GAPS:
-        return await table.coverage_of([*dict.fromkeys(symbol for symbol, _ in pairs)])
+    """What is stored of the symbols; the first candles of a long range are looked up."""
+    start_ms = request.start_ms
+    stored = await CoverageTable(worker).coverage_of(
+        [*dict.fromkeys(symbol for symbol, _ in pairs)]
+    )
+    if start_ms is None:
+        return stored
     end_ms = now_ms if request.end_ms is None else request.end_ms
     long = {timeframe for timeframe in request.timeframes if is_long(timeframe, start_ms, end_ms)}
     looked_up = [pair for pair in pairs if pair[1] in long]
-    stored = await table.coverage_of([*dict.fromkeys(symbol for symbol, _ in looked_up)])
 
     async def authorised() -> bool:
         now = await TaskTable(worker).read(task.task_id)

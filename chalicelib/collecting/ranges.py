@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
 from chalicelib.candles.coverage_table import Coverages, CoverageTable
-from chalicelib.candles.summary import Summary
+from chalicelib.candles.summary import Cell, Summary
 from chalicelib.collecting.gate import RESERVE_MS, Gate, Withheld
 from chalicelib.collecting.listing import first_open
 from chalicelib.core import timeframes
@@ -20,16 +20,26 @@ from chalicelib.core.together import together
 from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.ledger import Ledger
 from chalicelib.exchange.worker import Worker
-from chalicelib.work.messages import GAPS, NEW
-from chalicelib.work.units import bounds, unit_count, windows, with_gaps
+from chalicelib.work.messages import ALL, GAPS, NEW
+from chalicelib.work.units import bounds, unit_count, windows
 
 #: One plan looks up no more first candles than this, and for no longer; the others are found while
 #: collecting, a request for each unit that lies before them.
 MOST_LOOKUPS = 100
 _LOOKUP_MS = 20_000
 
+#: Windows of one symbol and timeframe that one task asks for again because of gaps in them.
+MOST_AGAIN = 10
+
 Pair = tuple[str, str]
-Window = tuple[int, int]
+
+
+class Window(NamedTuple):
+    """[start, end), of which all from `whole_ms` on is asked for (work/messages.py)."""
+
+    start_ms: int
+    end_ms: int
+    whole_ms: int = 0
 
 
 class Wanted(NamedTuple):
@@ -53,16 +63,51 @@ def wanted(
     if fill == GAPS and start_ms is None and known.covered:
         start_ms = known.covered[0].start_ms
     start, end = bounds(timeframe, now_ms, start_ms, end_ms, resumes_ms, backfill_candles)
-    if start_ms is not None:
-        begin = max(start, known.listed or 0)
-        found = windows(timeframe, begin, max(end, start + 1))
-        if fill == GAPS:
-            return Wanted([each for each in found if _misses(timeframe, known, *each)], [])
-        return Wanted([*found], [])
-    due = [cell.start_ms for cell in known.due_cells(now_ms)]
-    start, again = with_gaps(timeframe, start, end, due)
+    again: list[Window] = []
+    if start_ms is None:
+        start, again = _with_gaps(timeframe, start, end, known.due_cells(now_ms))
+    else:
+        start = max(start, known.listed or 0)
     # A range inside the running candle still makes a unit: it is asked for and counted.
-    return Wanted([*windows(timeframe, start, max(end, start + 1))], again)
+    found = windows(timeframe, start, max(end, start + 1))
+    if fill == GAPS:
+        return Wanted(
+            [Window(*each, each[1]) for each in found if _misses(timeframe, known, *each)], []
+        )
+    if fill == ALL:
+        return Wanted([Window(*each) for each in found], [])
+    return Wanted([_new(timeframe, known, *each) for each in found], again)
+
+
+def _new(timeframe: str, known: Summary, start_ms: int, end_ms: int) -> Window:
+    """The window, of which all is asked for from where it was never asked for: from the newest
+    candle on, where that is next to it, because it may have been revised."""
+    parts = known.uncovered(start_ms, end_ms)
+    if not parts:
+        return Window(start_ms, end_ms, end_ms)
+    whole_ms, last = parts[0].start_ms, known.last
+    if last is not None and last < whole_ms <= timeframes.following(timeframe, last):
+        whole_ms = max(start_ms, last)
+    return Window(start_ms, parts[-1].end_ms, whole_ms if whole_ms > start_ms else 0)
+
+
+def _with_gaps(
+    timeframe: str, start_ms: int, end_ms: int, cells: Iterable[Cell]
+) -> tuple[int, list[Window]]:
+    """The start, and more windows, where gaps in the objects of `cells` are asked for once more.
+
+    Each of them is a window; the object that `start_ms` lies in moves the start. Of many the first
+    ones are taken, and the others come with the next run.
+    """
+    first_ms = timeframes.object_bounds(timeframe, start_ms)[0]
+    again: list[Window] = []
+    for cell in cells:
+        high = min(timeframes.object_bounds(timeframe, cell.start_ms)[1], end_ms)
+        if cell.start_ms >= first_ms:
+            start_ms = min(start_ms, cell.start_ms)
+        elif cell.start_ms < high and len(again) < MOST_AGAIN:
+            again.append(Window(cell.start_ms, high, high))
+    return start_ms, again
 
 
 def _misses(timeframe: str, known: Summary, start_ms: int, end_ms: int) -> bool:

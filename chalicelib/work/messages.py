@@ -3,14 +3,16 @@
 plan:     {"v": 1, "kind": "plan", "task": id, "attempt": n}
 dispatch: {"v": 1, "kind": "dispatch", "task": id, "attempt": n, "turn": ms}
 collect:  {"v": 1, "kind": "collect", "task": id, "attempt": n, "prog": p, "priority": "normal",
-           "symbol": "BTCUSDT", "fill": "new", "units": [[number, "1m", start_ms, end_ms], ...]}
+           "symbol": "BTCUSDT", "fill": "new",
+           "units": [[number, "1m", start_ms, end_ms, whole_ms], ...]}
 
 The plan queue carries plan messages (plan a task and send its first messages) and dispatch messages
 (send more messages of a task that is planned). A task of low priority that lets others go first
 sends itself a dispatch message with `turn`: the time of that, in epoch ms. `number` is the unit's
-number inside its PROG item; windows are half open. `fill`: what of them is asked for: "new", what
-was never asked for, and gaps that are due; "gaps", all gaps that nothing explains, too; "all",
-everything once more.
+number inside its PROG item; windows are half open. From `whole_ms` on all of a window is asked for:
+what was not known when the task was planned. Before that, by `fill`: "new", gaps that are due;
+"gaps", what was never asked for, and every gap that nothing explains; "all": nothing, `whole_ms` is
+the start.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ class Unit(NamedTuple):
     timeframe: str
     start_ms: int
     end_ms: int
+    whole_ms: int = 0
 
 
 class PlanMessage(NamedTuple):
@@ -102,8 +105,8 @@ def decode(body: str) -> PlanMessage | DispatchMessage | CollectMessage:
 
 def _collect(fields: dict[str, Any]) -> CollectMessage:
     units = tuple(
-        Unit(_count(number, 0), _text(timeframe), _count(start_ms, 0), _count(end_ms, 0))
-        for number, timeframe, start_ms, end_ms in fields["units"]
+        Unit(_count(number, 0), _text(timeframe), *(_count(at_ms, 0) for at_ms in times))
+        for number, timeframe, *times in fields["units"]
     )
     if not units or len({unit.number for unit in units}) != len(units):
         raise PoisonMessage("units must be there, each once")

@@ -21,8 +21,6 @@ UNIT_PAGES = 20
 PROG_UNITS = 200
 MESSAGE_UNITS = 12
 MESSAGE_PAGES = 120
-#: Windows of one symbol and timeframe that one task asks for again because of gaps in them.
-MOST_AGAIN = 10
 
 
 class PlannedUnit(NamedTuple):
@@ -30,6 +28,12 @@ class PlannedUnit(NamedTuple):
     timeframe: str
     start_ms: int
     end_ms: int
+    whole_ms: int = 0
+
+
+def cost(unit: PlannedUnit | Unit) -> int:
+    """Requests that a unit needs at most, but for gaps before what is asked for as a whole."""
+    return pages(unit.timeframe, max(unit.start_ms, unit.whole_ms), unit.end_ms)
 
 
 def pages(timeframe: str, start_ms: int, end_ms: int) -> int:
@@ -77,26 +81,6 @@ def bounds(
         return timeframes.back(timeframe, end, backfill_candles), end
     # Where an end lies before what is stored, only the last candle before that end is looked at.
     return min(last_open_ms, timeframes.back(timeframe, end, 1)), end
-
-
-def with_gaps(
-    timeframe: str, start_ms: int, end_ms: int, objects: Iterable[int]
-) -> tuple[int, list[tuple[int, int]]]:
-    """How to ask for [start, end), and for gaps before it once more: the start, and more windows.
-
-    `objects`: where objects with such gaps begin, ascending. Each is a window; the object that
-    `start_ms` lies in moves the start. Of many the first ones are taken, and the others come with
-    the next run.
-    """
-    first_ms = timeframes.object_bounds(timeframe, start_ms)[0]
-    again: list[tuple[int, int]] = []
-    for low in objects:
-        high = min(timeframes.object_bounds(timeframe, low)[1], end_ms)
-        if low >= first_ms:
-            start_ms = min(start_ms, low)
-        elif low < high and len(again) < MOST_AGAIN:
-            again.append((low, high))
-    return start_ms, again
 
 
 def unit_count(timeframe: str, start_ms: int, end_ms: int) -> int:
@@ -167,12 +151,12 @@ def _messages(
     message: list[tuple[int, PlannedUnit]] = []
     load = 0
     for index, unit in units:
-        cost = pages(unit.timeframe, unit.start_ms, unit.end_ms)
-        full = len(message) == MESSAGE_UNITS or load + cost > MESSAGE_PAGES
+        more = cost(unit)
+        full = len(message) == MESSAGE_UNITS or load + more > MESSAGE_PAGES
         if message and (full or message[-1][1].symbol != unit.symbol):
             yield message
             message, load = [], 0
         message.append((index, unit))
-        load += cost
+        load += more
     if message:
         yield message

@@ -105,10 +105,11 @@ def test_a_footer_made_to_keep_its_reader_busy_is_called_damaged(
     ("reader", "footer"),
     [
         (metadata_in, b"\x59\x1c\x18\x01\xff\x18\x01c\x00\x00"),  # a key that is no text
-        (metadata_in, b"\x59\x15\x02\x00"),  # a list of numbers
+        (metadata_in, b"\x59\x15\x00\x00"),  # a list of numbers
         (rows_in, b"\x15\x02\x00"),  # no number of rows
         (rows_in, b"\x36\x01\x00"),  # minus one row
-        (rows_in, b"\x38\x01a\x00"),  # a text
+        (rows_in, b"\x38\x02ab\x00"),  # a text
+        (rows_in, b"\x36" + b"\xfe" * 10 + b"\x01\x00"),  # more than an integer holds
     ],
 )
 def test_what_parquet_does_not_know_is_called_damaged(

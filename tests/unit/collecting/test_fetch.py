@@ -214,7 +214,7 @@ UNIT = Unit(0, "1m", 10 * DAY, 10 * DAY + 1000 * MINUTE)
 def state_of(**fields: Any) -> Fetched:
     return Fetched(
         **{
-            "needs": {0: [Interval(*UNIT[2:])]},
+            "needs": {0: [Interval(*UNIT[2:4])]},
             "left": Counter({0: 1}),
             "answers": {0: []},
             "unusable": {0: set()},
@@ -254,10 +254,10 @@ def test_units_of_a_group_need_no_more_than_its_pages_together() -> None:
 )
 def test_a_unit_that_has_failed_is_asked_for_no_more(run, asking, exchange, fields) -> None:
     failed = state_of(**fields)
-    run(asking(failed).prove(UNIT, Interval(*UNIT[2:])))
-    run(asking(failed)._look_before(UNIT, Interval(*UNIT[2:])))
+    run(asking(failed).prove(UNIT, Interval(*UNIT[2:4])))
+    run(asking(failed)._look_before(UNIT, Interval(*UNIT[2:4])))
     assert exchange.asked == []
-    run(asking(state_of()).prove(UNIT, Interval(*UNIT[2:])))
+    run(asking(state_of()).prove(UNIT, Interval(*UNIT[2:4])))
     assert len(exchange.asked) == 1
 
 
@@ -272,7 +272,7 @@ def test_nothing_is_looked_up_for_units_that_begin_with_a_candle(
     run, asking, aws, exchange
 ) -> None:
     fetched = state_of()
-    run(asking(fetched).prove(UNIT, Interval(*UNIT[2:])))
+    run(asking(fetched).prove(UNIT, Interval(*UNIT[2:4])))
     asked, calls = len(exchange.asked), len(aws.calls)
     run(asking(fetched).look_before([UNIT]))
     assert (len(exchange.asked), len(aws.calls)) == (asked, calls)
@@ -302,7 +302,7 @@ def test_the_candle_before_a_unit_opens_before_it(run, asking, exchange) -> None
     exchange.rows = lambda symbol, timeframe, start_ms, end_ms: honest(
         symbol, timeframe, start_ms, end_ms + MINUTE
     )
-    run(asking(fetched)._look_before(UNIT, Interval(*UNIT[2:])))
+    run(asking(fetched)._look_before(UNIT, Interval(*UNIT[2:4])))
     assert fetched.before == {(0, UNIT.start_ms): UNIT.start_ms - MINUTE}
 
 

@@ -16,7 +16,7 @@ from chalicelib.candles.store import CandleStore
 from chalicelib.candles.summary import Cell, Summary
 from chalicelib.collecting.direct import collect_market_data_async
 from chalicelib.collecting.group import collect_units
-from chalicelib.collecting.ranges import wanted
+from chalicelib.collecting.ranges import Window, wanted
 from chalicelib.core import timeframes
 from chalicelib.core.errors import ExchangeUnavailable
 from chalicelib.core.times import DAY, HOUR, MINUTE, iso
@@ -508,7 +508,7 @@ async def always() -> bool:
 )
 def test_a_range_that_ends_where_the_listing_begins_asks_for_nothing(later_ms, windows) -> None:
     found = wanted("1h", 9 * DAY, DAY, 5 * DAY + later_ms, Summary(listed=5 * DAY), 1000)
-    assert found == ([*windows], [])
+    assert found == ([Window(*each) for each in windows], [])
 
 
 def test_filling_gaps_asks_for_windows_in_which_something_is_missing_and_no_others() -> None:
@@ -521,6 +521,6 @@ def test_filling_gaps_asks_for_windows_in_which_something_is_missing_and_no_othe
         cells=cells,
     )
     found = wanted("1h", end_ms + HOUR // 2, None, None, known, 1000, GAPS).windows
-    assert found == [(years[0], years[2]), (years[2], end_ms)]
+    assert found == [Window(years[0], years[2], years[2]), Window(years[2], end_ms, end_ms)]
     done = Summary((Interval(years[0], end_ms),), last=end_ms - HOUR, cells=cells[:1])
     assert wanted("1h", end_ms + HOUR // 2, None, None, done, 1000, GAPS) == ([], [])
