@@ -48,7 +48,7 @@ async def archive(url: str) -> list[Candles]:
         raise AssertionError("AWS is no part of this benchmark")
 
     worker = Worker(no_call, Settings(), lambda: NOW, Binance(url), Archive(url))
-    found = await from_archive(worker, SYMBOL, TIMEFRAME, YEAR, _free)
+    found = await from_archive(worker, SYMBOL, TIMEFRAME, [YEAR], _free)
     await worker.exchange.aclose()
     assert worker.archive is not None
     await worker.archive.aclose()

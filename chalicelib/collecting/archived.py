@@ -1,4 +1,4 @@
-"""Candles of a stretch from the bulk archive, as far as its files prove them.
+"""Candles from the bulk archive, as far as its files prove them.
 
 A file is believed where its checksum fits and a page of REST, at a place that the file's name
 chooses, says the same. What is missing in it is asked for at REST all the same: archives are known
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chalicelib.candles.candles import Answer, Candles, absent, closed_candles
 from chalicelib.candles.intervals import Interval, outside
-from chalicelib.collecting.sources import Source, sources
+from chalicelib.collecting.sources import sources
 from chalicelib.core import metrics, timeframes
 from chalicelib.core.logs import log
 from chalicelib.core.together import together
@@ -22,6 +22,9 @@ from chalicelib.exchange.archive_rows import FileUnusable
 from chalicelib.exchange.binance import Permit
 from chalicelib.exchange.worker import Worker
 from chalicelib.work.units import PAGE_CANDLES
+
+if TYPE_CHECKING:
+    from chalicelib.exchange.archive import Archive
 
 STALE = "ARCHIVE_FILE_STALE"
 
@@ -35,9 +38,9 @@ class PassedOver(NamedTuple):
 
 
 class Archived(NamedTuple):
-    """What the archive brought for a stretch.
+    """What the archive brought for some stretches.
 
-    `candles`: those that open in it, of the files used; `proven`: the parts in which the exchange
+    `candles`: those that open in them, of the files used; `proven`: the parts in which the exchange
     has no others; `used`: names of files.
     """
 
@@ -48,27 +51,37 @@ class Archived(NamedTuple):
 
 
 async def from_archive(
-    worker: Worker, symbol: str, timeframe: str, stretch: Interval, permit: Permit
+    worker: Worker,
+    symbol: str,
+    timeframe: str,
+    stretches: Sequence[Interval],
+    permit: Permit,
 ) -> Archived:
-    """What the archive's files prove of a stretch; nothing where it has none that is worth it.
+    """What the archive's files prove of some stretches (ascending, disjoint); nothing where it has
+    none that is worth it. A file is fetched once, however many of them lie in it.
 
     Raises what `permit` and asking REST for the samples raise, and never because of a file.
     """
-    archive = worker.archive
-    planned = sources(symbol, timeframe, stretch, worker.now_ms(), has_archive=archive is not None)
+    if worker.archive is None:
+        return Archived(Candles())
+    now_ms = worker.now_ms()
+    spans: dict[ArchiveFile, list[Interval]] = {}
+    for stretch in stretches:
+        for source in sources(symbol, timeframe, stretch, now_ms):
+            if source.file is not None:
+                spans.setdefault(source.file, []).append(Interval(source.start_ms, source.end_ms))
     return _joined(
-        await together(
-            *(_used(worker, one, one.file, permit) for one in planned if one.file is not None)
-        )
+        await together(*(_used(worker, worker.archive, *each, permit) for each in spans.items()))
     )
 
 
-async def _used(worker: Worker, source: Source, file: ArchiveFile, permit: Permit) -> Archived:
-    """What one file brought."""
-    assert worker.archive is not None
+async def _used(
+    worker: Worker, archive: Archive, file: ArchiveFile, spans: Sequence[Interval], permit: Permit
+) -> Archived:
+    """What one file brought for some parts of it."""
     try:
         whole = Candles()
-        async with worker.archive.candles(file, permit) as parts:
+        async with archive.candles(file, permit) as parts:
             for part in parts:
                 whole.extend(part)
         await _sample(worker, file, whole, permit)
@@ -79,9 +92,11 @@ async def _used(worker: Worker, source: Source, file: ArchiveFile, permit: Permi
         log("archive_file_passed_over", level="warning", file=file.name, reason=over.reason)
         return Archived(Candles(), passed_over=[over])
     metrics.count("ArchiveFiles", Outcome="used")
-    candles = whole.between(source.start_ms, source.end_ms)
-    span = Interval(source.start_ms, source.end_ms)
-    return Archived(candles, _proven(file.timeframe, span, candles), [file.name])
+    candles = Candles()
+    for span in spans:
+        candles.extend(whole.between(*span))
+    proven = [each for span in spans for each in _proven(file.timeframe, span, whole)]
+    return Archived(candles, proven, [file.name])
 
 
 async def _sample(worker: Worker, file: ArchiveFile, whole: Candles, permit: Permit) -> None:
@@ -119,7 +134,8 @@ def _proven(timeframe: str, span: Interval, candles: Candles) -> list[Interval]:
     """The parts of the span in which no candle is missing."""
     missing: list[Interval] = []
     page_ms = timeframes.LENGTH_MS[timeframe] * PAGE_CANDLES
-    for start_ms, end_ms in absent(timeframe, candles.open_times, *span):
+    opens = candles.between(*span).open_times
+    for start_ms, end_ms in absent(timeframe, opens, *span):
         if not timeframes.has_room(timeframe, start_ms, end_ms):
             continue
         if missing and end_ms - missing[-1].start_ms <= page_ms:

@@ -74,7 +74,7 @@ class Fetched:
     before: dict[tuple[int, int], int] = field(default_factory=dict)
     listed: dict[str, int] = field(default_factory=dict)
     looked_up: dict[str, int] = field(default_factory=dict)
-    archived: dict[int, list[Archived]] = field(default_factory=dict)
+    archived: dict[int, Archived] = field(default_factory=dict)
 
     def is_open(self, unit: Unit) -> bool:
         """Whether asking for more pages of the unit makes sense."""
@@ -89,8 +89,8 @@ class Fetched:
         opens = self.unusable[unit.number].union(
             row[0] for answer in self.answers[unit.number] for row in answer.rows
         )
-        for brought in self.archived.get(unit.number, []):
-            opens.update(brought.candles.between(*stretch).open_times[:1])
+        if unit.number in self.archived:
+            opens.update(self.archived[unit.number].candles.between(*stretch).open_times[:1])
         inside = (at for at in opens if stretch.start_ms <= at < stretch.end_ms)
         first_ms = min(inside, default=stretch.end_ms)
         return timeframes.has_room(unit.timeframe, stretch.start_ms, first_ms)
@@ -106,7 +106,7 @@ class Fetched:
             {start: at for (of, start), at in self.before.items() if of == number},
             self.listed.get(unit.timeframe),
             self.looked_up.get(unit.timeframe),
-            self.archived.get(number, []),
+            self.archived.get(number),
         )
 
 
@@ -143,7 +143,7 @@ async def fetch(
         unusable={unit.number: set() for unit in units},
     )
     asking = _Asking(worker, budget, symbol, gate, fetched, known)
-    await together(*(asking.bring(unit, each) for unit in units for each in needs[unit.number]))
+    await together(*(asking.bring(unit) for unit in units))
     await asking.look_before([unit for unit in units if fetched.is_whole(unit)])
     return fetched
 
@@ -167,16 +167,16 @@ class _Asking:
         self._fetched = fetched
         self._known = known
 
-    async def bring(self, unit: Unit, stretch: Interval) -> None:
-        """Take what the archive has of the stretch, and ask for the rest."""
-        fetched = self._fetched
+    async def bring(self, unit: Unit) -> None:
+        """Take what the archive has of what the unit needs, and ask for the rest."""
+        fetched, needs = self._fetched, self._fetched.needs[unit.number]
         async with self._noting(unit):
             brought = await from_archive(
-                self._worker, self._symbol, unit.timeframe, stretch, self._gate.permit
+                self._worker, self._symbol, unit.timeframe, needs, self._gate.permit
             )
-            fetched.archived.setdefault(unit.number, []).append(brought)
-            rest = outside(*stretch, brought.proven)
-            fetched.left[unit.number] += len(rest) - 1
+            fetched.archived[unit.number] = brought
+            rest = [part for each in needs for part in outside(*each, brought.proven)]
+            fetched.left[unit.number] += len(rest) - len(needs)
             await together(*(self.prove(unit, each) for each in rest))
 
     async def prove(self, unit: Unit, stretch: Interval) -> None:

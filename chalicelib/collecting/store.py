@@ -64,7 +64,7 @@ class Found(NamedTuple):
     before: Mapping[int, int] = MappingProxyType({})
     listed_ms: int | None = None
     looked_up_ms: int | None = None
-    archived: Sequence[Archived] = ()
+    archived: Archived | None = None
 
 
 class Stored(NamedTuple):
@@ -91,8 +91,8 @@ async def store(
     running_ms = _running(unit, found)
     asked = [Interval(low, min(high, running_ms)) for low, high in found.asked if low < running_ms]
     candles, rejected = closed_candles(timeframe, found.answers, unit.start_ms, unit.end_ms)
-    for brought in found.archived:
-        candles = merged(brought.candles, candles).candles
+    brought = found.archived or Archived(Candles())
+    candles = merged(brought.candles, candles).candles
     rejected |= found.unusable
     rejected -= set(candles.open_times)
     rejected = {at for at in rejected if any(low <= at < high for low, high in asked)}
@@ -131,8 +131,8 @@ async def store(
         len(rejected),
         revised,
         rejected_opens=rejected,
-        archived=sum(len(brought.candles) for brought in found.archived),
-        passed_over=tuple(each for one in found.archived for each in one.passed_over),
+        archived=len(brought.candles),
+        passed_over=tuple(brought.passed_over),
     )
     return Stored(result, objects)
 

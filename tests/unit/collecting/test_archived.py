@@ -40,8 +40,8 @@ def archive(exchange: Any) -> Archive:
 def archived(run: Any, worker: Any, archive: Archive) -> Any:
     worker = replace(worker, archive=archive)
 
-    def archived(stretch: Interval = MARCH, timeframe: str = "1m") -> Archived:
-        return run(from_archive(worker, "BTCUSDT", timeframe, stretch, free))
+    def archived(*stretches: Interval) -> Archived:
+        return run(from_archive(worker, "BTCUSDT", "1m", stretches or (MARCH,), free))
 
     return archived
 
@@ -67,6 +67,17 @@ def test_the_same_page_of_a_file_is_looked_at_each_time(archived, exchange) -> N
     first, second = exchange.asked
     assert first == second
     assert (first[3] - first[2] - 1) // MINUTE == 999
+
+
+def test_a_file_is_fetched_once_for_all_stretches_in_it(archived, archive, exchange) -> None:
+    parts = [
+        Interval(MARCH.start_ms + day * DAY, MARCH.start_ms + (day + 2) * DAY) for day in (1, 9)
+    ]
+    archive.lost = {parts[1].start_ms - MINUTE}
+    found = archived(*parts)
+    assert (archive.asked, len(exchange.asked)) == ([NAME], 1)
+    assert found.proven == parts
+    assert list(found.candles.open_times) == [at for part in parts for at in range(*part, MINUTE)]
 
 
 @pytest.mark.parametrize("reason", [MISSING, DAMAGED, UNAVAILABLE])
@@ -149,8 +160,8 @@ def test_a_throttled_sample_is_for_the_caller_to_wait_for(archived, exchange) ->
 
 
 def test_without_an_archive_nothing_is_asked(run, worker, exchange) -> None:
-    found = run(from_archive(worker, "BTCUSDT", "1m", MARCH, free))
-    assert (len(found.candles), found.proven, exchange.asked) == (0, [], [])
+    found = run(from_archive(worker, "BTCUSDT", "1m", [MARCH], free))
+    assert (len(found.candles), found.proven, exchange.asked) == (0, (), [])
 
 
 # Collecting with it, from a request to the stored objects.
