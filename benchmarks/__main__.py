@@ -21,8 +21,8 @@ NAMES = (
     "watching",
     "pushes",
 )
-#: These take long, two of them because they start a cloud, so they run only when named.
-WHEN_NAMED = ("archive", "fairness", "push_clients")
+#: These take long, and some start a cloud of their own, so they run only when named.
+WHEN_NAMED = ("archive", "fairness", "growth", "push_clients")
 
 
 def main() -> int:

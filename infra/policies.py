@@ -77,7 +77,7 @@ def _statements() -> dict[str, list[Statement]]:
     webhook_queues = ("WebhookQueue", "WebhookDeadLetterQueue")
     # sweep sends again what plan did not get to send, so both need the same.
     fan_out = [
-        _table("TasksTable", "GetItem", "Query", "UpdateItem"),
+        _table("TasksTable", "GetItem", "BatchGetItem", "Query", "UpdateItem"),
         _index("TasksTable", "active"),
         _send("PlanQueue", "UrgentQueue", "WorkQueue"),
     ]
@@ -118,7 +118,7 @@ def _statements() -> dict[str, list[Statement]]:
             _woken_by("PlanQueue"),
             _send("UnreadableQueue"),
             *fan_out,
-            _table("TasksTable", "BatchWriteItem"),
+            _table("TasksTable", "PutItem", "BatchWriteItem"),
             _table("MarketTable", "GetItem", "BatchGetItem", "PutItem", "UpdateItem"),
         ],
         "collect": [
@@ -192,7 +192,7 @@ def _statements() -> dict[str, list[Statement]]:
                 *("ConnectionsTable", "GetItem", "Query"),
                 *("UpdateItem", "BatchWriteItem", "DeleteItem"),
             ),
-            _table("TasksTable", "Query"),
+            _table("TasksTable", "BatchGetItem", "Query"),
             _table("MarketTable", "GetItem", "BatchGetItem"),
             check_keys,
             *_objects("candles", "s3:GetObject"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 from chalicelib.aws.wire import item_from_wire
@@ -17,6 +17,7 @@ Read = TypeVar("Read")
 _MOST_READ, _MOST_WRITTEN = 100, 25
 #: How often a batch is sent, where DynamoDB leaves a part of it undone each time.
 _ASKED = 8
+_FIRST_WAIT_SECONDS = 0.05
 
 
 def readable(
@@ -95,17 +96,26 @@ class ItemTable:
                 raise CallFailed("dynamodb", "BatchGetItem", "Unprocessed", f"{len(left)} unread")
         return items
 
-    async def _write_all(self, requests: list[Item]) -> None:
-        """Do every PutRequest and DeleteRequest. Raises CallFailed as `_get_all` does."""
+    async def _write_all(
+        self, requests: list[Item], wait: Callable[[float], Awaitable[None]] | None = None
+    ) -> None:
+        """Do every PutRequest and DeleteRequest. Raises CallFailed as `_get_all` does.
+
+        `wait`: called with seconds before what was left undone is sent again. DynamoDB leaves it
+        where a partition takes no more, which is 1,000 write units a second (Developer Guide,
+        "Partitions and data distribution").
+        """
         for at in range(0, len(requests), _MOST_WRITTEN):
             left = requests[at : at + _MOST_WRITTEN]
-            for _ in range(_ASKED):
+            for tried in range(_ASKED):
                 answer = await self._call(
                     "dynamodb", "BatchWriteItem", RequestItems={self._table: left}
                 )
                 left = answer.get("UnprocessedItems", {}).get(self._table, [])
                 if not left:
                     break
+                if wait is not None:
+                    await wait(_FIRST_WAIT_SECONDS * 2**tried)
             else:
                 raise CallFailed(
                     "dynamodb", "BatchWriteItem", "Unprocessed", f"{len(left)} not written"

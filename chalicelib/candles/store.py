@@ -2,20 +2,12 @@
 
     candles/exchange=binance/timeframe=1m/symbol=BTCUSDT/2026-11.parquet
 
-<<<<<<< HEAD
-An hour of 1s, a day of 1m-3m, a month of 5m-30m, a year of 1h-12h, everything above in `all`. The
+A day of 1s, a month of 1m-5m, a year of 15m-12h, everything above in `all`. The
 folder of months is timeframe=1mo, as in Binance's own archive: on macOS and Windows 1M would be the
 folder of minutes. Encoding and columns: candles/codec.py. Metadata of the last write: source and
 source_root (the exchange's name and root), task_id, collected_at; coverage: what was asked for in
 this stretch, and the gaps in it (candles/coverage.py); trades: of all its candles together. Where
 nothing opens in a stretch that was asked for, its object has no rows.
-=======
-A day of 1s, a month of 1m-5m, a year of 15m-12h, everything above in `all`. The folder of
-months is timeframe=1mo, as in Binance's own archive: on macOS and Windows 1M would be the folder of
-minutes. Columns as in candles.COLUMNS, times as timestamp(ms, UTC); sorted and unique by
-open_time, which the footer says. Metadata of the last write: source and source_root (the exchange's
-name and root), task_id, collected_at.
->>>>>>> codec
 
 Writers race by conditional PUT: If-None-Match for a new object, If-Match with the ETag that was
 read for a known one; who loses reads again and merges.

@@ -1,12 +1,13 @@
 """Sending the messages of a planned task, a few PROG items at a time.
 
 One dispatch:
-1. reads the task's unfinished PROG items and sees how much there is room for (work/window.py);
+1. reads the task's PROG items that are open and sees how much there is room for (work/window.py);
 2. gives way where the task's priority is low and others are collected: a message brings it back;
-3. opens the next items, each with its own claim; an item that another dispatch claimed is left to
-   that one;
-4. reads the task again: it sees a cancel that came before; a later cancel shuts the items;
-5. sends the messages, and marks each item whose messages were all sent.
+3. notes on the parts of the next items that these may be opened: a cancel closes them then;
+4. opens these items, each with its own claim; an item that another dispatch claimed is left to that
+   one;
+5. reads the task again: it sees a cancel that came before; a later cancel shuts the items;
+6. sends the messages, and marks each item whose messages were all sent.
 
 It runs when a task was planned, and again whenever an item is half counted: then `ask_for_more`
 sends a dispatch message. It is safe to run twice, and to stop anywhere: sweep asks for what a crash
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from itertools import groupby, islice
 
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed
@@ -26,6 +28,7 @@ from chalicelib.core.together import together
 from chalicelib.tasks import states
 from chalicelib.tasks.deadline import deadline_of
 from chalicelib.tasks.finish import finish_prog, finish_task, left_of, standings
+from chalicelib.tasks.part import Tally, part_of, part_sizes, part_start
 from chalicelib.tasks.progress import Progress
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Task
@@ -42,6 +45,7 @@ from chalicelib.work.window import (
     Claim,
     asks_for_more,
     next_progs,
+    refill_below,
 )
 
 _AT_ONCE = 10
@@ -62,13 +66,12 @@ async def dispatch(backend: Backend, task: Task, turn: int = 0) -> None:
     `turn`: of the message that asks for it (work/messages.py).
     """
     table = TaskTable(backend)
-    task_id, attempt, total = task.task_id, task.attempt, task.progs_total
-    first = min(set(range(total)) - task.progs_done, default=total)
-    progs = await table.read_progs(task_id, first)
-    standing = standings(task, progs, backend.now_ms())
+    task_id, attempt = task.task_id, task.attempt
+    tally = await _tally(backend, task)
+    standing = standings(task, tally, backend.now_ms())
     chosen = next_progs(standing, backend.settings.collectors)
-    if not total:
-        await finish_task(backend, task, [])
+    if tally.is_finished(task):
+        await finish_task(backend, task, tally)
     if not chosen or await deadline_of(backend, task) <= backend.now_ms():
         return  # the window is full, all is sent, or sweep is about to fail the task
     if await _must_wait(backend, task):
@@ -76,7 +79,7 @@ async def dispatch(backend: Backend, task: Task, turn: int = 0) -> None:
         return
     if task.yielded_at is not None:
         await table.note(task_id, attempt, remove=("yielded_at",))
-    claim = Claim(uuid.uuid4().hex[:12], backend.now_ms(), more=chosen[-1] < total - 1)
+    claim = Claim(uuid.uuid4().hex[:12], backend.now_ms(), more=chosen[-1] < standing[-1].number)
     limit = asyncio.Semaphore(_AT_ONCE)
 
     async def opened(number: int) -> tuple[list[PlannedUnit], Progress | None]:
@@ -87,6 +90,8 @@ async def dispatch(backend: Backend, task: Task, turn: int = 0) -> None:
         async with limit:
             await _send(backend, task, units, prog)
 
+    if not await _open_parts(backend, task, tally, chosen):
+        return  # retried meanwhile
     found = await together(*map(opened, chosen))
     current = await table.read(task_id)
     if not current or current.state != states.RUNNING or current.attempt != attempt:
@@ -112,6 +117,34 @@ async def queue_dispatch(
         await WorkQueue(backend).send_plan(message, delay_seconds)
     except CallFailed as failed:
         log("dispatch_not_queued", level="warning", task_id=message.task_id, error=failed.detail)
+
+
+async def _tally(backend: Backend, task: Task) -> Tally:
+    """What the task has counted. Of a retried one with the next PROG items, too: some have only a
+    few units left, and more of these are sent at once."""
+    table = TaskTable(backend)
+    _, tally = await table.read_with_tally(task.task_id)
+    if task.attempt == 1:
+        return tally
+    known = tally.finished(task.attempt).union(prog.number for prog in tally.progs)
+    following = (number for number in range(task.progs_total) if number not in known)
+    most = refill_below(backend.settings.collectors) + 1
+    more = await table.read_progs(task.task_id, islice(following, most))
+    return tally._replace(progs=(*tally.progs, *more))
+
+
+async def _open_parts(backend: Backend, task: Task, tally: Tally, chosen: list[int]) -> bool:
+    """Have the parts of some PROG items know that these may be opened; False where they may not."""
+    ttl = backend.now_ms() // 1000 + CHILD_TTL_SECONDS
+    sizes = part_sizes(task.progs_total)
+    opened = {part.number: part.opened for part in tally.parts}
+    for number, members in groupby(chosen, part_of):
+        most = max(members) - part_start(number) + 1
+        if most > opened.get(number, 0) and not await TaskTable(backend).open_part(
+            task.task_id, task.attempt, number, sizes[number], most, ttl
+        ):
+            return False
+    return True
 
 
 async def _open(

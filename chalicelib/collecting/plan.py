@@ -1,14 +1,18 @@
 """From a stored request to units and PROG items.
 
 Planning is safe to run twice, and to stop anywhere, because of its order:
-1. the units are stored under this plan's own id, so two plans at once never mix;
+1. the units are stored under this plan's own id, so two plans at once never mix; they are cut as
+   they are stored, so a plan of any size takes little memory;
 2. META moves to running with that id: one plan wins, the others go on with the winner's;
 3. the first messages are sent (collecting/dispatch.py); dispatch messages ask for the others.
 """
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+from collections.abc import Iterator
+from itertools import chain
 
 from chalicelib.candles.coverage_table import Coverages, CoverageTable
 from chalicelib.candles.summary import Summary
@@ -27,12 +31,14 @@ from chalicelib.core.errors import (
 from chalicelib.core.logs import log
 from chalicelib.core.symbols import trading
 from chalicelib.core.task_keys import CHILD_TTL_SECONDS
+from chalicelib.core.together import together
 from chalicelib.exchange.catalogue_table import Asked, CatalogueTable
 from chalicelib.exchange.refresh import refresh_catalogue, refresh_prices
 from chalicelib.exchange.worker import Worker
 from chalicelib.tasks import states
-from chalicelib.tasks.finish import expiry, fail_task, totals
+from chalicelib.tasks.finish import expiry, fail_task
 from chalicelib.tasks.message import notice_of
+from chalicelib.tasks.part import begun_again, part_sizes, part_start
 from chalicelib.tasks.quotas import start_within_quota
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Task, TaskValues
@@ -79,21 +85,18 @@ async def _start(worker: Worker, task: Task) -> Task | None:
     task_id, attempt, now_ms = task.task_id, task.attempt, worker.now_ms()
     values: TaskValues = {"started_at": now_ms, "message": "Planned"}
     ttl = now_ms // 1000 + CHILD_TTL_SECONDS
-    if task.plan_id is not None:  # a retry keeps its plan, which must outlive it
-        for number in range(task.progs_total):
-            kept = await table.read_units(task, number)
-            await table.write_units(task_id, task.plan_id, {number: kept}, ttl)
-        _, progs_kept = await table.read_with_progs(task_id)
-        values["kept_units"] = totals(attempt, task.total_units, progs_kept)["succeeded"]
+    if task.plan_id is not None:
+        values["kept_units"] = await _begin_again(worker, task, ttl)
     else:
         units, said = await _units(worker, task, now_ms)
-        progs = packs(units)
         plan_id = uuid.uuid4().hex[:12]
-        await table.write_units(task_id, plan_id, dict(enumerate(progs)), ttl)
+        sizes = await table.write_units(
+            task_id, plan_id, enumerate(packs(units)), ttl, asyncio.sleep
+        )
         values |= {
             "plan_id": plan_id,
-            "progs_total": len(progs),
-            "total_units": sum(map(len, progs)),
+            "progs_total": len(sizes),
+            "total_units": sum(sizes),
             "kept_units": 0,
         }
         if said is not None:
@@ -115,8 +118,31 @@ async def _start(worker: Worker, task: Task) -> Task | None:
         return None
 
 
-async def _units(worker: Worker, task: Task, now_ms: int) -> tuple[list[PlannedUnit], str | None]:
-    """The units of a task in order, and what people are told of its range.
+async def _begin_again(worker: Worker, task: Task, ttl: int) -> int:
+    """Ready a retry, which keeps its plan, part by part; how many units older attempts collected.
+
+    Its parts begin with what was collected, and what the attempt does not write itself must outlive
+    it. Nothing is counted meanwhile: the older attempts are over, and this one does not run yet.
+    """
+    table, task_id = TaskTable(worker), task.task_id
+    assert task.plan_id is not None, "only a task that was planned is retried with its plan"
+    kept = 0
+    for number, size in enumerate(part_sizes(task.progs_total)):
+        numbers = range(part_start(number), part_start(number) + size)
+        units = await table.units_of(task, numbers)
+        await table.write_units(task_id, task.plan_id, units.items(), ttl, asyncio.sleep)
+        progs = await table.read_progs(task_id, numbers)
+        part = begun_again(number, task.attempt, size, progs)
+        await together(*(table.keep_prog(task_id, at, ttl) for at in sorted(part.finished)))
+        await table.begin_part(task_id, part, ttl)
+        kept += part.succeeded
+    return kept
+
+
+async def _units(
+    worker: Worker, task: Task, now_ms: int
+) -> tuple[Iterator[PlannedUnit], str | None]:
+    """The units of a task in order, cut as they are taken, and what people are told of its range.
 
     Raises NoSymbols, PlanTooLarge, ExchangeRootChanged.
     """
@@ -142,15 +168,19 @@ async def _units(worker: Worker, task: Task, now_ms: int) -> tuple[list[PlannedU
             request.fill,
         )
         found.append(((symbol, timeframe), asked))
-        count += len(asked.windows)
+        count += asked.window_count
         if count > most:
             raise too_large(count, worker.settings)
-    units: list[PlannedUnit] = []
+    return _cut(found, most - count), notice_of(request, stored)
+
+
+def _cut(found: list[tuple[Pair, Wanted]], room: int) -> Iterator[PlannedUnit]:
+    """The units of what was found; `room`: for windows that are asked for again."""
     for pair, asked in found:
-        again = asked.again[: most - count]  # what finds no room is due in the next run, too
-        count += len(again)
-        units += (PlannedUnit(*pair, *window) for window in [*again, *asked.windows])
-    return units, notice_of(request, stored)
+        again = asked.again[:room]  # what finds no room is due in the next run, too
+        room -= len(again)
+        for window in chain(again, asked.windows):
+            yield PlannedUnit(*pair, *window)
 
 
 async def _symbols(worker: Worker, request: CollectionRequest) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ cut to what the exchange has ever listed.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from chalicelib.candles.coverage_table import Coverages, CoverageTable
@@ -43,10 +43,33 @@ class Window(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """`windows`: in order; `again`: windows of gaps that are due, which can wait."""
+    """`again`: windows of gaps that are due, which can wait. The others are cut of `span` when they
+    are asked for, as there may be thousands; `known` and `fill` say what of them is asked for."""
 
-    windows: list[Window]
+    timeframe: str
+    span: tuple[int, int]
     again: list[Window]
+    known: Summary
+    fill: str
+
+    @property
+    def window_count(self) -> int:
+        """How many `windows` there are."""
+        if self.fill == GAPS:
+            return sum(1 for _ in self.windows)
+        start_ms, end_ms = self.span
+        return unit_count(self.timeframe, start_ms, end_ms) if start_ms < end_ms else 0
+
+    @property
+    def windows(self) -> Iterator[Window]:
+        """In order."""
+        for start_ms, end_ms in windows(self.timeframe, *self.span):
+            if self.fill == ALL:
+                yield Window(start_ms, end_ms)
+            elif self.fill != GAPS:
+                yield _new(self.timeframe, self.known, start_ms, end_ms)
+            elif _misses(self.timeframe, self.known, start_ms, end_ms):
+                yield Window(start_ms, end_ms, end_ms)
 
 
 def wanted(
@@ -63,20 +86,14 @@ def wanted(
     if fill == GAPS and start_ms is None and known.covered:
         start_ms = known.covered[0].start_ms
     start, end = bounds(timeframe, now_ms, start_ms, end_ms, resumes_ms, backfill_candles)
-    again: list[Window] = []
-    if start_ms is None:
-        start, again = _with_gaps(timeframe, start, end, known.due_cells(now_ms))
-    else:
-        start = max(start, known.listed or 0)
     # A range inside the running candle still makes a unit: it is asked for and counted.
-    found = windows(timeframe, start, max(end, start + 1))
-    if fill == GAPS:
-        return Wanted(
-            [Window(*each, each[1]) for each in found if _misses(timeframe, known, *each)], []
-        )
-    if fill == ALL:
-        return Wanted([Window(*each) for each in found], [])
-    return Wanted([_new(timeframe, known, *each) for each in found], again)
+    end = max(end, start + 1)
+    again: list[Window] = []
+    if start_ms is not None:
+        start = max(start, known.listed or 0)
+    elif fill == NEW:
+        start, again = _with_gaps(timeframe, start, end, known.due_cells(now_ms))
+    return Wanted(timeframe, (start, end), again, known, fill)
 
 
 def _new(timeframe: str, known: Summary, start_ms: int, end_ms: int) -> Window:

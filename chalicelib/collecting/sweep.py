@@ -10,8 +10,6 @@ that they stay few: six of each message within a day.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from chalicelib.collecting.dispatch import queue_dispatch
 from chalicelib.core import metrics
 from chalicelib.core.backend import Backend
@@ -23,7 +21,8 @@ from chalicelib.tasks import states
 from chalicelib.tasks.deadline import deadline_of
 from chalicelib.tasks.finish import fail_task, finish_prog, finish_task, shut, standings
 from chalicelib.tasks.message import out_of_time
-from chalicelib.tasks.progress import OPEN, Progress
+from chalicelib.tasks.part import Tally
+from chalicelib.tasks.progress import OPEN, Progress, of_attempt
 from chalicelib.tasks.submit import queue_planning
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Task
@@ -60,7 +59,7 @@ async def _sweep_task(backend: Backend, pk: str) -> None:
     task_id = task_id_of(pk)
     if task_id is None:
         raise ItemUnreadable(f"{pk} is no task")
-    task, progs = await TaskTable(backend).read_with_progs(task_id)
+    task, tally = await TaskTable(backend).read_with_tally(task_id)
     if task is None:
         return  # the index lags behind
     if not task.is_active:
@@ -69,7 +68,7 @@ async def _sweep_task(backend: Backend, pk: str) -> None:
             await shut(backend, task)
         return
     if await deadline_of(backend, task) <= now_ms:
-        why = out_of_time(task, progs, await Ledger(backend).read(), now_ms)
+        why = out_of_time(task, tally.progs, await Ledger(backend).read(), now_ms)
         _repaired("deadline", task_id, task.attempt)
         await fail_task(backend, task, "DEADLINE_EXCEEDED", why)
         return
@@ -78,16 +77,15 @@ async def _sweep_task(backend: Backend, pk: str) -> None:
             await queue_planning(backend, task_id, task.attempt)
         return
     attempt = task.attempt
-    current = [prog for prog in progs if prog.attempt == attempt]
-    unsent = next_progs(standings(task, progs, now_ms), backend.settings.collectors)
-    if unsent and _is_quiet(current, now_ms) and await _note_asking(backend, task, now_ms):
+    if tally.is_finished(task):
+        await finish_task(backend, task, tally)
+        return
+    current = of_attempt(attempt, tally.progs)
+    unsent = next_progs(standings(task, tally, now_ms), backend.settings.collectors)
+    if unsent and _is_quiet(tally, attempt, now_ms) and await _note_asking(backend, task, now_ms):
         await queue_dispatch(backend, DispatchMessage(task_id, attempt))
     for prog in current:
-        if prog.number not in task.progs_done:
-            await finish_prog(backend, task_id, attempt, prog)
-    if len(task.progs_done) == task.progs_total:
-        await finish_task(backend, task, progs)
-        return
+        await finish_prog(backend, task_id, attempt, prog)
     stalled = [prog for prog in current if _is_stalled(backend, prog, now_ms)]
     if not stalled:
         return
@@ -117,9 +115,12 @@ async def _note_asking(backend: Backend, task: Task, now_ms: int) -> bool:
     return True
 
 
-def _is_quiet(progs: Iterable[Progress], now_ms: int) -> bool:
+def _is_quiet(tally: Tally, attempt: int, now_ms: int) -> bool:
     """Nothing was sent or counted recently: whoever sends or counts asks for more itself."""
-    latest = max((max(prog.last_at or 0, prog.claimed_at or 0) for prog in progs), default=0)
+    times = [part.last_at for part in tally.parts]
+    for prog in of_attempt(attempt, tally.progs):
+        times += prog.last_at, prog.claimed_at
+    latest = max(filter(None, times), default=0)
     return now_ms - latest >= ASK_PATIENCE_MS
 
 

@@ -106,7 +106,7 @@ class Settings:
     default_page_size: int = _setting(20, "tasks per page of a list", 1, 100)
     max_page_size: int = _setting(100, "largest page_size accepted", 1, 1000)
     max_units: int = _setting(
-        20_000, "units (symbol x timeframe x window) a task may have", 1, 20_000
+        200_000, "units (symbol x timeframe x window) a task may have", 1, 200_000
     )
     max_symbols: int = _setting(5_000, "symbols a request may name", 1, 10_000)
     catalogue_refresh_seconds: int = _setting(

@@ -8,8 +8,10 @@ from typing import Any
 META = "META"
 #: What the sort keys of a task's PROG items begin with.
 PROG = "PROG#"
-#: PROG and UNITS items live longer than every attempt of their task, and are never read without
-#: its META item. So a ttl that is far enough away is all the cleaning that they need.
+#: What the sort keys of a task's PART items begin with: one query from META on reads both.
+PART = "PART#"
+#: PART, PROG and UNITS items live longer than every attempt of their task, and are never read
+#: without its META item. So a ttl that is far enough away is all the cleaning that they need.
 CHILD_TTL_SECONDS = 14 * 86_400
 
 _TASK = "TASK#"
@@ -31,6 +33,10 @@ def item_key(task_id: str, sk: str) -> dict[str, Any]:
 
 def prog_key(number: int) -> str:
     return f"{PROG}{number:03d}"
+
+
+def part_key(number: int) -> str:
+    return f"{PART}{number:03d}"
 
 
 def units_key(plan_id: str, number: int) -> str:

@@ -26,6 +26,7 @@ from chalicelib.live.queue import PushQueue
 from chalicelib.live.topics import Topic, stream_of, topic_of
 from chalicelib.live.updates import CANDLE, PRICE, PROGRESS, STATE, Update, coalesced, newly_covered
 from chalicelib.tasks.changes import ProgChange, TaskChange, prog_change, task_change
+from chalicelib.tasks.part import Tally
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import summary
 
@@ -85,7 +86,7 @@ async def _owned_stream(
 def _task_update(change: Change, of: TaskChange | ProgChange, stream: str) -> Update:
     content: dict[str, Any]
     if isinstance(of, TaskChange) and _has_moved(of):
-        kind, content = STATE, {"task": summary(of.task, [], change.at_ms)}
+        kind, content = STATE, {"task": summary(of.task, Tally(), change.at_ms)}
     else:
         attempt = of.task.attempt if isinstance(of, TaskChange) else of.new.attempt
         kind, content = PROGRESS, {"attempt": attempt}

@@ -247,8 +247,8 @@ async def _view(backend: Backend, update: Update) -> dict[str, Any] | None:
         view: dict[str, Any] = update.content["task"]
         if view["result"] is not None or not view["units"]["total"]:
             return view
-        return recounted(view, await TaskTable(backend).read_progs(update.about, 0))
-    task, progs = await TaskTable(backend).read_with_progs(update.about)
+        return recounted(view, (await TaskTable(backend).read_with_tally(update.about))[1])
+    task, tally = await TaskTable(backend).read_with_tally(update.about)
     if task is None or task.state != RUNNING or task.attempt != update.content["attempt"]:
         return None
-    return summary(task, progs, backend.now_ms(), await pause_of(backend, [task]))
+    return summary(task, tally, backend.now_ms(), await pause_of(backend, [task]))

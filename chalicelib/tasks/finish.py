@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import ConditionFailed
 from chalicelib.core.logs import log
@@ -10,9 +12,10 @@ from chalicelib.core.task_keys import CHILD_TTL_SECONDS
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.tasks import states
 from chalicelib.tasks.message import closing, notice_of
+from chalicelib.tasks.part import Tally, totals
 from chalicelib.tasks.progress import OPEN, Progress
 from chalicelib.tasks.table import TaskTable
-from chalicelib.tasks.task import Counts, Removed, Task, TaskValues
+from chalicelib.tasks.task import Removed, Task, TaskValues
 from chalicelib.work import units as work_units
 from chalicelib.work.request import CollectionRequest
 from chalicelib.work.window import LEASE_MS, Standing
@@ -21,23 +24,6 @@ from chalicelib.work.window import LEASE_MS, Standing
 def is_full(prog: Progress) -> bool:
     """Whether every unit of a PROG item has been counted."""
     return len(prog.done) >= prog.unit_count > 0
-
-
-def totals(attempt: int, units: int, progs: list[Progress]) -> Counts:
-    """What all PROG items of a task have counted so far; `attempt` and `units` are the task's.
-
-    Failures of an older attempt do not count, whether their PROG item was opened again or not:
-    else the progress would fall when it is.
-    """
-    return {
-        "units": units,
-        "succeeded": sum(len(prog.succeeded) for prog in progs),
-        "failed": sum(len(prog.failed_units) for prog in progs if prog.attempt == attempt),
-        "candles": sum(prog.candles for prog in progs),
-        "revised_candles": sum(prog.revised for prog in progs),
-        "rejected_candles": sum(prog.rejected for prog in progs),
-        "from_store": sum(prog.from_store for prog in progs),
-    }
 
 
 def left_of(prog: Progress, attempt: int) -> int:
@@ -49,16 +35,14 @@ def left_of(prog: Progress, attempt: int) -> int:
     return units - len(prog.succeeded)
 
 
-def standings(task: Task, progs: list[Progress], now_ms: int) -> list[Standing]:
-    """How the unfinished PROG items of a running task stand, in the order of their numbers.
-
-    `progs`: all of its PROG items that exist, from the first unfinished one on at least.
-    """
+def standings(task: Task, tally: Tally, now_ms: int) -> list[Standing]:
+    """How the unfinished PROG items of a running task stand, in the order of their numbers."""
     attempt = task.attempt
-    items = {prog.number: prog for prog in progs}
+    items = {prog.number: prog for prog in tally.progs}
+    finished = tally.finished(attempt)
     found = []
     for number in range(task.progs_total):
-        if number in task.progs_done:
+        if number in finished:
             continue
         prog = items.get(number)
         if prog is None:
@@ -72,21 +56,21 @@ def standings(task: Task, progs: list[Progress], now_ms: int) -> list[Standing]:
 
 
 async def finish_prog(backend: Backend, task_id: str, attempt: int, prog: Progress) -> None:
-    """Where a PROG item is full, note that on its task; the last one to be noted ends the task."""
+    """Where a PROG item is full, add it to its part; the last one to be added ends the task."""
     if not is_full(prog) or prog.attempt != attempt:
         return
-    try:
-        task = await TaskTable(backend).add_finished_prog(task_id, attempt, prog.number)
-    except ConditionFailed:
-        return  # the task has ended, or was retried
-    if len(task.progs_done) == task.progs_total:
-        _, progs = await TaskTable(backend).read_with_progs(task_id)
-        await finish_task(backend, task, progs)
+    part = await TaskTable(backend).add_finished_prog(task_id, attempt, prog)
+    if part is None or not part.is_whole:
+        return  # the task was retried, or others of the part are not full
+    task, parts = await TaskTable(backend).read_with_parts(task_id)
+    tally = Tally(parts)
+    if task is not None and task.attempt == attempt and tally.is_finished(task):
+        await finish_task(backend, task, tally)
 
 
-async def finish_task(backend: Backend, task: Task, progs: list[Progress]) -> None:
+async def finish_task(backend: Backend, task: Task, tally: Tally) -> None:
     """Move a task whose units are all counted to completed or failed."""
-    result = totals(task.attempt, task.total_units, progs)
+    result = totals(task.attempt, task.total_units, tally)
     request = CollectionRequest.unpack(task.request)
     tolerated = request.tolerated_failure_percentage
     state = states.end_state(result["units"], result["failed"], tolerated)
@@ -100,7 +84,7 @@ async def finish_task(backend: Backend, task: Task, progs: list[Progress]) -> No
         values["notice"] = notice
     if state == states.FAILED:
         values["error"] = (
-            f"{result['failed']} of {result['units']} units failed ({_reasons(progs)})"
+            f"{result['failed']} of {result['units']} units failed ({_reasons(tally)})"
         )
     await _end(backend, task, state, values, remove=("active",))
 
@@ -131,15 +115,15 @@ async def fail_task(backend: Backend, task: Task, reason: str, detail: str) -> N
 
 
 async def shut(backend: Backend, task: Task) -> Task:
-    """Close the PROG items of a task that was stopped half way, then store what they counted.
+    """Close the PROG items of a task that was stopped half way, then store what was counted.
 
     In this order: a result read before the items are closed may miss what is counted meanwhile.
     Until the result is stored, sweep looks after the task, and it does not expire. May be repeated;
     returns the task.
     """
     assert task.completed_at is not None, "only a task that was stopped is shut"
-    progs = await close_progs(backend, task)
-    result = totals(task.attempt, task.total_units, progs)
+    tally = await close_progs(backend, task)
+    result = totals(task.attempt, task.total_units, tally)
     counted = result["succeeded"] + result["failed"]
     word = "Cancelled" if task.state == states.CANCELLED else "Failed"
     values: TaskValues = {
@@ -167,15 +151,22 @@ def expiry(backend: Backend) -> int:
     return backend.now_ms() // 1000 + backend.settings.retention_seconds
 
 
-async def close_progs(backend: Backend, task: Task) -> list[Progress]:
-    """Close every PROG item of the task; returns them as they are then."""
-    ttl = backend.now_ms() // 1000 + CHILD_TTL_SECONDS
+async def close_progs(backend: Backend, task: Task) -> Tally:
+    """Have nothing of an attempt that was stopped counted any more; what was counted by then.
+
+    Its parts name the PROG items that may be open. Others may be opened after they were read, but
+    whoever does that reads the task again, and sends no message that could be counted.
+    """
+    table, ttl = TaskTable(backend), backend.now_ms() // 1000 + CHILD_TTL_SECONDS
+    if not task.progs_total:
+        return Tally()
+    _, parts = await table.read_with_parts(task.task_id)
     closed = []
-    for number in range(task.progs_total):
-        prog = await TaskTable(backend).close_prog(task.task_id, task.attempt, number, ttl)
+    for number in (number for part in parts for number in part.open_numbers):
+        prog = await table.close_prog(task.task_id, task.attempt, number, ttl)
         if prog is not None:
             closed.append(prog)
-    return closed
+    return Tally(parts, tuple(closed))
 
 
 async def _end(
@@ -206,10 +197,8 @@ async def _end(
     return ended
 
 
-def _reasons(progs: list[Progress]) -> str:
-    counts: dict[str, int] = {}
-    for prog in progs:
-        for reason, units in prog.failed.items():
-            counts[reason] = counts.get(reason, 0) + len(units)
-    ordered = sorted(counts.items(), key=lambda entry: -entry[1])
-    return ", ".join(f"{reason}: {count}" for reason, count in ordered)
+def _reasons(tally: Tally) -> str:
+    counts: Counter[str] = Counter()
+    for part in tally.parts:
+        counts.update(part.reasons)
+    return ", ".join(f"{reason}: {count}" for reason, count in counts.most_common())

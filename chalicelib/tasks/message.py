@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from chalicelib.core.times import FOREVER_MS, iso
 from chalicelib.exchange.ledger import Hold, LedgerState
 from chalicelib.tasks import states
 from chalicelib.tasks.deadline import MOST_HELD_MS, extended
+from chalicelib.tasks.part import Part, Tally
 from chalicelib.tasks.progress import Progress, Trouble, of_attempt
 from chalicelib.tasks.task import Counts, Task
 from chalicelib.work.request import CollectionRequest
@@ -22,7 +23,7 @@ _MOST_NAMED = 5
 
 
 def message_of(
-    task: Task, progs: list[Progress], counts: Counts, now_ms: int, pause: LedgerState | None
+    task: Task, tally: Tally, counts: Counts, now_ms: int, pause: LedgerState | None
 ) -> str:
     """What happens to the task now, or what came of it.
 
@@ -34,8 +35,12 @@ def message_of(
         return task.message
     counted = counts["succeeded"] + counts["failed"]
     share = f"({counted}/{counts['units']})"
-    current = of_attempt(task.attempt, progs)
-    last = max(current, key=lambda prog: prog.last_at or 0, default=None)
+    current = of_attempt(task.attempt, tally.progs)
+    counting: list[Part | Progress] = [
+        *(part for part in tally.parts if part.attempt == task.attempt),
+        *current,
+    ]
+    last = max(counting, key=lambda each: each.last_at or 0, default=None)
     last_at = last.last_at or 0 if last else 0
     troubles = _troubles(current)
     # An older trouble shows again once nothing else is left to collect.
@@ -99,7 +104,7 @@ def paused_by(hold: Hold) -> str:
     return f"paused by {hold.by} since {iso(hold.since_ms)}{until}{why}"
 
 
-def out_of_time(task: Task, progs: list[Progress], pause: LedgerState, now_ms: int) -> str:
+def out_of_time(task: Task, progs: Iterable[Progress], pause: LedgerState, now_ms: int) -> str:
     """Why a task whose deadline has passed had not ended, as far as that is known."""
     known = ["the task's time ran out"]
     if pause.paused_until >= task.deadline_at:

@@ -35,7 +35,8 @@ class ProgItems(Fence):
             item = await self._update(
                 item_key(task_id, prog_key(number)),
                 UpdateExpression="SET attempt = :attempt, #state = :open, unit_count = :size, "
-                "candles = :zero, revised = :zero, rejected = :zero, rev = :zero, #ttl = :ttl, "
+                "candles = :zero, revised = :zero, rejected = :zero, from_store = :zero, "
+                "rev = :zero, #ttl = :ttl, "
                 "claim = :claim, claimed_at = :claimed_at, refill_at = :refill_at",
                 ConditionExpression="attribute_not_exists(pk)",
                 ExpressionAttributeNames={"#state": "state", "#ttl": "ttl"},
@@ -71,12 +72,14 @@ class ProgItems(Fence):
                 ":one": to_wire(1),
                 ":ttl": to_wire(ttl),
                 ":size": to_wire(size),
+                ":count": to_wire(len(kept)),
                 **_claim_values(claim, size - len(kept)),
             }
             expression = (
                 "SET attempt = :attempt, #state = :open, rev = rev + :one, #ttl = :ttl, "
                 "unit_count = :size, claim = :claim, claimed_at = :claimed_at, "
-                "refill_at = :refill_at"
+                "refill_at = :refill_at, kept = :count, kept_candles = candles, "
+                "kept_revised = revised, kept_rejected = rejected, kept_from_store = from_store"
             )
             if kept:
                 expression += ", done = :kept"
@@ -141,7 +144,8 @@ class ProgItems(Fence):
                 "unit_count = if_not_exists(unit_count, :zero), "
                 "candles = if_not_exists(candles, :zero), "
                 "revised = if_not_exists(revised, :zero), "
-                "rejected = if_not_exists(rejected, :zero) ADD rev :one",
+                "rejected = if_not_exists(rejected, :zero), "
+                "from_store = if_not_exists(from_store, :zero) ADD rev :one",
                 ConditionExpression="attribute_not_exists(pk) OR attempt <= :attempt",
                 ExpressionAttributeNames={"#state": "state", "#ttl": "ttl"},
                 ExpressionAttributeValues={
@@ -155,6 +159,16 @@ class ProgItems(Fence):
         except ConditionFailed:
             return None
         return progress_from(item, number)
+
+    async def keep_prog(self, task_id: str, number: int, ttl: int) -> None:
+        """Have a PROG item that is stored live until `ttl`, in epoch seconds."""
+        await self._update(
+            item_key(task_id, prog_key(number)),
+            UpdateExpression="SET #ttl = :ttl",
+            ConditionExpression="attribute_exists(pk)",
+            ExpressionAttributeNames={"#ttl": "ttl"},
+            ExpressionAttributeValues={":ttl": to_wire(ttl)},
+        )
 
     async def mark_sent(self, task_id: str, attempt: int, number: int, now_ms: int) -> None:
         """Note that all messages of a PROG item are in the queue: nobody need send them again."""

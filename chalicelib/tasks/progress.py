@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -67,6 +67,13 @@ class Progress(NamedTuple):
     from_store: int = 0
     #: Unit -> open times of its rejected candles; all units together, about MOST_REJECTIONS.
     rejections: Mapping[int, Set[int]] = _NOTHING
+    #: Of its units that succeeded and of the four counts: what older attempts had brought when
+    #: this one opened it. Its PART item counts that already (tasks/part.py).
+    kept: int = 0
+    kept_candles: int = 0
+    kept_revised: int = 0
+    kept_rejected: int = 0
+    kept_from_store: int = 0
     #: "<symbol> <timeframe>" of what was counted last, when, and why that failed; None before that,
     #: and where it did not fail.
     last_label: str | None = None
@@ -142,7 +149,7 @@ def number_of(sk: str) -> int | None:
     return int(sk.removeprefix(PROG)) if sk.startswith(PROG) else None
 
 
-def of_attempt(attempt: int, progs: list[Progress]) -> list[Progress]:
+def of_attempt(attempt: int, progs: Iterable[Progress]) -> list[Progress]:
     """The PROG items that this attempt has opened: the others still hold what older ones did."""
     return [prog for prog in progs if prog.attempt == attempt]
 

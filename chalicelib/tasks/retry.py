@@ -23,7 +23,6 @@ _OF_AN_ATTEMPT: tuple[Removed, ...] = (
     "error",
     "result",
     "ttl",
-    "progs_done",
     "stopped_at",
     "kept_units",
 )

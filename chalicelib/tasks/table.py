@@ -1,37 +1,41 @@
 """The Tasks table: tasks, what they have counted, and their units.
 
     pk            sk               holds
-    TASK#<id>     META             type, state, attempt, request, priority, owner, totals,
-                                   progs_done (NS), times, message, error, result, ttl,
-                                   moved_by, moved_request_id (see Task)
+    TASK#<id>     META             type, state, attempt, request, priority, owner, totals, times,
+                                   message, error, result, ttl, moved_by, moved_request_id (see
+                                   Task)
+    TASK#<id>     PART#<nnn>       totals of 50 PROG items: attempt, size, opened; finished,
+                                   failing, rejecting (NS of PROG items); succeeded, failed,
+                                   candles, revised, rejected, from_store, f_<REASON> (units),
+                                   last_label, last_at, last_reason
     TASK#<id>     PROG#<nnn>       state (RUNNING | CLOSED), attempt, unit_count, done (NS),
-                                   candles, revised, rejected, from_store,
+                                   candles, revised, rejected, from_store, kept, kept_candles,
+                                   kept_revised, kept_rejected, kept_from_store,
                                    f_<REASON> (NS per reason), d_<REASON> (last detail),
-                                   r_<unit> (NS of open times), t_<unit> (trouble), last_label,
-                                   last_at, last_reason, rev; whose messages:
-                                   claim, claimed_at, sent_at, sent_again, refill_at
-    TASK#<id>     UNITS#<plan>#<nnn>  units: zlib JSON [[symbol, timeframe, start, end], ...]
+                                   r_<unit> (NS of open times), t_<unit> (trouble),
+                                   last_label, last_at, last_reason, rev; whose messages: claim,
+                                   claimed_at, sent_at, sent_again, refill_at
+    TASK#<id>     UNITS#<plan>#<nnn>  units: zlib JSON [[symbol, timeframe, start, end, whole], ...]
 
 Index by_owner: owner, created_key (time and id): lists, newest first.
 Index active:   active = "1" while someone has to look after the task: sweep, active lists.
 `ttl` is in epoch seconds; what people read treats a task whose ttl has passed as gone.
-tasks/task.py and tasks/progress.py say what each attribute means.
+tasks/task.py, tasks/part.py and tasks/progress.py say what each attribute means.
 """
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Iterable
 from typing import Any, Unpack
 
 from chalicelib.aws.item_table import readable
 from chalicelib.aws.wire import item_from_wire, item_to_wire, to_wire
 from chalicelib.core.errors import ConditionFailed
-from chalicelib.core.task_keys import META, PROG, item_key, prog_key, task_pk, units_key
+from chalicelib.core.task_keys import META, PART, item_key, prog_key, task_pk
 from chalicelib.tasks import states
 from chalicelib.tasks.moves import move_of, update_of
-from chalicelib.tasks.prog_items import ProgItems
+from chalicelib.tasks.part import Part, Tally
+from chalicelib.tasks.part_items import parts_in
 from chalicelib.tasks.progress import Progress, number_of, progress_from
 from chalicelib.tasks.task import (
     LOOKED_AFTER,
@@ -44,7 +48,7 @@ from chalicelib.tasks.task import (
     listed_from,
     task_from,
 )
-from chalicelib.work.units import PlannedUnit
+from chalicelib.tasks.unit_items import UnitItems
 
 Item = dict[str, Any]
 #: The query of index active.
@@ -55,10 +59,11 @@ _ACTIVE: Item = {
 }
 
 
-class TaskTable(ProgItems):
-    """Tasks, their units, and the lists of tasks; PROG items come from tasks/prog_items.py.
+class TaskTable(UnitItems):
+    """Tasks, and the lists of them; PART, PROG and UNITS items come from tasks/part_items.py,
+    tasks/prog_items.py and tasks/unit_items.py.
 
-    One class, because a use case needs both and both are in one table.
+    One class, because a use case needs all and all are in one table.
     """
 
     # --- tasks ----------------------------------------------------------------------------
@@ -89,26 +94,36 @@ class TaskTable(ProgItems):
         tasks, _ = readable(task_from, await self._get_all(keys))
         return {task.task_id: task for task in tasks}
 
-    async def read_with_progs(self, task_id: str) -> tuple[Task | None, list[Progress]]:
-        """The task and all its PROG items, consistently: counts read this way never go back."""
-        items = await self._children(task_id, META)
-        tasks = [task_from(item) for item in items if item["sk"] == META]
-        return (tasks[0] if tasks else None), _progs(items)
-
-    async def read_progs(self, task_id: str, first: int) -> list[Progress]:
-        """The PROG items from number `first` on, consistently, in order."""
-        return _progs(await self._children(task_id, prog_key(first)))
-
-    async def _children(self, task_id: str, low: str) -> list[Item]:
-        return await self._query(
+    async def read_with_parts(self, task_id: str) -> tuple[Task | None, tuple[Part, ...]]:
+        """The task and its parts."""
+        items = await self._query(
             KeyConditionExpression="pk = :pk AND sk BETWEEN :low AND :high",
             ExpressionAttributeValues={
                 ":pk": to_wire(task_pk(task_id)),
-                ":low": {"S": low},
-                ":high": {"S": f"{PROG}~"},
+                ":low": {"S": META},
+                ":high": {"S": f"{PART}~"},
             },
             ConsistentRead=True,
         )
+        tasks = [task_from(item) for item in items if item["sk"] == META]
+        return (tasks[0] if tasks else None), parts_in(items)
+
+    async def read_with_tally(self, task_id: str) -> tuple[Task | None, Tally]:
+        """The task and what it has counted: counts read this way never go back.
+
+        Its parts are read first. A PROG item that is finished meanwhile has the same counts.
+        """
+        task, parts = await self.read_with_parts(task_id)
+        numbers = [number for part in parts for number in part.open_numbers]
+        return task, Tally(parts, tuple(await self.read_progs(task_id, numbers)))
+
+    async def read_progs(self, task_id: str, numbers: Iterable[int]) -> list[Progress]:
+        """The PROG items with these numbers that are stored, read consistently, in order."""
+        keys = [item_key(task_id, prog_key(number)) for number in numbers]
+        items = await self._get_all(keys)
+        found = [(number_of(item["sk"]), item) for item in items]
+        progs = [progress_from(item, at) for at, item in found if at is not None]
+        return sorted(progs, key=lambda prog: prog.number)
 
     async def move(
         self,
@@ -145,21 +160,6 @@ class TaskTable(ProgItems):
     async def _set(self, task_id: str, update: Item) -> Task:
         return task_from(await self._update(item_key(task_id, META), **update))
 
-    async def add_finished_prog(self, task_id: str, attempt: int, number: int) -> Task:
-        """Note on the task that a PROG item is finished; the task then. Raises ConditionFailed."""
-        item = await self._update(
-            item_key(task_id, META),
-            UpdateExpression="ADD progs_done :prog",
-            ConditionExpression="attempt = :attempt AND #state = :running",
-            ExpressionAttributeNames={"#state": "state"},
-            ExpressionAttributeValues={
-                ":prog": to_wire({number}),
-                ":attempt": to_wire(attempt),
-                ":running": to_wire(states.RUNNING),
-            },
-        )
-        return task_from(item)
-
     async def give_way(
         self, task_id: str, attempt: int, turn: int, stale_ms: int, now_ms: int
     ) -> bool:
@@ -188,33 +188,6 @@ class TaskTable(ProgItems):
             old = old_task(failed)
             return old is not None and old.yielded_at == now_ms
         return True
-
-    # --- UNITS ----------------------------------------------------------------------------
-
-    async def write_units(
-        self, task_id: str, plan_id: str, progs: dict[int, list[PlannedUnit]], ttl: int
-    ) -> None:
-        """Store the units of PROG items. Written again, the same plan gives the same items."""
-        items = [
-            {
-                "pk": task_pk(task_id),
-                "sk": units_key(plan_id, number),
-                "units": zlib.compress(json.dumps(units, ensure_ascii=False).encode(), 6),
-                "ttl": ttl,
-            }
-            for number, units in progs.items()
-        ]
-        await self._write_all([{"PutRequest": {"Item": item_to_wire(item)}} for item in items])
-
-    async def read_units(self, task: Task, number: int) -> list[PlannedUnit]:
-        """The units of PROG item `number`, in the order of their own numbers; [] where none are
-        stored, or the task has no plan."""
-        if task.plan_id is None:
-            return []
-        item = await self._get(item_key(task.task_id, units_key(task.plan_id, number)))
-        if item is None:
-            return []
-        return [PlannedUnit(*unit) for unit in json.loads(zlib.decompress(item["units"]))]
 
     # --- lists ----------------------------------------------------------------------------
 
@@ -276,8 +249,3 @@ class TaskTable(ProgItems):
 def old_task(failed: ConditionFailed) -> Task | None:
     """The task as it was when a write was refused; None where it was not there."""
     return None if failed.item is None else task_from(item_from_wire(failed.item))
-
-
-def _progs(items: list[Item]) -> list[Progress]:
-    """The PROG items among `items`."""
-    return [progress_from(item, at) for item in items if (at := number_of(item["sk"])) is not None]

@@ -42,7 +42,7 @@ class Task(NamedTuple):
 
     Rows of index `by_owner`, which lists are read from, lack some attributes: `request` is then
     b"", `source` is "request", `request_id` None, `plan_sent_at` and `deadline_at` 0, and
-    `notice`, `webhook_host`, `plan_id`, `progs_done`, `kept_units`, `yielded_at`, `moved_by`,
+    `notice`, `webhook_host`, `plan_id`, `kept_units`, `yielded_at`, `moved_by`,
     `moved_request_id` and `retry_id` have their defaults.
     """
 
@@ -85,8 +85,6 @@ class Task(NamedTuple):
     total_units: int = 0
     #: PROG items of the plan; their numbers are 0 to progs_total - 1. 0 until it was planned.
     progs_total: int = 0
-    #: Numbers of the PROG items that this attempt has counted to their end.
-    progs_done: Set[int] = frozenset()
     #: Units that older attempts had collected when this attempt began.
     kept_units: int = 0
     #: When its last attempt that was planned was planned; None where none was.
@@ -179,7 +177,6 @@ Removed = Literal[
     "completed_at",
     "error",
     "kept_units",
-    "progs_done",
     "result",
     "stopped_at",
     "ttl",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from chalicelib.audit.table import AuditTable
@@ -11,8 +11,8 @@ from chalicelib.core.errors import TaskExpired, TaskNotFound
 from chalicelib.core.times import iso
 from chalicelib.exchange.ledger import Ledger, LedgerState
 from chalicelib.tasks import states
-from chalicelib.tasks.finish import totals
 from chalicelib.tasks.message import message_of
+from chalicelib.tasks.part import Tally, totals
 from chalicelib.tasks.passed_over import files_in
 from chalicelib.tasks.progress import MOST_REJECTIONS, Progress
 from chalicelib.tasks.table import TaskTable
@@ -38,13 +38,13 @@ async def find_task(backend: Backend, task_id: str, caller: str | None = None) -
 
 async def view_task(backend: Backend, task_id: str, caller: str | None = None) -> View:
     """The whole answer of GET /task/{id}. Raises as find_task does."""
-    stored, progs = await TaskTable(backend).read_with_progs(task_id)
+    stored, tally = await TaskTable(backend).read_with_tally(task_id)
     task = await _live(backend, task_id, stored, caller)
-    view = summary(task, progs, backend.now_ms(), await pause_of(backend, [task]))
+    view = summary(task, tally, backend.now_ms(), await pause_of(backend, [task]))
     return {
         **view,
         "notice": task.notice,
-        **await _units_named(backend, task, progs),
+        **await _units_named(backend, task, tally),
         "passed_over": files_in(task.passed_over),
         "webhook": await webhook_view(backend, task),
     }
@@ -96,9 +96,9 @@ async def list_active(
     pause = await pause_of(backend, [tasks[task_id] for task_id in shown[:most]])
     views = []
     for task_id in shown[:most]:
-        task, progs = await TaskTable(backend).read_with_progs(task_id)
+        task, tally = await TaskTable(backend).read_with_tally(task_id)
         if task and task.is_active:
-            views.append(summary(task, progs, backend.now_ms(), pause))
+            views.append(summary(task, tally, backend.now_ms(), pause))
     return views, len(shown)
 
 
@@ -125,27 +125,25 @@ async def pause_of(backend: Backend, tasks: list[Task]) -> LedgerState | None:
 
 async def _summary_of(backend: Backend, task: Task, pause: LedgerState | None) -> View:
     if not task.is_active:
-        return summary(task, [], backend.now_ms())
+        return summary(task, Tally(), backend.now_ms())
     # Read whole: the row of a list knows neither its deadline nor whom it gives way to.
-    current, progs = await TaskTable(backend).read_with_progs(task.task_id)
-    return summary(current or task, progs, backend.now_ms(), pause)
+    current, tally = await TaskTable(backend).read_with_tally(task.task_id)
+    return summary(current or task, tally, backend.now_ms(), pause)
 
 
-def summary(
-    task: Task, progs: list[Progress], now_ms: int, pause: LedgerState | None = None
-) -> View:
+def summary(task: Task, tally: Tally, now_ms: int, pause: LedgerState | None = None) -> View:
     """A task's public fields. An ended task shows the counts that it ended with.
 
     `pause`: what the ledger says of the exchange's limit, for active tasks.
     """
-    counts = task.result or totals(task.attempt, task.total_units, progs)
+    counts = task.result or totals(task.attempt, task.total_units, tally)
     units = _units_view(counts)
     return {
         "task_id": task.task_id,
         "task_type": task.task_type,
         "status": task.state,
         "progress": _percent(task.state, counts),
-        "message": message_of(task, progs, counts, now_ms, pause),
+        "message": message_of(task, tally, counts, now_ms, pause),
         "created_at": iso(task.created_at),
         "started_at": iso(task.started_at),
         "completed_at": iso(task.completed_at),
@@ -163,9 +161,9 @@ def summary(
     }
 
 
-def recounted(view: View, progs: list[Progress]) -> View:
-    """A summary made without PROG items, with what these have counted."""
-    counts = totals(view["attempt"], view["units"]["total"], progs)
+def recounted(view: View, tally: Tally) -> View:
+    """A summary made without a tally, with what that has counted."""
+    counts = totals(view["attempt"], view["units"]["total"], tally)
     return {
         **view,
         "progress": _percent(view["status"], counts),
@@ -202,30 +200,49 @@ def _eta(task: Task, remaining: int, counted: int, now_ms: int) -> int | None:
     return -(-(now_ms - task.started_at) * remaining // (fresh * 1000))
 
 
-async def _units_named(backend: Backend, task: Task, progs: list[Progress]) -> View:
+async def _units_named(backend: Backend, task: Task, tally: Tally) -> View:
     """Up to MOST_FAILURES failed units with their reasons, and as many rejected candles."""
     failures: list[View] = []
     rejections: list[View] = []
-    for prog in progs:
-        # Failures of an older attempt are not this one's; what it had rejected still is.
-        reasons = prog.reasons if prog.attempt == task.attempt else {}
-        if len(failures) >= MOST_FAILURES:
-            reasons = {}
-        rejected = prog.rejections if len(rejections) < MOST_REJECTIONS else {}
-        if not reasons and not rejected:
-            continue
-        units = await TaskTable(backend).read_units(task, prog.number)
-        failures += [_failure(prog, units[unit], reasons[unit]) for unit in sorted(reasons)]
+    named = await _progs_named(backend, task, tally)
+    units = await TaskTable(backend).units_of(task, [prog.number for prog, _, _ in named])
+    for prog, reasons, rejected in named:
+        planned = units[prog.number]
+        failures += [_failure(prog, planned[unit], reasons[unit]) for unit in sorted(reasons)]
         rejections += [
             {
-                "symbol": units[unit].symbol,
-                "timeframe": units[unit].timeframe,
+                "symbol": planned[unit].symbol,
+                "timeframe": planned[unit].timeframe,
                 "open_time": iso(open_ms),
             }
             for unit in sorted(rejected)
             for open_ms in sorted(rejected[unit])
         ]
     return {"failures": failures[:MOST_FAILURES], "rejections": rejections[:MOST_REJECTIONS]}
+
+
+async def _progs_named(
+    backend: Backend, task: Task, tally: Tally
+) -> list[tuple[Progress, dict[int, str], Mapping[int, Set[int]]]]:
+    """The PROG items of which something is named, in order: with the reasons of their failed units
+    and the open times of their rejected candles, each empty where enough is named."""
+    # Failures of an older attempt are not this one's; what it had rejected still is.
+    ours = [part for part in tally.parts if part.attempt == task.attempt]
+    failing = sorted(number for part in ours for number in part.failing)[:MOST_FAILURES]
+    rejecting = sorted(number for part in tally.parts for number in part.rejecting)
+    numbers = sorted({*failing, *rejecting[:MOST_REJECTIONS]})
+    finished = await TaskTable(backend).read_progs(task.task_id, numbers)
+    failed = rejected = 0
+    named = []
+    for prog in sorted((*tally.progs, *finished), key=lambda prog: prog.number):
+        counts = prog.attempt == task.attempt or prog.number in failing
+        reasons = prog.reasons if counts and failed < MOST_FAILURES else {}
+        rejections = prog.rejections if rejected < MOST_REJECTIONS else {}
+        failed += len(reasons)
+        rejected += sum(map(len, rejections.values()))
+        if reasons or rejections:
+            named.append((prog, reasons, rejections))
+    return named
 
 
 def _failure(prog: Progress, unit: PlannedUnit, reason: str) -> View:

@@ -107,17 +107,19 @@ def unit_count(timeframe: str, start_ms: int, end_ms: int) -> int:
     return max(1, count)
 
 
-def packs(units: Iterable[PlannedUnit]) -> list[list[PlannedUnit]]:
-    """Units, grouped by symbol, as the unit lists of PROG items.
+def packs(units: Iterable[PlannedUnit]) -> Iterator[list[PlannedUnit]]:
+    """Units, grouped by symbol, as the unit lists of PROG items, each as soon as it is full.
 
     A unit's number is its place in its list; no message straddles two PROG items.
     """
-    progs: list[list[PlannedUnit]] = []
+    prog: list[PlannedUnit] = []
     for message in _messages(enumerate(units)):
-        if not progs or len(progs[-1]) + len(message) > PROG_UNITS:
-            progs.append([])
-        progs[-1].extend(unit for _, unit in message)
-    return progs
+        if len(prog) + len(message) > PROG_UNITS:
+            yield prog
+            prog = []
+        prog += (unit for _, unit in message)
+    if prog:
+        yield prog
 
 
 def messages_for(

@@ -7,6 +7,7 @@ from typing import Any
 from chalicelib.audit.table import event_of
 from chalicelib.aws.calls import run
 from chalicelib.aws.signed_calls import SignedCalls
+from chalicelib.tasks.part import Tally
 from chalicelib.tasks.progress import Progress
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Task
@@ -44,9 +45,13 @@ class Backstage:
 
     def task(self, task_id: str) -> tuple[Task, list[Progress]]:
         """The task and its PROG items."""
-        task, progs = run(self._tasks.read_with_progs(task_id))
+        task = run(self._tasks.read(task_id))
         assert task is not None, "the task is not there"
-        return task, progs
+        return task, run(self._tasks.read_progs(task_id, range(task.progs_total)))
+
+    def finished(self, task: Task) -> frozenset[int]:
+        """The PROG items that the task's parts know as finished."""
+        return Tally(run(self._tasks.read_with_parts(task.task_id))[1]).finished(task.attempt)
 
     def plan(self, task: Task) -> dict[int, list[PlannedUnit]]:
         """The planned units of every PROG item; {} before there is a plan."""

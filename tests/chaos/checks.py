@@ -47,8 +47,9 @@ def counted(job: Job, backstage: Backstage, task_id: str) -> str:
             raise Broken(f"PROG {prog.number} counted {sorted(prog.done)}")
         if prog.failed_units:
             raise Broken(f"PROG {prog.number} still names failed units")
-    if task.progs_done != {prog.number for prog in progs}:
-        raise Broken(f"META knows of {sorted(task.progs_done)} PROG items")
+    finished = backstage.finished(task)
+    if finished != {prog.number for prog in progs}:
+        raise Broken(f"the parts know of {sorted(finished)} PROG items")
     return f"{len(job.units)} expected = {task.total_units} in META = {sets} in the PROG sets"
 
 

@@ -17,6 +17,9 @@ from chalicelib.candles.gaps import BEFORE_LISTING
 from chalicelib.candles.store import CandleStore
 from chalicelib.core import times
 from chalicelib.tasks import states
+from chalicelib.tasks.part import Tally, totals
+from chalicelib.tasks.part_items import parts_in
+from chalicelib.tasks.progress import Progress, number_of, progress_from
 from chalicelib.work import units as work_units
 from chalicelib.work import window
 from chalicelib.work.request import CollectionRequest
@@ -52,6 +55,7 @@ def check_history(world: World) -> None:
         _check_audit(world, pk, changes)
     _check_progs(world, changes, units)
     _check_results(world, changes, units)
+    _check_tallies(changes)
     _check_receipts(world, changes)
     _check_keys(world, metas)
     _check_limits(world, changes)
@@ -254,6 +258,39 @@ def _check_results(world: World, changes: list[tuple[Item, Item]], units: dict[s
                 _check_reasons(world, units, prog)
 
 
+def _check_tallies(changes: list[tuple[Item, Item]]) -> None:
+    """After every write, parts and open PROG items tell what all PROG items together have counted,
+    and the failures of the attempt that runs."""
+    tasks: dict[str, dict[str, Item]] = {}
+    for old, new in changes:
+        item = new or old
+        if item["sk"].partition("#")[0] not in ("META", "PART", "PROG"):
+            continue
+        held = tasks.setdefault(item["pk"], {})
+        held[item["sk"]] = new
+        task = held.get("META")
+        if not task:
+            continue
+        progs = {
+            number: progress_from(stored, number)
+            for sk, stored in held.items()
+            if (number := number_of(sk)) is not None
+        }
+        parts = parts_in([*held.values()])
+        shown = [progs[at] for part in parts for at in part.open_numbers if at in progs]
+        told = totals(task["attempt"], 0, Tally(parts, tuple(shown)))
+        every = totals(task["attempt"], 0, Tally((), tuple(map(_whole, progs.values()))))
+        if task["state"] != states.RUNNING:
+            told["failed"] = every["failed"] = 0
+        if told != every:
+            raise Violation("tally", f"{item['pk']} tells {told} of {every}")
+
+
+def _whole(prog: Progress) -> Progress:
+    """A PROG item as if one attempt had brought all that it holds."""
+    return prog._replace(kept=0, kept_candles=0, kept_revised=0, kept_rejected=0)
+
+
 def _check_reasons(world: World, units: dict[str, Any], prog: Item) -> None:
     """A refused symbol fails with its reason; others fail only through trouble of their own."""
     for name, numbers in prog.items():
@@ -277,6 +314,7 @@ def _check_receipts(world: World, changes: list[tuple[Item, Item]]) -> None:
     for task_id, at, succeeded, failed in world.receipts:
         attempt = None
         counted: dict[str, set[int]] = {}
+        before: dict[str, Item] = {}
         for number, (old, new) in enumerate(changes):
             item = new or old
             if item["pk"] != f"TASK#{task_id}":
@@ -286,11 +324,13 @@ def _check_receipts(world: World, changes: list[tuple[Item, Item]]) -> None:
                     attempt = item["attempt"]
                 elif item["sk"].startswith("PROG#"):
                     counted[item["sk"]] = item.get("done", set())
+                    before[item["sk"]] = item
                 continue
             ours = new and item["sk"].startswith("PROG#") and new["attempt"] == attempt
             if ours and new.get("done", set()) != counted.get(item["sk"], set()):
                 raise Violation("cancel", f"{item['sk']} counted after the receipt")
-        if sum(map(len, counted.values())) != succeeded + failed:
+        older = sum(len(_failed(prog)) for prog in before.values() if prog["attempt"] != attempt)
+        if sum(map(len, counted.values())) - older != succeeded + failed:
             raise Violation("cancel", f"the receipt named {succeeded}+{failed}: {counted}")
 
 

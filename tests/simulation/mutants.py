@@ -16,7 +16,7 @@ from typing import Any
 
 from chalicelib.audit.table import AuditTable
 from chalicelib.candles.store import CandleStore
-from chalicelib.collecting import bury, dispatch, fetch, ranges, sweep
+from chalicelib.collecting import bury, dispatch, fetch, plan, ranges, sweep
 from chalicelib.collecting import collect as collector
 from chalicelib.collecting import store as collecting_store
 from chalicelib.collecting.collect import Outcome
@@ -27,6 +27,7 @@ from chalicelib.exchange.ledger import LedgerState
 from chalicelib.functions import batches
 from chalicelib.quotas import places
 from chalicelib.tasks import fence, finish, prog_items, quotas, retry, states, table, task, view
+from chalicelib.tasks.part import Tally
 from chalicelib.tasks.progress import Progress
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Counts, Task
@@ -98,12 +99,14 @@ def both(*patches: Callable[[], Any]) -> Callable[[], Any]:
     return patched
 
 
-def _rewriting(change: Callable[[dict[str, Any]], None]) -> Callable[[], Any]:
-    """The update that counts units, changed before it is sent."""
+def _rewriting(
+    change: Callable[[dict[str, Any]], None], which: str = "done :units"
+) -> Callable[[], Any]:
+    """The update that counts units, or that `which` is a part of, changed before it is sent."""
 
     def make(original: Any) -> Any:
         async def update(self: TaskTable, key: dict[str, Any], **parameters: Any) -> Any:
-            if "done :units" in parameters["UpdateExpression"]:
+            if which in parameters["UpdateExpression"]:
                 change(parameters)
             return await original(self, key, **parameters)
 
@@ -209,8 +212,8 @@ def _acknowledging_first(original: Any) -> Any:
 
 
 def _not_closing(_: Any) -> Any:
-    async def close(backend: Any, task: Task) -> list[Progress]:
-        return (await TaskTable(backend).read_with_progs(task.task_id))[1]
+    async def close(backend: Any, task: Task) -> Tally:
+        return (await TaskTable(backend).read_with_tally(task.task_id))[1]
 
     return close
 
@@ -222,21 +225,25 @@ def _dropping_the_rest(_: Any) -> Any:
     return hand_on
 
 
-def _old_failures_too(_: Any) -> Any:
-    def totals(attempt: int, units: int, progs: list[Progress]) -> Counts:
-        failed = sum(len(prog.failed_units) for prog in progs)
-        counted = sum(len(prog.done) for prog in progs)
-        return {
-            "units": units,
-            "succeeded": counted - failed,
-            "failed": failed,
-            "candles": sum(prog.candles for prog in progs),
-            "revised_candles": sum(prog.revised for prog in progs),
-            "rejected_candles": sum(prog.rejected for prog in progs),
-            "from_store": sum(prog.from_store for prog in progs),
-        }
+def _old_failures_too(original: Any) -> Any:
+    def totals(attempt: int, units: int, tally: Tally) -> Counts:
+        parts = tuple(part._replace(attempt=attempt) for part in tally.parts)
+        counts: Counts = original(attempt, units, tally._replace(parts=parts))
+        return counts
 
     return totals
+
+
+def _noting_nothing_opened(parameters: dict[str, Any]) -> None:
+    parameters["ExpressionAttributeValues"][":opened"] = {"N": "0"}
+
+
+def _keeping_nothing(parameters: dict[str, Any]) -> None:
+    parameters["ExpressionAttributeValues"][":count"] = {"N": "0"}
+
+
+def _beginning_empty(original: Any) -> Any:
+    return lambda number, attempt, size, _: original(number, attempt, size, [])
 
 
 def _never_looking_back(_: Any) -> Any:
@@ -402,6 +409,15 @@ MUTANTS = (
     Mutant("no ttl filter", replacing(task, "is_expired", lambda _: lambda *_: False)),
     Mutant("retry keeps the attempt", replacing(TaskTable, "move", _same_attempt)),
     Mutant("batch failure keyed wrongly", replacing(batches, "_each", _keyed_by_receipt)),
+    Mutant(
+        "a part counts an item twice",
+        _rewriting(
+            _drop(r" AND NOT contains\(finished, :number\)", ":number"), "#finished :finished"
+        ),
+    ),
+    Mutant("opened items are not noted", _rewriting(_noting_nothing_opened, "opened = :opened")),
+    Mutant("kept units count twice", _rewriting(_keeping_nothing, "kept = :count")),
+    Mutant("a retry forgets what is kept", replacing(plan, "begun_again", _beginning_empty)),
     Mutant("cancel leaves items open", replacing(finish, "close_progs", _not_closing)),
     Mutant("items are full at once", replacing(finish, "is_full", lambda _: lambda prog: True)),
     Mutant("requests are permitted once for all", replacing(Gate, "_check", _checked_once)),

@@ -24,6 +24,7 @@ from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import view_task
+from tests.doubles.tasks import progs_of
 from tests.simulation.checks import Violation
 from tests.simulation.processes import Container, Crash
 
@@ -168,8 +169,9 @@ class Person:
         assert self.task_id is not None
         self.world.faults.seen["retry_shown"] += 1
         table = TaskTable(self.world.honest)
-        task, progs = await table.read_with_progs(self.task_id)
+        task = await table.read(self.task_id)
         assert task is not None
+        progs = await progs_of(self.world.honest, self.task_id)
         left = [
             f"{unit.symbol} {unit.timeframe}"
             for prog in progs

@@ -10,6 +10,7 @@ from typing import Any
 from chalicelib.candles import store
 from chalicelib.candles.candles import Candles
 from chalicelib.collecting import fetch
+from chalicelib.tasks import part
 from chalicelib.work import units, window
 
 _Patches = dict[Any, dict[str, Any]]
@@ -17,8 +18,10 @@ _Patches = dict[Any, dict[str, Any]]
 
 @contextmanager
 def small_plans() -> Iterator[None]:
-    """Three units a PROG item, two a message, one a group, one object a unit; four outstanding."""
+    """Two PROG items a part, three units an item, two a message, one a group, one object a unit;
+    four outstanding."""
     sizes: _Patches = {
+        part: {"PART_PROGS": 2},
         units: {"PROG_UNITS": 3, "MESSAGE_UNITS": 2, "UNIT_PAGES": 0},
         fetch: {"GROUP_PAGES": 1},
         window: {"refill_below": lambda collectors: 1},

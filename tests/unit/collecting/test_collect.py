@@ -75,7 +75,7 @@ def test_a_message_collects_and_counts_all_its_units(
     assert collect(message) is Outcome.DONE
     view = run(view_task(worker, task_id))
     assert (view["status"], view["units"]["succeeded"], view["progress"]) == ("completed", 3, 100)
-    stored = run(CandleStore(worker).read("BTCUSDT", "1d", exchange.clock()).candles)
+    stored = run(CandleStore(worker).read("BTCUSDT", "1d", exchange.clock())).candles
     unit = next(unit for unit in message.units if unit.timeframe == "1d")
     assert list(stored.open_times) == exchange.closed_opens("1d", unit.start_ms, unit.end_ms)
 
@@ -179,14 +179,14 @@ def test_the_running_candle_is_never_stored(run, worker, collect, exchange, cloc
 
 
 def test_a_revised_candle_replaces_the_older_one(run, worker, fleet, exchange) -> None:
-    body = {"symbols": ["BTCUSDT"], "timeframes": ["1d"], "start": "2026-02-01"}
+    body = {"symbols": ["BTCUSDT"], "timeframes": ["1d"], "start": "2026-02-01", "fill": "all"}
     run(submit_collection(worker, body, "me", "r"))
     run(fleet.settle())
-    before = run(CandleStore(worker).read("BTCUSDT", "1d", exchange.clock()).candles)
+    before = run(CandleStore(worker).read("BTCUSDT", "1d", exchange.clock())).candles
     exchange.revision = 1
     run(submit_collection(worker, body, "me", "r"))
     run(fleet.settle())
-    after = run(CandleStore(worker).read("BTCUSDT", "1d", exchange.clock()).candles)
+    after = run(CandleStore(worker).read("BTCUSDT", "1d", exchange.clock())).candles
     assert list(before.open_times) == list(after.open_times)
     assert before.columns["volume"] != after.columns["volume"]
 
@@ -584,7 +584,7 @@ def test_the_message_of_a_running_task_never_calls_a_failed_unit_collected(
 
 
 def test_revised_candles_are_counted_once(run, worker, fleet, exchange, clock) -> None:
-    body = {"symbols": ["BTCUSDT"], "timeframes": ["1d"], "start": "2026-02-01"}
+    body = {"symbols": ["BTCUSDT"], "timeframes": ["1d"], "start": "2026-02-01", "fill": "all"}
     views = []
     for exchange.revision in (0, 1, 1):
         clock.advance(5_000)

@@ -26,7 +26,7 @@ from chalicelib.work.messages import DispatchMessage, PlanMessage, decode
 from chalicelib.work.window import LEASE_MS, TURN_SECONDS
 from tests.doubles.faults import CrashAfter, Meanwhile, Refuse, is_update_of, named
 from tests.doubles.fleet import Crash, Fleet
-from tests.doubles.tasks import task_of
+from tests.doubles.tasks import progs_of, task_of
 from tests.simulation.small import small_plans
 
 #: Two symbols; in small plans each timeframe makes two units here, three units an item.
@@ -193,7 +193,7 @@ def test_an_item_whose_messages_were_refused_is_not_marked_as_sent(
     task_id = submitted(run, worker, LARGE)
     aws.sqs.queues[settings.work_queue_url].refuse_next = 1000
     run(plan_task(worker, PlanMessage(task_id, 1)))
-    assert [prog.sent_at for prog in run(TaskTable(worker).read_progs(task_id, 0))] == [None]
+    assert [prog.sent_at for prog in run(progs_of(worker, task_id))] == [None]
 
 
 def test_two_dispatches_at_once_send_each_unit_once(run, worker, aws, settings, fleet) -> None:

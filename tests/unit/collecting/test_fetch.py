@@ -263,7 +263,7 @@ def test_a_unit_that_has_failed_is_asked_for_no_more(run, asking, exchange, fiel
 
 def test_what_a_full_page_leaves_is_asked_for_page_by_page(run, asking, exchange) -> None:
     unit = UNIT._replace(end_ms=UNIT.start_ms + 3000 * MINUTE)
-    run(asking(state_of()).prove(unit, Interval(*unit[2:])))
+    run(asking(state_of()).prove(unit, Interval(*unit[2:4])))
     spans = [(end - start) // MINUTE for *_, start, end in exchange.asked]
     assert sorted(spans) == [0, 1000, 1000, 3000]  # what is left begins behind the last row
 

@@ -25,7 +25,7 @@ from chalicelib.work.messages import CollectMessage, PlanMessage, Unit, decode
 from chalicelib.work.request import CollectionRequest
 from chalicelib.work.units import PlannedUnit
 from chalicelib.work.window import LEASE_MS
-from tests.doubles.aws import Aws
+from tests.doubles.aws import Aws, Called, Hook
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange
 from tests.doubles.faults import CrashAfter, Meanwhile, is_update_of, named
@@ -286,6 +286,22 @@ def test_a_plan_message_of_a_task_that_is_over_costs_one_read(run, worker, aws) 
     assert aws.counts == {"dynamodb.GetItem": 1}
 
 
+def test_a_plan_waits_where_dynamodb_takes_no_more_units(run, worker, aws, clock) -> None:
+    body = {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}
+    task_id = run(submit_collection(worker, body, "me", "r"))
+    before = clock()
+
+    class Full(Hook):
+        async def before(self, called: Called) -> None:
+            full = called.operation == "BatchWriteItem" and clock() - before < 300
+            aws.dynamodb.leave_unprocessed = int(full)
+
+    aws.hooks.append(Full())
+    run(plan_task(worker, PlanMessage(task_id, 1)))
+    assert run(TaskTable(worker).read(task_id)).state == "running"
+    assert 300 <= clock() - before < 1000
+
+
 LONG = {"symbols": ["BTCUSDT"], "timeframes": ["1h"], "start": "2020-01-01"}
 
 
@@ -300,7 +316,7 @@ def test_a_plan_that_another_was_quicker_than_goes_on_with_that_ones(
         if what == "deleted":
             aws.dynamodb.tables[settings.tasks_table].items.clear()
         elif what == "planned":
-            await table.write_units(task_id, "p", {0: [PlannedUnit("BTCUSDT", "1h", 0, 1)]}, 9)
+            await table.write_units(task_id, "p", [(0, [PlannedUnit("BTCUSDT", "1h", 0, 1)])], 9)
             await table.move(task_id, 1, states.RUNNING, plan_id="p", progs_total=1, total_units=1)
         else:
             await cancel_task(worker, task_id)

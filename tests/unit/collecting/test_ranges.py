@@ -508,7 +508,8 @@ async def always() -> bool:
 )
 def test_a_range_that_ends_where_the_listing_begins_asks_for_nothing(later_ms, windows) -> None:
     found = wanted("1h", 9 * DAY, DAY, 5 * DAY + later_ms, Summary(listed=5 * DAY), 1000)
-    assert found == ([Window(*each) for each in windows], [])
+    assert ([*found.windows], found.again) == ([Window(*each) for each in windows], [])
+    assert found.window_count == len(windows)
 
 
 def test_filling_gaps_asks_for_windows_in_which_something_is_missing_and_no_others() -> None:
@@ -520,7 +521,12 @@ def test_filling_gaps_asks_for_windows_in_which_something_is_missing_and_no_othe
         last=end_ms - HOUR,
         cells=cells,
     )
-    found = wanted("1h", end_ms + HOUR // 2, None, None, known, 1000, GAPS).windows
-    assert found == [Window(years[0], years[2], years[2]), Window(years[2], end_ms, end_ms)]
+    found = wanted("1h", end_ms + HOUR // 2, None, None, known, 1000, GAPS)
+    assert found.window_count == 2
+    assert [*found.windows] == [
+        Window(years[0], years[2], years[2]),
+        Window(years[2], end_ms, end_ms),
+    ]
     done = Summary((Interval(years[0], end_ms),), last=end_ms - HOUR, cells=cells[:1])
-    assert wanted("1h", end_ms + HOUR // 2, None, None, done, 1000, GAPS) == ([], [])
+    none = wanted("1h", end_ms + HOUR // 2, None, None, done, 1000, GAPS)
+    assert ([*none.windows], none.again, none.window_count) == ([], [], 0)

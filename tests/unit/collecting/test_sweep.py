@@ -25,6 +25,7 @@ from chalicelib.exchange.pause import Pauses
 from chalicelib.monitoring.gauges import measure_state
 from chalicelib.tasks import states
 from chalicelib.tasks.cancel import cancel_task
+from chalicelib.tasks.part import Part, Tally
 from chalicelib.tasks.progress import CLOSED, OPEN, Progress
 from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection
@@ -366,10 +367,13 @@ def test_a_task_ends_by_itself_wherever_its_functions_die(run, worker, aws, flee
 
 @pytest.mark.parametrize("name", ["last_at", "claimed_at"])
 def test_items_are_quiet_when_nothing_was_sent_or_counted_for_a_while(name) -> None:
+    part = Part(number=0, attempt=1, size=2)
     prog = Progress(number=0, attempt=1, state=OPEN, unit_count=4)
     for at_ms, quiet in ((NOW - ASK_PATIENCE_MS, True), (NOW - ASK_PATIENCE_MS + 1, False)):
-        assert _is_quiet([prog, prog._replace(**{name: at_ms})], NOW) is quiet
-    assert _is_quiet([], NOW)
+        progs = prog, prog._replace(**{name: at_ms})
+        assert _is_quiet(Tally((part,), progs), 1, NOW) is quiet
+        assert _is_quiet(Tally((part._replace(last_at=at_ms),)), 1, NOW) is quiet
+    assert _is_quiet(Tally(), 1, NOW)
 
 
 def test_an_item_is_stalled_when_its_messages_cannot_be_hidden_any_more(backend, settings) -> None:
@@ -413,6 +417,7 @@ def running(run, backend):
         table = TaskTable(backend)
         of = {"state": states.RUNNING, "progs_total": 2, "plan_sent_at": 0, **fields}
         run(table.create(task_of(**of)))
+        run(table.open_part("t", 1, 0, of["progs_total"], 1, NOW))
         run(table.open_prog("t", 1, 0, 4, NOW, Claim("c", claimed_at, more=True)))
         run(table.mark_sent("t", 1, 0, claimed_at))
         return table
@@ -433,7 +438,9 @@ def test_more_is_asked_for_where_nobody_sends_or_counts(
 
 def test_a_task_whose_items_are_all_finished_is_ended(run, backend, running) -> None:
     table = running(progs_total=1)
-    run(table.add_finished_prog("t", 1, 0))
+    prog = run(table.read_prog("t", 0))
+    full = prog._replace(done={0, 1, 2, 3}, last_label="A", last_at=9)
+    run(table.add_finished_prog("t", 1, full))
     run(sweep(backend))
     assert run(table.read("t")).state == states.COMPLETED
 

@@ -50,7 +50,7 @@ def test_any_environment_gives_settings_or_one_sentence_that_names_the_variable(
         ("RETENTION_SECONDS", "0"),
         ("RETENTION_SECONDS", "five"),
         ("TASK_TIMEOUT_SECONDS", "59"),
-        ("MAX_UNITS", "20001"),
+        ("MAX_UNITS", "200001"),
         ("BUDGET_PERCENT", "101"),
         ("DEFAULT_TIMEFRAMES", "1m,2m"),
         ("DEFAULT_TIMEFRAMES", ""),

@@ -12,8 +12,8 @@ from chalicelib.tasks.finish import (
     is_full,
     left_of,
     standings,
-    totals,
 )
+from chalicelib.tasks.part import Part, Tally, totals
 from chalicelib.tasks.progress import CLOSED, OPEN, Progress
 from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection
@@ -23,7 +23,7 @@ from chalicelib.work.messages import PlanMessage
 from chalicelib.work.window import LEASE_MS, Standing
 from tests.doubles.clock import NOW
 from tests.doubles.faults import CrashAfter
-from tests.doubles.tasks import task_of
+from tests.doubles.tasks import progs_of, task_of
 
 BODY = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1h", "1d"]}
 
@@ -56,9 +56,9 @@ def test_finishing_again_changes_nothing(run, worker, fleet, clock) -> None:
     run(fleet.settle())
     view = run(view_task(worker, task_id))
     clock.advance(1000)
-    task, progs = run(TaskTable(worker).read_with_progs(task_id))
-    run(finish_prog(worker, task_id, 1, progs[0]))
-    run(finish_task(worker, task, progs))
+    task, tally = run(TaskTable(worker).read_with_tally(task_id))
+    run(finish_prog(worker, task_id, 1, run(TaskTable(worker).read_prog(task_id, 0))))
+    run(finish_task(worker, task, tally))
     run(fail_task(worker, task, "LATE", "too late"))
     assert run(view_task(worker, task_id)) == view
 
@@ -67,8 +67,10 @@ def test_the_counts_of_an_end_are_those_of_its_units(run, worker, fleet, exchang
     exchange.refused[("BTCUSDT", "1d")] = "INVALID_SYMBOL"
     task_id = run(submit_collection(worker, BODY, "me", "r"))
     run(fleet.settle())
-    task, progs = run(TaskTable(worker).read_with_progs(task_id))
-    assert task.result == totals(task.attempt, task.total_units, progs)
+    task, tally = run(TaskTable(worker).read_with_tally(task_id))
+    assert task.result == totals(task.attempt, task.total_units, tally)
+    progs = tuple(run(progs_of(worker, task_id)))
+    assert task.result == totals(task.attempt, task.total_units, Tally((), progs))
     assert task.result["candles"] == 3000
 
 
@@ -89,7 +91,7 @@ def test_a_death_between_the_last_count_and_the_end_is_made_good(
     aws.hooks.append(CrashAfter(max(1, first - last)))
     run(fleet.settle_and_sweep(10))
     for each in (task_id, second):
-        task, _progs = run(TaskTable(worker).read_with_progs(each))
+        task = run(TaskTable(worker).read(each))
         assert task.state == "completed"
         assert task.result["succeeded"] == 4
 
@@ -120,10 +122,11 @@ def test_what_is_left_of_an_item_are_failed_units_only_where_they_failed_before(
 def test_an_item_is_sent_where_its_messages_are_or_are_just_being_sent(
     number, fields, found
 ) -> None:
-    task = task_of(attempt=2, progs_total=number + 1, progs_done={0})
+    task = task_of(attempt=2, progs_total=number + 1)
+    part = Part(0, 2, size=number + 1, finished={0})
     prog = Progress(**{"number": number, "attempt": 2, "state": OPEN, "unit_count": 5, **fields})
     done = {0} if prog.attempt == 1 else set()
-    assert standings(task, [prog._replace(done=done)], NOW) == found
+    assert standings(task, Tally((part,), (prog._replace(done=done),)), NOW) == found
 
 
 def test_an_older_attempts_full_item_finishes_nothing(run, worker, fleet, exchange) -> None:
@@ -134,13 +137,13 @@ def test_an_older_attempts_full_item_finishes_nothing(run, worker, fleet, exchan
     run(retry_task(worker, task_id))
     run(plan_task(worker, PlanMessage(task_id, 2)))
     run(finish_prog(worker, task_id, 2, old))
-    assert run(TaskTable(worker).read(task_id)).progs_done == set()
+    assert run(TaskTable(worker).read_with_parts(task_id))[1][0].finished == set()
 
 
 def test_the_end_of_a_task_without_a_start_looks_up_no_listing(run, worker, aws, fleet) -> None:
     task_id = run(submit_collection(worker, BODY, "me", "r"))
     run(plan_task(worker, PlanMessage(task_id, 1)))
-    task, progs = run(TaskTable(worker).read_with_progs(task_id))
+    task, tally = run(TaskTable(worker).read_with_tally(task_id))
     aws.counts.clear()
-    run(finish_task(worker, task, progs))
+    run(finish_task(worker, task, tally))
     assert aws.counts == {"dynamodb.UpdateItem": 1}

@@ -14,8 +14,8 @@ from chalicelib.core.times import DAY, FOREVER_MS, iso
 from chalicelib.exchange.ledger import LedgerState
 from chalicelib.tasks import states
 from chalicelib.tasks.deadline import MOST_HELD_MS
-from chalicelib.tasks.finish import totals
 from chalicelib.tasks.message import message_of, notice_of, out_of_time
+from chalicelib.tasks.part import Tally, totals
 from chalicelib.tasks.progress import CLOSED, OPEN, Progress, Trouble
 from chalicelib.work.request import CollectionRequest
 from chalicelib.work.window import TURN_LOST_MS
@@ -32,8 +32,8 @@ def prog_of(**fields: Any) -> Progress:
 def said(*progs: Progress, pause: LedgerState | None = None, **fields: Any) -> str:
     fields = {"state": states.RUNNING, "attempt": 2, "message": "Planned", **fields}
     task = task_of(total_units=UNITS * len(progs), **fields)
-    counts = totals(task.attempt, task.total_units, [*progs])
-    return message_of(task, [*progs], counts, NOW, pause)
+    counts = totals(task.attempt, task.total_units, Tally((), progs))
+    return message_of(task, Tally((), progs), counts, NOW, pause)
 
 
 @st.composite

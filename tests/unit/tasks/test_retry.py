@@ -10,6 +10,7 @@ from chalicelib.core.errors import Conflict, TaskExpired, TaskNotFound
 from chalicelib.tasks import states
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.finish import fail_task, finish_task, shut
+from chalicelib.tasks.part import Tally
 from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection, submit_symbol_refresh
 from chalicelib.tasks.table import TaskTable
@@ -213,7 +214,7 @@ def test_an_older_attempt_does_not_end_the_newer_one(run, worker, fleet, outdate
     if how == "failed":
         run(fail_task(worker, outdated, "DEADLINE_EXCEEDED", "late"))
     else:
-        run(finish_task(worker, outdated, []))
+        run(finish_task(worker, outdated, Tally()))
     now = run(TaskTable(worker).read(outdated.task_id))
     assert (now.state, now.attempt, now.result) == ("running", 2, None)
     run(fleet.settle())

@@ -112,7 +112,7 @@ def test_a_submitted_task_is_pending_with_nothing_done(run, backend) -> None:
         ({"symbols": []}, InvalidRequest),
         ({"unknown": 1}, InvalidRequest),
         ([], InvalidRequest),
-        ({"symbols": SYMBOLS[:9], "timeframes": ["1s"], "start": "2017-01-01"}, PlanTooLarge),
+        ({"symbols": SYMBOLS[:99], "timeframes": ["1s"], "start": "2017-01-01"}, PlanTooLarge),
     ],
 )
 def test_a_rejected_request_leaves_nothing_behind(run, backend, aws, settings, body, error) -> None:

@@ -51,16 +51,6 @@ def test_nothing_is_noted_at_another_attempt(run, running) -> None:
     assert run(running.note("t", 1, plan_sent_at=5)).plan_sent_at == 5
 
 
-def test_items_are_finished_of_the_attempt_that_runs(run, running) -> None:
-    with pytest.raises(ConditionFailed):
-        run(running.add_finished_prog("t", 2, 0))
-    assert run(running.add_finished_prog("t", 1, 0)).progs_done == {0}
-    run(running.move("t", 1, states.CANCELLED))
-    with pytest.raises(ConditionFailed):
-        run(running.add_finished_prog("t", 1, 1))
-    assert run(running.read("t")).progs_done == {0}
-
-
 @pytest.mark.parametrize(
     ("yielded_at", "turn", "mine"),
     [

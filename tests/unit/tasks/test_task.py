@@ -44,7 +44,7 @@ def test_a_new_task_is_stored_without_the_attributes_that_it_has_not() -> None:
 
 
 def test_a_task_reads_as_it_was_stored() -> None:
-    task = task_of(webhook_host="hooks.example.com", schedule_id="s", progs_done={1, 2})
+    task = task_of(webhook_host="hooks.example.com", schedule_id="s")
     assert task_from(item_of(task)) == task
 
 

@@ -193,7 +193,7 @@ def test_a_request_that_needs_too_many_units_is_refused_before_anything_is_store
 
 def test_without_a_catalogue_everything_is_one_symbol_at_least() -> None:
     with pytest.raises(PlanTooLarge, match="at least"):
-        parse_start({"timeframes": ["1s"], "start": 0}, None, Settings(), NOW)
+        parse_start({"timeframes": ["1s"], "start": 0}, None, Settings(max_units=20_000), NOW)
 
 
 def test_a_number_too_large_for_a_float_is_a_problem_not_a_crash() -> None:

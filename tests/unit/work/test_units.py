@@ -20,6 +20,7 @@ from chalicelib.work.units import (
     UNIT_PAGES,
     PlannedUnit,
     bounds,
+    cost,
     messages_for,
     packs,
     pages,
@@ -134,7 +135,7 @@ _SIZES = [
 def test_packing_keeps_each_unit_once_in_order_and_progs_within_their_size(
     units: list[PlannedUnit],
 ) -> None:
-    progs = packs(units)
+    progs = [*packs(units)]
     assert [unit for prog in progs for unit in prog] == units
     assert all(1 <= len(prog) <= PROG_UNITS for prog in progs)
 
@@ -160,7 +161,7 @@ def test_a_message_is_small_enough_for_one_worker(units: list[PlannedUnit]) -> N
     for number, prog in enumerate(packs(units)):
         for message in messages_for("task", 1, number, "normal", prog, set(range(len(prog)))):
             assert 1 <= len(message.units) <= MESSAGE_UNITS
-            load = sum(pages(*unit[1:]) for unit in message.units)
+            load = sum(cost(unit) for unit in message.units)
             assert load <= MESSAGE_PAGES or len(message.units) == 1
 
 
