@@ -22,7 +22,7 @@ NAMES = (
     "pushes",
 )
 #: These take long, and some start a cloud of their own, so they run only when named.
-WHEN_NAMED = ("fairness", "growth", "push_clients")
+WHEN_NAMED = ("archive", "fairness", "growth", "push_clients")
 
 
 def main() -> int:

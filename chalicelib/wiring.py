@@ -61,12 +61,16 @@ async def fresh_worker() -> AsyncIterator[Worker]:
         yield worker
     finally:
         await worker.exchange.aclose()
+        if worker.archive is not None:
+            await worker.archive.aclose()
         await calls.aclose()
 
 
 def _worker(calls: AsyncCalls) -> Worker:
+    from chalicelib.exchange.archive import Archive
     from chalicelib.exchange.binance import Binance
     from chalicelib.exchange.worker import Worker
 
     settings = from_environ(os.environ)
-    return Worker(calls, settings, wall_clock_ms, Binance(settings.exchange_url))
+    archive = Archive(settings.archive_root) if settings.archive_root else None
+    return Worker(calls, settings, wall_clock_ms, Binance(settings.exchange_url), archive)

@@ -24,6 +24,7 @@ from chalicelib.core.logs import log
 from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.worker import Worker
 from chalicelib.tasks.finish import finish_prog
+from chalicelib.tasks.passed_over import PassedOverFiles
 from chalicelib.tasks.progress import MOST_REJECTIONS, Collected
 from chalicelib.tasks.table import TaskTable
 from chalicelib.work.messages import CollectMessage, Unit
@@ -165,6 +166,8 @@ async def _count(
     if prog is None:
         return False
     _report(units, group)
+    over = [file[:2] for result in group.results.values() for file in result.passed_over]
+    await PassedOverFiles(backend).add(message.task_id, message.attempt, over)
     await finish_prog(backend, message.task_id, message.attempt, prog)
     await ask_for_more(backend, message.task_id, message.attempt, prog)
     return True
@@ -220,7 +223,8 @@ def _report(units: Sequence[Unit], group: Group) -> None:
         if result.revised:
             metrics.count("CandlesRevised", result.revised)
     stored = sum(result.stored for result in group.results.values())
-    log("units_counted", units=len(group.results), candles=stored)
+    archived = sum(result.archived for result in group.results.values())
+    log("units_counted", units=len(group.results), candles=stored, from_archive=archived)
 
 
 async def _hand_on(

@@ -1,8 +1,9 @@
 """Asking the exchange for the candles of some units of one symbol, until every stretch is proven.
 
-What a unit needs (needs.py) is first asked for as a whole: where nothing opens in a stretch, that
-is all. What a page leaves open (evidence.py) is asked for again, in stretches that hold no more
-than one page of candles, and every request passes the gate (gate.py) before it leaves.
+What a unit needs (needs.py) comes from the bulk archive as far as that proves it (archived.py). The
+rest is first asked for as a whole: where nothing opens in a stretch, that is all. What a page
+leaves open (evidence.py) is asked for again, in stretches that hold no more than one page of
+candles, and every request passes the gate (gate.py) before it leaves.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from dataclasses import dataclass, field
 
 from chalicelib.candles.candles import Answer, is_running
 from chalicelib.candles.coverage_table import Coverages
-from chalicelib.candles.intervals import Interval
+from chalicelib.candles.intervals import Interval, outside
 from chalicelib.candles.summary import Summary
+from chalicelib.collecting.archived import Archived, from_archive
 from chalicelib.collecting.evidence import left_open
 from chalicelib.collecting.gate import Gate, Withheld
 from chalicelib.collecting.listing import first_open
@@ -57,7 +59,8 @@ class Fetched:
     (epoch ms) of rows that cannot be read; `unread`: stretches that were answered with rows whose
     open times cannot be read; `requests`: how many were sent or tried for it. Of stretches in which
     nothing opens at the start: `before`: by that start, when the candle before opened; `listed`: by
-    timeframe, when the first candle ever opened, and `looked_up`: when that was asked.
+    timeframe, when the first candle ever opened, and `looked_up`: when that was asked. `archived`:
+    what the archive brought; `answers` are REST's, for the rest.
     """
 
     needs: Needs
@@ -71,6 +74,7 @@ class Fetched:
     before: dict[tuple[int, int], int] = field(default_factory=dict)
     listed: dict[str, int] = field(default_factory=dict)
     looked_up: dict[str, int] = field(default_factory=dict)
+    archived: dict[int, Archived] = field(default_factory=dict)
 
     def is_open(self, unit: Unit) -> bool:
         """Whether asking for more pages of the unit makes sense."""
@@ -85,6 +89,8 @@ class Fetched:
         opens = self.unusable[unit.number].union(
             row[0] for answer in self.answers[unit.number] for row in answer.rows
         )
+        if unit.number in self.archived:
+            opens.update(self.archived[unit.number].candles.between(*stretch).open_times[:1])
         inside = (at for at in opens if stretch.start_ms <= at < stretch.end_ms)
         first_ms = min(inside, default=stretch.end_ms)
         return timeframes.has_room(unit.timeframe, stretch.start_ms, first_ms)
@@ -100,6 +106,7 @@ class Fetched:
             {start: at for (of, start), at in self.before.items() if of == number},
             self.listed.get(unit.timeframe),
             self.looked_up.get(unit.timeframe),
+            self.archived.get(number),
         )
 
 
@@ -136,7 +143,7 @@ async def fetch(
         unusable={unit.number: set() for unit in units},
     )
     asking = _Asking(worker, budget, symbol, gate, fetched, known)
-    await together(*(asking.prove(unit, each) for unit in units for each in needs[unit.number]))
+    await together(*(asking.bring(unit) for unit in units))
     await asking.look_before([unit for unit in units if fetched.is_whole(unit)])
     return fetched
 
@@ -159,6 +166,18 @@ class _Asking:
         self._gate = gate
         self._fetched = fetched
         self._known = known
+
+    async def bring(self, unit: Unit) -> None:
+        """Take what the archive has of what the unit needs, and ask for the rest."""
+        fetched, needs = self._fetched, self._fetched.needs[unit.number]
+        async with self._noting(unit):
+            brought = await from_archive(
+                self._worker, self._symbol, unit.timeframe, needs, self._gate.permit
+            )
+            fetched.archived[unit.number] = brought
+            rest = [part for each in needs for part in outside(*each, brought.proven)]
+            fetched.left[unit.number] += len(rest) - len(needs)
+            await together(*(self.prove(unit, each) for each in rest))
 
     async def prove(self, unit: Unit, stretch: Interval) -> None:
         """Ask for the stretch, and for what that leaves open, until all of it is proven."""

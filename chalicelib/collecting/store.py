@@ -10,16 +10,18 @@ from itertools import groupby
 from types import MappingProxyType
 from typing import NamedTuple
 
-from chalicelib.candles.candles import Answer, Candles, closed_candles
+from chalicelib.candles.candles import Answer, Candles, closed_candles, merged
 from chalicelib.candles.candles import absent as stretches
 from chalicelib.candles.coverage import Coverage, CoveredPart
 from chalicelib.candles.gaps import INVALID, NO_CANDLE, Absent, Gap, places
 from chalicelib.candles.intervals import Interval, outside, union
 from chalicelib.candles.store import CandleStore
 from chalicelib.candles.summary import Seen, Summary, seen
+from chalicelib.collecting.archived import Archived, PassedOver
 from chalicelib.core import metrics, timeframes
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CollectorError, ExchangeDrifted, ObjectDamaged
+from chalicelib.core.times import FOREVER_MS
 from chalicelib.work.messages import Unit
 
 #: The exchange has candles in the window, and none of them can be one.
@@ -30,7 +32,8 @@ UNUSABLE = "EXCHANGE_UNUSABLE_ANSWER"
 class Result:
     """What one unit came to: candles stored, rejected and revised, or a reason why it failed.
 
-    `from_store`: all of it was held or explained already, and nothing was asked for.
+    `from_store`: all of it was held or explained already, and nothing was asked for. `archived`: of
+    `stored`, what files of the archive brought; `passed_over`: files that were not used.
     """
 
     stored: int = 0
@@ -40,10 +43,12 @@ class Result:
     detail: str = ""
     rejected_opens: Set[int] = frozenset()
     from_store: bool = False
+    archived: int = 0
+    passed_over: tuple[PassedOver, ...] = ()
 
 
 class Found(NamedTuple):
-    """What the exchange answered for a unit.
+    """What the exchange answered for a unit, and what its archive brought (`archived`).
 
     `asked`: the stretches that were asked for; `unusable`: open times (epoch ms) of rows that could
     not be read; `unread`: stretches that were answered with rows of which not even that can be
@@ -59,6 +64,7 @@ class Found(NamedTuple):
     before: Mapping[int, int] = MappingProxyType({})
     listed_ms: int | None = None
     looked_up_ms: int | None = None
+    archived: Archived | None = None
 
 
 class Stored(NamedTuple):
@@ -85,6 +91,8 @@ async def store(
     running_ms = _running(unit, found)
     asked = [Interval(low, min(high, running_ms)) for low, high in found.asked if low < running_ms]
     candles, rejected = closed_candles(timeframe, found.answers, unit.start_ms, unit.end_ms)
+    brought = found.archived or Archived(Candles())
+    candles = merged(brought.candles, candles).candles
     rejected |= found.unusable
     rejected -= set(candles.open_times)
     rejected = {at for at in rejected if any(low <= at < high for low, high in asked)}
@@ -118,7 +126,15 @@ async def store(
             objects.append(seen(timeframe, home_ms, written.candles, written.coverage))
     except ObjectDamaged as error:
         return Stored(failure(error), objects)
-    return Stored(Result(stored, len(rejected), revised, rejected_opens=rejected), objects)
+    result = Result(
+        stored,
+        len(rejected),
+        revised,
+        rejected_opens=rejected,
+        archived=len(brought.candles),
+        passed_over=tuple(brought.passed_over),
+    )
+    return Stored(result, objects)
 
 
 def _by_object(
@@ -212,6 +228,8 @@ def _is_unreadable(found: Found) -> bool:
 
 def _running(unit: Unit, found: Found) -> int:
     """When the candle opens that runs at the exchange's clock, on the grid of those answered."""
+    if not found.answers:
+        return FOREVER_MS  # all of it is in the archive, where no candle runs
     server_ms = min(answer.server_ms for answer in found.answers)
     seen = (row[0] for answer in found.answers for row in answer.rows)
     like_ms = max((at for at in seen if at <= server_ms), default=None)

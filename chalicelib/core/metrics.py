@@ -66,6 +66,11 @@ METRICS: dict[str, Metric] = {
     "ExchangeValuesUnusable": Metric(
         COUNT, (), "rows, symbols and prices of the exchange that were passed over"
     ),
+    "ArchiveFiles": Metric(
+        COUNT,
+        ("Outcome",),
+        "files of the bulk archive: used, missing, damaged, stale or unavailable",
+    ),
     "CatalogueRefused": Metric(COUNT, (), "lists of symbols that missed too many known ones"),
     "BreakerOpened": Metric(COUNT, (), "times that a worker stopped the whole fleet"),
     "BreakerOpen": Metric(COUNT, (), "1 while the fleet waits for the exchange, else 0"),

@@ -13,7 +13,16 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from chalicelib.core.errors import SettingsInvalid
-from chalicelib.core.roots import BINANCE_URL, LONGEST_NAME, NAME, name_of, owning_root, root_of
+from chalicelib.core.roots import (
+    BINANCE_ARCHIVE_URL,
+    BINANCE_URL,
+    LONGEST_NAME,
+    NAME,
+    archive_of,
+    name_of,
+    owning_root,
+    root_of,
+)
 from chalicelib.core.timeframes import LENGTH_MS
 
 #: As browsers write it: RFC 6454, "Serializing Origins". Neither `*` nor `null` is one.
@@ -57,6 +66,18 @@ class Settings:
         "such as `api-example-com-8080`",
     )
     exchange_url: str = _setting(BINANCE_URL, "root of a Binance-compatible REST API")
+    archive: str = _setting(
+        "auto",
+        "auto: closed days and months come from the exchange's bulk archive, where a file holds "
+        "two pages of candles or more; never: everything is asked for at `EXCHANGE_URL`",
+        among=("auto", "never"),
+    )
+    archive_url: str = _setting(
+        "",
+        "root of the bulk archive, the part before `/data/spot`; empty: that of the exchange at "
+        f"the default `EXCHANGE_URL`, {BINANCE_ARCHIVE_URL}, that of the local exchange, and none "
+        "for any other",
+    )
     default_symbols: tuple[str, ...] = _setting(
         (),
         "symbols and selectors of a start without `symbols`; empty: every symbol that trades",
@@ -279,6 +300,8 @@ class Settings:
             if not SYMBOL_PATTERN.fullmatch(re.sub(f"[{SELECTOR_MARKS}]", "x", symbol)):
                 raise SettingsInvalid(f"DEFAULT_SYMBOLS names {symbol!r}: not a symbol")
         root = root_of(self.exchange_url)
+        if self.archive_url:
+            root_of(self.archive_url, "ARCHIVE_URL")
         if not self.exchange:
             object.__setattr__(self, "exchange", name_of(root))
         if not NAME.fullmatch(self.exchange):
@@ -316,3 +339,10 @@ class Settings:
     def exchange_root(self) -> str:
         """The root to which the exchange's name belongs."""
         return owning_root(self.exchange, self.exchange_url)
+
+    @property
+    def archive_root(self) -> str:
+        """Root of the exchange's bulk archive; empty where there is none, or none is wanted."""
+        if self.archive == "never":
+            return ""
+        return self.archive_url or archive_of(self.exchange, self.exchange_url)

@@ -181,7 +181,7 @@ def _each_kline(found: list[Any]) -> Klines:
     rows: list[Row] = []
     unusable: list[int] = []
     for each in found:
-        row = _kline(each)
+        row = kline_row(each)
         if row is not None:
             rows.append(row)
         else:
@@ -190,7 +190,7 @@ def _each_kline(found: list[Any]) -> Klines:
     return Klines(rows, unusable)
 
 
-def _kline(found: Any) -> Row | None:
+def kline_row(found: Any) -> Row | None:
     """One row's used columns, typed; None where one of them is missing or is no number."""
     if not isinstance(found, list) or len(found) < _WIDTH:
         return None

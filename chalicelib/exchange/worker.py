@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from chalicelib.core.backend import Backend
 
-if TYPE_CHECKING:  # its HTTP client takes long to load, and only wiring.py makes one
+if TYPE_CHECKING:  # their HTTP clients take long to load, and only wiring.py makes them
+    from chalicelib.exchange.archive import Archive
     from chalicelib.exchange.binance import Binance
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Worker(Backend):
-    """A backend and the exchange."""
+    """A backend, the exchange, and the exchange's bulk archive where it has one."""
 
     exchange: Binance
+    archive: Archive | None = None

@@ -7,7 +7,7 @@ except `ttl`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from chalicelib.core.errors import ItemUnreadable
@@ -91,6 +91,8 @@ class Task(NamedTuple):
     kept_units: int = 0
     #: When its last attempt that was planned was planned; None where none was.
     started_at: int | None = None
+    #: Files of the archive that were not used for it, and why (tasks/passed_over.py).
+    passed_over: Set[str] = frozenset()
     #: When it last let tasks of higher priority go first; None where it need not.
     yielded_at: int | None = None
 

@@ -13,6 +13,7 @@ from chalicelib.exchange.ledger import Ledger, LedgerState
 from chalicelib.tasks import states
 from chalicelib.tasks.message import message_of
 from chalicelib.tasks.part import Tally, totals
+from chalicelib.tasks.passed_over import files_in
 from chalicelib.tasks.progress import MOST_REJECTIONS, Progress
 from chalicelib.tasks.request_view import MOST_SYMBOLS, request_view, symbols_count
 from chalicelib.tasks.table import TaskTable
@@ -48,6 +49,7 @@ async def view_task(backend: Backend, task_id: str, caller: str | None = None) -
         "next_attempt_at": iso(task.next_attempt_at),
         "retries_left": task.retries_left,
         **await _units_named(backend, task, tally),
+        "passed_over": files_in(task.passed_over),
         "webhook": await webhook_view(backend, task),
     }
 

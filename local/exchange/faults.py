@@ -31,6 +31,14 @@ A rule is a JSON object; only `kind` is mandatory:
     delisted          match.symbol; mode "gone" (default: -1121, and not in exchangeInfo; still
                       in ticker/price, as on the exchange) or "break" (status BREAK)
     short_listing     percent (50): exchangeInfo leaves out so many of its symbols
+    archive           mode, of files of the bulk archive (their symbol and interval match, too):
+                      "missing" (no such file), "checksum" (another file's), "truncated" (half of
+                      the file), or a file whose checksum is right and which is "short" (its last 6
+                      hours are missing), "revised" (some candles have other values), has a
+                      "header", times in the "other_unit", a member of the "other_name",
+                      "garbage" between its lines, or is a "bomb" (of 300 MB). `remaining` counts
+                      requests: a file and its checksum are two, of which "checksum" and
+                      "truncated" strike one
 
 Rules strike in the order in which they were made; the first that gives another reply wins.
 Whether a rule of some probability strikes depends on the seed and on how often it was asked.
@@ -58,7 +66,13 @@ KINDS = (
     "latency",
     "delisted",
     "short_listing",
+    "archive",
 )
+#: Modes of the kind archive: what a file is made of, and how its answer is spoiled.
+SPOILED_FILES = ("short", "revised", "header", "other_unit", "other_name", "garbage", "bomb")
+SPOILED_ANSWERS = ("missing", "checksum", "truncated")
+_STRIKES_ONE = {"checksum": "*.CHECKSUM", "truncated": "*.zip"}
+ARCHIVE_MODES = (*SPOILED_ANSWERS, *SPOILED_FILES)
 
 _MESSAGES = {
     418: (-1003, "Way too much request weight used; IP banned until {ban}."),
@@ -231,8 +245,12 @@ def _parse(fields: Any) -> Rule:
         if not isinstance(value, int | float) or isinstance(value, bool) or value < 0:
             raise ValueError(f"{name} is a number of at least 0")
     rule = Rule(**fields)
+    if rule.kind == "archive" and rule.mode in _STRIKES_ONE:
+        rule.match = {"path": _STRIKES_ONE[rule.mode], **match}
     if rule.kind == "delisted" and "symbol" not in match:
         raise ValueError("delisted needs match.symbol")
+    if rule.kind == "archive" and rule.mode not in ARCHIVE_MODES:
+        raise ValueError(f"archive needs a mode, one of {', '.join(ARCHIVE_MODES)}")
     if rule.kind == "left_out" and rule.open_time is None:
         raise ValueError("left_out needs open_time")
     if rule.kind == "revised_candle" and (
@@ -242,8 +260,8 @@ def _parse(fields: Any) -> Rule:
     return rule
 
 
-def _revise(candle: Candle) -> Candle:
-    # Late trades were added: more volume, a new high, another close. Still a valid candle.
+def revise(candle: Candle) -> Candle:
+    """Late trades were added: more volume, a new high, another close. Still a valid candle."""
     more = candle.volume // 50 + 1
     high = candle.high + candle.high // 500 + 1
     return candle._replace(
@@ -261,7 +279,7 @@ def _break(candle: Candle) -> Candle:
 
 #: Kind of CANDLES -> what is served instead of the candle.
 _SPOILED: dict[str, Callable[[Candle], list[Candle]]] = {
-    "revised_candle": lambda candle: [_revise(candle)],
+    "revised_candle": lambda candle: [revise(candle)],
     "invalid_candle": lambda candle: [_break(candle)],
     "left_out": lambda candle: [],
 }

@@ -8,6 +8,7 @@ from email.utils import formatdate
 
 from aiohttp import web
 
+from local.exchange.archive import File, query_of
 from local.exchange.control import Stats, add_control
 from local.exchange.errors import ApiError
 from local.exchange.exchange import Exchange
@@ -16,6 +17,7 @@ from local.exchange.faults import (
     FIREWALL_PAGE,
     MAINTENANCE_PAGE,
     REPLIES,
+    SPOILED_FILES,
     Rule,
     error_of,
 )
@@ -51,7 +53,7 @@ async def _answer_api(request: web.Request) -> web.StreamResponse:
     used = str(exchange.limiter.used(address, now))
     headers = {**_JSON, "X-MBX-USED-WEIGHT": used, "X-MBX-USED-WEIGHT-1M": used}
 
-    async def answer() -> web.Response:
+    async def answer() -> web.StreamResponse:
         if refusal is not None:
             return _refuse(refusal)
         try:
@@ -60,30 +62,56 @@ async def _answer_api(request: web.Request) -> web.StreamResponse:
             return _refuse(error)
         return web.Response(body=text.encode(), headers=_JSON)
 
-    return await _with_faults(request, answer, headers)
+    return await _with_faults(request, request.query, answer, headers)
 
 
 async def _answer_archive(request: web.Request) -> web.StreamResponse:
-    exchange = request.app[EXCHANGE]
+    exchange, path = request.app[EXCHANGE], request.path
+    query = query_of(path)
 
-    async def answer() -> web.Response:
+    async def answer() -> web.StreamResponse:
         now = exchange.clock.now()
-        content = await asyncio.to_thread(exchange.archive.build, request.path, now)
-        if content is None:
-            return web.Response(status=404, text="<Error><Code>NoSuchKey</Code></Error>")
-        kind = "text/plain" if request.path.endswith(".CHECKSUM") else "application/zip"
-        return web.Response(body=content, headers={"Content-Type": kind})
+        rule = next(exchange.faults.striking(("archive",), path, query), None)
+        mode = rule.mode if rule else ""
+        content = mode if mode in SPOILED_FILES else ""
+        file = None
+        if mode != "missing":
+            file = await asyncio.to_thread(exchange.archive.file, path, now, content)
+        if file is None:
+            text = "<Error><Code>NoSuchKey</Code></Error>"
+            return web.Response(status=404, text=text, content_type="application/xml")
+        if path.endswith(".CHECKSUM"):
+            return _checksum(file, path, mode)
+        headers = {"Content-Type": "application/zip"}
+        if mode == "truncated":
+            whole = await asyncio.to_thread(file.path.read_bytes)
+            return web.Response(body=whole[: len(whole) // 2], headers=headers)
+        return web.FileResponse(file.path, headers=headers)
 
-    return await _with_faults(request, answer, {})
+    return await _with_faults(request, query, answer, {})
+
+
+def _checksum(file: File, path: str, mode: str) -> web.Response:
+    digest = file.sha256[::-1] if mode == "checksum" else file.sha256
+    name = path.rpartition("/")[2].removesuffix(".CHECKSUM")
+    headers = {
+        "Content-Type": "text/plain",
+        "Last-Modified": formatdate(file.modified, usegmt=True),
+        "ETag": f'"{digest[:32]}"',
+    }
+    return web.Response(body=f"{digest}  {name}\n".encode(), headers=headers)
 
 
 async def _with_faults(
-    request: web.Request, answer: Callable[[], Awaitable[web.Response]], headers: dict[str, str]
+    request: web.Request,
+    query: Mapping[str, str],
+    answer: Callable[[], Awaitable[web.StreamResponse]],
+    headers: dict[str, str],
 ) -> web.StreamResponse:
     exchange, stats = request.app[EXCHANGE], request.app[STATS]
-    faults, place = exchange.faults, (request.path, request.query)
+    faults, place = exchange.faults, (request.path, query)
     status = 0  # in the statistics: closed without an answer
-    stats.begin(request.path, request.query.get("symbol", ""), exchange.clock.now())
+    stats.begin(request.path, query.get("symbol", ""), exchange.clock.now())
     try:
         for rule in faults.striking(("latency",), *place):
             await asyncio.sleep(rule.delay_ms / 1000)
@@ -94,17 +122,17 @@ async def _with_faults(
             # Nothing of this is sent: the connection is gone.
             return web.Response(status=500)
         if struck is not None:
-            response = _fault_reply(struck, exchange.clock.now())
+            response: web.StreamResponse = _fault_reply(struck, exchange.clock.now())
         else:
             response = await answer()
-            body = response.body
-            if response.status == 200 and isinstance(body, bytes):
+        # A file of the archive is sent from the disk: rules of the kind archive spoil it.
+        if isinstance(response, web.Response):
+            if struck is None and response.status == 200 and isinstance(response.body, bytes):
                 for rule in faults.striking(BODIES, *place):
-                    body = _spoil(rule, body)
-                response.body = body
-        if response.content_type == "application/json":
-            response.headers.update(headers)
-        _compress(request, response)
+                    response.body = _spoil(rule, response.body)
+            if response.content_type == "application/json":
+                response.headers.update(headers)
+            _compress(request, response)
         response.headers["Date"] = formatdate(exchange.clock.now() / 1000, usegmt=True)
         status = response.status
         return response
@@ -113,8 +141,6 @@ async def _with_faults(
 
 
 def _spoil(rule: Rule, body: bytes) -> bytes:
-    if body.startswith(b"PK") and rule.kind == "wrong_types":
-        return body  # a zip file has no types
     try:
         return spoil_body(rule, body)
     except ValueError:
@@ -140,8 +166,6 @@ def _compress(request: web.Request, response: web.Response) -> None:
     body = response.body
     accepted = request.headers.get("Accept-Encoding", "")
     if not isinstance(body, bytes) or len(body) < _COMPRESS_FROM or "gzip" not in accepted:
-        return
-    if response.content_type == "application/zip":
         return
     response.body = gzip.compress(body, compresslevel=1, mtime=0)
     response.headers["Content-Encoding"] = "gzip"

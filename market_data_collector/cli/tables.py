@@ -123,6 +123,7 @@ def task_details(console: Console, task: dict[str, Any]) -> None:
     pairs(console, rows)
     failures(console, task)
     rejections(console, task)
+    passed_over(console, task)
 
 
 def _asked_for(task: dict[str, Any]) -> dict[str, str]:
@@ -183,6 +184,16 @@ def rejections(console: Console, task: dict[str, Any]) -> None:
     total = max(count(task, "rejected_candles") or 0, len(rejected))
     if total > MOST_FAILURES:
         say(console, f"… and {total - MOST_FAILURES:,} more (--json shows up to 100)")
+
+
+def passed_over(console: Console, task: dict[str, Any]) -> None:
+    """Files of the exchange's archive that were not used."""
+    files = records(task.get("passed_over"))
+    if files:
+        console.print()
+        show_columns(
+            console, ["NOT USED", "REASON"], [cells(entry, "file", "reason") for entry in files]
+        )
 
 
 def tasks(console: Console, answer: dict[str, Any]) -> None:

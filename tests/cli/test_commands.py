@@ -340,6 +340,13 @@ def test_revised_and_rejected_candles_are_counted_and_the_rejected_ones_named():
     assert len(run("task", TASK_ID, "--json", api=api).json["rejections"]) == 100
 
 
+def test_files_that_were_not_used_are_named():
+    file = {"file": "TRXUSDT-1m-2025-01.zip", "reason": "ARCHIVE_FILE_STALE"}
+    out = run("task", TASK_ID, api=FakeApi({"GET /task": [task(passed_over=[file])]})).out
+    assert re.search(r"NOT USED +REASON +\nTRXUSDT-1m-2025-01.zip +ARCHIVE_FILE_STALE\n", out)
+    assert "NOT USED" not in run("task", TASK_ID, api=FakeApi({"GET /task": [task()]})).out
+
+
 def test_nothing_is_cut_in_a_pipe():
     api = FakeApi({"GET /task": [task(failed=1)]})
     assert "may have been delisted (code -1121)." in run("task", TASK_ID, api=api).out

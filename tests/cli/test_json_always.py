@@ -44,6 +44,7 @@ task = shaped(
     revised_candles=natural,
     rejected_candles=natural,
     rejections=st.lists(shaped(symbol=text, timeframe=text, open_time=text), max_size=3),
+    passed_over=st.lists(shaped(file=text, reason=text), max_size=3),
     eta_seconds=natural,
     attempt=natural,
     failures=st.lists(failure, max_size=3),

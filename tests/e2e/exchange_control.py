@@ -45,6 +45,12 @@ class ExchangeControl:
         assert not log["forgotten"]
         return [at for at, asked, _ in log["requests"] if asked == path]
 
+    def asked_of(self, symbol: str) -> list[str]:
+        """The path of each request that named a symbol, oldest first."""
+        log = self._http.get("/_local/requests").raise_for_status().json()
+        assert not log["forgotten"]
+        return [path for _, path, asked in log["requests"] if asked == symbol]
+
     def requests_for_klines(self) -> int:
         """How many of them asked for candles, under any root."""
         stats = self._http.get("/_local/stats").raise_for_status().json()

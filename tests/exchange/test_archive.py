@@ -1,4 +1,4 @@
-"""The bulk archive: names, checksums, microseconds, and the same candles as the API."""
+"""The bulk archive: names, checksums, microseconds, the same candles as the API, and faults."""
 
 import hashlib
 import io
@@ -67,7 +67,7 @@ def test_the_checksum_is_sha256sums(server: Server):
     expected = f"{hashlib.sha256(content).hexdigest()}  {name}\n"
     assert server.get(where + ".CHECKSUM").body.decode() == expected
     other = Archive(1, server.exchange.symbols)
-    assert other.build(where, NOW) == content
+    assert other.file(where, NOW).path.read_bytes() == content
 
 
 def test_a_daily_file_appears_on_the_next_day(server: Server):
@@ -111,3 +111,75 @@ def test_archive_requests_cost_no_weight_and_can_fail(server: Server):
     assert server.get(where).status == 503
     assert server.get(where).status == 200
     assert json.loads(server.get("/_local/stats").body)["weight_used"] == 0
+
+
+DAY_FILE = path("daily", "BTCUSDT", "1m", "2025-06-01")
+
+
+def test_a_file_says_when_it_was_published_and_can_be_asked_for_its_head(server: Server):
+    whole = server.get(DAY_FILE)
+    assert whole.headers["Last-Modified"] == "Mon, 02 Jun 2025 00:00:00 GMT"
+    head = server.send("HEAD", DAY_FILE)
+    assert (head.status, head.body) == (200, b"")
+    for name in ("Content-Length", "ETag", "Last-Modified", "Content-Type"):
+        assert head.headers[name] == whole.headers[name]
+    known = {"If-None-Match": whole.headers["ETag"]}
+    assert server.get(DAY_FILE, headers=known).status == 304
+    checksum = server.get(DAY_FILE + ".CHECKSUM")
+    assert checksum.headers["Last-Modified"] == whole.headers["Last-Modified"]
+
+
+def test_old_files_make_room_and_are_made_again_the_same(server: Server):
+    archive = Archive(1, server.exchange.symbols, kept_bytes=1)
+    first = archive.file(DAY_FILE, NOW)
+    content = first.path.read_bytes()
+    archive.file(path("daily", "BTCUSDT", "1m", "2025-06-02"), NOW)
+    assert not first.path.exists()
+    assert archive.file(DAY_FILE, NOW).path.read_bytes() == content
+
+
+@pytest.mark.parametrize("mode", ["missing", "checksum", "truncated"])
+def test_a_spoiled_answer_leaves_the_file_as_it_is(server: Server, mode):
+    content, checksum = server.get(DAY_FILE).body, server.get(DAY_FILE + ".CHECKSUM").body
+    server.fault(kind="archive", mode=mode, match={"symbol": "BTCUSDT"}, remaining=1)
+    asked = DAY_FILE + (".CHECKSUM" if mode == "checksum" else "")
+    reply = server.get(asked)
+    if mode == "missing":
+        assert (reply.status, b"NoSuchKey" in reply.body) == (404, True)
+    elif mode == "checksum":
+        assert (reply.status, len(reply.body)) == (200, len(checksum))
+        assert reply.body != checksum
+    else:
+        assert reply.body == content[: len(content) // 2]
+    assert server.get(DAY_FILE).body == content
+    assert server.get(DAY_FILE + ".CHECKSUM").body == checksum
+
+
+@pytest.mark.parametrize(
+    "mode", ["short", "revised", "header", "other_unit", "other_name", "garbage"]
+)
+def test_a_spoiled_file_has_a_checksum_of_its_own(server: Server, mode):
+    sound = read(server.get(DAY_FILE).body)
+    server.fault(kind="archive", mode=mode)
+    content = server.get(DAY_FILE).body
+    digest = hashlib.sha256(content).hexdigest()
+    assert server.get(DAY_FILE + ".CHECKSUM").body.decode().startswith(digest)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        (name,) = archive.namelist()
+        rows = [line.split(",") for line in archive.read(name).decode("latin-1").splitlines()]
+    assert (name == "BTCUSDT-1m-2025-06-01.csv") == (mode != "other_name")
+    assert len(rows) - len(sound) == {"short": -360, "header": 1, "garbage": 2}.get(mode, 0)
+    differing = sum(row not in sound for row in rows)
+    assert differing == {"revised": 15, "header": 1, "other_unit": 1440, "garbage": 2}.get(mode, 0)
+
+
+def test_a_bomb_is_small_until_it_is_unpacked(server: Server):
+    server.fault(kind="archive", mode="bomb")
+    content = server.get(DAY_FILE).body
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.infolist()[0].file_size > 300 * len(content)
+
+
+def test_a_rule_for_the_archive_names_a_mode(server: Server):
+    assert server.send("POST", "/_local/faults", {"kind": "archive"}).status == 400
+    assert server.send("POST", "/_local/faults", {"kind": "archive", "mode": "odd"}).status == 400

@@ -57,6 +57,8 @@ def test_any_environment_gives_settings_or_one_sentence_that_names_the_variable(
         ("DEFAULT_SYMBOLS", "BTC USDT"),
         ("EXCHANGE_URL", "data-api.binance.vision"),
         ("EXCHANGE_URL", "https://example.com?key=1"),
+        ("ARCHIVE", "always"),
+        ("ARCHIVE_URL", "data.binance.vision"),
         ("EXCHANGE", "Binance!"),
         ("EXCHANGE", "b" * 32),
         ("LOG_LEVEL", "LOUD"),
@@ -174,3 +176,23 @@ def test_the_local_exchange_is_the_same_on_any_port_and_nothing_else_is() -> Non
     assert root(here, "mine") != root(there, "mine")
     assert root("https://example.com:1", "local") != root("https://example.com:2", "local")
     assert root("http://127.0.0.1:1/path", "local") != root(here, "local")
+
+
+@pytest.mark.parametrize(
+    ("environ", "root"),
+    [
+        ({}, "https://data.binance.vision"),
+        ({"EXCHANGE_URL": "HTTPS://data-api.binance.vision:443/"}, "https://data.binance.vision"),
+        ({"EXCHANGE_URL": "https://api.binance.com"}, ""),
+        ({"EXCHANGE": "binance", "EXCHANGE_URL": "https://mirror.test"}, ""),
+        ({"EXCHANGE": "local", "EXCHANGE_URL": "http://127.0.0.1:8900"}, "http://127.0.0.1:8900"),
+        ({"EXCHANGE": "local", "EXCHANGE_URL": "https://elsewhere.test"}, ""),
+        ({"EXCHANGE_URL": "https://x.test", "ARCHIVE_URL": "https://y.test/a"}, "https://y.test/a"),
+        ({"ARCHIVE": "never"}, ""),
+        ({"ARCHIVE": "never", "ARCHIVE_URL": "https://y.test"}, ""),
+    ],
+)
+def test_an_exchange_has_its_own_archive_or_the_one_that_is_named(
+    environ: dict[str, str], root: str
+) -> None:
+    assert from_environ(environ).archive_root == root
