@@ -18,7 +18,7 @@ from chalicelib.core.backend import Backend, wall_clock_ms
 from chalicelib.core.environ import from_environ
 
 if TYPE_CHECKING:
-    from chalicelib.candles.candles import Candles
+    from chalicelib.candles.store import Held
     from chalicelib.exchange.worker import Worker
 
 
@@ -34,7 +34,7 @@ class BlockingCandles:
     """The store of candles over blocking calls; loaded with the first candle that is read, because
     arro3 takes a twentieth of a second."""
 
-    async def read(self, symbol: str, timeframe: str, open_ms: int) -> Candles:
+    async def read(self, symbol: str, timeframe: str, open_ms: int) -> Held:
         """As CandleStore.read."""
         from chalicelib.candles.store import CandleStore
 

@@ -6,9 +6,9 @@ live/connections.py says why.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from chalicelib.candles.candles import VALUES, Candles
+from chalicelib.candles.candles import VALUES
 from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import InvalidRequest, ObjectDamaged, RequestRejected
@@ -22,6 +22,9 @@ from chalicelib.live.sequence_table import SequenceTable
 from chalicelib.live.topics import Topic, stream_of
 from chalicelib.tasks.view import find_task, list_active, view_task
 
+if TYPE_CHECKING:
+    from chalicelib.candles.store import Held
+
 #: API Gateway sends at most 128 KB in a message; a task takes about one.
 MOST_TASKS = 80
 _TIMES = ("open_time", "close_time")
@@ -30,7 +33,7 @@ View = dict[str, Any]
 
 
 class CandleReader(Protocol):
-    async def read(self, symbol: str, timeframe: str, open_ms: int) -> Candles: ...
+    async def read(self, symbol: str, timeframe: str, open_ms: int) -> Held: ...
 
 
 async def subscribe(backend: Backend, connection: Connection, wanted: list[Topic]) -> None:
@@ -80,7 +83,7 @@ async def newest_candle(
     if stored is None or stored.last is None:
         return None
     try:
-        columns = (await candles.read(symbol, timeframe, stored.last)).columns
+        columns = (await candles.read(symbol, timeframe, stored.last)).candles.columns
     except ObjectDamaged as error:  # the listener's other topics go on
         log("object_damaged", level="error", detail=error.detail)
         return None

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.candles.objects import HeldObjects
+from chalicelib.candles.store import CandleStore
 from chalicelib.collecting.bury import bury_message
 from chalicelib.collecting.collect import Outcome, collect_message
 from chalicelib.collecting.dispatch import dispatch_task
@@ -219,7 +219,7 @@ async def _live_through(both: Both, worker: Worker, clock: Clock) -> None:
     await connect(worker, "socket-1")
     for action in ("subscribe", "unsubscribe", "subscribe"):
         text = f'{{"action": "{action}", "topics": ["task:{first}", "tasks"]}}'
-        await receive(worker, HeldObjects(worker), "socket-1", text)
+        await receive(worker, CandleStore(worker), "socket-1", text)
     await _work_off(both, worker, budget)
     assert (await view_task(worker, first))["result"]["failed"] == 1
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from chalicelib.candles.objects import HeldObjects
+from chalicelib.candles.store import CandleStore
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.live import connections, receive, tickets
 from infra.package import ROOT
@@ -38,7 +38,7 @@ def test_every_message_shown_is_answered_as_shown(run, worker, aws, client) -> N
     assert len(shown) >= 5
     for text, answers in shown:
         aws.sockets.sent.clear()
-        run(receive.receive(worker, HeldObjects(worker), "me", text))
+        run(receive.receive(worker, CandleStore(worker), "me", text))
         given = [json.loads(sent) for _, sent in aws.sockets.sent]
         assert [list(answer) for answer in given] == [list(answer) for answer in answers]
         for answer, example in zip(given, answers, strict=True):

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from chalicelib.audit import bucket, export
-from chalicelib.candles.objects import HeldObjects
+from chalicelib.candles.store import CandleStore
 from chalicelib.core.times import iso
 from chalicelib.events import happenings, replay
 from chalicelib.live import receive
@@ -65,7 +65,7 @@ def sockets(life: Life) -> None:
 def _say(life: Life, name: str, text: str) -> None:
     life.clock.advance(1000)  # below the limit of messages
     backend = life.worker
-    life.socket("message", lambda: receive.receive(backend, HeldObjects(backend), name, text))
+    life.socket("message", lambda: receive.receive(backend, CandleStore(backend), name, text))
 
 
 def a_market_that_nobody_listens_to_any_more(life: Life) -> None:

@@ -16,7 +16,7 @@ from app import app
 from chalicelib import wiring
 from chalicelib.access.keys import create_key
 from chalicelib.aws.stream import change_of
-from chalicelib.candles.objects import HeldObjects
+from chalicelib.candles.store import CandleStore
 from chalicelib.collecting import sweep as collecting_sweep
 from chalicelib.core.errors import CollectorError
 from chalicelib.core.together import together
@@ -162,7 +162,7 @@ class Life:
         means = push.Means(
             lambda work: together(*work),
             asyncio.sleep,
-            HeldObjects(self.worker),
+            CandleStore(self.worker),
         )
         return await push.push_batch(self.worker, means, event)
 

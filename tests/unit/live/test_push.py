@@ -18,7 +18,7 @@ from chalicelib.access.key_table import KeyTable
 from chalicelib.access.keys import CACHED_MS, create_key, verify
 from chalicelib.access.scopes import allowed
 from chalicelib.aws.stream import change_of
-from chalicelib.candles.objects import HeldObjects
+from chalicelib.candles.store import CandleStore
 from chalicelib.core import metrics
 from chalicelib.core.errors import CallFailed
 from chalicelib.core.together import together
@@ -55,7 +55,7 @@ class Pushes:
 
     def __init__(self, aws, worker) -> None:
         self.aws, self.worker = aws, worker
-        self.means = Means(lambda work: together(*work), asyncio.sleep, HeldObjects(worker))
+        self.means = Means(lambda work: together(*work), asyncio.sleep, CandleStore(worker))
         self.announced: dict[str, int] = {}
 
     async def client(self, name: str, *topics: str) -> None:
@@ -64,7 +64,7 @@ class Pushes:
 
     async def say(self, name: str, action: str, *topics: str) -> None:
         body = json.dumps({"action": action, "topics": list(topics)})
-        await receive.receive(self.worker, HeldObjects(self.worker), name, body)
+        await receive.receive(self.worker, CandleStore(self.worker), name, body)
 
     async def announce(self) -> int:
         """What is new in the streams."""

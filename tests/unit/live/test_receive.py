@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chalicelib.access.caller import Caller
-from chalicelib.candles.objects import HeldObjects
+from chalicelib.candles.store import CandleStore
 from chalicelib.core.errors import CallFailed, QuotaExceeded, TicketRefused
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.live.connections import (
@@ -47,7 +47,7 @@ def say(run, worker, aws):
     def say(message, who="me"):
         aws.sockets.sent.clear()
         body = message if isinstance(message, str) else json.dumps(message)
-        run(receive(worker, HeldObjects(worker), who, body))
+        run(receive(worker, CandleStore(worker), who, body))
         return [json.loads(text) for to, text in aws.sockets.sent if to == who]
 
     run(connect(worker, "me"))
@@ -343,7 +343,7 @@ def test_with_owners_others_tasks_are_unknown_and_not_listed(run, guarded, aws, 
 
     def say(topic):
         aws.sockets.sent.clear()
-        run(receive(guarded, HeldObjects(guarded), "c", json.dumps(subscribe(topic))))
+        run(receive(guarded, CandleStore(guarded), "c", json.dumps(subscribe(topic))))
         return [json.loads(text) for _, text in aws.sockets.sent]
 
     assert say(f"task:{yours}")[0]["reason"] == "TASK_NOT_FOUND"
