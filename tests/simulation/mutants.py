@@ -383,7 +383,7 @@ MUTANTS = (
     Mutant(
         "no attempt in the condition",
         _rewriting(_drop(r"attempt = :attempt", ":attempt")),
-        killer=1797,
+        killer=2900,
     ),
     Mutant(
         "no state in the condition",
