@@ -383,7 +383,7 @@ MUTANTS = (
     Mutant(
         "no attempt in the condition",
         _rewriting(_drop(r"attempt = :attempt", ":attempt")),
-        killer=2900,
+        killer=1797,
     ),
     Mutant(
         "no state in the condition",
@@ -418,6 +418,11 @@ MUTANTS = (
     Mutant("opened items are not noted", _rewriting(_noting_nothing_opened, "opened = :opened")),
     Mutant("kept units count twice", _rewriting(_keeping_nothing, "kept = :count")),
     Mutant("a retry forgets what is kept", replacing(plan, "begun_again", _beginning_empty)),
+    Mutant(
+        "a full item wants candles",
+        replacing(collector, "is_full", lambda _: lambda prog: False),
+        killer=2900,
+    ),
     Mutant("cancel leaves items open", replacing(finish, "close_progs", _not_closing)),
     Mutant("items are full at once", replacing(finish, "is_full", lambda _: lambda prog: True)),
     Mutant("requests are permitted once for all", replacing(Gate, "_check", _checked_once)),
