@@ -32,7 +32,7 @@ from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.ledger import LOOK_AGAIN_MS, Ledger
 from chalicelib.exchange.pause import Pauses
 from chalicelib.tasks.cancel import cancel_task
-from chalicelib.tasks.progress import MOST_REJECTIONS
+from chalicelib.tasks.progress import MOST_REJECTIONS, Collected
 from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.table import TaskTable
