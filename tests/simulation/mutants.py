@@ -444,6 +444,11 @@ MUTANTS = (
     Mutant("opened items are not noted", _rewriting(_noting_nothing_opened, "opened = :opened")),
     Mutant("kept units count twice", _rewriting(_keeping_nothing, "kept = :count")),
     Mutant("a retry forgets what is kept", replacing(plan, "begun_again", _beginning_empty)),
+    Mutant(
+        "a full item wants candles",
+        replacing(collector, "is_full", lambda _: lambda prog: False),
+        killer=2900,
+    ),
     Mutant("cancel leaves items open", replacing(finish, "close_progs", _not_closing)),
     Mutant("items are full at once", replacing(finish, "is_full", lambda _: lambda prog: True)),
     Mutant("requests are permitted once for all", replacing(Gate, "_check", _checked_once)),
@@ -521,7 +526,7 @@ MUTANTS = (
         "a place that was just taken is free",
         replacing(places, "LEASE_MS", lambda _: 0),
         _one_task_each,
-        killer=213,
+        killer=681,
     ),
     Mutant("a retry takes no place", replacing(retry, "take_place", _never_asking), _one_task_each),
     Mutant(
