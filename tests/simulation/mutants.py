@@ -434,7 +434,7 @@ MUTANTS = (
     Mutant(
         "a candle that is not served any more is a gap",
         replacing(collecting_store, "_merge", _forgetting_what_is_held),
-        killer=669,
+        killer=469,
     ),
     Mutant(
         "the oldest row that comes is the listing",
@@ -453,7 +453,7 @@ MUTANTS = (
             replacing(finish, "totals", _old_failures_too),
             replacing(view, "totals", _old_failures_too),
         ),
-        killer=550,
+        killer=140,
     ),
     Mutant(
         "more is never asked for",
@@ -493,18 +493,18 @@ MUTANTS = (
             replacing(ledger, "_NOT_PAUSED", _of_the_breaker_alone),
             replacing(LedgerState, "hold_at", lambda _: lambda state, now_ms: None),
         ),
-        killer=23,
+        killer=44,
     ),
     Mutant(
         "a task's time runs on while paused",
         replacing(LedgerState, "held_ms", lambda _: lambda state, since_ms, now_ms: 0),
-        killer=88,
+        killer=106,
     ),
     Mutant(
         "a place that was just taken is free",
         replacing(places, "LEASE_MS", lambda _: 0),
         _one_task_each,
-        killer=213,
+        killer=243,
     ),
     Mutant("a retry takes no place", replacing(retry, "take_place", _never_asking), _one_task_each),
     Mutant(
