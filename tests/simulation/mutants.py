@@ -515,7 +515,7 @@ MUTANTS = (
     Mutant(
         "a start does not look what runs", replacing(submit, "running_or_new", _as_new), killer=225
     ),
-    Mutant("a policy has no end", replacing(TaskTable, "move", _leaving_retries), killer=167),
+    Mutant("a policy has no end", replacing(TaskTable, "move", _leaving_retries), killer=342),
     Mutant(
         "a due attempt is forgotten where its message is lost",
         replacing(sweep, "open_next_attempt", _never_asking),
