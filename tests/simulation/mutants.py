@@ -456,7 +456,7 @@ MUTANTS = (
     Mutant(
         "a candle that is not served any more is a gap",
         replacing(collecting_store, "_merge", _forgetting_what_is_held),
-        killer=669,
+        killer=469,
     ),
     Mutant(
         "the oldest row that comes is the listing",
@@ -475,7 +475,7 @@ MUTANTS = (
             replacing(finish, "totals", _old_failures_too),
             replacing(view, "totals", _old_failures_too),
         ),
-        killer=550,
+        killer=140,
     ),
     Mutant(
         "more is never asked for",
@@ -515,12 +515,12 @@ MUTANTS = (
             replacing(ledger, "_NOT_PAUSED", _of_the_breaker_alone),
             replacing(LedgerState, "hold_at", lambda _: lambda state, now_ms: None),
         ),
-        killer=23,
+        killer=44,
     ),
     Mutant(
         "a task's time runs on while paused",
         replacing(LedgerState, "held_ms", lambda _: lambda state, since_ms, now_ms: 0),
-        killer=88,
+        killer=106,
     ),
     Mutant(
         "a place that was just taken is free",
@@ -537,7 +537,7 @@ MUTANTS = (
     Mutant(
         "a start does not look what runs", replacing(submit, "running_or_new", _as_new), killer=225
     ),
-    Mutant("a policy has no end", replacing(TaskTable, "move", _leaving_retries), killer=167),
+    Mutant("a policy has no end", replacing(TaskTable, "move", _leaving_retries), killer=342),
     Mutant(
         "a due attempt is forgotten where its message is lost",
         replacing(sweep, "open_next_attempt", _never_asking),
