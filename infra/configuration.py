@@ -9,7 +9,9 @@ from pathlib import Path
 
 from chalicelib.core.environ import from_environ
 from chalicelib.core.errors import SettingsInvalid
+from chalicelib.core.problems import Errors
 from chalicelib.core.settings import Settings
+from chalicelib.work import selector
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Lambda allows 4 KB of environment; queue URLs, ARNs and names of the stack need up to 2.4 KB of
@@ -24,6 +26,7 @@ def environment(stage: str, environ: Mapping[str, str], file: Path | None = None
     """
     given = {**_from_file(file or ROOT / "settings.toml", stage), **_from_environ(environ)}
     settings = from_environ(given)
+    _require_selectors(settings.default_symbols)
     require_private(settings.authentication, settings.allow_public, stage != "local")
     variables = {name: as_text(getattr(settings, name.lower())) for name, _, _ in user_settings()}
     size = sum(len(name) + len(value.encode()) for name, value in variables.items())
@@ -34,6 +37,13 @@ def environment(stage: str, environ: Mapping[str, str], file: Path | None = None
             f"{LARGEST_ENVIRONMENT}: shorten {longest}"
         )
     return variables
+
+
+def _require_selectors(entries: tuple[str, ...]) -> None:
+    errors: Errors = []
+    selector.parse(((entry, entry) for entry in entries), None, errors)
+    for error in errors:
+        raise SettingsInvalid(f"DEFAULT_SYMBOLS names {error['pointer']!r}: {error['detail']}")
 
 
 def require_private(authentication: str, allow_public: str, reachable: bool) -> None:

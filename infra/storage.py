@@ -18,7 +18,7 @@ MOST_BYTES = 64 * 1024
 #: AWS's rule for a queue that feeds a function: less, and a slow batch is delivered twice.
 VISIBILITY_FACTOR = 6
 
-#: What lists of tasks show, so that a list reads its index and nothing else.
+#: What lists of tasks show, but for the requests: those are read with the tasks, 100 in a call.
 _LISTED = [
     "task_id",
     "task_type",

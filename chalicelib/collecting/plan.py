@@ -23,28 +23,32 @@ from chalicelib.core.errors import (
     CollectorError,
     ConditionFailed,
     ExchangeError,
-    ExchangeRootChanged,
+    ExchangeRefused,
     NotAsked,
     PlanTooLarge,
     QuotaExceeded,
 )
 from chalicelib.core.logs import log
-from chalicelib.core.symbols import trading
 from chalicelib.core.task_keys import CHILD_TTL_SECONDS
 from chalicelib.core.together import together
 from chalicelib.exchange.catalogue_table import Asked, CatalogueTable
-from chalicelib.exchange.refresh import refresh_catalogue, refresh_prices
+from chalicelib.exchange.refresh import recent_volumes, refresh_catalogue, refresh_prices
 from chalicelib.exchange.worker import Worker
 from chalicelib.tasks import states
 from chalicelib.tasks.finish import expiry, fail_task
 from chalicelib.tasks.message import notice_of
 from chalicelib.tasks.part import begun_again, part_sizes, part_start
 from chalicelib.tasks.quotas import start_within_quota
+from chalicelib.tasks.selection import resolved
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Task, TaskValues
 from chalicelib.work.messages import PlanMessage
 from chalicelib.work.request import CollectionRequest, too_large
+from chalicelib.work.selector import is_plain, needs_volumes
 from chalicelib.work.units import PlannedUnit, packs
+
+#: Entries of a request that an error names.
+_MOST_NAMED = 10
 
 
 class NoSymbols(CollectorError):
@@ -69,7 +73,7 @@ async def plan_task(worker: Worker, message: PlanMessage) -> None:
                 return
             task = started
         await dispatch(worker, task)
-    except (PlanTooLarge, NoSymbols, ExchangeRootChanged, QuotaExceeded) as error:
+    except (PlanTooLarge, NoSymbols, ExchangeRefused, QuotaExceeded) as error:
         await fail_task(worker, task, error.reason, error.detail)
     except NotAsked as why:
         # Sweep asks for a plan again after a minute, however long nobody may ask the exchange.
@@ -88,7 +92,8 @@ async def _start(worker: Worker, task: Task) -> Task | None:
     if task.plan_id is not None:
         values["kept_units"] = await _begin_again(worker, task, ttl)
     else:
-        units, said = await _units(worker, task, now_ms)
+        symbols = await _symbols(worker, CollectionRequest.unpack(task.request))
+        units, said = await _units(worker, task, symbols, now_ms)
         plan_id = uuid.uuid4().hex[:12]
         sizes = await table.write_units(
             task_id, plan_id, enumerate(packs(units)), ttl, asyncio.sleep
@@ -98,6 +103,7 @@ async def _start(worker: Worker, task: Task) -> Task | None:
             "progs_total": len(sizes),
             "total_units": sum(sizes),
             "kept_units": 0,
+            "symbols_count": len(symbols),
         }
         if said is not None:
             values |= {"notice": said, "message": f"Planned; {said}"}
@@ -140,18 +146,16 @@ async def _begin_again(worker: Worker, task: Task, ttl: int) -> int:
 
 
 async def _units(
-    worker: Worker, task: Task, now_ms: int
+    worker: Worker, task: Task, symbols: tuple[str, ...], now_ms: int
 ) -> tuple[Iterator[PlannedUnit], str | None]:
     """The units of a task in order, cut as they are taken, and what people are told of its range.
 
-    Raises NoSymbols, PlanTooLarge, ExchangeRootChanged.
+    Raises PlanTooLarge.
     """
     request = CollectionRequest.unpack(task.request)
     most = worker.settings.max_units
     pairs = [
-        (symbol, timeframe)
-        for symbol in await _symbols(worker, request)
-        for timeframe in request.timeframes_of(symbol)
+        (symbol, timeframe) for symbol in symbols for timeframe in request.timeframes_of(symbol)
     ]
     stored = await _stored(worker, task, request, pairs, now_ms)
     found: list[tuple[Pair, Wanted]] = []
@@ -184,14 +188,26 @@ def _cut(found: list[tuple[Pair, Wanted]], room: int) -> Iterator[PlannedUnit]:
 
 
 async def _symbols(worker: Worker, request: CollectionRequest) -> tuple[str, ...]:
-    if request.symbols is not None:
-        return request.symbols
-    catalogue = await CatalogueTable(worker).read_own_catalogue()
-    known = catalogue.symbols if catalogue else (await refresh_catalogue(worker)).symbols
-    symbols = trading(known)
-    if not symbols:
+    """The symbols to collect. Raises NoSymbols, ExchangeError."""
+    asked = request.symbols
+    if asked is not None and is_plain(asked):
+        return asked
+    table = CatalogueTable(worker)
+    catalogue = await table.read_own_catalogue()
+    if catalogue is None:
+        await refresh_catalogue(worker)
+        catalogue = await table.read_own_catalogue()
+    volumes = await recent_volumes(worker) if needs_volumes(asked or ()) else {}
+    symbols = resolved(asked, catalogue, volumes) if catalogue else ()
+    if symbols:
+        return symbols
+    if asked is None:
         raise NoSymbols("the exchange lists no symbol that trades")
-    return symbols
+    more = f" and {len(asked) - _MOST_NAMED} more" if len(asked) > _MOST_NAMED else ""
+    raise NoSymbols(
+        f"no symbol is selected by {', '.join(asked[:_MOST_NAMED])}{more}; without status=, only "
+        "symbols that trade are"
+    )
 
 
 async def _stored(

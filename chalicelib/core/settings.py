@@ -38,7 +38,9 @@ _ROLE_OR_USER = re.compile(
 LAMBDA_RUNTIMES = ("python3.11", "python3.12", "python3.13", "python3.14")
 LAMBDA_ARCHITECTURES = ("x86_64", "arm64")
 
-SYMBOL_PATTERN = re.compile(r"[^\s/,&?#\"'<>\x00-\x1f\ud800-\udfff]{2,40}")
+#: What makes an entry a selector (work/selector.py): no symbol has it in its name.
+SELECTOR_MARKS = "*!="
+SYMBOL_PATTERN = re.compile(r"[^\s/,&?#\"'<>*!=\x00-\x1f\ud800-\udfff]{2,40}")
 
 
 def _setting(
@@ -77,7 +79,8 @@ class Settings:
         "for any other",
     )
     default_symbols: tuple[str, ...] = _setting(
-        (), "symbols of a start without `symbols`; empty: every symbol that trades"
+        (),
+        "symbols and selectors of a start without `symbols`; empty: every symbol that trades",
     )
     default_timeframes: tuple[str, ...] = _setting(
         ("1m", "5m", "15m", "1h", "4h", "1d"), "timeframes of a start without `timeframes`"
@@ -108,7 +111,7 @@ class Settings:
     max_units: int = _setting(
         200_000, "units (symbol x timeframe x window) a task may have", 1, 200_000
     )
-    max_symbols: int = _setting(5_000, "symbols a request may name", 1, 10_000)
+    max_symbols: int = _setting(5_000, "symbols and selectors a request may name", 1, 10_000)
     catalogue_refresh_seconds: int = _setting(
         3600, "age at which the list of the exchange's symbols is read again", 60, 86_400
     )
@@ -287,7 +290,8 @@ class Settings:
         if not self.default_timeframes:
             raise SettingsInvalid("DEFAULT_TIMEFRAMES must name at least one timeframe")
         for symbol in self.default_symbols:
-            if not SYMBOL_PATTERN.fullmatch(symbol):
+            # What follows a selector's marks is checked at packaging (infra/configuration.py).
+            if not SYMBOL_PATTERN.fullmatch(re.sub(f"[{SELECTOR_MARKS}]", "x", symbol)):
                 raise SettingsInvalid(f"DEFAULT_SYMBOLS names {symbol!r}: not a symbol")
         root = root_of(self.exchange_url)
         if self.archive_url:

@@ -11,6 +11,7 @@ from chalicelib.tasks import states
 from chalicelib.tasks.changes import TaskChange, prog_change, task_change
 from chalicelib.tasks.task import Task
 from chalicelib.work.request import CollectionRequest
+from chalicelib.work.selector import is_plain
 
 
 def of_task(change: Change) -> list[Happening]:
@@ -67,8 +68,11 @@ def _asked_for(task: Task) -> Item:
         asked["schedule_id"] = task.schedule_id
     if task.task_type == states.DATA_COLLECTION:
         request = CollectionRequest.unpack(task.request)
+        symbols = request.symbols
+        if symbols is not None and not is_plain(symbols):  # how many they select is not known yet
+            asked["selectors"], symbols = list(symbols[:MOST_NAMES]), None
         asked |= {
-            "symbols": None if request.symbols is None else len(request.symbols),
+            "symbols": None if symbols is None else len(symbols),
             "timeframes": list(request.timeframes),
             "start": iso(request.start_ms),
             "end": iso(request.end_ms),

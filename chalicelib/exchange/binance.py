@@ -26,15 +26,18 @@ from chalicelib.exchange.rows import (
     Listing,
     Prices,
     Unreadable,
+    Volumes,
     klines_in,
     listing_in,
     prices_in,
+    volumes_in,
 )
 from chalicelib.exchange.verdict import error_of, outcome_of
 
 KLINES_WEIGHT = 2
 EXCHANGE_INFO_WEIGHT = 20
 ALL_PRICES_WEIGHT = 4
+ALL_VOLUMES_WEIGHT = 80
 PING_WEIGHT = 1
 PAGE_LIMIT = 1000
 
@@ -117,6 +120,13 @@ class Binance:
         if found.unusable:
             _note_unusable("ticker/price", found.unusable)
         return found, _server_ms(headers)
+
+    async def volumes(self, permit: Permit) -> Volumes:
+        """Every symbol's quote volume of the last 24 hours."""
+        found, _ = await self._get("ticker/24hr", {}, ALL_VOLUMES_WEIGHT, permit, volumes_in)
+        if found.unusable:
+            _note_unusable("ticker/24hr", found.unusable)
+        return found
 
     async def is_up(self, permit: Permit) -> bool:
         """Whether the exchange answers at all: one request, no retry."""

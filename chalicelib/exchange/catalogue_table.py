@@ -2,9 +2,9 @@
 
 pk                    sk          holds
 CATALOGUE#<exchange>  CATALOGUE   symbols: zlib JSON {symbol: status}, delisted: zlib JSON {symbol:
-                                  when it was missing first}, unnamed, weight_limit,
-                                  refreshed_at, asked (by, request_id, task_id; or null),
-                                  root
+                                  when it was missing first}, assets: zlib JSON (assets.py), root,
+                                  unnamed, weight_limit, refreshed_at, asked (by, request_id,
+                                  task_id; or null)
 REFUSED#<exchange>    REFUSED     the newest list that was refused: symbols: zlib JSON {symbol:
                                   status}, known, missing: zlib JSON [symbol], refused_at,
                                   instead_of, asked
@@ -19,13 +19,14 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from chalicelib.aws.item_table import ItemTable
 from chalicelib.aws.wire import item_to_wire, to_wire
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import ConditionFailed, ExchangeRootChanged
 from chalicelib.core.symbols import DELISTED
+from chalicelib.exchange.assets import grouped, ungrouped
 
 if TYPE_CHECKING:
     from chalicelib.aws.stream import Change
@@ -52,8 +53,8 @@ class Catalogue(NamedTuple):
     `symbols`: symbol -> status, of those that are listed; `weight_limit`: request weight per minute
     and IP; `refreshed_at`: when the exchange was asked, epoch ms; `asked`: None where the system
     refreshed it by itself; `delisted`: symbol -> when it was missing first, epoch ms; `unnamed`:
-    entries of the list that name no symbol, and did so while no symbol was missing; `root`: which
-    was asked.
+    entries of the list that name no symbol, and did so while no symbol was missing; `assets`:
+    symbol -> base and quote asset, where the exchange says them; `root`: which was asked.
     """
 
     symbols: dict[str, str]
@@ -62,6 +63,7 @@ class Catalogue(NamedTuple):
     asked: Asked | None = None
     delisted: Mapping[str, int] = {}
     unnamed: int = 0
+    assets: Mapping[str, Sequence[str]] = {}
     root: str = ""
 
     @property
@@ -127,6 +129,7 @@ class CatalogueTable(ItemTable):
             asked=_asked_in(item),
             delisted=_unpacked(item["delisted"]),
             unnamed=item["unnamed"],
+            assets=ungrouped(_unpacked(item["assets"])) if "assets" in item else {},
             root=item["root"],
         )
 
@@ -146,6 +149,7 @@ class CatalogueTable(ItemTable):
         asked: Asked | None = None,
         delisted: Mapping[str, int] | None = None,
         unnamed: int = 0,
+        assets: Mapping[str, Sequence[str]] = MappingProxyType({}),
         **condition: Any,
     ) -> None:
         """Store what Catalogue says of its fields. Raises ConditionFailed."""
@@ -153,6 +157,7 @@ class CatalogueTable(ItemTable):
             "symbols": packed(symbols),
             "delisted": packed(delisted or {}),
             "unnamed": unnamed,
+            "assets": packed(grouped(assets)),
             "weight_limit": weight_limit,
             "refreshed_at": now_ms,
             "asked": asked and asked._asdict(),
@@ -257,7 +262,7 @@ def changed_prices(change: Change) -> Prices | None:
     return _prices_in(change.new)
 
 
-def packed(value: Mapping[str, str | int | Price] | Sequence[str]) -> bytes:
+def packed(value: Mapping[str, Any] | Sequence[str]) -> bytes:
     """A mapping or list in the form that the items hold."""
     return zlib.compress(json.dumps(value, ensure_ascii=False, sort_keys=True).encode(), 6)
 
@@ -267,8 +272,7 @@ def _unpacked(value: bytes) -> Any:
 
 
 def _symbols_in(item: dict[str, Any]) -> dict[str, str]:
-    symbols: dict[str, str] = _unpacked(item["symbols"])
-    return symbols
+    return cast("dict[str, str]", _unpacked(item["symbols"]))
 
 
 def _refused_in(item: dict[str, Any]) -> RefusedList:

@@ -7,6 +7,7 @@ that it must be the exchange's trouble is refused: it is kept aside, and the old
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from chalicelib.core import metrics
@@ -15,7 +16,10 @@ from chalicelib.core.errors import (
     CallFailed,
     CatalogueRefused,
     ConditionFailed,
+    ExchangeDrifted,
+    ExchangeRefused,
     ExchangeThrottled,
+    ExchangeUnavailable,
     NotAsked,
 )
 from chalicelib.core.logs import log
@@ -24,14 +28,17 @@ from chalicelib.exchange.catalogue_table import Asked, Catalogue, CatalogueTable
 from chalicelib.exchange.ledger import DEFAULT_WEIGHT_LIMIT, Ledger, fleet_limit
 from chalicelib.exchange.prices import kept
 from chalicelib.exchange.rows import Listing
+from chalicelib.exchange.volume_table import CLAIM_MS, VolumeTable
 from chalicelib.exchange.worker import Worker
 
 #: A list that misses one of so many known symbols, or more, is refused. An exchange delists a few
 #: symbols a day; in trouble it answers an empty list, or a part of it, which is often one half.
 _MISSING_ONE_IN = 2
 #: Delisted symbols that are remembered, the latest ones. With as many listed ones, the item takes
-#: about 100 KB of the 400 KB that DynamoDB allows.
+#: about 150 KB of the 400 KB that DynamoDB allows.
 MOST_DELISTED = 5_000
+#: Volumes of 24 hours say the same for about so long.
+VOLUMES_AGE_MS = 3_600_000
 #: How often other refreshes may be quicker than this one, each in the time of one write.
 _RACES = 8
 
@@ -108,6 +115,7 @@ def renewed(
     gone = dict.fromkeys(sorted(before.symbols.keys() - symbols.keys()), now_ms)
     delisted = {name: at for name, at in before.delisted.items() if name not in symbols} | gone
     latest = sorted(delisted, key=delisted.__getitem__)[-MOST_DELISTED:]
+    assets = {**before.assets, **listing.assets}
     return Catalogue(
         symbols=symbols,
         weight_limit=listing.weight_limit or before.weight_limit,
@@ -115,6 +123,7 @@ def renewed(
         asked=asked,
         delisted={name: delisted[name] for name in latest},
         unnamed=min(unnamed, before.unnamed) if missing else unnamed,
+        assets={name: assets[name] for name in (*symbols, *latest) if name in assets},
     )
 
 
@@ -194,6 +203,38 @@ async def refresh_prices(worker: Worker) -> int:
     elif before is not None:
         await table.write_prices({}, before.priced_at, older)
     return len(prices)
+
+
+async def recent_volumes(worker: Worker) -> Mapping[str, float]:
+    """symbol -> quote volume of 24 hours, at most an hour old where the exchange can say it.
+
+    It is asked once an hour, however many ask at the same time. Where it cannot say, older volumes
+    do; so they do for one symbol whose volume cannot be read. Raises ExchangeError: NotAsked also
+    where somebody else is just asking, and nothing is stored yet.
+    """
+    table, now_ms = VolumeTable(worker), worker.now_ms()
+    stored = await table.read()
+    if now_ms - stored.asked_at < VOLUMES_AGE_MS:
+        return stored.volumes
+    if not await table.claim(now_ms):
+        if not stored.volumes:
+            raise NotAsked("the volumes are just being asked for", now_ms + CLAIM_MS)
+        return stored.volumes
+    try:
+        volumes, unusable = await worker.exchange.volumes(_permit(worker))
+        if not volumes:
+            raise ExchangeDrifted("the exchange's answer has no volume that can be read")
+    except ExchangeThrottled as error:
+        await Ledger(worker).pause(error.until_ms, error.detail[:200])
+        raise
+    except (ExchangeUnavailable, ExchangeRefused) as error:
+        if not stored.volumes:
+            raise
+        log("volumes_not_renewed", level="warning", error=error.detail)
+        return stored.volumes
+    older = {name: stored.volumes[name] for name in unusable if name in stored.volumes}
+    await table.write({**older, **volumes}, now_ms)
+    return {**older, **volumes}
 
 
 def _permit(backend: Backend) -> Permit:

@@ -4,16 +4,16 @@ The usual answer is decoded in one typed step. Where that step refuses, each row
 new columns are passed over, and a row, symbol or price that cannot be used is set apart by name.
 
 Source: Binance Spot API documentation, "Kline/Candlestick data", "Exchange information", "Symbol
-price ticker".
+price ticker", "24hr ticker price change statistics".
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import msgspec
 
@@ -42,6 +42,8 @@ class _Entry(msgspec.Struct):
     symbol: Any = None
     status: Any = None
     isSpotTradingAllowed: Any = None
+    baseAsset: Any = None
+    quoteAsset: Any = None
 
 
 _INFO = msgspec.json.Decoder(_Info)
@@ -62,17 +64,27 @@ class Klines(NamedTuple):
 
 class Listing(NamedTuple):
     """`symbols`: name -> status; `weight_limit`: request weight a minute, None where it is not
-    named; `unusable`: symbols whose status is none, "" for each entry that names no symbol."""
+    named; `unusable`: symbols whose status is none, "" for each entry that names no symbol;
+    `assets`: name -> base and quote asset, of the symbols whose entries say them."""
 
     symbols: dict[str, str]
     weight_limit: int | None
     unusable: Sequence[str] = ()
+    assets: Mapping[str, Sequence[str]] = {}
 
 
 class Prices(NamedTuple):
     """`prices`: symbol -> price as sent; `unusable`: symbols whose price is none."""
 
     prices: dict[str, str]
+    unusable: list[str]
+
+
+class Volumes(NamedTuple):
+    """`volumes`: symbol -> what was traded of it in 24 hours, in its quote asset; `unusable`:
+    symbols whose volume is none, "" for each entry that names no symbol."""
+
+    volumes: dict[str, float]
     unusable: list[str]
 
 
@@ -95,6 +107,7 @@ def listing_in(body: bytes) -> Listing:
             raise Unreadable("there is no list of symbols") from None
         limits, entries = found.get("rateLimits"), [_converted(each) for each in found["symbols"]]
     symbols: dict[str, str] = {}
+    assets: dict[str, Sequence[str]] = {}
     unusable: list[str] = []
     for entry in entries:
         name, status = _symbol(entry)
@@ -102,9 +115,11 @@ def listing_in(body: bytes) -> Listing:
             symbols[name] = status
         else:
             unusable.append(name)
+        if name and _is_asset(entry.baseAsset) and _is_asset(entry.quoteAsset):
+            assets[name] = (entry.baseAsset, entry.quoteAsset)
     # A symbol may have several entries, one of them usable.
     unusable = [name for name in unusable if name not in symbols]
-    return Listing(symbols, _weight_limit(limits), unusable)
+    return Listing(symbols, _weight_limit(limits), unusable, assets)
 
 
 def prices_in(body: bytes) -> Prices:
@@ -113,13 +128,29 @@ def prices_in(body: bytes) -> Prices:
     unusable: list[str] = []
     for entry in _list(body):
         name = entry.get("symbol") if isinstance(entry, dict) else None
-        if not isinstance(name, str) or not SYMBOL_PATTERN.fullmatch(name):
+        if not _is_word(name):
             unusable.append("")
         elif _is_price(entry.get("price")):
             prices[name] = str(entry["price"])
         else:
             unusable.append(name)
     return Prices(prices, unusable)
+
+
+def volumes_in(body: bytes) -> Volumes:
+    """The quote volumes of a ticker/24hr answer. Raises Unreadable."""
+    volumes: dict[str, float] = {}
+    unusable: list[str] = []
+    for entry in _list(body):
+        name = entry.get("symbol") if isinstance(entry, dict) else None
+        volume = _number(entry.get("quoteVolume")) if isinstance(entry, dict) else None
+        if not _is_word(name):
+            unusable.append("")
+        elif volume is not None and isfinite(volume) and volume >= 0:
+            volumes[name] = volume
+        else:
+            unusable.append(name)
+    return Volumes(volumes, unusable)
 
 
 def _list(body: bytes) -> list[Any]:
@@ -216,9 +247,14 @@ def _symbol(entry: _Entry) -> tuple[str, str]:
     return name, status
 
 
-def _is_word(value: Any) -> bool:
+def _is_word(value: Any) -> TypeGuard[str]:
     """Whether it can be the name of a symbol, or a status."""
     return isinstance(value, str) and SYMBOL_PATTERN.fullmatch(value) is not None
+
+
+def _is_asset(value: Any) -> bool:
+    """Whether it can be the name of an asset; some have one character."""
+    return isinstance(value, str) and value != "" and _is_word(f"{value}x")
 
 
 def _weight_limit(rules: Any) -> int | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from chalicelib.core.backend import Backend
+from chalicelib.core.symbols import trading
 from chalicelib.core.times import iso
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.exchange.ledger import Ledger, allowance, next_minute_ms
@@ -31,6 +32,8 @@ async def task_stats(backend: Backend, owner: str) -> dict[str, Any]:
             "available_symbols": sorted(symbols),
             "delisted_symbols": {name: iso(at) for name, at in sorted(delisted.items())},
             "symbols_refreshed_at": iso(catalogue.refreshed_at) if catalogue else None,
+            "trading_symbols_count": len(trading(symbols)),
+            "default_symbols": list(backend.settings.default_symbols) or None,
         },
     }
 

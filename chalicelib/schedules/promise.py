@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from chalicelib.aws.item_table import readable
@@ -12,15 +13,18 @@ from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed, QuotaExceeded
 from chalicelib.core.logs import log
 from chalicelib.core.symbols import TRADING
-from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.exchange.catalogue_table import Catalogue, CatalogueTable
+from chalicelib.exchange.volume_table import VolumeTable
 from chalicelib.schedules import firings
 from chalicelib.schedules.schedule import MeasuredLag, Schedule
 from chalicelib.schedules.table import ScheduleTable
 from chalicelib.tasks import states
+from chalicelib.tasks.selection import resolved
 from chalicelib.tasks.submit import submit
 from chalicelib.tasks.table import TaskTable
 from chalicelib.work import priorities
 from chalicelib.work.request import CollectionRequest
+from chalicelib.work.selector import is_plain, needs_volumes
 
 #: A repair that did not help is tried again after a minute, then two, four, ... up to an hour. It
 #: may never help: the exchange may not have candles of the symbol.
@@ -39,9 +43,11 @@ async def measure_freshness(backend: Backend, request_id: str) -> int:
     )
     if not promised:
         return len(odd)
-    catalogue = await CatalogueTable(backend).read_catalogue()
-    known: dict[str, str] = catalogue.known if catalogue else {}
-    wanted = [_symbols(request, known) for _, request in promised]
+    catalogue = await CatalogueTable(backend).read_catalogue() or Catalogue({}, 0, 0)
+    volumes: Mapping[str, float] = {}
+    if any(needs_volumes(request.symbols or ()) for _, request in promised):
+        volumes = (await VolumeTable(backend).read()).volumes
+    wanted = [_symbols(request, catalogue, volumes) for _, request in promised]
     stored = await CoverageTable(backend).coverage_of(
         sorted({name for names in wanted for name in names})
     )
@@ -70,10 +76,19 @@ async def measure_freshness(backend: Backend, request_id: str) -> int:
     return failed
 
 
-def _symbols(request: CollectionRequest, known: dict[str, str]) -> tuple[str, ...]:
-    """The symbols that are promised. Halted and delisted ones get no new candles: left out."""
-    named = known if request.symbols is None else request.symbols
-    return tuple(name for name in named if known.get(name, TRADING) == TRADING)
+def _symbols(
+    request: CollectionRequest, catalogue: Catalogue, volumes: Mapping[str, float]
+) -> tuple[str, ...]:
+    """The symbols that are promised. Halted and delisted ones get no new candles: left out.
+
+    The largest ones are known once a run has asked for volumes; until then none are promised.
+    """
+    symbols, known = request.symbols, catalogue.known
+    if symbols is not None and needs_volumes(symbols) and not volumes:
+        return ()
+    if symbols is None or not is_plain(symbols):
+        symbols = resolved(symbols, catalogue, volumes)
+    return tuple(name for name in symbols if known.get(name, TRADING) == TRADING)
 
 
 def _lag(

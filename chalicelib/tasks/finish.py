@@ -7,9 +7,7 @@ from collections import Counter
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import ConditionFailed
 from chalicelib.core.logs import log
-from chalicelib.core.symbols import trading
 from chalicelib.core.task_keys import CHILD_TTL_SECONDS
-from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.tasks import states
 from chalicelib.tasks.message import closing, notice_of
 from chalicelib.tasks.part import Tally, totals
@@ -92,17 +90,15 @@ async def finish_task(backend: Backend, task: Task, tally: Tally) -> None:
 async def _notice(backend: Backend, request: CollectionRequest) -> str | None:
     """What is to be known of the range: a unit that lies before a listing has found it.
 
-    Without symbols in the request: of those that trade.
+    Where the request does not name its symbols: of those that it would select now.
     """
     if request.start_ms is None:
         return None
     # Here, not above: the API's cold start would pay for it.
     from chalicelib.candles.coverage_table import CoverageTable
+    from chalicelib.tasks.selection import selected
 
-    symbols = request.symbols
-    if symbols is None:
-        catalogue = await CatalogueTable(backend).read_catalogue()
-        symbols = trading(catalogue.symbols) if catalogue else ()
+    symbols = await selected(backend, request.symbols)
     return notice_of(request, await CoverageTable(backend).coverage_of([*symbols]))
 
 

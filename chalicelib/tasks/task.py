@@ -42,7 +42,7 @@ class Task(NamedTuple):
 
     Rows of index `by_owner`, which lists are read from, lack some attributes: `request` is then
     b"", `source` is "request", `request_id` None, `plan_sent_at` and `deadline_at` 0, and
-    `notice`, `webhook_host`, `plan_id`, `kept_units`, `yielded_at`, `moved_by`,
+    `notice`, `webhook_host`, `plan_id`, `symbols_count`, `kept_units`, `yielded_at`, `moved_by`,
     `moved_request_id` and `retry_id` have their defaults.
     """
 
@@ -81,6 +81,8 @@ class Task(NamedTuple):
     #: Its plan, which its UNITS items belong to; kept by a retry. None until it was planned, and
     #: for a symbol refresh.
     plan_id: str | None = None
+    #: How many symbols the request has selected; None until it was planned.
+    symbols_count: int | None = None
     #: Units of the plan; 0 until it was planned.
     total_units: int = 0
     #: PROG items of the plan; their numbers are 0 to progs_total - 1. 0 until it was planned.
@@ -167,6 +169,7 @@ class TaskValues(TypedDict, total=False):
     retry_id: str
     started_at: int
     stopped_at: int
+    symbols_count: int
     total_units: int
     ttl: int
 

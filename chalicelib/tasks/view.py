@@ -15,6 +15,7 @@ from chalicelib.tasks.message import message_of
 from chalicelib.tasks.part import Tally, totals
 from chalicelib.tasks.passed_over import files_in
 from chalicelib.tasks.progress import MOST_REJECTIONS, Progress
+from chalicelib.tasks.request_view import MOST_SYMBOLS, request_view, symbols_count
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Counts, Task
 from chalicelib.webhooks.delivery import DELIVERED, FAILED, PENDING
@@ -43,6 +44,7 @@ async def view_task(backend: Backend, task_id: str, caller: str | None = None) -
     view = summary(task, tally, backend.now_ms(), await pause_of(backend, [task]))
     return {
         **view,
+        "request": request_view(task),
         "notice": task.notice,
         **await _units_named(backend, task, tally),
         "passed_over": files_in(task.passed_over),
@@ -73,7 +75,15 @@ async def list_tasks(
     more, tasks = more or len(found) > limit, found[:limit]
     following = tasks[-1].created_key if more else None
     pause = await pause_of(backend, tasks)
-    return [await _summary_of(backend, task, pause) for task in tasks], following
+    # The index lacks the requests. Active tasks are read whole in any case.
+    stored = await TaskTable(backend).read_all(t.task_id for t in tasks if not t.is_active)
+    rows = [
+        task._replace(request=whole.request, symbols_count=whole.symbols_count)
+        if (whole := stored.get(task.task_id))
+        else task
+        for task in tasks
+    ]
+    return [await _summary_of(backend, task, pause) for task in rows], following
 
 
 async def list_active(
@@ -158,6 +168,8 @@ def summary(task: Task, tally: Tally, now_ms: int, pause: LedgerState | None = N
         "priority": task.priority,
         "schedule_id": task.schedule_id,
         "stopped_at": iso(task.stopped_at),
+        "request": request_view(task, MOST_SYMBOLS),
+        "symbols_count": symbols_count(task),
     }
 
 

@@ -6,7 +6,6 @@ Every problem is found, not only the first, and named by its JSON pointer.
 from __future__ import annotations
 
 import json
-import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,8 +19,9 @@ from chalicelib.core.symbols import trading
 from chalicelib.core.times import parse_time
 from chalicelib.webhooks.webhook import Webhook
 from chalicelib.webhooks.webhook import parse as parse_webhook
-from chalicelib.work import priorities
+from chalicelib.work import priorities, selector
 from chalicelib.work.messages import FILLS, NEW
+from chalicelib.work.selector import SEPARATORS, may_be_new
 from chalicelib.work.units import bounds, unit_count
 
 _FIELDS = (
@@ -35,8 +35,6 @@ _FIELDS = (
     "webhook",
     "fill",
 )
-#: What people put into names of symbols and timeframes that has no place there.
-_SEPARATORS = re.compile(r"[\s/_-]")
 #: The field of a POST /refresh-symbols body.
 _ACCEPT = "accept_refused"
 #: Bounds of `timeout_seconds`: a minute, and a week.
@@ -45,7 +43,8 @@ _TIMEOUTS = (60, 604_800)
 
 @dataclass(frozen=True)
 class CollectionRequest:
-    """`symbols` None: every symbol that trades. `start_ms` None: from the last stored candle.
+    """`symbols`: names, and other entries of work/selector.py, as given; None: every symbol that
+    trades. `start_ms` None: from the last stored candle.
     `only`: symbol -> its timeframes, where not every symbol is wanted in all of them.
     `fill`: what of it is asked for (work/messages.py). `accept_refused`: of a symbol refresh, that
     the list which was refused last is right."""
@@ -154,18 +153,8 @@ def names_unknown(body: object, known: Mapping[str, str] | None) -> bool:
     named = body.get("symbols") if isinstance(body, dict) else None
     if known is None or not isinstance(named, list):
         return False
-    return any(isinstance(symbol, str) and _may_be_new(symbol, known) for symbol in named)
-
-
-def _may_be_new(symbol: str, known: Mapping[str, str]) -> bool:
-    """Neither known nor one that is known, spelt in another way."""
-    well_formed = SYMBOL_PATTERN.fullmatch(symbol) is not None
-    return well_formed and symbol not in known and _near(symbol) not in known
-
-
-def _near(symbol: str) -> str:
-    """The symbol as the exchange may spell it."""
-    return _SEPARATORS.sub("", symbol).upper()
+    names = (name.removeprefix("!") for name in named if isinstance(name, str))
+    return any(SYMBOL_PATTERN.fullmatch(name) and may_be_new(name, known) for name in names)
 
 
 def _symbols(
@@ -174,23 +163,7 @@ def _symbols(
     if "symbols" not in body:
         return settings.default_symbols or None
     given = _strings(body["symbols"], "/symbols", settings.max_symbols, errors)
-    for at, symbol in given:
-        pointer = f"/symbols/{at}"
-        near = _near(symbol)
-        hint = f"; did you mean {near}?" if near in (known or ()) else ""
-        if not SYMBOL_PATTERN.fullmatch(symbol):
-            detail = f"is not a symbol{hint or '; one reads like BTCUSDT'}"
-            errors.append(problem(detail, pointer))
-        elif known is not None and symbol not in known:
-            if not hint and _may_be_new(symbol, known):
-                hint = "; where it is new, try again in a minute: the list is being read again"
-            errors.append(
-                problem(
-                    f"unknown symbol {symbol}{hint} (GET /tasks/stats lists the known ones)",
-                    pointer,
-                )
-            )
-    return tuple(dict.fromkeys(symbol for _, symbol in given))
+    return selector.parse(((f"/symbols/{at}", entry) for at, entry in given), known, errors)
 
 
 def _timeframes(body: dict[str, Any], settings: Settings, errors: Errors) -> tuple[str, ...]:
@@ -199,7 +172,7 @@ def _timeframes(body: dict[str, Any], settings: Settings, errors: Errors) -> tup
     given = _strings(body["timeframes"], "/timeframes", 100, errors)
     for at, timeframe in given:
         if timeframe not in timeframes.LENGTH_MS:
-            near = _SEPARATORS.sub("", timeframe)
+            near = SEPARATORS.sub("", timeframe)
             # As it is first: 1M is a month, and 1m a minute.
             hints = [each for each in (near, near.lower()) if each in timeframes.LENGTH_MS]
             hint = f"; did you mean {hints[0]}?" if hints else ""
@@ -250,8 +223,14 @@ def _check_size(
     settings: Settings,
     now_ms: int,
 ) -> None:
-    """Raise PlanTooLarge where the windows already say so; needs no look at what is stored."""
-    symbols = max(1, len(trading(known or {}))) if request.symbols is None else len(request.symbols)
+    """Raise PlanTooLarge where the windows already say so; needs no look at what is stored.
+
+    What a selector selects is known when it is planned, and counted then.
+    """
+    if request.symbols is None:
+        symbols = max(1, len(trading(known or {})))
+    else:
+        symbols = len(request.symbols) if selector.is_plain(request.symbols) else 1
     units = 0
     for timeframe in request.timeframes:
         start, end = bounds(

@@ -4,7 +4,7 @@
 |---|---|
 | 0 | success; with --wait: the task completed and none of its units failed |
 | 1 | with --wait: the task ended failed or cancelled; audit verify, check: it fails |
-| 2 | wrong usage, or the API rejected the request (4xx); each of its errors is printed |
+| 2 | wrong usage, a start not confirmed, or a request that the API rejected (4xx); it is said why |
 | 3 | with --wait: the task completed, but some of its units failed |
 | 4 | the API cannot be reached, answers 5xx, or is not this API |
 | 130 | Ctrl-C; a task that was waited for keeps running |

@@ -11,6 +11,7 @@ from market_data_collector.cli.api import ENDED
 from market_data_collector.cli.audit import audit
 from market_data_collector.cli.check import check
 from market_data_collector.cli.dead_letters import dead_letters
+from market_data_collector.cli.everything import confirm
 from market_data_collector.cli.keys import keys
 from market_data_collector.cli.options import (
     Duration,
@@ -19,6 +20,7 @@ from market_data_collector.cli.options import (
     WebSocketUrl,
     everywhere,
     listed,
+    selected,
     wait,
 )
 from market_data_collector.cli.schedules import schedules
@@ -33,7 +35,7 @@ Exit codes:
   0    success (with --wait: completed, no unit failed)
   1    --wait, watch: the task ended failed or cancelled; audit verify: a chain is broken;
        check: something does not work
-  2    wrong usage, or the API rejected the request (4xx)
+  2    wrong usage, a start that was not confirmed, or the API rejected the request (4xx)
   3    --wait, watch: completed, but units failed
   4    the API cannot be reached, or answers 5xx
   130  Ctrl-C; a task that was waited for keeps running
@@ -86,6 +88,7 @@ def cli() -> None:
     metavar="A,B",
     help="What it is told instead of the end, like task.started. Repeatable.",
 )
+@click.option("--yes", "-y", is_flag=True, help="Do not ask where no symbols are named.")
 @wait
 @everywhere
 @click.pass_obj
@@ -101,13 +104,16 @@ def start(
     idempotency_key: str | None,
     webhook: str | None,
     events: tuple[str, ...],
+    yes: bool,
     wait: bool,
 ) -> int | None:
-    """Collect candles of SYMBOLS (none: all known ones)."""
+    """Collect candles of SYMBOLS: names, or selectors such as '*USDT', quote=USDT, base=BTC,
+    status=BREAK, top=20, and '!XRPUSDT' for what is not wanted. Without any: of all that trade.
+    """
     if tolerated is not None and tolerated.is_integer():
         tolerated = int(tolerated)
     body = {
-        "symbols": listed([name.upper() for name in (*symbols, *more_symbols)], "symbols"),
+        "symbols": selected([*symbols, *more_symbols]),
         "timeframes": listed(timeframes, "timeframes"),
         "start": start,
         "end": end,
@@ -116,6 +122,8 @@ def start(
         "webhook": _webhook(webhook, listed(events, "webhook events")),
     }
     body = {name: value for name, value in body.items() if value not in (None, [])}
+    if "symbols" not in body and not yes:
+        confirm(session, body)
     return session.submitted(session.api.start(body, idempotency_key), wait)
 
 

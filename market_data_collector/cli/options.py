@@ -163,3 +163,11 @@ def listed(values: Iterable[str], what: str) -> list[str]:
     if given and not found:
         raise click.UsageError(f"The list of {what} is empty; leave it out to mean all of them.")
     return found
+
+
+def selected(values: Iterable[str]) -> list[str]:
+    """Symbols and selectors as `listed` reads them, in the exchange's spelling: `btcusdt` as
+    BTCUSDT, `Quote=usdt` as quote=USDT. Raises click.UsageError."""
+    entries = (entry.rpartition("=") for entry in listed(values, "symbols"))
+    spelt = (f"{key.lower()}{equals}{value.upper()}" for key, equals, value in entries)
+    return list(dict.fromkeys(spelt))

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from market_data_collector.cli import tables
-from market_data_collector.cli.options import HeaderText, everywhere, listed, wait
+from market_data_collector.cli.options import HeaderText, everywhere, listed, selected, wait
 from market_data_collector.cli.session import Session
 from market_data_collector.cli.values import (
     NOTHING,
@@ -21,8 +21,6 @@ from market_data_collector.cli.values import (
     texts,
     when,
 )
-
-MOST_SYMBOLS = 8
 
 
 @click.group(invoke_without_command=True)
@@ -62,9 +60,12 @@ def create(
     idempotency_key: str | None,
     **chosen: str | None,
 ) -> None:
-    """Collect SYMBOLS (none: all) by 'cron(0 6 * * ? *)' or 'rate(5 minutes)'."""
+    """Collect SYMBOLS by 'cron(0 6 * * ? *)' or 'rate(5 minutes)'.
+
+    Symbols or selectors, as start takes them; none: all.
+    """
     request = {
-        "symbols": listed([name.upper() for name in symbols], "symbols"),
+        "symbols": selected(symbols),
         "timeframes": listed(timeframes, "timeframes"),
         "priority": priority,
     }
@@ -166,7 +167,7 @@ def _details(console: Console, schedule: dict[str, Any]) -> None:
         "Name": plain(schedule.get("name")),
         "State": _state(schedule),
         "Expression": _when_it_runs(schedule),
-        "Collects": f"{_symbols(request)} in {frames}",
+        "Collects": f"{tables.symbols_of(request)} in {frames}",
         "Overlap": plain(schedule.get("overlap"))
         + (", catches up" if schedule.get("catch_up") is True else ""),
         "Next run": when(schedule.get("next_run_at")),
@@ -206,14 +207,6 @@ def _counted(schedule: dict[str, Any]) -> str:
     runs = record(schedule.get("runs"))
     lost = (count(runs, "skipped") or 0) + (count(runs, "missed") or 0)
     return amount(runs.get("started")) + (f" (-{lost:,})" if lost else "")
-
-
-def _symbols(request: dict[str, Any]) -> str:
-    names = texts(request.get("symbols"))
-    if not names:
-        return "all symbols"
-    more = f" and {len(names) - MOST_SYMBOLS:,} more" if len(names) > MOST_SYMBOLS else ""
-    return " ".join(names[:MOST_SYMBOLS]) + more
 
 
 def _freshness(fresh: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from market_data_collector.cli.render import COLOURS, counted, oddities, percent
 from market_data_collector.cli.values import (
+    NOTHING,
     amount,
     count,
     number,
@@ -27,9 +28,10 @@ from market_data_collector.cli.values import (
 )
 
 MOST_FAILURES = 10
+MOST_SYMBOLS = 8
 GAP = 2
-# From this width on there is room for the task's type and its full date.
-ROOMY = 110
+# From this width on there is room for the task's type, its full date and what it collects.
+ROOMY, WIDEST_REQUEST = 110, 32
 STATES = ("pending", "running", "completed", "failed", "cancelled")
 
 
@@ -104,6 +106,7 @@ def task_details(console: Console, task: dict[str, Any]) -> None:
         "Task": plain(task.get("task_id")),
         "Type": plain(task.get("task_type")),
         "Status": plain(task.get("status")) + (f" (attempt {attempt})" if attempt > 1 else ""),
+        **_asked_for(task),
         "Progress": progress,
         "Candles": ", ".join([amount(task.get("candles")), *oddities(task)]),
         "Message": plain(task.get("message")),
@@ -119,6 +122,38 @@ def task_details(console: Console, task: dict[str, Any]) -> None:
     failures(console, task)
     rejections(console, task)
     passed_over(console, task)
+
+
+def _asked_for(task: dict[str, Any]) -> dict[str, str]:
+    """Rows of what the task collects; none where it does not say that."""
+    request = record(task.get("request"))
+    if not request:
+        return {}
+    start, end = request.get("start"), request.get("end")
+    since = when(start) if start else "the newest stored candle"
+    until = when(end) if end else "the last closed candle"
+    return {"Collects": collects(task), "Range": f"from {since} to {until}"}
+
+
+def collects(task: dict[str, Any]) -> str:
+    """Symbols or selectors, how many symbols these are, and timeframes."""
+    request = record(task.get("request"))
+    if not request:
+        return NOTHING
+    frames = " ".join(texts(request.get("timeframes"))) or NOTHING
+    return f"{symbols_of(request, count(task, 'symbols_count'))} in {frames}"
+
+
+def symbols_of(request: dict[str, Any], total: int | None = None) -> str:
+    """The first symbols or selectors of a request; `total`: how many symbols these are in all."""
+    names = texts(request.get("symbols"))
+    said = " ".join(names[:MOST_SYMBOLS]) or "all symbols"
+    if names and not any(mark in name for name in names for mark in "*!="):
+        more = max(total or 0, len(names)) - MOST_SYMBOLS
+        return f"{said} and {more:,} more" if more > 0 else said
+    said += " …" if len(names) > MOST_SYMBOLS else ""
+    many = f" ({amount(total)} symbol{'' if total == 1 else 's'})"
+    return said if total is None else said + many
 
 
 def failures(console: Console, task: dict[str, Any]) -> None:
@@ -163,6 +198,9 @@ def tasks(console: Console, answer: dict[str, Any]) -> None:
     rows = []
     roomy = console.width >= ROOMY
     for task in records(answer.get("tasks")):
+        asked = Text(collects(task))
+        if console.is_terminal:
+            asked.truncate(WIDEST_REQUEST, overflow="ellipsis")
         status = plain(task.get("status"))
         created = when(task.get("created_at"), "%Y-%m-%d %H:%M:%S" if roomy else "%H:%M:%S")
         rows.append(
@@ -171,10 +209,12 @@ def tasks(console: Console, answer: dict[str, Any]) -> None:
                 Text(status, style=COLOURS.get(status, "")),
                 Text(f"{percent(task)}%"),
                 Text(created),
+                *([asked] if roomy else []),
                 *cells(task, "message"),
             ]
         )
-    names = ["TASK", *(["TYPE"] if roomy else []), "STATUS", "DONE", "CREATED", "MESSAGE"]
+    roomier = (["TYPE"], ["COLLECTS"]) if roomy else ([], [])
+    names = ["TASK", *roomier[0], "STATUS", "DONE", "CREATED", *roomier[1], "MESSAGE"]
     if rows:
         show_columns(console, names, rows, right="DONE")
     else:

@@ -31,7 +31,7 @@ from chalicelib.events.record import record_task_changes
 from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.ledger import Ledger
 from chalicelib.exchange.prices import latest_prices
-from chalicelib.exchange.refresh import refresh_catalogue, refresh_prices
+from chalicelib.exchange.refresh import recent_volumes, refresh_catalogue, refresh_prices
 from chalicelib.exchange.worker import Worker
 from chalicelib.live.receive import connect, disconnect, receive
 from chalicelib.monitoring.prometheus import metrics_text
@@ -201,6 +201,8 @@ async def _live_through(both: Both, worker: Worker, clock: Clock) -> None:
     tables, sqs = both.double.dynamodb.tables, both.double.sqs
     await refresh_catalogue(worker)
     await refresh_prices(worker)
+    for _ in range(2):  # claimed and written, then read
+        assert await recent_volumes(worker)
     await latest_prices(worker, ["BTCUSDT", "NOPE"])
     for _ in range(2):  # the first one has the list read again
         with pytest.raises(InvalidRequest):

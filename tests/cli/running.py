@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 from typing import Any, NamedTuple
+from unittest import mock
 
 from market_data_collector.cli.__main__ import main
 from market_data_collector.cli.listening import Opener, open_socket
@@ -44,10 +45,19 @@ def run(
     opener: Opener = open_socket,
     out_tty: bool = False,
     err_tty: bool = False,
+    typed: str | None = None,
 ) -> Ran:
+    """`typed`: what a person at a terminal types; None: nobody is there."""
     api = api or FakeApi()
     slept: list[float] = []
     out, err = Stream(out_tty), Stream(err_tty)
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    keyboard = Stream(tty=typed is not None)
+    keyboard.write(typed or "")
+    keyboard.seek(0)
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        mock.patch("sys.stdin", keyboard),
+    ):
         code = main(args, transport=api, sleep=slept.append, opener=opener)
     return Ran(code, out.text(), err.text(), api, slept)

@@ -3,7 +3,7 @@ import re
 import httpx
 import pytest
 
-from tests.cli.fake_api import PREFIX, PRICES, STATS, STATUS, SUBMITTED, TASK_ID, FakeApi, task
+from tests.cli.fake_api import AT, PREFIX, PRICES, STATS, STATUS, SUBMITTED, TASK_ID, FakeApi, task
 from tests.cli.running import run
 
 COMMANDS = [
@@ -23,7 +23,7 @@ COMMANDS = [
     (["prices"], PRICES, "91,234.5"),
     (["symbols"], {"symbols": ["BTCUSDT", "ETHUSDT", "ETHBTC", "SOLUSDT"], "count": 4}, "ETHBTC\n"),
     (["task", TASK_ID, "--wait"], task(), "Completed: 18 of 18 units, 18,000 candles, 1:12"),
-    (["start", "-w"], task(), "Completed"),
+    (["start", "-yw"], task(), "Completed"),
     (["retry", TASK_ID, "-w"], task(), "Completed"),
     (["refresh-symbols", "-w"], task(), "Completed"),
     (["refresh-symbols", "--accept-refused"], SUBMITTED, f"Task {TASK_ID} submitted"),
@@ -79,23 +79,119 @@ def test_start_sends_every_option_and_nothing_that_was_not_given():
         "priority": "high",
         "tolerated_failure_percentage": 5,
     }
-    ran = run("start")
+    ran = run("start", "-y")
     assert ran.body() == {}
     assert "Idempotency-Key" not in ran.api.requests[0].headers
+
+
+def test_selectors_are_sent_in_the_spelling_of_the_exchange():
+    given = ("*usdt", "Quote=usdt", "!btc*", "!STATUS=break", "top=3", "*USDT")
+    sent = ["*USDT", "quote=USDT", "!BTC*", "!status=BREAK", "top=3"]
+    assert run("start", *given).body() == {"symbols": sent}
+    made = run("schedules", "create", "rate(1 hour)", *given).body()
+    assert made["request"] == {"symbols": sent}
+
+
+MARKET = STATS["data_collector_status"] | {"trading_symbols_count": 495, "default_symbols": None}
+
+
+@pytest.mark.parametrize(
+    ("args", "market", "said"),
+    [
+        ([], MARKET, "all 495 symbols that trade in 1m 5m 15m 1h 4h 1d, from the newest stored"),
+        ([], MARKET, "to now: about 2,970 units."),
+        (["-t", "1h"], MARKET, "in 1h, from the newest stored candle of each to now: about 495 u"),
+        (
+            ["-t", "1m,1d", "--start", "2024-01-01", "--end", "2025-01-01"],
+            MARKET,
+            "from 2024-01-01T00:00:00Z to 2025-01-01T00:00:00Z: about 13,860 units.",
+        ),
+        (
+            [],
+            MARKET | {"default_symbols": ["AUSDT", "BUSDT"]},
+            "collects 2 symbols (AUSDT BUSDT) in",
+        ),
+        (
+            [],
+            MARKET | {"default_symbols": ["*USDT", "top=9"]},
+            "collects what *USDT top=9 selects in",
+        ),
+        ([], {}, "No symbols are named: this collects all symbols that trade in"),
+    ],
+)
+def test_a_start_without_symbols_says_what_it_would_do_and_asks(args, market, said):
+    answers = {"GET /tasks/stats": [STATS | {"data_collector_status": market}] * 3}
+    no = run("start", *args, api=FakeApi(answers), typed="n\n")
+    assert (no.code, no.out, no.api.sent()) == (2, "", [f"GET {PREFIX}/tasks/stats"])
+    assert said in no.err
+    assert "Start it? [y/N]" in no.err
+    assert "Nothing was started." in no.err
+    yes = run("start", *args, "--json", api=FakeApi(answers), typed="Y\n")
+    assert (yes.code, yes.json) == (0, SUBMITTED)
+    assert "symbols" not in yes.body(1)
+
+
+@pytest.mark.parametrize("typed", ["", "\n", "maybe\n"])
+def test_only_a_yes_starts_it(typed):
+    assert run("start", typed=typed).code == 2
+
+
+def test_a_start_without_symbols_is_refused_where_nobody_can_be_asked():
+    ran = run("start", "-t", "1h")
+    assert (ran.code, ran.api.sent()) == (2, [])
+    assert "add --yes to collect all that trade" in ran.err
+    assert run("start", "--yes").api.sent() == [f"POST {PREFIX}/start"]
+    assert run("start", "quote=USDT").api.sent() == [f"POST {PREFIX}/start"]
+
+
+def asked_for(*symbols, count=None, **more):
+    fields = {"timeframes": ["1m", "1h"], "start": None, "end": None, **more}
+    return task(request={"symbols": list(symbols) or None, **fields}, symbols_count=count)
+
+
+NAMES = [f"S{number}USDT" for number in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("shown", "said"),
+    [
+        (asked_for("BTCUSDT", "ETHUSDT", count=2), "BTCUSDT ETHUSDT in 1m 1h"),
+        (asked_for(count=495), "all symbols (495 symbols) in 1m 1h"),
+        (asked_for(), "all symbols in 1m 1h"),
+        (asked_for("*USDT", "!BTC*", count=1), "*USDT !BTC* (1 symbol) in 1m 1h"),
+        (asked_for("top=20"), "top=20 in 1m 1h"),
+        (asked_for(*NAMES, count=3000), "S7USDT and 2,992 more in 1m 1h"),
+        (asked_for(*(f"!{name}" for name in NAMES), count=9), "!S7USDT … (9 symbols) in 1m 1h"),
+    ],
+)
+def test_a_task_and_a_list_say_what_is_collected(shown, said):
+    one = run("task", TASK_ID, api=FakeApi({"GET /task": [shown]}))
+    assert said in one.out
+    assert "from the newest stored candle to the last closed candle" in one.out
+    assert said in run("tasks", api=FakeApi({"GET /tasks": [{"tasks": [shown]}]})).out
+
+
+def test_a_task_says_its_range():
+    shown = asked_for("BTCUSDT", start=AT, end="2026-11-24T12:00:00Z")
+    ran = run("task", TASK_ID, api=FakeApi({"GET /task": [shown]}))
+    assert "from 2026-11-23 12:00:00 UTC to 2026-11-24 12:00:00 UTC" in ran.out
 
 
 def test_start_takes_a_webhook_whose_secret_stands_in_the_environment(monkeypatch):
     monkeypatch.setenv("DATA_COLLECTOR_WEBHOOK_SECRET", "s" * 24)
     url = "https://hooks.acme.com/in"
-    assert run("start", "--webhook", url).body()["webhook"] == {"url": url, "secret": "s" * 24}
+    assert run("start", "-y", "--webhook", url).body()["webhook"] == {
+        "url": url,
+        "secret": "s" * 24,
+    }
     events = ("--webhook-event", "task.started,task.failed", "--webhook-event", "task.stopped")
-    assert run("start", "--webhook", url, *events).body()["webhook"]["events"] == [
+    assert run("start", "-y", "--webhook", url, *events).body()["webhook"]["events"] == [
         "task.started",
         "task.failed",
         "task.stopped",
     ]
     monkeypatch.setenv("DATA_COLLECTOR_WEBHOOK_SECRET", "")
-    ran = run("start", "--webhook", url)
+    ran = run("start", "-y", "--webhook", url)
     assert (ran.code, ran.api.sent()) == (2, [])
     assert "DATA_COLLECTOR_WEBHOOK_SECRET" in ran.err
 
@@ -134,7 +230,7 @@ def test_wrong_usage_is_refused_before_anything_is_sent(args, says):
 
 
 def test_a_time_with_an_offset_is_sent_as_utc_and_a_compact_date_is_a_date():
-    ran = run("start", "--start", "2024-01-31T02:00+02:00", "--end", "20240201")
+    ran = run("start", "-y", "--start", "2024-01-31T02:00+02:00", "--end", "20240201")
     assert ran.body() == {"start": "2024-01-31T00:00:00Z", "end": "2024-02-01T00:00:00Z"}
 
 

@@ -21,7 +21,7 @@ def ended(*tasks):
 
 
 def test_completed_without_failed_units_is_0():
-    assert run("start", "-w", api=ended(task("running", 3), task())).code == 0
+    assert run("start", "-y", "-w", api=ended(task("running", 3), task())).code == 0
 
 
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
@@ -52,14 +52,14 @@ def test_failed_units_told_only_by_the_result_or_the_list_are_3_too():
 
 def test_rejected_request_is_2_and_names_each_field():
     api = FakeApi({"POST /start": [INVALID]})
-    ran = run("start", "-t", "7m", api=api)
+    ran = run("start", "-y", "-t", "7m", api=api)
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.splitlines() == [
         "Invalid request (400): 2 fields do not fit.",
         "  /timeframes/0: unknown timeframe '7m'",
         "  /start: must be before end",
     ]
-    document = run("start", "-t", "7m", "--json", api=api).json
+    document = run("start", "-y", "-t", "7m", "--json", api=api).json
     assert document["reason"] == "INVALID_REQUEST"
     assert len(document["errors"]) == 2
 
@@ -115,7 +115,7 @@ def test_another_service_at_the_url_is_4(answer):
 
 
 def test_accepted_without_a_task_id_cannot_be_waited_for():
-    ran = run("start", "-w", api=FakeApi({"POST /start": [{"status": "submitted"}]}))
+    ran = run("start", "-y", "-w", api=FakeApi({"POST /start": [{"status": "submitted"}]}))
     assert ran.code == 4
     assert "no task_id" in ran.err
 
@@ -135,17 +135,17 @@ def test_accepted_without_a_task_id_cannot_be_waited_for():
 )
 def test_rejection_with_a_malformed_body_is_still_2_and_valid_json(answer, says):
     api = FakeApi({"POST /start": [answer]})
-    ran = run("start", api=api)
+    ran = run("start", "-y", api=api)
     assert ran.code == 2
     assert says in ran.err
-    document = run("start", "--json", api=api).json
+    document = run("start", "-y", "--json", api=api).json
     assert document["status"] == answer.status_code
     assert isinstance(document["title"], str)
 
 
 def test_ctrl_c_while_waiting_is_130_and_leaves_the_task_alone():
     api = ended(task("running", 3), KeyboardInterrupt())
-    ran = run("start", "-w", api=api)
+    ran = run("start", "-y", "-w", api=api)
     assert (ran.code, ran.out) == (130, "")
     assert "keeps running" in ran.err
     assert f"data-collector task {TASK_ID} --wait" in ran.err
@@ -167,7 +167,7 @@ def test_ctrl_c_with_json_leaves_one_document():
 
 def test_ctrl_c_before_an_answer_is_130_and_says_where_to_look():
     api = FakeApi({"POST /start": [KeyboardInterrupt()]})
-    ran = run("start", "-w", api=api)
+    ran = run("start", "-y", "-w", api=api)
     assert ran.code == 130
     assert "data-collector tasks" in ran.err
-    assert run("start", "--json", api=api).json["reason"] == "INTERRUPTED"
+    assert run("start", "-y", "--json", api=api).json["reason"] == "INTERRUPTED"

@@ -17,6 +17,7 @@ from chalicelib.core import timeframes, times
 from chalicelib.core.errors import ExchangeRefused, ExchangeThrottled, ExchangeUnavailable
 from chalicelib.exchange.binance import (
     ALL_PRICES_WEIGHT,
+    ALL_VOLUMES_WEIGHT,
     EXCHANGE_INFO_WEIGHT,
     KLINES_WEIGHT,
     PAGE_LIMIT,
@@ -24,7 +25,7 @@ from chalicelib.exchange.binance import (
     Page,
     Permit,
 )
-from chalicelib.exchange.rows import Listing, Prices
+from chalicelib.exchange.rows import Listing, Prices, Volumes
 from tests.doubles.clock import Clock
 
 Row = tuple[Any, ...]
@@ -55,11 +56,18 @@ class Exchange:
     broken: set[int] = field(default_factory=set)
     #: symbol or (symbol, timeframe) -> reason of a permanent refusal.
     refused: dict[Any, str] = field(default_factory=dict)
-    #: symbol or (symbol, timeframe) of which requests get no answer, or a malformed one.
+    #: symbol, (symbol, timeframe), or "volumes", of which requests get no answer, or a malformed
+    #: one.
     unavailable: set[Any] = field(default_factory=set)
     malformed: set[Any] = field(default_factory=set)
     #: Symbols whose price is unusable, or missing, in the answer of all prices.
     unpriced: set[str] = field(default_factory=set)
+    #: Quote volumes of 24 hours, of symbols that have another than `volumes` gives them.
+    traded: dict[str, float] = field(default_factory=dict)
+    #: Symbols whose volume is unusable.
+    untraded: set[str] = field(default_factory=set)
+    #: Symbol -> base and quote asset, where the list says them.
+    assets: dict[str, tuple[str, str]] = field(default_factory=dict)
     #: Epoch ms until which every request is throttled, as 429 with Retry-After.
     throttled_until: int = 0
     #: Rows come in a form that nobody can read.
@@ -101,7 +109,7 @@ class Exchange:
     async def listing(self, permit: Permit) -> Listing:
         await permit(EXCHANGE_INFO_WEIGHT)
         self._answer(EXCHANGE_INFO_WEIGHT)
-        return Listing(dict(self.symbols), self.weight_limit)
+        return Listing(dict(self.symbols), self.weight_limit, (), dict(self.assets))
 
     async def prices(self, permit: Permit) -> tuple[Prices, int]:
         await permit(ALL_PRICES_WEIGHT)
@@ -110,6 +118,14 @@ class Exchange:
         for symbol in self.unpriced:
             prices.pop(symbol, None)
         return Prices(prices, sorted(self.unpriced)), self.clock() // 1000 * 1000
+
+    async def volumes(self, permit: Permit) -> Volumes:
+        await permit(ALL_VOLUMES_WEIGHT)
+        self._answer(ALL_VOLUMES_WEIGHT, "volumes")
+        volumes = {symbol: float(_noise(symbol) % 90_000) for symbol in self.symbols} | self.traded
+        for symbol in self.untraded:
+            volumes.pop(symbol, None)
+        return Volumes(volumes, sorted(self.untraded))
 
     async def is_up(self, permit: Permit) -> bool:
         await permit(PING_WEIGHT)

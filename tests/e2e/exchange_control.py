@@ -58,6 +58,11 @@ class ExchangeControl:
             sum(counts.values()) for path, counts in stats["by_path"].items() if "klines" in path
         )
 
+    def quote_volumes(self) -> dict[str, float]:
+        """Symbol -> what was traded of it in 24 hours, in its quote asset."""
+        found = self._http.get("/api/v3/ticker/24hr").raise_for_status().json()
+        return {entry["symbol"]: float(entry["quoteVolume"]) for entry in found}
+
     def reset(self) -> None:
         self._http.post("/_local/reset").raise_for_status()
 

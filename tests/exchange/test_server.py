@@ -117,6 +117,7 @@ def test_bodies_are_compressed_when_the_client_accepts_it(server: Server):
         ("ticker/price?symbol=BTCUSDT", 2),
         ("ticker/price", 4),
         ("ticker/24hr?symbol=BTCUSDT", 2),
+        ("ticker/24hr", 80),
     ],
 )
 def test_every_request_costs_its_weight(server: Server, path, weight):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from chalicelib.collecting.plan import plan_task
+from chalicelib.exchange.binance import ALL_VOLUMES_WEIGHT, KLINES_WEIGHT
 from chalicelib.exchange.catalogue_table import Asked, CatalogueTable
 from chalicelib.exchange.ledger import Ledger
 from chalicelib.exchange.pause import Pauses
@@ -206,6 +207,101 @@ def test_a_plan_without_any_symbol_fails_and_says_so(run, worker, fleet, exchang
     view = run(view_task(worker, task_id))
     assert view["status"] == "failed"
     assert view["error"].startswith("NO_SYMBOLS")
+
+
+SELECTED = {
+    "BTCUSDT": 9.0,
+    "ETHUSDT": 7.0,
+    "XRPUSDT": 8.0,
+    "BTCEUR": 5.0,
+    "ETHBTC": 99.0,
+    "OLDUSDT": 50.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("symbols", "chosen"),
+    [
+        (["*USDT", "!ETHUSDT"], "BTCUSDT XRPUSDT"),
+        (["BTC*", "ETHBTC"], "BTCEUR BTCUSDT ETHBTC"),
+        (["base=ETH"], "ETHBTC ETHUSDT"),
+        (["quote=USDT", "top=2"], "BTCUSDT XRPUSDT"),
+        (["!quote=USDT"], "BTCEUR ETHBTC"),
+        (["status=BREAK"], "OLDUSDT"),
+        (["OLDUSDT", "BTC*", "quote=USDT"], "BTCUSDT OLDUSDT"),
+        (["OLDUSDT", "ETHUSDT"], "ETHUSDT OLDUSDT"),
+    ],
+)
+def test_a_selector_is_resolved_when_it_is_planned(
+    run, worker, fleet, exchange, symbols: list[str], chosen: str
+) -> None:
+    exchange.symbols = dict.fromkeys(SELECTED, "TRADING") | {"OLDUSDT": "BREAK"}
+    exchange.traded = SELECTED
+    run(refresh_catalogue(worker))
+    weight = sum(exchange.weight_by_minute.values())
+    body = {"symbols": symbols, "timeframes": ["1d"]}
+    task_id = run(submit_collection(worker, body, "me", "r"))
+    run(fleet.settle())
+    assert sorted({symbol for symbol, *_ in exchange.asked}) == chosen.split()
+    task = run(TaskTable(worker).read(task_id))
+    assert (task.state, task.symbols_count) == (states.COMPLETED, len(chosen.split()))
+    assert CollectionRequest.unpack(task.request).symbols == tuple(symbols)
+    spent = sum(exchange.weight_by_minute.values()) - weight
+    volumes_asked = spent - KLINES_WEIGHT * len(exchange.asked)
+    assert volumes_asked == (ALL_VOLUMES_WEIGHT if "top=2" in symbols else 0)
+
+
+def test_a_selector_meets_the_symbols_of_the_moment_of_planning(
+    run, worker, fleet, exchange
+) -> None:
+    run(refresh_catalogue(worker))
+    body = {"symbols": ["*USDT"], "timeframes": ["1d"]}
+    run(submit_collection(worker, body, "me", "r"))
+    exchange.symbols["NEWUSDT"] = "TRADING"
+    run(refresh_catalogue(worker))
+    run(fleet.settle())
+    assert {symbol for symbol, *_ in exchange.asked} == {"BTCUSDT", "ETHUSDT", "NEWUSDT"}
+
+
+def test_assets_are_as_the_exchange_says_and_not_as_the_name_ends(
+    run, worker, fleet, exchange
+) -> None:
+    exchange.symbols = dict.fromkeys(("ABUSDT", "BTC-USDT", "ETHUSDT"), "TRADING")
+    exchange.assets = {"ABUSDT": ("ABUS", "DT"), "BTC-USDT": ("BTC", "USDT")}
+    body = {"symbols": ["quote=USDT"], "timeframes": ["1d"]}
+    run(submit_collection(worker, body, "me", "r"))
+    run(fleet.settle())
+    assert {symbol for symbol, *_ in exchange.asked} == {"BTC-USDT", "ETHUSDT"}
+
+
+def test_a_selector_that_selects_nothing_fails_the_task_and_says_so(
+    run, worker, fleet, exchange
+) -> None:
+    run(refresh_catalogue(worker))
+    given = ["*USDT", "!BTC*", "!ETH*"]
+    task_id = run(submit_collection(worker, {"symbols": given}, "me", "r"))
+    run(fleet.settle())
+    error = run(view_task(worker, task_id))["error"]
+    assert error.startswith("NO_SYMBOLS: no symbol is selected by *USDT, !BTC*, !ETH*;")
+    assert exchange.asked == []
+
+
+def test_a_plan_whose_volumes_are_refused_fails_at_once(run, worker, fleet, exchange) -> None:
+    exchange.refused = {"volumes": "HTTP_404"}
+    task_id = run(submit_collection(worker, {"symbols": ["top=1"]}, "me", "r"))
+    run(fleet.plan())
+    assert run(view_task(worker, task_id))["error"].startswith("HTTP_404")
+
+
+def test_a_plan_waits_while_nobody_may_ask_for_volumes(run, worker, fleet, clock) -> None:
+    run(refresh_catalogue(worker))
+    run(Ledger(worker).pause(clock() + 300_000, "HTTP 429"))
+    body = {"symbols": ["top=1"], "timeframes": ["1d"]}
+    task_id = run(submit_collection(worker, body, "me", "r"))
+    run(fleet.settle())
+    assert run(TaskTable(worker).read(task_id)).state == states.PENDING
+    run(fleet.settle_and_sweep(9))
+    assert run(TaskTable(worker).read(task_id)).state == states.COMPLETED
 
 
 def test_a_plan_that_turns_out_too_large_fails_and_says_so(run, aws, settings, clock) -> None:

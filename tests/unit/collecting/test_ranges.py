@@ -285,11 +285,14 @@ def test_three_day_candles_open_where_the_exchange_opens_them(
         clock.advance(17 * HOUR)
 
 
+@pytest.mark.parametrize("symbols", [[SYMBOL], ["*USDT", "!ETHUSDT"], ["status=TRADING", "top=1"]])
 def test_a_short_range_that_begins_before_the_listing_says_so_in_the_end(
-    run, worker, fleet, exchange, clock
+    run, worker, fleet, exchange, clock, symbols: list[str]
 ) -> None:
+    exchange.traded = {SYMBOL: 1e9}
     exchange.listed_ms = timeframes.floor("1d", clock()) - 5 * DAY
-    task = collect(run, worker, fleet, "1d", start=exchange.listed_ms - 30 * DAY)
+    start = exchange.listed_ms - 30 * DAY
+    task = collect(run, worker, fleet, "1d", start=start, symbols=symbols)
     said = f"the exchange has no candles of BTCUSDT before {iso(exchange.listed_ms)}"
     assert (task["candles"], task["notice"]) == (5, said)
     assert task["message"].endswith(f"5 candles; {said}")

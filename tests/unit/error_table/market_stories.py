@@ -66,6 +66,15 @@ def nothing_trades(life: Life) -> None:
     life.settle()
 
 
+def the_largest_symbols_are_collected(life: Life) -> None:
+    life.exchange.traded = {"ETHUSDT": 1e9}
+    body = {"symbols": ["*USDT", "top=1"]}
+    life.start(**body)
+    life.settle()
+    life.start(**body)
+    life.settle()
+
+
 def _fire_on_the_first_day(life: Life) -> None:
     """EventBridge fires, twice, and tries a failed invocation again."""
     request = CollectionRequest(None, ("1h", "1d"))

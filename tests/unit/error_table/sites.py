@@ -60,6 +60,7 @@ STORIES = (
     market_stories.one_symbol_gets_no_answer_at_first,
     market_stories.the_first_day,
     market_stories.nothing_trades,
+    market_stories.the_largest_symbols_are_collected,
     market_stories.the_list_of_symbols_changes,
     market_stories.a_refresh_while_the_exchange_is_down,
     schedule_stories.a_schedule_and_its_life,

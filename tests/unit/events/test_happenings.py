@@ -65,6 +65,13 @@ def test_a_submission_for_every_symbol_has_no_number_of_them() -> None:
     assert (submitted.data["symbols"], submitted.data["start"]) == (None, None)
 
 
+def test_a_submission_with_selectors_names_them_and_no_number() -> None:
+    request = CollectionRequest(("*USDT", "!BTCUSDT", "top=3"), ("1h",))
+    [submitted] = happened({}, {**META, "request": request.pack()})
+    assert submitted.data["symbols"] is None
+    assert submitted.data["selectors"] == ["*USDT", "!BTCUSDT", "top=3"]
+
+
 def test_a_schedule_submits_in_its_own_name_for_its_owner() -> None:
     [submitted] = happened({}, {**META, "source": "schedule", "schedule_id": "s"})
     assert (submitted.by, submitted.owner) == ("schedule", "me")

@@ -17,7 +17,7 @@ from chalicelib.core.errors import (
     ExchangeUnavailable,
 )
 from chalicelib.exchange import binance
-from chalicelib.exchange.binance import KLINES_WEIGHT, PING_WEIGHT, Binance
+from chalicelib.exchange.binance import ALL_VOLUMES_WEIGHT, KLINES_WEIGHT, PING_WEIGHT, Binance
 from tests.unit.exchange.test_rows import PAGE, kline
 
 HEADERS = {"date": "Wed, 04 Mar 2026 06:00:00 GMT", "x-mbx-used-weight-1m": "40"}
@@ -132,7 +132,7 @@ def test_a_page_of_which_nothing_can_be_read_says_so() -> None:
     assert klines(good([]), Gate()).rows == []
 
 
-def test_listing_and_prices_pass_over_what_names_nothing() -> None:
+def test_listing_prices_and_volumes_pass_over_what_names_nothing() -> None:
     entries = [{"symbol": "AUSDT", "status": "TRADING"}, {"symbol": "BUSDT"}]
     listing = asking(good({"symbols": entries}), lambda client: client.listing(Gate().permit))
     assert (listing.symbols, listing.unusable) == ({"AUSDT": "TRADING"}, ["BUSDT"])
@@ -140,6 +140,11 @@ def test_listing_and_prices_pass_over_what_names_nothing() -> None:
     prices, server_ms = asking(good(quoted), lambda client: client.prices(Gate().permit))
     assert (prices.prices, prices.unusable) == ({"AUSDT": "1.5"}, ["BUSDT"])
     assert server_ms == 1_772_604_000_000
+    traded = [{"symbol": "AUSDT", "quoteVolume": "9.5"}, {"symbol": "BUSDT"}]
+    gate = Gate()
+    volumes = asking(good(traded), lambda client: client.volumes(gate.permit))
+    assert (volumes.volumes, volumes.unusable) == ({"AUSDT": 9.5}, ["BUSDT"])
+    assert gate.weights == [ALL_VOLUMES_WEIGHT]
 
 
 @pytest.mark.parametrize(("status", "up"), [(200, True), (400, True), (500, False)])

@@ -19,7 +19,7 @@ from chalicelib.exchange.catalogue_table import (
 from tests.doubles.clock import NOW
 from tests.doubles.settings import at_another_root
 
-NEW = Catalogue({"AUSDT": TRADING}, 6000, NOW)
+NEW = Catalogue({"AUSDT": TRADING}, 6000, NOW, assets={"AUSDT": ("A", "USDT")})
 
 
 @pytest.fixture
@@ -78,3 +78,19 @@ def test_a_change_is_of_one_kind_of_item_and_of_none_where_it_is_gone(kind, gone
         assert (made[1][0], made[1][1], made[1][2].missing) == ("binance", None, ["B"])
     if made[2]:
         assert made[2].prices == {"AUSDT": Price("1.5", NOW)}
+
+
+def test_a_catalogue_that_an_older_release_stored_knows_no_assets(
+    run, table, aws, settings
+) -> None:
+    run(table.replace_catalogue(None, NEW))
+    run(
+        aws(
+            "dynamodb",
+            "UpdateItem",
+            TableName=settings.market_table,
+            Key=table._key("CATALOGUE"),
+            UpdateExpression="REMOVE assets",
+        )
+    )
+    assert run(table.read_catalogue()).assets == {}

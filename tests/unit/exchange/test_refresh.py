@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import string
 
@@ -12,24 +13,31 @@ from hypothesis import strategies as st
 from chalicelib.core import metrics
 from chalicelib.core.errors import (
     CatalogueRefused,
+    ExchangeDrifted,
+    ExchangeRefused,
     ExchangeThrottled,
     ExchangeUnavailable,
     NotAsked,
 )
 from chalicelib.core.symbols import DELISTED, TRADING
 from chalicelib.core.times import FOREVER_MS
+from chalicelib.exchange.assets import grouped
+from chalicelib.exchange.binance import Permit
 from chalicelib.exchange.catalogue_table import Asked, Catalogue, CatalogueTable, packed
 from chalicelib.exchange.ledger import Ledger
 from chalicelib.exchange.pause import Pauses
 from chalicelib.exchange.refresh import (
     MOST_DELISTED,
+    VOLUMES_AGE_MS,
+    recent_volumes,
     refresh_catalogue,
     refresh_catalogue_if_due,
     refresh_prices,
     refusal,
     renewed,
 )
-from chalicelib.exchange.rows import Listing
+from chalicelib.exchange.rows import Listing, Volumes
+from chalicelib.exchange.volume_table import CLAIM_MS
 from tests.doubles.faults import Meanwhile, named
 
 NAMES = [f"{letter}USDT" for letter in "ABCDEFGHIJ"]
@@ -125,6 +133,16 @@ def test_an_entry_whose_status_cannot_be_read_keeps_the_last_known_one() -> None
     assert after.delisted == {}
 
 
+def test_assets_are_remembered_as_long_as_their_symbol_is_known() -> None:
+    said = {"AUSDT": ("A", "USDT"), "BUSDT": ("B", "USDT"), "CUSDT": ("C", "USDT")}
+    listed = dict.fromkeys(said, TRADING)
+    first = renewed(None, Listing(listed, None, (), said), 1, None)
+    assert first.assets == said
+    fewer = {name: TRADING for name in said if name != "BUSDT"}
+    after = renewed(first, Listing(fewer, None, (), {"CUSDT": ("CU", "SDT")}), 2, None)
+    assert after.assets == {**said, "CUSDT": ("CU", "SDT")}
+
+
 @pytest.mark.parametrize("refreshes", [1, 2, 3])
 def test_an_entry_without_a_name_delists_nothing_however_long_it_is_there(refreshes: int) -> None:
     catalogue = Catalogue({"AUSDT": TRADING, "BUSDT": TRADING}, 6000, 1)
@@ -152,11 +170,14 @@ def test_only_the_latest_delisted_symbols_are_remembered_and_the_item_stays_smal
     listed = dict.fromkeys(names[:4000], TRADING)
     long_ago = {name: chance.randrange(2**40) for name in names[4000:]}
     before = Catalogue({**listed, "LASTUSDT": TRADING}, 6000, 1, delisted=long_ago)
+    before = before._replace(assets={name: (name[:5], name[5:]) for name in names})
     after = renewed(before, Listing(listed, None), 2**41, None)
     assert len(after.delisted) == MOST_DELISTED
     assert after.delisted["LASTUSDT"] == 2**41
     assert min(after.delisted.values()) > min(long_ago.values())
-    assert len(packed(after.symbols)) + len(packed(after.delisted)) < 200_000
+    assert after.assets.keys() < after.known.keys()
+    parts = [after.symbols, after.delisted, grouped(after.assets)]
+    assert sum(len(packed(part)) for part in parts) < 250_000
 
 
 # --- lists that are refused -------------------------------------------------------------------
@@ -392,3 +413,103 @@ def test_a_refresh_is_paid_for_and_waits_where_the_minutes_weight_is_used_up(
     with pytest.raises(NotAsked):
         run(refresh(worker))
     assert sum(exchange.weight_by_minute.values()) == used
+
+
+# --- volumes ----------------------------------------------------------------------------------
+
+
+def test_volumes_are_asked_for_once_an_hour_and_paid_for(run, worker, exchange, clock) -> None:
+    exchange.traded = {"BTCUSDT": 7.5}
+    first = run(recent_volumes(worker))
+    assert first["BTCUSDT"] == 7.5
+    assert sum(exchange.weight_by_minute.values()) == 80
+    assert run(Ledger(worker).read()).used == 80
+    exchange.traded = {"BTCUSDT": 8.5}
+    clock.advance(VOLUMES_AGE_MS - 1)
+    assert run(recent_volumes(worker)) == first
+    clock.advance(1)
+    assert run(recent_volumes(worker))["BTCUSDT"] == 8.5
+    assert sum(exchange.weight_by_minute.values()) == 160
+
+
+def test_of_many_that_need_volumes_at_once_one_asks(
+    run, worker, exchange, clock, monkeypatch
+) -> None:
+    at_once = exchange.volumes
+
+    async def slowly(permit: Permit) -> Volumes:
+        await asyncio.sleep(1)
+        return await at_once(permit)
+
+    monkeypatch.setattr(exchange, "volumes", slowly)
+
+    async def together() -> list[object]:
+        many = (recent_volumes(worker) for _ in range(5))
+        return await asyncio.gather(*many, return_exceptions=True)
+
+    found = run(together())
+    assert sum(isinstance(each, NotAsked) for each in found) == 4
+    assert sum(exchange.weight_by_minute.values()) == 80
+    clock.advance(VOLUMES_AGE_MS + CLAIM_MS)
+    assert not any(isinstance(each, NotAsked) for each in run(together()))
+    assert sum(exchange.weight_by_minute.values()) == 160
+
+
+def test_whoever_dies_while_asking_keeps_the_others_from_it_for_a_minute(
+    run, worker, exchange, clock
+) -> None:
+    exchange.unavailable = {"volumes"}
+    with pytest.raises(ExchangeUnavailable):
+        run(recent_volumes(worker))
+    exchange.unavailable = set()
+    with pytest.raises(NotAsked) as waits:
+        run(recent_volumes(worker))
+    assert waits.value.until_ms == clock() + CLAIM_MS
+    clock.advance(CLAIM_MS)
+    assert run(recent_volumes(worker))
+
+
+@pytest.mark.parametrize("trouble", ["unavailable", "refused", "nothing"])
+def test_older_volumes_do_where_the_exchange_says_none(
+    run, worker, exchange, clock, trouble: str, monkeypatch
+) -> None:
+    first = run(recent_volumes(worker))
+    clock.advance(VOLUMES_AGE_MS)
+
+    async def nothing(permit: object) -> Volumes:
+        return Volumes({}, ["BTCUSDT"])
+
+    if trouble == "unavailable":
+        exchange.unavailable = {"volumes"}
+    elif trouble == "refused":
+        exchange.refused = {"volumes": "HTTP_404"}
+    else:
+        monkeypatch.setattr(exchange, "volumes", nothing)
+    assert run(recent_volumes(worker)) == first
+
+
+@pytest.mark.parametrize(("refused", "error"), [(True, ExchangeRefused), (False, ExchangeDrifted)])
+def test_without_any_volumes_the_trouble_is_said(
+    run, worker, exchange, refused: bool, error: type[Exception]
+) -> None:
+    exchange.refused = {"volumes": "HTTP_404"} if refused else {}
+    exchange.untraded = set(exchange.symbols)
+    with pytest.raises(error):
+        run(recent_volumes(worker))
+
+
+def test_a_volume_that_cannot_be_read_stays_what_it_was(run, worker, exchange, clock) -> None:
+    exchange.traded = {"BTCUSDT": 7.5, "ETHUSDT": 1.0}
+    run(recent_volumes(worker))
+    clock.advance(VOLUMES_AGE_MS)
+    exchange.traded, exchange.untraded = {"ETHUSDT": 2.0}, {"BTCUSDT", "NEVERUSDT"}
+    volumes = run(recent_volumes(worker))
+    assert (volumes["BTCUSDT"], volumes["ETHUSDT"]) == (7.5, 2.0)
+    assert "NEVERUSDT" not in volumes
+
+
+def test_throttled_volumes_pause_the_fleet(run, worker, exchange, clock) -> None:
+    exchange.throttled_until = clock() + 90_000
+    with pytest.raises(ExchangeThrottled):
+        run(recent_volumes(worker))
+    assert run(Ledger(worker).read()).paused_until == clock() + 90_000

@@ -6,12 +6,12 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.core.symbols import NOT_SPOT
 from chalicelib.exchange import rows
-from chalicelib.exchange.rows import Unreadable, klines_in, listing_in, prices_in
+from chalicelib.exchange.rows import Unreadable, klines_in, listing_in, prices_in, volumes_in
 
 MINUTE = 60_000
 USED = 11
@@ -72,7 +72,7 @@ def test_a_row_of_another_shape_costs_itself_alone(row: Any) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"[", b"[[1,", b"{}", b"null", b'"x"', b"[1]]", b"\xff"])
 def test_what_is_no_list_is_unreadable(body: bytes) -> None:
-    for read in (klines_in, prices_in):
+    for read in (klines_in, prices_in, volumes_in):
         with pytest.raises(Unreadable):
             read(body)
 
@@ -229,3 +229,36 @@ def test_a_time_is_a_whole_number_in_ascii(value: Any, number: int | None) -> No
 def test_of_a_number_with_more_digits_than_any_time_the_size_is_kept() -> None:
     for digits, kind in (("9" * 20, int), ("9" * 21, float)):
         assert isinstance(rows._whole(digits), kind)
+
+
+ODD_VOLUMES = ["-1", "null", '"x"', '"NaN"', '"1e999"', "true", "[]", "{}", '""', "NaN", "1e999"]
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(ODD_VOLUMES), max_size=5), st.data())
+def test_no_bad_volume_costs_another_symbol_its_volume(odd: list[str], data: Any) -> None:
+    entries = [f'{{"symbol": "S{n}", "quoteVolume": {value}}}' for n, value in enumerate(odd)]
+    entries.insert(
+        data.draw(st.integers(0, len(odd))), '{"symbol": "BTCUSDT", "quoteVolume": "8.5"}'
+    )
+    found = volumes_in(f"[{', '.join(entries)}, 7, {{}}]".encode())
+    assert found == ({"BTCUSDT": 8.5}, [*(f"S{n}" for n in range(len(odd))), "", ""])
+
+
+def test_nothing_traded_is_a_volume() -> None:
+    assert volumes_in(b'[{"symbol": "AUSDT", "quoteVolume": "0.00"}]') == ({"AUSDT": 0.0}, [])
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(['"BTC"', '"1"', "7", "null", '""', '"B*"', "[]", '"A B"', "true"]),
+    st.sampled_from(['"USDT"', "null", '""', '"="']),
+)
+def test_odd_assets_cost_themselves_alone(base: str, quote: str) -> None:
+    entry = f'{{"symbol": "ABC", "status": "BREAK", "baseAsset": {base}, "quoteAsset": {quote}}}'
+    other = '{"symbol": "BTCUSDT", "status": "TRADING", "baseAsset": "BTC", "quoteAsset": "USDT"}'
+    found = listing_in(f'{{"symbols": [{entry}, {other}]}}'.encode())
+    assert (found.symbols, found.unusable) == ({"ABC": "BREAK", "BTCUSDT": "TRADING"}, [])
+    good = base in ('"BTC"', '"1"') and quote == '"USDT"'
+    said = {"ABC": (base.strip('"'), "USDT")} if good else {}
+    assert found.assets == {"BTCUSDT": ("BTC", "USDT"), **said}

@@ -195,6 +195,14 @@ def test_settings_that_exceed_lambdas_environment_are_refused() -> None:
         environment("dev", {"DEFAULT_SYMBOLS": symbols})
 
 
+@pytest.mark.parametrize("entry", ["quote=", "qoute=USDT", "top=0", "top=3,top=4", "!!AUSDT", "!"])
+def test_default_symbols_may_be_selectors_and_wrong_ones_are_never_packaged(entry: str) -> None:
+    good = "*USDT,!AUSDT,quote=USDT,top=3"
+    assert environment("dev", {"DEFAULT_SYMBOLS": good})["DEFAULT_SYMBOLS"] == good
+    with pytest.raises(SettingsInvalid, match="DEFAULT_SYMBOLS names"):
+        environment("dev", {"DEFAULT_SYMBOLS": entry})
+
+
 def test_a_stage_that_chalice_does_not_know_is_refused(tmp_path: Path) -> None:
     with pytest.raises((SettingsInvalid, PackagingFailed), match="staging"):
         package("staging", tmp_path / "package", ENVIRON)

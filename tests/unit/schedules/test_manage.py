@@ -27,6 +27,7 @@ from chalicelib.core.settings import Settings
 from chalicelib.core.times import iso
 from chalicelib.events.record import record_task_changes
 from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.exchange.refresh import recent_volumes, refresh_catalogue
 from chalicelib.exchange.worker import Worker
 from chalicelib.schedules import manage
 from chalicelib.schedules.firings import PATIENCE_MS, task_id_of
@@ -37,6 +38,7 @@ from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import view_task
+from chalicelib.work.request import CollectionRequest
 from infra.package import ROOT
 from tests.doubles.aws import Aws, Called, Hook
 from tests.doubles.clock import Clock
@@ -655,6 +657,44 @@ def test_what_eventbridge_refuses_for_good_is_shown_and_can_be_changed(office: O
     assert office.watch() == {"seen": 1, "failed": 0}
     view = office.change(expression="rate(1 hour)")
     assert (view["in_sync"], view["sync_error"]) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("symbols", "promised"),
+    [
+        (["*USDT", "!ETHUSDT"], {"BTCUSDT"}),
+        (["status=*"], {"BTCUSDT", "ETHUSDT"}),  # no candles come of what is halted
+        (["top=1"], {"ETHUSDT"}),
+        (["OLDUSDT", "ETHUSDT"], {"ETHUSDT"}),
+    ],
+)
+def test_a_promise_is_for_the_symbols_that_a_selector_selects(
+    run: Run, office: Office, worker: Worker, symbols: list[str], promised: set[str]
+) -> None:
+    worker.exchange.traded = {"ETHUSDT": 1e9}  # type: ignore[attr-defined]
+    run(refresh_catalogue(worker))
+    run(recent_volumes(worker))
+    request = {"symbols": symbols, "timeframes": ["1h"]}
+    office.make(request=request, freshness={"max_lag_seconds": 60})
+    office.clock.advance(2 * HOUR_MS)
+    office.watch()
+    repair = run(TaskTable(office.backend).read(str(office.stored().last_repair_task_id)))
+    assert repair is not None
+    assert set(CollectionRequest.unpack(repair.request).symbols or ()) == promised
+
+
+def test_the_largest_symbols_are_promised_once_their_volumes_are_known(
+    run: Run, office: Office, worker: Worker
+) -> None:
+    run(refresh_catalogue(worker))
+    request = {"symbols": ["top=1"], "timeframes": ["1h"]}
+    office.make(request=request, freshness={"max_lag_seconds": 60})
+    office.clock.advance(2 * HOUR_MS)
+    office.watch()
+    assert office.stored().last_repair_task_id is None
+    run(recent_volumes(worker))
+    office.watch()
+    assert office.stored().last_repair_task_id is not None
 
 
 def test_a_deleted_schedule_is_gone_everywhere_and_its_tasks_stay(

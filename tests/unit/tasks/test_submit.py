@@ -16,13 +16,15 @@ from tests.doubles.faults import LoseAnswer, Meanwhile, Refuse, is_update_of
 SYMBOLS = [f"COIN{number}USDT" for number in range(3000)]
 
 
-@pytest.mark.parametrize("count", [1, 3000])
+@pytest.mark.parametrize(
+    "symbols", [SYMBOLS[:1], SYMBOLS, ["COIN*", "quote=USDT", "!COIN1*", "top=100"]], ids=len
+)
 def test_a_request_takes_three_aws_calls_however_many_symbols_it_names(
-    run, backend, aws, clock, count
+    run, backend, aws, clock, symbols
 ) -> None:
     run(CatalogueTable(backend).write_catalogue(dict.fromkeys(SYMBOLS, "TRADING"), 6000, clock()))
     aws.counts.clear()
-    body = {"symbols": SYMBOLS[:count], "timeframes": ["1h"]}
+    body = {"symbols": symbols, "timeframes": ["1h"]}
     run(submit_collection(backend, body, "me", "request"))
     assert aws.counts == {"dynamodb.GetItem": 1, "dynamodb.PutItem": 1, "sqs.SendMessage": 1}
 

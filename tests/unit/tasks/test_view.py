@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chalicelib.aws.wire import to_wire
 from chalicelib.collecting.plan import plan_task
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import TaskExpired, TaskNotFound
@@ -20,7 +21,7 @@ from chalicelib.tasks import states
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.part import Tally
 from chalicelib.tasks.progress import MOST_REJECTIONS, Progress
-from chalicelib.tasks.submit import submit_collection
+from chalicelib.tasks.submit import submit_collection, submit_symbol_refresh
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import (
     MOST_FAILURES,
@@ -281,7 +282,13 @@ def test_statistics_name_every_state_and_the_known_symbols(run, worker, exchange
     run(submit_collection(worker, BODY, "me", "r"))
     stats = run(task_stats(worker, "me"))
     assert (stats["active_tasks_count"], set(stats["task_counts"])) == (1, set(states.STATES))
-    assert stats["data_collector_status"]["available_symbols"] == sorted(exchange.symbols)
+    market = stats["data_collector_status"]
+    assert market["available_symbols"] == sorted(exchange.symbols)
+    assert (market["trading_symbols_count"], market["symbols_count"]) == (2, 3)
+    assert market["default_symbols"] is None
+    few = replace(worker, settings=replace(worker.settings, default_symbols=("BTCUSDT",)))
+    stats = run(task_stats(few, "me"))
+    assert stats["data_collector_status"]["default_symbols"] == ["BTCUSDT"]
 
 
 def test_many_readers_change_nothing(run, backend, aws, settings) -> None:
@@ -339,12 +346,66 @@ def test_a_task_that_ends_while_the_active_list_is_read_is_not_in_it(
     assert (listed, count) == ([], number - 1)
 
 
-def test_a_list_reads_no_counts_of_tasks_that_have_ended(run, worker, aws, fleet) -> None:
+def test_a_list_reads_no_counts_of_tasks_that_have_ended_and_their_requests_at_once(
+    run, worker, aws, fleet
+) -> None:
     run(submit_collection(worker, BODY, "me", "r"))
     run(fleet.settle())
     aws.counts.clear()
     assert len(run(list_tasks(worker, ["me"], 5))[0]) == 1
-    assert aws.counts == {"dynamodb.Query": 1}
+    assert aws.counts == {"dynamodb.Query": 1, "dynamodb.BatchGetItem": 1}
+
+
+ASKED = [f"S{number:04}USDT" for number in range(3000)]
+RANGE = {"start": "2026-01-01", "end": "2026-01-02T12:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("body", "shown", "count"),
+    [
+        (BODY, BODY["symbols"], 2),
+        ({"timeframes": ["1h", "1d"]}, None, None),
+        ({**BODY, "symbols": ["*USDT", "!BTC*", "top=2"]}, ["*USDT", "!BTC*", "top=2"], None),
+        ({**BODY, "symbols": ASKED, **RANGE}, ASKED, 3000),
+    ],
+)
+def test_a_task_shows_what_was_asked_for(run, worker, body, shown, count) -> None:
+    task_id = run(submit_collection(worker, body, "me", "r"))
+    view = run(view_task(worker, task_id))
+    assert view["request"] == {
+        "symbols": shown,
+        "timeframes": ["1h", "1d"],
+        "start": "2026-01-01T00:00:00.000Z" if "start" in body else None,
+        "end": "2026-01-02T12:00:00.000Z" if "end" in body else None,
+    }
+    assert view["symbols_count"] == count
+    for listed in (run(list_tasks(worker, ["me"], 5))[0], run(list_active(worker))[0]):
+        (row,) = listed
+        assert row["request"] == {**view["request"], "symbols": shown and shown[:20]}
+        assert row["symbols_count"] == count
+
+
+def test_what_a_selector_has_selected_is_counted_once_it_is_planned(run, worker, fleet) -> None:
+    body = {**BODY, "symbols": ["*USDT", "!BTC*"]}
+    task_id = run(submit_collection(worker, body, "me", "r"))
+    run(fleet.settle())
+    ((listed,), _) = run(list_tasks(worker, ["me"], 5))
+    for view in (listed, run(view_task(worker, task_id))):
+        assert (view["status"], view["symbols_count"]) == ("completed", 1)
+        assert view["request"]["symbols"] == ["*USDT", "!BTC*"]
+
+
+def test_a_refresh_and_a_request_that_nobody_can_read_are_shown_without_one(
+    run, worker, fleet, aws, settings
+) -> None:
+    refresh = run(submit_symbol_refresh(worker, "me", "r"))
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
+    items = aws.dynamodb.tables[settings.tasks_table].items
+    items[f"TASK#{task_id}", "META"]["request"] = to_wire(b"of newer code")
+    for each in (refresh, task_id):
+        view = run(view_task(worker, each))
+        assert (view["request"], view["symbols_count"]) == (None, None)
+    assert [row["request"] for row in run(list_tasks(worker, ["me"], 5))[0]] == [None, None]
 
 
 @pytest.mark.parametrize(
