@@ -180,7 +180,9 @@ def test_what_a_file_may_hold_is_bounded_whatever_else_is_in_it(text: str, why: 
         read(zipped(line(SOUND[0]) + "\n" + text))
 
 
-@pytest.mark.parametrize("value", ['"2"', "+2", "2e0", " 2", "2_0", "-1", "", "x", "NaN", "inf"])
+@pytest.mark.parametrize(
+    "value", ['"2"', "+2", "2e0", " 2", "2_0", "-1", "", "x", "NaN", "inf", "9" * 400]
+)
 @pytest.mark.parametrize("column", range(11))
 def test_an_odd_value_costs_its_line_as_it_does_in_an_answer(column: int, value: str) -> None:
     """Or nothing, where it is a number in another form."""
