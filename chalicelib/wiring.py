@@ -18,8 +18,7 @@ from chalicelib.core.backend import Backend, wall_clock_ms
 from chalicelib.core.environ import from_environ
 
 if TYPE_CHECKING:
-    from chalicelib.candles.reader import BlockingCandles
-    from chalicelib.candles.store import CandleStore
+    from chalicelib.candles.store import Held
     from chalicelib.exchange.worker import Worker
 
 
@@ -31,18 +30,20 @@ def backend() -> Backend:
     return Backend(call, settings, wall_clock_ms)
 
 
-@lru_cache(maxsize=1)
+class BlockingCandles:
+    """The store of candles over blocking calls; loaded with the first candle that is read, because
+    arro3 takes a twentieth of a second."""
+
+    async def read(self, symbol: str, timeframe: str, open_ms: int) -> Held:
+        """As CandleStore.read."""
+        from chalicelib.candles.store import CandleStore
+
+        return await CandleStore(backend()).read(symbol, timeframe, open_ms)
+
+
 def candle_reader() -> BlockingCandles:
-    """The container's reader of stored candles, for functions without an event loop."""
-    from chalicelib.candles.reader import BlockingCandles
-
-    return BlockingCandles(_candle_store)
-
-
-def _candle_store() -> CandleStore:
-    from chalicelib.candles.store import CandleStore
-
-    return CandleStore(Backend(AsyncCalls(), from_environ(os.environ), wall_clock_ms))
+    """A reader of stored candles, for functions without an event loop."""
+    return BlockingCandles()
 
 
 @lru_cache(maxsize=1)

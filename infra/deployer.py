@@ -23,6 +23,8 @@ Statement = dict[str, Any]
 #: Characters of a managed policy, without white space.
 LONGEST = 6144
 _TRANSFORM = "arn:aws:cloudformation:*:aws:transform/Serverless-2016-10-31"
+#: Databases of Glue have the stack's name with `_` for `-` (infra/queries.py).
+_DATABASE = APP.replace("-", "_")
 _OUR_FUNCTION = f"arn:aws:lambda:*:*:function:{APP}-*"
 
 
@@ -111,9 +113,8 @@ def policy() -> Statement:
         _allow(
             "Roles",
             "iam",
-            "CreateRole DeleteRole GetRole UpdateRole UpdateRoleDescription UpdateAssumeRolePolicy "
-            "PutRolePolicy DeleteRolePolicy GetRolePolicy ListRolePolicies "
-            "ListAttachedRolePolicies *TagRole ListRoleTags",
+            "CreateRole DeleteRole* GetRole* UpdateRole* UpdateAssumeRolePolicy PutRolePolicy "
+            "List*Role* *TagRole",
             f"arn:aws:iam::*:role/{APP}-*",
         ),
         {
@@ -168,10 +169,21 @@ def policy() -> Statement:
         _allow(
             "AlarmsAndDashboard",
             "cloudwatch",
-            "PutMetricAlarm DeleteAlarms PutDashboard GetDashboard DeleteDashboards *Tag*",
+            "PutMetricAlarm DeleteAlarms *Dashboard* *Tag*",
             f"arn:aws:cloudwatch:*:*:alarm:{APP}-*",
             f"arn:aws:cloudwatch::*:dashboard/{APP}-*",
         ),
+        {
+            **_allow(
+                "Queries",
+                "glue",
+                "",
+                "arn:aws:glue:*:*:catalog",
+                f"arn:aws:glue:*:*:*/{_DATABASE}_*",
+                f"arn:aws:athena:*:*:workgroup/{APP}-*",
+            ),
+            "Action": ["glue:*Database*", "glue:*Table*", "athena:*WorkGroup", "athena:*Tag*"],
+        },
         {
             **_allow("Budget", "budgets", "ModifyBudget", "*"),
             "Action": [

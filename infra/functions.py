@@ -16,6 +16,12 @@ from infra.configuration import ROOT
 
 Resource = dict[str, Any]
 
+#: Where a description of an API says which types are binary. All are, so that whoever asks for a
+#: Parquet file gets bytes, whatever else their Accept header names: API Gateway looks at the first
+#: type of that header alone. Bodies of requests then come in base64, too, which Chalice undoes.
+#: Source: API Gateway Developer Guide, "Return binary media from a Lambda proxy integration".
+BINARY_TYPES = "x-amazon-apigateway-binary-media-types"
+
 #: Chalice's name of a handler in config.json -> resource in the template.
 FUNCTIONS = {
     "api_handler": "APIHandler",
@@ -99,6 +105,7 @@ def functions(settings: Settings, variables: dict[str, str]) -> dict[str, Resour
         "Properties": {
             "TracingEnabled": traced,
             "OpenApiVersion": "2.0",
+            "DefinitionBody": {BINARY_TYPES: ["*/*"]},
             **access_logs.of_rest_api(settings),
         }
     }

@@ -77,6 +77,7 @@ def _statements() -> dict[str, list[Statement]]:
     webhook_queues = ("WebhookQueue", "WebhookDeadLetterQueue")
     # sweep sends again what plan did not get to send, so both need the same.
     fan_out = [
+        # Places of active tasks, where attempts open by themselves: the batch.
         _table("TasksTable", "GetItem", "BatchGetItem", "Query", "UpdateItem"),
         _index("TasksTable", "active"),
         _send("PlanQueue", "UrgentQueue", "WorkQueue"),
@@ -84,6 +85,12 @@ def _statements() -> dict[str, list[Statement]]:
     # The trail; names of failed units come from the task.
     audit = _table("AuditTable", "Query", "PutItem")
     bus = _allow(("events:PutEvents",), _arn("EventBus"))
+    # Symbols that stop trading have their last candles collected: what is held of them, the task.
+    last_candles = [
+        _table("MarketTable", "BatchGetItem"),
+        _table("TasksTable", "PutItem"),
+        _send("PlanQueue"),
+    ]
     # What happened to tasks: the trail, the bus, webhooks (noted in Tasks, then queued), totals.
     record = [
         audit,
@@ -112,6 +119,8 @@ def _statements() -> dict[str, list[Statement]]:
             _table("AuditTable", "Query"),
             _index("AuditTable", "by_day"),
             _table("KeysTable", "GetItem", "Query", "PutItem", "UpdateItem"),
+            # The same for URLs that it signs. Listing: which objects there are.
+            *_objects("candles", "s3:GetObject"),
             _measure(*queues, *webhook_queues),
         ],
         "plan": [
@@ -168,11 +177,13 @@ def _statements() -> dict[str, list[Statement]]:
             bus,
             _send("StreamFailureQueue"),
             *announce,
+            *last_candles,
         ],
         "replay_changes": [
             _allow(("sqs:ReceiveMessage", "sqs:DeleteMessage"), _arn("StreamFailureQueue")),
             *record,
             _send("WebhookQueue"),
+            *last_candles,
         ],
         "export_audit": [
             _index("AuditTable", "by_day"),

@@ -3,6 +3,7 @@ can replace a resource and several stacks fit into one account."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 Resource = dict[str, Any]
@@ -92,8 +93,9 @@ def queues(timeouts: dict[str, int]) -> dict[str, Resource]:
     }
 
 
-def bucket(versioned: bool = False) -> dict[str, Resource]:
-    """`versioned`: what an object held before its last write can be had for a day."""
+def bucket(versioned: bool = False, rules: Sequence[Resource] = ()) -> dict[str, Resource]:
+    """`versioned`: what an object held before its last write can be had for a day; `rules`: by
+    which objects expire besides."""
     everything = [_arn("CandlesBucket"), {"Fn::Sub": "${CandlesBucket.Arn}/*"}]
     return {
         "CandlesBucket": {
@@ -125,6 +127,7 @@ def bucket(versioned: bool = False) -> dict[str, Resource]:
                             "Status": "Enabled",
                             "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
                         },
+                        *rules,
                     ]
                 },
             },

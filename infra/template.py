@@ -19,6 +19,7 @@ from infra import (
     functions,
     loops,
     policies,
+    queries,
     schedules,
     storage,
 )
@@ -48,7 +49,8 @@ def build(variables: dict[str, str]) -> dict[str, Any]:
     resources = {
         **tables,
         **queues,
-        **storage.bucket(settings.bucket_versioning),
+        **storage.bucket(settings.bucket_versioning, queries.expiry(settings)),
+        **queries.resources(settings),
         **storage.bus(),
         **functions.functions(settings, variables),
         **access_logs.resources(settings),
@@ -66,6 +68,7 @@ def _outputs(settings: Settings) -> dict[str, Any]:
     outputs: dict[str, Any] = {name: {"Value": {"Ref": name}} for name in (*_NAMED, *_QUEUES)}
     outputs |= {f"{name}Arn": {"Value": {"Fn::GetAtt": [name, "Arn"]}} for name in _QUEUES}
     host = "execute-api.${AWS::Region}.${AWS::URLSuffix}"
+    outputs |= queries.outputs(settings)
     outputs["AlarmTopic"] = {"Value": {"Ref": "AlarmTopic"}}
     outputs["Dashboard"] = {"Value": {"Ref": "Dashboard"}}
     # local/deploy.py looks at them, so that no name is given to another root.

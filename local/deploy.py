@@ -16,6 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
 from chalicelib.core.errors import ExchangeRootChanged, SettingsInvalid
 from infra.configuration import require_private
+from infra.functions import BINARY_TYPES
 from local import artifacts, kept
 from local.aws import Account
 from local.failures import StartFailed
@@ -104,6 +105,10 @@ def adapt_for_embedded(template: Template, endpoint_url: str) -> None:
         if resource["Type"] == "AWS::ApiGatewayV2::Stage":
             resource["Properties"].pop("DeploymentId", None)
             resource["Properties"]["AutoDeploy"] = True
+        if resource["Type"] == "AWS::Serverless::Api":
+            # MiniStack does not read them where the description of the API has them.
+            properties = resource["Properties"]
+            properties["BinaryMediaTypes"] = properties["DefinitionBody"][BINARY_TYPES]
         if resource["Type"] == "AWS::IAM::Role":
             _allow_as_embedded_asks(resource["Properties"].get("Policies", []))
         if resource["Type"] == "AWS::Serverless::Function":

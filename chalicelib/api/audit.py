@@ -13,7 +13,6 @@ from chalicelib.audit.query import AuditQuery, page_of_audit
 from chalicelib.aws.calls import run
 from chalicelib.core.backend import Backend
 from chalicelib.core.problems import Errors, invalid, problem
-from chalicelib.core.times import parse_time
 
 #: Parameter -> the kind of its subject. A query may have one of them.
 _SUBJECTS = {"task_id": "task", "schedule_id": "schedule", "exchange": "market", "key_id": "key"}
@@ -30,7 +29,7 @@ def get_audit() -> Response:
 def _asked(backend: Backend) -> AuditQuery:
     query = web.query(*_SUBJECTS, "from", "to", "action", "page_size", "page_token")
     subject, errors = _subject(query)
-    from_ms, to_ms, wrong_times = _times(query)
+    from_ms, to_ms, wrong_times = web.time_range(query, "from", "to")
     errors += wrong_times
     if "action" in query and not _ACTION.fullmatch(query["action"]):
         errors.append(problem("must read like task.submitted", "/action"))
@@ -58,20 +57,3 @@ def _subject(query: dict[str, str]) -> tuple[str | None, Errors]:
     if len(names) > 1:
         errors.append(problem(f"cannot be asked for together with {names[0]}", f"/{names[1]}"))
     return (f"{_SUBJECTS[names[0]]}:{query[names[0]]}" if names else None), errors
-
-
-def _times(query: dict[str, str]) -> tuple[int | None, int | None, Errors]:
-    """`from` and `to` in epoch ms, and what is wrong with them."""
-    times: dict[str, int | None] = {"from": None, "to": None}
-    errors: Errors = []
-    for name in times:
-        if name not in query:
-            continue
-        try:
-            times[name] = parse_time(query[name])
-        except ValueError as error:
-            errors.append(problem(str(error), f"/{name}"))
-    from_ms, to_ms = times["from"], times["to"]
-    if from_ms is not None and to_ms is not None and from_ms >= to_ms:
-        errors.append(problem("must be before to", "/from"))
-    return from_ms, to_ms, errors

@@ -17,11 +17,14 @@ from chalicelib.core.environ import from_environ
 
 #: Headers that a page may send, besides those that it always may.
 SENT = (
-    *("Authorization", "Content-Type", "Idempotency-Key", "X-Api-Key"),
+    *("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "X-Api-Key"),
     *("X-Amz-Content-Sha256", "X-Amz-Date", "X-Amz-Security-Token", "traceparent"),
 )
 #: Headers of answers that a page may read, besides those that it always may.
-READ = ("Idempotency-Key-Expires", "Idempotency-Replayed", "Location", "Retry-After")
+READ = (
+    *("ETag", "Idempotency-Key-Expires", "Idempotency-Replayed", "Link", "Location"),
+    "Retry-After",
+)
 #: For how long a browser need not ask again.
 MAX_AGE_S = 600
 

@@ -14,10 +14,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from chalicelib.api.idempotency_keys import IdempotencyKey, IdempotencyKeys
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, Conflict, InvalidRequest, KeyReused, RequestRejected
 from chalicelib.core.logs import log
+from chalicelib.tasks.idempotency_keys import IdempotencyKey, IdempotencyKeys
 
 MOST_KEY_LENGTH = 255
 Body = dict[str, Any]

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from chalice.app import Chalice
 
-from chalicelib.api import audit, cors, keys, metrics, pauses, schedules, tasks, tickets, web
+from chalicelib.api import (
+    audit,
+    candles,
+    cors,
+    history,
+    keys,
+    metrics,
+    pauses,
+    schedules,
+    tasks,
+    tickets,
+    web,
+)
 
 #: Each puts its routes on web.routes when it is imported.
-MODULES = (audit, tasks, tickets, metrics, schedules, pauses, keys)
+MODULES = (audit, candles, history, tasks, tickets, metrics, schedules, pauses, keys)
 
 
 def register(app: Chalice, origins: tuple[str, ...] = ()) -> None:
     """Put every route on the app; web pages of `origins` may call them."""
-    # Every body reaches the routes as it was sent. They refuse a wrong content type themselves.
+    # Every body reaches the routes as it was sent. They refuse a wrong content type themselves, and
+    # say themselves which answers are bytes (web.Bytes): Chalice would ask for an Accept header.
     app.api.binary_types = []
     app.register_blueprint(web.routes)
     if origins:

@@ -12,7 +12,7 @@ from chalicelib.access.scopes import COLLECT, READ
 from chalicelib.api import web
 from chalicelib.api.idempotency import Body
 from chalicelib.aws.calls import run
-from chalicelib.core.problems import invalid, problem
+from chalicelib.core.problems import invalid
 from chalicelib.core.times import iso
 from chalicelib.exchange.prices import latest_prices
 from chalicelib.monitoring.status import collector_status, task_stats
@@ -30,8 +30,10 @@ def start() -> Response:
     backend, body = wiring.backend(), web.json_body()
 
     async def work(task_id: str, _: bool) -> tuple[int, Body]:
-        await submit_collection(backend, body, web.owner(), web.request_id(), task_id)
-        return web.submitted(task_id, "Collection submitted")
+        made = await submit_collection(backend, body, web.owner(), web.request_id(), task_id)
+        repeats = made != task_id
+        message = "The same collection runs already" if repeats else "Collection submitted"
+        return web.submitted(made, message, deduplicated=repeats)
 
     return web.once(backend, body, work)
 
@@ -60,11 +62,8 @@ def get_tasks() -> Response:
     backend = wiring.backend()
     query = web.query("task_type", "status", "page_size", "page_token")
     page_size = web.page_size(query, backend.settings)
-    errors = [
-        problem(f"must be one of {', '.join(allowed)}", f"/{name}")
-        for name, allowed in (("task_type", states.TASK_TYPES), ("status", states.STATES))
-        if name in query and query[name] not in allowed
-    ]
+    allowed = {"task_type": states.TASK_TYPES, "status": states.STATES}
+    errors = web.choice_errors(query, allowed)
     errors += web.page_token_errors(query, _PAGE_TOKEN)
     if errors:
         raise invalid(errors)
@@ -105,8 +104,8 @@ def cancel(task_id: str) -> Response:
         did = did or taken_over
         return (202 if did else 200), {
             "task_id": task_id,
-            "status": states.CANCELLED,
-            "message": "Cancelled" if did else "Already cancelled",
+            "status": receipt.state,
+            "message": _cancelled(did, receipt.state),
             "stopped_at": iso(receipt.stopped_at),
             "units": {
                 "total": receipt.counts["units"],
@@ -153,6 +152,12 @@ async def _status() -> Body:
     backend, caller = wiring.backend(), web.caller()
     owners = await owners_seen(backend, caller)
     return await collector_status(backend, caller.owner, owners, caller.is_admin)
+
+
+def _cancelled(did: bool, state: str) -> str:
+    if state != states.CANCELLED:
+        return "No further attempt"
+    return "Cancelled" if did else "Already cancelled"
 
 
 def _sender() -> dict[str, str]:

@@ -60,13 +60,13 @@ async def _of_subject(
         for number, event in events:
             if _matches(query, event):
                 if len(found) == query.page_size:
-                    return found, _token(seq)
+                    return found, token_of(seq)
                 found.append(event)
             seq = number
         if following is None:
             return found, None
         seq = following
-    return found, _token(seq)
+    return found, token_of(seq)
 
 
 async def _of_time(backend: Backend, query: AuditQuery) -> tuple[list[AuditEvent], str | None]:
@@ -76,7 +76,7 @@ async def _of_time(backend: Backend, query: AuditQuery) -> tuple[list[AuditEvent
     to_ms = now_ms + 1 if query.to_ms is None else min(query.to_ms, now_ms + DAY)
     oldest = now_ms - backend.settings.audit_retention_days * DAY
     start = max(0, oldest, to_ms - DAY if query.from_ms is None else query.from_ms)
-    after = str(iso(start)) if query.token is None else _key_of(query.token)
+    after = str(iso(start)) if query.token is None else key_of(query.token)
     until = str(iso(to_ms))
     found: list[AuditEvent] = []
     for _ in range(_MOST_QUERIES):
@@ -86,11 +86,11 @@ async def _of_time(backend: Backend, query: AuditQuery) -> tuple[list[AuditEvent
         for key, event in events:
             if _matches(query, event):
                 if len(found) == query.page_size:
-                    return found, _token(after)
+                    return found, token_of(after)
                 found.append(event)
             after = key
         after = following or _day_after(after)
-    return found, _token(after)
+    return found, token_of(after)
 
 
 def _matches(query: AuditQuery, event: AuditEvent) -> bool:
@@ -107,7 +107,8 @@ def _day_after(key: str) -> str:
     return str(iso(parse_time(key[:10]) + DAY))
 
 
-def _token(position: int | str) -> str:
+def token_of(position: int | str) -> str:
+    """The page token of a position: an event's number, an sk_time, or a time."""
     return base64.urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
 
 
@@ -119,8 +120,8 @@ def _seq_of(token: str) -> int:
     return seq
 
 
-def _key_of(token: str) -> str:
-    """The sk_time after which a page starts. Raises InvalidRequest."""
+def key_of(token: str) -> str:
+    """The sk_time, or the time, at which a page starts. Raises InvalidRequest."""
     key = _position(token)
     if not isinstance(key, str) or not _TIME_KEY.fullmatch(key):
         raise _no_token()
@@ -140,7 +141,7 @@ def _position(token: str) -> object:
     except ValueError:
         raise _no_token() from None
     # Each position has one token. Another text that decodes to the same was not made here.
-    if not isinstance(position, int | str) or _token(position) != token:
+    if not isinstance(position, int | str) or token_of(position) != token:
         raise _no_token()
     return position
 

@@ -7,19 +7,16 @@ three small calls (docs/adr/0002). Only the services that our gateways call are 
     events (EventBridge)       AWS JSON 1.1
     scheduler (EventBridge)    REST: CreateSchedule, UpdateSchedule, DeleteSchedule
     apigatewaymanagementapi    REST: PostToConnection, DeleteConnection
+    s3                         REST: GetObject, ListObjectsV2 (s3_requests.py)
 
-A test signs generated requests with botocore's own signer and compares.
-
-Sources: AWS General Reference, "Create a signed AWS API request"; DynamoDB API Reference,
-"Low-level API", and TransactWriteItems for why a transaction is cancelled; SQS Developer Guide,
-"AWS JSON protocol"; EventBridge and EventBridge Scheduler API References.
+Sources: DynamoDB API Reference, "Low-level API", and TransactWriteItems for why a transaction is
+cancelled; SQS Developer Guide, "AWS JSON protocol"; EventBridge and EventBridge Scheduler API
+References.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 import http.client
 import json
 import os
@@ -31,6 +28,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from chalicelib.aws import s3_requests
+from chalicelib.aws.signature import region, sign
 from chalicelib.aws.tracing import incoming, outgoing
 from chalicelib.core.errors import CallFailed, ConditionFailed
 
@@ -84,7 +83,7 @@ class SignedCalls:
         method, url, headers, body = self._request(service, operation, sent)
         for attempt in range(1, _TRIES + 1):
             try:
-                status, answer = self._send(service, method, url, headers, body)
+                status, answer = self._send(service, operation, method, url, headers, body)
             except (OSError, http.client.HTTPException) as error:
                 failed = CallFailed(service, operation, "ConnectionError", repr(error))
             else:
@@ -103,6 +102,8 @@ class SignedCalls:
     def _request(
         self, service: str, operation: str, parameters: dict[str, Any]
     ) -> tuple[str, str, dict[str, str], bytes]:
+        if service == "s3":
+            return s3_requests.request(operation, parameters, self._url_suffix)
         root = self._root(service)
         if service == "apigatewaymanagementapi":
             path = f"/@connections/{quote(parameters['ConnectionId'], safe='')}"
@@ -121,13 +122,19 @@ class SignedCalls:
         given = self._endpoints.get(service) or os.environ.get("AWS_ENDPOINT_URL")
         if given:
             return given.rstrip("/")
-        return f"https://{service}.{_region()}.{self._url_suffix}"
+        return f"https://{service}.{region()}.{self._url_suffix}"
 
     def _send(
-        self, service: str, method: str, url: str, headers: dict[str, str], body: bytes
+        self,
+        service: str,
+        operation: str,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        body: bytes,
     ) -> tuple[int, dict[str, Any]]:
         name = "execute-api" if service == "apigatewaymanagementapi" else service
-        signed = sign(method, url, headers, body, name, _region(), os.environ, time.gmtime())
+        signed = sign(method, url, headers, body, name, region(), os.environ, time.gmtime())
         parts = urlsplit(url)
         connection = self._connection(parts.scheme, parts.netloc)
         try:
@@ -139,6 +146,10 @@ class SignedCalls:
             # The other side may have closed a kept connection. The next try opens a new one.
             connection.close()
             raise
+        if service == "s3" and answer.status < 300:
+            return answer.status, s3_requests.answer(operation, answer.headers, content)
+        if service == "s3":
+            return answer.status, s3_requests.error(content)
         try:
             found = json.loads(content, object_hook=_binary) if content else {}
             # REST services name an error in a header. A colon and a URL may follow the name.
@@ -161,59 +172,6 @@ class SignedCalls:
             else:
                 connections[netloc] = http.client.HTTPConnection(netloc, timeout=_TIMEOUT_SECONDS)
         return connections[netloc]
-
-
-def sign(
-    method: str,
-    url: str,
-    headers: Mapping[str, str],
-    body: bytes,
-    service: str,
-    region: str,
-    credentials: Mapping[str, str],
-    now: time.struct_time,
-) -> dict[str, str]:
-    """`headers`, and those of Signature Version 4.
-
-    The names and values of a query must be percent-encoded as by `quote(..., safe="-_.~")`.
-    `credentials` has AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and perhaps AWS_SESSION_TOKEN.
-    """
-    parts = urlsplit(url)
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", now)
-    signed = {
-        **{name.lower(): value for name, value in headers.items()},
-        "host": parts.netloc,
-        "x-amz-date": stamp,
-    }
-    token = credentials.get("AWS_SESSION_TOKEN")
-    if token:
-        signed["x-amz-security-token"] = token
-    names = ";".join(sorted(signed))
-    canonical = "\n".join(
-        [
-            method,
-            quote(parts.path or "/", safe="/-_.~"),
-            # By name, then by value: "0=" comes before "00=", though as texts it does not.
-            "&".join(sorted(parts.query.split("&"), key=lambda pair: pair.partition("=")[::2])),
-            *(f"{name}:{' '.join(signed[name].split())}" for name in sorted(signed)),
-            "",
-            names,
-            hashlib.sha256(body).hexdigest(),
-        ]
-    )
-    scope = f"{stamp[:8]}/{region}/{service}/aws4_request"
-    digest = hashlib.sha256(canonical.encode()).hexdigest()
-    key = f"AWS4{credentials.get('AWS_SECRET_ACCESS_KEY', '')}".encode()
-    for part in scope.split("/"):
-        key = hmac.digest(key, part.encode(), "sha256")
-    signature = hmac.new(
-        key, f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}".encode(), "sha256"
-    ).hexdigest()
-    signed["authorization"] = (
-        f"AWS4-HMAC-SHA256 Credential={credentials.get('AWS_ACCESS_KEY_ID', '')}/{scope}, "
-        f"SignedHeaders={names}, Signature={signature}"
-    )
-    return signed
 
 
 def _scheduler_request(
@@ -245,10 +203,6 @@ def _failure(service: str, operation: str, status: int, answer: dict[str, Any]) 
         return ConditionFailed(operation, answer.get("Item"))
     message = answer.get("message") or answer.get("Message") or ""
     return CallFailed(service, operation, code, str(message))
-
-
-def _region() -> str:
-    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
 
 
 def _text(value: object) -> str:

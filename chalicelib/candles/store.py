@@ -17,11 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import NamedTuple
-from urllib.parse import quote
 
 from chalicelib.candles.candles import Candles, merged
 from chalicelib.candles.codec import decode, encode
 from chalicelib.candles.coverage import Coverage
+from chalicelib.candles.objects import ENDING, folder_of
 from chalicelib.core import timeframes, times
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ObjectDamaged
@@ -63,10 +63,8 @@ class CandleStore:
         self._root = backend.settings.exchange_root
 
     def key(self, symbol: str, timeframe: str, open_ms: int) -> str:
-        return (
-            f"candles/exchange={self._exchange}/timeframe={timeframes.folder(timeframe)}/"
-            f"symbol={_segment(symbol)}/{timeframes.object_name(timeframe, open_ms)}.parquet"
-        )
+        folder = folder_of(self._exchange, symbol, timeframe)
+        return f"{folder}{timeframes.object_name(timeframe, open_ms)}{ENDING}"
 
     async def write(
         self,
@@ -144,11 +142,3 @@ class CandleStore:
             "trades": str(sum(candles.columns["trades"])),
             _COVERAGE: coverage.to_json(),
         }
-
-
-def _segment(symbol: str) -> str:
-    """A symbol as one path segment.
-
-    Only ASCII is percent-encoded: Spark and fastparquet cannot decode other characters again.
-    """
-    return "".join(quote(each, safe="") if each.isascii() else each for each in symbol)

@@ -260,12 +260,12 @@ def _unpacked(timeframe: str, packed: Iterable[list[Any]]) -> Iterator[Cell]:
         if len(counts) == 1:
             for _ in range(counts[0]):
                 bounds = timeframes.object_bounds(
-                    timeframe, timeframes.object_start(timeframe, number)
+                    timeframe, timeframes.numbered_start(timeframe, number)
                 )
                 yield Cell(bounds[0], timeframes.places_between(timeframe, *bounds))
                 number += 1
             continue
         held, absent, invalid, due = counts
         due_ms = None if due is None else due * MINUTE
-        yield Cell(timeframes.object_start(timeframe, number), held, absent, invalid, due_ms)
+        yield Cell(timeframes.numbered_start(timeframe, number), held, absent, invalid, due_ms)
         number += 1

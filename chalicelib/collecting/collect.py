@@ -23,7 +23,7 @@ from chalicelib.core.backend import Backend
 from chalicelib.core.logs import log
 from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.worker import Worker
-from chalicelib.tasks.finish import finish_prog
+from chalicelib.tasks.finish import finish_prog, is_full
 from chalicelib.tasks.passed_over import PassedOverFiles
 from chalicelib.tasks.progress import MOST_REJECTIONS, Collected
 from chalicelib.tasks.table import TaskTable
@@ -119,9 +119,12 @@ async def _uncounted(backend: Backend, message: CollectMessage) -> list[Unit] | 
 
 
 async def _is_wanted(backend: Backend, message: CollectMessage) -> bool:
-    """Whether the attempt that the message belongs to still runs."""
+    """Whether the attempt that the message belongs to still runs, and its units may be missing.
+
+    An item that is full has them all, and a cancel does not close it (tasks/finish.py).
+    """
     prog = await TaskTable(backend).read_prog(message.task_id, message.prog)
-    return prog is not None and prog.is_open(message.attempt)
+    return prog is not None and prog.is_open(message.attempt) and not is_full(prog)
 
 
 async def _wait(backend: Backend, until_ms: int) -> int:

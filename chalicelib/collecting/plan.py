@@ -39,6 +39,7 @@ from chalicelib.tasks.finish import expiry, fail_task
 from chalicelib.tasks.message import notice_of
 from chalicelib.tasks.part import begun_again, part_sizes, part_start
 from chalicelib.tasks.quotas import start_within_quota
+from chalicelib.tasks.retry import open_next_attempt
 from chalicelib.tasks.selection import resolved
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Task, TaskValues
@@ -62,6 +63,7 @@ async def plan_task(worker: Worker, message: PlanMessage) -> None:
         log("plan_outdated", task_id=message.task_id, attempt=message.attempt)
         return
     if not task.is_active:
+        await open_next_attempt(worker, task)
         return
     try:
         if task.task_type == states.SYMBOL_REFRESH:

@@ -23,6 +23,7 @@ from chalicelib.tasks.finish import fail_task, finish_prog, finish_task, shut, s
 from chalicelib.tasks.message import out_of_time
 from chalicelib.tasks.part import Tally
 from chalicelib.tasks.progress import OPEN, Progress, of_attempt
+from chalicelib.tasks.retry import open_next_attempt
 from chalicelib.tasks.submit import queue_planning
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Task
@@ -65,7 +66,8 @@ async def _sweep_task(backend: Backend, pk: str) -> None:
     if not task.is_active:
         if task.result is None:  # stopped, but not shut
             _repaired("shut", task_id, task.attempt)
-            await shut(backend, task)
+            task = await shut(backend, task)
+        await open_next_attempt(backend, task)
         return
     if await deadline_of(backend, task) <= now_ms:
         why = out_of_time(task, tally.progs, await Ledger(backend).read(), now_ms)

@@ -10,6 +10,7 @@
     │   ├── KeyNotFound             404
     │   ├── TaskNotFound            404
     │   ├── ScheduleNotFound        404
+    │   ├── SymbolNotFound          404  the exchange does not list it, and nothing of it is stored
     │   ├── TaskExpired             410  it was there; its audit trail still is
     │   ├── Conflict                409  the task's state does not allow it
     │   ├── KeyReused               422  an Idempotency-Key came with another request
@@ -134,6 +135,12 @@ class ScheduleNotFound(RequestRejected):
     status = 404
     title = "Schedule not found"
     reason = "SCHEDULE_NOT_FOUND"
+
+
+class SymbolNotFound(RequestRejected):
+    status = 404
+    title = "Symbol not found"
+    reason = "SYMBOL_NOT_FOUND"
 
 
 class TaskExpired(RequestRejected):

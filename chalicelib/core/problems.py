@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from chalicelib.core.errors import InvalidRequest
 
@@ -37,3 +38,22 @@ def unknown_fields(body: Mapping[str, object], allowed: Collection[str]) -> Erro
 def pointer_token(name: str) -> str:
     """A field's name as a token of a JSON pointer (RFC 6901), cut to 100 characters."""
     return name[:100].replace("~", "~0").replace("/", "~1")
+
+
+def whole(
+    body: dict[str, Any],
+    name: str,
+    default: int,
+    bounds: tuple[int, int],
+    errors: Errors,
+    unit: str = "",
+) -> int:
+    """A field of a body that is an integer within bounds, or its default where it is absent.
+
+    Anything else is noted in `errors`. `unit`: said behind the bounds, like " (seconds)".
+    """
+    value, (least, most) = body.get(name, default), bounds
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        errors.append(problem(f"must be an integer from {least} to {most}{unit}", f"/{name}"))
+        return default
+    return value

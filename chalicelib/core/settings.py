@@ -182,6 +182,12 @@ class Settings:
     bucket_versioning: bool = _setting(
         False, "keep what a candle file held before it was written again, for a day"
     )
+    athena: str = _setting(
+        "no",
+        "yes: the candle files are a table for Athena, in a Glue database of the stack "
+        "(docs/CANDLES.md); the embedded cloud has neither",
+        among=("yes", "no"),
+    )
     webhook_allowed_hosts: tuple[str, ...] = _setting(
         (),
         "host:port pairs that webhooks may reach over http and at any address, for developing on "

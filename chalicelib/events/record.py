@@ -22,6 +22,7 @@ from chalicelib.core.logs import log
 from chalicelib.core.metrics import count
 from chalicelib.events.event import Event
 from chalicelib.events.happenings import of_change
+from chalicelib.events.last_candles import collect_last_candles
 from chalicelib.events.market_happenings import of_coverage
 from chalicelib.events.measures import measure_changes
 from chalicelib.events.publish import publish
@@ -41,14 +42,18 @@ async def record_task_changes(backend: Backend, records: list[StreamRecord]) -> 
 
 
 async def record_market_changes(backend: Backend, records: list[StreamRecord]) -> None:
-    """The same for the Market stream. Stored candles are published, but not audited."""
+    """The same for the Market stream. Stored candles are published, but not audited. Where symbols
+    have stopped trading, their last candles are collected."""
     await _record_batch(backend, MARKET, records)
 
 
 async def record_one(backend: Backend, record: StreamRecord) -> list[Event]:
-    """Audit and publish one record by itself; returns its events. Raises whatever goes wrong."""
-    events = await events_of(Trail(backend), change_of(record))
+    """Audit and publish one record by itself, and start what follows from it; returns its events.
+    Raises whatever goes wrong."""
+    change = change_of(record)
+    events = await events_of(Trail(backend), change)
     await publish(backend, events)
+    await collect_last_candles(backend, change)
     return events
 
 
@@ -72,6 +77,7 @@ async def _record_batch(backend: Backend, table: str, records: list[StreamRecord
     async def recorded(record: StreamRecord) -> None:
         change = change_of(record)
         brought = await events_of(trail, change)
+        await collect_last_candles(backend, change)
         changes.append(change)
         events.extend(brought)
         if brought:

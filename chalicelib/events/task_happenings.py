@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib.aws.stream import Change
+from chalicelib.core.errors import ItemUnreadable
 from chalicelib.core.times import iso
 from chalicelib.events.happening import MOST_NAMES, SYSTEM, Happening, Item
 from chalicelib.tasks import states
@@ -12,6 +13,9 @@ from chalicelib.tasks.changes import TaskChange, prog_change, task_change
 from chalicelib.tasks.task import Task
 from chalicelib.work.request import CollectionRequest
 from chalicelib.work.selector import is_plain
+
+#: So many of a request's symbols are named.
+_NAMED = 5
 
 
 def of_task(change: Change) -> list[Happening]:
@@ -32,7 +36,8 @@ def of_task(change: Change) -> list[Happening]:
         return [*_planned(old, new), _task(changed, "task.started")]
     if new.state == states.CANCELLED:
         return [_moved(changed, new, "task.cancelled")]
-    return [_task(changed, f"task.{new.state}", data=new.result)]
+    data = None if new.result is None else {**new.result, "task": _in_short(new)}
+    return [_task(changed, f"task.{new.state}", data=data)]
 
 
 def _task(changed: TaskChange, action: str, by: str = SYSTEM, **more: Any) -> Happening:
@@ -52,7 +57,7 @@ def _task(changed: TaskChange, action: str, by: str = SYSTEM, **more: Any) -> Ha
 
 
 def _submitted(changed: TaskChange, task: Task) -> Happening:
-    by_itself = task.source in (states.BY_SCHEDULE, states.BY_FRESHNESS)
+    by_itself = task.source != states.BY_REQUEST
     return _task(
         changed,
         "task.submitted",
@@ -79,6 +84,20 @@ def _asked_for(task: Task) -> Item:
             "priority": request.priority,
         }
     return asked
+
+
+def _in_short(task: Task) -> Item:
+    """What an end tells of its task, for those who ask when the task has expired."""
+    try:
+        symbols = CollectionRequest.unpack(task.request).symbols or ()
+        asked = {**_asked_for(task), "symbol_names": list(symbols[:_NAMED])}
+    except ItemUnreadable:  # nobody could plan it, but it has ended
+        asked = {"task_type": task.task_type, "source": task.source}
+    times = ("created_at", "started_at", "completed_at")
+    known = {**asked, **{name: iso(getattr(task, name)) for name in times}, "error": task.error}
+    if task.state == states.CANCELLED:
+        known["cancelled_by"] = task.moved_by or task.owner
+    return known
 
 
 def _moved(changed: TaskChange, task: Task, action: str) -> Happening:
@@ -118,7 +137,7 @@ def _stopped(old: Task, new: Task) -> list[Happening]:
             before=old.state,
             after=new.state,
             detail=new.message,
-            data={**new.result, "stopped_at": iso(new.stopped_at)},
+            data={**new.result, "stopped_at": iso(new.stopped_at), "task": _in_short(new)},
             owner=new.owner,
         )
     ]

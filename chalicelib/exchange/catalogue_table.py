@@ -103,12 +103,14 @@ class Prices(NamedTuple):
 
 
 class CatalogueChange(NamedTuple):
-    """A change of the catalogue: symbol -> status before and after, and who asked for it."""
+    """A change of the catalogue: symbol -> status before and after, who asked for it, and when the
+    exchange was asked, epoch ms."""
 
     exchange: str
     before: dict[str, str]
     after: dict[str, str]
     asked: Asked | None
+    refreshed_at: int
 
 
 class CatalogueTable(ItemTable):
@@ -244,6 +246,7 @@ def catalogue_change(change: Change) -> CatalogueChange | None:
         before=_symbols_in(change.old) if change.old else {},
         after=_symbols_in(change.new),
         asked=_asked_in(change.new),
+        refreshed_at=change.new["refreshed_at"],
     )
 
 

@@ -17,7 +17,7 @@ async def measure_state(backend: Backend) -> None:
     ledger = await Ledger(backend).read()
     metrics.measure("ExchangeWeightUsed", ledger.used_at(now_ms))
     metrics.measure("BreakerOpen", int(ledger.is_paused(now_ms)))
-    rows = await TaskTable(backend).active()
+    rows = [row for row in await TaskTable(backend).active() if row.is_active]
     oldest_ms = min((row.created_at for row in rows), default=now_ms)
     metrics.measure("TasksActive", len(rows))
     metrics.measure("OldestTaskSeconds", max(0, now_ms - oldest_ms) / 1000)

@@ -25,6 +25,14 @@ _FIXED_TIME = (
 )
 
 
+#: Field of a POST /start body that a schedule's request may not have -> why.
+_REFUSED = {
+    "start": _FIXED_TIME,
+    "end": _FIXED_TIME,
+    "force": "overlap says what happens while the last run goes on",
+}
+
+
 class Fields(TypedDict, total=False):
     """Fields of `Schedule` that people set."""
 
@@ -146,9 +154,9 @@ def _request(
     body: object, known: Mapping[str, str] | None, settings: Settings, now_ms: int
 ) -> tuple[Fields, Webhook | None]:
     """The request without its webhook, which is stored apart; and the webhook."""
-    fixed = [name for name in ("start", "end") if isinstance(body, dict) and name in body]
-    if fixed:
-        raise invalid([_error(_FIXED_TIME, name) for name in fixed])
+    refused = [name for name in _REFUSED if isinstance(body, dict) and name in body]
+    if refused:
+        raise invalid([_error(_REFUSED[name], name) for name in refused])
     request = parse_start(body, known, settings, now_ms)
     webhook = request.webhook
     return {

@@ -85,6 +85,8 @@ def _request_view(schedule: Schedule) -> View:
         "priority": request.priority,
         "tolerated_failure_percentage": request.tolerated_failure_percentage,
         "timeout_seconds": request.timeout_seconds,
+        "retries": request.retries or None,
+        "retry_backoff_seconds": request.retry_backoff_seconds if request.retries else None,
         "webhook_host": schedule.webhook_host,
     }
     return {name: value for name, value in fields.items() if value is not None}

@@ -9,18 +9,19 @@ from chalicelib.core.backend import Backend
 from chalicelib.core.errors import ConditionFailed, Conflict
 from chalicelib.core.logs import log
 from chalicelib.tasks import states
-from chalicelib.tasks.finish import shut
+from chalicelib.tasks.finish import expiry, shut
 from chalicelib.tasks.table import TaskTable, old_task
-from chalicelib.tasks.task import Counts
+from chalicelib.tasks.task import Counts, Task
 from chalicelib.tasks.view import find_task
 
 
 class Receipt(NamedTuple):
     """`stopped_at`: when no further exchange request could be authorised, epoch ms; `counts`: what
-    had been counted by then."""
+    had been counted by then; `state`: `cancelled`, or how the task had ended before."""
 
     stopped_at: int
     counts: Counts
+    state: str = states.CANCELLED
 
 
 async def cancel_task(
@@ -33,6 +34,7 @@ async def cancel_task(
 ) -> tuple[bool, Receipt]:
     """Cancel a task; returns (whether this call did it, the cancel's receipt).
 
+    Of a task that has ended, the attempt that would open by itself is called off.
     `sees`: whose tasks may be cancelled (None: everybody's). `by` (None: the task's owner) and
     `request_id` say who did it, for the audit trail.
 
@@ -40,6 +42,11 @@ async def cancel_task(
     """
     task = await find_task(backend, task_id, sees)
     did = False
+    if task.next_attempt_at is not None:
+        called_off = await _call_off(backend, task)
+        if called_off is not None:
+            return True, called_off
+        task = await find_task(backend, task_id, sees)  # the attempt is open
     if task.is_active:
         try:
             task = await TaskTable(backend).move(
@@ -65,3 +72,23 @@ async def cancel_task(
     assert task.result is not None
     assert task.stopped_at is not None, "a cancelled task with a result was shut"
     return did, Receipt(task.stopped_at, task.result)
+
+
+async def _call_off(backend: Backend, task: Task) -> Receipt | None:
+    """Keep a task's next attempt from opening; None where it is open already."""
+    if task.result is None:
+        task = await shut(backend, task)
+    assert task.result is not None
+    try:
+        await TaskTable(backend).note(
+            task.task_id,
+            task.attempt,
+            remove=("next_attempt_at", "active"),
+            needs="next_attempt_at",
+            ttl=expiry(backend),
+            message=f"{task.message.partition('; next attempt')[0]}; no further attempt",
+        )
+    except ConditionFailed:
+        return None
+    log("next_attempt_called_off", task_id=task.task_id, attempt=task.attempt)
+    return Receipt(task.stopped_at or task.completed_at or 0, task.result, task.state)

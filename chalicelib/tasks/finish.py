@@ -11,6 +11,7 @@ from chalicelib.core.task_keys import CHILD_TTL_SECONDS
 from chalicelib.tasks import states
 from chalicelib.tasks.message import closing, notice_of
 from chalicelib.tasks.part import Tally, totals
+from chalicelib.tasks.policy import announced, ask_for_next_attempt, next_attempt
 from chalicelib.tasks.progress import OPEN, Progress
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Removed, Task, TaskValues
@@ -84,7 +85,11 @@ async def finish_task(backend: Backend, task: Task, tally: Tally) -> None:
         values["error"] = (
             f"{result['failed']} of {result['units']} units failed ({_reasons(tally)})"
         )
-    await _end(backend, task, state, values, remove=("active",))
+    at_ms = next_attempt(task, _counted_reasons(tally), backend.now_ms())
+    removed: tuple[Removed, ...] = () if at_ms else ("active",)
+    ended = await _end(backend, task, state, announced(values, at_ms), removed)
+    if ended is not None:
+        await ask_for_next_attempt(backend, ended)
 
 
 async def _notice(backend: Backend, request: CollectionRequest) -> str | None:
@@ -104,18 +109,19 @@ async def _notice(backend: Backend, request: CollectionRequest) -> str | None:
 
 async def fail_task(backend: Backend, task: Task, reason: str, detail: str) -> None:
     """Fail a task that cannot go on; what it has collected is kept."""
-    error = f"{reason}: {detail}"
-    moved = await _end(backend, task, states.FAILED, {"message": "Failed", "error": error})
+    values: TaskValues = {"message": "Failed", "error": f"{reason}: {detail}"}
+    at_ms = next_attempt(task, (reason,), backend.now_ms())
+    moved = await _end(backend, task, states.FAILED, announced(values, at_ms))
     if moved is not None:
-        await shut(backend, moved)
+        await ask_for_next_attempt(backend, await shut(backend, moved))
 
 
 async def shut(backend: Backend, task: Task) -> Task:
     """Close the PROG items of a task that was stopped half way, then store what was counted.
 
     In this order: a result read before the items are closed may miss what is counted meanwhile.
-    Until the result is stored, sweep looks after the task, and it does not expire. May be repeated;
-    returns the task.
+    Until the result is stored, sweep looks after the task, and it does not expire; nor where its
+    next attempt is due later. May be repeated; returns the task.
     """
     assert task.completed_at is not None, "only a task that was stopped is shut"
     tally = await close_progs(backend, task)
@@ -129,11 +135,17 @@ async def shut(backend: Backend, task: Task) -> Task:
         "result": result,
         "message": f"{word} after {counted} of {result['units']} units",
     }
+    waits = task.next_attempt_at is not None
     try:
         return await TaskTable(backend).note(
-            task.task_id, task.attempt, remove=("active",), **values
+            task.task_id,
+            task.attempt,
+            remove=() if waits else ("active",),
+            needs="next_attempt_at" if waits else "",
+            **announced(values, task.next_attempt_at),
         )
-    except ConditionFailed:  # retried by someone in this moment; the old attempt is shut
+    except ConditionFailed:
+        # Retried by someone in this moment, or its next attempt was called off: it is shut.
         return task._replace(
             stopped_at=values["stopped_at"],
             ttl=values["ttl"],
@@ -193,8 +205,14 @@ async def _end(
     return ended
 
 
-def _reasons(tally: Tally) -> str:
+def _counted_reasons(tally: Tally) -> Counter[str]:
+    """Why units of a task whose units are all counted failed in its attempt."""
     counts: Counter[str] = Counter()
     for part in tally.parts:
         counts.update(part.reasons)
-    return ", ".join(f"{reason}: {count}" for reason, count in counts.most_common())
+    return counts
+
+
+def _reasons(tally: Tally) -> str:
+    counts = _counted_reasons(tally).most_common()
+    return ", ".join(f"{reason}: {count}" for reason, count in counts)

@@ -12,12 +12,22 @@ from chalicelib.tasks import states
 Update = dict[str, Any]
 
 
-def move_of(attempt: int, to: str, values: dict[str, Any], remove: Iterable[str]) -> Update:
-    """The update that moves a task to state `to` where the table of moves allows it."""
+def move_of(
+    attempt: int, to: str, values: dict[str, Any], remove: Iterable[str], needs: str = ""
+) -> Update:
+    """The update that moves a task to state `to` where the table of moves allows it.
+
+    `needs`: an attribute that it must have.
+    """
     sources = {f":from{at}": to_wire(state) for at, state in enumerate(states.MOVES[to])}
-    condition = f"#attempt = :expected AND #state IN ({', '.join(sources)})"
+    condition = f"#attempt = :expected AND #state IN ({', '.join(sources)}){has(needs)}"
     bound = {":expected": to_wire(attempt), **sources}
     return update_of({"state": to, **values}, remove, condition, bound)
+
+
+def has(needs: str) -> str:
+    """The part of a condition that asks for an attribute; nothing where none is needed."""
+    return f" AND attribute_exists({needs})" if needs else ""
 
 
 def update_of(

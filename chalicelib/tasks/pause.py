@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from chalicelib.core.backend import Backend
-from chalicelib.core.problems import invalid, problem, unknown_fields
+from chalicelib.core.problems import invalid, problem, unknown_fields, whole
 from chalicelib.core.times import FOREVER_MS, iso
 from chalicelib.exchange.ledger import Hold
 from chalicelib.exchange.pause import Pauses
@@ -58,17 +58,7 @@ def _parsed(body: object) -> tuple[int | None, str]:
     errors = unknown_fields(body, _FIELDS)
     duration_ms: int | None = None
     if "duration_seconds" in body:
-        seconds = body["duration_seconds"]
-        least, most = _DURATIONS
-        if (
-            isinstance(seconds, bool)
-            or not isinstance(seconds, int)
-            or not least <= seconds <= most
-        ):
-            detail = f"must be an integer from {least} to {most} (seconds)"
-            errors.append(problem(detail, "/duration_seconds"))
-        else:
-            duration_ms = seconds * 1000
+        duration_ms = 1000 * whole(body, "duration_seconds", 0, _DURATIONS, errors, " (seconds)")
     reason = body.get("reason", "")
     if not (isinstance(reason, str) and _REASON.fullmatch(reason)):
         errors.append(problem("must have at most 200 printable ASCII characters", "/reason"))

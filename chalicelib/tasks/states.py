@@ -24,8 +24,10 @@ TASK_TYPES = (DATA_COLLECTION, SYMBOL_REFRESH)
 
 #: Whose a task is where nothing authenticates, and whose scheduled tasks are.
 SHARED_OWNER = "anonymous"
-#: What made a task: a request, the clock, or candles that were later than promised.
+#: What made a task: a request, the clock, candles that were later than promised, or symbols that
+#: stopped trading.
 BY_REQUEST, BY_SCHEDULE, BY_FRESHNESS = "request", "schedule", "freshness"
+BY_DELISTING = "delisting"
 #: Who does what nobody asked for.
 BY_SYSTEM = "system"
 

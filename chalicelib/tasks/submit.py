@@ -12,6 +12,7 @@ from chalicelib.core.logs import log
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.tasks import states
 from chalicelib.tasks.deadline import deadline
+from chalicelib.tasks.deduplicate import running_or_new
 from chalicelib.tasks.quotas import take_place
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Task
@@ -31,10 +32,11 @@ async def submit_collection(
 ) -> str:
     """Check a POST /start body against the catalogue, store the task, queue its planning.
 
-    Returns the task id. Raises InvalidRequest, PlanTooLarge, QuotaExceeded or ExchangeRootChanged
-    with the task not stored. Three AWS calls, for one symbol and for thousands; one more with a
-    webhook, and one where active tasks are limited. A symbol that is not known may be new: the list
-    is then read again.
+    Returns the task id: another one than `task_id` where a task of the same owner and request runs
+    already, unless the body forces a new one. Raises InvalidRequest, PlanTooLarge, QuotaExceeded or
+    ExchangeRootChanged with the task not stored. Four AWS calls, for one symbol and for thousands;
+    two more where the request was started before, one more with a webhook, and one where active
+    tasks are limited. A symbol that is not known may be new: the list is then read again.
     """
     catalogue = await CatalogueTable(backend).read_own_catalogue()
     known = catalogue.known if catalogue else None
@@ -43,6 +45,11 @@ async def submit_collection(
     except InvalidRequest:
         await refresh_for_unknown(backend, body, known, owner, request_id)
         raise
+    task_id = task_id or str(uuid.uuid4())
+    if not request.force:
+        task_id, runs = await running_or_new(backend, owner, request, task_id)
+        if runs:
+            return task_id
     return await submit(
         backend,
         states.DATA_COLLECTION,
@@ -106,9 +113,9 @@ async def submit(
     """Store a pending task and queue its planning. Returns its id.
 
     `request_id`: the HTTP request, or invocation, that asks for it. `task_id`: given twice it makes
-    one task; without it a new one. `source`: states.BY_REQUEST, BY_SCHEDULE or BY_FRESHNESS.
-    `counts`: whether it is one of the active tasks that its owner may have. `by`: who asks, where
-    that is not its owner. Raises QuotaExceeded with nothing stored.
+    one task; without it a new one. `source`: states.BY_REQUEST, BY_SCHEDULE, BY_FRESHNESS or
+    BY_DELISTING. `counts`: whether it is one of the active tasks that its owner may have. `by`: who
+    asks, where that is not its owner. Raises QuotaExceeded with nothing stored.
     """
     task_id = task_id or str(uuid.uuid4())
     if counts:
@@ -131,6 +138,7 @@ async def submit(
         message="Waiting to be planned",
         webhook_host=request.webhook.host if request.webhook else None,
         schedule_id=schedule_id,
+        retries_left=request.retries,
         moved_by=by,
     )
     if request.webhook is not None:

@@ -26,14 +26,14 @@ tasks/task.py, tasks/part.py and tasks/progress.py say what each attribute means
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 from chalicelib.aws.item_table import readable
 from chalicelib.aws.wire import item_from_wire, item_to_wire, to_wire
 from chalicelib.core.errors import ConditionFailed
 from chalicelib.core.task_keys import META, PART, item_key, prog_key, task_pk
 from chalicelib.tasks import states
-from chalicelib.tasks.moves import move_of, update_of
+from chalicelib.tasks.moves import has, move_of, update_of
 from chalicelib.tasks.part import Part, Tally
 from chalicelib.tasks.part_items import parts_in
 from chalicelib.tasks.progress import Progress, number_of, progress_from
@@ -133,14 +133,16 @@ class TaskTable(UnitItems):
         /,
         *,
         remove: Iterable[Removed] = (),
+        needs: Removed | Literal[""] = "",
         **values: Unpack[TaskValues],
     ) -> Task:
         """Move a task to state `to` where the table of moves allows it, and set `values`.
 
+        `needs`: an attribute that it must have.
         Returns the task after the move. Raises ConditionFailed, with the item as it was (see
         `old_task`), where the task is in another state or at another attempt.
         """
-        return await self._set(task_id, move_of(attempt, to, {**values}, remove))
+        return await self._set(task_id, move_of(attempt, to, {**values}, remove, needs))
 
     async def note(
         self,
@@ -149,12 +151,13 @@ class TaskTable(UnitItems):
         /,
         *,
         remove: Iterable[Removed] = (),
+        needs: Removed | Literal[""] = "",
         **values: Unpack[TaskValues],
     ) -> Task:
-        """Set values of a task without moving it, at this attempt only; the task then. Raises
-        ConditionFailed."""
+        """Set values of a task without moving it, at this attempt only; the task then. `needs` as
+        in `move`. Raises ConditionFailed."""
         bound = {":expected": to_wire(attempt)}
-        update = update_of({**values}, remove, "#attempt = :expected", bound)
+        update = update_of({**values}, remove, f"#attempt = :expected{has(needs)}", bound)
         return await self._set(task_id, update)
 
     async def _set(self, task_id: str, update: Item) -> Task:

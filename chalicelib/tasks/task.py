@@ -42,8 +42,8 @@ class Task(NamedTuple):
 
     Rows of index `by_owner`, which lists are read from, lack some attributes: `request` is then
     b"", `source` is "request", `request_id` None, `plan_sent_at` and `deadline_at` 0, and
-    `notice`, `webhook_host`, `plan_id`, `symbols_count`, `kept_units`, `yielded_at`, `moved_by`,
-    `moved_request_id` and `retry_id` have their defaults.
+    `notice`, `webhook_host`, `next_attempt_at`, `retries_left`, `plan_id`, `symbols_count`,
+    `kept_units`, `yielded_at`, `moved_by`, `moved_request_id` and `retry_id` have their defaults.
     """
 
     #: UUID; of a schedule's run it follows from the schedule and the time.
@@ -60,7 +60,7 @@ class Task(NamedTuple):
     priority: str
     #: Whose task it is; states.SHARED_OWNER where nothing authenticates.
     owner: str
-    #: What made it: states.BY_REQUEST, BY_SCHEDULE or BY_FRESHNESS.
+    #: What made it: states.BY_REQUEST, BY_SCHEDULE, BY_FRESHNESS or BY_DELISTING.
     source: str
     #: The HTTP request, or invocation, that made it.
     request_id: str | None
@@ -107,6 +107,11 @@ class Task(NamedTuple):
     #: Epoch seconds from which nobody sees it any more; None while it is active, and until a
     #: stopped task is shut.
     ttl: int | None = None
+
+    #: When its next attempt opens by itself; None where none does. Until then it does not expire.
+    next_attempt_at: int | None = None
+    #: How many more attempts may open by themselves.
+    retries_left: int = 0
 
     #: Who cancelled or retried it last, or else ran the schedule that it is of; None where nobody
     #: did.
@@ -161,11 +166,13 @@ class TaskValues(TypedDict, total=False):
     message: str
     moved_by: str
     moved_request_id: str | None
+    next_attempt_at: int
     notice: str
     plan_id: str
     plan_sent_at: int
     progs_total: int
     result: Counts
+    retries_left: int
     retry_id: str
     started_at: int
     stopped_at: int
@@ -180,6 +187,7 @@ Removed = Literal[
     "completed_at",
     "error",
     "kept_units",
+    "next_attempt_at",
     "result",
     "stopped_at",
     "ttl",

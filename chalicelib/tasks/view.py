@@ -46,6 +46,8 @@ async def view_task(backend: Backend, task_id: str, caller: str | None = None) -
         **view,
         "request": request_view(task),
         "notice": task.notice,
+        "next_attempt_at": iso(task.next_attempt_at),
+        "retries_left": task.retries_left,
         **await _units_named(backend, task, tally),
         "passed_over": files_in(task.passed_over),
         "webhook": await webhook_view(backend, task),
@@ -242,8 +244,9 @@ async def _progs_named(
     ours = [part for part in tally.parts if part.attempt == task.attempt]
     failing = sorted(number for part in ours for number in part.failing)[:MOST_FAILURES]
     rejecting = sorted(number for part in tally.parts for number in part.rejecting)
-    numbers = sorted({*failing, *rejecting[:MOST_REJECTIONS]})
-    finished = await TaskTable(backend).read_progs(task.task_id, numbers)
+    # A part knows what was rejected in an older attempt, too, of items that may be open now.
+    numbers = {*failing, *rejecting[:MOST_REJECTIONS]} - {prog.number for prog in tally.progs}
+    finished = await TaskTable(backend).read_progs(task.task_id, sorted(numbers))
     failed = rejected = 0
     named = []
     for prog in sorted((*tally.progs, *finished), key=lambda prog: prog.number):

@@ -13,14 +13,14 @@ from typing import Any
 
 from chalicelib.core import timeframes
 from chalicelib.core.errors import InvalidRequest, ItemUnreadable, PlanTooLarge
-from chalicelib.core.problems import Errors, invalid, problem, unknown_fields
+from chalicelib.core.problems import Errors, invalid, problem, unknown_fields, whole
 from chalicelib.core.settings import SYMBOL_PATTERN, Settings
 from chalicelib.core.symbols import trading
 from chalicelib.core.times import parse_time
 from chalicelib.webhooks.webhook import Webhook
 from chalicelib.webhooks.webhook import parse as parse_webhook
 from chalicelib.work import priorities, selector
-from chalicelib.work.messages import FILLS, NEW
+from chalicelib.work.messages import ALL, FILLS, NEW
 from chalicelib.work.selector import SEPARATORS, may_be_new
 from chalicelib.work.units import bounds, unit_count
 
@@ -34,11 +34,14 @@ _FIELDS = (
     "timeout_seconds",
     "webhook",
     "fill",
+    "force",
+    "retries",
+    "retry_backoff_seconds",
 )
 #: The field of a POST /refresh-symbols body.
 _ACCEPT = "accept_refused"
-#: Bounds of `timeout_seconds`: a minute, and a week.
-_TIMEOUTS = (60, 604_800)
+#: Bounds of `timeout_seconds` (a minute, and a week), `retries` and `retry_backoff_seconds`.
+_TIMEOUTS, _RETRIES, _BACKOFFS = (60, 604_800), (0, 5), (1, 3_600)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,10 @@ class CollectionRequest:
     trades. `start_ms` None: from the last stored candle.
     `only`: symbol -> its timeframes, where not every symbol is wanted in all of them.
     `fill`: what of it is asked for (work/messages.py). `accept_refused`: of a symbol refresh, that
-    the list which was refused last is right."""
+    the list which was refused last is right. `force`: start it although the same request runs
+    already, and ask for everything once more. `retries`: how many attempts open by themselves, the
+    first of them `retry_backoff_seconds` after the end, each other twice as late as the one
+    before."""
 
     symbols: tuple[str, ...] | None
     timeframes: tuple[str, ...]
@@ -60,6 +66,9 @@ class CollectionRequest:
     only: dict[str, list[str]] | None = None
     accept_refused: bool = False
     fill: str = NEW
+    force: bool = False
+    retries: int = 0
+    retry_backoff_seconds: int = 60
 
     def timeframes_of(self, symbol: str) -> Sequence[str]:
         return self.timeframes if self.only is None else self.only.get(symbol, ())
@@ -111,25 +120,36 @@ def parse_start(
         or not 0 <= tolerated <= 100
     ):
         errors.append(problem("must be a number from 0 to 100", "/tolerated_failure_percentage"))
-    timeout = body.get("timeout_seconds", settings.task_timeout_seconds)
-    if (
-        isinstance(timeout, bool)
-        or not isinstance(timeout, int)
-        or not _TIMEOUTS[0] <= timeout <= _TIMEOUTS[1]
-    ):
-        detail = f"must be an integer from {_TIMEOUTS[0]} to {_TIMEOUTS[1]} (seconds)"
-        errors.append(problem(detail, "/timeout_seconds"))
-    fill = body.get("fill", NEW)
-    if fill not in FILLS:
-        errors.append(problem(f"must be one of {', '.join(FILLS)}", "/fill"))
+    timeout = whole(
+        body, "timeout_seconds", settings.task_timeout_seconds, _TIMEOUTS, errors, " (seconds)"
+    )
+    backoff = whole(body, "retry_backoff_seconds", 60, _BACKOFFS, errors, " (seconds)")
+    retries = whole(body, "retries", 0, _RETRIES, errors)
     webhook = None
     if "webhook" in body:
         webhook, problems = parse_webhook(body["webhook"], settings.webhook_allowed_hosts)
         errors += [problem(detail, f"/webhook{pointer}") for detail, pointer in problems]
+    force = body.get("force", False)
+    if not isinstance(force, bool):
+        errors.append(problem("must be true or false", "/force"))
+    fill = body.get("fill", ALL if force is True else NEW)
+    if fill not in FILLS:
+        errors.append(problem(f"must be one of {', '.join(FILLS)}", "/fill"))
     if errors:
         raise invalid(errors)
     request = CollectionRequest(
-        symbols, frames, start, end, priority, tolerated, timeout, webhook, fill=fill
+        symbols,
+        frames,
+        start,
+        end,
+        priority,
+        tolerated,
+        timeout,
+        webhook,
+        fill=fill,
+        force=force,
+        retries=retries,
+        retry_backoff_seconds=backoff,
     )
     _check_size(request, known, settings, now_ms)
     return request

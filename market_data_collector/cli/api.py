@@ -5,7 +5,9 @@ Every method returns the answer's JSON object as it came and raises the errors o
 
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
+
+import httpx
 
 from market_data_collector.cli import problems
 from market_data_collector.cli.connection import Answer, Connection
@@ -66,6 +68,29 @@ class Api(Connection):
                 return {"tasks": tasks, "next_page_token": None}
             followed.add(page_token)
 
+    def history(self, page_token: str | None = None, **filters: Any) -> dict[str, Any]:
+        """One page of how tasks ended, newest first; filters as the API's: status, task_type,
+        since, until, page_size. A page may be empty and have a `next_page_token`."""
+        given = {"page_token": page_token, **filters}
+        return self._call("GET", "/history", params={k: v for k, v in given.items() if v}).body
+
+    def some_history(
+        self, wanted: int | None, pages: int, page_token: str | None = None, **filters: Any
+    ) -> dict[str, Any]:
+        """`wanted` entries, or a few more (None: all), of at most `pages` pages of the history."""
+        tasks: list[Any] = []
+        followed: set[str] = set()
+        for _ in range(pages):
+            page = self.history(page_token, **filters)
+            listed = page.get("tasks")
+            tasks += listed if isinstance(listed, list) else []
+            token = page.get("next_page_token")
+            page_token = token if isinstance(token, str) and token not in followed | {""} else None
+            if page_token is None or (wanted is not None and len(tasks) >= wanted):
+                break
+            followed.add(page_token)
+        return {"tasks": tasks, "next_page_token": page_token}
+
     def active(self) -> dict[str, Any]:
         return self._call("GET", "/tasks/active").body
 
@@ -98,6 +123,23 @@ class Api(Connection):
         """Prices of `symbols`; of every symbol the collector knows when there are none."""
         params = {"symbols": ",".join(symbols)} if symbols else {}
         return self._call("GET", "/latest-prices", params=params).body
+
+    def candle_pages(self, asked: dict[str, str]) -> Iterator[httpx.Response]:
+        """Every page of GET /candles, in the format that is asked for; each is followed once."""
+        followed: set[str] = set()
+        while True:
+            answer = self._answered("GET", "/candles", params=asked, headers={"Accept": "*/*"})
+            yield answer
+            reference = answer.links.get("next", {}).get("url", "")
+            token = dict(parse_qsl(reference.partition("?")[2])).get("page_token", "")
+            if token in followed | {""}:
+                return
+            followed.add(token)
+            asked = {**asked, "page_token": token}
+
+    def candle_files(self, **asked: str) -> dict[str, Any]:
+        """Every page, as one; `asked` as GET /candles/files takes it."""
+        return self._every_page("/candles/files", "files", page_size="100", **asked)
 
     def audit(self, page_token: str | None = None, **filters: str) -> dict[str, Any]:
         """One page of the audit trail; filters as the API's: task_id, schedule_id, exchange, from,

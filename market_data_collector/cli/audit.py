@@ -40,6 +40,8 @@ def audit(context: click.Context, /, from_: str | None, **filters: str | None) -
             raise click.UsageError("give these options to audit itself, without a command")
         return
     session: Session = context.obj
+    if "task_id" in given:
+        given["task_id"] = session.task_id(given["task_id"])
     session.show(session.api.all_audit(**given), _events)
 
 
@@ -95,7 +97,12 @@ def verify_chains(
 
 
 def _chains(session: Session, ids: tuple[str, ...]) -> dict[str, list[AuditEvent]]:
-    subjects = [name if name.partition(":")[0] in PARAMETERS else f"task:{name}" for name in ids]
+    subjects = []
+    for name in ids:
+        kind, colon, rest = name.partition(":")
+        if not colon or kind not in PARAMETERS:
+            kind, rest = "task", name
+        subjects.append(f"{kind}:{session.task_id(rest) if kind == 'task' else rest}")
     return {subject: _chain(session, subject) for subject in dict.fromkeys(subjects)}
 
 

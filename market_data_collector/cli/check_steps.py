@@ -23,7 +23,7 @@ from market_data_collector.cli.check_run import (
     need,
 )
 from market_data_collector.cli.listening import Unheard
-from market_data_collector.cli.problems import Rejected
+from market_data_collector.cli.problems import Rejected, parse
 from market_data_collector.cli.values import (
     amount,
     count,
@@ -385,6 +385,23 @@ def audit(run: CheckRun) -> str:
     return f"{len(events)} events, chain verified"
 
 
+@_step("history", "GET /history", look_at="Stream records failed", reads_only=True)
+def history(run: CheckRun) -> str:
+    """How tasks ended; the first task among them."""
+    task_id = run.tasks.get("start")
+    if task_id is None:
+        ended = records(run.api.history().get("tasks"))
+        need(all(task.get("status") in ENDED for task in ended), "ended tasks", ended)
+        return f"{len(ended)} ended"
+    ended = run.until(
+        lambda: records(run.api.history(page_size=100).get("tasks")),
+        lambda tasks: task_id in {task.get("task_id") for task in tasks},
+        "the first task in the history",
+        lambda tasks: f"{len(tasks)} others",
+    )
+    return next(plain(task.get("status")) for task in ended if task.get("task_id") == task_id)
+
+
 @_step("data", "GET /task/{task_id}", look_at="A function fails")
 def data(run: CheckRun) -> str:
     """The candles can be read back."""
@@ -409,6 +426,34 @@ def data(run: CheckRun) -> str:
     need(len(rows) >= counted, f"{counted} candles in s3://{bucket}", f"{len(rows)} of the window")
     need(rows == sorted(set(rows)), "each candle once, in order", rows)
     return f"{len(rows)} candles in s3://{bucket}"
+
+
+@_step(
+    "candles",
+    "GET /candles",
+    "GET /candles/files",
+    "GET /task/{task_id}",
+    look_at="API errors",
+)
+def candles(run: CheckRun) -> str:
+    """The API shows the candles of the window, each once, and the files that hold them."""
+    task = run.ended(run.task_of("start"))
+    asked = {"symbol": run.chosen_symbol, "timeframe": TIMEFRAME}
+    asked |= {name: run.collection()[name] for name in ("start", "end")}
+    opens = [
+        str(row.get("open_time"))
+        for answer in run.api.candle_pages(asked)
+        for row in records(record(parse(answer.content)).get("candles"))
+    ]
+    least = max(1, count(task, "candles") or 0)
+    need(len(opens) >= least, f"{least} candles", f"{len(opens)} candles")
+    need(opens == sorted(set(opens)), "each candle once, in order", opens)
+    files = records(run.api.candle_files(**asked).get("files"))
+    held = sum(count(file, "rows") or 0 for file in files)
+    need(held >= len(opens), f"files with {len(opens)} candles", f"files with {held}")
+    urls = [str(file.get("url")) for file in files]
+    need(all("X-Amz-Signature=" in url for url in urls), "signed URLs", urls)
+    return f"{len(opens)} candles, in {len(files)} files"
 
 
 def _stored(run: CheckRun, s3: Any, bucket: str) -> list[int]:

@@ -9,6 +9,7 @@ import click
 from market_data_collector.cli import tables
 from market_data_collector.cli.api import ENDED
 from market_data_collector.cli.audit import audit
+from market_data_collector.cli.candles import candle_files, candles
 from market_data_collector.cli.check import check
 from market_data_collector.cli.dead_letters import dead_letters
 from market_data_collector.cli.everything import confirm
@@ -30,6 +31,8 @@ from market_data_collector.cli.watch import watch as watch_topics
 from market_data_collector.version import VERSION
 
 SECRET_VARIABLE = "DATA_COLLECTOR_WEBHOOK_SECRET"
+#: Pages of the history that are read for one list, and for the whole of it.
+FEW_PAGES, MOST_PAGES = 14, 100_000
 EPILOG = """\b
 Exit codes:
   0    success (with --wait: completed, no unit failed)
@@ -89,6 +92,17 @@ def cli() -> None:
     help="What it is told instead of the end, like task.started. Repeatable.",
 )
 @click.option("--yes", "-y", is_flag=True, help="Do not ask where no symbols are named.")
+@click.option(
+    "--retries",
+    type=click.IntRange(0, 5),
+    help="So many attempts open by themselves where units failed for reasons that may pass.",
+)
+@click.option(
+    "--retry-backoff",
+    type=Duration(),
+    help="How long after its end the first one opens, like 1m; each other one twice as late.",
+)
+@click.option("--force", is_flag=True, help="Start it although the same collection runs.")
 @wait
 @everywhere
 @click.pass_obj
@@ -105,6 +119,9 @@ def start(
     webhook: str | None,
     events: tuple[str, ...],
     yes: bool,
+    retries: int | None,
+    retry_backoff: int | None,
+    force: bool,
     wait: bool,
 ) -> int | None:
     """Collect candles of SYMBOLS: names, or selectors such as '*USDT', quote=USDT, base=BTC,
@@ -120,6 +137,9 @@ def start(
         "priority": priority,
         "tolerated_failure_percentage": tolerated,
         "webhook": _webhook(webhook, listed(events, "webhook events")),
+        "retries": retries,
+        "retry_backoff_seconds": retry_backoff,
+        "force": force or None,
     }
     body = {name: value for name, value in body.items() if value not in (None, [])}
     if "symbols" not in body and not yes:
@@ -160,7 +180,8 @@ def refresh_symbols(session: Session, accept_refused: bool, wait: bool) -> int |
 @everywhere
 @click.pass_obj
 def retry(session: Session, task_id: str, wait: bool) -> int | None:
-    """Run a task's failed and unfinished units again."""
+    """Run a task's failed and unfinished units again. ID may be shortened."""
+    task_id = session.task_id(task_id)
     return session.submitted({"task_id": task_id, **session.api.retry(task_id)}, wait)
 
 
@@ -169,7 +190,8 @@ def retry(session: Session, task_id: str, wait: bool) -> int | None:
 @everywhere
 @click.pass_obj
 def cancel(session: Session, task_id: str) -> None:
-    """Cancel a task; what it has collected stays."""
+    """Cancel a task; what it has collected stays. ID may be shortened."""
+    task_id = session.task_id(task_id)
     answer = session.api.cancel(task_id)
     said = answer.get("message") or f"Task {task_id} {answer.get('status') or 'cancelled'}"
     session.show(answer, tables.say, plain(said))
@@ -181,7 +203,8 @@ def cancel(session: Session, task_id: str) -> None:
 @everywhere
 @click.pass_obj
 def task(session: Session, task_id: str, wait: bool) -> int | None:
-    """Show one task."""
+    """Show one task. ID may be shortened."""
+    task_id = session.task_id(task_id)
     if wait:
         return session.wait(task_id)
     session.show(session.api.task(task_id), tables.task_details)
@@ -209,6 +232,28 @@ def tasks(session: Session, /, every_page: bool, active: bool, **filters: Any) -
     session.show(answer, tables.tasks)
     if token := answer.get("next_page_token"):
         session.note(f"There are more: add --page-token {plain(token)}, or --all")
+
+
+@cli.command()
+@click.option("--type", "task_type", type=click.Choice(["data_collection", "symbol_refresh"]))
+@click.option("--status", type=click.Choice(sorted(ENDED)))
+@click.option("--since", type=Time(), help="Ended then or later: ISO date or time (UTC).")
+@click.option("--until", type=Time(), help="Ended before then.")
+@click.option("--page-size", type=click.IntRange(min=1))
+@click.option("--page-token", help="From the page before.")
+@click.option("--all", "every_page", is_flag=True, help="Follow the pages to the last.")
+@everywhere
+@click.pass_obj
+def history(session: Session, /, every_page: bool, **filters: Any) -> None:
+    """List how tasks ended, newest first: expired ones, too."""
+    given = {name: value for name, value in filters.items() if value is not None}
+    if every_page:
+        answer = session.api.some_history(None, MOST_PAGES, **given)
+    else:  # a page may be empty where others' tasks, or none, ended for a long time
+        answer = session.api.some_history(1, FEW_PAGES, **given)
+    session.show(answer, tables.history)
+    if token := answer.get("next_page_token"):
+        session.note(f"There may be more: add --page-token {plain(token)}, or --all")
 
 
 @cli.command()
@@ -282,9 +327,9 @@ def symbols(session: Session, pattern: str) -> None:
 def watch(session: Session, topics: tuple[str, ...], ws_url: str | None) -> int:
     """Follow tasks, prices and candles as they change.
 
-    A task's ID; or a topic: tasks, prices:BTCUSDT, candles:BTCUSDT:1m. Ends with the last task, or
-    not at all where something else is followed, too; the exit code is that of --wait. With --json
-    it prints one document a line.
+    A task's ID, or its beginning; or a topic: tasks, prices:BTCUSDT, candles:BTCUSDT:1m. Ends with
+    the last task, or not at all where something else is followed, too; the exit code is that of
+    --wait. With --json it prints one document a line.
     """
     return watch_topics(session, list(topics), ws_url)
 
@@ -295,6 +340,8 @@ cli.add_command(audit)
 cli.add_command(schedules)
 
 
+cli.add_command(candles)
+cli.add_command(candle_files)
 cli.add_command(check)
 cli.add_command(keys)
 

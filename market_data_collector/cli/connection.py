@@ -116,13 +116,13 @@ class Connection:
         except httpx.RequestError as error:
             raise problems.no_answer(self.url, error) from error
 
-    def _every_page(self, path: str, name: str) -> dict[str, Any]:
+    def _every_page(self, path: str, name: str, **asked: str) -> dict[str, Any]:
         found: list[Any] = []
         page_token: Any = None
         followed: set[str] = set()
         while True:
             params = {"page_token": page_token} if page_token else {}
-            page = self._call("GET", path, params=params).body
+            page = self._call("GET", path, params={**asked, **params}).body
             listed = page.get(name)
             found += listed if isinstance(listed, list) else []
             page_token = page.get("next_page_token")

@@ -18,6 +18,7 @@ from market_data_collector.cli.listening import Opener, open_socket
 from market_data_collector.cli.locate import UnusableUrl, find_key, find_url
 from market_data_collector.cli.problems import not_this_api
 from market_data_collector.cli.render import counted, wait_for_task
+from market_data_collector.cli.short_ids import whole_id
 from market_data_collector.cli.tables import submitted, summary
 from market_data_collector.cli.values import plain
 
@@ -70,6 +71,10 @@ class Session:
     def close(self) -> None:
         if self._api is not None:
             self._api.close()
+
+    def task_id(self, text: str) -> str:
+        """The whole id of a task, of which `text` may be the beginning (cli/short_ids.py)."""
+        return whole_id(self.api, text)
 
     def show(self, answer: dict[str, Any], render: Callable[..., None], *args: Any) -> None:
         """`answer` as one JSON document, or `render(console, …)`: by default of the answer."""

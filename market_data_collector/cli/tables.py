@@ -114,6 +114,8 @@ def task_details(console: Console, task: dict[str, Any]) -> None:
         "Started": when(task.get("started_at")),
         "Completed": when(task.get("completed_at")),
     }
+    if task.get("next_attempt_at"):
+        rows["Next attempt"] = when(task["next_attempt_at"])
     if (left := number(task.get("eta_seconds"))) is not None:
         rows["Time left"] = span(left)
     if task.get("error"):
@@ -219,6 +221,45 @@ def tasks(console: Console, answer: dict[str, Any]) -> None:
         show_columns(console, names, rows, right="DONE")
     else:
         say(console, "No tasks.")
+
+
+def history(console: Console, answer: dict[str, Any]) -> None:
+    rows = []
+    roomy = console.width >= ROOMY
+    for task in records(answer.get("tasks")):
+        status, units = plain(task.get("status")), record(task.get("units"))
+        rest = [
+            *cells(task, "owner"),
+            Text(amount(units.get("total"))),
+            Text(amount(units.get("failed"))),
+            Text(_asked(task)),
+        ]
+        rows.append(
+            [
+                *cells(task, "task_id"),
+                Text(status, style=COLOURS.get(status, "")),
+                Text(when(task.get("completed_at"), "%Y-%m-%d %H:%M" if roomy else "%m-%d %H:%M")),
+                *(rest if roomy else []),
+                *cells(task, "message"),
+            ]
+        )
+    more = ["OWNER", "UNITS", "FAILED", "ASKED"] if roomy else []
+    if rows:
+        names = ["TASK", "STATUS", "ENDED", *more, "MESSAGE"]
+        show_columns(console, names, rows, right="UNITS|FAILED")
+    else:
+        say(console, "No task has ended.")
+
+
+def _asked(task: dict[str, Any]) -> str:
+    """What a task was asked to do, in few words: BTCUSDT, ETHUSDT +3 1h,4h."""
+    asked = record(task.get("asked"))
+    if not asked:
+        return plain(task.get("task_type")).replace("_", " ")
+    names, total = texts(asked.get("symbol_names")), count(asked, "symbols")
+    more = f" +{total - len(names)}" if total is not None and total > len(names) else ""
+    symbols = ", ".join(names) + more if total else "all symbols"
+    return f"{symbols} {','.join(texts(asked.get('timeframes')))}".strip()
 
 
 def stats(console: Console, answer: dict[str, Any]) -> None:

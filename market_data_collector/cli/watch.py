@@ -56,7 +56,7 @@ class Ends:
 
 def watch(session: Session, names: list[str], url: str | None) -> int:
     """Shows what changes until every task has ended, or for ever; returns the exit code."""
-    topics = list(dict.fromkeys(map(topic_of, names)))
+    topics = list(dict.fromkeys(_whole(session, topic_of(name)) for name in names))
     ends = Ends()
     messages = _until_ended(session, _messages(session, topics, url, ends), topics, ends)
     try:
@@ -94,6 +94,12 @@ def _ended(api: Api, topic: str, seen: dict[str, Any]) -> dict[str, Any]:
 def topic_of(name: str) -> str:
     """A topic, or a task's id for short."""
     return name if name == TASKS or ":" in name else f"{TASK}:{name}"
+
+
+def _whole(session: Session, topic: str) -> str:
+    """The topic, with the whole id where it is a task's."""
+    kind, _, subject = topic.partition(":")
+    return f"{TASK}:{session.task_id(subject)}" if kind == TASK else topic
 
 
 def _messages(

@@ -12,6 +12,7 @@ import pytest
 
 from chalicelib.aws.sqs_queue import SqsQueue
 from chalicelib.candles.candles import Candles
+from chalicelib.candles.objects import HeldObjects, folder_of
 from chalicelib.candles.store import CandleStore
 from chalicelib.core.backend import Backend, Call
 from chalicelib.core.errors import CallFailed
@@ -27,6 +28,7 @@ from chalicelib.work.queue import WorkQueue
 from chalicelib.work.units import Unit
 from tests.aws.endpoint import Endpoint
 from tests.doubles.clock import NOW
+from tests.doubles.coverage import hold
 from tests.doubles.settings import backend_of
 from tests.unit.candles.test_candles import candles_of
 
@@ -101,27 +103,60 @@ def test_an_object_is_merged_and_whoever_comes_too_late_is_refused(
     endpoint: Endpoint, drive: Drive
 ) -> None:
     bucket = endpoint.new_bucket()
-    store = CandleStore(backend_of(endpoint.pooled, candles_bucket=bucket))
+    backend = backend_of(endpoint.pooled, candles_bucket=bucket)
+    store = CandleStore(backend)
 
     def merge(candles: Candles) -> tuple[int, int]:
-        whole = drive(store.merge("币USDT", "1m", candles, "task", NOW))
+        whole = drive(hold(backend, "币USDT", "1m", candles))
         return whole.added, whole.revised
 
     first, second = candles_of({1: 0, 2: 0}), candles_of({2: 1, 3: 1})
-    assert len(drive(store.read("币USDT", "1m", 0))) == 0
+    assert drive(store.read("币USDT", "1m", 0)).etag is None
     assert merge(first) == (2, 0)
     assert merge(first) == (0, 0)
     key = store.key("币USDT", "1m", 0)
     before = drive(endpoint.pooled("s3", "GetObject", Bucket=bucket, Key=key))
     assert merge(second) == (1, 1)
     held = drive(store.read("币USDT", "1m", 0))
-    assert held == drive(store.read("币USDT", "1m", held.open_times[-1]))
-    assert len(held) == 3
+    assert held == drive(store.read("币USDT", "1m", held.candles.open_times[-1]))
+    assert len(held.candles) == 3
     for condition in ({"IfNoneMatch": "*"}, {"IfMatch": before["ETag"]}):
         with pytest.raises(CallFailed) as late:
             drive(endpoint.pooled("s3", "PutObject", Bucket=bucket, Key=key, Body=b"", **condition))
         assert late.value.code == "PreconditionFailed"
     assert drive(store.read("币USDT", "1m", 0)) == held
+
+
+def test_objects_are_listed_and_read_without_an_sdk(endpoint: Endpoint, drive: Drive) -> None:
+    bucket = endpoint.new_bucket()
+    writing = backend_of(endpoint.pooled, candles_bucket=bucket, exchange="a")
+    reading = HeldObjects(backend_of(endpoint.signed, candles_bucket=bucket, exchange="a"))
+    for symbol in ("币&USDT", "币&USDTX"):
+        for year in (0, 1, 2):
+            candles = candles_of({each + year * 366 * 24 * 60: 0 for each in (1, 2)})
+            drive(hold(writing, symbol, "1h", candles))
+
+    async def listed(call: Call, **more: Any) -> list[tuple[str, int, str]]:
+        prefix = folder_of("a", "币&USDT", "1h")
+        answer = await call("s3", "ListObjectsV2", Bucket=bucket, Prefix=prefix, **more)
+        found = [(each["Key"], each["Size"], each["ETag"]) for each in answer.get("Contents", ())]
+        if not answer["IsTruncated"]:
+            return found
+        token = answer["NextContinuationToken"]
+        return found + await listed(call, **{**more, "ContinuationToken": token})
+
+    whole = drive(listed(endpoint.pooled))
+    assert len(whole) == 3
+    for more in ({}, {"MaxKeys": 1}, {"MaxKeys": 2}):
+        assert drive(listed(endpoint.signed, **more)) == whole
+    assert drive(listed(endpoint.signed, StartAfter=whole[0][0])) == whole[1:]
+    held = drive(reading.between("币&USDT", "1h", 0, NOW))
+    assert [each[:3] for each in held] == whole
+    for each in held:
+        assert len(drive(reading.candles_in(each))) == 2
+        assert drive(reading.tail(each, 4)) == b"PAR1"
+        assert len(drive(reading.tail(each, 10**6))) == each.size
+    assert len(drive(reading.candles_in(held[0]._replace(key="nothing")))) == 0
 
 
 def test_events_are_put_on_the_bus_and_reach_a_rule(

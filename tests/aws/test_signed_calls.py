@@ -10,14 +10,16 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
-from botocore.auth import SigV4Auth
+from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from chalicelib.aws import s3_requests
 from chalicelib.aws.calls import run
-from chalicelib.aws.signed_calls import SignedCalls, sign
+from chalicelib.aws.signature import presigned, sign
+from chalicelib.aws.signed_calls import SignedCalls
 from chalicelib.core.errors import CallFailed, ConditionFailed
 from tests.aws.endpoint import close
 
@@ -79,14 +81,54 @@ def test_signature_is_the_one_botocore_makes(
     assert ours["host"] == "host.example.com"
 
 
+S3_KEYS = st.text(min_size=1, max_size=20).map(lambda key: f"candles/exchange=x/{key}.parquet")
+
+
+@given(
+    key=S3_KEYS.filter(lambda key: key.isprintable()),
+    token=st.sampled_from([None, "session/token=="]),
+    second=st.integers(0, 4_000_000_000),
+)
+def test_requests_to_s3_and_presigned_urls_are_those_that_botocore_makes(
+    key: str, token: str | None, second: int
+) -> None:
+    url = f"https://bucket.s3.eu-west-1.amazonaws.com/{quote(key, safe='/-_.~')}"
+    moment = time.gmtime(second)
+    credentials = {**CREDENTIALS, **({"AWS_SESSION_TOKEN": token} if token else {})}
+    theirs = Credentials(*CREDENTIALS.values(), token)
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", moment)
+
+    ours = sign("GET", url, {}, b"", "s3", "eu-west-1", credentials, moment)
+    request = AWSRequest("GET", url, {"X-Amz-Content-SHA256": ours["x-amz-content-sha256"]})
+    request.headers["X-Amz-Date"] = request.context["timestamp"] = stamp
+    if token:
+        request.headers["X-Amz-Security-Token"] = token
+    signer = S3SigV4Auth(theirs, "s3", "eu-west-1")
+    canonical = signer.canonical_request(request)
+    signature = signer.signature(signer.string_to_sign(request, canonical), request)
+    assert ours["authorization"].rpartition("Signature=")[2] == signature
+
+    shown = presigned(url, "eu-west-1", credentials, moment, 900)
+    request = AWSRequest("GET", url)
+    request.context["timestamp"] = stamp
+    query = S3SigV4QueryAuth(theirs, "s3", "eu-west-1", expires=900)
+    query._modify_request_before_signing(request)
+    canonical = query.canonical_request(request)
+    signature = query.signature(query.string_to_sign(request, canonical), request)
+    assert shown == f"{request.url}&X-Amz-Signature={signature}"
+
+
 class Script(http.server.BaseHTTPRequestHandler):
     """Answers from a list of (status, body), or drops the connection for None."""
 
-    answers: list[tuple[int, dict[str, object]] | None]
+    answers: list[tuple[int, dict[str, object] | str] | None]
     seen: list[tuple[str, dict[str, str], bytes]]
     methods: list[str]
     error_type = ""
     protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._answer()
 
     def do_POST(self) -> None:
         self._answer()
@@ -106,7 +148,8 @@ class Script(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.close()
             return
-        content = json.dumps(answer[1]).encode()
+        said = answer[1]
+        content = (said if isinstance(said, str) else json.dumps(said)).encode()
         self.send_response(answer[0])
         self.send_header("content-length", str(len(content)))
         if self.error_type:
@@ -311,3 +354,44 @@ def test_gone_connection_is_named_so(server: type[Script], calls: SignedCalls) -
     run(calls("apigatewaymanagementapi", "DeleteConnection", ConnectionId="a="))
     assert server.methods == ["POST", "POST", "DELETE"]
     assert (server.seen[2][0], server.seen[2][2]) == ("/@connections/a%3D", b"")
+
+
+S3_ERROR = "<?xml version='1.0'?><Error><Code>{}</Code><Message>a &amp; b</Message></Error>"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "tries"),
+    [(404, "NoSuchKey", 1), (403, "AccessDenied", 1), (503, "SlowDown", 4)],
+)
+def test_an_error_of_s3_is_named_by_its_body_and_a_passing_one_tried_again(
+    server: type[Script],
+    calls: SignedCalls,
+    pauses: list[float],
+    status: int,
+    code: str,
+    tries: int,
+) -> None:
+    server.answers = [(status, S3_ERROR.format(code))] * tries
+    with pytest.raises(CallFailed) as failed:
+        run(calls("s3", "GetObject", Bucket="bucket", Key="a/=b c"))
+    assert failed.value.code == code
+    assert [path for path, _, _ in server.seen] == ["/bucket/a/%3Db%20c"] * tries
+    assert len(pauses) == tries - 1
+
+
+def test_on_aws_a_bucket_has_a_host_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.setenv("AWS_REGION", "cn-north-1")
+    asked = {"Bucket": "b", "Prefix": "a=/", "StartAfter": "a=/2", "MaxKeys": 7}
+    _, url, _, _ = s3_requests.request("ListObjectsV2", asked, "amazonaws.com.cn")
+    host = "https://b.s3.cn-north-1.amazonaws.com.cn"
+    assert url == f"{host}/?list-type=2&prefix=a%3D%2F&start-after=a%3D%2F2&max-keys=7"
+    method, url, headers, _ = s3_requests.request(
+        "GetObject", {"Bucket": "b", "Key": "k", "Range": "bytes=-8"}, "amazonaws.com.cn"
+    )
+    assert (method, url, headers) == ("GET", f"{host}/k", {"range": "bytes=-8"})
+    for operation, more in (("PutObject", {}), ("GetObject", {"Key": "k", "IfMatch": "e"})):
+        with pytest.raises(NotImplementedError):
+            s3_requests.request(operation, {"Bucket": "b", **more}, "amazonaws.com")

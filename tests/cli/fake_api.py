@@ -12,6 +12,24 @@ import httpx
 
 PREFIX = "/api/v1/data-collector"
 TASK_ID = "0197c2f4-5b1e-7cc0-9d6e-2f1f3c8a7b10"
+ENDED_TASK = {
+    "task_id": "0197b000-5b1e-7cc0-9d6e-2f1f3c8a7b10",
+    "attempt": 1,
+    "status": "completed",
+    "task_type": "data_collection",
+    "owner": "anonymous",
+    "source": "request",
+    "schedule_id": None,
+    "cancelled_by": None,
+    "asked": {"symbols": 7, "symbol_names": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1h", "4h"]},
+    "created_at": "2026-11-23T13:42:49.643Z",
+    "started_at": "2026-11-23T13:42:49.705Z",
+    "completed_at": "2026-11-23T13:43:00.000Z",
+    "units": {"total": 14, "succeeded": 13, "failed": 1},
+    "candles": 14000,
+    "message": "Collected 13 of 14 units, 14000 candles; 1 units failed",
+    "error": None,
+}
 SCHEDULE_ID = "b5a1c7c8-6d0c-4dc5-8d5e-0c3a2f0e8a07"
 AT = "2026-11-23T12:00:00Z"
 
@@ -207,6 +225,7 @@ class FakeApi(httpx.BaseTransport):
             "POST /keys": (201, {**KEY, "key": KEY_TEXT}),
             "POST /keys/{id}/rotate": (200, {**KEY, "key": KEY_TEXT}),
             "DELETE /keys/{id}": (200, {**KEY, "status": "revoked"}),
+            "GET /history": (200, {"tasks": [ENDED_TASK], "next_page_token": None}),
             "GET /audit": (200, {"events": [], "next_page_token": None}),
         }
 

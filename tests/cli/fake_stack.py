@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from chalicelib.audit.chain import sealed
+from market_data_collector.cli.api import ENDED
 from market_data_collector.cli.values import record
 from tests.cli.fake_api import AT, PREFIX, STATS, FakeApi, problem, task
 
@@ -106,6 +107,14 @@ class FakeStack(FakeApi):
         price = {"price": 91234.5, "time": AT, "age_seconds": 12, "stale": False}
         return {"prices": {"BTCUSDT": price}, "unreachable": [], "as_of": AT}
 
+    def get_candles(self, _: Any) -> dict[str, Any]:
+        opens = [f"2026-11-22T00:00:{at:04}Z" for at in range(UNITS * 1000)]  # as fake_api.task
+        return {"candles": [{"open_time": each} for each in opens], "next_page_token": None}
+
+    def get_candles_files(self, _: Any) -> dict[str, Any]:
+        file = {"rows": UNITS * 1000, "url": "http://there/candles?X-Amz-Signature=0"}
+        return {"files": [file], "next_page_token": None}
+
     def get_tasks(self, _: Any) -> dict[str, Any]:
         return {"tasks": list(self.tasks.values())[::-1], "next_page_token": None}
 
@@ -139,6 +148,10 @@ class FakeStack(FakeApi):
         if "task_id" in asked:
             trails = [self.trails.get(asked["task_id"], [])]  # type: ignore[assignment]
         return {"events": [event for trail in trails for event in trail], "next_page_token": None}
+
+    def get_history(self, _: Any) -> dict[str, Any]:
+        ended = [each for each in self.tasks.values() if each["status"] in ENDED]
+        return {"tasks": ended[::-1], "next_page_token": None}
 
     def post_schedules(self, body: dict[str, Any]) -> dict[str, Any]:
         made = {

@@ -3,7 +3,18 @@ import re
 import httpx
 import pytest
 
-from tests.cli.fake_api import AT, PREFIX, PRICES, STATS, STATUS, SUBMITTED, TASK_ID, FakeApi, task
+from tests.cli.fake_api import (
+    AT,
+    ENDED_TASK,
+    PREFIX,
+    PRICES,
+    STATS,
+    STATUS,
+    SUBMITTED,
+    TASK_ID,
+    FakeApi,
+    task,
+)
 from tests.cli.running import run
 
 COMMANDS = [
@@ -18,6 +29,7 @@ COMMANDS = [
         "running     50%",
     ),
     (["tasks", "--active"], {"tasks": [task("running", 9)], "count": 1}, "data_collection"),
+    (["history"], {"tasks": [ENDED_TASK], "next_page_token": None}, "1 units failed"),
     (["stats"], STATS, "Timeframes       1m, 5m, 15m"),
     (["status"], STATUS, "4,200 of 6,000 left"),
     (["prices"], PRICES, "91,234.5"),

@@ -117,6 +117,8 @@ COMMANDS = {
     ("status",): ("GET /status", status),
     ("pause", "--for", "2h"): ("POST /pause", ordered),
     ("resume",): ("POST /resume", ordered),
+    ("history",): ("GET /history", page),
+    ("history", "--all"): ("GET /history", page),
     ("audit",): ("GET /audit", shaped(events=st.lists(event, max_size=3))),
     ("audit", "verify", "x"): ("GET /audit", shaped(events=st.lists(event, max_size=3))),
     ("audit", "verify", "--all"): ("GET /audit", shaped(events=st.lists(event, max_size=3))),

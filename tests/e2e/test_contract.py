@@ -69,6 +69,8 @@ def _small_requests() -> dict[str, Any]:
     del body["properties"]["webhook"]
     # JSON Schema takes 60.0 for an integer, and the application does not.
     body["properties"]["timeout_seconds"] = {"enum": [60, 604800]}
+    body["properties"]["retries"] = {"enum": [0, 5]}
+    body["properties"]["retry_backoff_seconds"] = {"enum": [1, 3600]}
     pause = spec["components"]["schemas"]["PauseRequest"]
     pause["properties"]["duration_seconds"] = {"enum": [1, 60, 31_536_000]}
     request = spec["paths"][START]["post"]["requestBody"]
@@ -78,14 +80,33 @@ def _small_requests() -> dict[str, Any]:
     # No schema can say what lies in the future.
     expiry = {"enum": [None, "2099-01-31", "2099-01-31T12:00:00Z", 4_073_500_800_000]}
     spec["components"]["schemas"]["NewKey"]["properties"]["expires_at"] = expiry
-    audit = spec["paths"][f"{PREFIX}/audit"]["get"]
     # No schema can say which parameters exclude each other, or which tokens were ever given out.
     unsaid = ("schedule_id", "key_id", "exchange", "page_token")
-    audit["parameters"] = [each for each in audit["parameters"] if each["name"] not in unsaid]
-    for each in audit["parameters"]:
-        if each["name"] in ("from", "to"):
-            each["schema"] = {"enum": _spellings(start if each["name"] == "from" else end)[:3]}
+    bounds = {"from": start, "since": start, "to": end, "until": end}
+    for path in ("audit", "history"):
+        asked = spec["paths"][f"{PREFIX}/{path}"]["get"]
+        asked["parameters"] = [each for each in asked["parameters"] if each["name"] not in unsaid]
+        for each in asked["parameters"]:
+            if each["name"] in bounds:
+                each["schema"] = {"enum": _spellings(bounds[each["name"]])[:3]}
+    _known_candles(spec, start, end)
     return spec
+
+
+def _known_candles(spec: dict[str, Any], start: datetime, end: datetime) -> None:
+    """Symbols that the catalogue has, ranges that are none backwards, and no page in between."""
+    for path, most in (("/candles", 10_000), ("/candles/files", 100)):
+        operation = spec["paths"][PREFIX + path]["get"]
+        operation["parameters"] = [
+            each for each in operation["parameters"] if each["name"] != "page_token"
+        ]
+        for each in operation["parameters"]:
+            if each["name"] == "symbol":
+                each["schema"] = {"enum": SYMBOLS}
+            elif each["name"] in ("start", "end"):
+                each["schema"] = {"enum": _spellings(start if each["name"] == "start" else end)}
+            elif each["name"] in ("limit", "page_size"):
+                each["schema"]["maximum"] = most
 
 
 def _small_schedules(spec: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from tests.e2e.test_main_job import ended
 START = "/api/v1/data-collector/start"
 #: One unit: the newest thousand days.
 BODY = {"symbols": ["MAGICUSDT"], "timeframes": ["1d"]}
+FORCED = {**BODY, "force": True}
 
 
 def test_what_is_above_an_owners_limits_is_refused_and_says_so(cloud: Cloud) -> None:
@@ -25,7 +26,7 @@ def test_what_is_above_an_owners_limits_is_refused_and_says_so(cloud: Cloud) -> 
         assert task["error"].startswith("QUOTA_UNITS_PER_DAY: 2 units are to be collected")
         with held_exchange(cloud):
             task_id = api.start(BODY)["task_id"]
-            refused = httpx.post(cloud.api_url + START, json=BODY, trust_env=False)
+            refused = httpx.post(cloud.api_url + START, json=FORCED, trust_env=False)
             assert (refused.status_code, refused.json()["reason"]) == (429, "QUOTA_ACTIVE_TASKS")
             assert refused.headers["Retry-After"] == "10"
             assert refused.headers["RateLimit-Policy"] == '"active_tasks";q=1;qu="tasks"'

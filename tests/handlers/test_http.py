@@ -15,7 +15,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chalicelib import wiring
-from chalicelib.api.idempotency_keys import IdempotencyKeys
 from chalicelib.aws.calls import run
 from chalicelib.core.backend import Backend
 from chalicelib.exchange.binance import Binance
@@ -23,6 +22,8 @@ from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.exchange.ledger import Ledger
 from chalicelib.exchange.refresh import refresh_prices
 from chalicelib.exchange.worker import Worker
+from chalicelib.tasks.cancel import cancel_task
+from chalicelib.tasks.idempotency_keys import IdempotencyKeys
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock
 from tests.doubles.fleet import Fleet
@@ -50,6 +51,7 @@ def test_start_answers_202_with_the_task_and_where_to_look(http: Http) -> None:
         "task_id": task_id,
         "status": "submitted",
         "message": "Collection submitted",
+        "deduplicated": False,
     }
     assert answer.headers["Location"] == f"/api/v1/data-collector/task/{task_id}"
     assert answer.headers["Retry-After"] == "1"
@@ -269,7 +271,7 @@ def test_task_has_the_published_fields(http: Http, fleet: Fleet, run: Callable[.
 def test_lists_page_through_every_task_newest_first(http: Http, clock: Clock) -> None:
     made = []
     for _ in range(5):
-        made.append(http("POST", "/start", START).json_body["task_id"])
+        made.append(http("POST", "/start", {**START, "force": True}).json_body["task_id"])
         clock.advance(10)
     seen: list[str] = []
     token = ""
@@ -455,7 +457,9 @@ def test_a_key_used_for_another_request_is_refused(http: Http) -> None:
 
 def test_a_key_belongs_to_its_path_as_well_as_to_its_body(http: Http) -> None:
     """Cancels have no body: without the path, the receipt of one would answer for another."""
-    first, second = (http("POST", "/start", START).json_body["task_id"] for _ in range(2))
+    first, second = (
+        http("POST", "/start", {**START, "force": True}).json_body["task_id"] for _ in range(2)
+    )
     key = {"Idempotency-Key": "k-1"}
     assert http("POST", f"/task/{first}/cancel", None, key).status_code == 202
     other = http("POST", f"/task/{second}/cancel", None, key)
@@ -497,11 +501,37 @@ def test_a_malformed_key_is_refused(http: Http, key: str) -> None:
     problem(http("POST", "/start", START, headers), 400, "INVALID_IDEMPOTENCY_KEY")
 
 
-def test_a_key_can_be_used_anew_after_it_expired(http: Http, clock: Clock) -> None:
+def test_a_key_can_be_used_anew_after_it_expired(
+    http: Http, backend: Backend, clock: Clock
+) -> None:
     key = {"Idempotency-Key": "k-1"}
-    first = http("POST", "/start", START, key).json_body["task_id"]
+    first = http("POST", "/start", START, key).json_body
+    run(cancel_task(backend, first["task_id"]))
+    assert http("POST", "/start", START, key).json_body == first
     clock.advance(86_401_000)
-    assert http("POST", "/start", START, key).json_body["task_id"] != first
+    assert http("POST", "/start", START, key).json_body["task_id"] != first["task_id"]
+
+
+def test_the_same_start_again_is_answered_with_the_task_that_runs(http: Http) -> None:
+    first = http("POST", "/start", START).json_body
+    again = http("POST", "/start", dict(reversed(START.items())), {"Idempotency-Key": "k-1"})
+    assert again.status_code == 202
+    assert again.json_body == {
+        "task_id": first["task_id"],
+        "status": "submitted",
+        "message": "The same collection runs already",
+        "deduplicated": True,
+    }
+    assert again.headers["Location"].endswith(first["task_id"])
+    forced = http("POST", "/start", {**START, "force": True}).json_body
+    assert (forced["deduplicated"], forced["task_id"] != first["task_id"]) == (False, True)
+    http("POST", f"/task/{first['task_id']}/cancel")
+    other = http("POST", "/start", START).json_body
+    assert (other["deduplicated"], other["task_id"] != first["task_id"]) == (False, True)
+    # The key was answered before: its rules come first.
+    kept = http("POST", "/start", START, {"Idempotency-Key": "k-1"})
+    assert kept.json_body == again.json_body
+    assert kept.headers["Idempotency-Replayed"] == "true"
 
 
 def test_cancel_and_retry_replay_under_their_keys(

@@ -13,8 +13,6 @@ import pytest
 from chalicelib import wiring
 from chalicelib.aws.calls import run as drive
 from chalicelib.aws.thread_pool import ThreadPool
-from chalicelib.candles.reader import BlockingCandles
-from chalicelib.candles.store import CandleStore
 from chalicelib.core.logs import bound, log
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.exchange.worker import Worker
@@ -31,12 +29,9 @@ def application(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setattr(wiring, "backend", lambda: worker)
-    candles = BlockingCandles(lambda: CandleStore(worker))
-    monkeypatch.setattr(wiring, "candle_reader", lambda: candles)
     triggers._means.cache_clear()
     yield app
     triggers._means.cache_clear()
-    candles.close()
 
 
 def socket_event(kind: str, name: str, body: object = None) -> dict[str, Any]:
@@ -135,29 +130,3 @@ def test_what_is_bound_to_log_lines_is_bound_in_the_threads_too(
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert {line["request_id"] for line in lines} == {"mine"}
     assert sorted(line["number"] for line in lines) == [0, 1, 2, 3]
-
-
-def test_candles_are_read_from_many_threads_in_turns(threads: ThreadPool) -> None:
-    class Store:
-        busy = False
-
-        async def read(self, symbol: str, timeframe: str, open_ms: int) -> Any:
-            import asyncio
-
-            assert not self.busy
-            self.busy = True
-            await asyncio.sleep(0.001)
-            self.busy = False
-            return symbol, timeframe, open_ms
-
-    made = []
-
-    def make() -> Any:
-        made.append(Store())
-        return made[-1]
-
-    candles = BlockingCandles(make)
-    found = drive(threads.together([candles.read("BTCUSDT", "1m", at) for at in range(20)]))
-    assert found == [("BTCUSDT", "1m", at) for at in range(20)]
-    assert len(made) == 1
-    candles.close()

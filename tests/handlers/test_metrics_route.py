@@ -59,7 +59,7 @@ def test_tasks_and_queues_are_counted_as_they_are(http: Any, metrics: Any, backe
     before = metrics()
     assert before["data_collector_active_tasks"] == {(): 0}
     for _ in range(3):
-        http("POST", "/start", BODY)
+        http("POST", "/start", {**BODY, "force": True})
     found = metrics()
     assert found["data_collector_tasks"] == {
         (("state", "pending"),): 3,

@@ -29,7 +29,7 @@ def as_caller(http: Http, new_key: Callable[..., str]) -> As:
 
 
 def _started(http: Http) -> str:
-    task_id: str = http("POST", "/start", START).json_body["task_id"]
+    task_id: str = http("POST", "/start", {**START, "force": True}).json_body["task_id"]
     return task_id
 
 

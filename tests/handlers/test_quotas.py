@@ -59,12 +59,12 @@ def test_a_start_above_the_active_tasks_is_refused_and_its_key_is_free_again(
     http: Http, limited: Any
 ) -> None:
     limited(owner_active_tasks=1)
-    first = http("POST", "/start", BODY).json_body["task_id"]
+    first = http("POST", "/start", {**BODY, "force": True}).json_body["task_id"]
     key = {"Idempotency-Key": "k"}
-    refused(http("POST", "/start", BODY, key), "QUOTA_ACTIVE_TASKS")
+    refused(http("POST", "/start", {**BODY, "force": True}, key), "QUOTA_ACTIVE_TASKS")
     refused(http("POST", "/refresh-symbols", {}), "QUOTA_ACTIVE_TASKS")
     http("POST", f"/task/{first}/cancel")
-    assert http("POST", "/start", BODY, key).status_code == 202
+    assert http("POST", "/start", {**BODY, "force": True}, key).status_code == 202
     refused(http("POST", f"/task/{first}/retry"), "QUOTA_ACTIVE_TASKS")
 
 

@@ -28,12 +28,12 @@ def test_a_task_shows_the_host_of_its_webhook_and_nothing_secret(http: Any, aws:
 
 def test_a_task_without_a_webhook_shows_null_and_costs_no_call_more(http: Any, aws: Any) -> None:
     aws.counts.clear()
-    task_id = http("POST", "/start", BODY).json_body["task_id"]
+    task_id = http("POST", "/start", {**BODY, "force": True}).json_body["task_id"]
     assert aws.counts.total() == 3
     aws.counts.clear()
     assert http("GET", f"/task/{task_id}").json_body["webhook"] is None
     without = aws.counts.total()
-    hooked = http("POST", "/start", {**BODY, "webhook": HOOK}).json_body["task_id"]
+    hooked = http("POST", "/start", {**BODY, "force": True, "webhook": HOOK}).json_body["task_id"]
     aws.counts.clear()
     http("GET", f"/task/{hooked}")
     assert aws.counts.total() == without + 1

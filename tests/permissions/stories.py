@@ -3,15 +3,19 @@ the step that lacks one. `STORIES` says which are played when a permission of a 
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
+from chalicelib.candles.candles import Candles
+from chalicelib.candles.codec import encode
 from chalicelib.core.times import iso
 from chalicelib.work.messages import PlanMessage
 from chalicelib.work.request import CollectionRequest
@@ -41,7 +45,9 @@ def a_collection_into_a_new_file(q: Quiet) -> None:
 
 def an_urgent_collection_from_what_is_stored(q: Quiet) -> None:
     q.forget("COVER#", "ETHUSDT")
-    task_id = str(q.ask("POST", "/start", 202, {**ASKED, "priority": "high"})["task_id"])
+    task_id = str(
+        q.ask("POST", "/start", 202, {**ASKED, "priority": "high", "force": True})["task_id"]
+    )
     q.must_deliver("PlanQueue", "Plan")
     q.must_deliver("UrgentQueue", "Collect")
     q.ended(task_id, "completed")
@@ -191,6 +197,30 @@ def a_sweep_of_a_task_that_nobody_ended(q: Quiet) -> None:
     assert q.ask("GET", f"/task/{task_id}", 200)["completed_at"]
 
 
+def _due_without_a_place(q: Quiet) -> str:
+    """A failed task whose next attempt is due, while all places of its owner are taken."""
+    task_id = q.start(retries=1, retry_backoff_seconds=1)
+    q.send("DeadLetterQueue", q.take("PlanQueue")[0]["body"])
+    q.must_deliver("DeadLetterQueue", "Bury")
+    assert q.ended(task_id, "failed")["next_attempt_at"]
+    _take_all_places(q, "TasksTable")
+    q.change("TasksTable", f"TASK#{task_id}", "META", next_attempt_at=1)
+    return task_id
+
+
+def a_sweep_that_opens_the_next_attempt(q: Quiet) -> None:
+    task_id = _due_without_a_place(q)
+    assert q.invoke("Sweep", {})["failed"] == 0
+    q.ended(task_id, "pending")
+
+
+def the_next_attempt_opens_by_its_message(q: Quiet) -> None:
+    task_id = _due_without_a_place(q)
+    q.send("PlanQueue", PlanMessage(task_id, 1).encode())
+    q.must_deliver("PlanQueue", "Plan")
+    assert q.ask("GET", f"/task/{task_id}", 200)["attempt"] == 2
+
+
 def prices_and_symbols_of_the_minute(q: Quiet) -> None:
     q.forget("CATALOGUE#")
     assert q.invoke("RefreshPrices", {})["prices"] > 0
@@ -267,6 +297,14 @@ def every_list_and_measure(q: Quiet) -> None:
     q.ask("GET", "/latest-prices?symbols=BTCUSDT", 200)
     assert q.ask("GET", f"/audit?task_id={task_id}", 200)["events"]
     assert q.ask("GET", "/audit", 200)["events"]
+
+
+def stored_candles_are_read(q: Quiet) -> None:
+    asked = "symbol=ETHUSDT&timeframe=1d"
+    key = "candles/exchange=binance/timeframe=1d/symbol=ETHUSDT/all.parquet"
+    q.client("s3").put_object(Bucket=q.cloud.bucket, Key=key, Body=encode(Candles(), {}))
+    assert q.ask("GET", f"/candles?{asked}", 200)["message"] is None
+    assert [each["rows"] for each in q.ask("GET", f"/candles/files?{asked}", 200)["files"]] == [0]
 
 
 def a_task_that_is_gone(q: Quiet) -> None:
@@ -451,6 +489,42 @@ def what_happened_in_the_market_is_written_published_and_announced(q: Quiet) -> 
         assert q.waiting("PushQueue") > 0
     actions = [event["action"] for event in q.ask("GET", "/audit?exchange=local", 200)["events"]]
     assert "symbols.changed" in actions
+
+
+def _symbol_that_stops_trading(q: Quiet) -> dict[str, Any]:
+    """The Market stream's record of a refresh after which BTCUSDT is not listed any more."""
+    a_collection(q)
+    q.forget("CATALOGUE#")
+    q.invoke("RefreshPrices", {})
+    [record] = [
+        record
+        for record in q.changes("MarketTable")
+        if record["dynamodb"].get("NewImage", {}).get("pk", {}).get("S", "").startswith("CATALOGUE")
+    ]
+    image = record["dynamodb"]["NewImage"]
+    symbols = json.loads(zlib.decompress(base64.b64decode(image["symbols"]["B"])))
+    symbols.pop("BTCUSDT")
+    packed = base64.b64encode(zlib.compress(json.dumps(symbols).encode())).decode()
+    record["dynamodb"]["OldImage"] = image
+    record["dynamodb"]["NewImage"] = {
+        **image,
+        "symbols": {"B": packed},
+        "refreshed_at": {"N": str(time.time_ns() // 1_000_000)},
+    }
+    return record
+
+
+def a_symbol_that_stops_trading(q: Quiet) -> None:
+    q.invoke("OnMarketChange", {"Records": [_symbol_that_stops_trading(q)]})
+    assert q.waiting("PlanQueue") == 1
+
+
+def a_symbol_that_stopped_trading_is_replayed(q: Quiet) -> None:
+    record = _symbol_that_stops_trading(q)
+    body = {"v": 1, "source": "market", "error": "was one", "record": record}
+    q.send("StreamFailureQueue", json.dumps(body))
+    assert q.invoke("ReplayChanges", {})["left"] == 0
+    assert q.waiting("PlanQueue") == 1
 
 
 def a_day_of_the_trail_is_exported(q: Quiet) -> None:
@@ -694,6 +768,7 @@ STORIES: dict[str, tuple[Story, ...]] = {
         a_key_that_is_used_twice_and_one_that_is_freed,
         a_cancel_and_a_retry,
         every_list_and_measure,
+        stored_candles_are_read,
         a_task_that_is_gone,
         a_schedule_and_its_life,
         a_client_that_listens_to_everything,
@@ -706,6 +781,7 @@ STORIES: dict[str, tuple[Story, ...]] = {
         *_COLLECTING,
         a_refresh_of_the_symbols,
         a_low_task_that_gives_way,
+        the_next_attempt_opens_by_its_message,
         messages_that_nobody_can_read,
     ),
     "collect": (
@@ -730,6 +806,7 @@ STORIES: dict[str, tuple[Story, ...]] = {
         a_sweep_of_lost_messages,
         a_sweep_of_lost_urgent_messages,
         a_sweep_of_a_task_that_nobody_ended,
+        a_sweep_that_opens_the_next_attempt,
     ),
     "refresh_prices": (prices_and_symbols_of_the_minute,),
     "run_schedule": (a_firing, a_firing_in_the_place_of_a_task_that_is_gone),
@@ -746,10 +823,12 @@ STORIES: dict[str, tuple[Story, ...]] = {
     "on_market_change": (
         what_happened_in_the_market_is_written_published_and_announced,
         a_record_of_the_market_that_breaks_our_code_is_set_aside,
+        a_symbol_that_stops_trading,
     ),
     "replay_changes": (
         what_was_set_aside_is_replayed,
         a_failed_unit_that_was_set_aside_is_replayed,
+        a_symbol_that_stopped_trading_is_replayed,
     ),
     "export_audit": (a_day_of_the_trail_is_exported,),
     "deliver_webhook": (

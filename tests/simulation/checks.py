@@ -16,7 +16,8 @@ from chalicelib.candles.coverage_table import coverages_in
 from chalicelib.candles.gaps import BEFORE_LISTING
 from chalicelib.candles.store import CandleStore
 from chalicelib.core import times
-from chalicelib.tasks import states
+from chalicelib.tasks import policy, states
+from chalicelib.tasks.deduplicate import digest_of
 from chalicelib.tasks.part import Tally, totals
 from chalicelib.tasks.part_items import parts_in
 from chalicelib.tasks.progress import Progress, number_of, progress_from
@@ -52,12 +53,14 @@ def check_history(world: World) -> None:
     for pk, history in metas.items():
         _check_moves(pk, history)
         _check_deadlines(world, pk, history)
+        _check_policy(world, pk, history)
         _check_audit(world, pk, changes)
     _check_progs(world, changes, units)
     _check_results(world, changes, units)
     _check_tallies(changes)
     _check_receipts(world, changes)
     _check_keys(world, metas)
+    _check_once(world, changes)
     _check_limits(world, changes)
     _check_candles(world, changes, units)
 
@@ -151,6 +154,65 @@ def _check_moves(pk: str, history: list[tuple[Item, Item]]) -> None:
         raise Violation("liveness", f"{pk} never ended: {last['state']}")
     if "result" not in last:
         raise Violation("liveness", f"{pk} is {last['state']} without a result")
+
+
+def _check_policy(world: World, pk: str, history: list[tuple[Item, Item]]) -> None:
+    """A policy opens no more attempts than it may, none early, and each that it must."""
+    request = _requested(world, pk)
+    assert request is not None, "a task that changed was stored"
+    opened = [
+        (old, new)
+        for old, new in history
+        if old and new and old["state"] in states.TERMINAL and new["state"] == states.PENDING
+        if new["moved_by"] == states.BY_SYSTEM
+    ]
+    world.faults.seen["next_attempt"] += len(opened)
+    if len(opened) > request.retries:
+        raise Violation("policy", f"{pk}: {len(opened)} of {request.retries} retries")
+    for old, new in opened:
+        # A clock of ours may be some seconds ahead.
+        if (
+            old["state"] == states.CANCELLED
+            or new["plan_sent_at"] + 10_000 < old["next_attempt_at"]
+        ):
+            raise Violation("policy", f"{pk} was opened early, or after a cancel")
+    last = history[-1][1] or history[-1][0]
+    if last["state"] == states.CANCELLED or not last.get("retries_left", 0):
+        return
+    progs = [item_from_wire(item) for item in world.aws.items("tasks") if item["pk"]["S"] == pk]
+    reasons = {
+        name.removeprefix("f_")
+        for prog in progs
+        if prog["sk"].startswith("PROG#") and prog["attempt"] == last["attempt"]
+        for name in prog
+        if name.startswith("f_")
+    }
+    if last["state"] == states.FAILED and "stopped_at" in last:
+        reasons = {last["error"].partition(":")[0]}
+    if not reasons <= policy.PERMANENT:
+        raise Violation("policy", f"{pk} ended with {reasons}, and no attempt followed")
+
+
+def _check_once(world: World, changes: list[tuple[Item, Item]]) -> None:
+    """Nobody's start makes a task while one of the same request runs."""
+    running: dict[str, str] = {}
+    asked: dict[str, str] = {}
+    for old, new in changes:
+        if (new or old)["sk"] != "META":
+            continue
+        pk = (new or old)["pk"]
+        if not new or new["state"] not in states.ACTIVE:
+            running.pop(pk, None)
+            continue
+        if not old:
+            request = _requested(world, pk)
+            assert request is not None, "a task that was made was stored"
+            asked[pk] = f"{new['owner']} {digest_of(request)}"
+        same = asked[pk]
+        if not old and new["source"] == states.BY_REQUEST and same in running.values():
+            raise Violation("once", f"{pk} was made while another task did the same")
+        if new["source"] == states.BY_REQUEST:
+            running[pk] = same
 
 
 def _check_deadlines(world: World, pk: str, history: list[tuple[Item, Item]]) -> None:

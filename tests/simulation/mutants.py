@@ -26,7 +26,18 @@ from chalicelib.exchange import ledger
 from chalicelib.exchange.ledger import LedgerState
 from chalicelib.functions import batches
 from chalicelib.quotas import places
-from chalicelib.tasks import fence, finish, prog_items, quotas, retry, states, table, task, view
+from chalicelib.tasks import (
+    fence,
+    finish,
+    prog_items,
+    quotas,
+    retry,
+    states,
+    submit,
+    table,
+    task,
+    view,
+)
 from chalicelib.tasks.part import Tally
 from chalicelib.tasks.progress import Progress
 from chalicelib.tasks.table import TaskTable
@@ -334,8 +345,23 @@ def nothing_goes_wrong(world: World) -> None:
     world.sweeps = False
 
 
+def _as_new(_: Any) -> Any:
+    async def running_or_new(*arguments: Any) -> tuple[str, bool]:
+        return arguments[-1], False
+
+    return running_or_new
+
+
+def _leaving_retries(original: Any) -> Any:
+    async def move(*arguments: Any, **values: Any) -> Any:
+        values.pop("retries_left", None)
+        return await original(*arguments, **values)
+
+    return move
+
+
 def _never_asking(_: Any) -> Any:
-    async def ask(*_: Any) -> None:
+    async def ask(*_: Any, **__: Any) -> None:
         return
 
     return ask
@@ -418,6 +444,11 @@ MUTANTS = (
     Mutant("opened items are not noted", _rewriting(_noting_nothing_opened, "opened = :opened")),
     Mutant("kept units count twice", _rewriting(_keeping_nothing, "kept = :count")),
     Mutant("a retry forgets what is kept", replacing(plan, "begun_again", _beginning_empty)),
+    Mutant(
+        "a full item wants candles",
+        replacing(collector, "is_full", lambda _: lambda prog: False),
+        killer=2900,
+    ),
     Mutant("cancel leaves items open", replacing(finish, "close_progs", _not_closing)),
     Mutant("items are full at once", replacing(finish, "is_full", lambda _: lambda prog: True)),
     Mutant("requests are permitted once for all", replacing(Gate, "_check", _checked_once)),
@@ -495,13 +526,22 @@ MUTANTS = (
         "a place that was just taken is free",
         replacing(places, "LEASE_MS", lambda _: 0),
         _one_task_each,
-        killer=213,
+        killer=681,
     ),
     Mutant("a retry takes no place", replacing(retry, "take_place", _never_asking), _one_task_each),
     Mutant(
         "units are counted beside the move",
         replacing(quotas, "_together", _one_by_one),
         _few_units,
+    ),
+    Mutant(
+        "a start does not look what runs", replacing(submit, "running_or_new", _as_new), killer=225
+    ),
+    Mutant("a policy has no end", replacing(TaskTable, "move", _leaving_retries), killer=167),
+    Mutant(
+        "a due attempt is forgotten where its message is lost",
+        replacing(sweep, "open_next_attempt", _never_asking),
+        killer=75,
     ),
     Mutant("sweep does not ask for more", replacing(sweep, "next_progs", lambda _: lambda *_: [])),
 )

@@ -55,6 +55,8 @@ class Person:
         self._seen: dict[int, int] = {}
         self._retries = world.random.choice((0, 0, 1, 2))
         self._cancels = world.random.choice((0, 0, 1))
+        #: Draws the task's own retries, in a third of the tasks.
+        self._policies = Random(f"{world.seed} {symbols[0]}")
 
     async def live(self) -> None:
         world = self.world
@@ -82,6 +84,8 @@ class Person:
             "priority": random.choice(("normal", "high", "low")),
             "tolerated_failure_percentage": random.choice((0, 30, 100)),
             "timeout_seconds": random.choice((900, 86_400)),
+            "retries": self._policies.choice((0, 0, 0, 0, 1, 3)),
+            "retry_backoff_seconds": self._policies.choice((1, 30, 600)),
         }
 
     async def _submit(self) -> None:
@@ -93,8 +97,9 @@ class Person:
             async def work(
                 task_id: str, _: bool, backend: Any = backend
             ) -> tuple[int, dict[str, Any]]:
-                await submit_collection(backend, body, "me", "r", task_id)
-                return 202, {"task_id": task_id}
+                made = await submit_collection(backend, body, "me", "r", task_id)
+                self.world.faults.seen["deduplicated"] += made != task_id
+                return 202, {"task_id": made}
 
             try:
                 answer = await answer_once(backend, "me", self._key, ("/start", body), work)
@@ -138,11 +143,20 @@ class Person:
             view = await self._look()
             # One that was stopped is kept until its result stands, however often that dies; then it
             # must be gone at once.
-            while view is not None and view["result"] is None:
+            # And one whose next attempt opens by itself is kept until its last one has expired.
+            while view is not None and (view["result"] is None or self._policies_wait(view)):
                 await self._sleep(60)
                 view = await self._look()
             if view is not None:
                 raise Violation("expiry", "an expired task was shown")
+
+    def _policies_wait(self, view: dict[str, Any]) -> bool:
+        """Whether the task still is, or was until just now, of interest to its own retries."""
+        ended = view["completed_at"]
+        if view["next_attempt_at"] or ended is None:
+            return True
+        lives_ms = (self.world.settings.retention_seconds + 10) * 1000
+        return self.world.clock() < times.parse_time(ended) + lives_ms
 
     async def _look(self) -> dict[str, Any] | None:
         """Read the task without faults and hold it against what was seen before."""

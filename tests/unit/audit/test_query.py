@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chalicelib.audit.chain import AuditEvent, sealed
-from chalicelib.audit.query import _MOST_QUERIES, AuditQuery, _token, page_of_audit
+from chalicelib.audit.query import _MOST_QUERIES, AuditQuery, page_of_audit, token_of
 from chalicelib.audit.table import AuditTable
 from chalicelib.aws.calls import run
 from chalicelib.core.backend import Backend
@@ -171,7 +171,7 @@ def test_pages_of_any_size_hold_each_event_once_in_the_order_of_recording(
         assert writer.all(page_size, subject=subject) == mine
 
 
-AFTER_EVENTS = {_token(seq) for seq in range(1, 10_000)}
+AFTER_EVENTS = {token_of(seq) for seq in range(1, 10_000)}
 
 
 @given(st.text(max_size=30) | st.sampled_from(["MQ", "M0", "LTE", "dHJ1ZQ", "IjEi", "MS41", "W10"]))

@@ -127,7 +127,7 @@ def summaries(draw: st.DrawFn) -> tuple[str, Summary]:
         numbers = st.lists(st.integers(low, low + 30), unique=True).map(sorted)
     cells = []
     for number in draw(numbers):
-        bounds = timeframes.object_bounds(timeframe, timeframes.object_start(timeframe, number))
+        bounds = timeframes.object_bounds(timeframe, timeframes.numbered_start(timeframe, number))
         if draw(st.booleans()) and bounds[1] < 40_000 * DAY:
             cells.append(Cell(bounds[0], timeframes.places_between(timeframe, *bounds)))
             continue
@@ -154,7 +154,7 @@ def test_what_is_stored_reads_as_it_was_written(drawn: tuple[str, Summary]) -> N
 def test_years_that_are_held_in_full_take_a_few_bytes() -> None:
     known = Summary()
     for number in range(2015 * 12, 2026 * 12):
-        low, high = timeframes.object_bounds("5m", timeframes.object_start("5m", number))
+        low, high = timeframes.object_bounds("5m", timeframes.numbered_start("5m", number))
         cell = Cell(low, timeframes.places_between("5m", low, high))
         known = known.with_object(
             Seen(Interval(low, high), cell, (Interval(low, high),), low, high - 1, None)

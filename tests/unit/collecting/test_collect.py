@@ -31,7 +31,7 @@ from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.ledger import LOOK_AGAIN_MS, Ledger
 from chalicelib.exchange.pause import Pauses
 from chalicelib.tasks.cancel import cancel_task
-from chalicelib.tasks.progress import MOST_REJECTIONS
+from chalicelib.tasks.progress import MOST_REJECTIONS, Collected
 from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.table import TaskTable
@@ -692,6 +692,15 @@ def test_a_short_wait_is_waited_here_and_a_longer_one_in_the_queue(run, worker, 
     assert clock() == before + SHORT_WAIT_MS
     assert run(_wait(worker, clock() + SHORT_WAIT_MS + 1)) == SHORT_WAIT_MS // 1000 + 1
     assert clock() == before + SHORT_WAIT_MS
+
+
+def test_an_item_that_is_full_wants_nothing(run, worker, submit) -> None:
+    """Two deliveries of one message: the other one has counted all, and a cancel leaves it open."""
+    task_id, (message,) = submit()
+    done = {unit.number: Collected(candles=1) for unit in message.units}
+    counted = {"ok": done, "bad": {}, "labels": message.labels, "now_ms": worker.now_ms()}
+    run(TaskTable(worker).count(task_id, 1, message.prog, **counted))
+    assert not run(_is_wanted(worker, message))
 
 
 def test_an_item_that_is_gone_or_closed_wants_nothing(run, worker, submit) -> None:

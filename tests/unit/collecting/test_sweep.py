@@ -278,7 +278,7 @@ def test_a_task_fails_wholly_though_the_sweep_that_fails_it_dies(
 
 def test_one_task_that_cannot_be_swept_does_not_stop_the_others(run, backend, aws, clock) -> None:
     for _ in range(2):
-        run(submit_collection(backend, BODY, "me", "r"))
+        run(submit_collection(backend, {**BODY, "force": True}, "me", "r"))
     clock.advance(90_000)
     aws.hooks.append(Refuse("dynamodb.UpdateItem"))
     aws.counts.clear()
@@ -304,7 +304,9 @@ def test_one_task_that_cannot_be_swept_does_not_stop_the_others(run, backend, aw
 def test_an_item_that_cannot_be_read_stops_no_sweep(
     run, worker, aws, settings, clock, harm
 ) -> None:
-    first, second = (run(submit_collection(worker, BODY, "me", "r")) for _ in range(2))
+    first, second = (
+        run(submit_collection(worker, {**BODY, "force": True}, "me", "r")) for _ in range(2)
+    )
     harmed = aws.dynamodb.tables[settings.tasks_table].items[task_pk(first), META]
     for name, value in harm.items():
         harmed.pop(name, None)
@@ -323,7 +325,9 @@ def test_an_item_that_cannot_be_read_stops_no_sweep(
 def test_a_progress_item_that_cannot_be_read_stops_no_sweep(
     run, worker, aws, settings, clock
 ) -> None:
-    first, _ = (run(submit_collection(worker, BODY, "me", "r")) for _ in range(2))
+    first, _ = (
+        run(submit_collection(worker, {**BODY, "force": True}, "me", "r")) for _ in range(2)
+    )
     run(plan_task(worker, PlanMessage(first, 1)))
     del aws.dynamodb.tables[settings.tasks_table].items[task_pk(first), "PROG#000"]["attempt"]
     clock.advance(90_000)

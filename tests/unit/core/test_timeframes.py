@@ -108,6 +108,33 @@ def test_cuts_join_up_to_the_whole_range_and_each_stays_in_one_object(
         assert timeframes.object_name(frame, start) == timeframes.object_name(frame, end - 1)
 
 
+@given(frames, moments)
+def test_a_files_name_says_when_it_begins(frame: str, at_ms: int) -> None:
+    name = timeframes.object_name(frame, at_ms)
+    assert timeframes.object_start(name) == timeframes.object_bounds(frame, at_ms)[0]
+
+
+@given(st.text(max_size=14))
+def test_what_is_no_files_name_is_refused(name: str) -> None:
+    try:
+        start = timeframes.object_start(name)
+    except ValueError:
+        return
+    assert start >= 0 or name[:4] < "1970"
+
+
+@given(frames, moments, st.integers(1, 60), st.integers(0, 10**9))
+def test_what_lies_between_two_candles_are_whole_candles_side_by_side(
+    frame: str, at_ms: int, candles: int, slack_ms: int
+) -> None:
+    opens = [timeframes.floor(frame, at_ms)]
+    while len(opens) < candles:
+        opens.append(timeframes.following(frame, opens[-1]))
+    end_ms = timeframes.following(frame, opens[-1])
+    slack_ms %= timeframes.following(frame, end_ms) - end_ms
+    assert list(timeframes.whole_between(frame, opens[0], end_ms + slack_ms)) == opens[1:]
+
+
 def _grid(frame: str, start_ms: int, end_ms: int) -> list[int]:
     opens = []
     while start_ms < end_ms:

@@ -49,6 +49,18 @@ def one_symbol_gets_no_answer_at_first(life: Life) -> None:
     life.settle()
 
 
+def what_was_collected_is_read(life: Life) -> None:
+    life.start()
+    life.settle()
+    asked = "symbol=BTCUSDT&timeframe=1h"
+    for path in ("/candles", "/candles/files"):
+        assert life.ask("GET", f"{path}?{asked}").status_code == 200
+        life.ask("GET", f"{path}?symbol=BTCUSDT&timeframe=1m")  # nothing: is it known at all?
+    page = life.ask("GET", f"/candles?{asked}&limit=1&fill=previous").json_body
+    token = page["next_page_token"]
+    life.ask("GET", f"/candles?{asked}&limit=1&fill=previous&page_token={token}")
+
+
 def the_first_day(life: Life) -> None:
     """Nothing is known yet: a schedule loads the catalogue, then a refresh does, then prices."""
     life.aws.dynamodb.tables["market"].items.clear()

@@ -231,9 +231,11 @@ def keys_that_are_rejected_and_taken_over(life: Life) -> None:
 
     hook = Meanwhile(lambda called: called.name == "dynamodb.GetItem", fail)
     life.aws.hooks.append(hook)
-    life.invoke("POST /start", lambda: _post("/start", BODY, "broken"))
+    another = {**BODY, "force": True}
+    life.invoke("POST /start", lambda: _post("/start", another, "broken"))
     life.aws.hooks.remove(hook)
-    assert life.start("broken") != task_id
+    assert life.start("broken", force=True) != task_id
+    assert life.start() == task_id  # runs already
     life.settle()
 
 

@@ -44,7 +44,7 @@ def happened(old: dict[str, Any], new: dict[str, Any], by_ttl: bool = False) -> 
 
 def catalogue(symbols: dict[str, str]) -> dict[str, Any]:
     packed = zlib.compress(json.dumps(symbols).encode())
-    return {"pk": "CATALOGUE#binance", "sk": "CATALOGUE", "symbols": packed}
+    return {"pk": "CATALOGUE#binance", "sk": "CATALOGUE", "symbols": packed, "refreshed_at": 7}
 
 
 def test_a_submission_tells_what_was_asked_for_but_no_list_of_symbols() -> None:
@@ -93,7 +93,9 @@ def test_a_receipt_is_told_once_and_only_of_what_has_ended() -> None:
     shut = {**cancelled, "result": result, "stopped_at": 1_000}
     [stopped] = happened(cancelled, shut)
     assert stopped.action == "task.stopped"
-    assert stopped.data == {**result, "stopped_at": "1970-01-01T00:00:01.000Z"}
+    data = {**stopped.data}
+    assert data.pop("task")["cancelled_by"] == "me"
+    assert data == {**result, "stopped_at": "1970-01-01T00:00:01.000Z"}
     assert happened(shut, {**shut, "stopped_at": 2_000}) == []
     assert happened(META, {**META, "plan_sent_at": 5}) == []
 

@@ -385,7 +385,7 @@ def test_what_was_recorded_before_is_published_again_in_order(
 def test_an_event_whose_place_somebody_altered_holds_up_nothing(
     run, backend, fleet, aws, settings, records, trail, stream
 ) -> None:
-    run(submit_collection(backend, BODY, "me", "r"))
+    run(submit_collection(backend, {**BODY, "force": True}, "me", "r"))
     run(record_task_changes(backend, records()))
     [key] = aws.dynamodb.tables["audit"].items
     altered = dict(aws.dynamodb.tables["audit"].items[key])

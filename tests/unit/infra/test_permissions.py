@@ -94,6 +94,8 @@ def needs(called: Called) -> Iterator[Needed]:
         case "sqs":
             queue = asked["QueueUrl"].rpartition("/")[2]
             yield f"sqs:{called.operation.removesuffix('Batch')}", QUEUES[queue]
+        case "s3" if called.operation == "ListObjectsV2":
+            yield "s3:ListBucket", "${CandlesBucket.Arn}"
         case "s3":
             yield f"s3:{called.operation}", f"${{CandlesBucket.Arn}}/{asked['Key']}"
             if called.operation == "GetObject":  # or a missing object is a 403

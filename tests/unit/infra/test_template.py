@@ -529,6 +529,13 @@ def test_every_function_and_the_stage_in_front_of_them_are_traced(
     assert resources["RestAPI"]["Properties"]["TracingEnabled"] is True
 
 
+def test_answers_may_be_bytes_whatever_the_caller_accepts(resources: dict[str, Any]) -> None:
+    """API Gateway compares the first type in Accept alone, and curl sends */*."""
+    body = resources["RestAPI"]["Properties"]["DefinitionBody"]
+    assert body["x-amazon-apigateway-binary-media-types"] == ["*/*"]
+    assert "/v1/data-collector/candles" in body["paths"]
+
+
 @pytest.mark.parametrize(("tracing", "traced"), [("api", {"APIHandler"}), ("none", set())])
 def test_what_is_not_to_be_sampled_records_no_traces(
     tmp_path: Path, tracing: str, traced: set[str]

@@ -134,7 +134,7 @@ def test_a_task_is_followed_through_every_state_by_number(run, pushes, worker, f
 
 def test_the_list_of_tasks_gets_a_whole_batch_in_one_message(run, pushes, worker, fleet) -> None:
     run(pushes.client("c", "tasks"))
-    ids = [run(submit_collection(worker, BODY, "me", "r")) for _ in range(3)]
+    ids = [run(submit_collection(worker, {**BODY, "force": True}, "me", "r")) for _ in range(3)]
     run(pushes.announce())
     run(pushes.push_all())
     (update,) = of_type(pushes.heard("c"), "update")

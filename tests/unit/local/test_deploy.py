@@ -238,6 +238,8 @@ def test_the_embedded_cloud_gets_what_it_asks_for_and_aws_what_it_does() -> None
     """Without TLS nobody could use the bucket; two policies are enforced otherwise there."""
     variables = environment("dev", {})
     template = merge.build(variables)
+    api = template["Resources"]["RestAPI"]
+    api["Type"] = "AWS::Serverless::Api"
     for name, resource in template["Resources"].items():
         resource.setdefault("Type", "AWS::IAM::Role" if name.endswith("Role") else "another")
     before = json.dumps(template)
@@ -251,6 +253,7 @@ def test_the_embedded_cloud_gets_what_it_asks_for_and_aws_what_it_does() -> None
         assert (ours in after, theirs in after) == (True, True)
     assert "aws:SecureTransport" in before
     assert "aws:SecureTransport" not in after
+    assert api["Properties"]["BinaryMediaTypes"] == ["*/*"]
 
 
 # --- a deploy that fails --------------------------------------------------------------------------

@@ -72,9 +72,9 @@ def test_the_state_of_an_idle_collector_is_measured_too(run, backend, measured) 
 
 
 def test_queues_brakes_and_active_tasks_are_measured(run, backend, clock, measured) -> None:
-    run(submit_collection(backend, BODY, "me", "r"))
+    run(submit_collection(backend, {**BODY, "force": True}, "me", "r"))
     clock.advance(9_000)
-    run(submit_collection(backend, BODY, "me", "r"))
+    run(submit_collection(backend, {**BODY, "force": True}, "me", "r"))
     run(Ledger(backend).take_weight(60, 4800, clock()))
     run(Ledger(backend).pause(clock() + 60_000, "429"))
     clock.advance(1_000)

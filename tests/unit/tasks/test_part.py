@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from chalicelib.aws.wire import item_to_wire
 from chalicelib.collecting.dispatch import dispatch
+from chalicelib.collecting.plan import plan_task
 from chalicelib.collecting.sweep import sweep
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.live.push import _view
@@ -38,6 +39,7 @@ from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import item_of
 from chalicelib.tasks.view import view_task
+from chalicelib.work.messages import PlanMessage
 from chalicelib.work.request import CollectionRequest
 from chalicelib.work.units import PROG_UNITS, PlannedUnit, packs
 from chalicelib.work.window import Claim
@@ -270,6 +272,22 @@ def test_the_end_reads_the_parts_alone(run, backend, aws, large) -> None:
     assert run(large.read("t")).result["succeeded"] == PROGS * PROG_UNITS
     assert aws.counts["dynamodb.Query"] == 1
     assert aws.counts["dynamodb.UpdateItem"] == 2
+
+
+def test_what_an_older_attempt_had_rejected_is_named_once(run, worker) -> None:
+    body = {"symbols": ["BTCUSDT"], "timeframes": ["1h", "1d"]}
+    task_id = run(submit_collection(worker, body, "me", "r"))
+    run(plan_task(worker, PlanMessage(task_id, 1)))
+    odd, labels = Collected(candles=3, rejected=1, rejections={NOW}), {0: "BTCUSDT 1h"}
+    run(TaskTable(worker).count(task_id, 1, 0, ok={0: odd}, bad={}, labels=labels, now_ms=NOW))
+    run(cancel_task(worker, task_id))
+    run(retry_task(worker, task_id))
+    for planned in (False, True):  # its item waits to be opened again, and is open again
+        if planned:
+            run(plan_task(worker, PlanMessage(task_id, 2)))
+        view = run(view_task(worker, task_id))
+        assert [each["timeframe"] for each in view["rejections"]] == ["1h"]
+        assert (view["units"]["succeeded"], view["candles"]) == (1, 3)
 
 
 def test_a_retry_opens_only_items_with_something_left(run, worker, fleet, exchange, clock) -> None:

@@ -37,7 +37,7 @@ def start(run, backend, worker):
     run(refresh_catalogue(worker))
 
     def start(task_id: str | None = None, owner: str = "me") -> str:
-        return run(submit_collection(backend, BODY, owner, "request", task_id))
+        return run(submit_collection(backend, {**BODY, "force": True}, owner, "request", task_id))
 
     return start
 
@@ -125,7 +125,7 @@ def test_of_requests_at_once_as_many_get_in_as_there_is_room_for(start, backend,
     aws.hooks.append(
         Meanwhile(
             named("dynamodb.PutItem", "mine"),
-            lambda: submit_collection(backend, BODY, "me", "request", "quicker"),
+            lambda: submit_collection(backend, {**BODY, "force": True}, "me", "request", "quicker"),
         )
     )
     with pytest.raises(QuotaExceeded):

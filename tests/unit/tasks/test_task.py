@@ -69,7 +69,8 @@ def test_a_row_of_a_list_is_a_task_without_its_request(run, backend) -> None:
 
 
 def test_a_task_that_cannot_be_read_costs_no_list_its_others(run, backend, aws, settings) -> None:
-    ids = [run(submit_collection(backend, {"symbols": ["BTCUSDT"]}, "me", "r")) for _ in range(3)]
+    body = {"symbols": ["BTCUSDT"], "force": True}
+    ids = [run(submit_collection(backend, body, "me", "r")) for _ in range(3)]
     found, _ = run(TaskTable(backend).page_of_owner("me", backend.now_ms(), 9))
     listed = [task.task_id for task in found]  # all are of one moment, so by id
     assert sorted(listed) == sorted(ids)

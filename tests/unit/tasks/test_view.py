@@ -154,9 +154,9 @@ def test_failures_are_listed_up_to_a_hundred_and_all_are_counted(run, worker, fl
 def test_tasks_are_listed_newest_first_page_by_page(run, backend, clock) -> None:
     made = []
     for _ in range(5):
-        made.append(run(submit_collection(backend, BODY, "me", "r")))
+        made.append(run(submit_collection(backend, {**BODY, "force": True}, "me", "r")))
         clock.advance(1)
-    run(submit_collection(backend, BODY, "you", "r"))
+    run(submit_collection(backend, {**BODY, "force": True}, "you", "r"))
     listed, following = run(list_tasks(backend, ["me"], 2))
     while following:
         more, following = run(list_tasks(backend, ["me"], 2, before=following))
@@ -182,7 +182,7 @@ def test_a_list_of_several_owners_ends_with_the_last_task_of_any(
 ) -> None:
     made = []
     for owner in ["me"] * mine + ["you"] * yours:
-        made.append(run(submit_collection(backend, BODY, owner, "r")))
+        made.append(run(submit_collection(backend, {**BODY, "force": True}, owner, "r")))
         clock.advance(1)
     listed, before = [], None
     for length in pages:
@@ -197,11 +197,11 @@ def test_a_list_of_several_owners_ends_with_the_last_task_of_any(
 def test_a_filtered_list_is_whole_though_the_store_answers_in_small_pages(
     run, backend, clock, aws, settings, fleet
 ) -> None:
-    first = run(submit_collection(backend, BODY, "me", "r"))
+    first = run(submit_collection(backend, {**BODY, "force": True}, "me", "r"))
     run(fleet.settle())
     for _ in range(6):
         clock.advance(1)
-        run(submit_collection(backend, BODY, "me", "r"))
+        run(submit_collection(backend, {**BODY, "force": True}, "me", "r"))
     aws.dynamodb.tables[settings.tasks_table].page_items = 2
     listed, following = run(list_tasks(backend, ["me"], 5, state="completed"))
     assert ([view["task_id"] for view in listed], following) == ([first], None)
@@ -219,12 +219,12 @@ def test_a_list_shows_of_an_ended_task_what_the_task_itself_shows(run, worker, f
 
 
 def test_the_active_list_holds_what_has_not_ended_oldest_first(run, worker, fleet, clock) -> None:
-    run(submit_collection(worker, BODY, "me", "r"))
+    run(submit_collection(worker, {**BODY, "force": True}, "me", "r"))
     run(fleet.settle())
     active = []
     for _ in range(2):
         clock.advance(1)
-        active.append(run(submit_collection(worker, BODY, "me", "r")))
+        active.append(run(submit_collection(worker, {**BODY, "force": True}, "me", "r")))
     run(plan_task(worker, PlanMessage(active[0], 1)))
     listed, _ = run(list_active(worker))
     assert [view["task_id"] for view in listed] == active
@@ -235,7 +235,7 @@ def test_of_many_active_tasks_only_those_shown_are_read_whole(run, backend, aws,
     ids = []
     for _ in range(120):
         clock.advance(1)
-        ids.append(run(submit_collection(backend, BODY, "me", "r")))
+        ids.append(run(submit_collection(backend, {**BODY, "force": True}, "me", "r")))
     run(cancel_task(backend, ids.pop(1)))
     aws.counts.clear()
     listed, count = run(list_active(backend, "me", 5))

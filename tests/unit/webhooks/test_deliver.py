@@ -542,7 +542,7 @@ def test_a_dead_letter_that_is_put_back_before_its_failure_is_written_down_is_no
 def test_one_receivers_trouble_is_its_own(
     run, backend, deliver, task_id, aws, settings, left, shown
 ) -> None:
-    other = run(submit_collection(backend, {**BODY, "webhook": HOOK}, "me", "r"))
+    other = run(submit_collection(backend, {**BODY, "force": True, "webhook": HOOK}, "me", "r"))
     aws.sqs.apply(
         "SendMessage", {"QueueUrl": settings.webhook_queue_url, "MessageBody": "no message of ours"}
     )

@@ -53,7 +53,7 @@ def queue_events(run, backend):
     def queue_events(count: int, host: str = "hooks", owner: str = "me") -> list[str]:
         hook = {"url": f"https://{host}.acme.com", "secret": SECRET}
         ids = [
-            run(submit_collection(backend, {**BODY, "webhook": hook}, owner, "r"))
+            run(submit_collection(backend, {**BODY, "webhook": hook, "force": True}, owner, "r"))
             for _ in range(count)
         ]
         for task_id in ids:

@@ -3,6 +3,8 @@
     pk                    sk     holds
     IDEM#<owner>#<key>    IDEM   request_hash, task_id, state (in_flight | open | answered),
                                  claimed_at, answer_status, answer_body, ttl
+    IDEM#<owner>#<hash>   LAST   the same, of the last start of the request with this hash;
+                                 state is always in_flight: the task says what became of it
 
 `open`: the first try broke off and nobody knows its outcome. The next try goes on with its task id.
 """
@@ -15,6 +17,7 @@ from chalicelib.aws.wire import Wire, item_from_wire, item_to_wire, to_wire
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed
 
+CALLERS, LAST = "IDEM", "LAST"
 IN_FLIGHT, OPEN, ANSWERED = "in_flight", "open", "answered"
 
 #: A claim older than this belongs to an invocation that API Gateway has given up on (29 s).
@@ -48,9 +51,12 @@ class Claim(NamedTuple):
 
 
 class IdempotencyKeys:
-    def __init__(self, backend: Backend) -> None:
+    """Of one kind: those that callers send (CALLERS), or the last starts of requests (LAST)."""
+
+    def __init__(self, backend: Backend, kind: str = CALLERS) -> None:
         self._call = backend.call
         self._table = backend.settings.tasks_table
+        self._kind = kind
 
     async def claim(
         self, owner: str, key: str, request_hash: str, task_id: str, now_ms: int, ttl: int
@@ -61,22 +67,39 @@ class IdempotencyKeys:
         then keeps its task id.
         """
         new = IdempotencyKey(request_hash, task_id, IN_FLIGHT, now_ms, ttl)
+        old = await self.put(owner, key, new)
+        if old is not None:
+            return await self._take_over(owner, key, request_hash, old, now_ms)
+        return Claim(new, granted=True)
+
+    async def put(
+        self, owner: str, key: str, new: IdempotencyKey, old: IdempotencyKey | None = None
+    ) -> IdempotencyKey | None:
+        """Store a key where none holds, or where `old` does; None then, else the key that holds.
+
+        `new.claimed_at` is now.
+        """
+        free = "attribute_not_exists(pk) OR #ttl <= :now"
+        values = {":now": to_wire(new.claimed_at // 1000)}
+        if old is not None:
+            free += " OR task_id = :old"
+            values[":old"] = to_wire(old.task_id)
         try:
             await self._call(
                 "dynamodb",
                 "PutItem",
                 TableName=self._table,
-                Item={**_key(owner, key), **_item_of(new)},
-                ConditionExpression="attribute_not_exists(pk) OR #ttl <= :now",
+                Item={**self._key(owner, key), **_item_of(new)},
+                ConditionExpression=free,
                 ExpressionAttributeNames={"#ttl": "ttl"},
-                ExpressionAttributeValues={":now": to_wire(now_ms // 1000)},
+                ExpressionAttributeValues=values,
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except ConditionFailed as refused:
             if refused.item is None:
                 raise CallFailed("dynamodb", "PutItem", "ItemVanished", "no old item") from refused
-            return await self._take_over(owner, key, request_hash, _key_of(refused.item), now_ms)
-        return Claim(new, granted=True)
+            return _key_of(refused.item)
+        return None
 
     async def _take_over(
         self, owner: str, key: str, request_hash: str, old: IdempotencyKey, now_ms: int
@@ -117,7 +140,7 @@ class IdempotencyKeys:
 
     async def release(self, owner: str, key: str) -> None:
         """The request was rejected and changed nothing: the key may be used again."""
-        await self._call("dynamodb", "DeleteItem", TableName=self._table, Key=_key(owner, key))
+        await self._call("dynamodb", "DeleteItem", TableName=self._table, Key=self._key(owner, key))
 
     async def _update(
         self, owner: str, key: str, expression: str, values: dict[str, Any], condition: str
@@ -129,7 +152,7 @@ class IdempotencyKeys:
             "dynamodb",
             "UpdateItem",
             TableName=self._table,
-            Key=_key(owner, key),
+            Key=self._key(owner, key),
             UpdateExpression=expression,
             ConditionExpression=condition,
             ExpressionAttributeNames={"#state": "state"},
@@ -137,6 +160,9 @@ class IdempotencyKeys:
             ReturnValues="ALL_NEW",
         )
         return _key_of(answer["Attributes"])
+
+    def _key(self, owner: str, key: str) -> Wire:
+        return {"pk": {"S": f"IDEM#{owner}#{key}"}, "sk": {"S": self._kind}}
 
 
 def _item_of(new: IdempotencyKey) -> Wire:
@@ -155,7 +181,3 @@ def _key_of(wire: Wire) -> IdempotencyKey:
         ttl=item["ttl"],
         answer=(item["answer_status"], item["answer_body"]) if answered else None,
     )
-
-
-def _key(owner: str, key: str) -> Wire:
-    return {"pk": {"S": f"IDEM#{owner}#{key}"}, "sk": {"S": "IDEM"}}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from chalicelib.api.idempotency_keys import (
+from chalicelib.core.backend import Backend
+from chalicelib.tasks.idempotency_keys import (
     ABANDONED_MS,
     ANSWERED,
     IN_FLIGHT,
@@ -14,7 +15,6 @@ from chalicelib.api.idempotency_keys import (
     IdempotencyKey,
     IdempotencyKeys,
 )
-from chalicelib.core.backend import Backend
 from tests.doubles.aws import Aws
 from tests.doubles.clock import NOW
 
