@@ -15,6 +15,7 @@ from chalicelib.core.errors import ExchangeThrottled
 from chalicelib.core.times import DAY, MINUTE, parse_time
 from chalicelib.exchange.archive import MISSING, UNAVAILABLE
 from chalicelib.exchange.archive_rows import DAMAGED
+from chalicelib.exchange.binance import Page
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.view import view_task
@@ -118,6 +119,20 @@ def test_a_stretch_that_rest_does_not_know_at_all_is_stale(archived, exchange) -
 
 def test_what_rest_sends_and_nobody_can_read_says_nothing_of_the_file(archived, exchange) -> None:
     exchange.null = {*range(MARCH.start_ms, MARCH.end_ms, 500 * MINUTE)}
+    assert archived().used == [NAME]
+
+
+def test_rows_of_rests_that_cannot_be_read_are_not_compared(archived, exchange) -> None:
+    honest = exchange.klines
+
+    async def klines(*asked: Any) -> Page:
+        page = await honest(*asked)
+        unusable = tuple(row[0] for row in page.rows[::100])
+        return replace(
+            page, rows=[row for row in page.rows if row[0] not in unusable], unusable=unusable
+        )
+
+    exchange.klines = klines
     assert archived().used == [NAME]
 
 
