@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence
 from typing import Any
 
 from chalicelib.audit.table import AuditTable
@@ -12,18 +12,15 @@ from chalicelib.core.times import iso
 from chalicelib.exchange.ledger import Ledger, LedgerState
 from chalicelib.tasks import states
 from chalicelib.tasks.message import message_of
+from chalicelib.tasks.named_units import named_units
 from chalicelib.tasks.part import Tally, totals
 from chalicelib.tasks.passed_over import files_in
-from chalicelib.tasks.progress import MOST_REJECTIONS, Progress
 from chalicelib.tasks.request_view import MOST_SYMBOLS, request_view, symbols_count
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Counts, Task
 from chalicelib.webhooks.delivery import DELIVERED, FAILED, PENDING
 from chalicelib.webhooks.items import WebhookItems
-from chalicelib.work.units import PlannedUnit
 
-#: Failures listed with a task; `units.failed` is the true number.
-MOST_FAILURES = 100
 #: What goes out as JSON.
 View = dict[str, Any]
 
@@ -48,7 +45,7 @@ async def view_task(backend: Backend, task_id: str, caller: str | None = None) -
         "notice": task.notice,
         "next_attempt_at": iso(task.next_attempt_at),
         "retries_left": task.retries_left,
-        **await _units_named(backend, task, tally),
+        **await named_units(backend, task, tally),
         "passed_over": files_in(task.passed_over),
         "webhook": await webhook_view(backend, task),
     }
@@ -212,63 +209,6 @@ def _eta(task: Task, remaining: int, counted: int, now_ms: int) -> int | None:
     if task.state != states.RUNNING or task.started_at is None or fresh <= 0:
         return None
     return -(-(now_ms - task.started_at) * remaining // (fresh * 1000))
-
-
-async def _units_named(backend: Backend, task: Task, tally: Tally) -> View:
-    """Up to MOST_FAILURES failed units with their reasons, and as many rejected candles."""
-    failures: list[View] = []
-    rejections: list[View] = []
-    named = await _progs_named(backend, task, tally)
-    units = await TaskTable(backend).units_of(task, [prog.number for prog, _, _ in named])
-    for prog, reasons, rejected in named:
-        planned = units[prog.number]
-        failures += [_failure(prog, planned[unit], reasons[unit]) for unit in sorted(reasons)]
-        rejections += [
-            {
-                "symbol": planned[unit].symbol,
-                "timeframe": planned[unit].timeframe,
-                "open_time": iso(open_ms),
-            }
-            for unit in sorted(rejected)
-            for open_ms in sorted(rejected[unit])
-        ]
-    return {"failures": failures[:MOST_FAILURES], "rejections": rejections[:MOST_REJECTIONS]}
-
-
-async def _progs_named(
-    backend: Backend, task: Task, tally: Tally
-) -> list[tuple[Progress, dict[int, str], Mapping[int, Set[int]]]]:
-    """The PROG items of which something is named, in order: with the reasons of their failed units
-    and the open times of their rejected candles, each empty where enough is named."""
-    # Failures of an older attempt are not this one's; what it had rejected still is.
-    ours = [part for part in tally.parts if part.attempt == task.attempt]
-    failing = sorted(number for part in ours for number in part.failing)[:MOST_FAILURES]
-    rejecting = sorted(number for part in tally.parts for number in part.rejecting)
-    # A part knows what was rejected in an older attempt, too, of items that may be open now.
-    numbers = {*failing, *rejecting[:MOST_REJECTIONS]} - {prog.number for prog in tally.progs}
-    finished = await TaskTable(backend).read_progs(task.task_id, sorted(numbers))
-    failed = rejected = 0
-    named = []
-    for prog in sorted((*tally.progs, *finished), key=lambda prog: prog.number):
-        counts = prog.attempt == task.attempt or prog.number in failing
-        reasons = prog.reasons if counts and failed < MOST_FAILURES else {}
-        rejections = prog.rejections if rejected < MOST_REJECTIONS else {}
-        failed += len(reasons)
-        rejected += sum(map(len, rejections.values()))
-        if reasons or rejections:
-            named.append((prog, reasons, rejections))
-    return named
-
-
-def _failure(prog: Progress, unit: PlannedUnit, reason: str) -> View:
-    return {
-        "symbol": unit.symbol,
-        "timeframe": unit.timeframe,
-        "start": iso(unit.start_ms),
-        "end": iso(unit.end_ms),
-        "reason": reason,
-        "detail": prog.details.get(reason, ""),
-    }
 
 
 async def _live(backend: Backend, task_id: str, task: Task | None, caller: str | None) -> Task:

@@ -19,13 +19,12 @@ from chalicelib.exchange.ledger import Ledger
 from chalicelib.monitoring.status import collector_status, task_stats
 from chalicelib.tasks import states
 from chalicelib.tasks.cancel import cancel_task
+from chalicelib.tasks.named_units import MOST_FAILURES, named_units
 from chalicelib.tasks.part import Tally
 from chalicelib.tasks.progress import MOST_REJECTIONS, Progress
 from chalicelib.tasks.submit import submit_collection, submit_symbol_refresh
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import (
-    MOST_FAILURES,
-    _units_named,
     count_tasks,
     list_active,
     list_tasks,
@@ -440,8 +439,8 @@ def test_units_are_read_only_of_items_whose_failures_or_rejections_are_shown(
     ]
     task = run(TaskTable(backend).read(task_id))
     calls = len(aws.calls)
-    named_units = run(_units_named(backend, task, Tally((), tuple(progs))))
+    shown = run(named_units(backend, task, Tally((), tuple(progs))))
     keys = [len(each.parameters["RequestItems"]["tasks"]["Keys"]) for each in aws.calls[calls:]]
     assert keys == ([read] if read else [])
-    assert len(named_units["failures"]) == min(sum(failed), MOST_FAILURES)
-    assert len(named_units["rejections"]) == min(sum(rejected), MOST_REJECTIONS)
+    assert len(shown["failures"]) == min(sum(failed), MOST_FAILURES)
+    assert len(shown["rejections"]) == min(sum(rejected), MOST_REJECTIONS)
