@@ -47,6 +47,8 @@ _MONTHLY_ONLY = ("3d", "1w", "1M")
 # A year of minutes of 50 symbols is 600 files, of 0.6 MB each.
 _KEPT_BYTES = 1 << 30
 
+#: What its folder's name begins with, before the process's number.
+_FOLDERS = "local-exchange-archive-"
 _SHORT_BY = 6 * HOUR
 _REVISED_EACH = 97
 _GARBAGE = "not,a,candle\n\x00\xff,,,\n"
@@ -113,7 +115,8 @@ class Archive:
 
     def _make(self, name: str, span: _Span, published: int, mode: str) -> File | None:
         if self._folder is None:
-            self._folder = tempfile.mkdtemp(prefix="local-exchange-archive-")
+            _remove_left_folders()
+            self._folder = tempfile.mkdtemp(prefix=f"{_FOLDERS}{os.getpid()}-")
             weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         handle, place = tempfile.mkstemp(dir=self._folder, suffix=".zip")
         with os.fdopen(handle, "wb") as target:
@@ -165,6 +168,24 @@ class Archive:
                 break
             total -= sizes[key]
             self._kept.pop(key).path.unlink()
+
+
+def _remove_left_folders() -> None:
+    """Remove the folders of exchanges that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDERS}*-*"):
+        owner = folder.name.removeprefix(_FOLDERS).partition("-")[0]
+        if owner.isdecimal() and not _runs(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's
+    return True
 
 
 def query_of(path: str) -> dict[str, str]:

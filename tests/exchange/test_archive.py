@@ -3,6 +3,10 @@
 import hashlib
 import io
 import json
+import os
+import subprocess
+import sys
+import tempfile
 import zipfile
 
 import pytest
@@ -183,3 +187,18 @@ def test_a_bomb_is_small_until_it_is_unpacked(server: Server):
 def test_a_rule_for_the_archive_names_a_mode(server: Server):
     assert server.send("POST", "/_local/faults", {"kind": "archive"}).status == 400
     assert server.send("POST", "/_local/faults", {"kind": "archive", "mode": "odd"}).status == 400
+
+
+def test_what_a_killed_exchange_left_is_removed_by_the_next(server: Server, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left, other = (
+        tmp_path / f"local-exchange-archive-{pid}-abc" for pid in (ended.pid, os.getppid())
+    )
+    for folder in (left, other):
+        folder.mkdir()
+        (folder / "some.zip").write_bytes(b"PK")
+    made = Archive(1, server.exchange.symbols).file(DAY_FILE, NOW)
+    assert made.path.is_relative_to(tmp_path)
+    assert (left.exists(), other.exists()) == (False, True)
