@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.audit.table import AuditTable
+from chalicelib.candles.candles import Candles, merged
+from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.candles.store import CandleStore
 from chalicelib.collecting import bury, dispatch, fetch, ranges, sweep
 from chalicelib.collecting import collect as collector
@@ -195,6 +197,44 @@ def _random_key(original: Any) -> Any:
         return str(original(self, *where)).replace(".parquet", f"-{uuid.uuid4().hex}.parquet")
 
     return key
+
+
+def _in_two_puts(original: Any) -> Any:
+    async def write(
+        self: Any, symbol: str, timeframe: str, at_ms: int, *rest: Any, **kw: Any
+    ) -> Any:
+        candles, covering, *more = rest
+        where = (self, symbol, timeframe, at_ms)
+        await original(*where, candles, lambda _, known: known, *more, **kw)
+        return await original(*where, Candles(), covering, *more)
+
+    return write
+
+
+def _covering_first(original: Any) -> Any:
+    async def write(
+        self: Any, symbol: str, timeframe: str, at_ms: int, *rest: Any, **kw: Any
+    ) -> Any:
+        candles, covering, *more = rest
+
+        def as_if_held(whole: Any, known: Any) -> Any:
+            return covering(merged(whole, candles).candles, known)
+
+        where = (self, symbol, timeframe, at_ms)
+        await original(*where, Candles(), as_if_held, *more, **kw)
+        return await original(*where, *rest, **kw)
+
+    return write
+
+
+def _not_looking_again(original: Any) -> Any:
+    async def record(self: Any, symbol: str, known: Any, changed: Any) -> None:
+        async def as_it_was(_: Any) -> Any:
+            return await changed(known.summaries)
+
+        await original(self, symbol, known, as_it_was)
+
+    return record
 
 
 def _acknowledging_first(original: Any) -> Any:
@@ -397,6 +437,12 @@ MUTANTS = (
     ),
     Mutant("ignore Failed entries", replacing(WorkQueue, "_send_batch", _ignoring_failed)),
     Mutant("a random object key", replacing(CandleStore, "key", _random_key)),
+    Mutant("candles before their coverage", replacing(CandleStore, "write", _in_two_puts)),
+    Mutant("coverage before its candles", replacing(CandleStore, "write", _covering_first)),
+    Mutant(
+        "who loses a race for a summary does not look again",
+        replacing(CoverageTable, "record", _not_looking_again),
+    ),
     Mutant("no sweep", prepare=_no_sweep),
     Mutant("no bury", prepare=_no_bury),
     Mutant("no ttl filter", replacing(task, "is_expired", lambda _: lambda *_: False)),
