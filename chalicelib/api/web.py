@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64encode
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import wraps
@@ -27,7 +28,7 @@ from chalicelib.core.errors import (
 )
 from chalicelib.core.problems import Errors, invalid, pointer_token, problem
 from chalicelib.core.settings import Settings
-from chalicelib.core.times import iso
+from chalicelib.core.times import iso, parse_time
 from chalicelib.quotas.rate import take_request
 
 #: The stage is called `api`. API Gateway takes it off before a path reaches us.
@@ -119,6 +120,11 @@ def request_id() -> str:
     return str(_request().context.get("requestId", ""))
 
 
+def header(name: str) -> str:
+    """Of the request; empty where it has none. `name`: in lower case."""
+    return str(_request().headers.get(name, ""))
+
+
 def possible_id(text: str) -> bool:
     """Whether something may have this id. DynamoDB refuses a key above 2,048 bytes."""
     return 0 < len(text) <= _LONGEST_ID
@@ -184,12 +190,40 @@ def query(*allowed: str) -> dict[str, str]:
 
 def page_size(query: dict[str, str], settings: Settings) -> int:
     """How many entries a page may have. Raises InvalidRequest."""
-    text, most = query.get("page_size"), settings.max_page_size
+    return count(query, "page_size", settings.default_page_size, settings.max_page_size)
+
+
+def count(query: dict[str, str], name: str, usual: int, most: int) -> int:
+    """A whole number from 1 to `most`; `usual` where none is given. Raises InvalidRequest."""
+    text = query.get(name)
     if text is None:
-        return settings.default_page_size
+        return usual
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= most):
-        raise invalid([problem(f"must be an integer from 1 to {most}", "/page_size")])
+        raise invalid([problem(f"must be an integer from 1 to {most}", f"/{name}")])
     return int(text)
+
+
+def time_range(
+    query: dict[str, str], first: str, last: str
+) -> tuple[int | None, int | None, Errors]:
+    """The times that two parameters name, in epoch ms, None: not given; and what is wrong with
+    them."""
+    times: dict[str, int | None] = {first: None, last: None}
+    errors: Errors = []
+    for name in times:
+        text = query.get(name)
+        if text is None:
+            continue
+        # Eight digits are an ISO date.
+        number = text.isascii() and text.isdecimal() and 8 < len(text) < 20
+        try:
+            times[name] = parse_time(int(text) if number else text)
+        except ValueError as error:
+            errors.append(problem(str(error), f"/{name}"))
+    begin, end = times[first], times[last]
+    if begin is not None and end is not None and begin >= end:
+        errors.append(problem(f"must be before {last}", f"/{first}"))
+    return begin, end, errors
 
 
 def page_token_errors(query: dict[str, str], token: re.Pattern[str]) -> Errors:
@@ -217,6 +251,14 @@ def once(backend: Backend, body: object, work: Work) -> Response:
         headers["Idempotency-Key-Expires"] = iso(made.expires_ms) or ""
         headers["Idempotency-Replayed"] = "true" if made.replayed else "false"
     return answer(made.status, made.body, headers)
+
+
+class Bytes(Response):
+    """An answer that is no text: Lambda takes it in base64, and API Gateway sends the bytes."""
+
+    def to_dict(self, binary_types: list[str] | None = None) -> dict[str, Any]:
+        found: dict[str, Any] = Response("", self.headers, self.status_code).to_dict()
+        return {**found, "body": b64encode(self.body).decode(), "isBase64Encoded": True}
 
 
 def answer(status: int, body: object, headers: dict[str, str] | None = None) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,11 +26,44 @@ class S3:
         answer: dict[str, Any] = getattr(self, f"_{operation}")(**parameters)
         return answer
 
-    def _GetObject(self, Bucket: str, Key: str) -> dict[str, Any]:
+    def _GetObject(self, Bucket: str, Key: str, Range: str | None = None) -> dict[str, Any]:
         body = self._bucket("GetObject", Bucket).objects.get(Key)
         if body is None:
             raise CallFailed("s3", "GetObject", "NoSuchKey", "The specified key does not exist.")
-        return {"Body": body, "ETag": _etag(body), "ContentLength": len(body)}
+        answer = {"Body": body, "ETag": _etag(body), "ContentLength": len(body)}
+        if Range is None:
+            return answer
+        last = re.fullmatch(r"bytes=-([1-9][0-9]*)", Range)
+        if last is None:
+            raise NotImplementedError(Range)
+        part = body[-int(last[1]) :]
+        return {**answer, "Body": part, "ContentLength": len(part)}
+
+    def _ListObjectsV2(
+        self,
+        Bucket: str,
+        Prefix: str,
+        StartAfter: str = "",
+        ContinuationToken: str = "",
+        MaxKeys: int = 1000,
+    ) -> dict[str, Any]:
+        """A token is the last key that was listed. Keys come in the order of their bytes."""
+        objects = self._bucket("ListObjectsV2", Bucket).objects
+        if len(Prefix.encode()) > 1024:
+            raise CallFailed("s3", "ListObjectsV2", "KeyTooLongError", "Your key is too long")
+        after = (ContinuationToken or StartAfter).encode()
+        keys = sorted(key for key in objects if key.startswith(Prefix) and key.encode() > after)
+        listed = keys[: min(MaxKeys, 1000)]
+        answer: dict[str, Any] = {
+            "Contents": [
+                {"Key": key, "Size": len(objects[key]), "ETag": _etag(objects[key])}
+                for key in listed
+            ],
+            "IsTruncated": len(keys) > len(listed),
+        }
+        if answer["IsTruncated"]:
+            answer["NextContinuationToken"] = listed[-1]
+        return answer
 
     def _PutObject(
         self,

@@ -20,7 +20,6 @@ from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.candles.store import CandleStore
 from chalicelib.collecting import bury, dispatch, fetch, ranges, sweep
 from chalicelib.collecting import collect as collector
-from chalicelib.collecting import store as collecting_store
 from chalicelib.collecting.collect import Outcome
 from chalicelib.collecting.gate import Gate
 from chalicelib.events.trail import Trail
@@ -317,11 +316,17 @@ def _believing_short_pages(original: Any) -> Any:
 
 
 def _forgetting_what_is_held(original: Any) -> Any:
-    async def merge(*asked: Any) -> Any:
-        merged, candles = await original(*asked), asked[3]
-        return merged._replace(opens={*candles.open_times})
+    async def write(
+        self: Any, symbol: str, timeframe: str, at_ms: int, *rest: Any, **kw: Any
+    ) -> Any:
+        candles, covering, *more = rest
 
-    return merge
+        def of_the_answer(_: Any, known: Any) -> Any:
+            return covering(candles, known)
+
+        return await original(self, symbol, timeframe, at_ms, candles, of_the_answer, *more, **kw)
+
+    return write
 
 
 def _believing_the_oldest_row(_: Any) -> Any:
@@ -454,8 +459,7 @@ MUTANTS = (
     Mutant("a short page is the end", replacing(fetch, "left_open", _believing_short_pages)),
     Mutant(
         "a candle that is not served any more is a gap",
-        replacing(collecting_store, "_merge", _forgetting_what_is_held),
-        killer=669,
+        replacing(CandleStore, "write", _forgetting_what_is_held),
     ),
     Mutant(
         "the oldest row that comes is the listing",
