@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chalicelib.aws.item_table import ItemTable
-from chalicelib.aws.wire import item_to_wire, to_wire
+from chalicelib.aws.wire import item_from_wire, item_to_wire, to_wire
 from chalicelib.candles.summary import Summary
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed
@@ -70,6 +70,23 @@ class CoverageTable(ItemTable):
         """symbol -> timeframe -> summary, for the symbols of which something is stored."""
         keys = [self._key(symbol) for symbol in symbols]
         return {item["sk"]: coverages_in(item) for item in await self._get_all(keys)}
+
+    async def sample(self, timeframe: str, most: int) -> dict[str, Summary]:
+        """symbol -> summary, of the first `most` symbols at most, by name: in one request, which
+        may be a moment behind."""
+        name = _TIMEFRAME + timeframe
+        answer = await self._call(
+            "dynamodb",
+            "Query",
+            TableName=self._table,
+            Limit=most,
+            KeyConditionExpression="pk = :exchange",
+            ExpressionAttributeValues={":exchange": {"S": _PK + self._exchange}},
+        )
+        items = map(item_from_wire, answer["Items"])
+        return {
+            item["sk"]: Summary.unpacked(timeframe, item[name]) for item in items if name in item
+        }
 
     async def read(self, symbol: str) -> Known:
         item = await self._get(self._key(symbol)) or {"rev": 0}

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from chalicelib.candles.gaps import BEFORE_LISTING, Gap
+from chalicelib.candles.explain import MISSING
+from chalicelib.candles.explainer import Explainer
 from chalicelib.candles.intervals import Interval, union
 from chalicelib.candles.store import CandleStore
-from chalicelib.candles.summary import Cell, Summary
+from chalicelib.candles.summary import Summary
 from chalicelib.core import timeframes
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import ObjectDamaged
-from chalicelib.work.messages import GAPS, Unit
+from chalicelib.core.together import together as at_once
+from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.work.messages import GAPS, NEW, Unit
 from chalicelib.work.units import PAGE_CANDLES
 
 
@@ -28,13 +31,15 @@ async def needs_of(
     """
     whole = Interval(max(unit.start_ms, unit.whole_ms), unit.end_ms)
     found = [whole] if whole.start_ms < whole.end_ms else []
-    if fill == GAPS:
-        found += known.uncovered(unit.start_ms, whole.start_ms)
-    for cell in known.cells:
-        low, high = timeframes.object_bounds(unit.timeframe, cell.start_ms)
-        part = Interval(max(low, unit.start_ms), min(high, whole.start_ms))
-        if part.start_ms < part.end_ms and _has_needs(cell, fill, backend.now_ms()):
-            found += await _gaps(backend, symbol, unit.timeframe, fill, part)
+    before = Interval(unit.start_ms, min(unit.end_ms, max(unit.start_ms, unit.whole_ms)))
+    if fill == GAPS and before.start_ms < before.end_ms:
+        found += await _missing(backend, symbol, unit.timeframe, known, before)
+    elif fill == NEW:
+        for cell in known.due_cells(backend.now_ms()):
+            low, high = timeframes.object_bounds(unit.timeframe, cell.start_ms)
+            part = Interval(max(low, before.start_ms), min(high, before.end_ms))
+            if part.start_ms < part.end_ms:
+                found += await _due(backend, symbol, unit.timeframe, part)
     return together(unit.timeframe, found)
 
 
@@ -50,24 +55,32 @@ def together(timeframe: str, stretches: Iterable[Interval]) -> list[Interval]:
     return joined
 
 
-def _has_needs(cell: Cell, fill: str, now_ms: int) -> bool:
-    if fill == GAPS:
-        return bool(cell.absent or cell.invalid)
-    return cell.due_ms is not None and cell.due_ms <= now_ms
-
-
-async def _gaps(
-    backend: Backend, symbol: str, timeframe: str, fill: str, part: Interval
-) -> list[Interval]:
-    """The gaps in a part of one object that are asked for again."""
+async def _due(backend: Backend, symbol: str, timeframe: str, part: Interval) -> list[Interval]:
+    """The gaps in a part of one object that it is time to ask for again."""
     try:
         coverage = (await CandleStore(backend).read(symbol, timeframe, part.start_ms)).coverage
     except ObjectDamaged:
         return [part]  # writing it will say so
-    gaps: list[Gap] = (
-        [gap for gap in coverage.certain_gaps(timeframe) if gap.reason != BEFORE_LISTING]
-        if fill == GAPS
-        else coverage.due_gaps(timeframe, backend.now_ms())
-    )
+    gaps = coverage.due_gaps(timeframe, backend.now_ms())
     cut = (Interval(max(gap.start_ms, part.start_ms), min(gap.end_ms, part.end_ms)) for gap in gaps)
     return [each for each in cut if each.start_ms < each.end_ms]
+
+
+async def _missing(
+    backend: Backend, symbol: str, timeframe: str, known: Summary, part: Interval
+) -> list[Interval]:
+    """What of a part nothing explains, or was never asked for."""
+    catalogue = await CatalogueTable(backend).read_catalogue()
+    explainer = Explainer(
+        backend,
+        lambda work: at_once(*work),
+        catalogue.symbols if catalogue else {},
+        catalogue.delisted if catalogue else {},
+    )
+    found: list[Interval] = []
+    at_ms = part.start_ms
+    while at_ms < part.end_ms:
+        judged = await explainer.stretches(symbol, timeframe, known, at_ms, part.end_ms)
+        found += [Interval(*each[:2]) for each in judged.stretches if each.reason in MISSING]
+        at_ms = judged.until_ms
+    return found

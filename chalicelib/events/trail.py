@@ -121,9 +121,9 @@ async def named(backend: Backend, happening: Happening) -> Happening:
     named_units = []
     for failed in data["units"]:
         if failed["number"] < len(units):
-            symbol, timeframe, start_ms, end_ms = units[failed["number"]]
-            window = {"start": iso(start_ms), "end": iso(end_ms)}
-            failed = {"symbol": symbol, "timeframe": timeframe, **window, **failed}
+            unit = units[failed["number"]]
+            window = {"start": iso(unit.start_ms), "end": iso(unit.end_ms)}
+            failed = {"symbol": unit.symbol, "timeframe": unit.timeframe, **window, **failed}
         named_units.append(failed)
     return replace(happening, data={**data, "units": named_units}, owner=task.owner)
 

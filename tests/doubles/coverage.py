@@ -75,3 +75,9 @@ async def hold(
 
     store = CandleStore(backend)
     return await store.write(symbol, timeframe, start_ms, candles, covering, task_id, 0)
+
+
+async def summary_of(backend: Backend, symbol: str, timeframe: str) -> Summary:
+    """What the Market table says of a symbol and timeframe."""
+    known = await CoverageTable(backend).coverage_of([symbol])
+    return known.get(symbol, {}).get(timeframe, Summary())

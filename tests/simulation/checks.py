@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.audit.chain import verify
@@ -12,9 +13,9 @@ from chalicelib.audit.table import event_of
 from chalicelib.aws.wire import item_from_wire
 from chalicelib.candles import store as candle_store
 from chalicelib.candles.candles import Candles, merged
+from chalicelib.candles.coverage import Coverage
 from chalicelib.candles.coverage_table import coverages_in
-from chalicelib.candles.gaps import BEFORE_LISTING
-from chalicelib.candles.store import CandleStore
+from chalicelib.candles.summary import Summary
 from chalicelib.core import times
 from chalicelib.tasks import policy, states
 from chalicelib.tasks.deduplicate import digest_of
@@ -24,14 +25,11 @@ from chalicelib.tasks.progress import Progress, number_of, progress_from
 from chalicelib.work import units as work_units
 from chalicelib.work import window
 from chalicelib.work.request import CollectionRequest
-from tests.doubles.settings import backend_of
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 Item = dict[str, Any]
-#: As it is before a mutant may change it.
-_OBJECT_KEY = CandleStore.key
 
 
 class Violation(AssertionError):
@@ -63,18 +61,6 @@ def check_history(world: World) -> None:
     _check_once(world, changes)
     _check_limits(world, changes)
     _check_candles(world, changes, units)
-
-
-def check_written(before: bytes | None, after: bytes) -> Violation | None:
-    """Of a candle, an answer that the exchange gave earlier never replaces a later one."""
-    if before is None:
-        return None
-    (old, _), (new, _) = candle_store.decode(before), candle_store.decode(after)
-    answered = dict(zip(new.open_times, new.columns["answered_at"], strict=True))
-    for at, ms in zip(old.open_times, old.columns["answered_at"], strict=True):
-        if answered.get(at, -1) < ms:
-            return Violation("storage", f"the candle of {at} went back, or is lost")
-    return None
 
 
 def check_outstanding(world: World, task_id: str) -> Violation | None:
@@ -259,7 +245,7 @@ def _check_progs(world: World, changes: list[tuple[Item, Item]], units: dict[str
         fresh = after - before
         good = fresh - (_failed(new) - _failed(old))
         least, most = (
-            sum(len(_opens(world, units, new, unit, always=always)) for unit in good)
+            sum(len(_opens(world, units, new, unit, always=always, asked=always)) for unit in good)
             for always in (True, False)
         )
         if not least <= new["candles"] - old["candles"] <= most:
@@ -281,10 +267,12 @@ def _check_oddities(
     old, new = change
     named = {name: new[name] for name in new if name.startswith("r_") and name not in old}
     for number in good:
-        symbol, timeframe, start, end = units[new["pk"], new["sk"]][number]
+        symbol, timeframe, start, end, whole_ms = units[new["pk"], new["sk"]][number]
         broken = world.exchange.broken_opens(timeframe, start, end)
         rejected = named.pop(f"r_{number}", set())
-        sure = {at for at in broken if not _may_miss(world, symbol, timeframe, at)}
+        sure = {
+            at for at in broken if at >= whole_ms and not may_miss(world, symbol, timeframe, at)
+        }
         if not sure <= rejected <= broken:
             raise Violation("rejected", f"{new['sk']} names {rejected}, {broken} are broken")
     if named:
@@ -359,7 +347,7 @@ def _check_reasons(world: World, units: dict[str, Any], prog: Item) -> None:
         if not name.startswith("f_"):
             continue
         for number in numbers:
-            symbol, *window = units[prog["pk"], prog["sk"]][number]
+            symbol, *window, _ = units[prog["pk"], prog["sk"]][number]
             refused = symbol in world.exchange.refused
             own = ["f_WORKER_GAVE_UP", "f_EXCHANGE_UNAVAILABLE"]
             # Where nothing else opens, or is served.
@@ -465,16 +453,7 @@ def _in_short(event: Item) -> tuple[Any, ...]:
 def _check_candles(world: World, changes: list[tuple[Item, Item]], units: dict[str, Any]) -> None:
     """Every counted unit's candles are stored once, as sent, and nothing else is."""
     stored: dict[tuple[str, str], Candles] = {}
-    for key, content in world.aws.s3.buckets["candles"].objects.items():
-        if key.startswith("audit/"):
-            continue
-        parts = dict(part.split("=") for part in key.split("/")[1:-1])
-        symbol, timeframe = parts["symbol"], parts["timeframe"]
-        candles, _ = candle_store.decode(content)
-        store = CandleStore(backend_of(world.aws, candles_bucket="candles"))
-        expected_key = _OBJECT_KEY(store, symbol, timeframe, candles.open_times[0])
-        if key != expected_key:
-            raise Violation("storage", f"{key} should be {expected_key}")
+    for (symbol, timeframe, _), candles, _ in stored_objects(world):
         _check_rows(world, symbol, timeframe, candles)
         whole = stored.get((symbol, timeframe), Candles())
         stored[symbol, timeframe] = merged(whole, candles).candles
@@ -482,42 +461,39 @@ def _check_candles(world: World, changes: list[tuple[Item, Item]], units: dict[s
     for _, new in changes:
         if new and new["sk"].startswith("PROG#"):
             last[new["pk"], new["sk"]] = new
+    summaries = stored_summaries(world)
     for prog in last.values():
         for number in prog.get("done", set()) - _failed(prog):
-            symbol, timeframe, start, end = units[prog["pk"], prog["sk"]][number]
+            symbol, timeframe, start, end, *_ = units[prog["pk"], prog["sk"]][number]
             have = stored.get((symbol, timeframe), Candles()).between(start, end)
             always = _opens(world, units, prog, number, always=True)
             possible = _opens(world, units, prog, number, always=False)
             if not set(always) <= set(have.open_times) <= set(possible):
                 raise Violation("storage", f"{symbol} {timeframe} lost candles of {start}")
-    _check_coverage(world, stored)
+            known = summaries.get((symbol, timeframe), Summary())
+            for at in always:
+                if known.uncovered(at, at + 1):
+                    raise Violation("summary", f"{symbol} {timeframe} does not say it holds {at}")
 
 
-def _check_coverage(world: World, stored: dict[tuple[str, str], Candles]) -> None:
-    """What is covered is held or a gap, never both; and each gap is one for its reason."""
-    exchange = world.exchange
-    for item in world.aws.items("market"):
-        if not item["pk"]["S"].startswith("COVER#"):
-            continue
-        symbol = item["sk"]["S"]
-        for timeframe, known in coverages_in(item_from_wire(item)).items():
-            held = set(stored.get((symbol, timeframe), Candles()).open_times)
-            for gap in known.certain_gaps(timeframe):
-                opens = exchange.closed_opens(timeframe, gap.start_ms, gap.end_ms)
-                if held & set(opens):
-                    raise Violation("coverage", f"{symbol} {timeframe} holds candles of {gap}")
-                if not all(_may_miss(world, symbol, timeframe, at) for at in opens):
-                    raise Violation("coverage", f"{symbol} {timeframe} has no gap {gap}")
-                since = exchange.closed_opens(timeframe, gap.end_ms - times.DAY, gap.end_ms)
-                if gap.reason == BEFORE_LISTING and not all(
-                    _may_miss(world, symbol, timeframe, at) for at in since
-                ):
-                    raise Violation("coverage", f"{symbol} {timeframe} was listed before {gap}")
-            for low, high in known.covered:
-                for at in exchange.closed_opens(timeframe, low, high):
-                    # Known gaps, and those of which one end is not collected yet.
-                    if at not in held and not any(gap[0] <= at < gap[1] for gap in known.gaps):
-                        raise Violation("coverage", f"{symbol} {timeframe} misses {at} silently")
+def stored_objects(world: World) -> Iterator[tuple[tuple[str, str, str], Candles, Coverage]]:
+    """((symbol, timeframe, key), candles, coverage) of every object."""
+    for key, content in world.aws.s3.buckets["candles"].objects.items():
+        if key.startswith("candles/"):
+            parts = dict(part.split("=") for part in key.split("/")[1:-1])
+            candles, metadata = candle_store.decode(content)
+            coverage = Coverage.from_json(metadata["coverage"])
+            yield (parts["symbol"], parts["timeframe"], key), candles, coverage
+
+
+def stored_summaries(world: World) -> dict[tuple[str, str], Summary]:
+    """(symbol, timeframe) -> what the Market table says."""
+    return {
+        (item["sk"]["S"], timeframe): known
+        for item in world.aws.items("market")
+        if item["pk"]["S"].startswith("COVER#")
+        for timeframe, known in coverages_in(item_from_wire(item)).items()
+    }
 
 
 def _check_rows(world: World, symbol: str, timeframe: str, candles: Candles) -> None:
@@ -537,15 +513,25 @@ def _check_rows(world: World, symbol: str, timeframe: str, candles: Candles) -> 
 
 
 def _opens(
-    world: World, units: dict[str, Any], prog: Item, number: int, *, always: bool
+    world: World,
+    units: dict[str, Any],
+    prog: Item,
+    number: int,
+    *,
+    always: bool,
+    asked: bool = False,
 ) -> list[int]:
-    """Candles that a succeeded unit must have brought, or may have: its window has long closed."""
-    symbol, timeframe, start, end = units[prog["pk"], prog["sk"]][number]
+    """Candles that must be held after a succeeded unit, or may be: its window has long closed.
+
+    `asked`: those alone that it has asked for, whatever was held before.
+    """
+    symbol, timeframe, start, end, whole_ms = units[prog["pk"], prog["sk"]][number]
+    start = max(start, whole_ms) if asked else start
     opens = world.exchange.closed_opens(timeframe, start, end)
-    return [at for at in opens if not (always and _may_miss(world, symbol, timeframe, at))]
+    return [at for at in opens if not (always and may_miss(world, symbol, timeframe, at))]
 
 
-def _may_miss(world: World, symbol: str, timeframe: str, at: int) -> bool:
+def may_miss(world: World, symbol: str, timeframe: str, at: int) -> bool:
     """Whether the exchange has ever not served a candle, or not so that anybody could use it."""
     return at in world.exchange.unserved or (symbol, timeframe, at) in world.spoiled
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.audit.table import AuditTable
+from chalicelib.candles.candles import Candles, merged
+from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.candles.store import CandleStore
 from chalicelib.collecting import bury, dispatch, fetch, plan, ranges, sweep
 from chalicelib.collecting import collect as collector
-from chalicelib.collecting import store as collecting_store
 from chalicelib.collecting.collect import Outcome
 from chalicelib.collecting.gate import Gate
 from chalicelib.events.trail import Trail
@@ -211,6 +212,44 @@ def _random_key(original: Any) -> Any:
     return key
 
 
+def _in_two_puts(original: Any) -> Any:
+    async def write(
+        self: Any, symbol: str, timeframe: str, at_ms: int, *rest: Any, **kw: Any
+    ) -> Any:
+        candles, covering, *more = rest
+        where = (self, symbol, timeframe, at_ms)
+        await original(*where, candles, lambda _, known: known, *more, **kw)
+        return await original(*where, Candles(), covering, *more)
+
+    return write
+
+
+def _covering_first(original: Any) -> Any:
+    async def write(
+        self: Any, symbol: str, timeframe: str, at_ms: int, *rest: Any, **kw: Any
+    ) -> Any:
+        candles, covering, *more = rest
+
+        def as_if_held(whole: Any, known: Any) -> Any:
+            return covering(merged(whole, candles).candles, known)
+
+        where = (self, symbol, timeframe, at_ms)
+        await original(*where, Candles(), as_if_held, *more, **kw)
+        return await original(*where, *rest, **kw)
+
+    return write
+
+
+def _not_looking_again(original: Any) -> Any:
+    async def record(self: Any, symbol: str, known: Any, changed: Any) -> None:
+        async def as_it_was(_: Any) -> Any:
+            return await changed(known.summaries)
+
+        await original(self, symbol, known, as_it_was)
+
+    return record
+
+
 def _acknowledging_first(original: Any) -> Any:
     async def collect(worker: Any, budget: Any, event: Any, remaining_ms: Any) -> Any:
         world = worker.exchange._container.world
@@ -295,11 +334,17 @@ def _believing_short_pages(original: Any) -> Any:
 
 
 def _forgetting_what_is_held(original: Any) -> Any:
-    async def merge(*asked: Any) -> Any:
-        merged, candles = await original(*asked), asked[3]
-        return merged._replace(opens={*candles.open_times})
+    async def write(
+        self: Any, symbol: str, timeframe: str, at_ms: int, *rest: Any, **kw: Any
+    ) -> Any:
+        candles, covering, *more = rest
 
-    return merge
+        def of_the_answer(_: Any, known: Any) -> Any:
+            return covering(candles, known)
+
+        return await original(self, symbol, timeframe, at_ms, candles, of_the_answer, *more, **kw)
+
+    return write
 
 
 def _believing_the_oldest_row(_: Any) -> Any:
@@ -430,6 +475,12 @@ MUTANTS = (
     ),
     Mutant("ignore Failed entries", replacing(WorkQueue, "_send_batch", _ignoring_failed)),
     Mutant("a random object key", replacing(CandleStore, "key", _random_key)),
+    Mutant("candles before their coverage", replacing(CandleStore, "write", _in_two_puts)),
+    Mutant("coverage before its candles", replacing(CandleStore, "write", _covering_first)),
+    Mutant(
+        "who loses a race for a summary does not look again",
+        replacing(CoverageTable, "record", _not_looking_again),
+    ),
     Mutant("no sweep", prepare=_no_sweep),
     Mutant("no bury", prepare=_no_bury),
     Mutant("no ttl filter", replacing(task, "is_expired", lambda _: lambda *_: False)),
@@ -455,8 +506,7 @@ MUTANTS = (
     Mutant("a short page is the end", replacing(fetch, "left_open", _believing_short_pages)),
     Mutant(
         "a candle that is not served any more is a gap",
-        replacing(collecting_store, "_merge", _forgetting_what_is_held),
-        killer=469,
+        replacing(CandleStore, "write", _forgetting_what_is_held),
     ),
     Mutant(
         "the oldest row that comes is the listing",

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
+from chalicelib.candles.summary import Seen
 from chalicelib.collecting import sweep
 from chalicelib.core import timeframes, times
 from chalicelib.core.backend import Backend
@@ -37,9 +38,9 @@ from tests.simulation.checks import (
     Violation,
     check_history,
     check_outstanding,
-    check_written,
 )
 from tests.simulation.faults import Faults
+from tests.simulation.objects import check_objects, check_written
 from tests.simulation.people import FRAMES, NEW_YEAR_MS, Hold, Operator, Person
 from tests.simulation.processes import Container, Crash, Looks
 
@@ -114,6 +115,8 @@ class World:
         self._odd_rate = self.oddities.choice((0, 0, 0, 0.02, 0.1))
         #: (symbol, timeframe, open time) of rows that came so that nobody could use them.
         self.spoiled: set[tuple[str, str, int]] = set()
+        #: (symbol, timeframe, start of an object) -> its states, in the order they were written.
+        self.written: dict[tuple[str, str, int], list[Seen]] = {}
         self._watch_objects()
         self._losses = Random(self.seed ^ 0x1057)
         self.faults.rates["message_lost"] = self._losses.choice((*[0.0] * 9, 0.5))
@@ -164,11 +167,20 @@ class World:
             before = objects.get(parameters["Key"])
             answer = put(**parameters)
             if parameters["Key"].startswith("candles/"):
-                after = objects[parameters["Key"]]
-                self.violation = self.violation or check_written(before, after)
+                self._look_at(parameters["Key"], before, objects[parameters["Key"]])
             return answer
 
         s3._PutObject = watched  # type: ignore[method-assign]
+
+    def _look_at(self, key: str, before: bytes | None, after: bytes) -> None:
+        try:
+            state = check_written(self, key, before, after)
+        except Violation as violation:
+            self.violation = self.violation or violation
+            return
+        parts = dict(part.split("=") for part in key.split("/")[1:-1])
+        which = parts["symbol"], parts["timeframe"], state.cell.start_ms
+        self.written.setdefault(which, []).append(state)
 
     def _draw_history(self, random: Random) -> None:
         """What candles the exchange has of the hours that people ask for, and when it serves them.
@@ -231,6 +243,7 @@ class World:
             else:
                 os.environ["LOG_LEVEL"] = level
         check_history(self)
+        check_objects(self)
 
     def _logged(self, event: str, error: str = "", **_: Any) -> None:
         """A message or a sweep fails through what AWS or the exchange did, never through us."""

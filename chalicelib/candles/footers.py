@@ -1,0 +1,58 @@
+"""What objects say of themselves, read from their last bytes: a request each, and no library."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from chalicelib.candles.coverage import Coverage
+from chalicelib.candles.footer import metadata_in, rows_in
+from chalicelib.core.backend import Backend
+from chalicelib.core.errors import CallFailed, ObjectDamaged
+
+#: Bytes that hold nearly every footer: one with some 2,000 gaps is longer.
+_TAIL = 64 * 1024
+
+
+class Footer(NamedTuple):
+    """`rows`: how many candles an object holds; `trades`: of all of them together."""
+
+    coverage: Coverage
+    rows: int
+    trades: int
+
+
+class Footers:
+    def __init__(self, backend: Backend) -> None:
+        from chalicelib.candles.store import CandleStore  # loads the library, which tests replace
+
+        self._call = backend.call
+        self._bucket = backend.settings.candles_bucket
+        self._key = CandleStore(backend).key
+
+    async def read(self, symbol: str, timeframe: str, at_ms: int) -> Footer | None:
+        """Of the object that holds `at_ms`; None: there is none, or it does not say.
+
+        Raises CallFailed.
+        """
+        key = self._key(symbol, timeframe, at_ms)
+        try:
+            tail = await self._bytes(key, Range=f"bytes=-{_TAIL}")
+            metadata = metadata_in(tail)
+            if metadata is None:
+                tail = await self._bytes(key)
+                metadata = metadata_in(tail)
+            rows = rows_in(tail)
+            if metadata is None or rows is None:
+                return None
+            coverage = Coverage.from_json(metadata["coverage"])
+            return Footer(coverage, rows, int(metadata["trades"]))
+        except (ObjectDamaged, KeyError, ValueError):
+            return None  # verifying says so (collecting/verify.py)
+        except CallFailed as failed:
+            if failed.code in ("NoSuchKey", "404"):
+                return None
+            raise
+
+    async def _bytes(self, key: str, **part: str) -> bytes:
+        answer = await self._call("s3", "GetObject", Bucket=self._bucket, Key=key, **part)
+        return bytes(answer["Body"])
