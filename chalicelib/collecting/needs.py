@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from chalicelib.candles.gaps import BEFORE_LISTING, Gap
 from chalicelib.candles.intervals import Interval, union
 from chalicelib.candles.store import CandleStore
-from chalicelib.candles.summary import Cell, Summary
+from chalicelib.candles.summary import Summary
+from chalicelib.collecting.ranges import asked_of
 from chalicelib.core import timeframes
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import ObjectDamaged
@@ -26,15 +27,10 @@ async def needs_of(
 
     `fill`: as in work/messages.py. Stretches that one page can answer together are one.
     """
-    whole = Interval(max(unit.start_ms, unit.whole_ms), unit.end_ms)
-    found = [whole] if whole.start_ms < whole.end_ms else []
-    if fill == GAPS:
-        found += known.uncovered(unit.start_ms, whole.start_ms)
-    for cell in known.cells:
-        low, high = timeframes.object_bounds(unit.timeframe, cell.start_ms)
-        part = Interval(max(low, unit.start_ms), min(high, whole.start_ms))
-        if part.start_ms < part.end_ms and _has_needs(cell, fill, backend.now_ms()):
-            found += await _gaps(backend, symbol, unit.timeframe, fill, part)
+    asked = asked_of(unit, fill, known, backend.now_ms())
+    found = asked.certain
+    for _, part in asked.gaps_in:
+        found += await _gaps(backend, symbol, unit.timeframe, fill, part)
     return together(unit.timeframe, found)
 
 
@@ -48,12 +44,6 @@ def together(timeframe: str, stretches: Iterable[Interval]) -> list[Interval]:
         else:
             joined.append(each)
     return joined
-
-
-def _has_needs(cell: Cell, fill: str, now_ms: int) -> bool:
-    if fill == GAPS:
-        return bool(cell.absent or cell.invalid)
-    return cell.due_ms is not None and cell.due_ms <= now_ms
 
 
 async def _gaps(

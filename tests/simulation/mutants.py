@@ -16,7 +16,7 @@ from typing import Any
 
 from chalicelib.audit.table import AuditTable
 from chalicelib.candles.store import CandleStore
-from chalicelib.collecting import bury, dispatch, fetch, ranges, sweep
+from chalicelib.collecting import bury, dispatch, fetch, listing, sweep
 from chalicelib.collecting import collect as collector
 from chalicelib.collecting import store as collecting_store
 from chalicelib.collecting.collect import Outcome
@@ -414,7 +414,7 @@ MUTANTS = (
     Mutant(
         "the oldest row that comes is the listing",
         both(
-            replacing(ranges, "first_open", _believing_the_oldest_row),
+            replacing(listing, "first_open", _believing_the_oldest_row),
             replacing(fetch, "first_open", _believing_the_oldest_row),
         ),
         killer=27,

@@ -9,7 +9,6 @@ from typing import Any
 
 from chalicelib.candles import store
 from chalicelib.candles.candles import Candles
-from chalicelib.collecting import fetch
 from chalicelib.work import units, window
 
 _Patches = dict[Any, dict[str, Any]]
@@ -19,8 +18,7 @@ _Patches = dict[Any, dict[str, Any]]
 def small_plans() -> Iterator[None]:
     """Three units a PROG item, two a message, one a group, one object a unit; four outstanding."""
     sizes: _Patches = {
-        units: {"PROG_UNITS": 3, "MESSAGE_UNITS": 2, "UNIT_PAGES": 0},
-        fetch: {"GROUP_PAGES": 1},
+        units: {"PROG_UNITS": 3, "MESSAGE_UNITS": 2, "UNIT_PAGES": 0, "GROUP_PAGES": 1},
         window: {"refill_below": lambda collectors: 1},
     }
     with _patched(sizes):
