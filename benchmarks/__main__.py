@@ -20,6 +20,7 @@ NAMES = (
     "waiting_behind",
     "watching",
     "pushes",
+    "quote",
 )
 #: These start a cloud of their own and take long, so they run only when named.
 WHEN_NAMED = ("fairness", "push_clients")

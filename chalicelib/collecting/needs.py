@@ -6,18 +6,14 @@ that, what the summary and the objects say: gaps that are due, or everything tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from chalicelib.candles.gaps import BEFORE_LISTING, Gap
-from chalicelib.candles.intervals import Interval, union
+from chalicelib.candles.intervals import Interval
 from chalicelib.candles.store import CandleStore
 from chalicelib.candles.summary import Summary
-from chalicelib.collecting.ranges import asked_of
-from chalicelib.core import timeframes
+from chalicelib.collecting.ranges import asked_of, paged
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import ObjectDamaged
 from chalicelib.work.messages import GAPS, Unit
-from chalicelib.work.units import PAGE_CANDLES
 
 
 async def needs_of(
@@ -31,19 +27,7 @@ async def needs_of(
     found = asked.certain
     for _, part in asked.gaps_in:
         found += await _gaps(backend, symbol, unit.timeframe, fill, part)
-    return together(unit.timeframe, found)
-
-
-def together(timeframe: str, stretches: Iterable[Interval]) -> list[Interval]:
-    """The stretches, ascending; those that lie within one page are one request."""
-    page_ms = PAGE_CANDLES * timeframes.LENGTH_MS[timeframe]
-    joined: list[Interval] = []
-    for each in union(stretches):
-        if joined and each.end_ms - joined[-1].start_ms <= page_ms:
-            joined[-1] = Interval(joined[-1].start_ms, each.end_ms)
-        else:
-            joined.append(each)
-    return joined
+    return paged(unit.timeframe, found)
 
 
 async def _gaps(

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from chalicelib.candles.coverage_table import Coverages
-from chalicelib.candles.intervals import Interval
+from chalicelib.candles.intervals import Interval, union
 from chalicelib.candles.summary import Cell, Summary
 from chalicelib.core import timeframes
 from chalicelib.work.messages import ALL, GAPS, NEW, Unit
-from chalicelib.work.units import bounds, unit_count, windows
+from chalicelib.work.units import PAGE_CANDLES, bounds, unit_count, windows
 
 #: One plan looks up no more first candles than this; the others are found while collecting, a
 #: request for each unit that lies before them.
@@ -133,6 +133,18 @@ def asked_of(unit: Unit, fill: str, known: Summary, now_ms: int) -> Asked:
         if part.start_ms < part.end_ms and _has_needs(cell, fill, now_ms):
             gaps_in.append((cell, part))
     return Asked(certain, gaps_in)
+
+
+def paged(timeframe: str, stretches: Iterable[Interval]) -> list[Interval]:
+    """The stretches, ascending; those that lie within one page are one request."""
+    page_ms = PAGE_CANDLES * timeframes.LENGTH_MS[timeframe]
+    joined: list[Interval] = []
+    for each in union(stretches):
+        if joined and each.end_ms - joined[-1].start_ms <= page_ms:
+            joined[-1] = Interval(joined[-1].start_ms, each.end_ms)
+        else:
+            joined.append(each)
+    return joined
 
 
 def _has_needs(cell: Cell, fill: str, now_ms: int) -> bool:

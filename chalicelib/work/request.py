@@ -149,12 +149,13 @@ def parse_refresh(body: object) -> CollectionRequest:
     return CollectionRequest(symbols=None, timeframes=(), accept_refused=accept)
 
 
-def names_unknown(body: object, known: Mapping[str, str] | None) -> bool:
-    """Whether a POST /start body names a symbol that may be new on the exchange."""
+def unknown_in(body: object, known: Mapping[str, str] | None) -> list[str]:
+    """The symbols that a POST /start body names and that may be new on the exchange, each once."""
     named = body.get("symbols") if isinstance(body, dict) else None
     if known is None or not isinstance(named, list):
-        return False
-    return any(isinstance(symbol, str) and _may_be_new(symbol, known) for symbol in named)
+        return []
+    texts = (symbol for symbol in named if isinstance(symbol, str))
+    return [*dict.fromkeys(symbol for symbol in texts if _may_be_new(symbol, known))]
 
 
 def _may_be_new(symbol: str, known: Mapping[str, str]) -> bool:

@@ -21,6 +21,8 @@ UNIT_PAGES = 20
 PROG_UNITS = 200
 MESSAGE_UNITS = 12
 MESSAGE_PAGES = 120
+#: Messages that one invocation of a worker is given at most; it collects them at once.
+BATCH_MESSAGES = 5
 #: Pages that units of one group need together, where no unit needs more by itself.
 GROUP_PAGES = 12
 

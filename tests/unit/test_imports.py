@@ -40,7 +40,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "wiring": {"candles", "exchange"},
     "collecting": {"candles", "exchange", "tasks", "wiring", "work"},
     "api": {
-        *{"access", "audit", "exchange", "live", "monitoring", "quotas", "schedules", "tasks"},
+        *{
+            "access",
+            "audit",
+            "collecting",
+            "exchange",
+            "live",
+            "monitoring",
+            "quotas",
+            "schedules",
+            "tasks",
+        },
         "wiring",
     },
     "functions": {
