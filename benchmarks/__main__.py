@@ -20,6 +20,7 @@ NAMES = (
     "waiting_behind",
     "watching",
     "pushes",
+    "quote",
 )
 #: These take long, and some start a cloud of their own, so they run only when named.
 WHEN_NAMED = ("archive", "fairness", "growth", "push_clients")

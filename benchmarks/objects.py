@@ -13,6 +13,7 @@ from arro3.core import DataType
 from arro3.io import read_parquet
 
 from benchmarks.report import Report
+from chalicelib.aws import prices
 from chalicelib.candles.candles import COLUMNS, Candles, merged
 from chalicelib.candles.codec import decode, encode
 from chalicelib.core import timeframes, times
@@ -23,8 +24,6 @@ ROWS = (1_440, 8_640, 43_200, 86_400)
 FRESH = 12
 #: Candles of 1m in an object of each layout.
 LAYOUTS = {"day": 1_440, "week": 7 * 1_440, "month": 30 * 1_440}
-#: Dollars per million requests of S3 Standard, us-east-1.
-PUT, GET = 5.0, 0.4
 YEARS, SYMBOLS = (2021, 2026), 100
 FOLLOWED = 500
 #: Runs in 30 days.
@@ -74,7 +73,7 @@ def _history() -> Report:
         report.add(
             f"a {layout}",
             f"{objects:,}",
-            f"{objects * PUT / 1e6:.2f}",
+            f"{objects * prices.S3_PUT:.2f}",
             f"{objects * _ms(partial(encode, candles, {}))[0] / 1000:.0f}",
             f"{objects * len(encode(candles, {})) / 1e9:.1f}",
         )
@@ -91,11 +90,12 @@ def _freshness() -> Report:
             FOLLOWED * _ms(_merge(_candles(rows // 2), _decoded, fresh))[0] / 1000
             for rows in LAYOUTS.values()
         )
-        dollars = FOLLOWED * runs * (PUT + GET) / 1e6
+        dollars = FOLLOWED * runs * (prices.S3_PUT + prices.S3_GET)
         report.add(name, f"{FOLLOWED * runs:,}", f"{dollars:.2f}", *(f"{each:.1f}" for each in cpu))
     report.remarks.append(
-        f"a run reads and writes one object of each symbol: ${PUT:.2f} per million PUTs, "
-        f"${GET:.2f} per million GETs; CPU seconds are those of one run, with objects half full"
+        f"a run reads and writes one object of each symbol: ${prices.S3_PUT * 1e6:.2f} per million "
+        f"PUTs, ${prices.S3_GET * 1e6:.2f} per million GETs; CPU seconds are those of one run, "
+        "with objects half full"
     )
     return report
 

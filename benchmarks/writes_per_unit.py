@@ -19,7 +19,7 @@ from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.exchange.worker import Worker
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.table import TaskTable
-from chalicelib.work.units import bounds
+from chalicelib.work.units import BATCH_MESSAGES, bounds
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange, Row
@@ -29,8 +29,6 @@ SYMBOLS = [f"S{at:03d}USDT" for at in range(300)]
 TIMEFRAMES = ("1m", "5m", "15m", "1h", "4h", "1d")
 UNITS = len(SYMBOLS) * len(TIMEFRAMES)
 BUDGETS = {"DynamoDB write units": 0.8, "S3 PUTs": 1.1, "SQS requests": 0.5}
-#: Messages per invocation of `collect`, as the template has it.
-BATCH = 5
 _BILLED_BYTES = 64 * 1024
 
 
@@ -87,8 +85,8 @@ def measure() -> Report:
         f"{high:.2f} objects a unit, {mean:.2f} on average: 1,000 candles back often "
         "cross the end of an object (a month of 1m and 5m, a year of 15m, 1h and 4h), "
         "which makes two",
-        f"SQS: sends, and a receive and a delete per {BATCH} messages (full batches; polls that "
-        "find nothing are not counted); DynamoDB: indexes and the audit trail included",
+        f"SQS: sends, and a receive and a delete per {BATCH_MESSAGES} messages (full batches; "
+        "polls that find nothing are not counted); DynamoDB: indexes and the audit trail included",
         *remarks,
     ]
     return report
@@ -115,7 +113,7 @@ async def _run(aws: Aws, worker: Worker, counted: WriteUnits) -> dict[str, int]:
             messages += len(entries)
             length = sum(len(entry["MessageBody"].encode()) for entry in entries)
             sends += -(-length // _BILLED_BYTES)
-    batches += -(-messages // BATCH)
+    batches += -(-messages // BATCH_MESSAGES)
     return {
         "DynamoDB write units": sum(counted.items.values()) + sum(counted.indexes.values()),
         "S3 PUTs": puts,

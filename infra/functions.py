@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib.core.settings import Settings
+from chalicelib.work import priorities
+from chalicelib.work.units import BATCH_MESSAGES
 from infra import access_logs, schedules
 from infra.configuration import ROOT
 
@@ -144,15 +146,18 @@ def role(resource: str) -> str:
 def events(settings: Settings) -> dict[str, Resource]:
     """Handler's name -> its event sources, by their names in the template."""
     # A source runs at least two (SQS event source mappings, "Configuring maximum concurrency").
-    urgent = max(2, settings.collectors * 2 // 5)
+    urgent, normal = (
+        priorities.workers_of(each, settings.collectors)
+        for each in (priorities.HIGH, priorities.NORMAL)
+    )
     return {
         "plan": {"Planned": _queue("PlanQueue", batch=1, at_once=2)},
         # Two mappings whose MaximumConcurrency adds up to COLLECTORS, as does what is reserved:
         # urgent work always has workers, and no poller ever receives a message that it cannot run,
         # which would push good messages towards the dead letters.
         "collect": {
-            "Urgent": _queue("UrgentQueue", batch=5, at_once=urgent),
-            "Normal": _queue("WorkQueue", batch=5, at_once=settings.collectors - urgent),
+            "Urgent": _queue("UrgentQueue", batch=BATCH_MESSAGES, at_once=urgent),
+            "Normal": _queue("WorkQueue", batch=BATCH_MESSAGES, at_once=normal),
         },
         "bury": {"Dead": _queue("DeadLetterQueue", batch=10, at_once=2)},
         "on_task_change": {"Changed": _task_stream()},

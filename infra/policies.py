@@ -114,8 +114,9 @@ def _statements() -> dict[str, list[Statement]]:
             *schedules.statements(),
             # Reading: how many connections the caller has open.
             _table("ConnectionsTable", "GetItem", "PutItem"),
-            # Updating: one refresh a minute for symbols that are not known. Both: pauses.
-            _table("MarketTable", "GetItem", "UpdateItem", "PutItem"),
+            # Updating: one refresh a minute for symbols that are not known. Both: pauses. Many at
+            # once: the summaries of the symbols of a quote.
+            _table("MarketTable", "GetItem", "BatchGetItem", "UpdateItem", "PutItem"),
             _table("AuditTable", "Query"),
             _index("AuditTable", "by_day"),
             _table("KeysTable", "GetItem", "Query", "PutItem", "UpdateItem"),

@@ -27,7 +27,13 @@ _PAGE_TOKEN = re.compile(r"\d{13}#[0-9a-f-]{36}")
 
 @web.route("POST", "/start", scope=COLLECT)
 def start() -> Response:
-    backend, body = wiring.backend(), web.json_body()
+    # Here, not above: the API's cold start would pay for it.
+    from chalicelib.collecting.quote import quote, wants_quote
+
+    backend = wiring.backend()
+    asks, body = wants_quote(web.json_body())
+    if asks:
+        return web.answer(200, run(quote(backend, body, web.caller().is_admin)))
 
     async def work(task_id: str, _: bool) -> tuple[int, Body]:
         made = await submit_collection(backend, body, web.owner(), web.request_id(), task_id)

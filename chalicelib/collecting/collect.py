@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 
 from chalicelib.collecting.dispatch import ask_for_more
-from chalicelib.collecting.fetch import SHORT_WAIT_MS, next_group
+from chalicelib.collecting.fetch import SHORT_WAIT_MS
 from chalicelib.collecting.gate import RESERVE_MS
 from chalicelib.collecting.group import Group, collect_units, judged
 from chalicelib.core import metrics
@@ -29,6 +29,7 @@ from chalicelib.tasks.progress import MOST_REJECTIONS, Collected
 from chalicelib.tasks.table import TaskTable
 from chalicelib.work.messages import CollectMessage, Unit
 from chalicelib.work.queue import WorkQueue
+from chalicelib.work.units import next_group
 
 #: Never ask again at once, whatever a Retry-After of 0 may say.
 LEAST_WAIT_MS = 200

@@ -38,13 +38,11 @@ from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.ledger import Ledger
 from chalicelib.exchange.worker import Worker
 from chalicelib.work.messages import Unit
-from chalicelib.work.units import PAGE_CANDLES, cost, pages
+from chalicelib.work.units import PAGE_CANDLES, pages
 
 #: Unit number -> the stretches of it to ask for, ascending.
 Needs = Mapping[int, Sequence[Interval]]
 
-#: Pages that units of one group need together, where no unit needs more by itself.
-GROUP_PAGES = 12
 #: Waits up to this long happen in the worker; longer ones in the queue.
 SHORT_WAIT_MS = 2_000
 #: An exchange that caps its pages may be asked so many times for one page of candles.
@@ -108,19 +106,6 @@ class Fetched:
             self.looked_up.get(unit.timeframe),
             self.archived.get(number),
         )
-
-
-def next_group(units: list[Unit]) -> list[Unit]:
-    """The next units that are collected and counted together."""
-    taken: list[Unit] = []
-    load = 0
-    for unit in units:
-        more = cost(unit)
-        if taken and load + more > GROUP_PAGES:
-            break
-        taken.append(unit)
-        load += more
-    return taken
 
 
 async def fetch(

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Awaitable, Callable, Iterable
+
+from chalicelib.candles.coverage_table import Coverages, CoverageTable
+from chalicelib.candles.summary import Summary
+from chalicelib.collecting.gate import RESERVE_MS, Gate, Withheld
+from chalicelib.collecting.ranges import Pair, lookups
 from chalicelib.core.errors import ExchangeError, ExchangeRootChanged, ExchangeThrottled
 from chalicelib.core.logs import log
 from chalicelib.core.times import DAY
+from chalicelib.core.together import together
 from chalicelib.exchange.binance import Page, Permit
+from chalicelib.exchange.budget import Budget
+from chalicelib.exchange.ledger import Ledger
 from chalicelib.exchange.worker import Worker
+
+#: One plan looks up first candles for no longer than this.
+_LOOKUP_MS = 20_000
 
 
 async def first_open(worker: Worker, symbol: str, timeframe: str, permit: Permit) -> int | None:
@@ -34,3 +47,60 @@ async def first_open(worker: Worker, symbol: str, timeframe: str, permit: Permit
 
 def _opens(page: Page) -> set[int]:
     return {row[0] for row in page.rows if row[0] <= page.server_ms + DAY}
+
+
+async def find_listings(
+    worker: Worker,
+    pairs: Iterable[Pair],
+    stored: dict[str, Coverages],
+    start_ms: int,
+    authorised: Callable[[], Awaitable[bool]],
+) -> None:
+    """Learn when the first candles of these symbols and timeframes opened, into `stored`.
+
+    What lies between `start_ms` and them is covered then. Where the exchange does not tell, the
+    range is asked for as it is.
+    """
+    unknown = lookups(pairs, stored, worker.now_ms())
+    began = time.monotonic()
+    gate = Gate(
+        Budget(worker),
+        authorised,
+        lambda: int(RESERVE_MS + _LOOKUP_MS - (time.monotonic() - began) * 1000),
+    )
+    found = await together(*(_look_up(worker, gate, *pair) for pair in unknown))
+    for (symbol, timeframe), (first, is_asked) in zip(unknown, found, strict=True):
+        if is_asked:
+            coverages = await _record(worker, symbol, timeframe, start_ms, first)
+            stored.setdefault(symbol, {})[timeframe] = coverages
+
+
+async def _record(
+    worker: Worker, symbol: str, timeframe: str, start_ms: int, first_ms: int | None
+) -> Summary:
+    """Record when the first candle opened, None where nothing proves it; the summary then."""
+    now_ms = worker.now_ms()
+    table = CoverageTable(worker)
+    after = Summary()
+
+    async def changed(known: Coverages) -> Coverages:
+        nonlocal after
+        after = known.get(timeframe, Summary()).with_listing(first_ms, now_ms, start_ms)
+        return {**known, timeframe: after}
+
+    await table.record(symbol, await table.read(symbol), changed)
+    return after
+
+
+async def _look_up(
+    worker: Worker, gate: Gate, symbol: str, timeframe: str
+) -> tuple[int | None, bool]:
+    """(when the first candle opened, whether that was asked)."""
+    try:
+        return await first_open(worker, symbol, timeframe, gate.permit), True
+    except Withheld:
+        return None, False
+    except ExchangeThrottled as error:
+        gate.close(Withheld(error.detail, until_ms=error.until_ms))
+        await Ledger(worker).pause(error.until_ms, error.detail[:200])
+        return None, False

@@ -17,7 +17,8 @@ from itertools import chain
 from chalicelib.candles.coverage_table import Coverages, CoverageTable
 from chalicelib.candles.summary import Summary
 from chalicelib.collecting.dispatch import dispatch
-from chalicelib.collecting.ranges import Pair, Wanted, find_listings, is_long, wanted
+from chalicelib.collecting.listing import find_listings
+from chalicelib.collecting.ranges import Pair, Wanted, is_long, wanted
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import (
     CollectorError,

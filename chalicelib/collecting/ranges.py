@@ -1,32 +1,25 @@
-"""Which windows of a symbol and timeframe a task asks for.
+"""Which windows of a symbol and timeframe a task asks for, and what of a window. Pure.
 
 From the last stored candle on, with the gaps that are due once more; or the range of the request,
-cut to what the exchange has ever listed.
+cut to what the exchange has ever listed. The plan, the workers and the quote of a request all go by
+this.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from chalicelib.candles.coverage_table import Coverages, CoverageTable
+from chalicelib.candles.coverage_table import Coverages
+from chalicelib.candles.intervals import Interval, union
 from chalicelib.candles.summary import Cell, Summary
-from chalicelib.collecting.gate import RESERVE_MS, Gate, Withheld
-from chalicelib.collecting.listing import first_open
 from chalicelib.core import timeframes
-from chalicelib.core.errors import ExchangeThrottled
-from chalicelib.core.together import together
-from chalicelib.exchange.budget import Budget
-from chalicelib.exchange.ledger import Ledger
-from chalicelib.exchange.worker import Worker
-from chalicelib.work.messages import ALL, GAPS, NEW
-from chalicelib.work.units import bounds, unit_count, windows
+from chalicelib.work.messages import ALL, GAPS, NEW, Unit
+from chalicelib.work.units import PAGE_CANDLES, bounds, unit_count, windows
 
-#: One plan looks up no more first candles than this, and for no longer; the others are found while
-#: collecting, a request for each unit that lies before them.
+#: One plan looks up no more first candles than this; the others are found while collecting, a
+#: request for each unit that lies before them.
 MOST_LOOKUPS = 100
-_LOOKUP_MS = 20_000
 
 #: Windows of one symbol and timeframe that one task asks for again because of gaps in them.
 MOST_AGAIN = 10
@@ -137,67 +130,56 @@ def _misses(timeframe: str, known: Summary, start_ms: int, end_ms: int) -> bool:
     )
 
 
+class Asked(NamedTuple):
+    """What of a unit is asked for: `certain` stretches, and the gaps in these parts of objects."""
+
+    certain: list[Interval]
+    gaps_in: list[tuple[Cell, Interval]]
+
+
+def asked_of(unit: Unit, fill: str, known: Summary, now_ms: int) -> Asked:
+    """What of a unit is asked for, as far as the summary of its symbol and timeframe tells."""
+    whole = Interval(max(unit.start_ms, unit.whole_ms), unit.end_ms)
+    certain = [whole] if whole.start_ms < whole.end_ms else []
+    if fill == GAPS:
+        certain += known.uncovered(unit.start_ms, whole.start_ms)
+    gaps_in: list[tuple[Cell, Interval]] = []
+    for cell in known.cells:
+        low, high = timeframes.object_bounds(unit.timeframe, cell.start_ms)
+        part = Interval(max(low, unit.start_ms), min(high, whole.start_ms))
+        if part.start_ms < part.end_ms and _has_needs(cell, fill, now_ms):
+            gaps_in.append((cell, part))
+    return Asked(certain, gaps_in)
+
+
+def paged(timeframe: str, stretches: Iterable[Interval]) -> list[Interval]:
+    """The stretches, ascending; those that lie within one page are one request."""
+    page_ms = PAGE_CANDLES * timeframes.LENGTH_MS[timeframe]
+    joined: list[Interval] = []
+    for each in union(stretches):
+        if joined and each.end_ms - joined[-1].start_ms <= page_ms:
+            joined[-1] = Interval(joined[-1].start_ms, each.end_ms)
+        else:
+            joined.append(each)
+    return joined
+
+
+def _has_needs(cell: Cell, fill: str, now_ms: int) -> bool:
+    if fill == GAPS:
+        return bool(cell.absent or cell.invalid)
+    return cell.due_ms is not None and cell.due_ms <= now_ms
+
+
 def is_long(timeframe: str, start_ms: int, end_ms: int) -> bool:
     """Whether looking up the first candle may save requests."""
     return unit_count(timeframe, start_ms, end_ms) > 1
 
 
-async def find_listings(
-    worker: Worker,
-    pairs: Iterable[Pair],
-    stored: dict[str, Coverages],
-    start_ms: int,
-    authorised: Callable[[], Awaitable[bool]],
-) -> None:
-    """Learn when the first candles of these symbols and timeframes opened, into `stored`.
-
-    What lies between `start_ms` and them is covered then. Where the exchange does not tell, the
-    range is asked for as it is.
-    """
+def lookups(pairs: Iterable[Pair], stored: Mapping[str, Coverages], now_ms: int) -> list[Pair]:
+    """Of symbols and timeframes with a long range, those whose first candles a plan looks up."""
     unknown = [
         (symbol, timeframe)
         for symbol, timeframe in pairs
-        if stored.get(symbol, {}).get(timeframe, Summary()).may_look_up(worker.now_ms())
-    ][:MOST_LOOKUPS]
-    began = time.monotonic()
-    gate = Gate(
-        Budget(worker),
-        authorised,
-        lambda: int(RESERVE_MS + _LOOKUP_MS - (time.monotonic() - began) * 1000),
-    )
-    found = await together(*(_look_up(worker, gate, *pair) for pair in unknown))
-    for (symbol, timeframe), (first, is_asked) in zip(unknown, found, strict=True):
-        if is_asked:
-            coverages = await _record(worker, symbol, timeframe, start_ms, first)
-            stored.setdefault(symbol, {})[timeframe] = coverages
-
-
-async def _record(
-    worker: Worker, symbol: str, timeframe: str, start_ms: int, first_ms: int | None
-) -> Summary:
-    """Record when the first candle opened, None where nothing proves it; the summary then."""
-    now_ms = worker.now_ms()
-    table = CoverageTable(worker)
-    after = Summary()
-
-    async def changed(known: Coverages) -> Coverages:
-        nonlocal after
-        after = known.get(timeframe, Summary()).with_listing(first_ms, now_ms, start_ms)
-        return {**known, timeframe: after}
-
-    await table.record(symbol, await table.read(symbol), changed)
-    return after
-
-
-async def _look_up(
-    worker: Worker, gate: Gate, symbol: str, timeframe: str
-) -> tuple[int | None, bool]:
-    """(when the first candle opened, whether that was asked)."""
-    try:
-        return await first_open(worker, symbol, timeframe, gate.permit), True
-    except Withheld:
-        return None, False
-    except ExchangeThrottled as error:
-        gate.close(Withheld(error.detail, until_ms=error.until_ms))
-        await Ledger(worker).pause(error.until_ms, error.detail[:200])
-        return None, False
+        if stored.get(symbol, {}).get(timeframe, Summary()).may_look_up(now_ms)
+    ]
+    return unknown[:MOST_LOOKUPS]

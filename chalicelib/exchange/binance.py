@@ -33,15 +33,16 @@ from chalicelib.exchange.rows import (
     volumes_in,
 )
 from chalicelib.exchange.verdict import error_of, outcome_of
+from chalicelib.exchange.weights import (
+    ALL_PRICES_WEIGHT,
+    ALL_VOLUMES_WEIGHT,
+    EXCHANGE_INFO_WEIGHT,
+    IN_FLIGHT,
+    KLINES_WEIGHT,
+    PING_WEIGHT,
+)
 
-KLINES_WEIGHT = 2
-EXCHANGE_INFO_WEIGHT = 20
-ALL_PRICES_WEIGHT = 4
-ALL_VOLUMES_WEIGHT = 80
-PING_WEIGHT = 1
 PAGE_LIMIT = 1000
-
-IN_FLIGHT = 8  # four or five saturate the weight limit at 80 ms latency
 _TRIES = 4
 _BACKOFF_SECONDS = 0.2
 #: An answer that takes longer is logged by itself.

@@ -7,9 +7,8 @@ import asyncio
 from chalicelib.core.backend import Backend
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.exchange.ledger import MINUTE_MS, Ledger, fleet_limit
+from chalicelib.exchange.weights import BLOCK_WEIGHT
 
-#: A block saves a write per message; what is left of it at the minute's end is lost.
-BLOCK_WEIGHT = 60
 #: All workers' blocks together hold at most this part of the fleet's limit.
 _PART_IN_BLOCKS = 4
 _CATALOGUE_AGE_MS = 300_000

@@ -21,9 +21,9 @@ from chalicelib.work.messages import PlanMessage
 from chalicelib.work.queue import WorkQueue
 from chalicelib.work.request import (
     CollectionRequest,
-    names_unknown,
     parse_refresh,
     parse_start,
+    unknown_in,
 )
 
 
@@ -67,7 +67,7 @@ async def refresh_for_unknown(
 
     One such refresh a minute is submitted, however many callers ask for one.
     """
-    if names_unknown(body, known) and await CatalogueTable(backend).claim_refresh(backend.now_ms()):
+    if unknown_in(body, known) and await CatalogueTable(backend).claim_refresh(backend.now_ms()):
         # The collector's own work: the owner asked for something else.
         await submit_symbol_refresh(backend, owner, request_id, counts=False)
 

@@ -168,13 +168,17 @@ def parse_refresh(body: object) -> CollectionRequest:
     return CollectionRequest(symbols=None, timeframes=(), accept_refused=accept)
 
 
-def names_unknown(body: object, known: Mapping[str, str] | None) -> bool:
-    """Whether a POST /start body names a symbol that may be new on the exchange."""
+def unknown_in(body: object, known: Mapping[str, str] | None) -> list[str]:
+    """The symbols that a POST /start body names and that may be new on the exchange, each once."""
     named = body.get("symbols") if isinstance(body, dict) else None
     if known is None or not isinstance(named, list):
-        return False
+        return []
     names = (name.removeprefix("!") for name in named if isinstance(name, str))
-    return any(SYMBOL_PATTERN.fullmatch(name) and may_be_new(name, known) for name in names)
+    return [
+        *dict.fromkeys(
+            name for name in names if SYMBOL_PATTERN.fullmatch(name) and may_be_new(name, known)
+        )
+    ]
 
 
 def _symbols(

@@ -10,7 +10,7 @@ one write can count them all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from chalicelib.core import timeframes
@@ -21,6 +21,10 @@ UNIT_PAGES = 20
 PROG_UNITS = 200
 MESSAGE_UNITS = 12
 MESSAGE_PAGES = 120
+#: Messages that one invocation of a worker is given at most; it collects them at once.
+BATCH_MESSAGES = 5
+#: Pages that units of one group need together, where no unit needs more by itself.
+GROUP_PAGES = 12
 
 
 class PlannedUnit(NamedTuple):
@@ -145,6 +149,19 @@ def messages_for(
         )
         for message in _messages(left)
     ]
+
+
+def next_group(units: Sequence[Unit]) -> list[Unit]:
+    """The next units that are collected and counted together."""
+    taken: list[Unit] = []
+    load = 0
+    for unit in units:
+        more = cost(unit)
+        if taken and load + more > GROUP_PAGES:
+            break
+        taken.append(unit)
+        load += more
+    return taken
 
 
 def _messages(

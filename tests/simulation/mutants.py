@@ -18,7 +18,7 @@ from chalicelib.audit.table import AuditTable
 from chalicelib.candles.candles import Candles, merged
 from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.candles.store import CandleStore
-from chalicelib.collecting import bury, dispatch, fetch, plan, ranges, sweep
+from chalicelib.collecting import bury, dispatch, fetch, listing, plan, sweep
 from chalicelib.collecting import collect as collector
 from chalicelib.collecting.collect import Outcome
 from chalicelib.collecting.gate import Gate
@@ -511,7 +511,7 @@ MUTANTS = (
     Mutant(
         "the oldest row that comes is the listing",
         both(
-            replacing(ranges, "first_open", _believing_the_oldest_row),
+            replacing(listing, "first_open", _believing_the_oldest_row),
             replacing(fetch, "first_open", _believing_the_oldest_row),
         ),
         killer=27,

@@ -9,7 +9,6 @@ from typing import Any
 
 from chalicelib.candles import footers, store
 from chalicelib.candles.candles import Candles
-from chalicelib.collecting import fetch
 from chalicelib.tasks import part
 from chalicelib.work import units, window
 
@@ -22,8 +21,7 @@ def small_plans() -> Iterator[None]:
     four outstanding."""
     sizes: _Patches = {
         part: {"PART_PROGS": 2},
-        units: {"PROG_UNITS": 3, "MESSAGE_UNITS": 2, "UNIT_PAGES": 0},
-        fetch: {"GROUP_PAGES": 1},
+        units: {"PROG_UNITS": 3, "MESSAGE_UNITS": 2, "UNIT_PAGES": 0, "GROUP_PAGES": 1},
         window: {"refill_below": lambda collectors: 1},
     }
     with _patched(sizes):

@@ -9,7 +9,6 @@ import pytest
 
 from chalicelib.candles.gaps import INVALID, NO_CANDLE
 from chalicelib.candles.store import CandleStore
-from chalicelib.collecting import fetch
 from chalicelib.collecting.collect import (
     LEAST_WAIT_MS,
     Outcome,
@@ -19,7 +18,7 @@ from chalicelib.collecting.collect import (
     collect_message,
 )
 from chalicelib.collecting.direct import collect_market_data_async
-from chalicelib.collecting.fetch import GROUP_PAGES, SHORT_WAIT_MS
+from chalicelib.collecting.fetch import SHORT_WAIT_MS
 from chalicelib.collecting.gate import RESERVE_MS
 from chalicelib.collecting.group import DOWN_PAUSE_MS, MOST_DELIVERIES, Group
 from chalicelib.collecting.plan import plan_task
@@ -36,7 +35,9 @@ from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import list_active, list_tasks, view_task
+from chalicelib.work import units
 from chalicelib.work.messages import CollectMessage, PlanMessage, Unit, decode
+from chalicelib.work.units import GROUP_PAGES
 from tests.doubles.clock import Clock
 from tests.doubles.coverage import coverage_of
 from tests.doubles.faults import CrashAfter, LoseAnswer, Meanwhile, is_update_of
@@ -387,7 +388,7 @@ def test_a_persons_pause_only_delays_a_task_though_a_429_comes_and_goes_meanwhil
 def test_what_is_handed_on_holds_the_units_in_trouble_too(
     run, worker, submit, collect, exchange, aws, settings, clock, monkeypatch, how
 ) -> None:
-    monkeypatch.setattr(fetch, "GROUP_PAGES", 1)  # each unit is asked for by itself
+    monkeypatch.setattr(units, "GROUP_PAGES", 1)  # each unit is asked for by itself
     _, (message,) = submit()
     first, *others = message.units
     aws.sqs.queues[settings.work_queue_url].messages.clear()
@@ -456,7 +457,7 @@ def test_a_worker_out_of_time_hands_on_what_is_left(
 def test_time_that_runs_out_between_two_groups_hands_on_at_once(
     run, worker, submit, collect, exchange, aws, settings, clock, monkeypatch
 ) -> None:
-    monkeypatch.setattr(fetch, "GROUP_PAGES", 1)
+    monkeypatch.setattr(units, "GROUP_PAGES", 1)
     _, (message,) = submit()
     aws.sqs.queues[settings.work_queue_url].messages.clear()
     left_ms = [60_000]
@@ -715,7 +716,7 @@ def test_an_item_that_is_gone_or_closed_wants_nothing(run, worker, submit) -> No
 def test_what_is_stored_when_a_cancel_comes_is_not_counted_and_nothing_more_is_begun(
     run, worker, submit, collect, exchange, aws, monkeypatch, capsys
 ) -> None:
-    monkeypatch.setattr(fetch, "GROUP_PAGES", 1)
+    monkeypatch.setattr(units, "GROUP_PAGES", 1)
     task_id, (message,) = submit()
     aws.hooks.append(Meanwhile(is_update_of("PROG#"), lambda: cancel_task(worker, task_id)))
     assert collect(message) is Outcome.DONE

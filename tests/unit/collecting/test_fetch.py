@@ -16,12 +16,10 @@ from chalicelib.candles.store import CandleStore
 from chalicelib.candles.summary import Summary
 from chalicelib.collecting.fetch import (
     _REQUESTS_PER_PAGE,
-    GROUP_PAGES,
     Fetched,
     _Asking,
     _count_request,
     _taken,
-    next_group,
 )
 from chalicelib.collecting.gate import Gate
 from chalicelib.core.errors import ExchangeInconsistent, ExchangeRefused, ExchangeUnavailable
@@ -32,6 +30,7 @@ from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.view import view_task
 from chalicelib.work.messages import Unit
+from chalicelib.work.units import GROUP_PAGES, next_group
 from tests.doubles.clock import NOW
 from tests.doubles.coverage import coverage_of, hold
 from tests.doubles.exchange import Exchange

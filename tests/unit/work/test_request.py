@@ -12,7 +12,7 @@ from chalicelib.core.errors import InvalidRequest, PlanTooLarge
 from chalicelib.core.settings import Settings
 from chalicelib.core.timeframes import LENGTH_MS
 from chalicelib.work import priorities
-from chalicelib.work.request import CollectionRequest, names_unknown, parse_start
+from chalicelib.work.request import CollectionRequest, parse_start, unknown_in
 from tests.doubles.clock import NOW
 
 SETTINGS = Settings(max_symbols=6, max_units=50)
@@ -148,8 +148,8 @@ def test_exactly_a_well_formed_symbol_that_is_known_in_no_case_may_be_new(
         said = ""
     except InvalidRequest as rejected:
         said = rejected.detail
-    assert names_unknown(body, known) == ("try again in a minute" in said)
-    assert not names_unknown(body, None)
+    assert bool(unknown_in(body, known)) == ("try again in a minute" in said)
+    assert not unknown_in(body, None)
 
 
 def test_halted_symbols_do_not_count_towards_the_size_of_a_request_for_all() -> None:

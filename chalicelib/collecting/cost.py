@@ -1,0 +1,97 @@
+"""What a load takes in time, and of AWS. Pure; checked by `make bench BENCH=quote`."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import NamedTuple
+
+from chalicelib.collecting.load import GROUP_MS, REST, SLOT_MS, Load, progs_of
+from chalicelib.exchange.ledger import MINUTE_MS, Allowance, next_minute_ms
+from chalicelib.exchange.weights import BLOCK_WEIGHT, IN_FLIGHT, KLINES_WEIGHT
+from chalicelib.work.units import BATCH_MESSAGES
+
+#: Two requests find when the first candle of a symbol and timeframe opened.
+LOOKUP_REQUESTS = 2
+#: From the request until the first message is with a worker.
+_START_MS = 500
+#: Memory of the functions in GB (.chalice/config.json), and ms of a short invocation.
+_LARGE_GB, _SMALL_GB, _SHORT_MS = 1.0, 0.25, 50
+_SENT_AT_ONCE = 10  # SQS's limit of a batch
+
+
+class Ahead(NamedTuple):
+    """What stands before a request. `weight`: of what active tasks have left; `waits_ms`: until
+    requests may leave at all; `workers`: that collect its priority; `budget`: of this minute."""
+
+    weight: int
+    waits_ms: int
+    workers: int
+    budget: Allowance
+
+
+def seconds_of(load: Load, weight: int, asked_first: int, ahead: Ahead, now_ms: int) -> float:
+    """Seconds until the last unit is counted: what the workers need, or the exchange's budget.
+
+    `weight`: of all its requests; `asked_first`: listings that its plan looks up.
+    """
+    begins_ms = ahead.waits_ms + _START_MS + _lookups_ms(asked_first)
+    workers = min(ahead.workers, -(-len(load.messages) // BATCH_MESSAGES))
+    queued_ms = ahead.weight / KLINES_WEIGHT * SLOT_MS / (ahead.workers * IN_FLIGHT)
+    works_ms = queued_ms + _works_ms(load, workers)
+    # A minute's budget is spent as fast as the workers can; then all wait for the next minute.
+    needed, limit = weight + ahead.weight, max(1, ahead.budget.limit)
+    left = ahead.budget.left if ahead.waits_ms == 0 else limit
+    if needed > left:
+        minutes = -(-(needed - left) // limit)
+        in_the_last = needed - left - (minutes - 1) * limit
+        at_ms = now_ms + begins_ms
+        throttled_ms = next_minute_ms(at_ms) - at_ms + (minutes - 1) * MINUTE_MS
+        works_ms = max(works_ms, throttled_ms + works_ms * in_the_last / needed)
+    return round((begins_ms + works_ms) / 1000, 1)
+
+
+def _lookups_ms(asked_first: int) -> int:
+    return -(-asked_first // IN_FLIGHT) * LOOKUP_REQUESTS * SLOT_MS
+
+
+def _works_ms(load: Load, workers: int) -> float:
+    """How long so many workers collect: each its messages at once, with so many in flight."""
+    if not load.messages:
+        return 0
+    at_once = min(len(load.messages), workers * BATCH_MESSAGES)
+    in_flight_ms = load.sources[REST, "requests"] * SLOT_MS / (workers * IN_FLIGHT)
+    return max(load.longest_ms, load.busy_ms / at_once, in_flight_ms + GROUP_MS)
+
+
+def used_by(load: Load, asked_first: int) -> dict[str, float]:
+    """What AWS charges for, by the names of aws/prices.py. Watching the task is not in it."""
+    figures, messages = load.figures, len(load.messages)
+    requests = load.sources[REST, "requests"] + asked_first * LOOKUP_REQUESTS
+    progs = progs_of(load.messages)
+    batches = -(-messages // BATCH_MESSAGES)
+    dispatches = 2 * max(0, progs - 1)
+    # Streams hand on each write of a task, and each of coverage; several of them at once.
+    changes = -(-(figures["groups"] + figures["asking"]) // 2) + 2 * progs + 3
+    large_ms = _works_ms(load, 1) + _lookups_ms(asked_first) + _SHORT_MS * (1 + dispatches)
+    small_ms = _SHORT_MS * (1 + changes)
+    return {
+        "api_requests": 1,
+        "lambda_requests": 2 + dispatches + batches + changes,
+        "lambda_gb_seconds": round((_LARGE_GB * large_ms + _SMALL_GB * small_ms) / 1000, 3),
+        "sqs_requests": 3 * (1 + dispatches)
+        + -(-messages // _SENT_AT_ONCE)
+        + progs // 2
+        + 2 * batches,
+        # Of the task, its trail and indexes; of units and their counts; coverage; the ledger.
+        "dynamodb_write_units": 18
+        + 4 * progs
+        + figures["groups"]
+        + figures["coverage"]
+        + asked_first
+        + -(-requests * KLINES_WEIGHT // BLOCK_WEIGHT),
+        # A group reads its counts and coverage. Both counts and ledger are read before requests
+        # leave, once for those that wait together.
+        "dynamodb_read_units": ceil(15 + 2.5 * figures["groups"] + 1.25 * requests + asked_first),
+        "s3_puts": figures["puts"],
+        "s3_gets": figures["gets"],
+    }
