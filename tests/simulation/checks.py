@@ -446,7 +446,8 @@ def _in_short(event: Item) -> tuple[Any, ...]:
         case "task.planned":
             return "planned", event["after"]["units"]
         case "task.stopped":
-            return "stopped", {k: v for k, v in event["data"].items() if k != "stopped_at"}
+            told = ("stopped_at", "task")
+            return "stopped", {k: v for k, v in event["data"].items() if k not in told}
     return event["before"], event["after"]
 
 
