@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from chalice.app import Chalice
 
-from chalicelib.api import audit, cors, keys, metrics, pauses, schedules, tasks, tickets, web
+from chalicelib.api import (
+    audit,
+    cors,
+    coverage,
+    keys,
+    metrics,
+    pauses,
+    schedules,
+    tasks,
+    tickets,
+    web,
+)
 
 #: Each puts its routes on web.routes when it is imported.
-MODULES = (audit, tasks, tickets, metrics, schedules, pauses, keys)
+MODULES = (audit, coverage, tasks, tickets, metrics, schedules, pauses, keys)
 
 
 def register(app: Chalice, origins: tuple[str, ...] = ()) -> None:

@@ -40,8 +40,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "wiring": {"candles", "exchange"},
     "collecting": {"candles", "exchange", "tasks", "wiring", "work"},
     "api": {
-        *{"access", "audit", "exchange", "live", "monitoring", "quotas", "schedules", "tasks"},
-        "wiring",
+        *{"access", "audit", "candles", "exchange", "live", "monitoring", "quotas", "schedules"},
+        *{"tasks", "wiring"},
     },
     "functions": {
         *{"audit", "collecting", "events", "exchange", "live", "monitoring", "schedules"},
