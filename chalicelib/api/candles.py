@@ -187,10 +187,7 @@ def _view(
         "symbol": query.symbol,
         "timeframe": query.timeframe,
         "candles": as_objects(page, query.fill),
-        "gaps": [
-            {"start": iso(gap.start_ms), "end": iso(gap.end_ms), "reason": gap.reason}
-            for gap in page.gaps
-        ],
+        "gaps": [{"start": iso(gap.start_ms), "end": iso(gap.end_ms)} for gap in page.gaps],
         "next_page_token": token,
         "message": None,
     }

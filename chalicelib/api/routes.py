@@ -8,6 +8,7 @@ from chalicelib.api import (
     audit,
     candles,
     cors,
+    coverage,
     history,
     keys,
     metrics,
@@ -19,7 +20,7 @@ from chalicelib.api import (
 )
 
 #: Each puts its routes on web.routes when it is imported.
-MODULES = (audit, candles, history, tasks, tickets, metrics, schedules, pauses, keys)
+MODULES = (audit, candles, coverage, history, tasks, tickets, metrics, schedules, pauses, keys)
 
 
 def register(app: Chalice, origins: tuple[str, ...] = ()) -> None:

@@ -196,10 +196,11 @@ class Counts(NamedTuple):
     missing: int
 
     @property
-    def percent(self) -> float:
-        """How much of what should be there is held or explained: 100 only where nothing misses."""
+    def percent(self) -> float | None:
+        """How much of what should be there is held or explained, rounded down: 100 only where
+        nothing is missing. None: nothing should be there."""
         if not self.expected:
-            return 100.0
+            return None
         return (self.expected - self.missing) * 10_000 // self.expected / 100
 
 

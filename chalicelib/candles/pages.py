@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from chalicelib.candles.candles import VALUES, Candles, absent
+from chalicelib.candles.intervals import Interval
 from chalicelib.candles.objects import HeldObject, HeldObjects
 from chalicelib.core import timeframes
 from chalicelib.core.times import FOREVER_MS
@@ -21,8 +22,6 @@ from chalicelib.core.times import FOREVER_MS
 #: Objects read for one page, at most. Where most of them are empty, a page has fewer rows than it
 #: may have, or none, and the next one goes on.
 MOST_READ = 60
-#: Why a stretch holds no candle, as long as nothing says more.
-NOT_STORED = "NOT_STORED"
 
 
 class Resume(NamedTuple):
@@ -60,14 +59,6 @@ class PageObjects(NamedTuple):
     anchor: list[HeldObject]
 
 
-class Gap(NamedTuple):
-    """A stretch [start, end) without a candle, and why."""
-
-    start_ms: int
-    end_ms: int
-    reason: str
-
-
 class CandlePage(NamedTuple):
     """`columns`: by name as in candles.VALUES, in the order that was asked for; `filled`: of each
     row, 1 where it was filled in; `gaps`: ascending; `following`: None on the last page; `used`: of
@@ -76,7 +67,7 @@ class CandlePage(NamedTuple):
 
     columns: dict[str, array[Any]]
     filled: bytearray
-    gaps: list[Gap]
+    gaps: list[Interval]
     following: Resume | None
     used: int
 
@@ -146,13 +137,13 @@ async def read_page(
     )
 
 
-def gaps_in(timeframe: str, open_times: array[int], start_ms: int, end_ms: int) -> list[Gap]:
+def gaps_in(timeframe: str, open_times: array[int], start_ms: int, end_ms: int) -> list[Interval]:
     """The stretches of [start, end) in which no candle of `open_times` (ascending) is held."""
     if start_ms >= end_ms:
         return []
     held = open_times[bisect_left(open_times, start_ms) : bisect_left(open_times, end_ms)]
     return [
-        Gap(low, high, NOT_STORED)
+        Interval(low, high)
         for low, high in absent(timeframe, held, start_ms, end_ms)
         if timeframes.has_room(timeframe, low, high)
     ]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, InvalidRequest
 from chalicelib.core.logs import log
+from chalicelib.core.problems import invalid, problem
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.tasks import states
 from chalicelib.tasks.deadline import deadline
@@ -17,7 +18,7 @@ from chalicelib.tasks.quotas import take_place
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Task
 from chalicelib.webhooks.items import WebhookItems
-from chalicelib.work.messages import PlanMessage
+from chalicelib.work.messages import GAPS, PlanMessage
 from chalicelib.work.queue import WorkQueue
 from chalicelib.work.request import (
     CollectionRequest,
@@ -58,6 +59,20 @@ async def submit_collection(
         request_id=request_id,
         task_id=task_id,
     )
+
+
+async def submit_filling(
+    backend: Backend, body: object, owner: str, request_id: str, task_id: str | None = None
+) -> str:
+    """A collection of what is missing and nothing explains: POST /start with "fill": "gaps".
+
+    Returns and raises as `submit_collection`.
+    """
+    if isinstance(body, dict):
+        if "fill" in body:
+            raise invalid([problem('is always "gaps" here: leave it out', "/fill")])
+        body = {**body, "fill": GAPS}
+    return await submit_collection(backend, body, owner, request_id, task_id)
 
 
 async def refresh_for_unknown(

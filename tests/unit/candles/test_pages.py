@@ -14,6 +14,7 @@ from chalicelib.aws.calls import run
 from chalicelib.candles import pages
 from chalicelib.candles.candles import Candles
 from chalicelib.candles.codec import encode
+from chalicelib.candles.intervals import Interval
 from chalicelib.candles.objects import HeldObject, HeldObjects
 from chalicelib.candles.pages import CandlePage, CandleQuery, objects_for, read_page
 from chalicelib.core import timeframes
@@ -103,7 +104,7 @@ def expected_rows(query: CandleQuery, held: list[int]) -> list[tuple[int, float,
     return rows[::-1] if query.newest_first else rows
 
 
-def joined(gaps: list[pages.Gap]) -> list[tuple[int, int]]:
+def joined(gaps: list[Interval]) -> list[tuple[int, int]]:
     whole: list[tuple[int, int]] = []
     for gap in sorted(gaps):
         if whole and whole[-1][1] == gap.start_ms:
@@ -209,7 +210,7 @@ def test_what_has_not_closed_yet_is_not_missing() -> None:
     shelf = Shelf("1m", [], set())
     page = run(read_page(shelf, query, run(objects_for(shelf, query)), NOW))
     closed = timeframes.floor("1m", NOW)
-    assert page.gaps == [(closed - 2 * MINUTE, closed, pages.NOT_STORED)]
+    assert page.gaps == [(closed - 2 * MINUTE, closed)]
 
 
 @pytest.fixture

@@ -1,0 +1,289 @@
+"""Coverage over HTTP: counts, gaps with reasons, pages that add up, and filling what is missing."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import jsonschema
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chalicelib.candles import coverage_pages, explainer
+from chalicelib.core.times import DAY, HOUR, MINUTE, iso, parse_time
+from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.tasks.submit import submit_collection
+from chalicelib.tasks.view import view_task
+from infra.package import ROOT
+from tests.doubles.fleet import Fleet
+from tests.handlers.conftest import Http
+from tests.handlers.test_http import problem
+
+OTHERS = [f"S{number:02}USDT" for number in range(11)]
+SYMBOLS = ["BTCUSDT", *OTHERS]
+Collect = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def start(clock: Any) -> int:
+    return int(clock() // DAY * DAY - DAY)
+
+
+@pytest.fixture
+def collect(run: Any, worker: Any, fleet: Fleet, exchange: Any, http: Http) -> Collect:
+    exchange.symbols = dict.fromkeys(SYMBOLS, "TRADING")
+    run(CatalogueTable(worker).write_catalogue(dict(exchange.symbols), 6000, worker.now_ms()))
+
+    def collect(symbols: list[str], timeframe: str, start: int, end: int) -> dict[str, Any]:
+        body = {"symbols": symbols, "timeframes": [timeframe], "start": iso(start), "end": iso(end)}
+        task_id = run(submit_collection(worker, body, "me", "r"))
+        run(fleet.settle())
+        return dict(run(view_task(worker, task_id)))
+
+    return collect
+
+
+def get(http: Http, path: str, **query: Any) -> Any:
+    text = "&".join(f"{name}={quote(str(value))}" for name, value in query.items())
+    answer = http("GET", f"{path}?{text}")
+    assert answer.status_code == 200, answer.body
+    _check_form(path, answer.json_body)
+    return answer.json_body
+
+
+def every(http: Http, path: str, entries: str, **query: Any) -> list[Any]:
+    """The entries of all pages."""
+    found: list[Any] = []
+    token = None
+    for _ in range(500):
+        page = get(http, path, **query, **({"page_token": token} if token else {}))
+        found += page[entries]
+        token = page["next_page_token"]
+        if token is None:
+            return found
+    raise AssertionError("pages without end")
+
+
+def _check_form(path: str, body: Any) -> None:
+    contract = json.loads((ROOT / "docs/openapi.json").read_text())
+    operation = contract["paths"][f"/api/v1/data-collector{path}"]["get"]
+    schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    jsonschema.validate(body, {**schema, "components": contract["components"]})
+
+
+def counts(row: dict[str, Any]) -> tuple[int, int, dict[str, int], int]:
+    return row["expected"], row["held"], row["explained"], row["missing"]
+
+
+def test_counts_and_gaps_say_what_is_missing_and_why(
+    http: Http, collect: Collect, exchange: Any, clock: Any, start: int
+) -> None:
+    exchange.outage = {start + 5 * MINUTE, start + 6 * MINUTE}
+    exchange.unserved = {start + 10 * MINUTE: (0, clock() + 1000)}
+    collect(["BTCUSDT"], "1m", start, start + 30 * MINUTE)
+    clock.advance(2000)
+    collect(OTHERS, "1m", start, start + 30 * MINUTE)
+    around = {"start": iso(start), "end": iso(start + 40 * MINUTE)}
+    page = get(http, "/coverage", symbols="BTCUSDT,S00USDT", **around)
+    assert [(row["symbol"], row["timeframe"]) for row in page["coverage"]] == [
+        ("BTCUSDT", "1m"),
+        ("S00USDT", "1m"),
+    ]
+    ours, other = page["coverage"]
+    assert counts(ours) == (40, 27, {"exchange_outage": 2}, 11)
+    assert ours["percent"] == 72.5
+    assert counts(other) == (40, 28, {"exchange_outage": 2}, 10)
+    assert len(ours["cells"]) == 1
+    gaps = get(http, "/coverage/gaps", symbol="BTCUSDT", timeframe="1m", **around)["gaps"]
+    assert [
+        ((parse_time(gap["start"]) - start) // MINUTE, gap["candles"], gap["reason"])
+        for gap in gaps
+    ] == [(5, 2, "exchange_outage"), (10, 1, "unexplained"), (30, 10, "not_collected")]
+    assert gaps[1]["evidence"]["times_asked"] == 1
+    assert gaps[2]["evidence"] is None
+
+
+def test_without_a_range_it_goes_from_the_first_candle_to_the_running_one(
+    http: Http, collect: Collect, exchange: Any, start: int
+) -> None:
+    exchange.listed_ms = start + 10 * HOUR
+    collect(["BTCUSDT"], "1h", start - 10 * DAY, start + 20 * HOUR)
+    [row] = get(http, "/coverage", symbols="BTCUSDT")["coverage"]
+    assert row["start"] == iso(exchange.listed_ms)
+    assert (row["held"], row["explained"]) == (10, {})
+    assert row["missing"] == row["expected"] - 10 > 0
+    gaps = get(http, "/coverage/gaps", symbol="BTCUSDT", timeframe="1h")["gaps"]
+    assert [gap["reason"] for gap in gaps] == ["before_listing", "not_collected"]
+    later = get(http, "/coverage/gaps", symbol="BTCUSDT", timeframe="1h", end=iso(start + 9 * DAY))[
+        "gaps"
+    ]
+    assert [gap["reason"] for gap in later][-1] == "not_yet_final"
+
+
+def test_of_what_was_never_collected_all_is_missing(http: Http, collect: Collect) -> None:
+    assert get(http, "/coverage", symbols="BTCUSDT")["coverage"] == []
+    [row] = get(http, "/coverage", symbols="BTCUSDT", timeframes="1h")["coverage"]
+    assert (row["cells"], row["percent"], row["start"]) == ([], None, None)
+    day = {"start": "2026-01-01", "end": "2026-01-02"}
+    [row] = get(http, "/coverage", symbols="BTCUSDT", timeframes="1h", **day)["coverage"]
+    assert (counts(row), row["percent"]) == ((24, 0, {}, 24), 0)
+    page = get(http, "/coverage/gaps", symbol="BTCUSDT", timeframe="1h")
+    assert (page["gaps"], page["start"]) == ([], None)
+
+
+def test_without_symbols_every_symbol_that_trades_comes_page_by_page(
+    http: Http, collect: Collect, start: int
+) -> None:
+    collect(SYMBOLS, "1h", start, start + 3 * HOUR)
+    rows = every(http, "/coverage", "coverage", page_size=5)
+    assert [row["symbol"] for row in rows] == SYMBOLS
+    assert [get(http, "/coverage", page_size=5)["coverage"][n]["symbol"] for n in (0, 4)] == [
+        "BTCUSDT",
+        "S03USDT",
+    ]
+
+
+@pytest.mark.parametrize("resolution", ["object", "day", "month", "year", "all"])
+@pytest.mark.parametrize(("cells", "reads"), [(2000, 300), (3, 300), (2000, 1), (2, 1)])
+def test_parts_of_any_size_on_any_pages_add_up(
+    http: Http,
+    collect: Collect,
+    exchange: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    resolution: str,
+    cells: int,
+    reads: int,
+) -> None:
+    begin = parse_time("2025-12-29")
+    exchange.outage = {begin + hours * HOUR for hours in (3, 30, 31, 90, 91)}
+    collect(["BTCUSDT", "S00USDT"], "1h", begin, begin + 6 * DAY)
+    collect(["BTCUSDT"], "1s", begin, begin + 2 * DAY)
+    around = {"start": iso(begin - HOUR), "end": iso(begin + 6 * DAY)}
+    whole = {
+        (row["symbol"], row["timeframe"]): counts(row)
+        for row in get(http, "/coverage", symbols="BTCUSDT,S00USDT", resolution="all", **around)[
+            "coverage"
+        ]
+    }
+    assert whole["S00USDT", "1h"] == (145, 139, {}, 6)
+    monkeypatch.setattr(coverage_pages, "MOST_CELLS", cells)
+    monkeypatch.setattr(explainer, "MOST_READS", reads)
+    parts = every(
+        http,
+        "/coverage",
+        "coverage",
+        symbols="S00USDT,BTCUSDT",
+        resolution=resolution,
+        page_size=2,
+        **around,
+    )
+    for key, total in whole.items():
+        mine = [
+            cell
+            for row in parts
+            if (row["symbol"], row["timeframe"]) == key
+            for cell in row["cells"]
+        ]
+        assert all(left["end"] == right["start"] for left, right in itertools.pairwise(mine))
+        assert (mine[0]["start"], mine[-1]["end"]) == (around["start"], around["end"])
+        for at in (0, 1, 3):
+            assert sum(counts(cell)[at] for cell in mine) == total[at]
+
+
+@pytest.mark.parametrize("page_size", [1, 2, 100])
+def test_gaps_come_each_once_on_pages_of_any_size(
+    http: Http, collect: Collect, exchange: Any, start: int, page_size: int
+) -> None:
+    exchange.outage = {start + minute * MINUTE for minute in (1, 3, 4, 9)}
+    collect(["BTCUSDT"], "1m", start, start + 12 * MINUTE)
+    found = every(
+        http,
+        "/coverage/gaps",
+        "gaps",
+        symbol="BTCUSDT",
+        timeframe="1m",
+        end=iso(start + 12 * MINUTE),
+        page_size=page_size,
+    )
+    assert [(gap["start"], gap["candles"]) for gap in found] == [
+        (iso(start + minute * MINUTE), candles) for minute, candles in ((1, 1), (3, 2), (9, 1))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "pointer"),
+    [
+        ("/coverage?symbols=", "/symbols"),
+        ("/coverage?symbols=NOPEUSDT", "/symbols"),
+        ("/coverage?symbols=a b", "/symbols"),
+        ("/coverage?timeframes=7m", "/timeframes"),
+        ("/coverage?resolution=hour", "/resolution"),
+        ("/coverage?start=2026-01-02&end=2026-01-01", "/start"),
+        ("/coverage?page_token=5", "/page_token"),
+        ("/coverage?page_size=0", "/page_size"),
+        ("/coverage?fill=1", "/fill"),
+        ("/coverage/gaps?timeframe=1h", "/symbol"),
+        ("/coverage/gaps?symbol=BTCUSDT", "/timeframe"),
+        ("/coverage/gaps?symbol=BTCUSDT&timeframe=1h&page_token=x", "/page_token"),
+    ],
+)
+def test_a_wrong_question_is_refused(http: Http, path: str, pointer: str) -> None:
+    answer = http("GET", path.replace(" ", "%20"))
+    assert pointer in {
+        each["pointer"] for each in problem(answer, 400, "INVALID_REQUEST")["errors"]
+    }
+
+
+@given(
+    path=st.sampled_from(["/coverage", "/coverage/gaps"]),
+    query=st.dictionaries(
+        st.sampled_from(
+            [
+                *("symbols", "symbol", "timeframes", "timeframe", "start", "end"),
+                *("resolution", "page_size", "page_token"),
+            ]
+        ),
+        st.one_of(
+            st.text(max_size=20),
+            st.integers(-(10**18), 10**18).map(str),
+            st.sampled_from(["BTCUSDT", "1h", "1M", "day", "all", "2026-01-01", "1~1h~BTCUSDT"]),
+        ),
+        max_size=5,
+    ),
+)
+@settings(
+    deadline=None,
+    max_examples=150,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_no_question_breaks_it(http: Http, path: str, query: dict[str, str]) -> None:
+    text = "&".join(f"{name}={quote(value)}" for name, value in query.items())
+    answer = http("GET", f"{path}?{text}")
+    assert answer.status_code in (200, 400)
+    assert answer.status_code == 200 or problem(answer, 400, "INVALID_REQUEST")["errors"]
+
+
+def test_filling_is_a_collection_of_what_is_missing(
+    http: Http, collect: Collect, exchange: Any, fleet: Fleet, run: Any, clock: Any, start: int
+) -> None:
+    around = {"start": iso(start), "end": iso(start + 30 * MINUTE)}
+    collect(["BTCUSDT"], "1m", start, start + 10 * MINUTE)
+    exchange.asked.clear()
+    body = {"symbols": ["BTCUSDT"], "timeframes": ["1m"], **around}
+    answer = http("POST", "/coverage/fill", body, {"Idempotency-Key": "k"})
+    again = http("POST", "/coverage/fill", body, {"Idempotency-Key": "k"})
+    assert (answer.status_code, again.json_body) == (202, answer.json_body)
+    run(fleet.settle())
+    assert exchange.asked == [("BTCUSDT", "1m", start + 10 * MINUTE, start + 30 * MINUTE)]
+    task = http("GET", f"/task/{answer.json_body['task_id']}").json_body
+    assert (task["status"], task["result"]["candles"]) == ("completed", 20)
+
+
+def test_filling_takes_no_other_fill(http: Http) -> None:
+    answer = http("POST", "/coverage/fill", {"fill": "all"})
+    assert problem(answer, 400, "INVALID_REQUEST")["errors"][0]["pointer"] == "/fill"
+    assert problem(http("POST", "/coverage/fill", []), 400, "INVALID_REQUEST")
