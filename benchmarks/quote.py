@@ -46,6 +46,8 @@ POLL_MS = 50
 SYMBOLS = [f"S{at:02d}USDT" for at in range(20)]
 SIX = ["1m", "5m", "15m", "1h", "4h", "1d"]
 BUDGETS = {"requests": 0.10, "candles": 0.10, "seconds": 0.25}
+#: A smaller difference is none to anybody.
+LEAST = {"seconds": 0.5}
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,11 @@ def measure() -> Report:
     for shape in _shapes(Clock()()):
         said, took, others = _played(shape)
         for what, budget in BUDGETS.items():
-            off = abs(said[what] - took[what]) / max(0.1, took[what])
-            limit, judged = f"<= {budget:.0%}", verdict(off, budget)
+            difference = abs(said[what] - took[what])
+            off = difference / max(0.1, took[what])
+            least = LEAST.get(what, 0)
+            limit = f"<= {budget:.0%}" + (f" or {least} s" if least else "")
+            judged = verdict(0 if difference <= least else off, budget)
             cells = (f"{said[what]:,}", f"{took[what]:,}", f"{off:.0%}", limit, judged)
             report.add(shape.name, what, *cells)
         compared = (f"{name} {said['aws'][name]:,.0f} / {took:,}" for name, took in others.items())

@@ -13,7 +13,7 @@ from chalicelib.work.units import BATCH_MESSAGES
 #: Two requests find when the first candle of a symbol and timeframe opened.
 LOOKUP_REQUESTS = 2
 #: From the request until the first message is with a worker.
-_START_MS = 500
+_START_MS = 200
 #: Memory of the functions in GB (.chalice/config.json), and ms of a short invocation.
 _LARGE_GB, _SMALL_GB, _SHORT_MS = 1.0, 0.25, 50
 _SENT_AT_ONCE = 10  # SQS's limit of a batch
@@ -35,32 +35,34 @@ def seconds_of(load: Load, weight: int, asked_first: int, ahead: Ahead, now_ms: 
     `weight`: of all its requests; `asked_first`: listings that its plan looks up.
     """
     begins_ms = ahead.waits_ms + _START_MS + _lookups_ms(asked_first)
-    workers = min(ahead.workers, -(-len(load.messages) // BATCH_MESSAGES))
     queued_ms = ahead.weight / KLINES_WEIGHT * SLOT_MS / (ahead.workers * IN_FLIGHT)
-    works_ms = queued_ms + _works_ms(load, workers)
+    works_ms = queued_ms + _works_ms(load, ahead.workers)
     # A minute's budget is spent as fast as the workers can; then all wait for the next minute.
     needed, limit = weight + ahead.weight, max(1, ahead.budget.limit)
     left = ahead.budget.left if ahead.waits_ms == 0 else limit
     if needed > left:
         minutes = -(-(needed - left) // limit)
         in_the_last = needed - left - (minutes - 1) * limit
-        at_ms = now_ms + begins_ms
+        at_ms = now_ms + int(begins_ms)
         throttled_ms = next_minute_ms(at_ms) - at_ms + (minutes - 1) * MINUTE_MS
         works_ms = max(works_ms, throttled_ms + works_ms * in_the_last / needed)
     return round((begins_ms + works_ms) / 1000, 1)
 
 
-def _lookups_ms(asked_first: int) -> int:
-    return -(-asked_first // IN_FLIGHT) * LOOKUP_REQUESTS * SLOT_MS
+def _lookups_ms(asked_first: int) -> float:
+    in_flight = min(asked_first, IN_FLIGHT) or 1
+    return asked_first * LOOKUP_REQUESTS * SLOT_MS / in_flight
 
 
 def _works_ms(load: Load, workers: int) -> float:
-    """How long so many workers collect: each its messages at once, with so many in flight."""
-    if not load.messages:
+    """How long so many workers collect: batch after batch, the messages of each at once."""
+    messages = len(load.messages)
+    if not messages:
         return 0
-    at_once = min(len(load.messages), workers * BATCH_MESSAGES)
-    in_flight_ms = load.sources[REST, "requests"] * SLOT_MS / (workers * IN_FLIGHT)
-    return max(load.longest_ms, load.busy_ms / at_once, in_flight_ms + GROUP_MS)
+    turns = -(-messages // (BATCH_MESSAGES * workers))
+    share = min(messages, BATCH_MESSAGES) / messages
+    in_flight_ms = load.sources[REST, "requests"] * share * SLOT_MS / IN_FLIGHT + GROUP_MS
+    return max(load.longest_ms, turns * max(load.busy_ms / messages, in_flight_ms))
 
 
 def used_by(load: Load, asked_first: int) -> dict[str, float]:

@@ -220,18 +220,18 @@ def _assumptions(
     ]
     if catalogue is None:
         said.append("the list of symbols was never read: only named symbols are counted")
-    if request.start_ms is not None:
-        unknown = sum(
-            stored.get(symbol, {}).get(timeframe, Summary()).listed is None
-            for symbol in symbols
-            for timeframe in request.timeframes_of(symbol)
+    unlisted = sum(
+        (known := stored.get(symbol, {}).get(timeframe, Summary())).listed is None
+        and (request.start_ms is not None or known.last is None)
+        for symbol in symbols
+        for timeframe in request.timeframes_of(symbol)
+    )
+    if unlisted:
+        said.append(
+            f"of {unlisted} symbols and timeframes it is not known when the first candle opened: "
+            "all of the range is counted; where they begin within it, fewer candles come, and "
+            "finding that takes up to four requests of each"
         )
-        if unknown:
-            said.append(
-                f"of {unknown} symbols and timeframes it is not known when the first candle "
-                "opened: all of the range is counted, and what lies before takes hardly any "
-                "requests"
-            )
     if others:
         said.append(
             f"the {others} active tasks of the same or a higher priority go first, with one "
