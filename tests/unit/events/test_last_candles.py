@@ -8,6 +8,7 @@ import pytest
 
 from chalicelib.core.errors import CallFailed
 from chalicelib.core.task_keys import META
+from chalicelib.core.times import DAY
 from chalicelib.events.record import record_market_changes, record_one, record_task_changes
 from chalicelib.exchange.refresh import refresh_catalogue
 from chalicelib.tasks import states
@@ -55,9 +56,10 @@ def started(run, backend, aws):
 
 
 def test_a_halted_symbol_is_collected_in_the_timeframes_that_are_held(
-    run, worker, aws, fleet, stopped, exchange
+    run, worker, aws, fleet, stopped, exchange, clock
 ) -> None:
     run(record_market_changes(worker, stopped))
+    clock.advance(DAY)  # there is a new candle in each of them
     (task,) = started(run, worker, aws)
     request = CollectionRequest.unpack(task.request)
     assert request.symbols == ("ETHUSDT",)
