@@ -14,6 +14,7 @@ from chalicelib.candles.coverage_table import Coverages, CoverageTable
 from chalicelib.candles.summary import Summary
 from chalicelib.collecting.dispatch import dispatch
 from chalicelib.collecting.ranges import Pair, Wanted, find_listings, is_long, wanted
+from chalicelib.collecting.verify import plan_verification
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import (
     CollectorError,
@@ -36,7 +37,7 @@ from chalicelib.tasks.message import notice_of
 from chalicelib.tasks.quotas import start_within_quota
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Task, TaskValues
-from chalicelib.work.messages import PlanMessage
+from chalicelib.work.messages import VERIFYING, PlanMessage
 from chalicelib.work.request import CollectionRequest, too_large
 from chalicelib.work.units import PlannedUnit, packs
 
@@ -122,6 +123,8 @@ async def _units(worker: Worker, task: Task, now_ms: int) -> tuple[list[PlannedU
     """
     request = CollectionRequest.unpack(task.request)
     most = worker.settings.max_units
+    if request.fill in VERIFYING:
+        return await plan_verification(worker, request), None
     pairs = [
         (symbol, timeframe)
         for symbol in await _symbols(worker, request)
