@@ -10,6 +10,7 @@ from market_data_collector.cli import tables
 from market_data_collector.cli.api import ENDED
 from market_data_collector.cli.audit import audit
 from market_data_collector.cli.check import check
+from market_data_collector.cli.coverage import coverage, fill, gaps, verify
 from market_data_collector.cli.dead_letters import dead_letters
 from market_data_collector.cli.keys import keys
 from market_data_collector.cli.options import (
@@ -285,6 +286,12 @@ cli.add_command(audit)
 
 
 cli.add_command(schedules)
+
+
+cli.add_command(coverage)
+cli.add_command(gaps)
+cli.add_command(fill)
+cli.add_command(verify)
 
 
 cli.add_command(check)
