@@ -11,6 +11,7 @@ from market_data_collector.cli.api import ENDED
 from market_data_collector.cli.audit import audit
 from market_data_collector.cli.candles import candle_files, candles
 from market_data_collector.cli.check import check
+from market_data_collector.cli.coverage import coverage, fill, gaps, verify
 from market_data_collector.cli.dead_letters import dead_letters
 from market_data_collector.cli.everything import confirm
 from market_data_collector.cli.keys import keys
@@ -342,6 +343,10 @@ cli.add_command(schedules)
 
 cli.add_command(candles)
 cli.add_command(candle_files)
+cli.add_command(coverage)
+cli.add_command(gaps)
+cli.add_command(fill)
+cli.add_command(verify)
 cli.add_command(check)
 cli.add_command(keys)
 
