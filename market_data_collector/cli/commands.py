@@ -21,6 +21,7 @@ from market_data_collector.cli.options import (
     listed,
     wait,
 )
+from market_data_collector.cli.quotes import quote
 from market_data_collector.cli.schedules import schedules
 from market_data_collector.cli.session import Session
 from market_data_collector.cli.values import plain, record, texts
@@ -86,6 +87,7 @@ def cli() -> None:
     metavar="A,B",
     help="What it is told instead of the end, like task.started. Repeatable.",
 )
+@click.option("--dry-run", is_flag=True, help="Say what it would take, and start nothing.")
 @wait
 @everywhere
 @click.pass_obj
@@ -101,6 +103,7 @@ def start(
     idempotency_key: str | None,
     webhook: str | None,
     events: tuple[str, ...],
+    dry_run: bool,
     wait: bool,
 ) -> int | None:
     """Collect candles of SYMBOLS (none: all known ones)."""
@@ -116,6 +119,11 @@ def start(
         "webhook": _webhook(webhook, listed(events, "webhook events")),
     }
     body = {name: value for name, value in body.items() if value not in (None, [])}
+    if dry_run:
+        if wait:
+            raise click.UsageError("--dry-run starts nothing that --wait could wait for.")
+        session.show(session.api.start({**body, "dry_run": True}), quote)
+        return None
     return session.submitted(session.api.start(body, idempotency_key), wait)
 
 

@@ -30,7 +30,7 @@ FRAMES = ("1s", "1m", "5m", "15m", "1h", "4h", "1d", "3d", "1w", "1M")
 #: Of these, 1,000 candles back lie behind the listing.
 SINCE_LISTING = FRAMES[:7]
 BODY = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1m", "1h"]}
-generated = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+generated = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Stack:
