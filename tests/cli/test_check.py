@@ -214,6 +214,13 @@ WRONG: dict[str, list[Callable[[], FakeStack]]] = {
     "retry": [lambda: changed("POST /task/{task_id}/retry", attempt=1)],
     "audit": [altered_trail, lambda: changed("GET /audit", events=[])],
     "data": [lambda: changed("GET /task/{task_id}", candles=0)],
+    "coverage": [
+        lambda: changed("GET /coverage", coverage=[]),
+        lambda: changed("GET /coverage/gaps", gaps=[]),
+        lambda: changed("POST /coverage/fill", task_id=None),
+        lambda: changed("POST /coverage/verify", task_id=None),
+        lambda: changed("GET /task/{task_id}", failures=[{"reason": "OBJECT_DAMAGED"}]),
+    ],
     "run-schedule": [lambda: changed("POST /schedules/{schedule_id}/run", task_id=None)],
     "fires": [lambda: FakeStack(fires=False)],
     "change-schedule": [lambda: changed("PATCH /schedules/{schedule_id}", enabled=True)],
