@@ -371,6 +371,17 @@ def _one_task_each(world: World) -> None:
     world.limit(owner_active_tasks=1)
 
 
+def _one_task_each_at_once(world: World) -> None:
+    _one_task_each(world)
+    world.hasty = True
+
+
+def _retried_at_work(world: World) -> None:
+    """Tasks are cancelled and retried while their first requests are still under way."""
+    world.hasty = True
+    world.faults.rates["exchange_slow"] = 0.5
+
+
 def _few_units(world: World) -> None:
     world.limit(owner_units_per_day=200)
 
@@ -454,7 +465,8 @@ MUTANTS = (
     Mutant(
         "no attempt in the condition",
         _rewriting(_drop(r"attempt = :attempt", ":attempt")),
-        killer=1797,
+        _retried_at_work,
+        killer=62,
     ),
     Mutant(
         "no state in the condition",
@@ -575,8 +587,8 @@ MUTANTS = (
     Mutant(
         "a place that was just taken is free",
         replacing(places, "LEASE_MS", lambda _: 0),
-        _one_task_each,
-        killer=681,
+        _one_task_each_at_once,
+        killer=32,
     ),
     Mutant("a retry takes no place", replacing(retry, "take_place", _never_asking), _one_task_each),
     Mutant(
