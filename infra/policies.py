@@ -114,9 +114,9 @@ def _statements() -> dict[str, list[Statement]]:
             *schedules.statements(),
             # Reading: how many connections the caller has open.
             _table("ConnectionsTable", "GetItem", "PutItem"),
-            # Updating: one refresh a minute for symbols that are not known. Both: pauses. Many at
-            # once: the summaries of the symbols of a quote.
-            _table("MarketTable", "GetItem", "BatchGetItem", "UpdateItem", "PutItem"),
+            # Updating: one refresh a minute for symbols that are not known. Both: pauses. Coverage
+            # and quotes: the summaries of many symbols.
+            _table("MarketTable", "GetItem", "BatchGetItem", "Query", "UpdateItem", "PutItem"),
             _table("AuditTable", "Query"),
             _index("AuditTable", "by_day"),
             _table("KeysTable", "GetItem", "Query", "PutItem", "UpdateItem"),
@@ -130,6 +130,8 @@ def _statements() -> dict[str, list[Statement]]:
             *fan_out,
             _table("TasksTable", "PutItem", "BatchWriteItem"),
             _table("MarketTable", "GetItem", "BatchGetItem", "PutItem", "UpdateItem"),
+            # Which objects are to be verified.
+            _allow(("s3:ListBucket",), _arn("CandlesBucket")),
         ],
         "collect": [
             _woken_by("UrgentQueue", "WorkQueue"),
@@ -137,7 +139,8 @@ def _statements() -> dict[str, list[Statement]]:
             # The plan queue: asking for the task's next messages.
             _send("UrgentQueue", "WorkQueue", "PlanQueue", "UnreadableQueue"),
             _table("TasksTable", "GetItem", "Query", "UpdateItem"),
-            _table("MarketTable", "GetItem", "BatchGetItem", "PutItem", "UpdateItem"),
+            # Asking for some: what other symbols say of an outage.
+            _table("MarketTable", "GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem"),
             *_objects("candles", "s3:GetObject", "s3:PutObject"),
         ],
         "bury": [

@@ -23,7 +23,7 @@ from chalicelib.core.settings import SYMBOL_PATTERN
 from chalicelib.core.symbols import trading
 from chalicelib.core.times import iso
 from chalicelib.exchange.catalogue_table import Catalogue, CatalogueTable
-from chalicelib.tasks.submit import submit_filling
+from chalicelib.tasks.submit import submit_filling, submit_verification
 
 if TYPE_CHECKING:
     from chalicelib.aws.thread_pool import ThreadPool
@@ -129,6 +129,17 @@ def fill() -> Response:
     async def work(task_id: str, _: bool) -> tuple[int, Body]:
         await submit_filling(backend, body, web.owner(), web.request_id(), task_id)
         return web.submitted(task_id, "Filling of gaps submitted")
+
+    return web.once(backend, body, work)
+
+
+@web.route("POST", "/coverage/verify", scope=COLLECT)
+def verify() -> Response:
+    backend, body = wiring.backend(), web.json_body()
+
+    async def work(task_id: str, _: bool) -> tuple[int, Body]:
+        await submit_verification(backend, body, web.owner(), web.request_id(), task_id)
+        return web.submitted(task_id, "Verification submitted")
 
     return web.once(backend, body, work)
 

@@ -41,6 +41,15 @@ class Held(NamedTuple):
     etag: str | None = None
 
 
+class Inspected(NamedTuple):
+    """An object as it is: `trades`: as its metadata have it; `damage`: why it cannot be read, and
+    then nothing but the ETag is known of it."""
+
+    held: Held
+    trades: int = 0
+    damage: str = ""
+
+
 class Written(NamedTuple):
     """What an object holds after a write; `added`: candles that were not there; `revised`: candles
     whose values are others now."""
@@ -77,15 +86,18 @@ class CandleStore:
         now_ms: int,
         *,
         is_new: bool = False,
+        over: str | None = None,
     ) -> Written:
         """Merge candles into the object that holds `at_ms`, and extend its coverage, in one PUT.
 
         Of two answers the exchange's later one wins. An object that already holds exactly this is
         not written again. `is_new`: there is most likely no object yet, so it is not read first.
+        `over`: the ETag of a damaged object, which is overwritten where it is still that one.
         Raises ObjectDamaged, CallFailed.
         """
         key = self.key(symbol, timeframe, at_ms)
-        held = Held(Candles(), Coverage()) if is_new else await self._read(key)
+        nothing = Held(Candles(), Coverage(), over)
+        held = nothing if is_new or over else await self._read(key)
         for _ in range(_RACES):
             whole, added, revised = merged(held.candles, candles)
             coverage = covering(whole, held.coverage)
@@ -116,20 +128,32 @@ class CandleStore:
         """The object that holds `at_ms`. Raises ObjectDamaged, CallFailed."""
         return await self._read(self.key(symbol, timeframe, at_ms))
 
+    async def inspect(self, symbol: str, timeframe: str, at_ms: int) -> Inspected:
+        """The object that holds `at_ms`, damaged or not. Raises CallFailed."""
+        return await self._inspect(self.key(symbol, timeframe, at_ms))
+
     async def _read(self, key: str) -> Held:
+        found = await self._inspect(key)
+        if found.damage:
+            raise ObjectDamaged(f"{key}: {found.damage}")
+        return found.held
+
+    async def _inspect(self, key: str) -> Inspected:
         try:
             answer = await self._call("s3", "GetObject", Bucket=self._bucket, Key=key)
         except CallFailed as failed:
             if failed.code in _MISSING:
-                return Held(Candles(), Coverage())
+                return Inspected(Held(Candles(), Coverage()))
             raise
         try:
             candles, metadata = decode(answer["Body"])
             if _COVERAGE not in metadata:
                 raise ObjectDamaged("it does not say what it covers")
-            return Held(candles, Coverage.from_json(metadata[_COVERAGE]), answer["ETag"])
-        except ObjectDamaged as error:
-            raise ObjectDamaged(f"{key}: {error.detail}") from error
+            held = Held(candles, Coverage.from_json(metadata[_COVERAGE]), answer["ETag"])
+            return Inspected(held, int(metadata.get("trades", "-1")))
+        except (ObjectDamaged, ValueError) as error:
+            nothing = Held(Candles(), Coverage(), answer["ETag"])
+            return Inspected(nothing, 0, getattr(error, "detail", repr(error)))
 
     def _metadata(
         self, candles: Candles, coverage: Coverage, task_id: str, now_ms: int

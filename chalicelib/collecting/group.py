@@ -15,6 +15,7 @@ from chalicelib.collecting.fetch import SHORT_WAIT_MS, Fetched, fetch
 from chalicelib.collecting.gate import Gate, Withheld
 from chalicelib.collecting.needs import needs_of
 from chalicelib.collecting.store import Result, failure, store
+from chalicelib.collecting.verify import verify
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import ExchangeUnavailable
 from chalicelib.core.logs import log
@@ -23,7 +24,7 @@ from chalicelib.exchange.binance import Permit
 from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.ledger import Ledger
 from chalicelib.exchange.worker import Worker
-from chalicelib.work.messages import Unit
+from chalicelib.work.messages import VERIFYING, Unit
 
 #: How long the fleet pauses where the exchange does not even answer a ping.
 DOWN_PAUSE_MS = 15_000
@@ -66,20 +67,31 @@ async def collect_units(
     """
     known = await CoverageTable(worker).read(symbol)
     summaries = known.summaries
-    needs = {
-        unit.number: await needs_of(
-            worker, symbol, unit, fill, summaries.get(unit.timeframe, Summary())
-        )
-        for unit in units
-    }
+    verdicts = {}
+    if fill in VERIFYING:
+        verdicts = {unit.number: await verify(worker, symbol, unit, fill) for unit in units}
+        needs = {number: [*verdict.needs] for number, verdict in verdicts.items()}
+    else:
+        needs = {
+            unit.number: await needs_of(
+                worker, symbol, unit, fill, summaries.get(unit.timeframe, Summary())
+            )
+            for unit in units
+        }
     gate = Gate(budget, authorised, remaining_ms)
     asking = [unit for unit in units if needs[unit.number]]
     fetched = await fetch(worker, budget, symbol, asking, gate, needs, summaries)
     withheld = gate.withheld
     stored: dict[int, Result] = {}
     if withheld is None or not (withheld.stopped or withheld.out_of_time):
-        stored = await _store_all(worker, symbol, asking, fetched, task_id, known)
-    held = {unit.number: Result(from_store=True) for unit in units if not needs[unit.number]}
+        damaged = {number: verdict.damaged for number, verdict in verdicts.items()}
+        stored = await _store_all(worker, symbol, asking, fetched, task_id, known, damaged)
+    results = {number: verdict.result for number, verdict in verdicts.items()}
+    held = {
+        unit.number: results.get(unit.number, Result(from_store=True))
+        for unit in units
+        if not needs[unit.number]
+    }
     return Group(
         results={number: failure(error) for number, error in fetched.refused.items()}
         | stored
@@ -106,8 +118,12 @@ async def _store_all(
     fetched: Fetched,
     task_id: str,
     known: Known,
+    damaged: Mapping[int, str | None],
 ) -> dict[int, Result]:
-    """Store the units whose stretches are all proven, and enter their objects in the summaries."""
+    """Store the units whose stretches are all proven, and enter their objects in the summaries.
+
+    `damaged`: by a unit's number: the ETag of an object that is to be overwritten.
+    """
     whole = [unit for unit in units if fetched.is_whole(unit)]
     if not whole:
         return {}
@@ -121,6 +137,7 @@ async def _store_all(
                 each,
                 task_id,
                 known.summaries.get(unit.timeframe, Summary()),
+                damaged.get(unit.number),
             )
             for unit, each in zip(whole, found, strict=True)
         )

@@ -26,7 +26,6 @@ from chalicelib.work.units import (
     PlannedUnit,
     messages_for,
     next_group,
-    pages,
 )
 
 #: Until the exchange has answered a request for a page, over a distance; and until it may leave.
@@ -162,9 +161,19 @@ def _requests(unit: Unit, asked: Asked) -> list[int]:
     certain = paged(unit.timeframe, asked.certain)
     gaps = (cell.absent + cell.invalid for cell, _ in asked.gaps_in)
     return [
-        *(pages(unit.timeframe, *each) for each in certain),
+        *(_requests_for(unit.timeframe, *each) for each in certain),
         *(max(1, -(-places // PAGE_CANDLES)) for places in gaps),
     ]
+
+
+def _requests_for(timeframe: str, start_ms: int, end_ms: int) -> int:
+    """Requests of a stretch: the first one, and pages from behind the last candle that it brings,
+    as collecting/fetch.py cuts them."""
+    if _opens(timeframe, start_ms, end_ms) <= PAGE_CANDLES:
+        return 1
+    length = timeframes.LENGTH_MS[timeframe]
+    behind_ms = timeframes.ceil(timeframe, start_ms) + (PAGE_CANDLES - 1) * length + 1
+    return 1 - (behind_ms - end_ms) // (PAGE_CANDLES * length)
 
 
 def _count_stored(
@@ -173,7 +182,8 @@ def _count_stored(
     """Count the candles that a unit stores, and its objects; returns the candles."""
     timeframe = unit.timeframe
     running_ms = timeframes.floor(timeframe, now_ms)
-    closed = [Interval(low, min(high, running_ms)) for low, high in asked.certain]
+    stretches = paged(timeframe, asked.certain)
+    closed = [Interval(low, min(high, running_ms)) for low, high in stretches]
     candles = sum(_opens(timeframe, *each) for each in closed)
     figures["candles"] += candles
     figures["fresh"] += sum(

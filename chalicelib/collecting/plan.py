@@ -19,6 +19,7 @@ from chalicelib.candles.summary import Summary
 from chalicelib.collecting.dispatch import dispatch
 from chalicelib.collecting.listing import find_listings
 from chalicelib.collecting.ranges import Pair, Wanted, is_long, wanted
+from chalicelib.collecting.verify import plan_verification
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import (
     CollectorError,
@@ -44,7 +45,7 @@ from chalicelib.tasks.retry import open_next_attempt
 from chalicelib.tasks.selection import resolved
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Task, TaskValues
-from chalicelib.work.messages import PlanMessage
+from chalicelib.work.messages import VERIFYING, PlanMessage
 from chalicelib.work.request import CollectionRequest, too_large
 from chalicelib.work.selector import is_plain, needs_volumes
 from chalicelib.work.units import PlannedUnit, packs
@@ -157,6 +158,8 @@ async def _units(
     """
     request = CollectionRequest.unpack(task.request)
     most = worker.settings.max_units
+    if request.fill in VERIFYING:
+        return iter(await plan_verification(worker, request, symbols)), None
     pairs = [
         (symbol, timeframe) for symbol in symbols for timeframe in request.timeframes_of(symbol)
     ]

@@ -79,12 +79,19 @@ def failure(error: CollectorError) -> Result:
 
 
 async def store(
-    backend: Backend, symbol: str, unit: Unit, found: Found, task_id: str, known: Summary
+    backend: Backend,
+    symbol: str,
+    unit: Unit,
+    found: Found,
+    task_id: str,
+    known: Summary,
+    over: str | None = None,
 ) -> Stored:
     """Store the valid, closed candles of a unit, and what it covers, given all that was answered.
 
-    `known`: of the symbol and timeframe. Where rows that cannot be a candle are all there is, the
-    unit fails, unless they were before: a candle that the exchange has is no gap.
+    `known`: of the symbol and timeframe; `over`: of a damaged object, as CandleStore has it. Where
+    rows that cannot be a candle are all there is, the unit fails, unless they were before: a candle
+    that the exchange has is no gap.
     """
     timeframe, table = unit.timeframe, CandleStore(backend)
     # The candle that runs at the server's clock, and all after it, are not covered yet.
@@ -120,6 +127,7 @@ async def store(
                 task_id,
                 backend.now_ms(),
                 is_new=known.cell_at(timeframe, home_ms) is None,
+                over=over,
             )
             stored += len(fresh)
             revised += written.revised

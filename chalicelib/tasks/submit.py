@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 
+from chalicelib.core import timeframes
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, InvalidRequest
 from chalicelib.core.logs import log
@@ -18,7 +19,7 @@ from chalicelib.tasks.quotas import take_place
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Task
 from chalicelib.webhooks.items import WebhookItems
-from chalicelib.work.messages import GAPS, PlanMessage
+from chalicelib.work.messages import GAPS, REPAIR, VERIFY, PlanMessage
 from chalicelib.work.queue import WorkQueue
 from chalicelib.work.request import (
     CollectionRequest,
@@ -73,6 +74,36 @@ async def submit_filling(
             raise invalid([problem('is always "gaps" here: leave it out', "/fill")])
         body = {**body, "fill": GAPS}
     return await submit_collection(backend, body, owner, request_id, task_id)
+
+
+async def submit_verification(
+    backend: Backend, body: object, owner: str, request_id: str, task_id: str | None = None
+) -> str:
+    """A task that reads stored objects again, given a POST /coverage/verify body.
+
+    Returns and raises as `submit_collection`; without `timeframes` it is about all of them.
+    """
+    repair: object = False
+    if isinstance(body, dict):
+        repair = body.get("repair", False)
+        errors = [problem("must be true or false", "/repair")] * (not isinstance(repair, bool))
+        if "fill" in body:
+            errors.append(problem("is no field of this request: leave it out", "/fill"))
+        if errors:
+            raise invalid(errors)
+        asked = {name: value for name, value in body.items() if name != "repair"}
+        body = {"timeframes": [*timeframes.LENGTH_MS], **asked}
+    catalogue = await CatalogueTable(backend).read_own_catalogue()
+    known = catalogue.known if catalogue else None
+    request = parse_start(body, known, backend.settings, backend.now_ms(), is_sized=False)
+    return await submit(
+        backend,
+        states.DATA_COLLECTION,
+        replace(request, fill=REPAIR if repair else VERIFY),
+        owner=owner,
+        request_id=request_id,
+        task_id=task_id,
+    )
 
 
 async def refresh_for_unknown(

@@ -12,7 +12,7 @@ sends itself a dispatch message with `turn`: the time of that, in epoch ms. `num
 number inside its PROG item; windows are half open. From `whole_ms` on all of a window is asked for:
 what was not known when the task was planned. Before that, by `fill`: "new", gaps that are due;
 "gaps", what was never asked for, and every gap that nothing explains; "all": nothing, `whole_ms` is
-the start.
+the start. With "verify" and "repair" a unit is an object, which is read again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ from chalicelib.work.priorities import PRIORITIES
 VERSION = 1
 
 NEW, GAPS, ALL = "new", "gaps", "all"
+#: What people may ask for of a collection.
 FILLS = (NEW, GAPS, ALL)
+#: Instead of collecting, stored objects are read again; and what is wrong is mended.
+VERIFY, REPAIR = "verify", "repair"
+VERIFYING = (VERIFY, REPAIR)
 
 
 class Unit(NamedTuple):
@@ -114,7 +118,7 @@ def _collect(fields: dict[str, Any]) -> CollectMessage:
         raise PoisonMessage("a unit needs a known timeframe and a window")
     if fields["priority"] not in PRIORITIES:
         raise PoisonMessage(f"priority {fields['priority']!r} is not known")
-    if fields.get("fill", NEW) not in FILLS:
+    if fields.get("fill", NEW) not in (*FILLS, *VERIFYING):
         raise PoisonMessage(f"fill {fields['fill']!r} is not known")
     return CollectMessage(
         task_id=_text(fields["task"]),

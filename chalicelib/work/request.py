@@ -94,9 +94,16 @@ class CollectionRequest:
 
 
 def parse_start(
-    body: object, known: Mapping[str, str] | None, settings: Settings, now_ms: int
+    body: object,
+    known: Mapping[str, str] | None,
+    settings: Settings,
+    now_ms: int,
+    *,
+    is_sized: bool = True,
 ) -> CollectionRequest:
     """The request of a POST /start body.
+
+    `is_sized`: whether its windows say how many units it needs.
 
     `known`: symbol -> status of the catalogue, delisted ones too, None where it was never loaded
     (symbols are then only checked for their form; unknown ones fail as units). Raises
@@ -151,7 +158,8 @@ def parse_start(
         retries=retries,
         retry_backoff_seconds=backoff,
     )
-    _check_size(request, known, settings, now_ms)
+    if is_sized:
+        _check_size(request, known, settings, now_ms)
     return request
 
 

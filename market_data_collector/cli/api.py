@@ -12,6 +12,7 @@ import httpx
 from market_data_collector.cli import problems
 from market_data_collector.cli.connection import Answer, Connection
 from market_data_collector.cli.problems import ApiError, Expired, NotThisApi, Rejected, Unreachable
+from market_data_collector.cli.values import number, plain, record, records
 
 __all__ = ["ENDED", "Api", "ApiError", "Expired", "NotThisApi", "Rejected", "Unreachable"]
 
@@ -141,6 +142,44 @@ class Api(Connection):
         """Every page, as one; `asked` as GET /candles/files takes it."""
         return self._every_page("/candles/files", "files", page_size="100", **asked)
 
+    def all_coverage(self, **asked: str) -> dict[str, Any]:
+        """Every page of coverage as one. What a page cuts comes in parts: rows are joined again."""
+        rows: dict[tuple[str, str], dict[str, Any]] = {}
+        answer: dict[str, Any] = {}
+        for answer in self._pages("/coverage", asked):
+            for row in records(answer.get("coverage")):
+                name = (plain(row.get("symbol")), plain(row.get("timeframe")))
+                rows[name] = _joined(rows[name], row) if name in rows else row
+        return {**answer, "coverage": [*rows.values()], "next_page_token": None}
+
+    def all_gaps(self, **asked: str) -> dict[str, Any]:
+        """Every page of the gaps of one symbol and timeframe as one."""
+        pages = [*self._pages("/coverage/gaps", asked)]
+        gaps = [gap for page in pages for gap in records(page.get("gaps"))]
+        ends = {"start": pages[0].get("start"), "end": pages[-1].get("end")}
+        return {**pages[-1], **ends, "gaps": gaps, "next_page_token": None}
+
+    def fill(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Submits a collection of what is missing."""
+        return self._call("POST", "/coverage/fill", json=body).body
+
+    def verify(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Submits a verification of stored files."""
+        return self._call("POST", "/coverage/verify", json=body).body
+
+    def _pages(self, path: str, asked: dict[str, str]) -> Iterator[dict[str, Any]]:
+        """Each page; each page token is followed once."""
+        followed: set[str] = set()
+        token: dict[str, str] = {}
+        while True:
+            page = self._call("GET", path, params={"page_size": "100", **asked, **token}).body
+            yield page
+            following = page.get("next_page_token")
+            if not isinstance(following, str) or following in followed | {""}:
+                return
+            followed.add(following)
+            token = {"page_token": following}
+
     def audit(self, page_token: str | None = None, **filters: str) -> dict[str, Any]:
         """One page of the audit trail; filters as the API's: task_id, schedule_id, exchange, from,
         to, action."""
@@ -246,3 +285,19 @@ def _segment(text: str) -> str:
 
 def _schedule(schedule_id: str) -> str:
     return f"/schedules/{_segment(schedule_id)}"
+
+
+def _joined(row: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
+    """A row of coverage that two pages have parts of."""
+    explained = dict(record(row.get("explained")))
+    for reason, more in record(later.get("explained")).items():
+        explained[reason] = (number(explained.get(reason)) or 0) + (number(more) or 0)
+    sums = {
+        name: (number(row.get(name)) or 0) + (number(later.get(name)) or 0)
+        for name in ("expected", "held", "missing")
+    }
+    expected = sums["expected"]
+    done = (expected - sums["missing"]) * 10_000 // expected / 100 if expected else None
+    cells = [*records(row.get("cells")), *records(later.get("cells"))]
+    ends = {"start": row.get("start") or later.get("start"), "end": later.get("end")}
+    return {**row, **ends, **sums, "explained": explained, "percent": done, "cells": cells}

@@ -11,6 +11,7 @@ from market_data_collector.cli.api import ENDED
 from market_data_collector.cli.audit import audit
 from market_data_collector.cli.candles import candle_files, candles
 from market_data_collector.cli.check import check
+from market_data_collector.cli.coverage import coverage, fill, gaps, verify
 from market_data_collector.cli.dead_letters import dead_letters
 from market_data_collector.cli.everything import confirm
 from market_data_collector.cli.keys import keys
@@ -24,6 +25,7 @@ from market_data_collector.cli.options import (
     selected,
     wait,
 )
+from market_data_collector.cli.quotes import quote
 from market_data_collector.cli.schedules import schedules
 from market_data_collector.cli.session import Session
 from market_data_collector.cli.values import plain, record, texts
@@ -103,6 +105,7 @@ def cli() -> None:
     help="How long after its end the first one opens, like 1m; each other one twice as late.",
 )
 @click.option("--force", is_flag=True, help="Start it although the same collection runs.")
+@click.option("--dry-run", is_flag=True, help="Say what it would take, and start nothing.")
 @wait
 @everywhere
 @click.pass_obj
@@ -122,6 +125,7 @@ def start(
     retries: int | None,
     retry_backoff: int | None,
     force: bool,
+    dry_run: bool,
     wait: bool,
 ) -> int | None:
     """Collect candles of SYMBOLS: names, or selectors such as '*USDT', quote=USDT, base=BTC,
@@ -142,6 +146,11 @@ def start(
         "force": force or None,
     }
     body = {name: value for name, value in body.items() if value not in (None, [])}
+    if dry_run:
+        if wait:
+            raise click.UsageError("--dry-run starts nothing that --wait could wait for.")
+        session.show(session.api.start({**body, "dry_run": True}), quote)
+        return None
     if "symbols" not in body and not yes:
         confirm(session, body)
     return session.submitted(session.api.start(body, idempotency_key), wait)
@@ -342,6 +351,10 @@ cli.add_command(schedules)
 
 cli.add_command(candles)
 cli.add_command(candle_files)
+cli.add_command(coverage)
+cli.add_command(gaps)
+cli.add_command(fill)
+cli.add_command(verify)
 cli.add_command(check)
 cli.add_command(keys)
 

@@ -94,6 +94,68 @@ KEY = {
     "revoked_at": None,
     "revoked_by": None,
 }
+COVERAGE = {
+    "exchange": "local",
+    "resolution": "month",
+    "coverage": [
+        {
+            "symbol": "BTCUSDT",
+            "timeframe": "1h",
+            "start": "2026-01-01T00:00:00.000Z",
+            "end": "2026-03-01T00:00:00.000Z",
+            "expected": 1416,
+            "held": 1400,
+            "explained": {"exchange_outage": 6},
+            "missing": 10,
+            "percent": 99.29,
+            "cells": [
+                {
+                    "start": "2026-01-01T00:00:00.000Z",
+                    "end": "2026-02-01T00:00:00.000Z",
+                    "expected": 744,
+                    "held": 744,
+                    "explained": {},
+                    "missing": 0,
+                    "percent": 100.0,
+                },
+                {
+                    "start": "2026-02-01T00:00:00.000Z",
+                    "end": "2026-03-01T00:00:00.000Z",
+                    "expected": 672,
+                    "held": 656,
+                    "explained": {"exchange_outage": 6},
+                    "missing": 10,
+                    "percent": 98.51,
+                },
+            ],
+        }
+    ],
+    "next_page_token": None,
+}
+GAPS = {
+    "exchange": "local",
+    "symbol": "BTCUSDT",
+    "timeframe": "1h",
+    "start": "2026-01-01T00:00:00.000Z",
+    "end": "2026-03-01T00:00:00.000Z",
+    "gaps": [
+        {
+            "start": "2026-02-03T04:00:00.000Z",
+            "end": "2026-02-03T10:00:00.000Z",
+            "candles": 6,
+            "reason": "exchange_outage",
+            "evidence": {"first_asked": AT, "last_asked": AT, "times_asked": 4},
+        },
+        {
+            "start": "2026-02-28T14:00:00.000Z",
+            "end": "2026-03-01T00:00:00.000Z",
+            "candles": 10,
+            "reason": "not_collected",
+            "evidence": None,
+        },
+    ],
+    "next_page_token": None,
+}
 SUBMITTED = {"task_id": TASK_ID, "status": "submitted", "message": "18 units will be collected"}
 
 
@@ -226,6 +288,10 @@ class FakeApi(httpx.BaseTransport):
             "POST /keys/{id}/rotate": (200, {**KEY, "key": KEY_TEXT}),
             "DELETE /keys/{id}": (200, {**KEY, "status": "revoked"}),
             "GET /history": (200, {"tasks": [ENDED_TASK], "next_page_token": None}),
+            "GET /coverage": (200, COVERAGE),
+            "GET /coverage/gaps": (200, GAPS),
+            "POST /coverage/fill": (202, SUBMITTED),
+            "POST /coverage/verify": (202, SUBMITTED),
             "GET /audit": (200, {"events": [], "next_page_token": None}),
         }
 

@@ -189,6 +189,43 @@ def test_a_task_says_its_range():
     assert "from 2026-11-23 12:00:00 UTC to 2026-11-24 12:00:00 UTC" in ran.out
 
 
+QUOTE = {
+    "dry_run": True,
+    "symbols": 2,
+    "timeframes": ["1h"],
+    "units": {"total": 4, "from_store": 1},
+    "sources": {"rest": {"windows": 3, "requests": 27, "weight": 54, "candles": 17_520}},
+    "candles": 17_520,
+    "bytes_stored": 782_880,
+    "seconds": 1.8,
+    "dollars": 0.000195,
+    "storage_dollars_per_month": 0.000018,
+    "unknown_symbols": ["NEWUSDT"],
+    "delisted_symbols": [],
+    "assumptions": ["a request takes 150 ms"],
+}
+
+
+def test_start_with_dry_run_prints_the_quote():
+    api = FakeApi({"POST /start": [QUOTE]})
+    ran = run("start", "BTCUSDT", "newusdt", "-t", "1h", "--dry-run", api=api)
+    assert (ran.code, ran.body()["dry_run"]) == (0, True)
+    lines = [" ".join(line.split()) for line in ran.out.splitlines()]
+    assert lines == [
+        "Symbols 2 in 1h",
+        "Units 4, 1 stored already",
+        "From rest 3 units, 27 requests, weight 54",
+        "Candles 17,520, 782.9 KB new",
+        "Time 0:02",
+        "Cost $0.0002, and $0.0000 a month to keep it",
+        "Unknown NEWUSDT",
+        "Assumed: a request takes 150 ms",
+        "Nothing was started.",
+    ]
+    api = FakeApi({"POST /start": [QUOTE]})
+    assert run("start", "--dry-run", "--json", api=api).json == QUOTE
+
+
 def test_start_takes_a_webhook_whose_secret_stands_in_the_environment(monkeypatch):
     monkeypatch.setenv("DATA_COLLECTOR_WEBHOOK_SECRET", "s" * 24)
     url = "https://hooks.acme.com/in"
@@ -212,6 +249,7 @@ def test_start_takes_a_webhook_whose_secret_stands_in_the_environment(monkeypatc
     ("args", "says"),
     [
         (["start", "--webhook-event", "task.started"], "needs --webhook"),
+        (["start", "--dry-run", "-w"], "starts nothing"),
         (["start", ""], "list of symbols is empty"),
         (["start", "-s", " , "], "list of symbols is empty"),
         (["start", "-t", ""], "list of timeframes is empty"),

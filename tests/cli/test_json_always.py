@@ -98,6 +98,31 @@ event = shaped(
     hash=text,
     previous_hash=text,
 )
+cell = shaped(
+    start=text | st.datetimes().map(str),
+    end=text | st.datetimes().map(str),
+    expected=natural,
+    held=natural,
+    explained=st.dictionaries(text, natural | anything, max_size=2),
+    missing=natural,
+    percent=natural,
+)
+row = shaped(
+    symbol=text,
+    timeframe=text,
+    expected=natural,
+    missing=natural,
+    explained=st.dictionaries(text, natural, max_size=2),
+    cells=st.lists(cell, max_size=3),
+)
+rows = shaped(coverage=st.lists(row, max_size=3), next_page_token=st.none() | text)
+gap = shaped(
+    start=text | st.datetimes().map(str),
+    candles=natural,
+    reason=text,
+    evidence=shaped(times_asked=natural, last_asked=text),
+)
+gaps = shaped(gaps=st.lists(gap, max_size=3), next_page_token=st.none() | text)
 submitted = shaped({"task_id": text.filter(len)}, status=text, message=text)
 
 COMMANDS = {
@@ -119,6 +144,10 @@ COMMANDS = {
     ("resume",): ("POST /resume", ordered),
     ("history",): ("GET /history", page),
     ("history", "--all"): ("GET /history", page),
+    ("coverage",): ("GET /coverage", rows),
+    ("gaps", "x", "1h"): ("GET /coverage/gaps", gaps),
+    ("fill",): ("POST /coverage/fill", submitted),
+    ("verify",): ("POST /coverage/verify", submitted),
     ("audit",): ("GET /audit", shaped(events=st.lists(event, max_size=3))),
     ("audit", "verify", "x"): ("GET /audit", shaped(events=st.lists(event, max_size=3))),
     ("audit", "verify", "--all"): ("GET /audit", shaped(events=st.lists(event, max_size=3))),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
-from chalicelib.aws.wire import item_from_wire
+from chalicelib.aws.wire import item_from_wire, to_wire
+from chalicelib.candles.candles import Candles
+from chalicelib.candles.codec import decode, encode
+from chalicelib.candles.coverage import Coverage
+from chalicelib.candles.gaps import NO_CANDLE
+from chalicelib.candles.summary import Summary, seen
 from chalicelib.core.settings import Settings
 from chalicelib.core.times import HOUR, MINUTE, parse_time
 from chalicelib.exchange.binance import IN_FLIGHT, KLINES_WEIGHT
@@ -179,7 +184,7 @@ def test_an_outage_that_is_filled_later_is_found_and_what_is_dropped_is_kept(
         body = {"symbols": [symbol], "timeframes": ["1h"], **more}
         assert ended(api, api.start(body)["task_id"])["status"] == "completed"
         opens = [row[0] for row in stored(cloud.candles_dir, symbol, "1h")]
-        return at in opens, (at, HOUR, "n") in gaps(cloud, symbol)
+        return at in opens, (at, HOUR, NO_CANDLE) in gaps(cloud, symbol)
 
     with exchange.fault(**left_out):
         assert collect() == (False, True)
@@ -228,29 +233,42 @@ def test_candles_on_a_grid_of_their_own_make_no_gap(
 
 
 def gaps(cloud: Cloud, symbol: str) -> list[tuple[int, int, str]]:
-    """(start, length, code of the reason) of each gap that is recorded of the symbol's hours."""
-    return [tuple(gap[:3]) for gap in _coverage(cloud, symbol)["gaps"]]
+    """(start, length, reason) of each gap that the objects of the symbol's hours name."""
+    return [
+        (gap.start_ms, gap.end_ms - gap.start_ms, gap.reason)
+        for key in _keys(cloud, symbol)
+        for gap in _held(cloud, key)[2].gaps
+    ]
 
 
 def an_hour_later(cloud: Cloud, symbol: str) -> None:
     """As if all that is known of the symbol's hours had been asked for an hour earlier."""
-    known = _coverage(cloud, symbol)
-    for gap in known["gaps"]:
-        gap[3] -= HOUR
+    summary = Summary()
+    for key in _keys(cloud, symbol):
+        candles, metadata, known = _held(cloud, key)
+        earlier = (gap._replace(first_ms=gap.first_ms - HOUR) for gap in known.gaps)
+        coverage = replace(known, gaps=tuple(earlier))
+        cloud.client("s3").put_object(
+            Bucket=cloud.bucket,
+            Key=key,
+            Body=encode(candles, {**metadata, "coverage": coverage.to_json()}),
+        )
+        summary = summary.with_object(seen("1h", candles.open_times[0], candles, coverage))
     cloud.client("dynamodb").update_item(
         TableName=cloud.outputs["MarketTable"],
-        Key=_coverage_key(symbol),
+        Key={"pk": {"S": "COVER#local"}, "sk": {"S": symbol}},
         UpdateExpression="SET tf_1h = :known",
-        ExpressionAttributeValues={":known": {"S": json.dumps(known)}},
+        ExpressionAttributeValues={":known": to_wire(summary.packed("1h"))},
     )
 
 
-def _coverage(cloud: Cloud, symbol: str) -> Any:
-    found = cloud.client("dynamodb").get_item(
-        TableName=cloud.outputs["MarketTable"], Key=_coverage_key(symbol), ConsistentRead=True
-    )
-    return json.loads(found["Item"]["tf_1h"]["S"])
+def _keys(cloud: Cloud, symbol: str) -> list[str]:
+    prefix = f"candles/exchange=local/timeframe=1h/symbol={symbol}/"
+    found = cloud.client("s3").list_objects_v2(Bucket=cloud.bucket, Prefix=prefix)
+    return [each["Key"] for each in found["Contents"]]
 
 
-def _coverage_key(symbol: str) -> dict[str, Any]:
-    return {"pk": {"S": "COVER#local"}, "sk": {"S": symbol}}
+def _held(cloud: Cloud, key: str) -> tuple[Candles, dict[str, str], Coverage]:
+    body = cloud.client("s3").get_object(Bucket=cloud.bucket, Key=key)["Body"].read()
+    candles, metadata = decode(body)
+    return candles, metadata, Coverage.from_json(metadata["coverage"])

@@ -287,3 +287,28 @@ def test_filling_takes_no_other_fill(http: Http) -> None:
     answer = http("POST", "/coverage/fill", {"fill": "all"})
     assert problem(answer, 400, "INVALID_REQUEST")["errors"][0]["pointer"] == "/fill"
     assert problem(http("POST", "/coverage/fill", []), 400, "INVALID_REQUEST")
+
+
+def test_verifying_is_a_task_that_can_be_followed_and_mends(
+    http: Http, collect: Collect, aws: Any, settings: Any, fleet: Fleet, run: Any, start: int
+) -> None:
+    collect(["BTCUSDT"], "1h", start, start + 5 * HOUR)
+    objects = aws.s3.buckets[settings.candles_bucket].objects
+    [key] = objects
+    objects[key] = objects[key][:-1]
+
+    def verified(**more: Any) -> Any:
+        answer = http("POST", "/coverage/verify", {"symbols": ["BTCUSDT"], **more})
+        assert answer.status_code == 202
+        run(fleet.settle())
+        return http("GET", f"/task/{answer.json_body['task_id']}").json_body
+
+    failed = verified()
+    assert [failure["reason"] for failure in failed["failures"]] == ["OBJECT_DAMAGED"]
+    mended = verified(repair=True)
+    assert (mended["status"], mended["result"]["candles"]) == ("completed", 5)
+    assert verified()["result"]["from_store"] == 1
+    retried = http("POST", f"/task/{failed['task_id']}/retry", {})
+    assert retried.status_code == 202
+    run(fleet.settle())
+    assert http("GET", f"/task/{failed['task_id']}").json_body["status"] == "completed"

@@ -7,12 +7,14 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from chalicelib import wiring
 from chalicelib.aws.calls import run
@@ -30,6 +32,7 @@ from tests.doubles.fleet import Fleet
 from tests.doubles.settings import at_another_root
 from tests.handlers.conftest import PREFIX, Http
 
+ROOT = Path(__file__).parents[2]
 START = {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}
 
 
@@ -603,3 +606,30 @@ def test_whatever_prices_the_exchange_sends_the_answer_is_json_with_finite_price
     for price in shown.values():
         assert 0 < price["price"] < float("inf")
         assert price["stale"] is False
+
+
+def test_a_dry_run_answers_200_with_a_quote_and_starts_nothing(http: Http) -> None:
+    answer = http("POST", "/start", {**START, "dry_run": True}, {"Idempotency-Key": "once"})
+    assert answer.status_code == 200
+    quote = answer.json_body
+    assert (quote["dry_run"], quote["units"]["total"], quote["requests"]) == (True, 1, 1)
+    assert "Location" not in answer.headers
+    assert "Idempotency-Replayed" not in answer.headers
+    assert http("GET", "/tasks").json_body["tasks"] == []
+    # The key is free for the request itself.
+    assert http("POST", "/start", START, {"Idempotency-Key": "once"}).status_code == 202
+
+
+def test_a_quote_is_what_the_contract_says(http: Http) -> None:
+    spec = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))
+    schema = {"$ref": "#/components/schemas/Quote", "components": spec["components"]}
+    for body in ({}, START, {"symbols": ["NEWUSDT"]}, {"start": "2026-01-01", "fill": "all"}):
+        answer = http("POST", "/start", {**body, "dry_run": True})
+        errors = Draft202012Validator(schema).iter_errors(answer.json_body)
+        assert not [error.message for error in errors]
+
+
+@pytest.mark.parametrize("odd", ["yes", 1, None])
+def test_dry_run_is_refused_where_it_is_neither_true_nor_false(http: Http, odd: object) -> None:
+    body = problem(http("POST", "/start", {**START, "dry_run": odd}), 400, "INVALID_REQUEST")
+    assert body["errors"][0]["pointer"] == "/dry_run"

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chalicelib.aws import prices
+from chalicelib.collecting.cost import Ahead, seconds_of, used_by
+from chalicelib.collecting.load import Load, progs_of
 from chalicelib.collecting.plan import plan_task
-from chalicelib.collecting.quote import quote
+from chalicelib.collecting.quote import quote, wants_quote
 from chalicelib.core import timeframes, times
-from chalicelib.core.times import DAY, HOUR, iso
+from chalicelib.core.errors import InvalidRequest, PlanTooLarge
+from chalicelib.core.times import DAY, HOUR, MINUTE, iso
 from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.exchange.ledger import Allowance, Ledger
+from chalicelib.exchange.pause import Pauses
+from chalicelib.exchange.weights import KLINES_WEIGHT
 from chalicelib.exchange.worker import Worker
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.table import TaskTable
@@ -30,7 +39,7 @@ FRAMES = ("1s", "1m", "5m", "15m", "1h", "4h", "1d", "3d", "1w", "1M")
 #: Of these, 1,000 candles back lie behind the listing.
 SINCE_LISTING = FRAMES[:7]
 BODY = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1m", "1h"]}
-generated = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+generated = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Stack:
@@ -130,3 +139,185 @@ def test_a_quote_has_the_requests_and_candles_of_the_task(before, body, pause_ms
         }
         assert said["requests"] == len(stack.exchange.asked) - asked
         assert said["candles"] == view["candles"]
+
+
+def test_what_is_held_takes_no_requests_and_is_counted_so() -> None:
+    with Stack() as stack:
+        body = {"symbols": list(SYMBOLS), "timeframes": ["1m", "1h"]}
+        first = stack.run(quote(stack.worker, body, True))
+        stack.collect(body)
+        again = stack.run(quote(stack.worker, body, True))
+        assert (first["units"]["from_store"], again["units"]["from_store"]) == (0, 6)
+        assert (again["requests"], again["candles"], again["bytes_stored"]) == (0, 0, 0)
+        assert (again["aws"]["s3_puts"], again["aws"]["s3_gets"]) == (0, 0)
+        assert again["dollars"] < first["dollars"]
+
+
+def test_a_quote_counts_gaps_that_are_due() -> None:
+    """What comes of them is not known, so it is not counted as candles."""
+    with Stack() as stack:
+        now = timeframes.floor("1h", NOW)
+        stack.exchange.outage = {now - 20 * HOUR}
+        body = {"symbols": ["AUSDT"], "timeframes": ["1h"], "start": iso(now - 60 * DAY)}
+        stack.collect(body)
+        stack.clock.advance(HOUR)
+        said = stack.run(quote(stack.worker, {**body, "end": iso(now)}, True))
+        asked = len(stack.exchange.asked)
+        stack.collect({**body, "end": iso(now)})
+        assert said["requests"] == len(stack.exchange.asked) - asked == 1
+        assert (said["candles"], said["aws"]["s3_puts"]) == (0, 1)
+
+
+def test_a_quote_stores_nothing_and_sends_nothing(run, worker, aws, exchange) -> None:
+    run(CatalogueTable(worker).write_catalogue(exchange.symbols, 6000, NOW))
+    aws.counts.clear()
+    run(quote(worker, {"start": "2026-01-01"}, True))
+    reads = {"dynamodb.GetItem", "dynamodb.BatchGetItem", "dynamodb.Query"}
+    assert set(aws.counts) <= reads
+    assert not exchange.asked
+
+
+def test_the_calls_of_a_quote_are_one_for_each_hundred_symbols(run, worker, aws) -> None:
+    symbols = [f"S{at:04d}USDT" for at in range(3000)]
+    run(CatalogueTable(worker).write_catalogue(dict.fromkeys(symbols, "TRADING"), 6000, NOW))
+    aws.counts.clear()
+    said = run(quote(worker, {}, True))
+    assert (said["symbols"], said["units"]["total"]) == (3000, 18_000)
+    assert aws.counts["dynamodb.BatchGetItem"] == 30
+    assert sum(aws.counts.values()) == 33
+
+
+def test_symbols_that_may_be_new_are_named_and_not_counted(run, worker, exchange) -> None:
+    run(
+        CatalogueTable(worker).write_catalogue(
+            {"BTCUSDT": "TRADING"}, 6000, NOW, delisted={"OLDUSDT": NOW}
+        )
+    )
+    body = {"symbols": ["BTCUSDT", "NEWUSDT", "OLDUSDT"], "timeframes": ["1h"]}
+    said = run(quote(worker, body, True))
+    assert (said["symbols"], said["units"]["total"]) == (2, 2)
+    assert (said["unknown_symbols"], said["delisted_symbols"]) == (["NEWUSDT"], ["OLDUSDT"])
+    with pytest.raises(InvalidRequest):
+        run(quote(worker, {"symbols": ["btcusdt"]}, True))
+    only_new = run(quote(worker, {"symbols": ["NEWUSDT"]}, True))
+    assert (only_new["units"]["total"], only_new["requests"]) == (0, 0)
+
+
+def test_without_a_list_of_symbols_named_ones_alone_are_counted(run, worker) -> None:
+    assert run(quote(worker, BODY, True))["units"]["total"] == 4
+    said = run(quote(worker, {}, True))
+    assert said["symbols"] == 0
+    assert any("never read" in each for each in said["assumptions"])
+
+
+def test_a_request_that_is_too_large_is_refused_as_without_dry_run(run, worker) -> None:
+    body = {**BODY, "timeframes": ["1s"], "start": "1990-01-01"}
+    for asked in (submit_collection(worker, body, "me", "r"), quote(worker, body, True)):
+        with pytest.raises(PlanTooLarge) as refused:
+            run(asked)
+        assert "26" in refused.value.detail
+
+
+def test_a_listing_that_is_not_known_is_an_assumption(run, worker) -> None:
+    def assumed(said: dict[str, Any]) -> list[str]:
+        return [each for each in said["assumptions"] if "first candle" in each]
+
+    with Stack() as stack:
+        body = {"symbols": ["AUSDT"], "timeframes": ["1h"], "start": iso(LISTED)}
+        assert assumed(stack.run(quote(stack.worker, body, True)))
+        stack.collect(body)
+        assert not assumed(stack.run(quote(stack.worker, body, True)))
+
+
+def test_what_other_tasks_have_left_comes_first_unless_theirs_is_a_lower_priority() -> None:
+    with Stack() as stack:
+        task_id = stack.run(
+            submit_collection(
+                stack.worker, {"symbols": list(SYMBOLS), "timeframes": list(FRAMES)}, "me", "r"
+            )
+        )
+        stack.run(plan_task(stack.worker, PlanMessage(task_id, 1)))
+        task = stack.run(TaskTable(stack.worker).read(task_id))
+        body = {"symbols": ["AUSDT"], "timeframes": ["1h"]}
+        normal = stack.run(quote(stack.worker, body, True))
+        high = stack.run(quote(stack.worker, {**body, "priority": "high"}, True))
+        assert normal["budget"]["weight_of_other_tasks"] == task.total_units * KLINES_WEIGHT
+        assert high["budget"]["weight_of_other_tasks"] == 0
+        assert normal["seconds"] > high["seconds"]
+        assert any("active tasks" in each for each in normal["assumptions"])
+        assert not any("active tasks" in each for each in high["assumptions"])
+
+
+def test_a_pause_adds_to_the_time_and_one_without_end_is_an_assumption() -> None:
+    with Stack() as stack:
+        body = {"symbols": ["AUSDT"], "timeframes": ["1h"]}
+        ledger = Ledger(stack.worker)
+        before = stack.run(quote(stack.worker, body, True))["seconds"]
+        stack.run(ledger.pause(NOW + 5 * MINUTE, "throttled"))
+        assert stack.run(quote(stack.worker, body, True))["seconds"] >= before + 300
+        stack.run(Pauses(stack.worker).begin(times.FOREVER_MS, "anna", "", "r", stack.clock()))
+        said = stack.run(quote(stack.worker, body, True))["assumptions"]
+        assert any("until a person resumes" in each for each in said)
+
+
+def test_the_budget_is_shown_to_admins_alone(run, worker) -> None:
+    assert run(quote(worker, BODY, True))["budget"]["limit"] == 4800
+    assert run(quote(worker, BODY, False))["budget"] is None
+
+
+def test_dollars_are_the_sum_of_what_is_used_by_its_prices(run, worker) -> None:
+    said = run(quote(worker, BODY, True))
+    assert set(said["aws"]) == set(said["prices"]["dollars"]) == set(prices.OF)
+    summed = sum(said["aws"][name] * said["prices"]["dollars"][name] for name in said["aws"])
+    assert said["dollars"] == pytest.approx(summed, abs=1e-6)
+    assert summed > 0
+
+
+@pytest.mark.parametrize("odd", ["yes", 1, None, [], {}])
+def test_dry_run_is_true_or_false(odd: object) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        wants_quote({**BODY, "dry_run": odd})
+    assert refused.value.errors[0]["pointer"] == "/dry_run"
+
+
+def test_without_dry_run_a_body_stays_as_it_is() -> None:
+    for body in (BODY, [], None, "text"):
+        assert wants_quote(body) == (False, body)
+    assert wants_quote({**BODY, "dry_run": False}) == (False, BODY)
+    assert wants_quote({**BODY, "dry_run": True}) == (True, BODY)
+
+
+def load(requests: int, messages: int) -> Load:
+    return Load(
+        Counter(groups=messages, asking=messages),
+        Counter({("rest", "requests"): requests, ("rest", "weight"): 2 * requests}),
+        (6,) * messages,
+        260 * messages,
+        260,
+    )
+
+
+@settings(deadline=None)
+@given(st.integers(0, 20_000), st.integers(1, 3000), st.integers(0, 20_000), st.integers(1, 6000))
+def test_time_rises_with_what_is_ahead_and_never_beats_the_budget(
+    requests: int, messages: int, others: int, limit: int
+) -> None:
+    whole = load(requests, messages)
+    weight = KLINES_WEIGHT * requests
+
+    def seconds(ahead_weight: int, used: int) -> float:
+        ahead = Ahead(ahead_weight, 0, 3, Allowance(limit, used))
+        return seconds_of(whole, weight, 0, ahead, NOW)
+
+    took = seconds(others, 0)
+    assert took >= seconds(0, 0)
+    assert seconds(others, limit) >= took
+    minutes = (weight + others) // limit - 1
+    assert took >= (minutes - 1) * 60
+
+
+def test_prog_items_are_packed_as_the_plan_packs_them() -> None:
+    assert progs_of([]) == 0
+    assert progs_of([12] * 16) == 1
+    assert progs_of([12] * 17) == 2
+    assert used_by(load(0, 0), 0)["s3_puts"] == 0

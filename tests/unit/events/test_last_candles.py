@@ -42,7 +42,7 @@ def stopped(run, worker, exchange, fleet, clock, stream):
     run(submit_collection(worker, HELD, "me", "r"))
     run(fleet.settle())
     stream()
-    clock.advance(3_600_000)
+    clock.advance(DAY)  # there is a new candle in each timeframe
     exchange.symbols["ETHUSDT"] = "BREAK"
     run(refresh_catalogue(worker))
     return stream()
@@ -56,10 +56,9 @@ def started(run, backend, aws):
 
 
 def test_a_halted_symbol_is_collected_in_the_timeframes_that_are_held(
-    run, worker, aws, fleet, stopped, exchange, clock
+    run, worker, aws, fleet, stopped, exchange
 ) -> None:
     run(record_market_changes(worker, stopped))
-    clock.advance(DAY)  # there is a new candle in each of them
     (task,) = started(run, worker, aws)
     request = CollectionRequest.unpack(task.request)
     assert request.symbols == ("ETHUSDT",)

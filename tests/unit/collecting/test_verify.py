@@ -1,0 +1,286 @@
+"""Verifying stored objects: damage of every kind is found, and mended where that is asked for."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chalicelib.candles.candles import Candles
+from chalicelib.candles.codec import decode, encode
+from chalicelib.candles.coverage import Coverage
+from chalicelib.candles.coverage_table import CoverageTable
+from chalicelib.candles.gaps import NO_CANDLE, Gap
+from chalicelib.candles.intervals import Interval
+from chalicelib.candles.store import CandleStore
+from chalicelib.candles.summary import Summary
+from chalicelib.core.errors import InvalidRequest
+from chalicelib.core.times import DAY, HOUR, iso
+from chalicelib.tasks.submit import submit_collection, submit_verification
+from chalicelib.tasks.view import view_task
+from tests.doubles.coverage import coverage_of, summary_of
+from tests.doubles.fleet import Fleet
+
+SYMBOL = "BTCUSDT"
+HOURS = 30
+Spoil = Callable[[Candles, Coverage, dict[str, str]], tuple[Candles, Coverage, dict[str, str]]]
+
+
+@pytest.fixture
+def start(clock: Any) -> int:
+    """Inside one object: no year begins in it."""
+    return int(clock() // DAY * DAY - 4 * DAY)
+
+
+@pytest.fixture
+def key(run: Any, worker: Any, fleet: Fleet, exchange: Any, start: int) -> str:
+    """The one object that was collected, with a gap in it."""
+    exchange.outage = {start + 7 * HOUR}
+    body = {"symbols": [SYMBOL], "timeframes": ["1h"], "start": iso(start)}
+    run(submit_collection(worker, {**body, "end": iso(start + HOURS * HOUR)}, "me", "r"))
+    run(fleet.settle())
+    return CandleStore(worker).key(SYMBOL, "1h", start)
+
+
+def verified(run: Any, worker: Any, fleet: Fleet, **more: Any) -> dict[str, Any]:
+    task_id = run(submit_verification(worker, {"symbols": [SYMBOL], **more}, "me", "r"))
+    run(fleet.settle())
+    return dict(run(view_task(worker, task_id)))
+
+
+def reasons(task: dict[str, Any]) -> list[str]:
+    return [failure["reason"] for failure in task["failures"]]
+
+
+def stored(worker: Any) -> dict[str, bytes]:
+    objects: dict[str, bytes] = worker.call.s3.buckets[worker.settings.candles_bucket].objects
+    return objects
+
+
+def spoiled(worker: Any, key: str, spoil: Spoil) -> None:
+    """Write the object again, whole by its checksum, with something wrong in it."""
+    candles, metadata = decode(stored(worker)[key])
+    coverage = Coverage.from_json(metadata["coverage"])
+    candles, coverage, metadata = spoil(candles, coverage, dict(metadata))
+    if "coverage" in metadata:
+        metadata["coverage"] = coverage.to_json()
+    stored(worker)[key] = encode(candles, metadata)
+
+
+def test_what_is_whole_is_found_whole_and_nothing_is_asked_or_written(
+    run, worker, fleet, exchange, key
+) -> None:
+    exchange.asked.clear()
+    before = dict(stored(worker))
+    for repair in (False, True):
+        task = verified(run, worker, fleet, repair=repair)
+        assert (task["status"], task["result"]["from_store"]) == ("completed", 1)
+        assert task["result"]["failed"] == 0
+    assert (stored(worker), exchange.asked) == (before, [])
+
+
+def _at(candles: Candles, index: int, name: str, value: Any) -> Candles:
+    columns = {each: array(column.typecode, column) for each, column in candles.columns.items()}
+    columns[name][index] = value
+    return Candles(columns)
+
+
+def _doubled(candles: Candles) -> Candles:
+    twice = candles.cut(0, 1)
+    twice.extend(candles)
+    return twice
+
+
+def _outside(coverage: Coverage) -> Coverage:
+    [one] = coverage.covered
+    return replace(coverage, covered=(Interval(one.start_ms + HOUR, one.end_ms),))
+
+
+def _gap(coverage: Coverage, hour: int) -> Coverage:
+    at = coverage.covered[0].start_ms + hour * HOUR
+    gap = Gap(at, at + HOUR, NO_CANDLE, 1, 1, 1)
+    return replace(coverage, gaps=tuple(sorted([*coverage.gaps, gap])))
+
+
+DAMAGED: dict[str, Spoil] = {
+    "a candle twice": lambda c, v, m: (_doubled(c), v, m),
+    "out of order": lambda c, v, m: (_at(c, 1, "open_time", c.open_times[0] - 1), v, m),
+    "a low above its high": lambda c, v, m: (_at(c, 3, "low", 1e9), v, m),
+    "a negative volume": lambda c, v, m: (_at(c, 3, "volume", -1.0), v, m),
+    "a price that is no number": lambda c, v, m: (_at(c, 3, "high", float("nan")), v, m),
+    "a candle that is not covered": lambda c, v, m: (c, _outside(v), m),
+    "a gap over a candle": lambda c, v, m: (c, _gap(v, 5), m),
+    "a gap outside": lambda c, v, m: (c, _gap(v, HOURS + 5), m),
+    "a gap twice": lambda c, v, m: (c, replace(v, gaps=(*v.gaps, *v.gaps)), m),
+    "more than its stretch": lambda c, v, m: (
+        c,
+        replace(v, covered=(*v.covered, Interval(v.covered[0].end_ms + 800 * DAY, 10**14))),
+        m,
+    ),
+    "other trades": lambda c, v, m: (c, v, {**m, "trades": "7"}),
+    "no trades": lambda c, v, m: (c, v, {k: x for k, x in m.items() if k != "trades"}),
+    "no coverage": lambda c, v, m: (c, v, {k: x for k, x in m.items() if k != "coverage"}),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_damage_of_every_kind_is_found_and_collected_again(
+    run, worker, fleet, exchange, start, key, kind
+) -> None:
+    sound, _ = decode(stored(worker)[key])
+    spoiled(worker, key, DAMAGED[kind])
+    exchange.asked.clear()
+    task = verified(run, worker, fleet)
+    assert reasons(task) == ["OBJECT_DAMAGED"]
+    assert (task["status"], exchange.asked) == ("failed", [])
+    assert verified(run, worker, fleet, repair=True)["result"]["failed"] == 0
+    assert decode(stored(worker)[key])[0].open_times == sound.open_times
+    assert run(coverage_of(worker, SYMBOL, "1h")).covered == (
+        Interval(start, start + HOURS * HOUR),
+    )
+    assert reasons(verified(run, worker, fleet)) == []
+
+
+@given(st.data())
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_bytes_that_are_not_those_written_are_found(run, worker, fleet, key, data) -> None:
+    sound = stored(worker)[key]
+    at = data.draw(st.integers(0, len(sound) - 1))
+    kind = data.draw(st.sampled_from(["flipped", "cut", "empty"]))
+    if kind == "flipped":
+        other = sound[:at] + bytes([sound[at] ^ data.draw(st.integers(1, 255))]) + sound[at + 1 :]
+    else:
+        other = sound[:at] if kind == "cut" else b""
+    stored(worker)[key] = other
+    assert reasons(verified(run, worker, fleet)) == ["OBJECT_DAMAGED"]
+    assert verified(run, worker, fleet, repair=True)["result"]["failed"] == 0
+    assert reasons(verified(run, worker, fleet)) == []
+    stored(worker)[key] = sound
+
+
+def test_an_object_that_is_gone_is_missed_and_collected_again(
+    run, worker, fleet, exchange, start, key
+) -> None:
+    before = decode(stored(worker).pop(key))[0]
+    assert reasons(verified(run, worker, fleet)) == ["OBJECT_MISSING"]
+    assert key not in stored(worker)
+    exchange.asked.clear()
+    assert verified(run, worker, fleet, repair=True)["result"]["candles"] == HOURS - 1
+    assert exchange.asked[0] == (SYMBOL, "1h", start, start + HOURS * HOUR)
+    assert decode(stored(worker)[key])[0].open_times == before.open_times
+    assert reasons(verified(run, worker, fleet)) == []
+
+
+OTHERWISE: dict[str, Callable[[Summary], Summary]] = {
+    "another count": lambda s: replace(s, cells=(s.cells[0]._replace(held=1),)),
+    "another gap": lambda s: replace(s, cells=(s.cells[0]._replace(absent=9),)),
+    "no gap that is due": lambda s: replace(s, cells=(s.cells[0]._replace(due_ms=None),)),
+    "no cell": lambda s: replace(s, cells=()),
+    "more covered": lambda s: replace(
+        s, covered=(Interval(s.covered[0].start_ms - HOUR, s.covered[0].end_ms),)
+    ),
+    "less covered": lambda s: replace(s, covered=()),
+    "nothing": lambda s: Summary(),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERWISE)
+def test_a_summary_that_says_otherwise_is_made_anew_from_its_object(
+    run, worker, fleet, exchange, key, kind
+) -> None:
+    sound = run(summary_of(worker, SYMBOL, "1h"))
+    before = dict(stored(worker))
+    table = CoverageTable(worker)
+
+    async def changed(known: Any) -> Any:
+        return {"1h": OTHERWISE[kind](known["1h"])}
+
+    run(table.record(SYMBOL, run(table.read(SYMBOL)), changed))
+    exchange.asked.clear()
+    assert reasons(verified(run, worker, fleet)) == ["COVERAGE_DIFFERS"]
+    assert verified(run, worker, fleet, repair=True)["result"]["failed"] == 0
+    now = run(summary_of(worker, SYMBOL, "1h"))
+    assert (now.covered, now.cells) == (sound.covered, sound.cells)
+    assert (stored(worker), exchange.asked) == (before, [])
+
+
+def test_a_whole_table_that_was_lost_is_made_anew_from_the_objects(
+    run, worker, fleet, aws, key
+) -> None:
+    sound = run(summary_of(worker, SYMBOL, "1h"))
+    items = aws.dynamodb.tables["market"].items
+    for which in [which for which in items if which[0].startswith("COVER#")]:
+        del items[which]
+    assert reasons(verified(run, worker, fleet)) == ["COVERAGE_DIFFERS"]
+    verified(run, worker, fleet, repair=True)
+    now = run(summary_of(worker, SYMBOL, "1h"))
+    assert (now.covered, now.cells, now.first, now.last) == sound_of(sound)
+
+
+def sound_of(known: Summary) -> tuple[Any, ...]:
+    return known.covered, known.cells, known.first, known.last
+
+
+def test_a_damaged_object_that_somebody_mends_meanwhile_is_not_overwritten(
+    run, worker, exchange, start, key
+) -> None:
+    sound = stored(worker)[key]
+    stored(worker)[key] = b"damaged"
+    found = run(CandleStore(worker).inspect(SYMBOL, "1h", start))
+    stored(worker)[key] = sound
+    covered = Coverage((Interval(start, start + HOUR),))
+    written = run(
+        CandleStore(worker).write(
+            *(SYMBOL, "1h", start, Candles(), lambda _, known: known, "task", 0),
+            over=found.held.etag,
+        )
+    )
+    assert found.damage
+    assert (len(written.candles), written.coverage.covered) != (0, covered.covered)
+    assert stored(worker)[key] == sound
+
+
+def test_somebody_elses_files_are_left_alone(run, worker, fleet, key) -> None:
+    folder = key.rpartition("/")[0]
+    others = {f"{folder}/{name}": b"x" for name in ("notes.txt", "2026-13.parquet", "all.parquet")}
+    stored(worker).update(others)
+    assert reasons(verified(run, worker, fleet, repair=True)) == []
+    assert others.items() <= stored(worker).items()
+
+
+def test_only_objects_of_the_range_are_looked_at(run, worker, fleet, start, key) -> None:
+    stored(worker)[key] = b"damaged"
+    year = {"start": iso(start - 800 * DAY), "end": iso(start - 400 * DAY)}
+    assert verified(run, worker, fleet, **year)["result"]["units"] == 0
+    assert reasons(verified(run, worker, fleet, start=iso(start + HOUR))) == ["OBJECT_DAMAGED"]
+    assert reasons(verified(run, worker, fleet, timeframes=["1m"])) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"repair": 1}, "/repair"),
+        ({"repair": "yes"}, "/repair"),
+        ({"fill": "verify"}, "/fill"),
+        ({"symbols": "BTCUSDT"}, "/symbols"),
+        ({"speed": 1}, "/speed"),
+        ([], ""),
+    ],
+)
+def test_a_wrong_request_is_refused(run, worker, body, pointer) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        run(submit_verification(worker, body, "me", "r"))
+    assert [error["pointer"] for error in refused.value.errors] == [pointer]
+
+
+@pytest.mark.parametrize("fill", ["verify", "repair"])
+def test_no_other_request_verifies(run, worker, fill) -> None:
+    with pytest.raises(InvalidRequest):
+        run(submit_collection(worker, {"fill": fill}, "me", "r"))
