@@ -80,7 +80,8 @@ class Exchange:
         # A start after the end selects nothing. That the exchange answers [] here, and not an
         # error, is not documented.
         now = self.clock.now() - shift
-        rows = klines.page(self.market, symbol, interval, start, end, limit, now)
+        left_out = [(a - shift, b - shift) for a, b in self.faults.left_out(path, query)]
+        rows = klines.page(self.market, symbol, interval, start, end, limit, now, left_out)
         rows = [row._replace(open_time=row.open_time + shift) for row in rows] if shift else rows
         rows = self.faults.spoil_candles(path, symbol, interval, rows)
         return klines.to_json(symbol, interval, rows, micros)

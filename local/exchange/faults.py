@@ -24,7 +24,9 @@ A rule is a JSON object; only `kind` is mandatory:
     null_value        open_time optional: the row, or else the list's first, has null for its high
     revised_candle    open_time (epoch ms) and match.symbol, match.interval: a closed candle
                       has other values from now on (its timeframe only)
-    left_out          open_time (epoch ms): the exchange has no such candle while the rule lasts
+    left_out          open_time, until (epoch ms; default: that candle alone): the exchange has no
+                      candle that opens from then on and before, while the rule lasts; its archive
+                      has them
     shifted_grid      shift_ms (86400000): candles open so much later than on the usual grid
     invalid_candle    open_time optional: the candle, or else the page's first, has its high
                       below its low
@@ -56,11 +58,12 @@ from local.exchange.splitting import Candle
 
 REPLIES = ("status", "outage", "html403", "html200")
 BODIES = ("truncated_json", "wrong_types", "drifted_rows", "reordered_rows", "null_value")
-CANDLES = ("revised_candle", "invalid_candle", "left_out")
+CANDLES = ("revised_candle", "invalid_candle")
 KINDS = (
     *REPLIES,
     *BODIES,
     *CANDLES,
+    "left_out",
     "ignored_times",
     "shifted_grid",
     "latency",
@@ -109,6 +112,7 @@ class Rule:
     delay_ms: int = 1000
     mode: str = ""
     open_time: int | None = None
+    until: int | None = None
     percent: int = 50
     shift_ms: int = 86_400_000
     asked: int = 0
@@ -177,6 +181,14 @@ class Faults:
         """How much later than on the usual grid candles open, in ms."""
         return sum(rule.shift_ms for rule in self.striking(("shifted_grid",), path, query))
 
+    def left_out(self, path: str, query: Mapping[str, str]) -> list[tuple[int, int]]:
+        """The stretches [from, to) in epoch ms in which no candle opens."""
+        return [
+            (rule.open_time, rule.open_time + 1 if rule.until is None else rule.until)
+            for rule in self.striking(("left_out",), path, query)
+            if rule.open_time is not None
+        ]
+
     def shorten(self, symbols: list[Symbol]) -> list[Symbol]:
         """What exchangeInfo lists of all symbols."""
         left_out = max((r.percent for r in self._rules if r.kind == "short_listing"), default=0)
@@ -185,7 +197,7 @@ class Faults:
     def spoil_candles(
         self, path: str, symbol: Symbol, interval: str, candles: list[Candle]
     ) -> list[Candle]:
-        """The candles with those replaced that a rule revises, breaks or leaves out."""
+        """The candles with those replaced that a rule revises or breaks."""
         query = {"symbol": symbol.name, "interval": interval}
         for rule in self._rules:
             if rule.kind not in CANDLES or not rule.matches(path, query) or not candles:
@@ -194,7 +206,7 @@ class Faults:
             where = next((i for i, candle in enumerate(candles) if candle.open_time == at), None)
             if where is not None and self._strikes(rule):
                 spoiled = _SPOILED[rule.kind](candles[where])
-                candles = [*candles[:where], *spoiled, *candles[where + 1 :]]
+                candles = [*candles[:where], spoiled, *candles[where + 1 :]]
         return candles
 
     def _strikes(self, rule: Rule) -> bool:
@@ -237,6 +249,7 @@ def _parse(fields: Any) -> Rule:
         "status",
         "delay_ms",
         "open_time",
+        "until",
         "retry_after",
         "percent",
         "shift_ms",
@@ -278,8 +291,7 @@ def _break(candle: Candle) -> Candle:
 
 
 #: Kind of CANDLES -> what is served instead of the candle.
-_SPOILED: dict[str, Callable[[Candle], list[Candle]]] = {
-    "revised_candle": lambda candle: [revise(candle)],
-    "invalid_candle": lambda candle: [_break(candle)],
-    "left_out": lambda candle: [],
+_SPOILED: dict[str, Callable[[Candle], Candle]] = {
+    "revised_candle": revise,
+    "invalid_candle": _break,
 }

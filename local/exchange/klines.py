@@ -7,7 +7,7 @@ have no row. The last row may be the running candle: what traded up to and inclu
 current second (https://developers.binance.com/docs/binance-spot-api-docs/rest-api).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from local.exchange.catalogue import Symbol
@@ -39,21 +39,30 @@ def page(
     end: int | None,
     limit: int,
     now: int,
+    left_out: Sequence[tuple[int, int]] = (),
 ) -> list[Candle]:
-    """At most `limit` candles for a query, oldest first; times are epoch ms, `now` included."""
+    """At most `limit` candles for a query, oldest first; times are epoch ms, `now` included.
+
+    None of them opens in the stretches [from, to) that are `left_out`.
+    """
+
+    def found(first: int, last: int) -> Iterator[Candle]:
+        for candle in opening(market, symbol, interval, first, last, now):
+            if not any(low <= candle.open_time < high for low, high in left_out):
+                yield candle
+
     first = period_start(interval, symbol.listed)
     last = now if end is None else min(end, now)
     if symbol.stopped is not None:
         last = min(last, symbol.stopped - 1)
     if start is not None:
-        found = opening(market, symbol, interval, max(start, first), last, now)
-        return list(islice(found, limit))
+        return list(islice(found(max(start, first), last), limit))
     rows: list[Candle] = []
     periods = limit
     while len(rows) < limit and last >= first:
         # Quiet markets have fewer candles than periods: look back twice as far each time.
         since = max(first, period_start(interval, last - (periods - 1) * length_ms(interval)))
-        rows = [*opening(market, symbol, interval, since, last, now), *rows]
+        rows = [*found(since, last), *rows]
         last = since - 1
         periods *= 2
     return rows[-limit:]

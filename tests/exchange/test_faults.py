@@ -171,9 +171,21 @@ def test_an_invalid_candle_has_its_high_below_its_low(server: Server):
 def test_a_candle_is_left_out_while_the_rule_lasts(server: Server):
     before = ask(server).json
     rule = server.fault(kind="left_out", match={"symbol": "BTCUSDT"}, open_time=before[1][0])
-    assert ask(server).json == [before[0], before[2]]
+    assert ask(server, limit=2).json == [before[0], before[2]]
     server.send("DELETE", f"/_local/faults/{rule}")
     assert ask(server).json == before
+
+
+def test_a_stretch_is_left_out_as_if_nothing_had_traded_in_it(server: Server):
+    before = ask(server, limit=9).json
+    rule = {"open_time": before[1][0], "until": before[4][0]}
+    server.fault(kind="left_out", match={"symbol": "BTCUSDT"}, **rule)
+    kept = [before[0], *before[4:]]
+    # A page is filled from behind it, and one that ends in it from before.
+    assert ask(server, limit=6).json == kept
+    assert ask(server, startTime=before[2][0], limit=2).json == before[4:6]
+    newest = server.klines("BTCUSDT", "1h", endTime=before[5][0], limit=3)
+    assert newest == [before[0], *before[4:6]]
 
 
 def test_a_shifted_grid_opens_later_and_holds_the_same_candles(server: Server):
