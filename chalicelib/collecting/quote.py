@@ -2,8 +2,8 @@
 
 The windows are those that the plan would cut, by the same functions (collecting/load.py), from the
 summaries as they are now. Symbols with equal summaries are counted once, so that the first run of
-thousands costs no more than that of one. Calls to AWS: four, one for each hundred symbols, and one
-for each hundred active tasks, of which the oldest are looked at.
+thousands costs no more than that of one. Calls to AWS: three, one for each hundred symbols, and one
+where tasks are active.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from chalicelib.collecting.cost import LOOKUP_REQUESTS, Ahead, seconds_of, used_
 from chalicelib.collecting.load import GROUP_MS, REQUEST_MS, REST, Load, load_of
 from chalicelib.collecting.ranges import Pair, is_long, lookups
 from chalicelib.core.backend import Backend
-from chalicelib.core.problems import invalid, problem
 from chalicelib.core.symbols import DELISTED, trading
 from chalicelib.core.times import FOREVER_MS, iso
 from chalicelib.exchange.catalogue_table import Catalogue, CatalogueTable
@@ -35,7 +34,6 @@ from chalicelib.tasks.table import TaskTable
 from chalicelib.work import priorities
 from chalicelib.work.request import CollectionRequest, parse_start, too_large, unknown_in
 
-_FIELD = "dry_run"
 _OF_SOURCE = ("windows", "requests", "weight", "candles")
 #: Active tasks whose remaining units are counted.
 _MOST_TASKS = 100
@@ -43,19 +41,6 @@ _MOST_TASKS = 100
 _CANDLE_BYTES, _OBJECT_BYTES = 44, 3_000
 
 View = dict[str, Any]
-
-
-def wants_quote(body: object) -> tuple[bool, object]:
-    """Whether a POST /start body asks for a quote alone, and the body without the field.
-
-    Raises InvalidRequest.
-    """
-    if not isinstance(body, dict) or _FIELD not in body:
-        return False, body
-    asks = body[_FIELD]
-    if not isinstance(asks, bool):
-        raise invalid([problem("must be true or false", f"/{_FIELD}")])
-    return asks, {name: value for name, value in body.items() if name != _FIELD}
 
 
 async def quote(backend: Backend, body: object, global_figures: bool) -> View:
@@ -68,16 +53,15 @@ async def quote(backend: Backend, body: object, global_figures: bool) -> View:
     catalogue = await CatalogueTable(backend).read_own_catalogue()
     known = catalogue.known if catalogue else None
     unknown = unknown_in(body, known)
+    new = {*unknown}
     listed = None if known is None else {**known, **dict.fromkeys(unknown, "")}
     request = parse_start(body, listed, backend.settings, now_ms)
     if request.symbols is None:
         named = trading(catalogue.symbols) if catalogue else ()
     else:
-        named = tuple(symbol for symbol in request.symbols if symbol not in unknown)
+        named = tuple(symbol for symbol in request.symbols if symbol not in new)
     stored = await CoverageTable(backend).coverage_of([*named])
-    load, again = _load(backend, request, named, stored, now_ms)
-    if load.figures["units"] - again > backend.settings.max_units:
-        raise too_large(load.figures["units"] - again, backend.settings)
+    load = _load(backend, request, named, stored, now_ms)
     asked_first = _lookups(request, named, stored, now_ms)
     ledger = await Ledger(backend).read()
     ahead, others = await _ahead(backend, request, ledger, catalogue)
@@ -130,8 +114,9 @@ def _load(
     symbols: Sequence[str],
     stored: Mapping[str, Coverages],
     now_ms: int,
-) -> tuple[Load, int]:
-    """What all symbols take together, and how many units are for gaps alone."""
+) -> Load:
+    """What all symbols take together. Raises PlanTooLarge as the plan does: units for gaps alone
+    are left out where there are too many."""
     seen: dict[tuple[object, ...], tuple[Load, int]] = {}
     figures: Counter[str] = Counter()
     sources: Counter[tuple[str, str]] = Counter()
@@ -151,7 +136,7 @@ def _load(
         sources.update(one.sources)
         messages += one.messages
         busy_ms, longest_ms = busy_ms + one.busy_ms, max(longest_ms, one.longest_ms)
-    return Load(figures, sources, (*messages,), busy_ms, longest_ms), again
+    return Load(figures, sources, (*messages,), busy_ms, longest_ms)
 
 
 def _lookups(

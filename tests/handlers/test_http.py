@@ -629,7 +629,14 @@ def test_a_quote_is_what_the_contract_says(http: Http) -> None:
         assert not [error.message for error in errors]
 
 
-@pytest.mark.parametrize("odd", ["yes", 1, None])
+def test_a_start_that_says_it_is_no_dry_run_is_the_same_request(http: Http) -> None:
+    key = {"Idempotency-Key": "once"}
+    first = http("POST", "/start", {**START, "dry_run": False}, key)
+    assert first.status_code == 202
+    assert http("POST", "/start", START, key).json_body == first.json_body
+
+
+@pytest.mark.parametrize("odd", ["yes", 1, 0, None, [], {}])
 def test_dry_run_is_refused_where_it_is_neither_true_nor_false(http: Http, odd: object) -> None:
     body = problem(http("POST", "/start", {**START, "dry_run": odd}), 400, "INVALID_REQUEST")
     assert body["errors"][0]["pointer"] == "/dry_run"
