@@ -33,7 +33,8 @@ KLINES = {"path": "/api/v3/klines"}
 QUIET_SECONDS = 8
 BAD_GATEWAY = {"kind": "status", "status": 502, "code": -1000, "msg": "Bad gateway"}
 #: Far back, so that an exchange that answers its newest page answers another question.
-START, END = parse_time("2026-03-03T00:00:00Z"), parse_time("2026-03-05T00:00:00Z")
+#: More than a page of minutes, but no whole day: the archive has no file of it.
+START, END = parse_time("2026-03-03T12:00:00Z"), parse_time("2026-03-04T12:00:00Z")
 
 
 @pytest.mark.parametrize(
