@@ -156,6 +156,7 @@ TROUBLES: dict[str, tuple[Trouble, ...]] = {
     ),
     "sqs.GetQueueAttributes": (*_SQS, *_codes("InvalidAttributeName")),
     "s3.GetObject": (*_S3, *_codes("InvalidObjectState")),
+    "s3.ListObjectsV2": _S3,
     "s3.PutObject": (*_S3, *_codes("ConditionalRequestConflict", "EntityTooLarge")),
     "scheduler.CreateSchedule": (*_SCHEDULER, *_codes("ServiceQuotaExceededException")),
     "scheduler.UpdateSchedule": _SCHEDULER,

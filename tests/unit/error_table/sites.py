@@ -58,6 +58,8 @@ STORIES = (
     market_stories.the_exchange_throttles_and_falls_silent,
     market_stories.a_person_pauses_and_resumes,
     market_stories.one_symbol_gets_no_answer_at_first,
+    market_stories.gaps_are_explained_and_filled,
+    market_stories.stored_objects_are_verified_and_mended,
     market_stories.the_first_day,
     market_stories.nothing_trades,
     market_stories.the_list_of_symbols_changes,
