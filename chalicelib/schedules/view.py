@@ -7,6 +7,7 @@ from typing import Any
 from chalicelib.core.times import iso
 from chalicelib.schedules import firings
 from chalicelib.schedules.schedule import MeasuredLag, Schedule
+from chalicelib.work.messages import NEW
 from chalicelib.work.request import CollectionRequest
 
 #: A part of an answer, as JSON.
@@ -85,6 +86,7 @@ def _request_view(schedule: Schedule) -> View:
         "priority": request.priority,
         "tolerated_failure_percentage": request.tolerated_failure_percentage,
         "timeout_seconds": request.timeout_seconds,
+        "fill": None if request.fill == NEW else request.fill,
         "webhook_host": schedule.webhook_host,
     }
     return {name: value for name, value in fields.items() if value is not None}

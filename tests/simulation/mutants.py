@@ -421,7 +421,7 @@ MUTANTS = (
     Mutant(
         "no attempt in the condition",
         _rewriting(_drop(r"attempt = :attempt", ":attempt")),
-        killer=1797,
+        killer=5880,
     ),
     Mutant(
         "no state in the condition",
