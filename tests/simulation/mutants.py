@@ -529,7 +529,7 @@ MUTANTS = (
         "a place that was just taken is free",
         replacing(places, "LEASE_MS", lambda _: 0),
         _one_task_each,
-        killer=213,
+        killer=627,
     ),
     Mutant("a retry takes no place", replacing(retry, "take_place", _never_asking), _one_task_each),
     Mutant(
