@@ -7,7 +7,9 @@ this.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import NamedTuple
 
 from chalicelib.candles.coverage_table import Coverages
@@ -144,11 +146,16 @@ def asked_of(unit: Unit, fill: str, known: Summary, now_ms: int) -> Asked:
     if fill == GAPS:
         certain += known.uncovered(unit.start_ms, whole.start_ms)
     gaps_in: list[tuple[Cell, Interval]] = []
-    for cell in known.cells:
-        low, high = timeframes.object_bounds(unit.timeframe, cell.start_ms)
-        part = Interval(max(low, unit.start_ms), min(high, whole.start_ms))
-        if part.start_ms < part.end_ms and _has_needs(cell, fill, now_ms):
-            gaps_in.append((cell, part))
+    # From the object that the unit may begin in; a long history has hundreds before and behind.
+    first = bisect_right(known.cells, unit.start_ms, key=lambda cell: cell.start_ms) - 1
+    for cell in islice(known.cells, max(0, first), None):
+        if cell.start_ms >= whole.start_ms:
+            break
+        if _has_needs(cell, fill, now_ms):
+            low, high = timeframes.object_bounds(unit.timeframe, cell.start_ms)
+            part = Interval(max(low, unit.start_ms), min(high, whole.start_ms))
+            if part.start_ms < part.end_ms:
+                gaps_in.append((cell, part))
     return Asked(certain, gaps_in)
 
 
