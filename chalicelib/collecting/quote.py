@@ -16,7 +16,7 @@ from chalicelib.aws import prices
 from chalicelib.candles.coverage_table import Coverages, CoverageTable
 from chalicelib.candles.summary import Summary
 from chalicelib.collecting.cost import LOOKUP_REQUESTS, Ahead, seconds_of, used_by
-from chalicelib.collecting.load import GROUP_MS, REQUEST_MS, REST, Load, load_of
+from chalicelib.collecting.load import GROUP_MS, REQUEST_MS, SOURCES, Load, load_of
 from chalicelib.collecting.ranges import Pair, is_long, lookups
 from chalicelib.core.backend import Backend
 from chalicelib.core.symbols import DELISTED, trading
@@ -66,8 +66,8 @@ async def quote(backend: Backend, body: object, global_figures: bool) -> View:
     ledger = await Ledger(backend).read()
     ahead, others = await _ahead(backend, request, ledger, catalogue)
     used = used_by(load, asked_first)
-    requests = load.sources[REST, "requests"] + asked_first * LOOKUP_REQUESTS
-    weight = requests * KLINES_WEIGHT
+    requests = load.of_all("requests") + asked_first * LOOKUP_REQUESTS
+    weight = load.of_all("weight") + asked_first * LOOKUP_REQUESTS * KLINES_WEIGHT
     new_bytes = load.figures["fresh"] * _CANDLE_BYTES + load.figures["objects"] * _OBJECT_BYTES
     delisted = [each for each in named if (known or {}).get(each) == DELISTED]
     return {
@@ -78,7 +78,9 @@ async def quote(backend: Backend, body: object, global_figures: bool) -> View:
             "total": min(load.figures["units"], backend.settings.max_units),
             "from_store": load.figures["from_store"],
         },
-        "sources": {REST: {what: load.sources[REST, what] for what in _OF_SOURCE}},
+        "sources": {
+            source: {what: load.sources[source, what] for what in _OF_SOURCE} for source in SOURCES
+        },
         "requests": requests,
         "weight": weight,
         "candles": load.figures["candles"],
@@ -127,7 +129,14 @@ def _load(
         frames = request.timeframes_of(symbol)
         alike = (*frames, *sorted(known.items()))
         if alike not in seen:
-            seen[alike] = load_of(request, frames, known, backend.settings.backfill_candles, now_ms)
+            seen[alike] = load_of(
+                request,
+                frames,
+                known,
+                backend.settings.backfill_candles,
+                now_ms,
+                has_archive=bool(backend.settings.archive_root),
+            )
         one, for_gaps = seen[alike]
         again += for_gaps
         figures.update(one.figures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -212,7 +213,8 @@ def test_without_a_list_of_symbols_named_ones_alone_are_counted(run, worker) -> 
 
 def test_a_request_that_is_too_large_is_refused_as_without_dry_run(run, worker) -> None:
     body = {**BODY, "timeframes": ["1s"], "start": "1990-01-01"}
-    for asked in (submit_collection(worker, body, "me", "r"), quote(worker, body, True)):
+    small = replace(worker, settings=replace(worker.settings, max_units=20_000))
+    for asked in (submit_collection(small, body, "me", "r"), quote(small, body, True)):
         with pytest.raises(PlanTooLarge) as refused:
             run(asked)
         assert "26" in refused.value.detail
