@@ -178,6 +178,21 @@ def test_an_object_that_is_gone_is_missed_and_collected_again(
     assert reasons(verified(run, worker, fleet)) == []
 
 
+def test_what_is_said_to_be_covered_where_no_object_is_is_collected(
+    run, worker, fleet, exchange, start, key
+) -> None:
+    table = CoverageTable(worker)
+    early = Interval(start - 800 * DAY, start - 800 * DAY + 4 * HOUR)
+
+    async def changed(known: Any) -> Any:
+        return {"1h": replace(known["1h"], covered=(early, *known["1h"].covered))}
+
+    run(table.record(SYMBOL, run(table.read(SYMBOL)), changed))
+    assert reasons(verified(run, worker, fleet)) == ["OBJECT_MISSING"]
+    assert verified(run, worker, fleet, repair=True)["result"]["candles"] == 4
+    assert reasons(verified(run, worker, fleet)) == []
+
+
 OTHERWISE: dict[str, Callable[[Summary], Summary]] = {
     "another count": lambda s: replace(s, cells=(s.cells[0]._replace(held=1),)),
     "another gap": lambda s: replace(s, cells=(s.cells[0]._replace(absent=9),)),
