@@ -35,14 +35,19 @@ if TYPE_CHECKING:
 _THREADS = 16
 _PLACE = re.compile(rf"([0-9]{{1,15}})~({'|'.join(timeframes.LENGTH_MS)})~(.{{1,100}})")
 _TIME = re.compile(r"[0-9]{1,15}")
-_RESOLUTIONS = ("object", "day", "month", "year", "all")
 #: Symbols that a query may name.
 _MOST_SYMBOLS = 500
 
 
 @web.route("GET", "/coverage", scope=READ)
 def get_coverage() -> Response:
-    from chalicelib.candles.coverage_pages import CoverageQuery, Place, read_page
+    from chalicelib.candles.coverage_pages import (
+        OBJECT,
+        RESOLUTIONS,
+        CoverageQuery,
+        Place,
+        read_page,
+    )
 
     backend = wiring.backend()
     given = web.query(
@@ -50,9 +55,8 @@ def get_coverage() -> Response:
     )
     page_size = web.page_size(given, backend.settings)
     start_ms, end_ms, errors = web.time_range(given, "start", "end")
-    resolution = given.get("resolution", _RESOLUTIONS[0])
-    if resolution not in _RESOLUTIONS:
-        errors.append(problem(f"must be one of {', '.join(_RESOLUTIONS)}", "/resolution"))
+    errors += web.choice_errors(given, {"resolution": RESOLUTIONS})
+    resolution = given.get("resolution", OBJECT)
     frames = _listed(given, "timeframes")
     if frames is not None and not set(frames) <= set(timeframes.LENGTH_MS):
         errors.append(problem(f"must be of {', '.join(timeframes.LENGTH_MS)}", "/timeframes"))

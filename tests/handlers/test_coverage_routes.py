@@ -258,7 +258,7 @@ def test_a_wrong_question_is_refused(http: Http, path: str, pointer: str) -> Non
 @settings(
     deadline=None,
     max_examples=150,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_no_question_breaks_it(http: Http, path: str, query: dict[str, str]) -> None:
     text = "&".join(f"{name}={quote(value)}" for name, value in query.items())
