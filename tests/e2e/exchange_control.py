@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -41,15 +42,15 @@ class ExchangeControl:
 
     def arrivals(self, path: str = "/api/v3/klines") -> list[int]:
         """When each request to a path arrived, in epoch ms, oldest first."""
-        log = self._http.get("/_local/requests").raise_for_status().json()
-        assert not log["forgotten"]
-        return [at for at, asked, _ in log["requests"] if asked == path]
+        return [at for at, asked, _ in self._log() if asked == path]
 
     def asked_of(self, symbol: str) -> list[str]:
         """The path of each request that named a symbol, oldest first."""
-        log = self._http.get("/_local/requests").raise_for_status().json()
-        assert not log["forgotten"]
-        return [path for _, path, asked in log["requests"] if asked == symbol]
+        return [path for _, path, asked in self._log() if asked == symbol]
+
+    def asked_of_each(self, symbols: list[str]) -> Counter[str]:
+        """Symbol -> how many requests named it."""
+        return Counter(asked for *_, asked in self._log() if asked in symbols)
 
     def requests_for_klines(self) -> int:
         """How many of them asked for candles, under any root."""
@@ -58,10 +59,21 @@ class ExchangeControl:
             sum(counts.values()) for path, counts in stats["by_path"].items() if "klines" in path
         )
 
+    def listed(self, symbol: str, timeframe: str) -> int:
+        """When its first candle opens, epoch ms."""
+        query = {"symbol": symbol, "interval": timeframe, "startTime": "0", "limit": "1"}
+        answer = self._http.get("/api/v3/klines", params=query).raise_for_status()
+        return int(answer.json()[0][0])
+
     def quote_volumes(self) -> dict[str, float]:
         """Symbol -> what was traded of it in 24 hours, in its quote asset."""
         found = self._http.get("/api/v3/ticker/24hr").raise_for_status().json()
         return {entry["symbol"]: float(entry["quoteVolume"]) for entry in found}
+
+    def _log(self) -> list[tuple[int, str, str]]:
+        log = self._http.get("/_local/requests").raise_for_status().json()
+        assert not log["forgotten"]
+        return [(at, path, symbol) for at, path, symbol in log["requests"]]
 
     def reset(self) -> None:
         self._http.post("/_local/reset").raise_for_status()

@@ -170,6 +170,34 @@ def test_a_gap_behind_the_last_candle_of_a_symbol_that_is_gone_is_its_delisting(
     assert reasons(known, there)[1] == (500, 1000, "unexplained")
 
 
+@given(st.integers(1, 59), st.integers(3, 8), st.integers(1, 5), st.booleans())
+@settings(deadline=None, max_examples=60)
+def test_of_a_grid_of_its_own_an_outage_leaves_no_rest_that_holds_no_candle(
+    seconds: int, minute: int, length: int, at_the_end: bool
+) -> None:
+    shift = seconds * 1000
+    # An outage of whole minutes, which may end where one object does and the next one begins.
+    low = START + MONTH - length * MINUTE if at_the_end else at(minute)
+    high = low + length * MINUTE
+    missed = Gap(low + shift, high + shift, NO_CANDLE, 5, 7, 2)
+    bounds = Interval(START, START + MONTH + HOUR)
+    known = Coverage((bounds,), None, (missed,))
+    symbol = Symbol(None, bounds.end_ms - MINUTE + shift, bounds.end_ms)
+    busy = Traded(9_000_000, 9_000)
+    traded = {HOME: busy, START + MONTH: busy}
+    found = explained("1m", known, bounds, symbol, {HOME: [Interval(low, high)]}, traded)
+    assert [each[:3] for each in found] == [(low + shift, high + shift, "exchange_outage")]
+    # One that began before the outage is told apart, by candles.
+    missed = missed._replace(start_ms=low + shift - 2 * MINUTE)
+    known = Coverage((bounds,), None, (missed,))
+    found = explained("1m", known, bounds, symbol, {HOME: [Interval(low, high)]}, traded)
+    assert [(a, b, why) for a, b, why, _ in found] == [
+        (low + shift - 2 * MINUTE, low, "unexplained"),
+        (low, high + shift, "exchange_outage"),
+    ]
+    assert [opening("1m", a, b, symbol.last) for a, b, *_ in found] == [2, length]
+
+
 def test_an_invalid_candle_and_the_time_before_the_listing_keep_their_reasons() -> None:
     known = coverage(gap(0, 5, BEFORE_LISTING), gap(7, 8, INVALID))
     down = (Interval(at(0), at(20)),)
