@@ -12,6 +12,7 @@ import pytest
 
 from chalicelib.aws.sqs_queue import SqsQueue
 from chalicelib.candles.candles import Candles
+from chalicelib.candles.footers import Footers
 from chalicelib.candles.store import CandleStore
 from chalicelib.core.backend import Backend, Call
 from chalicelib.core.errors import CallFailed
@@ -27,6 +28,7 @@ from chalicelib.work.queue import WorkQueue
 from chalicelib.work.units import Unit
 from tests.aws.endpoint import Endpoint
 from tests.doubles.clock import NOW
+from tests.doubles.coverage import hold
 from tests.doubles.settings import backend_of
 from tests.unit.candles.test_candles import candles_of
 
@@ -101,27 +103,31 @@ def test_an_object_is_merged_and_whoever_comes_too_late_is_refused(
     endpoint: Endpoint, drive: Drive
 ) -> None:
     bucket = endpoint.new_bucket()
-    store = CandleStore(backend_of(endpoint.pooled, candles_bucket=bucket))
+    backend = backend_of(endpoint.pooled, candles_bucket=bucket)
+    store = CandleStore(backend)
 
     def merge(candles: Candles) -> tuple[int, int]:
-        whole = drive(store.merge("币USDT", "1m", candles, "task", NOW))
+        whole = drive(hold(backend, "币USDT", "1m", candles))
         return whole.added, whole.revised
 
     first, second = candles_of({1: 0, 2: 0}), candles_of({2: 1, 3: 1})
-    assert len(drive(store.read("币USDT", "1m", 0))) == 0
+    assert drive(store.read("币USDT", "1m", 0)).etag is None
     assert merge(first) == (2, 0)
     assert merge(first) == (0, 0)
     key = store.key("币USDT", "1m", 0)
     before = drive(endpoint.pooled("s3", "GetObject", Bucket=bucket, Key=key))
     assert merge(second) == (1, 1)
     held = drive(store.read("币USDT", "1m", 0))
-    assert held == drive(store.read("币USDT", "1m", held.open_times[-1]))
-    assert len(held) == 3
+    assert held == drive(store.read("币USDT", "1m", held.candles.open_times[-1]))
+    assert len(held.candles) == 3
     for condition in ({"IfNoneMatch": "*"}, {"IfMatch": before["ETag"]}):
         with pytest.raises(CallFailed) as late:
             drive(endpoint.pooled("s3", "PutObject", Bucket=bucket, Key=key, Body=b"", **condition))
         assert late.value.code == "PreconditionFailed"
     assert drive(store.read("币USDT", "1m", 0)) == held
+    assert drive(store.starts("币USDT", "1m")) == [0]
+    footer = drive(Footers(backend).read("币USDT", "1m", 0))
+    assert footer == (held.coverage, 3, sum(held.candles.columns["trades"]))
 
 
 def test_events_are_put_on_the_bus_and_reach_a_rule(
