@@ -131,8 +131,8 @@ def fill() -> Response:
     backend, body = wiring.backend(), web.json_body()
 
     async def work(task_id: str, _: bool) -> tuple[int, Body]:
-        await submit_filling(backend, body, web.owner(), web.request_id(), task_id)
-        return web.submitted(task_id, "Filling of gaps submitted")
+        made = await submit_filling(backend, body, web.owner(), web.request_id(), task_id)
+        return web.submitted(made, "Filling of gaps submitted")
 
     return web.once(backend, body, work)
 
@@ -142,8 +142,8 @@ def verify() -> Response:
     backend, body = wiring.backend(), web.json_body()
 
     async def work(task_id: str, _: bool) -> tuple[int, Body]:
-        await submit_verification(backend, body, web.owner(), web.request_id(), task_id)
-        return web.submitted(task_id, "Verification submitted")
+        made = await submit_verification(backend, body, web.owner(), web.request_id(), task_id)
+        return web.submitted(made, "Verification submitted")
 
     return web.once(backend, body, work)
 
