@@ -466,7 +466,7 @@ MUTANTS = (
         "no attempt in the condition",
         _rewriting(_drop(r"attempt = :attempt", ":attempt")),
         _retried_at_work,
-        killer=62,
+        killer=77,
     ),
     Mutant(
         "no state in the condition",
@@ -519,6 +519,7 @@ MUTANTS = (
     Mutant(
         "a candle that is not served any more is a gap",
         replacing(CandleStore, "write", _forgetting_what_is_held),
+        killer=360,
     ),
     Mutant(
         "the oldest row that comes is the listing",
@@ -526,7 +527,7 @@ MUTANTS = (
             replacing(listing, "first_open", _believing_the_oldest_row),
             replacing(fetch, "first_open", _believing_the_oldest_row),
         ),
-        killer=27,
+        killer=2,
     ),
     Mutant("the trail never looks back", replacing(Trail, "_find", _never_looking_back)),
     Mutant("the trail overwrites", replacing(AuditTable, "add", _overwriting)),
@@ -588,7 +589,7 @@ MUTANTS = (
         "a place that was just taken is free",
         replacing(places, "LEASE_MS", lambda _: 0),
         _one_task_each_at_once,
-        killer=32,
+        killer=3,
     ),
     Mutant("a retry takes no place", replacing(retry, "take_place", _never_asking), _one_task_each),
     Mutant(

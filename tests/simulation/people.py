@@ -132,7 +132,7 @@ class Person:
                     return
                 self._retries -= 1
                 await self._retry()
-            elif self._cancels and (world.random.random() < 0.5 or world.hasty):
+            elif self._cancels and world.random.random() < 0.5:
                 self._cancels -= 1
                 await self._cancel()
                 # Some change their mind at once.
