@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from infra.package import PackagingFailed
+from local.aws import DUMMY_CREDENTIALS
 from local.deploy import DeployFailed
 from local.failures import StartFailed
 from tests.chaos.run import run
@@ -23,6 +25,8 @@ def main() -> int:
     if not Path("/proc/self/stat").exists():
         console.print("This needs Linux: processes are found in /proc.")
         return 2
+    # Whoever looks behind the API calls the embedded cloud as the tests' clients do.
+    os.environ.update(DUMMY_CREDENTIALS)
     home = Path(tempfile.mkdtemp(prefix="chaos-"))
     try:
         run(home, given.units, given.kills, given.seed, console)

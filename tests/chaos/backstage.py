@@ -7,6 +7,8 @@ from typing import Any
 from chalicelib.audit.table import event_of
 from chalicelib.aws.calls import run
 from chalicelib.aws.signed_calls import SignedCalls
+from chalicelib.candles.coverage_table import Coverages, CoverageTable
+from chalicelib.core.roots import LOCAL
 from chalicelib.tasks.part import Tally
 from chalicelib.tasks.progress import Progress
 from chalicelib.tasks.table import TaskTable
@@ -34,7 +36,9 @@ class Backstage:
         call = SignedCalls({"dynamodb": cloud.endpoint_url, "sqs": cloud.endpoint_url})
         backend = backend_of(
             call,
+            exchange=LOCAL,
             tasks_table=outputs["TasksTable"],
+            market_table=outputs["MarketTable"],
             plan_queue_url=outputs["PlanQueue"],
             urgent_queue_url=outputs["UrgentQueue"],
             work_queue_url=outputs["WorkQueue"],
@@ -42,6 +46,7 @@ class Backstage:
         )
         self._tasks = TaskTable(backend)
         self._queue = WorkQueue(backend)
+        self._coverage = CoverageTable(backend)
 
     def task(self, task_id: str) -> tuple[Task, list[Progress]]:
         """The task and its PROG items."""
@@ -88,6 +93,10 @@ class Backstage:
             ExpressionAttributeValues={":pk": {"S": f"TASK#{task_id}"}},
         )
         return [event_of(item) for item in found["Items"]]
+
+    def summaries(self, symbols: list[str]) -> dict[str, Coverages]:
+        """Symbol -> timeframe -> what the Market table knows of it."""
+        return run(self._coverage.coverage_of(symbols))
 
     def objects(self) -> set[str]:
         """Keys of the candles bucket, as S3 lists them."""

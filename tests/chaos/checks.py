@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from urllib.parse import quote
 import duckdb
 
 from chalicelib.audit.chain import verify
-from chalicelib.core.timeframes import object_name
+from chalicelib.core.timeframes import LENGTH_MS, object_bounds, object_cuts, object_name
 from chalicelib.tasks.finish import is_full
 from chalicelib.tasks.progress import Progress
 from chalicelib.work.units import PlannedUnit
@@ -76,6 +77,33 @@ def candles(cloud: Cloud, job: Job, claimed: int) -> tuple[str, set[str]]:
     if compared != claimed:
         raise Broken(f"{compared} candles are stored, and the task counted {claimed}")
     return f"{compared} stored once, equal to the exchange's = {claimed} counted", keys
+
+
+def coverage(cloud: Cloud, backstage: Backstage, job: Job) -> str:
+    """Each object and each summary says of its stretch what the exchange serves, and no more."""
+    control = ExchangeControl(cloud.exchange_url)
+    summaries = backstage.summaries(sorted({unit.symbol for unit in job.units}))
+    parts = absent = 0
+    for unit in sorted(job.units):
+        opens = {row[0] for row in _served(control, unit)}
+        cells = {}
+        for low, high in object_cuts(unit.timeframe, unit.start_ms, unit.end_ms):
+            places = {*range(low, high, LENGTH_MS[unit.timeframe])}
+            held, missing = places & opens, places - opens
+            covered, gaps = _said(cloud, unit, low)
+            if (covered, gaps) != ([[low, high]], missing):
+                what = f"{unit.symbol} {unit.timeframe} from {low}"
+                raise Broken(f"the object of {what} says {covered}, {len(gaps)} of {len(missing)}")
+            cells[object_bounds(unit.timeframe, low)[0]] = len(held), len(missing), 0
+            parts, absent = parts + 1, absent + len(missing)
+        known = summaries[unit.symbol][unit.timeframe]
+        said = {cell.start_ms: (cell.held, cell.absent, cell.invalid) for cell in known.cells}
+        ends = known.first, known.last
+        window = (unit.start_ms, unit.end_ms)
+        if (said, known.covered, ends) != (cells, (window,), (min(opens), max(opens))):
+            raise Broken(f"the summary of {unit.symbol} {unit.timeframe} is {known}, not {cells}")
+    control.close()
+    return f"{parts} objects and {len(job.units)} summaries, {absent} candles absent, all as served"
 
 
 def objects(cloud: Cloud, backstage: Backstage, expected: set[str]) -> str:
@@ -165,13 +193,39 @@ def _served(control: ExchangeControl, unit: PlannedUnit) -> list[list[Any]]:
     return control.klines(unit.symbol, unit.timeframe, unit.start_ms, unit.end_ms)
 
 
+def _said(cloud: Cloud, unit: PlannedUnit, at_ms: int) -> tuple[list[list[int]], set[int]]:
+    """What an object says was asked for, and the places of candles in its gaps.
+
+    Read as candles/coverage.py writes it down, without its code.
+    """
+    key = _key(unit, at_ms)
+    [[text]] = duckdb.execute(
+        "SELECT decode(value) FROM parquet_kv_metadata(?) WHERE decode(key) = 'coverage'",
+        [f"{cloud.candles_dir}/{key}"],
+    ).fetchall()
+    fields = json.loads(text)
+    found: set[int] = set()
+    end = 0
+    for skipped, length, code, *_ in fields["gaps"]:
+        start = end + skipped
+        end = start + length
+        if code != "n":
+            raise Broken(f"{key} says of {start} that it is {code!r}")
+        found.update(range(start, end, LENGTH_MS[unit.timeframe]))
+    return fields["covered"], found
+
+
 def _as_sent(row: list[Any]) -> Candle:
     prices = (float(value) for value in row[1:6])
     return (row[0], *prices, row[6], float(row[7]), row[8], float(row[9]), float(row[10]))
 
 
 def _keys(unit: PlannedUnit, served: list[Candle]) -> Iterator[str]:
-    """The objects of a unit's candles; written out here, not taken from the code under test."""
+    """The objects of a unit's candles."""
+    yield from {_key(unit, candle[0]) for candle in served}
+
+
+def _key(unit: PlannedUnit, at_ms: int) -> str:
+    """The object that holds a time; written out here, not taken from the code under test."""
     folder = f"candles/exchange=local/timeframe={unit.timeframe}/symbol={quote(unit.symbol)}"
-    for name in {object_name(unit.timeframe, candle[0]) for candle in served}:
-        yield f"{folder}/{name}.parquet"
+    return f"{folder}/{object_name(unit.timeframe, at_ms)}.parquet"

@@ -127,6 +127,7 @@ def _checked(cloud: Cloud, job: Job, task_id: str, ends: list[str], console: Con
     figures["queues"] = checks.queues(backstage)
     figures["audit trail"] = checks.audit(backstage, task_id, ends)
     figures["candles"], keys = checks.candles(cloud, job, task.result["candles"])
+    figures["coverage"] = checks.coverage(cloud, backstage, job)
     figures["objects"] = checks.objects(cloud, backstage, keys)
     return figures
 

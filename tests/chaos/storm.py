@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import TracebackType
 
 from chalicelib.work.messages import CollectMessage, PlanMessage
@@ -109,7 +109,7 @@ class Storm:
                 continue
             chosen = chance.sample(messages, min(3, len(messages)))
             # Both work queues lead to one worker; a copy may come by the other one.
-            urgent = [replace(copy, priority=HIGH) for copy in chosen if chance.random() < 0.5]
+            urgent = [copy._replace(priority=HIGH) for copy in chosen if chance.random() < 0.5]
             backstage.send([*chosen, *urgent])
             copies["work queue"] += len(chosen)
             copies["urgent queue"] += len(urgent)
