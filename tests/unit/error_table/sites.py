@@ -171,6 +171,7 @@ def as_world(life: Life) -> Any:
         if record["dynamodb"]["Keys"]["pk"]["S"] not in refreshes
     ]
     return SimpleNamespace(
+        faults=SimpleNamespace(seen=Counter()),
         spoiled=set(),
         holds=[],
         records=lambda: collections,
