@@ -152,7 +152,7 @@ def _listed(given: dict[str, str], name: str) -> list[str] | None:
     """The entries of a parameter that is a list, each once; None: it was not given."""
     if name not in given:
         return None
-    return [*dict.fromkeys(part for part in given[name].split(",") if part)]
+    return [*dict.fromkeys(given[name].split(","))]
 
 
 def _symbols(
