@@ -377,9 +377,16 @@ def _one_task_each_at_once(world: World) -> None:
 
 
 def _retried_at_work(world: World) -> None:
-    """Tasks are cancelled and retried while their first requests are still under way."""
+    """Tasks are cancelled, and some retried, while their first requests are still under way."""
     world.hasty = True
     world.faults.rates["exchange_slow"] = 0.5
+
+
+def _delivered_to_two(world: World) -> None:
+    """Nothing else goes wrong than that a message is often with two workers, one of them slow."""
+    world.hasty = True
+    world.faults.rates = dict.fromkeys(world.faults.rates, 0.0)
+    world.faults.rates.update(duplicate_delivery=0.4, exchange_slow=0.25)
 
 
 def _few_units(world: World) -> None:
@@ -510,7 +517,8 @@ MUTANTS = (
     Mutant(
         "a full item wants candles",
         replacing(collector, "is_full", lambda _: lambda prog: False),
-        killer=2900,
+        _delivered_to_two,
+        killer=5,
     ),
     Mutant("cancel leaves items open", replacing(finish, "close_progs", _not_closing)),
     Mutant("items are full at once", replacing(finish, "is_full", lambda _: lambda prog: True)),
@@ -600,7 +608,7 @@ MUTANTS = (
     Mutant(
         "a start does not look what runs", replacing(submit, "running_or_new", _as_new), killer=225
     ),
-    Mutant("a policy has no end", replacing(TaskTable, "move", _leaving_retries), killer=342),
+    Mutant("a policy has no end", replacing(TaskTable, "move", _leaving_retries), killer=25),
     Mutant(
         "a due attempt is forgotten where its message is lost",
         replacing(sweep, "open_next_attempt", _never_asking),

@@ -135,8 +135,7 @@ class Person:
             elif self._cancels and world.random.random() < 0.5:
                 self._cancels -= 1
                 await self._cancel()
-                # Some change their mind at once.
-                if self._retries and (world.random.random() < 0.5 or world.hasty):
+                if self._retries and world.random.random() < 0.5:  # changes their mind at once
                     self._retries -= 1
                     await self._retry()
 
