@@ -36,7 +36,7 @@ _FILES_TOKEN = re.compile(r"[0-9]{1,5}-[0-9]{1,15}")
 _LATEST_MS = FOREVER_MS - 100 * DAY
 #: The first part of a page's version: how many objects it was made of.
 _TAG = re.compile(r'"([0-9]{1,5})-[0-9a-f]{32}"')
-_FILL, _ORDER = ("none", "previous"), ("asc", "desc")
+_CHOICES = {"fill": ("none", "previous"), "order": ("asc", "desc")}
 _SEPARATORS = re.compile(r"[\s/_:-]")
 
 
@@ -113,9 +113,7 @@ def _candle_query(given: dict[str, str]) -> CandleQuery:
     from chalicelib.candles.pages import CandleQuery, Resume
 
     start_ms, end_ms, errors = _range_of(given)
-    for name, among in (("format", tuple(FORMATS)), ("fill", _FILL), ("order", _ORDER)):
-        if given.get(name, among[0]) not in among:
-            errors.append(problem(f"must be one of {', '.join(among)}", f"/{name}"))
+    errors += web.choice_errors(given, {"format": tuple(FORMATS), **_CHOICES})
     token = _token_of(given, _PAGE_TOKEN, errors)
     if errors:
         raise invalid(errors)

@@ -35,14 +35,19 @@ if TYPE_CHECKING:
 _THREADS = 16
 _PLACE = re.compile(rf"([0-9]{{1,15}})~({'|'.join(timeframes.LENGTH_MS)})~(.{{1,100}})")
 _TIME = re.compile(r"[0-9]{1,15}")
-_RESOLUTIONS = ("object", "day", "month", "year", "all")
 #: Symbols that a query may name.
 _MOST_SYMBOLS = 500
 
 
 @web.route("GET", "/coverage", scope=READ)
 def get_coverage() -> Response:
-    from chalicelib.candles.coverage_pages import CoverageQuery, Place, read_page
+    from chalicelib.candles.coverage_pages import (
+        OBJECT,
+        RESOLUTIONS,
+        CoverageQuery,
+        Place,
+        read_page,
+    )
 
     backend = wiring.backend()
     given = web.query(
@@ -50,9 +55,8 @@ def get_coverage() -> Response:
     )
     page_size = web.page_size(given, backend.settings)
     start_ms, end_ms, errors = web.time_range(given, "start", "end")
-    resolution = given.get("resolution", _RESOLUTIONS[0])
-    if resolution not in _RESOLUTIONS:
-        errors.append(problem(f"must be one of {', '.join(_RESOLUTIONS)}", "/resolution"))
+    errors += web.choice_errors(given, {"resolution": RESOLUTIONS})
+    resolution = given.get("resolution", OBJECT)
     frames = _listed(given, "timeframes")
     if frames is not None and not set(frames) <= set(timeframes.LENGTH_MS):
         errors.append(problem(f"must be of {', '.join(timeframes.LENGTH_MS)}", "/timeframes"))
@@ -127,8 +131,8 @@ def fill() -> Response:
     backend, body = wiring.backend(), web.json_body()
 
     async def work(task_id: str, _: bool) -> tuple[int, Body]:
-        await submit_filling(backend, body, web.owner(), web.request_id(), task_id)
-        return web.submitted(task_id, "Filling of gaps submitted")
+        made = await submit_filling(backend, body, web.owner(), web.request_id(), task_id)
+        return web.submitted(made, "Filling of gaps submitted")
 
     return web.once(backend, body, work)
 
@@ -138,8 +142,8 @@ def verify() -> Response:
     backend, body = wiring.backend(), web.json_body()
 
     async def work(task_id: str, _: bool) -> tuple[int, Body]:
-        await submit_verification(backend, body, web.owner(), web.request_id(), task_id)
-        return web.submitted(task_id, "Verification submitted")
+        made = await submit_verification(backend, body, web.owner(), web.request_id(), task_id)
+        return web.submitted(made, "Verification submitted")
 
     return web.once(backend, body, work)
 
@@ -148,7 +152,7 @@ def _listed(given: dict[str, str], name: str) -> list[str] | None:
     """The entries of a parameter that is a list, each once; None: it was not given."""
     if name not in given:
         return None
-    return [*dict.fromkeys(part for part in given[name].split(",") if part)]
+    return [*dict.fromkeys(given[name].split(","))]
 
 
 def _symbols(

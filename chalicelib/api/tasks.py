@@ -12,7 +12,7 @@ from chalicelib.access.scopes import COLLECT, READ
 from chalicelib.api import web
 from chalicelib.api.idempotency import Body
 from chalicelib.aws.calls import run
-from chalicelib.core.problems import invalid
+from chalicelib.core.problems import invalid, problem
 from chalicelib.core.times import iso
 from chalicelib.exchange.prices import latest_prices
 from chalicelib.monitoring.status import collector_status, task_stats
@@ -22,17 +22,18 @@ from chalicelib.tasks.retry import retry_task
 from chalicelib.tasks.submit import submit_collection, submit_symbol_refresh
 from chalicelib.tasks.view import list_active, list_tasks, view_task
 
+_DRY_RUN = "dry_run"
 _PAGE_TOKEN = re.compile(r"\d{13}#[0-9a-f-]{36}")
 
 
 @web.route("POST", "/start", scope=COLLECT)
 def start() -> Response:
-    # Here, not above: the API's cold start would pay for it.
-    from chalicelib.collecting.quote import quote, wants_quote
-
     backend = wiring.backend()
-    asks, body = wants_quote(web.json_body())
-    if asks:
+    is_dry, body = _without_dry_run(web.json_body())
+    if is_dry:
+        # Here, not above: the API's cold start would pay for it.
+        from chalicelib.collecting.quote import quote
+
         return web.answer(200, run(quote(backend, body, web.caller().is_admin)))
 
     async def work(task_id: str, _: bool) -> tuple[int, Body]:
@@ -169,3 +170,16 @@ def _cancelled(did: bool, state: str) -> str:
 def _sender() -> dict[str, str]:
     """Who did it, and with which request, for the audit trail."""
     return {"by": web.owner(), "request_id": web.request_id()}
+
+
+def _without_dry_run(body: object) -> tuple[bool, object]:
+    """Whether a POST /start body asks for a quote alone, and the body without that field.
+
+    Raises InvalidRequest.
+    """
+    if not isinstance(body, dict) or _DRY_RUN not in body:
+        return False, body
+    is_dry = body[_DRY_RUN]
+    if not isinstance(is_dry, bool):
+        raise invalid([problem("must be true or false", f"/{_DRY_RUN}")])
+    return is_dry, {name: value for name, value in body.items() if name != _DRY_RUN}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
-from chalicelib.aws.wire import item_from_wire
+from chalicelib.aws.wire import item_from_wire, to_wire
 from chalicelib.core.backend import Call
-from chalicelib.core.errors import CallFailed, ItemUnreadable
+from chalicelib.core.errors import CallFailed, ConditionFailed, ItemUnreadable
 from chalicelib.core.logs import log
 
 Item = dict[str, Any]
@@ -65,6 +65,22 @@ class ItemTable:
             **parameters,
         )
         return item_from_wire(answer["Attributes"])
+
+    async def _claim(self, key: Item, now_ms: int, every_ms: int) -> bool:
+        """Whether the caller is to do now what one caller in `every_ms` does."""
+        try:
+            await self._update(
+                key,
+                UpdateExpression="SET claimed_at = :now",
+                ConditionExpression="attribute_not_exists(claimed_at) OR claimed_at <= :before",
+                ExpressionAttributeValues={
+                    ":now": to_wire(now_ms),
+                    ":before": to_wire(now_ms - every_ms),
+                },
+            )
+        except ConditionFailed:
+            return False
+        return True
 
     async def _query(self, most: int | None = None, **asked: Any) -> list[Item]:
         """Every item of a query, or at least its first `most`."""

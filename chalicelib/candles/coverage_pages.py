@@ -7,7 +7,6 @@ the next one goes on there. What is cut so adds up to the whole.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from chalicelib.candles.coverage_table import Coverages, CoverageTable
@@ -16,10 +15,9 @@ from chalicelib.candles.explainer import Explainer
 from chalicelib.candles.summary import Summary
 from chalicelib.core import timeframes
 from chalicelib.core.backend import Backend
-from chalicelib.core.times import FOREVER_MS, epoch_ms, utc
 
-OBJECT, ALL = "object", "all"
-RESOLUTIONS = (OBJECT, "day", "month", "year", ALL)
+OBJECT = "object"
+RESOLUTIONS = (OBJECT, "day", "month", "year", "all")
 #: Cells of one page, and symbols that are looked at for it, at most.
 MOST_CELLS, MOST_SYMBOLS = 2000, 200
 #: Summaries that are read together.
@@ -243,22 +241,5 @@ def _resumes(resume: Place | None, symbol: str, timeframe: str) -> int:
 def _cuts(resolution: str, timeframe: str, start_ms: int, end_ms: int) -> Iterator[tuple[int, int]]:
     """[start, end) in cells, in order."""
     if resolution == OBJECT:
-        yield from timeframes.object_cuts(timeframe, start_ms, end_ms)
-        return
-    while start_ms < end_ms:
-        cut = min(_following(resolution, start_ms), end_ms)
-        yield start_ms, cut
-        start_ms = cut
-
-
-def _following(resolution: str, at_ms: int) -> int:
-    """When the day, month or year after that of `at_ms` begins."""
-    if resolution == ALL:
-        return FOREVER_MS
-    moment = utc(at_ms)
-    day = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
-    if resolution == "day":
-        return epoch_ms(day + timedelta(days=1))
-    if resolution == "month":
-        return epoch_ms((day.replace(day=1) + timedelta(days=32)).replace(day=1))
-    return epoch_ms(datetime(moment.year + 1, 1, 1, tzinfo=UTC))
+        return timeframes.object_cuts(timeframe, start_ms, end_ms)
+    return timeframes.span_cuts(resolution, start_ms, end_ms)

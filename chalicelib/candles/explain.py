@@ -124,7 +124,7 @@ def explained(
             part = Interval(start_ms, end_ms)
             reasons = _of_gap(timeframe, gap, part, symbol, down.get(home, ()), traded.get(home))
             found += [Stretch(*inside, reason, gap) for inside, reason in reasons]
-    return [*_joined(timeframe, sorted(found), symbol.last)]
+    return [*_joined(timeframe, sorted(found))]
 
 
 def _never_asked(part: Interval, symbol: Symbol) -> Iterator[tuple[Interval, str]]:
@@ -160,21 +160,22 @@ def _of_gap(
     for each in outside(*part, up):
         yield each, EXCHANGE_OUTAGE
     for each in up:
-        candles = opening(timeframe, *each, like_ms=symbol.last)
+        candles = opening(timeframe, *each, like_ms=gap.end_ms)
         rests = traded is not None and traded.may_rest(candles)
         yield each, NO_TRADES if rests else UNEXPLAINED
 
 
-def _joined(timeframe: str, stretches: Iterable[Stretch], like_ms: int | None) -> Iterator[Stretch]:
+def _joined(timeframe: str, stretches: Iterable[Stretch]) -> Iterator[Stretch]:
     """Those that touch, and are known by the same, made one.
 
-    A part of a gap in which no candle opens (`like_ms`: another one does) belongs to the part next
-    to it: what a gap is told apart by lies on the grid of other symbols, or on that of objects.
+    A part of a gap in which no candle opens belongs to the part next to it: what a gap is told
+    apart by lies on the grid of other symbols, or on that of objects. Its own grid is that of the
+    candle behind it: an exchange may change it.
     """
     last: Stretch | None = None
     for each in stretches:
         if last and last.end_ms == each.start_ms:
-            reason = _reason_of_both(timeframe, last, each, like_ms)
+            reason = _reason_of_both(timeframe, last, each)
             if reason is not None:
                 last = last._replace(end_ms=each.end_ms, reason=reason)
                 continue
@@ -185,14 +186,13 @@ def _joined(timeframe: str, stretches: Iterable[Stretch], like_ms: int | None) -
         yield last
 
 
-def _reason_of_both(
-    timeframe: str, one: Stretch, after: Stretch, like_ms: int | None
-) -> str | None:
+def _reason_of_both(timeframe: str, one: Stretch, after: Stretch) -> str | None:
     """Of two stretches that touch, as one; None: they are two."""
     if one.reason == after.reason and one.gap == after.gap:
         return one.reason
     if one.gap is None or one.gap != after.gap:
         return None
+    like_ms = one.gap.end_ms
     if not opening(timeframe, after.start_ms, after.end_ms, like_ms):
         return one.reason
     return None if opening(timeframe, one.start_ms, one.end_ms, like_ms) else after.reason

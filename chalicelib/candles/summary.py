@@ -7,8 +7,8 @@ before the listing has no object, and is in the summary alone. Times are epoch m
 
 Its packed form is JSON, compressed where that is long:
 
-    {"covered": [[start, end], ...], "first", "last", "listed", "looked_up": time or null,
-     "cells": [[skipped, run], [skipped, held, absent, invalid, due minute], ...]}
+    [[[start, end], ...] covered, first, last, listed, looked_up,
+     [[skipped, run], [skipped, held, absent, invalid, due minute], ...] cells]
 
 `skipped`: how many objects of the calendar lie between this cell and the one before; `run`: so many
 objects in a row that hold every candle of their stretch.
@@ -178,14 +178,8 @@ class Summary:
 
     def packed(self, timeframe: str) -> str | bytes:
         """As it is stored."""
-        fields = {
-            "covered": self.covered,
-            "first": self.first,
-            "last": self.last,
-            "listed": self.listed,
-            "looked_up": self.looked_up,
-            "cells": [*_packed(timeframe, self.cells)],
-        }
+        cells = [*_packed(timeframe, self.cells)]
+        fields = [self.covered, self.first, self.last, self.listed, self.looked_up, cells]
         text = json.dumps(fields, separators=(",", ":"))
         return zlib.compress(text.encode(), 6) if len(text) > _LONG else text
 
@@ -194,11 +188,16 @@ class Summary:
         """What `packed` wrote. Raises ItemUnreadable for anything else."""
         try:
             text = packed if isinstance(packed, str) else zlib.decompress(packed).decode()
-            fields = json.loads(text)
-            cells = tuple(_unpacked(timeframe, fields.pop("cells")))
-            covered = tuple(Interval(*each) for each in fields.pop("covered"))
-            return Summary(covered=covered, cells=cells, **fields)
-        except (zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
+            covered, first, last, listed, looked_up, cells = json.loads(text)
+            return Summary(
+                covered=tuple(Interval(*each) for each in covered),
+                first=first,
+                last=last,
+                listed=listed,
+                looked_up=looked_up,
+                cells=tuple(_unpacked(timeframe, cells)),
+            )
+        except (zlib.error, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise ItemUnreadable(f"a summary cannot be unpacked: {error!r}") from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil
 from typing import NamedTuple
 
-from chalicelib.collecting.load import GROUP_MS, REST, SLOT_MS, Load, progs_of
+from chalicelib.collecting.load import GROUP_MS, SLOT_MS, Load, progs_of
 from chalicelib.exchange.ledger import MINUTE_MS, Allowance, next_minute_ms
 from chalicelib.exchange.weights import BLOCK_WEIGHT, IN_FLIGHT, KLINES_WEIGHT
 from chalicelib.work.units import BATCH_MESSAGES
@@ -61,14 +61,14 @@ def _works_ms(load: Load, workers: int) -> float:
         return 0
     turns = -(-messages // (BATCH_MESSAGES * workers))
     share = min(messages, BATCH_MESSAGES) / messages
-    in_flight_ms = load.sources[REST, "requests"] * share * SLOT_MS / IN_FLIGHT + GROUP_MS
+    in_flight_ms = load.of_all("requests") * share * SLOT_MS / IN_FLIGHT + GROUP_MS
     return max(load.longest_ms, turns * max(load.busy_ms / messages, in_flight_ms))
 
 
 def used_by(load: Load, asked_first: int) -> dict[str, float]:
     """What AWS charges for, by the names of aws/prices.py. Watching the task is not in it."""
     figures, messages = load.figures, len(load.messages)
-    requests = load.sources[REST, "requests"] + asked_first * LOOKUP_REQUESTS
+    requests = load.of_all("requests") + asked_first * LOOKUP_REQUESTS
     progs = progs_of(load.messages)
     batches = -(-messages // BATCH_MESSAGES)
     dispatches = 2 * max(0, progs - 1)

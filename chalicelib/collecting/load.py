@@ -16,6 +16,8 @@ from chalicelib.candles.coverage_table import Coverages
 from chalicelib.candles.intervals import Interval
 from chalicelib.candles.summary import Summary
 from chalicelib.collecting.ranges import Asked, Wanted, asked_of, paged, wanted
+from chalicelib.collecting.sources import Source
+from chalicelib.collecting.sources import sources as planned_sources
 from chalicelib.core import timeframes
 from chalicelib.exchange.weights import IN_FLIGHT, KLINES_WEIGHT
 from chalicelib.work.messages import Unit
@@ -35,8 +37,13 @@ SLOT_MS = REQUEST_MS + PERMIT_MS
 #: What a group takes besides its requests: the calls that let them pass, store and count.
 GROUP_MS = 90
 
+#: What a file of the archive takes: until it and its checksum have come and it is read. Requests
+#: of a file that have no weight; a page of REST is compared with each.
+FILE_MS, FILE_REQUESTS = 600, 2
+
 #: Where candles come from.
-REST = "rest"
+REST, ARCHIVE = "rest", "archive"
+SOURCES = (REST, ARCHIVE)
 
 
 class Load(NamedTuple):
@@ -53,6 +60,10 @@ class Load(NamedTuple):
     busy_ms: int
     longest_ms: int
 
+    def of_all(self, what: str) -> int:
+        """From all sources together: windows, requests, weight or candles."""
+        return sum(self.sources[source, what] for source in SOURCES)
+
 
 def load_of(
     request: CollectionRequest,
@@ -60,10 +71,12 @@ def load_of(
     known: Coverages,
     backfill_candles: int,
     now_ms: int,
+    *,
+    has_archive: bool = False,
 ) -> tuple[Load, int]:
     """What one symbol takes in these timeframes, and how many of its units are for gaps alone.
 
-    `known`: its summaries.
+    `known`: its summaries; `has_archive`: whether the exchange has a bulk archive.
     """
     units: list[PlannedUnit] = []
     again = 0
@@ -79,7 +92,7 @@ def load_of(
     for message in messages_for("", 1, 0, request.priority, units, everything, request.fill):
         sizes.append(len(message.units))
         took_ms = sum(
-            _group(group, request.fill, known, now_ms, figures, sources)
+            _group(group, request.fill, known, now_ms, figures, sources, has_archive)
             for group in _groups(message.units)
         )
         busy_ms, longest_ms = busy_ms + took_ms, max(longest_ms, took_ms)
@@ -133,27 +146,54 @@ def _group(
     now_ms: int,
     figures: Counter[str],
     sources: Counter[tuple[str, str]],
+    has_archive: bool,
 ) -> int:
     """Count what a group takes; returns its milliseconds."""
-    requests = rounds = 0
+    requests = rounds = files = 0
     for unit in group:
         summary = known.get(unit.timeframe, Summary())
         asked = asked_of(unit, fill, summary, now_ms)
-        counts = _requests(unit, asked)
-        if not counts:
+        archived, asked_rest = _archived(unit, asked, now_ms, has_archive)
+        counts = _requests(unit, asked_rest)
+        if not counts and not archived:
             figures["from_store"] += 1
             continue
         # The first request of a stretch says whether there is more; the others go at once.
-        rounds = max(rounds, *(1 + -(-(count - 1) // IN_FLIGHT) for count in counts))
+        rounds = max([rounds, *(1 + -(-(count - 1) // IN_FLIGHT) for count in counts)])
         requests += sum(counts)
         stored = _count_stored(unit, asked, summary, now_ms, figures)
-        sources[REST, "windows"] += 1
-        sources[REST, "requests"] += sum(counts)
-        sources[REST, "weight"] += sum(counts) * KLINES_WEIGHT
-        sources[REST, "candles"] += stored
+        if archived:
+            files += len(archived)
+            brought = sum(_opens(unit.timeframe, *each[:2]) for each in archived)
+            stored -= brought
+            names = len({each.file for each in archived})
+            sources[ARCHIVE, "windows"] += 1
+            sources[ARCHIVE, "requests"] += names * (FILE_REQUESTS + 1)
+            sources[ARCHIVE, "weight"] += names * KLINES_WEIGHT
+            sources[ARCHIVE, "candles"] += brought
+        if counts:
+            sources[REST, "windows"] += 1
+            sources[REST, "requests"] += sum(counts)
+            sources[REST, "weight"] += sum(counts) * KLINES_WEIGHT
+            sources[REST, "candles"] += stored
     figures["groups"] += 1
-    figures["asking"] += requests > 0
-    return max(rounds, -(-requests // IN_FLIGHT)) * SLOT_MS + GROUP_MS
+    figures["asking"] += requests > 0 or files > 0
+    return max(rounds, -(-requests // IN_FLIGHT)) * SLOT_MS + files * FILE_MS + GROUP_MS
+
+
+def _archived(
+    unit: Unit, asked: Asked, now_ms: int, has_archive: bool
+) -> tuple[list[Source], Asked]:
+    """The parts of a unit that come from files, and what is left to ask for."""
+    if not has_archive:
+        return [], asked
+    planned = [
+        source
+        for stretch in paged(unit.timeframe, asked.certain)
+        for source in planned_sources("", unit.timeframe, stretch, now_ms)
+    ]
+    rest = [Interval(each.start_ms, each.end_ms) for each in planned if each.file is None]
+    return [each for each in planned if each.file is not None], asked._replace(certain=rest)
 
 
 def _requests(unit: Unit, asked: Asked) -> list[int]:

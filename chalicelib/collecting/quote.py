@@ -2,8 +2,8 @@
 
 The windows are those that the plan would cut, by the same functions (collecting/load.py), from the
 summaries as they are now. Symbols with equal summaries are counted once, so that the first run of
-thousands costs no more than that of one. Calls to AWS: four, one for each hundred symbols, and one
-for each hundred active tasks, of which the oldest are looked at.
+thousands costs no more than that of one. Calls to AWS: three, one for each hundred symbols, and one
+where tasks are active.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from chalicelib.aws import prices
 from chalicelib.candles.coverage_table import Coverages, CoverageTable
 from chalicelib.candles.summary import Summary
 from chalicelib.collecting.cost import LOOKUP_REQUESTS, Ahead, seconds_of, used_by
-from chalicelib.collecting.load import GROUP_MS, REQUEST_MS, REST, Load, load_of
+from chalicelib.collecting.load import GROUP_MS, REQUEST_MS, SOURCES, Load, load_of
 from chalicelib.collecting.ranges import Pair, is_long, lookups
 from chalicelib.core.backend import Backend
-from chalicelib.core.problems import invalid, problem
 from chalicelib.core.symbols import DELISTED, trading
 from chalicelib.core.times import FOREVER_MS, iso
 from chalicelib.exchange.catalogue_table import Catalogue, CatalogueTable
@@ -35,7 +34,6 @@ from chalicelib.tasks.table import TaskTable
 from chalicelib.work import priorities
 from chalicelib.work.request import CollectionRequest, parse_start, too_large, unknown_in
 
-_FIELD = "dry_run"
 _OF_SOURCE = ("windows", "requests", "weight", "candles")
 #: Active tasks whose remaining units are counted.
 _MOST_TASKS = 100
@@ -43,19 +41,6 @@ _MOST_TASKS = 100
 _CANDLE_BYTES, _OBJECT_BYTES = 44, 3_000
 
 View = dict[str, Any]
-
-
-def wants_quote(body: object) -> tuple[bool, object]:
-    """Whether a POST /start body asks for a quote alone, and the body without the field.
-
-    Raises InvalidRequest.
-    """
-    if not isinstance(body, dict) or _FIELD not in body:
-        return False, body
-    asks = body[_FIELD]
-    if not isinstance(asks, bool):
-        raise invalid([problem("must be true or false", f"/{_FIELD}")])
-    return asks, {name: value for name, value in body.items() if name != _FIELD}
 
 
 async def quote(backend: Backend, body: object, global_figures: bool) -> View:
@@ -68,22 +53,21 @@ async def quote(backend: Backend, body: object, global_figures: bool) -> View:
     catalogue = await CatalogueTable(backend).read_own_catalogue()
     known = catalogue.known if catalogue else None
     unknown = unknown_in(body, known)
+    new = {*unknown}
     listed = None if known is None else {**known, **dict.fromkeys(unknown, "")}
     request = parse_start(body, listed, backend.settings, now_ms)
     if request.symbols is None:
         named = trading(catalogue.symbols) if catalogue else ()
     else:
-        named = tuple(symbol for symbol in request.symbols if symbol not in unknown)
+        named = tuple(symbol for symbol in request.symbols if symbol not in new)
     stored = await CoverageTable(backend).coverage_of([*named])
-    load, again = _load(backend, request, named, stored, now_ms)
-    if load.figures["units"] - again > backend.settings.max_units:
-        raise too_large(load.figures["units"] - again, backend.settings)
+    load = _load(backend, request, named, stored, now_ms)
     asked_first = _lookups(request, named, stored, now_ms)
     ledger = await Ledger(backend).read()
     ahead, others = await _ahead(backend, request, ledger, catalogue)
     used = used_by(load, asked_first)
-    requests = load.sources[REST, "requests"] + asked_first * LOOKUP_REQUESTS
-    weight = requests * KLINES_WEIGHT
+    requests = load.of_all("requests") + asked_first * LOOKUP_REQUESTS
+    weight = load.of_all("weight") + asked_first * LOOKUP_REQUESTS * KLINES_WEIGHT
     new_bytes = load.figures["fresh"] * _CANDLE_BYTES + load.figures["objects"] * _OBJECT_BYTES
     delisted = [each for each in named if (known or {}).get(each) == DELISTED]
     return {
@@ -94,7 +78,9 @@ async def quote(backend: Backend, body: object, global_figures: bool) -> View:
             "total": min(load.figures["units"], backend.settings.max_units),
             "from_store": load.figures["from_store"],
         },
-        "sources": {REST: {what: load.sources[REST, what] for what in _OF_SOURCE}},
+        "sources": {
+            source: {what: load.sources[source, what] for what in _OF_SOURCE} for source in SOURCES
+        },
         "requests": requests,
         "weight": weight,
         "candles": load.figures["candles"],
@@ -130,8 +116,9 @@ def _load(
     symbols: Sequence[str],
     stored: Mapping[str, Coverages],
     now_ms: int,
-) -> tuple[Load, int]:
-    """What all symbols take together, and how many units are for gaps alone."""
+) -> Load:
+    """What all symbols take together. Raises PlanTooLarge as the plan does: units for gaps alone
+    are left out where there are too many."""
     seen: dict[tuple[object, ...], tuple[Load, int]] = {}
     figures: Counter[str] = Counter()
     sources: Counter[tuple[str, str]] = Counter()
@@ -142,7 +129,14 @@ def _load(
         frames = request.timeframes_of(symbol)
         alike = (*frames, *sorted(known.items()))
         if alike not in seen:
-            seen[alike] = load_of(request, frames, known, backend.settings.backfill_candles, now_ms)
+            seen[alike] = load_of(
+                request,
+                frames,
+                known,
+                backend.settings.backfill_candles,
+                now_ms,
+                has_archive=bool(backend.settings.archive_root),
+            )
         one, for_gaps = seen[alike]
         again += for_gaps
         figures.update(one.figures)
@@ -151,7 +145,7 @@ def _load(
         sources.update(one.sources)
         messages += one.messages
         busy_ms, longest_ms = busy_ms + one.busy_ms, max(longest_ms, one.longest_ms)
-    return Load(figures, sources, (*messages,), busy_ms, longest_ms), again
+    return Load(figures, sources, (*messages,), busy_ms, longest_ms)
 
 
 def _lookups(

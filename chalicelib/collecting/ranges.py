@@ -7,7 +7,9 @@ this.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import NamedTuple
 
 from chalicelib.candles.coverage_table import Coverages
@@ -37,13 +39,15 @@ class Window(NamedTuple):
 
 class Wanted(NamedTuple):
     """`again`: windows of gaps that are due, which can wait. The others are cut of `span` when they
-    are asked for, as there may be thousands; `known` and `fill` say what of them is asked for."""
+    are asked for, as there may be thousands; `known` and `fill` say what of them is asked for;
+    before `since_ms`, gaps that are due alone."""
 
     timeframe: str
     span: tuple[int, int]
     again: list[Window]
     known: Summary
     fill: str
+    since_ms: int
 
     @property
     def window_count(self) -> int:
@@ -60,7 +64,7 @@ class Wanted(NamedTuple):
             if self.fill == ALL:
                 yield Window(start_ms, end_ms)
             elif self.fill != GAPS:
-                yield _new(self.timeframe, self.known, start_ms, end_ms)
+                yield _new(self.timeframe, self.known, start_ms, end_ms, self.since_ms)
             elif _misses(self.timeframe, self.known, start_ms, end_ms):
                 yield Window(start_ms, end_ms, end_ms)
 
@@ -84,15 +88,16 @@ def wanted(
     again: list[Window] = []
     if start_ms is not None:
         start = max(start, known.listed or 0)
-    elif fill == NEW:
+    since = start
+    if start_ms is None and fill == NEW:
         start, again = _with_gaps(timeframe, start, end, known.due_cells(now_ms))
-    return Wanted(timeframe, (start, end), again, known, fill)
+    return Wanted(timeframe, (start, end), again, known, fill, since)
 
 
-def _new(timeframe: str, known: Summary, start_ms: int, end_ms: int) -> Window:
-    """The window, of which all is asked for from where it was never asked for: from the newest
-    candle on, where that is next to it, because it may have been revised."""
-    parts = known.uncovered(start_ms, end_ms)
+def _new(timeframe: str, known: Summary, start_ms: int, end_ms: int, since_ms: int) -> Window:
+    """The window, of which all is asked for from where it was never asked for (`since_ms` or
+    later): from the newest candle on, where that is next to it, as it may have been revised."""
+    parts = known.uncovered(max(start_ms, since_ms), end_ms)
     if not parts:
         return Window(start_ms, end_ms, end_ms)
     whole_ms, last = parts[0].start_ms, known.last
@@ -144,11 +149,16 @@ def asked_of(unit: Unit, fill: str, known: Summary, now_ms: int) -> Asked:
     if fill == GAPS:
         certain += known.uncovered(unit.start_ms, whole.start_ms)
     gaps_in: list[tuple[Cell, Interval]] = []
-    for cell in known.cells:
-        low, high = timeframes.object_bounds(unit.timeframe, cell.start_ms)
-        part = Interval(max(low, unit.start_ms), min(high, whole.start_ms))
-        if part.start_ms < part.end_ms and _has_needs(cell, fill, now_ms):
-            gaps_in.append((cell, part))
+    # From the object that the unit may begin in; a long history has hundreds before and behind.
+    first = bisect_right(known.cells, unit.start_ms, key=lambda cell: cell.start_ms) - 1
+    for cell in islice(known.cells, max(0, first), None):
+        if cell.start_ms >= whole.start_ms:
+            break
+        if _has_needs(cell, fill, now_ms):
+            low, high = timeframes.object_bounds(unit.timeframe, cell.start_ms)
+            part = Interval(max(low, unit.start_ms), min(high, whole.start_ms))
+            if part.start_ms < part.end_ms:
+                gaps_in.append((cell, part))
     return Asked(certain, gaps_in)
 
 

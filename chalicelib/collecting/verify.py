@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -73,9 +73,8 @@ async def plan_verification(
         listed = await together(*(objects.between(*pair, 0, FOREVER_MS) for pair in some))
         for (symbol, timeframe), held in zip(some, listed, strict=True):
             known = stored.get(symbol, {}).get(timeframe, Summary())
-            for start_ms in sorted(
-                {*(each.start_ms for each in held), *(cell.start_ms for cell in known.cells)}
-            ):
+            starts = {each.start_ms for each in held}
+            for start_ms in sorted({*starts, *_claimed(timeframe, known)}):
                 end_ms = timeframes.object_bounds(timeframe, start_ms)[1]
                 if start_ms < (request.end_ms or end_ms) and end_ms > (request.start_ms or 0):
                     end_ms = max(start_ms + 1, min(end_ms, now_ms))
@@ -85,6 +84,14 @@ async def plan_verification(
         if len(units) > backend.settings.max_units:
             raise too_large(len(units), backend.settings)
     return units
+
+
+def _claimed(timeframe: str, known: Summary) -> Iterator[int]:
+    """When the objects begin that a summary knows, or says that something is covered in."""
+    yield from (cell.start_ms for cell in known.cells)
+    for low, high in known.covered:
+        for at_ms, _ in timeframes.object_cuts(timeframe, max(low, known.listed or 0), high):
+            yield timeframes.object_bounds(timeframe, at_ms)[0]
 
 
 async def verify(backend: Backend, symbol: str, unit: Unit, fill: str) -> Verdict:
@@ -116,10 +123,9 @@ async def verify(backend: Backend, symbol: str, unit: Unit, fill: str) -> Verdic
 
 def _fault(timeframe: str, at_ms: int, found: Inspected, known: Summary) -> tuple[str, str]:
     """(reason, detail) of what is wrong with an object and its summary; empty: nothing."""
-    cell = known.cell_at(timeframe, at_ms)
     if found.held.etag is None:
         gone = "the Market table knows it, and the bucket has none"
-        return (OBJECT_MISSING, gone) if cell is not None else ("", "")
+        return (OBJECT_MISSING, gone) if at_ms in _claimed(timeframe, known) else ("", "")
     damage = found.damage or damage_in(
         timeframe, at_ms, found.held.candles, found.held.coverage, found.trades
     )

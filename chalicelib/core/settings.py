@@ -68,8 +68,8 @@ class Settings:
     exchange_url: str = _setting(BINANCE_URL, "root of a Binance-compatible REST API")
     archive: str = _setting(
         "auto",
-        "auto: closed days and months come from the exchange's bulk archive, where a file holds "
-        "two pages of candles or more; never: everything is asked for at `EXCHANGE_URL`",
+        "auto: closed days and months come from the exchange's bulk archive, where their files "
+        "are worth it; never: everything is asked for at `EXCHANGE_URL`",
         among=("auto", "never"),
     )
     archive_url: str = _setting(

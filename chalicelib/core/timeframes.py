@@ -143,10 +143,13 @@ def whole_between(timeframe: str, open_ms: int, next_ms: int) -> Sequence[int]:
 
 def object_bounds(timeframe: str, open_ms: int) -> tuple[int, int]:
     """[start, end) of the object that holds the candle opening at `open_ms`."""
-    span = _OBJECT_SPAN[timeframe]
+    return _span_bounds(_OBJECT_SPAN[timeframe], open_ms)
+
+
+def _span_bounds(span: str, at_ms: int) -> tuple[int, int]:
     if span == "all":
         return 0, FOREVER_MS
-    moment = utc(open_ms)
+    moment = utc(at_ms)
     start = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
     if span == "day":
         return epoch_ms(start), epoch_ms(start + timedelta(days=1))
@@ -186,7 +189,12 @@ def object_length(timeframe: str) -> int | None:
 
 def object_cuts(timeframe: str, start_ms: int, end_ms: int) -> Iterator[tuple[int, int]]:
     """Cut [start, end) along object bounds, in order."""
+    return span_cuts(_OBJECT_SPAN[timeframe], start_ms, end_ms)
+
+
+def span_cuts(span: str, start_ms: int, end_ms: int) -> Iterator[tuple[int, int]]:
+    """Cut [start, end) where days, months or years begin, in order; "all": not at all."""
     while start_ms < end_ms:
-        cut = min(object_bounds(timeframe, start_ms)[1], end_ms)
+        cut = min(_span_bounds(span, start_ms)[1], end_ms)
         yield start_ms, cut
         start_ms = cut

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from chalicelib.aws.item_table import ItemTable
 from chalicelib.aws.wire import item_to_wire, to_wire
 from chalicelib.core.backend import Backend
-from chalicelib.core.errors import ConditionFailed, ExchangeRootChanged
+from chalicelib.core.errors import ExchangeRootChanged
 from chalicelib.core.symbols import DELISTED
 from chalicelib.exchange.assets import grouped, ungrouped
 
@@ -129,9 +129,9 @@ class CatalogueTable(ItemTable):
             weight_limit=item["weight_limit"],
             refreshed_at=item["refreshed_at"],
             asked=_asked_in(item),
-            delisted=_unpacked(item["delisted"]),
+            delisted=unpacked(item["delisted"]),
             unnamed=item["unnamed"],
-            assets=ungrouped(_unpacked(item["assets"])) if "assets" in item else {},
+            assets=ungrouped(unpacked(item["assets"])) if "assets" in item else {},
             root=item["root"],
         )
 
@@ -195,19 +195,7 @@ class CatalogueTable(ItemTable):
 
     async def claim_refresh(self, now_ms: int) -> bool:
         """Whether the caller may have the list refreshed now: one caller in a minute may."""
-        try:
-            await self._update(
-                self._key(_REFRESH),
-                UpdateExpression="SET claimed_at = :now",
-                ConditionExpression="attribute_not_exists(claimed_at) OR claimed_at <= :before",
-                ExpressionAttributeValues={
-                    ":now": to_wire(now_ms),
-                    ":before": to_wire(now_ms - _REFRESH_EVERY_MS),
-                },
-            )
-        except ConditionFailed:
-            return False
-        return True
+        return await self._claim(self._key(_REFRESH), now_ms, _REFRESH_EVERY_MS)
 
     async def read_prices(self) -> Prices | None:
         """None before the first refresh."""
@@ -270,19 +258,20 @@ def packed(value: Mapping[str, Any] | Sequence[str]) -> bytes:
     return zlib.compress(json.dumps(value, ensure_ascii=False, sort_keys=True).encode(), 6)
 
 
-def _unpacked(value: bytes) -> Any:
+def unpacked(value: bytes) -> Any:
+    """What `packed` was given."""
     return json.loads(zlib.decompress(value))
 
 
 def _symbols_in(item: dict[str, Any]) -> dict[str, str]:
-    return cast("dict[str, str]", _unpacked(item["symbols"]))
+    return cast("dict[str, str]", unpacked(item["symbols"]))
 
 
 def _refused_in(item: dict[str, Any]) -> RefusedList:
     return RefusedList(
         symbols=_symbols_in(item),
         known=item["known"],
-        missing=_unpacked(item["missing"]),
+        missing=unpacked(item["missing"]),
         refused_at=item["refused_at"],
         instead_of=item["instead_of"],
         asked=_asked_in(item),
@@ -298,6 +287,6 @@ def _prices_in(item: dict[str, Any]) -> Prices:
     priced_at = item["priced_at"]
     prices = {
         symbol: Price(found, priced_at) if isinstance(found, str) else Price(*found)
-        for symbol, found in _unpacked(item["prices"]).items()
+        for symbol, found in unpacked(item["prices"]).items()
     }
     return Prices(prices, priced_at)

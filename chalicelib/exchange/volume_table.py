@@ -8,15 +8,13 @@ VOLUMES#<exchange>  VOLUMES  volumes: zlib JSON {symbol: quote volume of 24 h}, 
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from chalicelib.aws.item_table import ItemTable
 from chalicelib.aws.wire import to_wire
 from chalicelib.core.backend import Backend
-from chalicelib.core.errors import ConditionFailed
+from chalicelib.exchange.catalogue_table import packed, unpacked
 
 #: Whoever claims it has asked within this time, or has died.
 CLAIM_MS = 60_000
@@ -40,28 +38,18 @@ class VolumeTable(ItemTable):
         item = await self._get(self._key)
         if item is None or "volumes" not in item:
             return StoredVolumes()
-        return StoredVolumes(json.loads(zlib.decompress(item["volumes"])), item["asked_at"])
+        return StoredVolumes(unpacked(item["volumes"]), item["asked_at"])
 
     async def claim(self, now_ms: int) -> bool:
         """Whether the caller is to ask the exchange: nobody else has set out to in this minute."""
-        try:
-            await self._update(
-                self._key,
-                UpdateExpression="SET claimed_at = :now",
-                ConditionExpression="attribute_not_exists(claimed_at) OR claimed_at <= :before",
-                ExpressionAttributeValues={
-                    ":now": to_wire(now_ms),
-                    ":before": to_wire(now_ms - CLAIM_MS),
-                },
-            )
-        except ConditionFailed:
-            return False
-        return True
+        return await self._claim(self._key, now_ms, CLAIM_MS)
 
     async def write(self, volumes: Mapping[str, float], asked_ms: int) -> None:
-        packed = zlib.compress(json.dumps(volumes, ensure_ascii=False, sort_keys=True).encode(), 6)
         await self._update(
             self._key,
             UpdateExpression="SET volumes = :volumes, asked_at = :asked",
-            ExpressionAttributeValues={":volumes": to_wire(packed), ":asked": to_wire(asked_ms)},
+            ExpressionAttributeValues={
+                ":volumes": to_wire(packed(volumes)),
+                ":asked": to_wire(asked_ms),
+            },
         )

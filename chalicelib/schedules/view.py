@@ -7,6 +7,7 @@ from typing import Any
 from chalicelib.core.times import iso
 from chalicelib.schedules import firings
 from chalicelib.schedules.schedule import MeasuredLag, Schedule
+from chalicelib.work.messages import NEW
 from chalicelib.work.request import CollectionRequest
 
 #: A part of an answer, as JSON.
@@ -87,6 +88,7 @@ def _request_view(schedule: Schedule) -> View:
         "timeout_seconds": request.timeout_seconds,
         "retries": request.retries or None,
         "retry_backoff_seconds": request.retry_backoff_seconds if request.retries else None,
+        "fill": None if request.fill == NEW else request.fill,
         "webhook_host": schedule.webhook_host,
     }
     return {name: value for name, value in fields.items() if value is not None}

@@ -456,6 +456,38 @@ def candles(run: CheckRun) -> str:
     return f"{len(opens)} candles, in {len(files)} files"
 
 
+@_step(
+    "coverage",
+    "GET /coverage",
+    "GET /coverage/gaps",
+    "POST /coverage/fill",
+    "POST /coverage/verify",
+    "GET /task/{task_id}",
+    look_at="API errors",
+)
+def coverage(run: CheckRun) -> str:
+    """What was collected is said to be held, what is missing is filled, and the files are whole."""
+    run.ended(run.task_of("start"))
+    body = {name: run.collection()[name] for name in ("symbols", "timeframes", "start", "end")}
+    asked = {name: body[name] for name in ("start", "end")}
+    rows = records(
+        run.api.all_coverage(symbols=run.chosen_symbol, timeframes=TIMEFRAME, **asked)["coverage"]
+    )
+    need(len(rows) == 1, f"one row, of {run.chosen_symbol} {TIMEFRAME}", rows)
+    expected, held = (count(rows[0], name) for name in ("expected", "held"))
+    need(expected == HOURS and held, f"{HOURS} candles, some of them held", rows[0])
+    listed = records(
+        run.api.all_gaps(symbol=run.chosen_symbol, timeframe=TIMEFRAME, **asked)["gaps"]
+    )
+    in_gaps = sum(count(gap, "candles") or 0 for gap in listed)
+    need(held == HOURS - in_gaps, f"gaps of {HOURS - (held or 0)} candles", listed)
+    for name, answer in (("fill", run.api.fill(body)), ("verify", run.api.verify(body))):
+        task = run.ended(run.keep(name, answer))
+        failed = records(task.get("failures"))
+        need(task.get("status") == "completed" and not failed, f"{name} without a failure", task)
+    return f"{held} of {expected} candles held, files verified"
+
+
 def _stored(run: CheckRun, s3: Any, bucket: str) -> list[int]:
     """Open times (epoch ms) in the window of the check, as the bucket's objects hold them."""
     from arro3.io import read_parquet  # only here is Parquet needed

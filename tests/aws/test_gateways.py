@@ -12,6 +12,7 @@ import pytest
 
 from chalicelib.aws.sqs_queue import SqsQueue
 from chalicelib.candles.candles import Candles
+from chalicelib.candles.footers import Footers
 from chalicelib.candles.objects import HeldObjects, folder_of
 from chalicelib.candles.store import CandleStore
 from chalicelib.core.backend import Backend, Call
@@ -125,6 +126,8 @@ def test_an_object_is_merged_and_whoever_comes_too_late_is_refused(
             drive(endpoint.pooled("s3", "PutObject", Bucket=bucket, Key=key, Body=b"", **condition))
         assert late.value.code == "PreconditionFailed"
     assert drive(store.read("币USDT", "1m", 0)) == held
+    footer = drive(Footers(backend).read("币USDT", "1m", 0))
+    assert footer == (held.coverage, 3, sum(held.candles.columns["trades"]))
 
 
 def test_objects_are_listed_and_read_without_an_sdk(endpoint: Endpoint, drive: Drive) -> None:

@@ -258,7 +258,9 @@ REASONS = st.lists(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(reasons=REASONS)
 @example(reasons=["None", "TransactionConflict"])
 @example(reasons=["ConditionalCheckFailed", "TransactionConflict"])

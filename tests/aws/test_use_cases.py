@@ -323,7 +323,7 @@ async def _use_up(worker: Worker, clock: Clock) -> None:
     body = {"symbols": ["BTCUSDT"], "timeframes": ["1d", "1h"]}
     task_id = await submit_collection(limited, body, "me", "r")
     with pytest.raises(QuotaExceeded):
-        await submit_collection(limited, body, "me", "r")
+        await submit_collection(limited, {**body, "force": True}, "me", "r")
     await plan_task(limited, PlanMessage(task_id, 1))
     assert (await view_task(limited, task_id))["error"].startswith("QUOTA_UNITS_PER_DAY")
     one_unit = {"symbols": ["BTCUSDT"], "timeframes": ["1d"]}

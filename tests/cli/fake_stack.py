@@ -128,6 +128,21 @@ class FakeStack(FakeApi):
     def post_refresh_symbols(self, _: Any) -> dict[str, Any]:
         return self._submitted(self.new_task())
 
+    def get_coverage(self, _: Any) -> dict[str, Any]:
+        counts = {"expected": 24, "held": 22, "explained": {"no_trades": 2}, "missing": 0}
+        row = {"symbol": "BTCUSDT", "timeframe": "1h", **counts, "percent": 100, "cells": []}
+        return {"coverage": [row], "next_page_token": None}
+
+    def get_coverage_gaps(self, _: Any) -> dict[str, Any]:
+        gap = {"start": AT, "end": AT, "candles": 2, "reason": "no_trades", "evidence": None}
+        return {"gaps": [gap], "next_page_token": None}
+
+    def post_coverage_fill(self, _: Any) -> dict[str, Any]:
+        return self._submitted(self.new_task())
+
+    def post_coverage_verify(self, _: Any) -> dict[str, Any]:
+        return self._submitted(self.new_task())
+
     def get_task(self, task_id: str) -> dict[str, Any]:
         return self.tasks[task_id]
 

@@ -221,6 +221,13 @@ WRONG: dict[str, list[Callable[[], FakeStack]]] = {
         lambda: changed("GET /candles/files", files=[]),
         lambda: changed("GET /candles/files", files=[{"rows": 3000, "url": "http://there"}]),
     ],
+    "coverage": [
+        lambda: changed("GET /coverage", coverage=[]),
+        lambda: changed("GET /coverage/gaps", gaps=[]),
+        lambda: changed("POST /coverage/fill", task_id=None),
+        lambda: changed("POST /coverage/verify", task_id=None),
+        lambda: changed("GET /task/{task_id}", failures=[{"reason": "OBJECT_DAMAGED"}]),
+    ],
     "run-schedule": [lambda: changed("POST /schedules/{schedule_id}/run", task_id=None)],
     "fires": [lambda: FakeStack(fires=False)],
     "change-schedule": [lambda: changed("PATCH /schedules/{schedule_id}", enabled=True)],

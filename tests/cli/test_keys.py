@@ -79,7 +79,9 @@ def test_the_library_takes_the_key_by_name_or_from_the_environment(monkeypatch):
         assert api.requests[0].headers["Authorization"] == f"Bearer {header}"
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.text(max_size=30))
 def test_whatever_the_key_is_it_is_sent_or_refused_and_never_shown(key):
     ran = run("tasks", "--key", f"geheim{key}")

@@ -60,22 +60,26 @@ def _small_requests() -> dict[str, Any]:
     """The contract, narrowed to collections of a day or two that the catalogue allows."""
     start, end = TODAY - timedelta(days=3), TODAY - timedelta(days=1)
     spec = copy.deepcopy(SPEC)
-    body = spec["components"]["schemas"]["StartRequest"]
-    body["required"] = ["symbols", "start", "end"]
-    body["properties"]["symbols"] = {"type": "array", "minItems": 1, "items": {"enum": SYMBOLS}}
-    body["properties"]["start"] = {"enum": _spellings(start)}
-    body["properties"]["end"] = {"enum": _spellings(end)}
-    # Where they lead is tested by those who receive them.
-    del body["properties"]["webhook"]
-    # JSON Schema takes 60.0 for an integer, and the application does not.
-    body["properties"]["timeout_seconds"] = {"enum": [60, 604800]}
-    body["properties"]["retries"] = {"enum": [0, 5]}
-    body["properties"]["retry_backoff_seconds"] = {"enum": [1, 3600]}
+    for name in ("StartRequest", "FillRequest", "VerifyRequest"):
+        body = spec["components"]["schemas"][name]
+        body["required"] = ["symbols", "start", "end"]
+        fields = body["properties"]
+        fields["symbols"] = {"type": "array", "minItems": 1, "items": {"enum": SYMBOLS}}
+        fields["start"] = {"enum": _spellings(start)}
+        fields["end"] = {"enum": _spellings(end)}
+        # Where they lead is tested by those who receive them.
+        fields.pop("webhook", None)
+        # JSON Schema takes 60.0 for an integer, and the application does not.
+        whole = {"timeout_seconds": [60, 604800], "retries": [0, 5]}
+        for each, values in {**whole, "retry_backoff_seconds": [1, 3600]}.items():
+            if each in fields:
+                fields[each] = {"enum": values}
     pause = spec["components"]["schemas"]["PauseRequest"]
     pause["properties"]["duration_seconds"] = {"enum": [1, 60, 31_536_000]}
-    request = spec["paths"][START]["post"]["requestBody"]
-    request["required"] = True  # none would be a request for everything
-    del request["content"]["application/json"]["examples"]
+    for path in (START, f"{PREFIX}/coverage/fill", f"{PREFIX}/coverage/verify"):
+        request = spec["paths"][path]["post"]["requestBody"]
+        request["required"] = True  # none would be a request for everything
+        del request["content"]["application/json"]["examples"]
     _small_schedules(spec)
     # No schema can say what lies in the future.
     expiry = {"enum": [None, "2099-01-31", "2099-01-31T12:00:00Z", 4_073_500_800_000]}
@@ -95,13 +99,14 @@ def _small_requests() -> dict[str, Any]:
 
 def _known_candles(spec: dict[str, Any], start: datetime, end: datetime) -> None:
     """Symbols that the catalogue has, ranges that are none backwards, and no page in between."""
-    for path, most in (("/candles", 10_000), ("/candles/files", 100)):
+    pages = {"/candles": 10_000, "/candles/files": 100, "/coverage": 100, "/coverage/gaps": 100}
+    for path, most in pages.items():
         operation = spec["paths"][PREFIX + path]["get"]
         operation["parameters"] = [
             each for each in operation["parameters"] if each["name"] != "page_token"
         ]
         for each in operation["parameters"]:
-            if each["name"] == "symbol":
+            if each["name"] in ("symbol", "symbols"):
                 each["schema"] = {"enum": SYMBOLS}
             elif each["name"] in ("start", "end"):
                 each["schema"] = {"enum": _spellings(start if each["name"] == "start" else end)}

@@ -64,8 +64,9 @@ def forget_hours(cloud: Cloud, symbol: str, hours: int) -> None:
     table, key = cloud.outputs["MarketTable"], {"pk": {"S": "COVER#local"}, "sk": {"S": symbol}}
     client = cloud.client("dynamodb")
     entry = json.loads(client.get_item(TableName=table, Key=key)["Item"]["tf_1h"]["S"])
-    entry["covered"][-1][1] -= hours * 3_600_000
-    entry["last"] -= hours * 3_600_000
+    covered, _, last, *_ = entry
+    covered[-1][1] -= hours * 3_600_000
+    entry[2] = last - hours * 3_600_000
     client.update_item(
         TableName=table,
         Key=key,

@@ -122,7 +122,9 @@ def test_wrong_unknown_and_malformed_keys_cannot_be_told_apart(
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     header=st.text(st.characters(codec="latin-1"), max_size=120)

@@ -87,7 +87,9 @@ OTHERS = st.one_of(
 ).filter(lambda origin: origin not in ORIGINS)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(origin=OTHERS)
 def test_no_other_origin_is_let_in(open_http: Http, origin: str) -> None:
     for answer in (

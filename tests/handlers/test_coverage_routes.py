@@ -258,7 +258,7 @@ def test_a_wrong_question_is_refused(http: Http, path: str, pointer: str) -> Non
 @settings(
     deadline=None,
     max_examples=150,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_no_question_breaks_it(http: Http, path: str, query: dict[str, str]) -> None:
     text = "&".join(f"{name}={quote(value)}" for name, value in query.items())
@@ -312,3 +312,23 @@ def test_verifying_is_a_task_that_can_be_followed_and_mends(
     assert retried.status_code == 202
     run(fleet.settle())
     assert http("GET", f"/task/{failed['task_id']}").json_body["status"] == "completed"
+
+
+def test_a_schedule_that_fills_shows_it_and_asks_for_what_nothing_explains(
+    http: Http, collect: Collect, exchange: Any, fleet: Fleet, run: Any, clock: Any, start: int
+) -> None:
+    exchange.unserved = {start + 3 * HOUR: (0, clock() + 1000)}
+    collect(["BTCUSDT"], "1h", start, start + 5 * HOUR)
+    clock.advance(2000)
+    asked = {"symbols": ["BTCUSDT"], "timeframes": ["1h"], "fill": "gaps"}
+    made = http("POST", "/schedules", {"expression": "rate(1 day)", "request": asked})
+    assert made.json_body["request"]["fill"] == "gaps"
+    exchange.asked.clear()
+    ran = http("POST", f"/schedules/{made.json_body['schedule_id']}/run", {})
+    run(fleet.settle())
+    hole = start + 3 * HOUR
+    assert any(low <= hole < high for *_, low, high in exchange.asked)
+    task = http("GET", f"/task/{ran.json_body['task_id']}").json_body
+    assert task["status"] == "completed"
+    [row] = get(http, "/coverage", symbols="BTCUSDT", end=iso(start + 5 * HOUR))["coverage"]
+    assert (row["held"], row["missing"]) == (5, 0)

@@ -195,7 +195,9 @@ _odd_fields = st.fixed_dictionaries(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 @given(body=_odd_fields)
 def test_each_error_of_an_odd_request_names_a_field_and_says_what_to_send(
     http: Http, body: dict[str, object]
@@ -214,7 +216,9 @@ def test_each_error_of_an_odd_request_names_a_field_and_says_what_to_send(
     assert all(error["detail"].startswith(remedies) for error in refusal["errors"])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 @given(
     body=st.one_of(
         st.binary(max_size=40),
@@ -398,7 +402,9 @@ def test_a_pause_is_ordered_shown_and_ended(http: Http, backend: Backend) -> Non
         min_size=1,
     ).filter(lambda body: body != {"reason": ""})
 )
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_an_order_that_cannot_be_meant_pauses_nothing(http: Http, body: dict[str, Any]) -> None:
     problem(http("POST", "/pause", body), 400, "INVALID_REQUEST")
     assert http("GET", "/status").json_body["pause"] is None
@@ -582,7 +588,9 @@ def strictly(text: str | bytes) -> Any:
     return json.loads(text, parse_constant=refuse)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(prices=st.lists(BAD_PRICES, max_size=4))
 def test_whatever_prices_the_exchange_sends_the_answer_is_json_with_finite_prices(
     http: Http, worker: Worker, prices: list[str]
@@ -629,7 +637,14 @@ def test_a_quote_is_what_the_contract_says(http: Http) -> None:
         assert not [error.message for error in errors]
 
 
-@pytest.mark.parametrize("odd", ["yes", 1, None])
+def test_a_start_that_says_it_is_no_dry_run_is_the_same_request(http: Http) -> None:
+    key = {"Idempotency-Key": "once"}
+    first = http("POST", "/start", {**START, "dry_run": False}, key)
+    assert first.status_code == 202
+    assert http("POST", "/start", START, key).json_body == first.json_body
+
+
+@pytest.mark.parametrize("odd", ["yes", 1, 0, None, [], {}])
 def test_dry_run_is_refused_where_it_is_neither_true_nor_false(http: Http, odd: object) -> None:
     body = problem(http("POST", "/start", {**START, "dry_run": odd}), 400, "INVALID_REQUEST")
     assert body["errors"][0]["pointer"] == "/dry_run"

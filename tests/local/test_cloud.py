@@ -156,7 +156,9 @@ def kept(payload: object) -> bytes:
 
 
 @given(payload=PAYLOADS, data=st.data())
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_state_that_is_damaged_is_put_aside_whole(
     home: Path, payload: object, data: st.DataObject
 ) -> None:

@@ -88,7 +88,9 @@ def test_a_down_that_is_at_work_is_waited_for(command: Command, doing: str) -> N
 
 @given(content=st.binary(max_size=60))
 @settings(
-    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=5,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_a_lock_that_nobody_holds_is_free_whatever_is_in_it(
     command: Command, lock: Path, content: bytes

@@ -79,7 +79,9 @@ JSON = st.recursive(
 
 
 @given(content=st.binary() | st.dictionaries(st.just("cloud"), JSON).map(json.dumps) | JSON)
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_a_damaged_file_costs_the_port_alone(tmp_path: Path, content: object) -> None:
     file = tmp_path / "ports.json"
     raw = content if isinstance(content, bytes) else str(content).encode(errors="replace")

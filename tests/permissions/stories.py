@@ -16,7 +16,11 @@ from websockets.sync.client import ClientConnection, connect
 
 from chalicelib.candles.candles import Candles
 from chalicelib.candles.codec import encode
-from chalicelib.core.times import iso
+from chalicelib.candles.coverage import Coverage
+from chalicelib.candles.gaps import NO_CANDLE, Gap
+from chalicelib.candles.intervals import Interval
+from chalicelib.candles.summary import Summary, seen
+from chalicelib.core.times import DAY, iso, parse_time
 from chalicelib.work.messages import PlanMessage
 from chalicelib.work.request import CollectionRequest
 from tests.permissions.quiet import HOUR_MS, MOST, OWNER, Quiet
@@ -305,6 +309,50 @@ def stored_candles_are_read(q: Quiet) -> None:
     q.client("s3").put_object(Bucket=q.cloud.bucket, Key=key, Body=encode(Candles(), {}))
     assert q.ask("GET", f"/candles?{asked}", 200)["message"] is None
     assert [each["rows"] for each in q.ask("GET", f"/candles/files?{asked}", 200)["files"]] == [0]
+
+
+def _gap(q: Quiet) -> tuple[str, dict[str, Any]]:
+    """A symbol's three days of which nothing came; (key of the object, the range)."""
+    exchange = q.ask("GET", "/status", 200)["exchange"]
+    start_ms = parse_time("2026-03-01")
+    end_ms = start_ms + 3 * DAY
+    coverage = Coverage(
+        (Interval(start_ms, end_ms),), None, (Gap(start_ms, end_ms, NO_CANDLE, 1, 1, 1),)
+    )
+    key = f"candles/exchange={exchange}/timeframe=1d/symbol=ETHUSDT/all.parquet"
+    content = encode(Candles(), {"coverage": coverage.to_json(), "trades": "0"})
+    q.client("s3").put_object(Bucket=q.cloud.bucket, Key=key, Body=content)
+    summary = Summary().with_object(seen("1d", start_ms, Candles(), coverage))
+    item = {"pk": f"COVER#{exchange}", "sk": "ETHUSDT", "rev": 1}
+    q.put("MarketTable", {**item, "tf_1d": summary.packed("1d")})
+    return key, {"start": iso(start_ms), "end": iso(end_ms)}
+
+
+def gaps_are_explained(q: Quiet) -> None:
+    key, _ = _gap(q)
+    assert q.ask("GET", "/coverage?symbols=ETHUSDT", 200)["coverage"]
+    gaps = "/coverage/gaps?symbol=ETHUSDT&timeframe=1d&end=2026-03-04"
+    assert [gap["reason"] for gap in q.ask("GET", gaps, 200)["gaps"]] == ["unexplained"]
+    q.client("s3").delete_object(Bucket=q.cloud.bucket, Key=key)
+    assert [gap["reason"] for gap in q.ask("GET", gaps, 200)["gaps"]] == ["not_collected"]
+
+
+def gaps_are_filled(q: Quiet) -> None:
+    _, around = _gap(q)
+    body = {"symbols": ["ETHUSDT"], "timeframes": ["1d"], **around}
+    task_id = str(q.ask("POST", "/coverage/fill", 202, body)["task_id"])
+    q.must_deliver("PlanQueue", "Plan")
+    q.must_deliver("WorkQueue", "Collect")
+    assert q.ended(task_id, "completed")["candles"] == 3
+
+
+def a_verification(q: Quiet) -> None:
+    _gap(q)
+    body = {"symbols": ["ETHUSDT"], "timeframes": ["1d"]}
+    task_id = str(q.ask("POST", "/coverage/verify", 202, body)["task_id"])
+    q.must_deliver("PlanQueue", "Plan")
+    q.must_deliver("WorkQueue", "Collect")
+    assert q.ended(task_id, "completed")["failures"] == []
 
 
 def a_task_that_is_gone(q: Quiet) -> None:
@@ -769,6 +817,7 @@ STORIES: dict[str, tuple[Story, ...]] = {
         a_cancel_and_a_retry,
         every_list_and_measure,
         stored_candles_are_read,
+        gaps_are_explained,
         a_task_that_is_gone,
         a_schedule_and_its_life,
         a_client_that_listens_to_everything,
@@ -780,6 +829,7 @@ STORIES: dict[str, tuple[Story, ...]] = {
     "plan": (
         *_COLLECTING,
         a_refresh_of_the_symbols,
+        a_verification,
         a_low_task_that_gives_way,
         the_next_attempt_opens_by_its_message,
         messages_that_nobody_can_read,
@@ -787,6 +837,7 @@ STORIES: dict[str, tuple[Story, ...]] = {
     "collect": (
         *_COLLECTING,
         a_collection_into_a_new_file,
+        gaps_are_filled,
         a_worker_that_asks_for_the_tasks_next_items,
         messages_that_nobody_can_read,
         work_that_waits_for_the_exchange,

@@ -24,6 +24,7 @@ from chalicelib.tasks.part_items import parts_in
 from chalicelib.tasks.progress import Progress, number_of, progress_from
 from chalicelib.work import units as work_units
 from chalicelib.work import window
+from chalicelib.work.messages import VERIFYING
 from chalicelib.work.request import CollectionRequest
 
 if TYPE_CHECKING:
@@ -459,8 +460,9 @@ def _check_candles(world: World, changes: list[tuple[Item, Item]], units: dict[s
         whole = stored.get((symbol, timeframe), Candles())
         stored[symbol, timeframe] = merged(whole, candles).candles
     last: dict[tuple[str, str], Item] = {}
+    verifying = _verifying(world)
     for _, new in changes:
-        if new and new["sk"].startswith("PROG#"):
+        if new and new["sk"].startswith("PROG#") and new["pk"] not in verifying:
             last[new["pk"], new["sk"]] = new
     summaries = stored_summaries(world)
     for prog in last.values():
@@ -578,7 +580,10 @@ def _failed(prog: Item) -> set[int]:
 
 
 def _units(world: World) -> dict[tuple[str, str], list[list[Any]]]:
-    """(pk, PROG key) -> units, of the plan that each task was run by."""
+    """(pk, PROG key) -> units, of the plan that each task was run by.
+
+    Those of a verification need to ask for nothing.
+    """
     plans: dict[tuple[str, str], list[list[Any]]] = {}
     chosen: dict[str, str] = {}
     for record in world.records():
@@ -589,10 +594,23 @@ def _units(world: World) -> dict[tuple[str, str], list[list[Any]]]:
         elif sk.startswith("UNITS#"):
             packed = base64.b64decode(image["units"]["B"])
             plans[image["pk"]["S"], sk] = json.loads(zlib.decompress(packed))
+    verifying = _verifying(world)
     return {
-        (pk, f"PROG#{sk.rpartition('#')[2]}"): units
+        (pk, f"PROG#{sk.rpartition('#')[2]}"): (
+            [[*unit[:4], unit[3]] for unit in units] if pk in verifying else units
+        )
         for (pk, sk), units in plans.items()
         if sk.split("#")[1] == chosen.get(pk)
+    }
+
+
+def _verifying(world: World) -> set[str]:
+    """The tasks that read what others have collected."""
+    return {
+        record["dynamodb"]["Keys"]["pk"]["S"]
+        for record in world.records()
+        if "plan_id" in (image := record["dynamodb"].get("NewImage", {}))
+        and CollectionRequest.unpack(base64.b64decode(image["request"]["B"])).fill in VERIFYING
     }
 
 

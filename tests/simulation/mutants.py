@@ -371,6 +371,17 @@ def _one_task_each(world: World) -> None:
     world.limit(owner_active_tasks=1)
 
 
+def _one_task_each_at_once(world: World) -> None:
+    _one_task_each(world)
+    world.hasty = True
+
+
+def _retried_at_work(world: World) -> None:
+    """Tasks are cancelled and retried while their first requests are still under way."""
+    world.hasty = True
+    world.faults.rates["exchange_slow"] = 0.5
+
+
 def _few_units(world: World) -> None:
     world.limit(owner_units_per_day=200)
 
@@ -454,7 +465,8 @@ MUTANTS = (
     Mutant(
         "no attempt in the condition",
         _rewriting(_drop(r"attempt = :attempt", ":attempt")),
-        killer=1797,
+        _retried_at_work,
+        killer=77,
     ),
     Mutant(
         "no state in the condition",
@@ -507,6 +519,7 @@ MUTANTS = (
     Mutant(
         "a candle that is not served any more is a gap",
         replacing(CandleStore, "write", _forgetting_what_is_held),
+        killer=360,
     ),
     Mutant(
         "the oldest row that comes is the listing",
@@ -514,7 +527,7 @@ MUTANTS = (
             replacing(listing, "first_open", _believing_the_oldest_row),
             replacing(fetch, "first_open", _believing_the_oldest_row),
         ),
-        killer=27,
+        killer=2,
     ),
     Mutant("the trail never looks back", replacing(Trail, "_find", _never_looking_back)),
     Mutant("the trail overwrites", replacing(AuditTable, "add", _overwriting)),
@@ -575,8 +588,8 @@ MUTANTS = (
     Mutant(
         "a place that was just taken is free",
         replacing(places, "LEASE_MS", lambda _: 0),
-        _one_task_each,
-        killer=681,
+        _one_task_each_at_once,
+        killer=3,
     ),
     Mutant("a retry takes no place", replacing(retry, "take_place", _never_asking), _one_task_each),
     Mutant(

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 ENDED = ("completed", "failed", "cancelled")
 FRAMES = ("30m", "1h", "1d", "15m", "2h", "4h")
+#: Seconds until a person looks at the task again.
+_LOOKS_AFTER = (1, 5, 30, 120, 300)
 #: Windows around New Year fall into two objects of these timeframes with a handful of candles.
 NEW_YEAR_MS = times.parse_time("2026-01-01")
 
@@ -55,13 +57,15 @@ class Person:
         self._seen: dict[int, int] = {}
         self._retries = world.random.choice((0, 0, 1, 2))
         self._cancels = world.random.choice((0, 0, 1))
+        if world.hasty:
+            self._retries, self._cancels = 2, 1
         #: Draws the task's own retries, in a third of the tasks.
         self._policies = Random(f"{world.seed} {symbols[0]}")
 
     async def live(self) -> None:
         world = self.world
         try:
-            await self._sleep(world.random.random() * 30)
+            await self._sleep(world.random.random() * (1 if world.hasty else 30))
             await self._submit()
             if self.task_id is not None:
                 await self._follow()
@@ -118,7 +122,7 @@ class Person:
     async def _follow(self) -> None:
         world = self.world
         while True:
-            await self._sleep(world.random.choice((1, 5, 30, 120, 300)))
+            await self._sleep(world.random.choice((1, 2, 5) if world.hasty else _LOOKS_AFTER))
             view = await self._look()
             if view is None:
                 return
@@ -131,7 +135,8 @@ class Person:
             elif self._cancels and world.random.random() < 0.5:
                 self._cancels -= 1
                 await self._cancel()
-                if self._retries and world.random.random() < 0.5:  # changes their mind at once
+                # Some change their mind at once.
+                if self._retries and (world.random.random() < 0.5 or world.hasty):
                     self._retries -= 1
                     await self._retry()
 

@@ -122,6 +122,8 @@ class World:
         self.faults.rates["message_lost"] = self._losses.choice((*[0.0] * 9, 0.5))
         #: Whether somebody else's messages wait in the work queue as long as a task is active.
         self.busy = self._losses.random() < 0.1
+        #: Whether people ask at the same moment, and cancel and retry while workers are at work.
+        self.hasty = Random(self.seed ^ 0x4A57E).random() < 0.05
         #: (task id, attempt, PROG item, unit) of what was in messages that were lost.
         self.lost: set[tuple[str, int, int, int]] = set()
         #: (task id, attempt, PROG item) -> when sweep sent its messages again, in epoch ms.

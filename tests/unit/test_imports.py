@@ -50,6 +50,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app": {"api", "functions"},
 }
 ALWAYS = {"app": set(), "core": set(), "aws": {"core"}}
+#: No module of chalicelib may have more lines, but the one that lists all settings.
+MOST_LINES, LISTS_SETTINGS = 300, ROOT / "chalicelib" / "core" / "settings.py"
 #: No package may be larger than this share of chalicelib.
 LARGEST_SHARE = 0.2
 WORKER_LIBRARIES = ("httpx", "aiohttp", "aiobotocore", "msgspec", "arro3", "asyncio")
@@ -128,6 +130,12 @@ def test_no_package_is_larger_than_a_fifth() -> None:
     lines = {name: count for name, count in lines_of_packages().items() if name != "app"}
     whole = sum(lines.values())
     assert not {name for name, count in lines.items() if count > LARGEST_SHARE * whole}
+
+
+def test_no_module_is_longer_than_one_can_read_at_once() -> None:
+    lines = {path: len(path.read_text("utf-8").splitlines()) for path in FILES}
+    del lines[LISTS_SETTINGS]
+    assert not {path: count for path, count in lines.items() if count > MOST_LINES}
 
 
 def test_package_inits_are_empty() -> None:

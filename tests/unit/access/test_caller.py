@@ -80,7 +80,9 @@ def test_who_signs_is_an_admin_where_the_setting_names_the_role_or_user(
         caller.require("admin")
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.text(), st.text("aws:/-123role", max_size=40))
 def test_no_other_arn_makes_an_admin(run: Run, backend: Any, session: str, arn: str) -> None:
     signed = told(backend, "iam", admin_roles=(ROLE, USER))

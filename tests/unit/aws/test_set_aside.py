@@ -42,7 +42,9 @@ def record_with(images: dict[str, Any]) -> dict[str, Any]:
 
 
 @settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(images=IMAGES)
 @example(images={name: {"B": "A" * (ITEM * 4 // 3)} for name in ("OldImage", "NewImage")})
@@ -80,7 +82,9 @@ def test_a_record_that_was_cut_waits_for_a_person_and_makes_no_event(run, backen
 
 @given(body=st.builds(lambda sign, size: sign * (size // len(sign.encode())), TEXTS, SIZES))
 @settings(
-    deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=20,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_a_message_that_its_queue_took_is_set_aside_whole(
     run, backend, aws, settings, body: str

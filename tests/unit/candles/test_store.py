@@ -51,7 +51,9 @@ def test_a_second_writer_in_between_loses_nothing(run, worker, store, aws) -> No
     assert as_book(run(store.read("BTCUSDT", "1m", DAY_OPEN)).candles) == {1: 1, 2: 2, 3: 2}
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.lists(books.filter(bool), min_size=1, max_size=5), st.integers(0, 3))
 def test_writers_interleaved_at_every_call_lose_nothing(parts: Any, turns: int) -> None:
     aws = Aws(Clock(), buckets={"candles": Bucket()})

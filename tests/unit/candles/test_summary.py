@@ -15,7 +15,7 @@ from chalicelib.candles.intervals import Interval
 from chalicelib.candles.summary import Cell, Seen, Summary, seen
 from chalicelib.core import timeframes
 from chalicelib.core.errors import ItemUnreadable
-from chalicelib.core.times import DAY, HOUR, MINUTE
+from chalicelib.core.times import DAY, HOUR, MINUTE, parse_time
 from tests.unit.candles.test_candles import candles_of
 
 HOURS = "1h"
@@ -160,6 +160,21 @@ def test_years_that_are_held_in_full_take_a_few_bytes() -> None:
             Seen(Interval(low, high), cell, (Interval(low, high),), low, high - 1, None)
         )
     assert len(known.packed("5m")) < 200
+
+
+def test_six_timeframes_of_five_years_are_less_than_a_kilobyte() -> None:
+    """One write unit of DynamoDB: an item is written once for each message."""
+    begun, now_ms = parse_time("2021-11-26"), parse_time("2026-11-26")
+    size = 0
+    for timeframe in ("1m", "5m", "15m", "1h", "4h", "1d"):
+        known = Summary(listed=begun, looked_up=now_ms)
+        for low, high in timeframes.object_cuts(timeframe, begun, now_ms):
+            start_ms = timeframes.object_bounds(timeframe, low)[0]
+            cell = Cell(start_ms, timeframes.places_between(timeframe, low, high))
+            bounds = Interval(*timeframes.object_bounds(timeframe, low))
+            known = known.with_object(Seen(bounds, cell, (Interval(low, high),), low, high, begun))
+        size += len(f"tf_{timeframe}") + len(known.packed(timeframe))
+    assert size < 900
 
 
 @given(st.text() | st.binary())

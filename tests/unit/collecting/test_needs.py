@@ -88,6 +88,17 @@ def test_peers_that_do_not_trade_any_more_are_no_witnesses(
     ]
 
 
+def test_a_symbol_is_one_of_those_that_are_asked_and_counts_once(
+    run, worker, fleet, exchange, start
+) -> None:
+    around = {"start": iso(start), "end": iso(start + 30 * MINUTE)}
+    exchange.outage = {start + 5 * MINUTE}
+    collect(run, worker, fleet, ["BTCUSDT", *OTHERS[:8]], **around)
+    assert reasons(run, worker, "BTCUSDT", start) == [(5, 6, "unexplained")]
+    collect(run, worker, fleet, OTHERS[8:9], **around)
+    assert reasons(run, worker, "BTCUSDT", start) == [(5, 6, "exchange_outage")]
+
+
 def test_a_symbol_that_is_gone_is_not_asked_for_what_came_after_it(
     run, worker, fleet, exchange, clock, start
 ) -> None:

@@ -515,6 +515,20 @@ def test_a_range_that_ends_where_the_listing_begins_asks_for_nothing(later_ms, w
     assert found.window_count == len(windows)
 
 
+def test_a_gap_that_is_due_has_nothing_else_of_its_object_asked_for() -> None:
+    year, end_ms = timeframes.object_bounds("1h", 20_000 * DAY)
+    begun = year + 100 * DAY  # what lies before was never asked for
+    known = Summary(
+        covered=(Interval(begun, begun + 50 * DAY),),
+        last=begun + 50 * DAY - HOUR,
+        cells=(Cell(year, 1199, absent=1, due_ms=HOUR),),
+    )
+    now_ms = begun + 50 * DAY + 3 * HOUR
+    (window,) = wanted("1h", now_ms, None, None, known, 1000).windows
+    assert window == Window(year, now_ms, begun + 50 * DAY - HOUR)
+    assert now_ms < end_ms
+
+
 def test_filling_gaps_asks_for_windows_in_which_something_is_missing_and_no_others() -> None:
     years = [timeframes.object_bounds("1h", year * 366 * DAY)[0] for year in range(4)]
     end_ms = timeframes.object_bounds("1h", years[-1])[1]

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from chalicelib.candles.intervals import Interval
 from chalicelib.collecting.sources import (
     CLOSED_MONTH,
+    FEW_DAYS,
     LARGE_MONTH,
     MOST_CANDLES,
     NO_ARCHIVE,
@@ -50,8 +51,17 @@ def test_a_month_has_no_file_before_the_first_monday_after_it() -> None:
         ("AUSDT-1m-2026-01-30.zip", OPEN_MONTH),
         ("AUSDT-1m-2026-01-31.zip", OPEN_MONTH),
     ]
-    assert planned("1m", "2026-01-30", "2026-02-01", "2026-02-02") == [
+    assert planned("1m", "2026-01-10", "2026-02-01", "2026-02-02") == [
         ("AUSDT-1m-2026-01.zip", CLOSED_MONTH)
+    ]
+
+
+def test_a_few_days_of_a_closed_month_come_from_their_own_files() -> None:
+    assert planned("1m", "2026-01-28", "2026-02-01") == [("AUSDT-1m-2026-01.zip", CLOSED_MONTH)]
+    assert planned("1m", "2026-01-29T00:01Z", "2026-01-31T12:00Z") == [
+        ("AUSDT-1m-2026-01-29.zip", FEW_DAYS),
+        ("AUSDT-1m-2026-01-30.zip", FEW_DAYS),
+        ("REST", TOO_SHORT),
     ]
 
 
@@ -65,7 +75,8 @@ def test_a_month_of_seconds_comes_from_the_files_of_its_days() -> None:
 def test_less_than_two_pages_are_not_worth_a_file() -> None:
     assert planned("1h", "2020-01-01", "2026-01-01") == [("REST", TOO_SHORT)]
     assert planned("1m", "2026-01-31T12:00Z", "2026-02-01") == [("REST", TOO_SHORT)]
-    assert planned("30m", "2026-01-01", "2026-02-01") == [("AUSDT-30m-2026-01.zip", CLOSED_MONTH)]
+    assert planned("15m", "2026-01-01", "2026-02-01") == [("REST", TOO_SHORT)]
+    assert planned("5m", "2026-01-01", "2026-02-01") == [("AUSDT-5m-2026-01.zip", CLOSED_MONTH)]
 
 
 def test_without_an_archive_everything_is_asked_for() -> None:
@@ -111,7 +122,7 @@ def test_sources_fill_the_stretch_with_files_that_are_there(
 
 
 def test_names_are_of_the_file_and_not_of_the_stretch() -> None:
-    (one,) = sources("AUSDT", "1m", Interval(NOW - 60 * DAY, NOW - 58 * DAY), NOW)
+    (one,) = sources("AUSDT", "1m", Interval(NOW - 60 * DAY, NOW - 50 * DAY), NOW)
     assert one.file is not None
     assert one.file.name == "AUSDT-1m-2026-01.zip"
     assert one.file.end_ms - one.file.start_ms == 31 * DAY

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from chalicelib.candles.candles import Candles
 from chalicelib.candles.codec import decode, encode
-from chalicelib.candles.coverage import Coverage
+from chalicelib.candles.coverage import Coverage, CoveredPart
 from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.candles.gaps import NO_CANDLE, Gap
 from chalicelib.candles.intervals import Interval
@@ -178,6 +178,21 @@ def test_an_object_that_is_gone_is_missed_and_collected_again(
     assert reasons(verified(run, worker, fleet)) == []
 
 
+def test_what_is_said_to_be_covered_where_no_object_is_is_collected(
+    run, worker, fleet, exchange, start, key
+) -> None:
+    table = CoverageTable(worker)
+    early = Interval(start - 800 * DAY, start - 800 * DAY + 4 * HOUR)
+
+    async def changed(known: Any) -> Any:
+        return {"1h": replace(known["1h"], covered=(early, *known["1h"].covered))}
+
+    run(table.record(SYMBOL, run(table.read(SYMBOL)), changed))
+    assert reasons(verified(run, worker, fleet)) == ["OBJECT_MISSING"]
+    assert verified(run, worker, fleet, repair=True)["result"]["candles"] == 4
+    assert reasons(verified(run, worker, fleet)) == []
+
+
 OTHERWISE: dict[str, Callable[[Summary], Summary]] = {
     "another count": lambda s: replace(s, cells=(s.cells[0]._replace(held=1),)),
     "another gap": lambda s: replace(s, cells=(s.cells[0]._replace(absent=9),)),
@@ -229,22 +244,20 @@ def sound_of(known: Summary) -> tuple[Any, ...]:
 
 
 def test_a_damaged_object_that_somebody_mends_meanwhile_is_not_overwritten(
-    run, worker, exchange, start, key
+    run, worker, start, key
 ) -> None:
     sound = stored(worker)[key]
     stored(worker)[key] = b"damaged"
     found = run(CandleStore(worker).inspect(SYMBOL, "1h", start))
     stored(worker)[key] = sound
-    covered = Coverage((Interval(start, start + HOUR),))
-    written = run(
-        CandleStore(worker).write(
-            *(SYMBOL, "1h", start, Candles(), lambda _, known: known, "task", 0),
-            over=found.held.etag,
-        )
-    )
+
+    def covering(_: Candles, known: Coverage) -> Coverage:
+        return known.extended(CoveredPart("1h", start, start + HOUR), 0)
+
+    where = (SYMBOL, "1h", start, Candles(), covering, "task", 0)
+    run(CandleStore(worker).write(*where, over=found.held.etag))
     assert found.damage
-    assert (len(written.candles), written.coverage.covered) != (0, covered.covered)
-    assert stored(worker)[key] == sound
+    assert decode(stored(worker)[key])[0] == decode(sound)[0]
 
 
 def test_somebody_elses_files_are_left_alone(run, worker, fleet, key) -> None:

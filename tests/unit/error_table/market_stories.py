@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from chalicelib.core.times import parse_time
 from chalicelib.schedules import watch as schedule_watch
 from chalicelib.schedules.definition import Definition, Fields
 from chalicelib.schedules.edits import made
 from chalicelib.schedules.table import ScheduleTable
 from chalicelib.work.request import CollectionRequest
-from tests.unit.error_table.life import MINUTE_MS, PATIENCE_MS, Life
+from tests.unit.error_table.life import BODY, MINUTE_MS, PATIENCE_MS, Life
 
 
 def the_exchange_throttles_and_falls_silent(life: Life) -> None:
@@ -59,6 +60,32 @@ def what_was_collected_is_read(life: Life) -> None:
     page = life.ask("GET", f"/candles?{asked}&limit=1&fill=previous").json_body
     token = page["next_page_token"]
     life.ask("GET", f"/candles?{asked}&limit=1&fill=previous&page_token={token}")
+
+
+def gaps_are_explained_and_filled(life: Life) -> None:
+    life.exchange.outage = {parse_time("2026-01-01T01:00")}
+    life.start()
+    life.settle()
+    asked = "timeframe=1h&symbol=BTCUSDT"
+    assert life.ask("GET", "/coverage?symbols=BTCUSDT,ETHUSDT").status_code == 200
+    assert life.ask("GET", f"/coverage/gaps?{asked}").json_body["gaps"]
+    life.ask("POST", "/coverage/fill", BODY, key="fill-key")
+    life.settle()
+
+
+def stored_objects_are_verified_and_mended(life: Life) -> None:
+    life.start()
+    life.settle()
+    life.ask("POST", "/coverage/verify", {"symbols": ["BTCUSDT"]}, key="verify-key")
+    life.settle()
+    objects = life.aws.s3.buckets[life.settings.candles_bucket].objects
+    for key in [key for key in objects if "symbol=ETHUSDT/2026" in key]:
+        del objects[key]
+    cover = life.aws.dynamodb.tables["market"].items
+    for which in [which for which in cover if which[1] == "BTCUSDT"]:
+        del cover[which]
+    life.ask("POST", "/coverage/verify", {"repair": True}, key="repair-key")
+    life.settle()
 
 
 def the_first_day(life: Life) -> None:

@@ -59,6 +59,8 @@ STORIES = (
     market_stories.a_person_pauses_and_resumes,
     market_stories.one_symbol_gets_no_answer_at_first,
     market_stories.what_was_collected_is_read,
+    market_stories.gaps_are_explained_and_filled,
+    market_stories.stored_objects_are_verified_and_mended,
     market_stories.the_first_day,
     market_stories.nothing_trades,
     market_stories.the_largest_symbols_are_collected,
@@ -169,6 +171,7 @@ def as_world(life: Life) -> Any:
         if record["dynamodb"]["Keys"]["pk"]["S"] not in refreshes
     ]
     return SimpleNamespace(
+        faults=SimpleNamespace(seen=Counter()),
         spoiled=set(),
         holds=[],
         records=lambda: collections,

@@ -9,6 +9,7 @@ from chalicelib.core.errors import ConditionFailed, ExchangeRootChanged
 from chalicelib.core.symbols import TRADING
 from chalicelib.exchange.catalogue_table import (
     Catalogue,
+    CatalogueChange,
     CatalogueTable,
     Price,
     catalogue_change,
@@ -59,6 +60,7 @@ def test_a_change_is_of_one_kind_of_item_and_of_none_where_it_is_gone(kind, gone
         "pk": f"{kind}#binance",
         "sk": kind,
         "symbols": symbols,
+        "refreshed_at": NOW,
         "missing": packed(["B"]),
         "prices": packed({"AUSDT": "1.5"}),
         "priced_at": NOW,
@@ -69,11 +71,7 @@ def test_a_change_is_of_one_kind_of_item_and_of_none_where_it_is_gone(kind, gone
     named = ("CATALOGUE", "REFUSED", "PRICES")
     assert [each is not None for each in made] == [kind == one and not gone for one in named]
     if made[0]:
-        assert (made[0].exchange, made[0].before, made[0].after) == (
-            "binance",
-            {},
-            {"AUSDT": TRADING},
-        )
+        assert made[0] == CatalogueChange("binance", {}, {"AUSDT": TRADING}, None, NOW)
     if made[1]:
         assert (made[1][0], made[1][1], made[1][2].missing) == ("binance", None, ["B"])
     if made[2]:

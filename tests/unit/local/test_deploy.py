@@ -318,7 +318,9 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(operations=OPERATIONS, size=st.integers(1, 5))
 def test_the_first_failure_of_this_deploy_is_said_whatever_came_before_and_after(
     package: Path, operations: list[Any], size: int
@@ -356,7 +358,9 @@ def test_the_first_failure_of_this_deploy_is_said_whatever_came_before_and_after
         assert "Waiter stack_update_complete failed: terminal failure" in said
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(order=st.permutations(("old", "summary", "new")))
 def test_what_was_found_before_anything_was_made_is_said_of_its_resource(
     package: Path, order: list[str]

@@ -137,7 +137,9 @@ REFERENCES = st.sampled_from(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     kept=st.sets(st.sampled_from(["CandlesBucket", "AuditTable", "MarketTable", "TasksTable"])),
     added=st.dictionaries(

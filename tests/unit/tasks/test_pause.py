@@ -18,7 +18,9 @@ YEAR = 365 * 86_400
 PRINTABLE = "".join(sorted(set(string.printable) - set("\t\n\r\v\f")))
 ANYTHING = st.none() | st.booleans() | st.floats() | st.text(max_size=5)
 generated = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
