@@ -7,7 +7,6 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
 
 import duckdb
 
@@ -57,8 +56,7 @@ def counted(job: Job, backstage: Backstage, task_id: str) -> str:
 def candles(cloud: Cloud, job: Job, claimed: int) -> tuple[str, set[str]]:
     """Every candle that the exchange serves is stored once and equal, and no other one.
 
-    `claimed`: how many the task says it collected. Also returns the keys of the objects that hold
-    these candles.
+    `claimed`: how many the task says it collected. Also returns the keys of the units' objects.
     """
     control = ExchangeControl(cloud.exchange_url)
     compared = 0
@@ -70,7 +68,7 @@ def candles(cloud: Cloud, job: Job, claimed: int) -> tuple[str, set[str]]:
             if stored.pop(unit.symbol, []) != served:
                 raise Broken(f"{unit.symbol} {timeframe} is not stored as the exchange serves it")
             compared += len(served)
-            keys.update(_keys(unit, served))
+            keys.update(_keys(unit))
         if stored:
             raise Broken(f"{timeframe} is stored for {sorted(stored)}, which nobody asked for")
     control.close()
@@ -100,7 +98,11 @@ def coverage(cloud: Cloud, backstage: Backstage, job: Job) -> str:
         said = {cell.start_ms: (cell.held, cell.absent, cell.invalid) for cell in known.cells}
         ends = known.first, known.last
         window = (unit.start_ms, unit.end_ms)
-        if (said, known.covered, ends) != (cells, (window,), (min(opens), max(opens))):
+        if (said, known.covered, ends) != (
+            cells,
+            (window,),
+            (min(opens, default=None), max(opens, default=None)),
+        ):
             raise Broken(f"the summary of {unit.symbol} {unit.timeframe} is {known}, not {cells}")
     control.close()
     return f"{parts} objects and {len(job.units)} summaries, {absent} candles absent, all as served"
@@ -220,12 +222,13 @@ def _as_sent(row: list[Any]) -> Candle:
     return (row[0], *prices, row[6], float(row[7]), row[8], float(row[9]), float(row[10]))
 
 
-def _keys(unit: PlannedUnit, served: list[Candle]) -> Iterator[str]:
-    """The objects of a unit's candles."""
-    yield from {_key(unit, candle[0]) for candle in served}
+def _keys(unit: PlannedUnit) -> Iterator[str]:
+    """The objects of a unit: one that holds no candle says that it was asked for."""
+    for low, _ in object_cuts(unit.timeframe, unit.start_ms, unit.end_ms):
+        yield _key(unit, low)
 
 
 def _key(unit: PlannedUnit, at_ms: int) -> str:
     """The object that holds a time; written out here, not taken from the code under test."""
-    folder = f"candles/exchange=local/timeframe={unit.timeframe}/symbol={quote(unit.symbol)}"
+    folder = f"candles/exchange=local/timeframe={unit.timeframe}/symbol={unit.symbol}"
     return f"{folder}/{object_name(unit.timeframe, at_ms)}.parquet"
