@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from chalicelib.core import times
 from chalicelib.core.errors import CallFailed
 from tests.doubles.aws import Called, Hook
 from tests.doubles.faults import Meanwhile, is_update_of, named
@@ -57,7 +58,8 @@ def an_urgent_collection_without_a_key(life: Life) -> None:
 def a_collection_where_much_is_stored(life: Life) -> None:
     life.start(start="2025-12-31T23:00:00Z", end="2026-01-01T01:00:00Z")
     life.settle()
-    life.exchange.revision += 1
+    life.clock.advance(MINUTE_MS)
+    life.exchange.revised_at[times.parse_time("2026-01-01")] = life.clock() // 1000 * 1000
     life.start()
     life.settle()
     life.start(symbols=["BTCUSDT"])
