@@ -82,7 +82,12 @@ class AsyncCalls:
             self._making, self._session = asyncio.Lock(), get_session()
         async with self._making:
             if service not in self._clients:
-                config = AioConfig(**_TIMEOUTS, max_pool_connections=32)
+                config = AioConfig(
+                    **_TIMEOUTS,
+                    max_pool_connections=32,
+                    # Our objects carry their own: what S3 holds of a damaged file is still read.
+                    response_checksum_validation="when_required",
+                )
                 context = self._session.create_client(service, config=config, **_region())
                 self._clients[service] = await context.__aenter__()
         return self._clients[service]

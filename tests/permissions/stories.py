@@ -305,7 +305,8 @@ def every_list_and_measure(q: Quiet) -> None:
 
 def stored_candles_are_read(q: Quiet) -> None:
     asked = "symbol=ETHUSDT&timeframe=1d"
-    key = "candles/exchange=binance/timeframe=1d/symbol=ETHUSDT/all.parquet"
+    exchange = q.ask("GET", "/status", 200)["exchange"]
+    key = f"candles/exchange={exchange}/timeframe=1d/symbol=ETHUSDT/all.parquet"
     q.client("s3").put_object(Bucket=q.cloud.bucket, Key=key, Body=encode(Candles(), {}))
     assert q.ask("GET", f"/candles?{asked}", 200)["message"] is None
     assert [each["rows"] for each in q.ask("GET", f"/candles/files?{asked}", 200)["files"]] == [0]
