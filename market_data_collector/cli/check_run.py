@@ -169,10 +169,11 @@ class CheckRun:
             raise Untried("needs the schedule of the step schedule")
         return self.schedule_id
 
-    def ended(self, task_id: str) -> dict[str, Any]:
+    def ended(self, task_id: str, may_be_empty: bool = False) -> dict[str, Any]:
         """The task once it is completed, and every unit of it succeeded.
 
-        Raises Failed, too, where its progress goes back.
+        `may_be_empty`: it may have found nothing to do. Raises Failed, too, where its progress goes
+        back.
         """
         highest = 0
 
@@ -197,7 +198,8 @@ class CheckRun:
         )
         units = record(task.get("units"))
         total = count(units, "total")
-        whole = total and total == count(units, "succeeded") and task["progress"] == 100
+        some = bool(total) or (may_be_empty and total == 0)
+        whole = some and total == count(units, "succeeded") and task["progress"] == 100
         need(
             task["status"] == "completed" and whole,
             "a completed task, all of whose units succeeded",
