@@ -283,6 +283,7 @@ def a_cancel_and_a_retry(q: Quiet) -> None:
     q.ask("POST", f"/task/{task_id}/cancel", 202)
     q.ask("POST", f"/task/{task_id}/retry", 202)
     q.must_deliver("PlanQueue", "Plan")
+    assert q.ask("GET", f"/task/{task_id}", 200)["status"] == "running"
 
 
 def a_symbol_that_is_not_known_yet(q: Quiet) -> None:
@@ -832,6 +833,7 @@ STORIES: dict[str, tuple[Story, ...]] = {
         a_refresh_of_the_symbols,
         a_verification,
         a_low_task_that_gives_way,
+        a_cancel_and_a_retry,
         the_next_attempt_opens_by_its_message,
         messages_that_nobody_can_read,
     ),
