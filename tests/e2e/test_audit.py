@@ -39,7 +39,7 @@ def trail(api: Api, task_id: str) -> list[AuditEvent]:
 def test_an_expired_tasks_audit_is_read_verified_and_tampering_with_it_is_found(
     cloud: Cloud, api: Api
 ) -> None:
-    task_id = api.start({"symbols": ["SHIBUSDT"], "timeframes": ["1h"]})["task_id"]
+    task_id = api.start({"force": True, "symbols": ["SHIBUSDT"], "timeframes": ["1h"]})["task_id"]
     ended(api, task_id)
     until(lambda: trail(api, task_id), lambda seen: len(seen) >= 4)
     cloud.client("dynamodb").update_item(

@@ -51,7 +51,7 @@ def test_a_rule_on_the_bus_hears_a_tasks_whole_life_in_events_as_their_schemas_s
     session = boto3.Session("test", "test", region_name=REGION)
     endpoint = {"endpoint_url": cloud.endpoint_url}
     queue = listening["listen"](session, cloud.outputs["EventBus"], **endpoint)
-    task_id = api.start(BODY)["task_id"]
+    task_id = api.start({**BODY, "force": True})["task_id"]
     heard: list[dict[str, Any]] = []
 
     def listen() -> list[dict[str, Any]]:
@@ -78,7 +78,9 @@ def test_a_webhook_is_told_again_after_a_failure_and_its_signature_holds(
     verify = example("WEBHOOKS.md")["verify"]
     receiver.answers = [(500, {})]
     url = f"http://127.0.0.1:{receiver.port}/candles?token=t"
-    task_id = api.start({**BODY, "webhook": {"url": url, "secret": SECRET}})["task_id"]
+    task_id = api.start({"force": True, **BODY, "webhook": {"url": url, "secret": SECRET}})[
+        "task_id"
+    ]
     until(lambda: list(receiver.seen), lambda seen: len(seen) == 2)
     first, second = receiver.seen
     for request in (first, second):
@@ -105,11 +107,13 @@ def test_a_webhook_to_an_address_that_is_refused_is_never_sent_and_shown_as_fail
 ) -> None:
     for url in ("https://127.0.0.1/in", "https://169.254.169.254/latest", "http://hooks.acme.com/"):
         with pytest.raises(Rejected):
-            api.start({**BODY, "webhook": {"url": url, "secret": SECRET}})
+            api.start({"force": True, **BODY, "webhook": {"url": url, "secret": SECRET}})
     hook = {"url": f"http://127.0.0.1:{receiver.port}/", "secret": SECRET}
     wanted = {**hook, "events": ["task.cancelled"]}
     with held_exchange(cloud):
-        task_id = api.start({**BODY, "start": "2026-01-01", "webhook": wanted})["task_id"]
+        task_id = api.start({"force": True, **BODY, "start": "2026-01-01", "webhook": wanted})[
+            "task_id"
+        ]
         # As a name would that was public when it was given, and resolves to this machine now.
         cloud.client("dynamodb").update_item(
             TableName=cloud.outputs["TasksTable"],
@@ -145,7 +149,7 @@ def test_metrics_are_scraped_and_parsed_and_count_what_happened(cloud: Cloud, ap
     completed = ("data_collector_task_events_total", (("event", "completed"),))
     submitted = ("data_collector_task_events_total", (("event", "submitted"),))
     before = scrape()
-    ended(api, api.start(BODY)["task_id"])
+    ended(api, api.start({**BODY, "force": True})["task_id"])
     after = until(scrape, lambda seen: seen[completed] > before[completed])
     assert after[submitted] > before[submitted]
     assert set(before) <= set(after)

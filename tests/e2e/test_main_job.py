@@ -61,7 +61,9 @@ def as_sent(row: list[Any]) -> tuple[Any, ...]:
 def test_every_stored_candle_is_the_one_the_exchange_serves(
     cloud: Cloud, api: Api, exchange: ExchangeControl
 ) -> None:
-    task = ended(api, api.start({"symbols": SYMBOLS, "timeframes": TIMEFRAMES})["task_id"])
+    task = ended(
+        api, api.start({"force": True, "symbols": SYMBOLS, "timeframes": TIMEFRAMES})["task_id"]
+    )
     assert task["status"] == "completed"
     assert task["progress"] == 100
     assert task["units"] == {
@@ -82,7 +84,7 @@ def test_every_stored_candle_is_the_one_the_exchange_serves(
 
 
 def test_a_second_run_asks_only_for_what_is_new(api: Api) -> None:
-    body = {"symbols": ["BNBUSDT"], "timeframes": ["1h", "1d"]}
+    body = {"symbols": ["CHZUSDT"], "timeframes": ["1h", "1d"]}
     assert ended(api, api.start(body)["task_id"])["candles"] == 2000
     again = ended(api, api.start(body)["task_id"])
     assert again["units"]["succeeded"] == 2
@@ -99,7 +101,7 @@ def test_a_long_range_is_cut_into_units_and_lands_whole(
         "end": "2026-05-15T12:34:00Z",
         "priority": "high",
     }
-    task = ended(api, api.start(body)["task_id"])
+    task = ended(api, api.start({**body, "force": True})["task_id"])
     assert task["status"] == "completed"
     assert task["units"]["total"] > 1
     low, high = 1_772_323_200_000, 1_778_848_440_000
@@ -110,7 +112,7 @@ def test_a_long_range_is_cut_into_units_and_lands_whole(
 def test_one_failing_symbol_does_not_stop_the_others(api: Api, exchange: ExchangeControl) -> None:
     body = {"symbols": ["XRPUSDT", "DOGEUSDT", "LTCUSDT"], "timeframes": ["5m", "1h"]}
     with exchange.fault(kind="delisted", match={"symbol": "DOGEUSDT"}):
-        task = ended(api, api.start(body)["task_id"])
+        task = ended(api, api.start({**body, "force": True})["task_id"])
     assert task["status"] == "completed"
     assert task["units"] == {
         "total": 6,
@@ -142,7 +144,7 @@ def test_a_task_says_what_it_retries_what_failed_and_what_was_rejected(
         exchange.fault(kind="invalid_candle", match={**klines, "symbol": "ZECUSDT"}, remaining=1),
     ):
         body = {"symbols": ["ARUSDT", "MAGICUSDT", "ZECUSDT"], "timeframes": ["1h"]}
-        task_id = api.start(body)["task_id"]
+        task_id = api.start({**body, "force": True})["task_id"]
         retrying = "Retrying ARUSDT 1h: HTTP 502: An error occurred. (2/3)"
         until(look, lambda task: task["message"] == retrying)
     task = until(look, lambda task: task["status"] in ENDED)
@@ -163,7 +165,7 @@ def test_a_task_says_what_it_retries_what_failed_and_what_was_rejected(
 def test_retry_runs_only_what_failed(api: Api, exchange: ExchangeControl) -> None:
     body = {"symbols": ["DOTUSDT", "LINKUSDT"], "timeframes": ["15m", "4h"]}
     with exchange.fault(kind="delisted", match={"symbol": "DOTUSDT"}):
-        task_id = api.start(body)["task_id"]
+        task_id = api.start({**body, "force": True})["task_id"]
         assert ended(api, task_id)["units"]["failed"] == 2
     before = exchange.requests()
     api.retry(task_id)
@@ -190,7 +192,7 @@ def test_one_workers_429_stops_the_fleet_and_the_task_still_completes(
     symbols = [name for name in known(api) if name.endswith("BTC")][:30]
     rule = {"status": 429, "code": -1003, "msg": "Too much request weight", "retry_after": 8}
     with exchange.fault(kind="status", match={"path": "/api/v3/klines"}, remaining=1, **rule):
-        task_id = api.start({"symbols": symbols, "timeframes": ["1h"]})["task_id"]
+        task_id = api.start({"force": True, "symbols": symbols, "timeframes": ["1h"]})["task_id"]
         status = until(api.status, lambda seen: seen["breaker"]["open"])
         assert "Too much request weight" in status["breaker"]["reason"]
         time.sleep(1.5)  # requests in flight may end
@@ -206,7 +208,9 @@ def test_cancel_freezes_the_count_and_stops_the_requests(
     api: Api, exchange: ExchangeControl
 ) -> None:
     with exchange.fault(kind="latency", match={"path": "/api/v3/klines"}, delay_ms=400):
-        task_id = api.start({"symbols": known(api)[:120], "timeframes": ["1h", "4h"]})["task_id"]
+        task_id = api.start(
+            {"force": True, "symbols": known(api)[:120], "timeframes": ["1h", "4h"]}
+        )["task_id"]
         until(lambda: api.task(task_id), lambda task: task["units"]["succeeded"] > 0)
         receipt = api.cancel(task_id)
         at_cancel = api.task(task_id)
@@ -224,7 +228,7 @@ def test_cancel_freezes_the_count_and_stops_the_requests(
 
 
 def test_an_expired_task_is_gone_though_dynamodb_still_has_it(cloud: Cloud, api: Api) -> None:
-    task_id = api.start({"symbols": ["BTCUSDT"], "timeframes": ["1d"]})["task_id"]
+    task_id = api.start({"force": True, "symbols": ["BTCUSDT"], "timeframes": ["1d"]})["task_id"]
     ended(api, task_id)
     cloud.client("dynamodb").update_item(
         TableName=cloud.outputs["TasksTable"],
@@ -251,9 +255,9 @@ def test_at_most_five_collectors_run_at_once(
     # Slow answers keep every collector busy, whatever the speed of this machine.
     with exchange.fault(kind="latency", match={"path": "/api/v3/klines"}, delay_ms=600):
         left = [
-            api.start({"symbols": part, "timeframes": ["1h", "1d"], "priority": priority})[
-                "task_id"
-            ]
+            api.start(
+                {"force": True, "symbols": part, "timeframes": ["1h", "1d"], "priority": priority}
+            )["task_id"]
             for part, priority in ((symbols[:80], "normal"), (symbols[80:], "high"))
         ]
         while left:

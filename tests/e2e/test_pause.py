@@ -17,7 +17,7 @@ def test_nothing_is_asked_of_the_exchange_between_a_pause_and_its_end(cloud: Clo
         ended(api, api.refresh_symbols()["task_id"])
         paused = api.pause(reason="a test")["pause"]
         try:
-            waits = api.start(request)["task_id"]
+            waits = api.start({**request, "force": True})["task_id"]
             asked = control.requests()  # what was in flight has arrived
             until(lambda: api.status()["queues"]["work"], lambda seen: seen["delayed"] > 0)
             task = api.task(waits)
@@ -28,7 +28,7 @@ def test_nothing_is_asked_of_the_exchange_between_a_pause_and_its_end(cloud: Clo
             assert control.requests() == asked
         finally:
             assert api.resume()["message"] == "Resumed"
-        assert ended(api, api.start(request)["task_id"])["status"] == "completed"
+        assert ended(api, api.start({**request, "force": True})["task_id"])["status"] == "completed"
         # Its message is looked at within a minute: too long for this test.
         with suppress(Rejected):  # or it has ended meanwhile
             api.cancel(waits)

@@ -22,10 +22,10 @@ def test_what_is_above_an_owners_limits_is_refused_and_says_so(cloud: Cloud) -> 
         cloud.configured("Plan", OWNER_UNITS_PER_DAY="1"),
     ):
         two_units = {**BODY, "timeframes": ["1d", "3d"]}
-        task = ended(api, api.start(two_units)["task_id"])
+        task = ended(api, api.start({**two_units, "force": True})["task_id"])
         assert task["error"].startswith("QUOTA_UNITS_PER_DAY: 2 units are to be collected")
         with held_exchange(cloud):
-            task_id = api.start(BODY)["task_id"]
+            task_id = api.start({**BODY, "force": True})["task_id"]
             refused = httpx.post(cloud.api_url + START, json=FORCED, trust_env=False)
             assert (refused.status_code, refused.json()["reason"]) == (429, "QUOTA_ACTIVE_TASKS")
             assert refused.headers["Retry-After"] == "10"
@@ -33,4 +33,4 @@ def test_what_is_above_an_owners_limits_is_refused_and_says_so(cloud: Cloud) -> 
             assert refused.headers["RateLimit"] == '"active_tasks";r=0;t=10'
             assert api.status()["limits"]["active_tasks"]["limit"] == 1
             api.cancel(task_id)
-        api.cancel(api.start(BODY)["task_id"])  # there is room again
+        api.cancel(api.start({**BODY, "force": True})["task_id"])  # there is room again

@@ -28,7 +28,9 @@ def test_lost_messages_are_found_beside_a_busy_queue_and_an_item_that_cannot_be_
     control = ExchangeControl(cloud.exchange_url)
     rule = {"status": 429, "code": -1003, "msg": "held", "retry_after": 600}
     with control.fault(kind="status", match={"path": "/api/v3/klines"}, **rule):
-        task_id = api.start({"symbols": ["ZECUSDT"], "timeframes": ["1h"]})["task_id"]
+        task_id = api.start({"force": True, "symbols": ["ZECUSDT"], "timeframes": ["1h"]})[
+            "task_id"
+        ]
         until(lambda: api.status()["queues"]["work"], lambda seen: seen["delayed"] == 1)
         sqs.purge_queue(QueueUrl=queue)
     control.reset()

@@ -46,7 +46,10 @@ def begun(knowing: Cloud) -> Iterator[Begun]:
 
 def promise_that_is_broken(cloud: Cloud, api: Api) -> str:
     """A schedule of two symbols, of one of which two days are missing; its id."""
-    ended(api, api.start({"symbols": ["BNBUSDT"], "timeframes": ["1h", "1d"]})["task_id"])
+    ended(
+        api,
+        api.start({"force": True, "symbols": ["BNBUSDT"], "timeframes": ["1h", "1d"]})["task_id"],
+    )
     body = {
         "expression": "rate(1 day)",
         "request": {"symbols": ["BNBUSDT", "XRPUSDT"], "timeframes": ["1h", "1d"]},
@@ -55,7 +58,10 @@ def promise_that_is_broken(cloud: Cloud, api: Api) -> str:
     schedule_id = str(api.create_schedule(body)["schedule_id"])
     # Two days of BNBUSDT's hours were never stored, as far as the table knows.
     forget_hours(cloud, "BNBUSDT", 48)
-    ended(api, api.start({"symbols": ["XRPUSDT"], "timeframes": ["1h", "1d"]})["task_id"])
+    ended(
+        api,
+        api.start({"force": True, "symbols": ["XRPUSDT"], "timeframes": ["1h", "1d"]})["task_id"],
+    )
     return schedule_id
 
 

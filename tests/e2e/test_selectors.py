@@ -16,7 +16,7 @@ def test_the_largest_symbols_that_a_pattern_leaves_are_collected(cloud: Cloud, a
     names = [name for name in names if name not in ("ADAUSDT", "AVAXUSDT", "ATOMUSDT")]
     largest = sorted(names, key=lambda name: -volumes[name])[:3]
     body = {"symbols": selector, "timeframes": ["8h"], "start": "2026-01-01", "end": "2026-01-03"}
-    task = ended(api, api.start(body)["task_id"])
+    task = ended(api, api.start({**body, "force": True})["task_id"])
     assert (task["status"], task["candles"]) == ("completed", 3 * 6)
     assert (task["request"]["symbols"], task["symbols_count"]) == (selector, 3)
     listed = api.tasks(status="completed")["tasks"]

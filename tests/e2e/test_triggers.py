@@ -32,7 +32,9 @@ def test_a_dead_letter_fails_its_units_by_name(cloud: Cloud, api: Api) -> None:
     control = ExchangeControl(cloud.exchange_url)
     rule = {"status": 429, "code": -1003, "msg": "held", "retry_after": 600}
     with control.fault(kind="status", match={"path": "/api/v3/klines"}, **rule):
-        task_id = api.start({"symbols": ["AVAXUSDT"], "timeframes": ["1h"]})["task_id"]
+        task_id = api.start({"force": True, "symbols": ["AVAXUSDT"], "timeframes": ["1h"]})[
+            "task_id"
+        ]
         until(api.status, lambda seen: seen["breaker"]["open"])
         dead = CollectMessage(task_id, 1, 0, "normal", "AVAXUSDT", (Unit(0, "1h", 0, 1),))
         queue = cloud.outputs["DeadLetterQueue"]
@@ -53,7 +55,9 @@ def test_the_stream_writes_the_audit_trail_and_tells_who_listens(cloud: Cloud, a
         async with aiohttp.ClientSession() as session, session.ws_connect(cloud.ws_url) as socket:
             await socket.send_json({"action": "subscribe", "topics": ["tasks"]})
             assert (await socket.receive_json(timeout=10))["type"] == "subscribed"
-            task_id = api.start({"symbols": ["BTCUSDT"], "timeframes": ["1h"]})["task_id"]
+            task_id = api.start({"force": True, "symbols": ["BTCUSDT"], "timeframes": ["1h"]})[
+                "task_id"
+            ]
             while not heard or heard[-1]["status"] not in ENDED:
                 message = await socket.receive_json(timeout=30)
                 heard += [task for task in message["tasks"] if task["task_id"] == task_id]

@@ -112,7 +112,9 @@ def test_every_state_is_seen_in_growing_numbers_while_workers_are_killed(
     with client(cloud, "tasks") as one:
         killer.start()
         try:
-            task_id = api.start({"symbols": SYMBOLS, "timeframes": ["1m", "5m", "1h"]})["task_id"]
+            task_id = api.start(
+                {"force": True, "symbols": SYMBOLS, "timeframes": ["1m", "5m", "1h"]}
+            )["task_id"]
             views: list[Message] = []
             while not views or views[-1]["status"] not in ENDED:
                 message = one.hear(120)
@@ -140,7 +142,7 @@ def test_a_task_prices_and_candles_are_heard_over_one_connection(cloud: Cloud, a
     prices, candles, others = (f"prices:{symbol}", f"candles:{symbol}:15m", f"candles:{symbol}:1d")
     with client(cloud, prices, candles, others) as one:
         price = next(m for m in one.heard if m.get("topic") == prices)
-        task_id = api.start({"symbols": [symbol], "timeframes": ["15m"]})["task_id"]
+        task_id = api.start({"force": True, "symbols": [symbol], "timeframes": ["15m"]})["task_id"]
         one.say("subscribe", f"task:{task_id}")
         update = one.until(lambda m: m["type"] == "update" and m["topic"] == candles)
         assert update["candle"]["low"] <= update["candle"]["close"] <= update["candle"]["high"]
@@ -260,7 +262,9 @@ def test_the_pages_client_follows_a_task_to_its_end(
 
 
 def test_the_command_line_watches_over_the_websocket(cloud: Cloud, api: Api, capfd) -> None:
-    task_id = api.start({"symbols": ["ETHUSDT"], "timeframes": ["1h", "1d"]})["task_id"]
+    task_id = api.start({"force": True, "symbols": ["ETHUSDT"], "timeframes": ["1h", "1d"]})[
+        "task_id"
+    ]
     assert main(["watch", task_id, "--json", "--api-url", cloud.api_url]) == 0
     shown = capfd.readouterr()
     messages = [json.loads(line) for line in shown.out.splitlines()]

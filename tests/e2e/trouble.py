@@ -37,6 +37,7 @@ def cause(cloud: Cloud, api: Api) -> dict[str, str]:
         _flaky(api, control)
         _bent_candle(api, control)
         _drifted(api, control)
+        _archived(api)
         _dead_letters(cloud)
         _ask_wrongly(cloud)
         asyncio.run(_listen(cloud, api))
@@ -82,8 +83,10 @@ def _until_watched(cloud: Cloud, schedule_id: str) -> None:
 
 
 def _all_timeframes(api: Api) -> str:
-    task_id = str(api.start({"symbols": ["BTCUSDT", "ETHUSDT"]})["task_id"])
-    urgent = api.start({"symbols": ["ADAUSDT"], "timeframes": ["1h"], "priority": "high"})
+    task_id = str(api.start({"force": True, "symbols": ["BTCUSDT", "ETHUSDT"]})["task_id"])
+    urgent = api.start(
+        {"force": True, "symbols": ["ADAUSDT"], "timeframes": ["1h"], "priority": "high"}
+    )
     assert ended(api, task_id)["status"] == "completed"
     assert ended(api, urgent["task_id"])["status"] == "completed"
     return task_id
@@ -92,7 +95,7 @@ def _all_timeframes(api: Api) -> str:
 def _delisted(api: Api, control: ExchangeControl) -> str:
     with control.fault(kind="delisted", match={"symbol": "DOGEUSDT"}):
         body = {"symbols": ["DOGEUSDT"], "timeframes": ["1h", "5m"]}
-        task_id = str(api.start(body)["task_id"])
+        task_id = str(api.start({**body, "force": True})["task_id"])
         assert ended(api, task_id)["status"] == "failed"
     return task_id
 
@@ -105,7 +108,7 @@ def _no_listing(api: Api, control: ExchangeControl) -> None:
 def _cancelled(api: Api, control: ExchangeControl) -> str:
     with control.fault(kind="latency", match=KLINES, delay_ms=1500):
         body = {"symbols": ["SOLUSDT", "XRPUSDT"], "timeframes": ["1h"], "start": "2026-01-01"}
-        task_id = str(api.start(body)["task_id"])
+        task_id = str(api.start({**body, "force": True})["task_id"])
         until(lambda: api.task(task_id), lambda task: task["status"] == "running")
         api.cancel(task_id)
         time.sleep(2)  # requests in flight
@@ -118,21 +121,28 @@ def _flaky(api: Api, control: ExchangeControl) -> None:
     """One unit fails its whole first delivery, and is collected by the second."""
     rule = {"kind": "status", "status": 500, "remaining": 4}
     with control.fault(match={**KLINES, "symbol": "LTCUSDT"}, **rule):
-        task = api.start({"symbols": ["LTCUSDT"], "timeframes": ["1d"]})
+        task = api.start({"force": True, "symbols": ["LTCUSDT"], "timeframes": ["1d"]})
         assert ended(api, task["task_id"])["status"] == "completed"
 
 
 def _bent_candle(api: Api, control: ExchangeControl) -> None:
     with control.fault(kind="invalid_candle", match={**KLINES, "symbol": "TRXUSDT"}, remaining=1):
-        task = api.start({"symbols": ["TRXUSDT"], "timeframes": ["4h"]})
+        task = api.start({"force": True, "symbols": ["TRXUSDT"], "timeframes": ["4h"]})
         assert ended(api, task["task_id"])["status"] == "completed"
+
+
+def _archived(api: Api) -> None:
+    """A closed month comes from the bulk archive."""
+    month = {"start": "2026-01-01", "end": "2026-02-01"}
+    task = api.start({"force": True, "symbols": ["CHZUSDT"], "timeframes": ["5m"], **month})
+    assert ended(api, task["task_id"])["status"] == "completed"
 
 
 def _drifted(api: Api, control: ExchangeControl) -> None:
     """Rows that nobody can read fail their unit alone."""
     with control.fault(kind="drifted_rows", match={**KLINES, "symbol": "ATOMUSDT"}):
         body = {"symbols": ["ATOMUSDT", "DOTUSDT"], "timeframes": ["1d"]}
-        task = ended(api, api.start(body)["task_id"])
+        task = ended(api, api.start({**body, "force": True})["task_id"])
     assert (task["status"], task["units"]["failed"]) == ("completed", 1)
     assert [each["reason"] for each in task["failures"]] == ["EXCHANGE_SCHEMA_DRIFT"]
 
@@ -142,7 +152,11 @@ def _throttled(cloud: Cloud, api: Api, control: ExchangeControl) -> None:
         rule = {"status": status, "code": -1003, "retry_after": 3, "remaining": 1}
         with control.fault(kind="status", match=KLINES, msg="too much", **rule):
             task = api.start(
-                {"symbols": ["DOTUSDT"], "timeframes": ["5m" if status == 429 else "1h"]}
+                {
+                    "force": True,
+                    "symbols": ["DOTUSDT"],
+                    "timeframes": ["5m" if status == 429 else "1h"],
+                }
             )
             assert ended(api, task["task_id"])["status"] == "completed"
 
@@ -168,7 +182,9 @@ async def _listen(cloud: Cloud, api: Api) -> None:
     async with aiohttp.ClientSession() as session, session.ws_connect(cloud.ws_url) as socket:
         await socket.send_json({"action": "subscribe", "topics": ["tasks"]})
         await socket.receive_json(timeout=20)
-        task_id = api.start({"symbols": ["LINKUSDT"], "timeframes": ["1d"]})["task_id"]
+        task_id = api.start({"force": True, "symbols": ["LINKUSDT"], "timeframes": ["1d"]})[
+            "task_id"
+        ]
         await socket.receive_json(timeout=20)
     await asyncio.to_thread(ended, api, task_id)
 

@@ -227,7 +227,8 @@ def test_candles_that_a_later_answer_changed_are_counted(
 ) -> None:
     for revision in (0, 1):
         exchange.revision = revision
-        run(submit_collection(worker, {**BODY, "start": "2026-03-01"}, "me", "r"))
+        body = {**BODY, "start": "2026-03-01", "force": True}
+        run(submit_collection(worker, body, "me", "r"))
         run(plan_batch(worker, event(aws, settings.plan_queue_url)))
         run(collect_batch(worker, Budget(worker), event(aws, settings.work_queue_url), _a_minute))
         clock.advance(1_000)
