@@ -40,6 +40,7 @@ from chalicelib.tasks import states
 from chalicelib.tasks.finish import expiry, fail_task
 from chalicelib.tasks.message import notice_of
 from chalicelib.tasks.part import begun_again, part_sizes, part_start
+from chalicelib.tasks.policy import ask_for_next_attempt
 from chalicelib.tasks.quotas import start_within_quota
 from chalicelib.tasks.retry import open_next_attempt
 from chalicelib.tasks.selection import resolved
@@ -65,6 +66,8 @@ async def plan_task(worker: Worker, message: PlanMessage) -> None:
         log("plan_outdated", task_id=message.task_id, attempt=message.attempt)
         return
     if not task.is_active:
+        if (task.next_attempt_at or 0) > worker.now_ms():  # clocks differ by a little
+            await ask_for_next_attempt(worker, task)
         await open_next_attempt(worker, task)
         return
     try:

@@ -62,9 +62,7 @@ async def ask_for_next_attempt(backend: Backend, task: Task) -> None:
     """Have `plan` look at an ended task when its next attempt is due; sweep does it, too."""
     if task.next_attempt_at is None:
         return
-    seconds = -(-(task.next_attempt_at - backend.now_ms()) // 1000)
-    if seconds > MOST_DELAY_SECONDS:
-        return
+    seconds = min(MOST_DELAY_SECONDS, -(-(task.next_attempt_at - backend.now_ms()) // 1000))
     try:
         message = PlanMessage(task.task_id, task.attempt)
         await WorkQueue(backend).send_plan(message, max(0, seconds))

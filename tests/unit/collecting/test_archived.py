@@ -72,7 +72,7 @@ def test_the_same_page_of_a_file_is_looked_at_each_time(archived, exchange) -> N
 
 def test_a_file_is_fetched_once_for_all_stretches_in_it(archived, archive, exchange) -> None:
     parts = [
-        Interval(MARCH.start_ms + day * DAY, MARCH.start_ms + (day + 2) * DAY) for day in (1, 9)
+        Interval(MARCH.start_ms + day * DAY, MARCH.start_ms + (day + 5) * DAY) for day in (1, 9)
     ]
     archive.lost = {parts[1].start_ms - MINUTE}
     found = archived(*parts)

@@ -16,7 +16,6 @@ from tests.unit.error_table.sites import as_world
     ("name", "about", "error"),
     [
         ("s3.PutObject", "", "WORKER_GAVE_UP"),
-        ("s3.GetObject", "", "WORKER_GAVE_UP"),
         ("dynamodb.UpdateItem", "LIMIT#", "PLANNING_FAILED"),
         ("dynamodb.GetItem", "COVER#", "PLANNING_FAILED"),
         ("dynamodb.BatchWriteItem", "", "PLANNING_FAILED"),
