@@ -98,7 +98,7 @@ def forgotten_task(cloud: Cloud) -> str:
         "task_type": "data_collection",
         "state": "pending",
         "attempt": 1,
-        "request": CollectionRequest(("ETHUSDT",), ("1d",)).pack(),
+        "request": CollectionRequest(("ETHUSDT",), ("1d",), fill="all").pack(),
         "priority": "normal",
         "owner": "anonymous",
         "source": "request",
