@@ -27,7 +27,7 @@ RUN = {
     "curl -X POST http://localhost:8000/api/v1/data-collector/start ...": README,
     "curl http://localhost:8000/api/v1/data-collector/task/...": README,
     "curl -X POST http://localhost:8000/api/v1/data-collector/schedules ...": README,
-    ".venv/bin/data-collector start BTCUSDT ETHUSDT -t 1h,4h --wait": README,
+    ".venv/bin/data-collector start LTCUSDT DOTUSDT -t 4h,1d --wait": README,
     ".venv/bin/data-collector status": README,
     ".venv/bin/data-collector schedules": README,
     "data-collector dead-letters": (
