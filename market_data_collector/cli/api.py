@@ -58,16 +58,9 @@ class Api(Connection):
 
     def all_tasks(self, page_token: str | None = None, **filters: Any) -> dict[str, Any]:
         """Every page from `page_token` on, as one; each page token is followed once."""
-        tasks: list[Any] = []
-        followed: set[str] = set()
-        while True:
-            page = self.tasks(page_token=page_token, **filters)
-            listed = page.get("tasks")
-            tasks += listed if isinstance(listed, list) else []
-            page_token = page.get("next_page_token")
-            if not isinstance(page_token, str) or page_token in followed | {""}:
-                return {"tasks": tasks, "next_page_token": None}
-            followed.add(page_token)
+        given = {"page_token": page_token, **filters}
+        asked = {name: str(value) for name, value in given.items() if value}
+        return self._every_page("/tasks", "tasks", **asked)
 
     def history(self, page_token: str | None = None, **filters: Any) -> dict[str, Any]:
         """One page of how tasks ended, newest first; filters as the API's: status, task_type,
@@ -146,7 +139,7 @@ class Api(Connection):
         """Every page of coverage as one. What a page cuts comes in parts: rows are joined again."""
         rows: dict[tuple[str, str], dict[str, Any]] = {}
         answer: dict[str, Any] = {}
-        for answer in self._pages("/coverage", asked):
+        for answer in self._pages("/coverage", page_size="100", **asked):
             for row in records(answer.get("coverage")):
                 name = (plain(row.get("symbol")), plain(row.get("timeframe")))
                 rows[name] = _joined(rows[name], row) if name in rows else row
@@ -154,7 +147,7 @@ class Api(Connection):
 
     def all_gaps(self, **asked: str) -> dict[str, Any]:
         """Every page of the gaps of one symbol and timeframe as one."""
-        pages = [*self._pages("/coverage/gaps", asked)]
+        pages = [*self._pages("/coverage/gaps", page_size="100", **asked)]
         gaps = [gap for page in pages for gap in records(page.get("gaps"))]
         ends = {"start": pages[0].get("start"), "end": pages[-1].get("end")}
         return {**pages[-1], **ends, "gaps": gaps, "next_page_token": None}
@@ -167,19 +160,6 @@ class Api(Connection):
         """Submits a verification of stored files."""
         return self._call("POST", "/coverage/verify", json=body).body
 
-    def _pages(self, path: str, asked: dict[str, str]) -> Iterator[dict[str, Any]]:
-        """Each page; each page token is followed once."""
-        followed: set[str] = set()
-        token: dict[str, str] = {}
-        while True:
-            page = self._call("GET", path, params={"page_size": "100", **asked, **token}).body
-            yield page
-            following = page.get("next_page_token")
-            if not isinstance(following, str) or following in followed | {""}:
-                return
-            followed.add(following)
-            token = {"page_token": following}
-
     def audit(self, page_token: str | None = None, **filters: str) -> dict[str, Any]:
         """One page of the audit trail; filters as the API's: task_id, schedule_id, exchange, from,
         to, action."""
@@ -189,17 +169,8 @@ class Api(Connection):
 
     def all_audit(self, **filters: str) -> dict[str, Any]:
         """Every page as one; each page token is followed once."""
-        events: list[Any] = []
-        followed: set[str] = set()
-        page_token: str | None = None
-        while True:
-            page = self.audit(page_token, **filters)
-            listed = page.get("events")
-            events += listed if isinstance(listed, list) else []
-            page_token = page.get("next_page_token")
-            if not isinstance(page_token, str) or page_token in followed | {""}:
-                return {"events": events}
-            followed.add(page_token)
+        asked = {"page_size": "100", **filters}
+        return {"events": self._every_page("/audit", "events", **asked)["events"]}
 
     def create_schedule(
         self, body: dict[str, Any], idempotency_key: str | None = None

@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -117,18 +117,23 @@ class Connection:
             raise problems.no_answer(self.url, error) from error
 
     def _every_page(self, path: str, name: str, **asked: str) -> dict[str, Any]:
-        found: list[Any] = []
-        page_token: Any = None
+        """Every page as one: what they list under `name`."""
+        listed = (page.get(name) for page in self._pages(path, **asked))
+        found = [each for part in listed if isinstance(part, list) for each in part]
+        return {name: found, "next_page_token": None}
+
+    def _pages(self, path: str, **asked: str) -> Iterator[dict[str, Any]]:
+        """Each page; each page token is followed once."""
         followed: set[str] = set()
+        token: dict[str, str] = {}
         while True:
-            params = {"page_token": page_token} if page_token else {}
-            page = self._call("GET", path, params={**asked, **params}).body
-            listed = page.get(name)
-            found += listed if isinstance(listed, list) else []
-            page_token = page.get("next_page_token")
-            if not isinstance(page_token, str) or page_token in followed | {""}:
-                return {name: found, "next_page_token": None}
-            followed.add(page_token)
+            page = self._call("GET", path, params={**asked, **token}).body
+            yield page
+            following = page.get("next_page_token")
+            if not isinstance(following, str) or following in followed | {""}:
+                return
+            followed.add(following)
+            token = {"page_token": following}
 
 
 def _bearer(key: str | None) -> dict[str, str]:
