@@ -80,6 +80,7 @@ async def dispatch(backend: Backend, task: Task, turn: int = 0) -> None:
     if task.yielded_at is not None:
         await table.note(task_id, attempt, remove=("yielded_at",))
     claim = Claim(uuid.uuid4().hex[:12], backend.now_ms(), more=chosen[-1] < standing[-1].number)
+    fill = CollectionRequest.unpack(task.request).fill
     limit = asyncio.Semaphore(_AT_ONCE)
 
     async def opened(number: int) -> tuple[list[PlannedUnit], Progress | None]:
@@ -88,7 +89,7 @@ async def dispatch(backend: Backend, task: Task, turn: int = 0) -> None:
 
     async def sent(units: list[PlannedUnit], prog: Progress) -> None:
         async with limit:
-            await _send(backend, task, units, prog)
+            await _send(backend, task, fill, units, prog)
 
     if not await _open_parts(backend, task, tally, chosen):
         return  # retried meanwhile
@@ -160,10 +161,11 @@ async def _open(
     return units, await table.claim_prog(task_id, attempt, number, prog, claim)
 
 
-async def _send(backend: Backend, task: Task, units: list[PlannedUnit], prog: Progress) -> None:
+async def _send(
+    backend: Backend, task: Task, fill: str, units: list[PlannedUnit], prog: Progress
+) -> None:
     task_id, attempt, number = task.task_id, task.attempt, prog.number
     remaining = set(range(len(units))) - prog.done
-    fill = CollectionRequest.unpack(task.request).fill
     unsent = await WorkQueue(backend).send_collect(
         messages_for(task_id, attempt, number, task.priority, units, remaining, fill)
     )

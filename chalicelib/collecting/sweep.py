@@ -140,7 +140,7 @@ def _is_stalled(backend: Backend, prog: Progress, now_ms: int, resumed_ms: int =
 
 async def _send_again(backend: Backend, task: Task, progs: list[Progress], now_ms: int) -> None:
     """Send the messages of units that have not been counted, where nothing moved meanwhile."""
-    table = TaskTable(backend)
+    table, fill = TaskTable(backend), CollectionRequest.unpack(task.request).fill
     for prog in progs:
         units = await table.read_units(task, prog.number)
         # Noted first: a sweep that dies between the two has lost them once more, and doubles no
@@ -157,7 +157,7 @@ async def _send_again(backend: Backend, task: Task, progs: list[Progress], now_m
                 task.priority,
                 units,
                 remaining,
-                CollectionRequest.unpack(task.request).fill,
+                fill,
             )
         )
         if unsent:
