@@ -40,20 +40,25 @@ class Answer:
 Work = Callable[[str, bool], Awaitable[tuple[int, Body]]]
 
 
+def checked_key(key: str | None) -> str | None:
+    """The key, as it came. Raises InvalidRequest for a malformed one."""
+    if key is None or (0 < len(key) <= MOST_KEY_LENGTH and key.isascii() and key.isprintable()):
+        return key
+    raise InvalidRequest(
+        f"Idempotency-Key must have 1 to {MOST_KEY_LENGTH} printable ASCII characters",
+        reason="INVALID_IDEMPOTENCY_KEY",
+    )
+
+
 async def answer_once(
     backend: Backend, owner: str, key: str | None, request: tuple[str, object], work: Work
 ) -> Answer:
     """Do `work`, once per key. A repetition must have the same `request`: (path, parsed body).
 
-    Raises InvalidRequest for a malformed key, KeyReused, Conflict, and what `work` raises.
+    Raises KeyReused, Conflict, and what `work` raises.
     """
     if key is None:
         return Answer(*await work(str(uuid.uuid4()), False))
-    if not (0 < len(key) <= MOST_KEY_LENGTH and key.isascii() and key.isprintable()):
-        raise InvalidRequest(
-            f"Idempotency-Key must have 1 to {MOST_KEY_LENGTH} printable ASCII characters",
-            reason="INVALID_IDEMPOTENCY_KEY",
-        )
     now_ms = backend.now_ms()
     expires = now_ms // 1000 + backend.settings.idempotency_ttl_seconds
     digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()

@@ -34,6 +34,7 @@ def start() -> Response:
         # Here, not above: the API's cold start would pay for it.
         from chalicelib.collecting.quote import quote
 
+        web.idempotency_key()  # not claimed, but refused where the request itself would be
         return web.answer(200, run(quote(backend, body, web.caller().is_admin)))
 
     async def work(task_id: str, _: bool) -> tuple[int, Body]:

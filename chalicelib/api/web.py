@@ -15,7 +15,7 @@ from chalice.app import Blueprint, Response
 from chalicelib import wiring
 from chalicelib.access.caller import Caller, identify
 from chalicelib.access.scopes import OPEN
-from chalicelib.api.idempotency import Body, Work, answer_once
+from chalicelib.api.idempotency import Body, Work, answer_once, checked_key
 from chalicelib.api.problems import guarded
 from chalicelib.aws.calls import run
 from chalicelib.core.backend import Backend
@@ -247,11 +247,15 @@ def submitted(task_id: str, message: str, **more: Any) -> tuple[int, Body]:
     return 202, {"task_id": task_id, "status": "submitted", "message": message, **more}
 
 
+def idempotency_key() -> str | None:
+    """Raises InvalidRequest for a malformed one."""
+    return checked_key(_request().headers.get("idempotency-key"))
+
+
 def once(backend: Backend, body: object, work: Work) -> Response:
     """Answer a POST, at most once per Idempotency-Key."""
-    key = _request().headers.get("idempotency-key")
     path = str(_request().context.get("path"))
-    made = run(answer_once(backend, owner(), key, (path, body), work))
+    made = run(answer_once(backend, owner(), idempotency_key(), (path, body), work))
     headers = {}
     if made.body.get("status") == "submitted":
         headers["Location"] = f"{PREFIX}/task/{made.body['task_id']}"

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from chalicelib.candles.coverage import Coverage
 from chalicelib.candles.footer import metadata_in, rows_in
+from chalicelib.candles.objects import key_of
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ObjectDamaged
 
@@ -23,18 +24,16 @@ class Footer(NamedTuple):
 
 class Footers:
     def __init__(self, backend: Backend) -> None:
-        from chalicelib.candles.store import CandleStore  # loads the library, which tests replace
-
         self._call = backend.call
         self._bucket = backend.settings.candles_bucket
-        self._key = CandleStore(backend).key
+        self._exchange = backend.settings.exchange
 
     async def read(self, symbol: str, timeframe: str, at_ms: int) -> Footer | None:
         """Of the object that holds `at_ms`; None: there is none, or it does not say.
 
         Raises CallFailed.
         """
-        key = self._key(symbol, timeframe, at_ms)
+        key = key_of(self._exchange, symbol, timeframe, at_ms)
         try:
             tail = await self._bytes(key, Range=f"bytes=-{_TAIL}")
             metadata = metadata_in(tail)

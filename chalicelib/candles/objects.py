@@ -16,7 +16,7 @@ from chalicelib.core import timeframes
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ObjectDamaged
 
-ENDING = ".parquet"
+_ENDING = ".parquet"
 #: Keys in one answer of S3, at most.
 _LISTED_AT_ONCE = 1000
 
@@ -47,7 +47,7 @@ class HeldObjects:
             "StartAfter": folder + timeframes.object_name(timeframe, start_ms),
             "MaxKeys": min(most or _LISTED_AT_ONCE, _LISTED_AT_ONCE),
         }
-        last = folder + timeframes.object_name(timeframe, end_ms - 1) + ENDING
+        last = folder + timeframes.object_name(timeframe, end_ms - 1) + _ENDING
         found: list[HeldObject] = []
         while True:
             answer = await self._call(
@@ -90,6 +90,12 @@ def folder_of(exchange: str, symbol: str, timeframe: str) -> str:
     return f"candles/exchange={exchange}/timeframe={folder}/symbol={_segment(symbol)}/"
 
 
+def key_of(exchange: str, symbol: str, timeframe: str, at_ms: int) -> str:
+    """The key of the object that holds `at_ms`."""
+    name = timeframes.object_name(timeframe, at_ms)
+    return f"{folder_of(exchange, symbol, timeframe)}{name}{_ENDING}"
+
+
 def _segment(symbol: str) -> str:
     """A symbol as one path segment.
 
@@ -100,11 +106,11 @@ def _segment(symbol: str) -> str:
 
 def _held(timeframe: str, folder: str, entry: dict[str, Any]) -> list[HeldObject]:
     """The object of an entry of the list; [] where somebody else put it there."""
-    name = entry["Key"].removeprefix(folder).removesuffix(ENDING)
+    name = entry["Key"].removeprefix(folder).removesuffix(_ENDING)
     try:
         bounds = timeframes.object_bounds(timeframe, timeframes.object_start(name))
     except ValueError:
         return []
-    if entry["Key"] != f"{folder}{timeframes.object_name(timeframe, bounds[0])}{ENDING}":
+    if entry["Key"] != f"{folder}{timeframes.object_name(timeframe, bounds[0])}{_ENDING}":
         return []
     return [HeldObject(entry["Key"], entry["Size"], entry["ETag"], *bounds)]

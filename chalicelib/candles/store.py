@@ -21,8 +21,8 @@ from typing import NamedTuple
 from chalicelib.candles.candles import Candles, merged
 from chalicelib.candles.codec import decode, encode
 from chalicelib.candles.coverage import Coverage
-from chalicelib.candles.objects import ENDING, folder_of
-from chalicelib.core import timeframes, times
+from chalicelib.candles.objects import key_of
+from chalicelib.core import times
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ObjectDamaged
 
@@ -72,8 +72,7 @@ class CandleStore:
         self._root = backend.settings.exchange_root
 
     def key(self, symbol: str, timeframe: str, open_ms: int) -> str:
-        folder = folder_of(self._exchange, symbol, timeframe)
-        return f"{folder}{timeframes.object_name(timeframe, open_ms)}{ENDING}"
+        return key_of(self._exchange, symbol, timeframe, open_ms)
 
     async def write(
         self,

@@ -504,10 +504,11 @@ def test_a_key_in_flight_is_409_until_its_request_counts_as_abandoned(
     assert again.json_body["task_id"] == answer["task_id"]
 
 
-@pytest.mark.parametrize("key", ["x" * 256, "tab\there", "ümlaut"])
-def test_a_malformed_key_is_refused(http: Http, key: str) -> None:
+@pytest.mark.parametrize("body", [START, {**START, "dry_run": True}])
+@pytest.mark.parametrize("key", ["", "x" * 256, "tab\there", "ümlaut"])
+def test_a_malformed_key_is_refused(http: Http, key: str, body: dict[str, object]) -> None:
     headers = {"Idempotency-Key": key}
-    problem(http("POST", "/start", START, headers), 400, "INVALID_IDEMPOTENCY_KEY")
+    problem(http("POST", "/start", body, headers), 400, "INVALID_IDEMPOTENCY_KEY")
 
 
 def test_a_key_can_be_used_anew_after_it_expired(
