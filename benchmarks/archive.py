@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import ssl
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -24,13 +20,13 @@ from arro3.io import read_csv
 from benchmarks.archive_sides import SECONDS_FILE, SYMBOL, TIMEFRAME, YEAR
 from benchmarks.exchange_server import NOW, exchange_over_tls
 from benchmarks.report import Report, verdict
+from benchmarks.side import median, run_side
 from chalicelib.exchange.archive_file import monthly_file
 from chalicelib.exchange.archive_rows import candles_in
 
 RUNS = 3
 BUDGET_REQUESTS = 40
 BUDGET_MB = 256
-_ROOT = Path(__file__).resolve().parent.parent
 
 
 def measure() -> Report:
@@ -44,7 +40,7 @@ def measure() -> Report:
         for _ in range(RUNS + 1):
             for side, taken in runs.items():
                 _control(url, "reset", context, method="POST")
-                one = _run(side, url, bundle)
+                one = run_side("archive_sides", side, url, ca_bundle=bundle)
                 stats = json.loads(_control(url, "stats", context))
                 taken.append(one | {"requests": stats["requests"], "weight": stats["weight_used"]})
         file = monthly_file(SYMBOL, TIMEFRAME, YEAR.start_ms)
@@ -60,9 +56,9 @@ def measure() -> Report:
         ("request weight", "weight", ".0f"),
         ("peak memory, MB", "peak_mb", ".0f"),
     ):
-        ours, theirs = (_median(runs[side], key) for side in ("archive", "rest"))
+        ours, theirs = (median(runs[side], key) for side in ("archive", "rest"))
         report.add(name, f"{ours:{form}}", f"{theirs:{form}}", f"{ours / theirs:.2f}", "", "")
-    ours, theirs = (_median(runs[side], "requests") for side in ("archive", "rest"))
+    ours, theirs = (median(runs[side], "requests") for side in ("archive", "rest"))
     met = verdict(ours, BUDGET_REQUESTS)
     ratio = f"{ours / theirs:.2f}"
     report.add("requests", f"{ours:.0f}", f"{theirs:.0f}", ratio, f"<= {BUDGET_REQUESTS}", met)
@@ -70,7 +66,7 @@ def measure() -> Report:
         report.add(f"a month's lines: {name}, ms", f"{_best(way):.0f}", "", "", "", "")
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         _write_month(Path(folder))
-        month = _run("month", folder, None)
+        month = run_side("archive_sides", "month", folder)
     report.add(
         f"a month of 1s, {month['candles']:,} candles: seconds",
         f"{month['seconds']:.1f}",
@@ -140,20 +136,3 @@ def _control(url: str, what: str, context: ssl.SSLContext, method: str = "GET") 
     with urllib.request.urlopen(request, context=context) as answer:
         found: bytes = answer.read()
     return found
-
-
-def _run(side: str, place: str, bundle: Path | None) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.archive_sides", side, place],
-        cwd=_ROOT,
-        env={**os.environ, **({"SSL_CERT_FILE": str(bundle)} if bundle else {})},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    measured: dict[str, Any] = json.loads(done.stdout)
-    return measured
-
-
-def _median(runs: list[dict[str, Any]], key: str) -> float:
-    return statistics.median(run[key] for run in runs)

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
-import statistics
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 from benchmarks.exchange_server import exchange_over_tls
 from benchmarks.report import Report, verdict
+from benchmarks.side import median, run_side
 from benchmarks.worker_sides import CUTS, PAGES, SIDES, TIMEFRAME
 
 RUNS = 7
 BUDGET_MS = 2.0
 NAIVE_MS = 6.1
 BUDGET_RATIO = 0.33
-_ROOT = Path(__file__).resolve().parent.parent
 
 
 def measure() -> Report:
@@ -27,7 +21,7 @@ def measure() -> Report:
     with exchange_over_tls() as (url, bundle):
         for _ in range(RUNS + 1):
             for name, taken in runs.items():
-                taken.append(_run(name, url, bundle))
+                taken.append(run_side("worker_sides", name, url, ca_bundle=bundle))
     for taken in runs.values():
         del taken[0]  # the exchange computed its candles then, on the same cores
     counts = {run["candles"] for taken in runs.values() for run in taken}
@@ -38,7 +32,7 @@ def measure() -> Report:
         f"worker_cpu: CPU ms per page of 1,000, median of {RUNS} interleaved runs of {PAGES} pages",
         ("what", "ours", f"naive: httpx + json dicts + {writer}", "ratio", "budget", "verdict"),
     )
-    ours, naive = (_median(runs[name], "ms") for name in ("ours", "naive"))
+    ours, naive = (median(runs[name], "ms") for name in ("ours", "naive"))
     ratio = ours / naive
     report.add(
         "all, as a ratio",
@@ -59,7 +53,7 @@ def measure() -> Report:
     )
     for stage in runs["ours"][0]["stages"]:
         pair = [
-            _median([run["stages"] for run in runs[name]], stage)
+            median([run["stages"] for run in runs[name]], stage)
             if stage in runs[name][0]["stages"]
             else None
             for name in ("ours", "naive")
@@ -67,7 +61,7 @@ def measure() -> Report:
         cells = ["" if value is None else f"{value:.2f}" for value in pair]
         share = f"{pair[0] / pair[1]:.2f}" if pair[0] is not None and pair[1] else ""
         report.add(f"  {stage}", *cells, share, "", "")
-    peaks = [_median(runs[name], "peak_mb") for name in ("ours", "naive")]
+    peaks = [median(runs[name], "peak_mb") for name in ("ours", "naive")]
     report.add("peak memory, MB", *(f"{peak:.0f}" for peak in peaks), "", "", "")
     report.remarks += [
         f"{counts.pop():,} candles of one symbol in {TIMEFRAME}, over TLS and gzip from the local "
@@ -76,20 +70,3 @@ def measure() -> Report:
         "user and system time of the whole process",
     ]
     return report
-
-
-def _run(name: str, url: str, bundle: Path) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.worker_sides", name, url],
-        cwd=_ROOT,
-        env={**os.environ, "SSL_CERT_FILE": str(bundle)},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    measured: dict[str, Any] = json.loads(done.stdout)
-    return measured
-
-
-def _median(runs: list[dict[str, Any]], key: str) -> float:
-    return statistics.median(run[key] for run in runs)

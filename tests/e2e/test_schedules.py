@@ -191,7 +191,9 @@ def test_a_breach_of_freshness_collects_just_what_is_missing(api: Api, begun: Be
     assert task["candles"] >= 48
     kept = until(
         lambda: api.schedule(schedule_id)["freshness"],
-        lambda seen: seen["breached_since"] is None and seen["lag_seconds"] == 0,
+        # An hour or a day may end while this test runs: its candle is late by minutes then.
+        lambda seen: seen["breached_since"] is None and seen["lag_seconds"] < 3600,
         150,
     )
-    assert kept["timeframes"] == {"1h": 0, "1d": 0}
+    assert set(kept["timeframes"]) == {"1h", "1d"}
+    assert (kept["behind"], kept["breaches"]) == (0, 1)
