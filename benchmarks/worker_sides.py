@@ -47,7 +47,8 @@ class Ours:
         await self.exchange.aclose()
 
     async def collect(self, stages: Stages) -> int:
-        from chalicelib.candles.candles import Answer, absent, closed_candles
+        from chalicelib.candles.answers import Answer, closed_candles
+        from chalicelib.candles.candles import absent
         from chalicelib.candles.codec import encode
 
         started = time.process_time()
