@@ -150,6 +150,7 @@ def test_a_file_that_is_another_one_is_fetched_once_more(spoiled: bytes) -> None
         checksum(CONTENT)[1:],
         b"<html></html>",
     ],
+    ids=["empty", "no text", "another file's", "cut off", "a page"],
 )
 def test_a_checksum_that_is_none_or_of_another_file_proves_nothing(text: bytes) -> None:
     site = Site()
