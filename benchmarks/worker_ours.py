@@ -171,7 +171,7 @@ def measured(way: str, jobs: dict[str, Any]) -> dict[str, Any]:
         else:
             batches = container.plan()
         seconds = container.collect(batches)
-        spent = dict(container.parts.spent) if container.parts else {}
+        spent = container.parts.spent() if container.parts else {}
         outcome = container.outcome()
         container.close()
     if container.recorded and container.recorded.puts != outcome["objects"]:

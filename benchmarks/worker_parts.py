@@ -42,17 +42,20 @@ def seams() -> list[tuple[Any, str, str]]:
 
 
 class Parts:
-    """`spent`: CPU seconds by part since the last `reset`; all else is the rest."""
-
     def __init__(self) -> None:
-        self.spent: dict[str, float] = {}
+        self._spent: dict[str, float] = {}
         self._stack = [REST]
         self._since = 0.0
         self.reset()
 
     def reset(self) -> None:
-        self.spent = dict.fromkeys(PARTS, 0.0)
+        self._spent = dict.fromkeys(PARTS, 0.0)
         self._since = process_time()
+
+    def spent(self) -> dict[str, float]:
+        """CPU seconds by part since the last `reset`; what is at no seam is the rest."""
+        self._note()
+        return dict(self._spent)
 
     def enter(self, part: str) -> None:
         self._note()
@@ -64,7 +67,7 @@ class Parts:
 
     def _note(self) -> None:
         now = process_time()
-        self.spent[self._stack[-1]] += now - self._since
+        self._spent[self._stack[-1]] += now - self._since
         self._since = now
 
     def install(self, ports: dict[int, str]) -> None:
