@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio.selector_events
 import asyncio.sslproto
-import zlib
 from collections.abc import Callable, Generator
 from functools import wraps
 from inspect import iscoroutinefunction, ismethod
@@ -27,11 +26,12 @@ def seams() -> list[tuple[Any, str, str]]:
     """(module or class, function, part): all that has to follow when the worker's code moves."""
     from chalicelib.candles import store as candle_store
     from chalicelib.collecting import fetch, store
+    from chalicelib.core import http
     from chalicelib.exchange import binance
 
     return [
         (binance.Binance, "klines", EXCHANGE),
-        (zlib, "decompress", INFLATE),
+        (http.isal_zlib, "decompress", INFLATE),
         (binance, "klines_in", CHECK),
         (fetch, "_taken", CHECK),
         (store, "closed_candles", CHECK),
@@ -76,7 +76,6 @@ class Parts:
             function = getattr(owner, name)
             wrap = self.measured_steps if iscoroutinefunction(function) else self.measured
             setattr(owner, name, wrap(function, part))
-        zlib.decompressobj = self._decompressobj(zlib.decompressobj)  # type: ignore[assignment]
         transport = asyncio.selector_events._SelectorSocketTransport
         tls = asyncio.sslproto._SSLProtocolTransport
         for owner, names in ((transport, _READY), (tls, _WRITE)):
@@ -135,19 +134,6 @@ class Parts:
                 self.leave()
 
         return called
-
-    def _decompressobj(self, make: Callable[..., Any]) -> Callable[..., Any]:
-        parts = self
-
-        class Measured:
-            def __init__(self, *given: Any, **named: Any) -> None:
-                self._inner = make(*given, **named)
-                self.decompress = parts.measured(self._inner.decompress, INFLATE)
-
-            def __getattr__(self, name: str) -> Any:
-                return getattr(self._inner, name)
-
-        return Measured
 
 
 _READY = ("_read_ready", "_write_ready")
