@@ -8,14 +8,17 @@ nothing is missing, or counts anything. Prints JSON as worker_ours.py does.
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import json
 import os
 import resource
+import struct
 import sys
 import time
 from array import array
 from bisect import bisect_left
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -169,13 +172,16 @@ class Floor:
     def __init__(self, root_url: str) -> None:
         import msgspec
 
-        row = tuple[int, float, float, float, float, float, int, float, int, float, float, Any]
+        unused = msgspec.Raw
+        row = tuple[int, float, float, float, float, float, int, float, int, float, float, unused]
         self.decode = msgspec.json.Decoder(list[row], strict=False).decode
         self.root_url = root_url
 
     async def open(self) -> None:
         import aiohttp
 
+        gc.freeze()
+        gc.set_threshold(100_000)
         self.client = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=IN_FLIGHT),
             headers={"Accept-Encoding": "gzip"},
@@ -196,7 +202,7 @@ class Floor:
             body = await answer.read()
         columns = zip(*self.decode(isal_zlib.decompress(body, wbits=31)), strict=True)
         return [
-            array("q" if name in INTEGERS else "d", column)
+            packed("q" if name in INTEGERS else "d", column)
             for name, column in zip(COLUMNS, columns, strict=False)
         ]
 
@@ -225,6 +231,11 @@ class Floor:
             skip_arrow_metadata=True,
         )
         return file.getvalue()
+
+
+def packed(code: str, values: Sequence[Any]) -> array[Any]:
+    """An array, in three fifths of the time that its constructor takes."""
+    return array(code, struct.pack(f"{len(values)}{code}", *values))
 
 
 SIDES: dict[str, type[Any]] = {
