@@ -130,7 +130,7 @@ class _Server:
         place = {"Bucket": request.match_info["bucket"], "Key": request.match_info["key"]}
         try:
             if request.method == "PUT":
-                body = _unchunked(request, await request.read())
+                body = await request.read()
                 answer = await self._aws("s3", "PutObject", **place, Body=body, **given)
                 return web.Response(headers={**headers, "ETag": answer["ETag"]})
             answer = await self._aws("s3", "GetObject", **place, **given)
@@ -146,22 +146,6 @@ class _Server:
         return web.Response(
             status=206 if "Range" in given else 200, body=answer["Body"], headers=headers
         )
-
-
-def _unchunked(request: web.Request, body: bytes) -> bytes:
-    """What was sent, without the frames of aws-chunked (Amazon S3 API Reference, "Authenticating
-    Requests: Using the Authorization Header", chunked upload)."""
-    if "aws-chunked" not in request.headers.get("Content-Encoding", ""):
-        return body
-    parts: list[bytes] = []
-    at = 0
-    while True:
-        end = body.index(b"\r\n", at)
-        length = int(body[at:end].partition(b";")[0], 16)
-        if not length:
-            return b"".join(parts)
-        parts.append(body[end + 2 : end + 2 + length])
-        at = end + 2 + length + 2
 
 
 def _binary(members: dict[str, Any]) -> dict[str, Any]:
