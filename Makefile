@@ -56,7 +56,8 @@ mutants: venv-dev ## Remove one guard at a time: a simulated schedule, or a test
 chaos: venv-dev ## Kill, duplicate, refuse and fail during one large task, and print what came of it (CHAOS='--seed 2')
 	@$(PY) -m tests.chaos $(CHAOS)
 
-bench: venv-dev ## Measure what the design promises in numbers (BENCH='worker_cpu cold_start' for some)
+bench: venv-dev ## Measure what the design promises in numbers (BENCH='worker cold_start' for some)
+	@$(if $(filter worker,$(BENCH)),sh local/environment.sh bench)
 	@$(PY) -m benchmarks $(BENCH)
 
 check: venv-dev ## Format, lint, types, tests and the built template: what CI runs
@@ -97,7 +98,7 @@ lock: venv-dev ## Write requirements*.txt, with hashes, from requirements*.in (L
 	@sh local/lock.sh $(LOCK)
 
 clean: down ## Delete what was built, installed and collected here
-	rm -rf build .local $(VENV) .venv-cloud .venv-extra .venv-endpoint .venv-audit .pytest_cache .mypy_cache .ruff_cache .hypothesis dist *.egg-info
+	rm -rf build .local $(VENV) .venv-cloud .venv-extra .venv-endpoint .venv-audit .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 venv-local venv-dashboard venv-dev:
