@@ -45,6 +45,9 @@ LONGEST_SAVE_S = 60.0
 #: A stack that is saved while it is being deployed stays so for ever.
 LONGEST_DEPLOY_S = 60
 TRIES = 3
+#: For so long metrics are kept: each request about them goes through all of them. MiniStack's own
+#: two weeks would take a percent of a core at rest.
+METRICS_S = 2 * 24 * 3600
 #: Of a file of the journal; the newest two are kept.
 JOURNAL_BYTES = 16 << 20
 
@@ -157,6 +160,7 @@ def _hand_over(journal: Journal) -> None:
 
     cloudwatch_logs._fanout_to_subscription_filters = noted
     cloudwatch._evaluate_alarm = lambda alarm: None
+    cloudwatch.TWO_WEEKS_SECONDS = METRICS_S
 
 
 def _now() -> str:

@@ -243,6 +243,24 @@ def test_the_journal_keeps_what_was_logged_last(clouds: Clouds) -> None:
     assert sum(file.stat().st_size for file in kept) < 36_000_000
 
 
+def test_metrics_are_kept_for_two_days(clouds: Clouds) -> None:
+    _, to = clouds.start()
+    cloudwatch = to.client("cloudwatch")
+    now_s = time.time()
+    for hours in (1, 47, 49):
+        datum = {"MetricName": "M", "Value": float(hours), "Timestamp": now_s - hours * 3600}
+        cloudwatch.put_metric_data(Namespace="N", MetricData=[datum])
+    answer = cloudwatch.get_metric_statistics(
+        Namespace="N",
+        MetricName="M",
+        StartTime=now_s - 90 * 3600,
+        EndTime=now_s,
+        Period=3600,
+        Statistics=["Sum"],
+    )
+    assert sorted(point["Sum"] for point in answer["Datapoints"]) == [1, 47]
+
+
 def test_the_embedded_cloud_judges_no_alarm_itself(clouds: Clouds) -> None:
     _, to = clouds.start()
     cloudwatch = to.client("cloudwatch")
