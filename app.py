@@ -14,13 +14,17 @@ from typing import Any
 from chalice import Chalice
 from chalice.app import WebsocketEvent
 
-from chalicelib.api import cors
-from chalicelib.api.routes import register
 from chalicelib.functions import triggers
 
 app = Chalice(app_name="market-data-collector")
 app.experimental_feature_flags.update(["BLUEPRINTS", "WEBSOCKETS"])
-register(app, cors.origins_of(os.environ))
+
+# API Gateway calls one function. To load the routes takes others a third of their start.
+if os.environ.get("FUNCTION", "api_handler") == "api_handler":
+    from chalicelib.api import cors
+    from chalicelib.api.routes import register
+
+    register(app, cors.origins_of(os.environ))
 
 
 @app.lambda_function(name="plan")

@@ -1,7 +1,7 @@
 """Queues of what our code could not handle, kept whole until a person has it replayed or dropped.
 
 StreamFailureQueue: stream records that broke our code (events/record.py, events/replay.py).
-UnreadableQueue: queue messages that no code of ours wrote (functions/batches.py, and
+UnreadableQueue: queue messages that no code of ours wrote (functions/records.py, and
 `data-collector dead-letters`).
 
 A message is {"v": 1, "source": the table or the queue, "error": text, "record": as Lambda sent it}.

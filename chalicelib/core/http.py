@@ -47,14 +47,19 @@ class Streamed(NamedTuple):
 
 
 @lru_cache(maxsize=1)
-def tls() -> ssl.SSLContext:
-    """The container's one TLS context: reading the roots takes longer than many requests.
+def _tls() -> ssl.SSLContext | bool:
+    """The roots that servers are held against: the system's, or those in SSL_CERT_FILE, and what
+    AWS_CA_BUNDLE names beside them.
 
-    They are the system's, or those in SSL_CERT_FILE, and what AWS_CA_BUNDLE names beside them.
+    True is aiohttp's own context, which it makes as it is loaded: to read the roots once more takes
+    longer than many requests.
     """
+    more = os.environ.get("AWS_CA_BUNDLE")
+    if not more:
+        return True
     context = ssl.create_default_context()
-    if more := os.environ.get("AWS_CA_BUNDLE"):
-        context.load_verify_locations(more)
+    context.load_verify_locations(more)
+    context.set_alpn_protocols(("http/1.1",))
     return context
 
 
@@ -101,7 +106,7 @@ class Http:
     ) -> aiohttp.ClientResponse:
         if self._opened is None:
             self._opened = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._most, ssl=tls()),
+                connector=aiohttp.TCPConnector(limit=self._most, ssl=_tls()),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=self._timeout,
                 auto_decompress=False,

@@ -191,7 +191,7 @@ def replay_changes(event: Payload, context: Any) -> Replayed:
 
 @edge
 def deliver_webhook(event: Batch, context: Any) -> BatchAnswer:
-    from chalicelib.functions.batches import deliver_batch
+    from chalicelib.functions.webhooks import deliver_batch
 
     return _worked(deliver_batch(wiring.backend(), _sender(), event))
 

@@ -504,7 +504,7 @@ MUTANTS = (
     Mutant("no bury", prepare=_no_bury),
     Mutant("no ttl filter", replacing(task, "is_expired", lambda _: lambda *_: False)),
     Mutant("retry keeps the attempt", replacing(TaskTable, "move", _same_attempt)),
-    Mutant("batch failure keyed wrongly", replacing(batches, "_each", _keyed_by_receipt)),
+    Mutant("batch failure keyed wrongly", replacing(batches, "each", _keyed_by_receipt)),
     Mutant(
         "a part counts an item twice",
         _rewriting(

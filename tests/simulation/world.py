@@ -22,7 +22,7 @@ from chalicelib.core.backend import Backend
 from chalicelib.events import record as event_record
 from chalicelib.exchange.binance import IN_FLIGHT
 from chalicelib.exchange.worker import Worker
-from chalicelib.functions import batches
+from chalicelib.functions import batches, records
 from chalicelib.schedules import watch
 from chalicelib.schedules.definition import Definition, Fields
 from chalicelib.schedules.edits import made
@@ -227,7 +227,7 @@ class World:
         ids = Random(self.seed ^ 0x5EED)
         original, level = uuid.uuid4, os.environ.get("LOG_LEVEL")
         logged = batches.log
-        batches.log = sweep.log = self._logged
+        batches.log = records.log = sweep.log = self._logged
         uuid.uuid4 = lambda: uuid.UUID(int=ids.getrandbits(128), version=4)
         os.environ["LOG_LEVEL"] = "OFF"
         loop = SimulatedLoop(self.clock)
@@ -235,7 +235,8 @@ class World:
         try:
             loop.run_until_complete(self._play())
         finally:
-            uuid.uuid4, batches.log, sweep.log = original, logged, logged
+            uuid.uuid4 = original
+            batches.log = records.log = sweep.log = logged
             try:
                 loop.run_until_complete(_cancel_all())
             finally:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.functions.batches import deliver_batch
+from chalicelib.functions.webhooks import deliver_batch
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -164,6 +165,55 @@ def test_the_apis_path_loads_nothing_of_the_workers_libraries(module: str) -> No
     )
     loaded = {name.split(".")[0] for name in ran.stdout.split()}
     assert not loaded & set(WORKER_LIBRARIES)
+
+
+_OF_WORKERS = (
+    "chalicelib.functions.batches, chalicelib.exchange.archive, chalicelib.aws.pooled_calls"
+)
+#: What the first event of a function loads, beside app.py.
+FIRST = {
+    "collect": _OF_WORKERS,
+    "plan": _OF_WORKERS,
+    "push_updates": "chalicelib.live.push, chalicelib.aws.thread_pool",
+    "deliver_webhook": "chalicelib.functions.webhooks, chalicelib.webhooks.sender",
+}
+
+
+@pytest.mark.parametrize("function", FIRST)
+def test_a_function_loads_no_routes_and_no_sdk(function: str) -> None:
+    code = f"import app, sys, {FIRST[function]}; print(*sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "FUNCTION": function},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = set(ran.stdout.split())
+    assert not {name for name in loaded if name.startswith("chalicelib.api")}
+    roots = {name.split(".")[0] for name in loaded}
+    assert not roots & {"httpx", "aiobotocore", "botocore", "boto3"}
+    if function in ("push_updates", "deliver_webhook"):
+        assert not roots & {"aiohttp", "arro3", "msgspec"}
+
+
+def test_the_api_has_its_routes_and_the_packaging_command_sees_them() -> None:
+    code = "import app; print(len(app.app.routes))"
+    counts = []
+    for named in ({"FUNCTION": "api_handler"}, {}, {"FUNCTION": "collect"}):
+        kept = {name: value for name, value in os.environ.items() if name != "FUNCTION"}
+        ran = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env={**kept, **named},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        counts.append(int(ran.stdout))
+    assert counts[0] == counts[1] > 20
+    assert counts[2] == 0
 
 
 def table() -> Iterator[str]:

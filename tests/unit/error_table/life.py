@@ -26,6 +26,7 @@ from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.exchange.worker import Worker
 from chalicelib.functions import batches
+from chalicelib.functions.webhooks import deliver_batch
 from chalicelib.live import announce, push
 from chalicelib.schedules import watch as schedule_watch
 from tests.doubles.aws import Aws
@@ -167,7 +168,7 @@ class Life:
         return await push.push_batch(self.worker, means, event)
 
     async def _deliver(self, event: dict[str, Any]) -> dict[str, Any]:
-        return await batches.deliver_batch(self.worker, self.sender, event)
+        return await deliver_batch(self.worker, self.sender, event)
 
     def stream(self) -> None:
         """Hand the stream's new records on; a batch that fails comes again."""

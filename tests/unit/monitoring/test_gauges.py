@@ -14,7 +14,8 @@ from chalicelib.events.publish import publish
 from chalicelib.events.record import record_task_changes
 from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.ledger import Ledger
-from chalicelib.functions.batches import collect_batch, deliver_batch, plan_batch
+from chalicelib.functions.batches import collect_batch, plan_batch
+from chalicelib.functions.webhooks import deliver_batch
 from chalicelib.live.announce import announce
 from chalicelib.live.connections import ConnectionTable
 from chalicelib.monitoring.gauges import measure_state

@@ -17,7 +17,7 @@ import pytest
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed
 from chalicelib.events.publish import publish
-from chalicelib.functions.batches import deliver_batch
+from chalicelib.functions.webhooks import deliver_batch
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.view import view_task, webhook_view
