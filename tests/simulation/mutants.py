@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 from chalicelib.audit.table import AuditTable
@@ -24,7 +25,8 @@ from chalicelib.collecting.collect import Outcome
 from chalicelib.collecting.gate import Gate
 from chalicelib.events.trail import Trail
 from chalicelib.exchange import ledger
-from chalicelib.exchange.ledger import LedgerState
+from chalicelib.exchange.ledger_state import LedgerState
+from chalicelib.exchange.share import Spent, WeightLimits
 from chalicelib.functions import batches
 from chalicelib.quotas import places
 from chalicelib.tasks import (
@@ -449,6 +451,12 @@ def _not_coming_back(original: Any) -> Any:
     return send_plan
 
 
+def _crowded(world: World) -> None:
+    """One task can use up the exchange's limit; nothing else goes wrong."""
+    world.faults.rates = dict.fromkeys(world.faults.rates, 0.0)
+    world.crowd(Random(world.seed), 1)
+
+
 def _loses_messages(world: World) -> None:
     world.faults.rates["message_lost"] = 0.5
     world.busy = True
@@ -587,6 +595,21 @@ MUTANTS = (
             replacing(LedgerState, "hold_at", lambda _: lambda state, now_ms: None),
         ),
         killer=44,
+    ),
+    Mutant(
+        "the share rises above the ceiling",
+        replacing(WeightLimits, "bounded", lambda _: lambda limits, share: max(1, share)),
+        _crowded,
+    ),
+    Mutant(
+        "more than the ceiling may be taken",
+        replacing(Spent, "rooms", lambda _: lambda spent, limits, *_: (limits.exchange, 1 << 40)),
+        _crowded,
+    ),
+    Mutant(
+        "nothing is kept for high",
+        replacing(WeightLimits, "kept", lambda _: lambda limits, high: 0),
+        _crowded,
     ),
     Mutant(
         "a task's time runs on while paused",

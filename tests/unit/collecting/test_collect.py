@@ -27,7 +27,8 @@ from chalicelib.core import metrics
 from chalicelib.core.errors import ExchangeRefused, ExchangeThrottled
 from chalicelib.core.times import FOREVER_MS, iso, parse_time
 from chalicelib.exchange.budget import Budget
-from chalicelib.exchange.ledger import LOOK_AGAIN_MS, Ledger
+from chalicelib.exchange.ledger import Ledger
+from chalicelib.exchange.ledger_state import LOOK_AGAIN_MS
 from chalicelib.exchange.pause import Pauses
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.progress import MOST_REJECTIONS, Collected
@@ -42,6 +43,7 @@ from tests.doubles.clock import Clock
 from tests.doubles.coverage import coverage_of
 from tests.doubles.faults import CrashAfter, LoseAnswer, Meanwhile, is_update_of
 from tests.doubles.fleet import Crash
+from tests.doubles.ledger import take_weight
 from tests.doubles.settings import at_another_root
 
 BODY = {"symbols": ["BTCUSDT"], "timeframes": ["1m", "1h", "1d"]}
@@ -661,7 +663,7 @@ def test_a_name_of_another_root_fails_units_for_good_before_a_request_leaves(
     run, worker, submit, exchange, aws
 ) -> None:
     task_id, (message,) = submit()
-    run(Ledger(worker).take_weight(1, 100, worker.now_ms()))
+    run(take_weight(Ledger(worker), 1, 100, worker.now_ms()))
     asked, objects = len(exchange.asked), dict(aws.s3.buckets["candles"].objects)
     other = at_another_root(worker)
     budget = Budget(other)

@@ -31,6 +31,7 @@ from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange
 from tests.doubles.faults import CrashAfter, Meanwhile, is_update_of, named
 from tests.doubles.fleet import Crash, Fleet
+from tests.doubles.ledger import take_weight
 from tests.doubles.settings import at_another_root
 from tests.doubles.tasks import task_of
 
@@ -331,7 +332,7 @@ def test_a_second_collection_starts_at_the_last_stored_candle(run, worker, fleet
 def test_a_task_of_all_symbols_fails_by_name_where_the_name_has_another_root(
     run, worker, exchange, refreshed
 ) -> None:
-    run(Ledger(worker).take_weight(1, 100, worker.now_ms()))
+    run(take_weight(Ledger(worker), 1, 100, worker.now_ms()))
     task_id = run(submit_collection(worker, {}, "me", "r"))
     if refreshed:
         run(refresh_catalogue(worker))
@@ -366,7 +367,7 @@ def test_a_symbol_refresh_and_a_first_plan_wait_while_nobody_may_ask(
 
 
 def test_a_symbol_refresh_fails_by_name_where_the_name_has_another_root(run, worker) -> None:
-    run(Ledger(worker).take_weight(1, 100, worker.now_ms()))
+    run(take_weight(Ledger(worker), 1, 100, worker.now_ms()))
     task_id = run(submit_symbol_refresh(worker, "me", "r"))
     run(plan_task(at_another_root(worker), PlanMessage(task_id, 1)))
     view = run(view_task(worker, task_id))
