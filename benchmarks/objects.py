@@ -17,6 +17,7 @@ from chalicelib.aws import prices
 from chalicelib.candles.candles import COLUMNS, Candles, merged
 from chalicelib.candles.codec import decode, encode
 from chalicelib.core import timeframes, times
+from tests.doubles.candles import append
 
 ROUNDS = 7
 #: A day of 1m, a month of 5m and of 1m, a day of 1s.
@@ -113,7 +114,7 @@ def _candles(rows: int) -> Candles:
         taker = round(volume * chance.random(), 5)
         open_ms = number * times.MINUTE
         spent = (open_ms + times.MINUTE - 1, volume * price, int(volume * 90), taker, taker * price)
-        candles.append((open_ms, price, high, low, after, volume, *spent), number // 1000)
+        append(candles, (open_ms, price, high, low, after, volume, *spent), number // 1000)
         price = after
     return candles
 
