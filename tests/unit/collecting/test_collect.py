@@ -27,9 +27,10 @@ from chalicelib.core import metrics
 from chalicelib.core.errors import ExchangeRefused, ExchangeThrottled
 from chalicelib.core.times import FOREVER_MS, iso, parse_time
 from chalicelib.exchange.budget import Budget
-from chalicelib.exchange.ledger import Ledger
+from chalicelib.exchange.ledger import Ledger, Wanted
 from chalicelib.exchange.ledger_state import LOOK_AGAIN_MS
 from chalicelib.exchange.pause import Pauses
+from chalicelib.exchange.share import weight_limits
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.progress import MOST_REJECTIONS, Collected
 from chalicelib.tasks.retry import retry_task
@@ -281,6 +282,18 @@ def test_a_task_of_which_nothing_landed_has_failed(run, worker, fleet) -> None:
     assert "INVALID_SYMBOL: 1" in view["error"]
 
 
+@pytest.mark.parametrize("priority", ["high", "normal", "low"])
+def test_what_is_kept_for_high_is_there_where_all_else_is_used_up(
+    run, worker, submit, collect, exchange, priority: str
+) -> None:
+    _, (message,) = submit({**BODY, "priority": priority})
+    limits = weight_limits(None, worker.settings)
+    taken = run(Ledger(worker).take_weight(Wanted(4_680), limits, worker.now_ms()))
+    assert taken.weight == 4_680
+    assert collect(message) is Outcome.DONE
+    assert bool(exchange.asked) is (priority == "high")
+
+
 def test_a_throttled_worker_pauses_the_fleet_and_sends_the_rest_with_a_delay(
     run, worker, submit, collect, exchange, aws, settings, clock
 ) -> None:
@@ -288,7 +301,9 @@ def test_a_throttled_worker_pauses_the_fleet_and_sends_the_rest_with_a_delay(
     aws.sqs.queues[settings.work_queue_url].messages.clear()
     exchange.throttled_until = until = clock() + 30_000
     assert collect(message) is Outcome.DONE
-    assert run(Ledger(worker).read()).paused_until == until
+    ledger = run(Ledger(worker).read())
+    assert ledger.paused_until == until
+    assert ledger.spent.throttled
     (rest,) = aws.sqs.queues[settings.work_queue_url].messages
     assert decode(rest.body) == message
     assert until <= rest.visible_at <= until + 1000

@@ -12,9 +12,10 @@ import pytest
 from chalicelib.collecting.plan import plan_task
 from chalicelib.exchange.binance import ALL_VOLUMES_WEIGHT, KLINES_WEIGHT
 from chalicelib.exchange.catalogue_table import Asked, CatalogueTable
-from chalicelib.exchange.ledger import Ledger
+from chalicelib.exchange.ledger import Ledger, Wanted
 from chalicelib.exchange.pause import Pauses
 from chalicelib.exchange.refresh import refresh_catalogue
+from chalicelib.exchange.share import weight_limits
 from chalicelib.exchange.worker import Worker
 from chalicelib.tasks import states
 from chalicelib.tasks.cancel import cancel_task
@@ -326,6 +327,18 @@ def test_a_second_collection_starts_at_the_last_stored_candle(run, worker, fleet
     run(submit_collection(worker, {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}, "me", "r"))
     run(fleet.settle())
     assert [asked[2] for asked in exchange.asked] == [last]
+
+
+@pytest.mark.parametrize("priority", ["high", "normal"])
+def test_the_plan_of_a_high_task_looks_up_listings_with_what_is_kept_for_it(
+    run, worker, exchange, priority: str
+) -> None:
+    limits = weight_limits(None, worker.settings)
+    run(Ledger(worker).take_weight(Wanted(4_680), limits, worker.now_ms()))
+    body = {"symbols": ["BTCUSDT"], "timeframes": ["1h"], "start": "2020-01-01"}
+    task_id = run(submit_collection(worker, {**body, "priority": priority}, "me", "r"))
+    run(plan_task(worker, PlanMessage(task_id, 1)))
+    assert bool(exchange.asked) is (priority == "high")
 
 
 @pytest.mark.parametrize("refreshed", [False, True])
