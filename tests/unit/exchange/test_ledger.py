@@ -51,7 +51,8 @@ def test_the_last_weight_of_a_minute_is_granted_and_no_more(run, ledger, state) 
 
 
 @pytest.mark.parametrize(
-    ("minute", "used", "kept"), [(MINUTE, 21, 21), (MINUTE, 19, 20), (MINUTE - 1, 90, 20)]
+    ("minute", "used", "kept"),
+    [(MINUTE, 21, 21), (MINUTE, 20, 20), (MINUTE, 19, 20), (MINUTE - 1, 90, 20)],
 )
 def test_the_exchanges_count_stands_in_its_minute_where_it_is_higher(
     run, ledger, state, minute, used, kept
