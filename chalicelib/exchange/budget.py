@@ -82,7 +82,7 @@ class Budget:
         """
         self._clock = self._clock.told(page.sent_ms, self._backend.now_ms(), page.server_ms)
         minute = page.server_ms // MINUTE_MS
-        if page.used_weight is None or not self._clock.had_begun(minute, page.sent_ms):
+        if page.used_weight is None or not self._clock.was_in(minute, page.sent_ms):
             return
         self._seen_minute = minute
         state, limits = self._state, await self._read_limits()

@@ -50,9 +50,9 @@ class ServerClock(NamedTuple):
         """The exchange's minute, in epoch minutes."""
         return (now_ms + self.ahead_ms) // MINUTE
 
-    def had_begun(self, minute: int, at_ms: int) -> bool:
-        """Whether that minute of the exchange had certainly begun then, by our clock."""
-        return (at_ms + self.low_ms) // MINUTE >= minute
+    def was_in(self, minute: int, at_ms: int) -> bool:
+        """Whether that minute of the exchange had begun for certain at this time of our clock."""
+        return (at_ms + self.low_ms) // MINUTE == minute
 
 
 #: Ours, for requests that are few enough to be counted in whichever minute.

@@ -305,6 +305,19 @@ def test_a_count_of_which_minute_nobody_knows_is_passed_over(run, worker, clock)
     assert run(Ledger(worker).read()).counted == 4_700
 
 
+@pytest.mark.parametrize("off_ms", [-3_600_000, 3_600_000])
+def test_a_count_of_an_exchange_whose_clock_is_far_off_is_passed_over(
+    run, worker, clock, aws, off_ms: int
+) -> None:
+    budget = Budget(worker)
+    run(budget.take(1))
+    aws.counts.clear()
+    run(budget.observe(Page([], (clock() + off_ms) // 1000 * 1000, 4_700, sent_ms=clock())))
+    assert not aws.counts
+    run(budget.take(BLOCK_WEIGHT))
+    assert not run(Ledger(worker).read()).spent.seen
+
+
 def test_beside_strangers_nothing_is_taken_ahead(run, worker, clock) -> None:
     budget = Budget(worker)
     run(budget.take(BLOCK_WEIGHT))

@@ -128,7 +128,7 @@ def test_strangers_are_taken_to_go_on_as_they_began() -> None:
 
 
 def test_a_count_that_is_a_hundredth_ahead_is_our_own() -> None:
-    assert share_after(Spent(4800, 0, 1000, 1060, 30_000, seen=True), BINANCE) == 5400
+    assert next_minute(Spent(4800, 0, 1000, 1060, 30_000, seen=True), BINANCE) == Spent(5400)
     assert share_after(Spent(5880, 0, 1000, 1061, 30_000, seen=True), BINANCE) == 5758
     spent = Spent(5880, 0, 1000, 1061)
     assert spent.left(BINANCE, high=True) == 5880 - 180 - 1061  # what is under way is not in it yet
