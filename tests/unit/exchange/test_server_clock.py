@@ -59,7 +59,11 @@ def test_nobody_waits_longer_than_the_clocks_are_unsure(ahead_ms: int, trips, la
 
 def test_a_clock_that_was_set_is_learned_anew() -> None:
     clock, now = learned(200, [(40, 40, 20)] * 60)
-    assert clock.told(now, now + 80, (now + 40 - 3_000) // 1000 * 1000).high_ms < -1_900
+    date_ms = (now + 40 - 3_000) // 1000 * 1000
+    after = clock.told(now, now + 80, date_ms)
+    assert after == ServerClock(date_ms - now - 80, date_ms + 1000 - now, True)
+    assert ServerClock(0, 50, True).told(NOW, NOW, NOW + 50) == ServerClock(50, 50, True)
+    assert ServerClock(0, 49, True).told(NOW, NOW, NOW + 50) == ServerClock(50, 1_050, True)
 
 
 def test_what_is_taken_for_granted_is_forgotten_at_the_first_answer() -> None:
