@@ -174,6 +174,13 @@ def test_strangers_leave_less_in_this_minute_and_the_next(run, ledger, state) ->
     assert state().fleet_share == 600
 
 
+def test_strangers_that_a_worker_has_not_seen_yet_leave_nothing_either(run, ledger) -> None:
+    taken = run(ledger.take_weight(Wanted(100), BINANCE, NOW))
+    run(ledger.observe_weight(5_880, MINUTE * MINUTE_MS + 30_000))
+    refused = run(ledger.take_weight(Wanted(1, high=True), BINANCE, NOW, seen=taken.state))
+    assert (refused.weight, refused.until_ms) == (0, NEXT)
+
+
 @pytest.mark.parametrize("later", [0, 1])
 def test_the_share_is_halved_where_the_exchange_has_throttled_us(run, ledger, state, later) -> None:
     run(ledger.take_weight(Wanted(100), BINANCE, NOW))
