@@ -152,9 +152,9 @@ class Ledger(ItemTable):
                 self.key,
                 UpdateExpression="SET window_minute = :minute, fleet_share = :share, "
                 "expected = :expected, used = :weight, counted = :weight, root = :root",
-                ConditionExpression="(attribute_not_exists(root) OR root = :root) AND "
-                "(attribute_not_exists(window_minute) OR window_minute = :before) AND "
-                f"{_NOT_PAUSED}",
+                # The root is the one that was checked: nobody sets it without a minute.
+                ConditionExpression="(attribute_not_exists(window_minute) OR "
+                f"window_minute = :before) AND {_NOT_PAUSED}",
                 ExpressionAttributeValues={
                     ":root": to_wire(self._root),
                     ":weight": to_wire(weight),
