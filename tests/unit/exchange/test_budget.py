@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 from collections import Counter
 
 import pytest
@@ -303,6 +304,31 @@ def test_a_count_of_which_minute_nobody_knows_is_passed_over(run, worker, clock)
     assert run(Ledger(worker).read()).counted == BLOCK_WEIGHT
     run(budget.observe(answer(clock, 4_700)))
     assert run(Ledger(worker).read()).counted == 4_700
+
+
+def test_the_log_says_once_a_minute_that_strangers_ask(run, worker, clock, capsys) -> None:
+    budget, other = Budget(worker), Budget(worker)
+    run(budget.take(1))
+    run(other.take(4_000))
+    run(budget.observe(answer(clock, 3_000)))  # the other's
+    assert "exchange_shared" not in capsys.readouterr().err
+    for counted in (4_500, 4_600):
+        run(budget.observe(answer(clock, counted)))
+    (line,) = [each for each in capsys.readouterr().err.splitlines() if "exchange_shared" in each]
+    assert json.loads(line)["by_others"] == 500 - BLOCK_WEIGHT
+
+
+@pytest.mark.parametrize("took_before", [False, True])
+def test_a_count_is_held_against_what_is_known_of_its_own_minute(
+    run, worker, clock, took_before: bool
+) -> None:
+    budget = Budget(worker)
+    if took_before:
+        run(budget.take(4_000))
+        clock.advance(MINUTE)
+    run(Budget(worker).take(1))
+    run(budget.observe(answer(clock, 500)))
+    assert run(Ledger(worker).read()).counted == 500
 
 
 @pytest.mark.parametrize("off_ms", [-3_600_000, 3_600_000])
