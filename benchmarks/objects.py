@@ -27,6 +27,10 @@ FRESH = 12
 LAYOUTS = {"day": 1_440, "week": 7 * 1_440, "month": 30 * 1_440}
 YEARS, SYMBOLS = (2021, 2026), 100
 FOLLOWED = 500
+#: Candles a day, and so appends.
+APPENDED = {"4h": 6, "2h": 12, "1h": 24}
+#: Days of candles that an object holds already: a year's, half full; or everything.
+AGES = {"a year, half full": 365 // 2, "five years": 5 * 365, "ten years": 10 * 365}
 #: Runs in 30 days.
 RUNS = {"every hour": 720, "every 15 minutes": 2_880, "every minute": 43_200}
 
@@ -34,8 +38,8 @@ Decode = Callable[[bytes], Candles]
 
 
 def measure() -> str:
-    """Three tables."""
-    return "\n\n".join(map(str, (_codec(), _history(), _freshness())))
+    """Four tables."""
+    return "\n\n".join(map(str, (_codec(), _history(), _freshness(), _appends())))
 
 
 def _codec() -> Report:
@@ -97,6 +101,21 @@ def _freshness() -> Report:
         f"a run reads and writes one object of each symbol: ${prices.S3_PUT * 1e6:.2f} per million "
         f"PUTs, ${prices.S3_GET * 1e6:.2f} per million GETs; CPU seconds are those of one run, "
         "with objects half full"
+    )
+    return report
+
+
+def _appends() -> Report:
+    report = Report("an append: CPU ms, KB written", ("candles", "appends a day", *AGES))
+    for timeframe, a_day in APPENDED.items():
+        cells = []
+        for days in AGES.values():
+            candles = _candles(a_day * days)
+            ms = _ms(_merge(candles, _decoded, 1))[0]
+            cells.append(f"{ms:.1f}, {len(encode(candles, {})) / 1000:,.0f}")
+        report.add(timeframe, f"{a_day}", *cells)
+    report.remarks.append(
+        "one candle behind the last one: what an object of a longer stretch costs"
     )
     return report
 

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from itertools import repeat
 from math import isfinite
 from operator import le, lt
+from struct import error as StructError
+from struct import pack
 from typing import Any, NamedTuple
 
 from chalicelib.candles.candles import COLUMNS, Candles, merged
@@ -74,7 +76,17 @@ def sound_rows(rows: Sequence[Row]) -> SoundRows | None:
 def _columns(rows: Sequence[Row]) -> Candles:
     """Undated candles of rows that have a candle's types. Raises OverflowError."""
     values = dict(zip(ROW, zip(*rows, strict=False), strict=False))
-    return Candles({name: array(code, values.get(name, ())) for name, code in COLUMNS.items()})
+    try:
+        # As array(code, values) in two thirds of the time.
+        return Candles(
+            {
+                name: array(code, pack(f"{len(found)}{code}", *found))
+                for name, code in COLUMNS.items()
+                for found in (values.get(name, ()),)
+            }
+        )
+    except StructError as error:
+        raise OverflowError(*error.args) from None
 
 
 def dated(candles: Candles, answered_ms: int) -> Candles:
