@@ -19,7 +19,6 @@ from typing import Any
 
 from benchmarks.report import Report, verdict
 from benchmarks.simulated import new_aws, settings
-from benchmarks.writes_per_unit import _SameForAll
 from chalicelib.aws.wire import item_from_wire
 from chalicelib.core import times
 from chalicelib.core.errors import ExchangeThrottled
@@ -39,6 +38,7 @@ from chalicelib.work.units import BATCH_MESSAGES
 from local.exchange.limits import WeightLimiter
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.fleet import Fleet
+from tests.doubles.spending import SameForAll
 
 LIMIT = 6000
 MINUTES = int(os.environ.get("CEILING_MINUTES", "5"))
@@ -109,7 +109,7 @@ class _Play:
         self.minutes = range(first, first + MINUTES)
         self._days = count(1)
         self._aws, self._settings = new_aws(clock), settings()
-        self._exchange = _SameForAll(clock, dict.fromkeys(SYMBOLS, "TRADING"), LIMIT)
+        self._exchange = SameForAll(clock, dict.fromkeys(SYMBOLS, "TRADING"), LIMIT)
 
     def ask(self, who: str, weight: int) -> int:
         """The exchange's count with this request. Raises ExchangeThrottled."""
@@ -228,7 +228,7 @@ class _Play:
 class _Front:
     """The exchange as one worker reaches it: over a distance, with eight requests in flight."""
 
-    def __init__(self, play: _Play, exchange: _SameForAll, now_ms: Any) -> None:
+    def __init__(self, play: _Play, exchange: SameForAll, now_ms: Any) -> None:
         self._play, self._exchange, self._now_ms = play, exchange, now_ms
         self._in_flight = asyncio.Semaphore(IN_FLIGHT)
 
