@@ -493,7 +493,7 @@ MUTANTS = (
         "no attempt in the condition",
         _rewriting(_drop(r"attempt = :attempt", ":attempt")),
         _retried_at_work,
-        killer=7,
+        killer=16,
     ),
     Mutant(
         "no state in the condition",
@@ -538,7 +538,7 @@ MUTANTS = (
         "a full item wants candles",
         replacing(collector, "is_full", lambda _: lambda prog: False),
         _delivered_to_two,
-        killer=227,
+        killer=63,
     ),
     Mutant("cancel leaves items open", replacing(finish, "close_progs", _not_closing)),
     Mutant("items are full at once", replacing(finish, "is_full", lambda _: lambda prog: True)),
@@ -556,7 +556,7 @@ MUTANTS = (
             replacing(listing, "first_open", _believing_the_oldest_row),
             replacing(fetch, "first_open", _believing_the_oldest_row),
         ),
-        killer=2,
+        killer=27,
     ),
     Mutant("the trail never looks back", replacing(Trail, "_find", _never_looking_back)),
     Mutant("the trail overwrites", replacing(AuditTable, "add", _overwriting)),
@@ -567,7 +567,7 @@ MUTANTS = (
             replacing(finish, "totals", _old_failures_too),
             replacing(view, "totals", _old_failures_too),
         ),
-        killer=347,
+        killer=6,
     ),
     Mutant(
         "more is never asked for",
@@ -607,7 +607,7 @@ MUTANTS = (
             replacing(ledger, "_NOT_PAUSED", _of_the_breaker_alone),
             replacing(LedgerState, "hold_at", lambda _: lambda state, now_ms: None),
         ),
-        killer=44,
+        killer=23,
     ),
     Mutant(
         "the share rises above the ceiling",
@@ -634,7 +634,7 @@ MUTANTS = (
         "a place that was just taken is free",
         replacing(places, "LEASE_MS", lambda _: 0),
         _one_task_each_at_once,
-        killer=3,
+        killer=32,
     ),
     Mutant("a retry takes no place", replacing(retry, "take_place", _never_asking), _one_task_each),
     Mutant(
