@@ -23,7 +23,16 @@ NAMES = (
 )
 #: These take long, and some start a cloud of their own or need an environment of their own, so they
 #: run only when named.
-WHEN_NAMED = ("archive", "fairness", "growth", "history", "idle", "push_clients", "worker")
+WHEN_NAMED = (
+    "archive",
+    "ceiling",
+    "fairness",
+    "growth",
+    "history",
+    "idle",
+    "push_clients",
+    "worker",
+)
 
 
 def main() -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from benchmarks.report import Report
 from benchmarks.simulated import new_aws, settings
-from benchmarks.write_units import WriteUnits
 from chalicelib.aws.stream import change_of
 from chalicelib.events.record import events_of
 from chalicelib.events.trail import Trail
@@ -13,6 +12,7 @@ from chalicelib.tasks.submit import submit_collection
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange
 from tests.doubles.fleet import Fleet
+from tests.doubles.write_units import WriteUnits
 
 BODY = {
     "symbols": ["BTCUSDT", "ETHUSDT"],

@@ -15,7 +15,6 @@ from typing import Any
 
 from benchmarks.report import Report, verdict
 from benchmarks.simulated import new_aws, settings
-from benchmarks.write_units import WriteUnits
 from chalicelib.aws.wire import item_from_wire
 from chalicelib.collecting.load import REQUEST_MS
 from chalicelib.collecting.quote import quote
@@ -39,6 +38,7 @@ from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange
 from tests.doubles.fleet import Fleet
 from tests.doubles.values import size
+from tests.doubles.write_units import WriteUnits
 
 AWS_MS = 10
 #: How often an idle worker looks for messages.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from benchmarks.report import Report
 from benchmarks.simulated import new_aws, settings
-from benchmarks.writes_per_unit import TIMEFRAMES, _SameForAll
 from chalicelib.core import times
 from chalicelib.core.times import HOUR
 from chalicelib.exchange.catalogue_table import CatalogueTable
@@ -17,6 +16,7 @@ from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.table import TaskTable
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.fleet import Fleet
+from tests.doubles.spending import TIMEFRAMES, SameForAll
 
 SMALL = 3
 SIZES = (0, 30, 300, 3000)
@@ -43,7 +43,7 @@ def _count(size: int, frames: tuple[str, ...]) -> int:
     clock = Clock()
     aws = new_aws(clock)
     symbols = [f"S{at:04d}USDT" for at in range(size + SMALL)]
-    exchange = _SameForAll(clock, dict.fromkeys(symbols, "TRADING"))
+    exchange = SameForAll(clock, dict.fromkeys(symbols, "TRADING"))
     worker = Worker(aws, settings(), clock, exchange)  # type: ignore[arg-type]
     loop = SimulatedLoop(clock)
     try:

@@ -27,6 +27,7 @@ from chalicelib.tasks.finish import finish_prog, is_full
 from chalicelib.tasks.passed_over import PassedOverFiles
 from chalicelib.tasks.progress import MOST_REJECTIONS, Collected
 from chalicelib.tasks.table import TaskTable
+from chalicelib.work import priorities
 from chalicelib.work.messages import CollectMessage, Unit
 from chalicelib.work.queue import WorkQueue
 from chalicelib.work.units import next_group
@@ -77,6 +78,7 @@ async def collect_message(
             task_id=message.task_id,
             authorised=authorised,
             remaining_ms=remaining_ms,
+            high=message.priority == priorities.HIGH,
         )
         group = await judged(worker, group, deliveries)
         if group.results and not await _count(worker, message, units, group):

@@ -6,7 +6,8 @@ from math import ceil
 from typing import NamedTuple
 
 from chalicelib.collecting.load import GROUP_MS, SLOT_MS, Load, progs_of
-from chalicelib.exchange.ledger import MINUTE_MS, Allowance, next_minute_ms
+from chalicelib.exchange.ledger_state import MINUTE_MS, next_minute_ms
+from chalicelib.exchange.share import Allowance
 from chalicelib.exchange.weights import BLOCK_WEIGHT, IN_FLIGHT, KLINES_WEIGHT
 from chalicelib.work.units import BATCH_MESSAGES
 
@@ -38,13 +39,15 @@ def seconds_of(load: Load, weight: int, asked_first: int, ahead: Ahead, now_ms: 
     queued_ms = ahead.weight / KLINES_WEIGHT * SLOT_MS / (ahead.workers * IN_FLIGHT)
     works_ms = queued_ms + _works_ms(load, ahead.workers)
     # A minute's budget is spent as fast as the workers can; then all wait for the next minute.
-    needed, limit = weight + ahead.weight, max(1, ahead.budget.limit)
-    left = ahead.budget.left if ahead.waits_ms == 0 else limit
-    if needed > left:
-        minutes = -(-(needed - left) // limit)
-        in_the_last = needed - left - (minutes - 1) * limit
+    needed = weight + ahead.weight
+    over = needed - (ahead.budget.left if ahead.waits_ms == 0 else ahead.budget.limit)
+    if over > 0:
         at_ms = now_ms + int(begins_ms)
-        throttled_ms = next_minute_ms(at_ms) - at_ms + (minutes - 1) * MINUTE_MS
+        in_the_last, throttled_ms = over, next_minute_ms(at_ms) - at_ms
+        for limit in ahead.budget.coming():
+            if in_the_last <= limit:
+                break
+            in_the_last, throttled_ms = in_the_last - limit, throttled_ms + MINUTE_MS
         works_ms = max(works_ms, throttled_ms + works_ms * in_the_last / needed)
     return round((begins_ms + works_ms) / 1000, 1)
 

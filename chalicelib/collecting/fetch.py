@@ -174,7 +174,7 @@ class _Asking:
             page = await self._worker.exchange.klines(
                 self._symbol, unit.timeframe, *stretch, self._gate.permit
             )
-            await self._budget.observe(page.used_weight)
+            await self._budget.observe(page)
             left = _taken(unit, stretch, page, fetched)
             if len(page.rows) >= PAGE_CANDLES:  # else what follows is most likely empty
                 left = [each for part in left for each in _pages_of(unit.timeframe, part)]
@@ -242,7 +242,7 @@ class _Asking:
             self._fetched.refused.setdefault(unit.number, error)
         except ExchangeThrottled as error:
             self._gate.close(Withheld(error.detail, until_ms=error.until_ms))
-            await Ledger(self._worker).pause(error.until_ms, error.detail[:200])
+            await Ledger(self._worker).throttle(error, self._worker.now_ms())
             log("exchange_throttled", level="warning", until=error.until_ms, detail=error.detail)
         except ExchangeUnavailable as error:
             self._fetched.unavailable.setdefault(unit.number, error)

@@ -38,7 +38,8 @@ class Withheld(CollectorError):
 class Gate:
     """One for each group of units; once it has withheld a request it lets none pass any more.
 
-    `authorised`: whether the task still wants its units; `remaining_ms`: of this invocation.
+    `authorised`: whether the task still wants its units; `remaining_ms`: of this invocation;
+    `high`: whether its requests may use the weight that is kept for priority high.
     """
 
     def __init__(
@@ -46,8 +47,10 @@ class Gate:
         budget: Budget,
         authorised: Callable[[], Awaitable[bool]],
         remaining_ms: Callable[[], int],
+        high: bool = False,
     ) -> None:
         self._budget = budget
+        self._high = high
         self._authorised = authorised
         self._remaining_ms = remaining_ms
         self._checking = asyncio.Lock()
@@ -81,7 +84,7 @@ class Gate:
         if self._remaining_ms() < RESERVE_MS:
             self.close(Withheld("no time is left", out_of_time=True))
             return
-        until_ms = await self._budget.take(weight)
+        until_ms = await self._budget.take(weight, self._high)
         if until_ms:
             self.close(Withheld("waiting for the exchange", until_ms=until_ms))
         elif not await self._authorised():

@@ -59,11 +59,12 @@ async def collect_units(
     task_id: str,
     authorised: Callable[[], Awaitable[bool]],
     remaining_ms: Callable[[], int],
+    high: bool = False,
 ) -> Group:
     """Fetch, check and store what some units of one symbol need, with what that covers.
 
     `fill`: as in work/messages.py. `authorised` is asked before requests leave: does the task still
-    want its units?
+    want its units? `high`: whether its priority is.
     """
     known = await CoverageTable(worker).read(symbol)
     summaries = known.summaries
@@ -78,7 +79,7 @@ async def collect_units(
             )
             for unit in units
         }
-    gate = Gate(budget, authorised, remaining_ms)
+    gate = Gate(budget, authorised, remaining_ms, high)
     asking = [unit for unit in units if needs[unit.number]]
     fetched = await fetch(worker, budget, symbol, asking, gate, needs, summaries)
     withheld = gate.withheld

@@ -56,11 +56,12 @@ async def find_listings(
     stored: dict[str, Coverages],
     start_ms: int,
     authorised: Callable[[], Awaitable[bool]],
+    high: bool = False,
 ) -> None:
     """Learn when the first candles of these symbols and timeframes opened, into `stored`.
 
     What lies between `start_ms` and them is covered then. Where the exchange does not tell, the
-    range is asked for as it is.
+    range is asked for as it is. `high`: for a task of that priority.
     """
     unknown = lookups(pairs, stored, worker.now_ms())
     began = time.monotonic()
@@ -68,6 +69,7 @@ async def find_listings(
         Budget(worker),
         authorised,
         lambda: int(RESERVE_MS + _LOOKUP_MS - (time.monotonic() - began) * 1000),
+        high,
     )
     found = await together(*(_look_up(worker, gate, *pair) for pair in unknown))
     for (symbol, timeframe), (first, is_asked) in zip(unknown, found, strict=True):
@@ -103,5 +105,5 @@ async def _look_up(
         return None, False
     except ExchangeThrottled as error:
         gate.close(Withheld(error.detail, until_ms=error.until_ms))
-        await Ledger(worker).pause(error.until_ms, error.detail[:200])
+        await Ledger(worker).throttle(error, worker.now_ms())
         return None, False

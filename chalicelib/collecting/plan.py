@@ -46,6 +46,7 @@ from chalicelib.tasks.retry import open_next_attempt
 from chalicelib.tasks.selection import resolved
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Task, TaskValues
+from chalicelib.work import priorities
 from chalicelib.work.messages import VERIFYING, PlanMessage
 from chalicelib.work.request import CollectionRequest, too_large
 from chalicelib.work.selector import is_plain, needs_volumes
@@ -237,7 +238,8 @@ async def _stored(
         now = await TaskTable(worker).read(task.task_id)
         return now is not None and now.is_active and now.attempt == task.attempt
 
-    await find_listings(worker, looked_up, stored, start_ms, authorised)
+    high = task.priority == priorities.HIGH
+    await find_listings(worker, looked_up, stored, start_ms, authorised, high)
     return stored
 
 

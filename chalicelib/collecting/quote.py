@@ -22,12 +22,9 @@ from chalicelib.core.backend import Backend
 from chalicelib.core.symbols import DELISTED, trading
 from chalicelib.core.times import FOREVER_MS, iso
 from chalicelib.exchange.catalogue_table import Catalogue, CatalogueTable
-from chalicelib.exchange.ledger import (
-    Ledger,
-    LedgerState,
-    allowance,
-    next_minute_ms,
-)
+from chalicelib.exchange.ledger import Ledger
+from chalicelib.exchange.ledger_state import LedgerState, next_minute_ms
+from chalicelib.exchange.share import Allowance, weight_limits
 from chalicelib.exchange.weights import IN_FLIGHT, KLINES_WEIGHT
 from chalicelib.tasks import states
 from chalicelib.tasks.table import TaskTable
@@ -184,6 +181,7 @@ async def _ahead(
     # Of a part, what is finished is known from the item; what is open counts in full.
     units = sum(max(0, task.total_units - task.kept_units) for task in tasks.values())
     hold = ledger.hold_at(now_ms)
+    limits = weight_limits(catalogue, backend.settings)
     ends = [ledger.paused_until]
     if hold is not None and hold.until_ms < FOREVER_MS:
         ends.append(hold.until_ms)
@@ -191,7 +189,9 @@ async def _ahead(
         weight=units * KLINES_WEIGHT,
         waits_ms=max(0, max(ends) - now_ms),
         workers=priorities.workers_of(request.priority, backend.settings.collectors),
-        budget=allowance(ledger, catalogue, backend.settings, now_ms),
+        budget=Allowance(
+            ledger.spent_at(now_ms, limits), limits, request.priority == priorities.HIGH
+        ),
     )
     return ahead, len(rows)
 

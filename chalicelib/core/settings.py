@@ -116,7 +116,12 @@ class Settings:
         3600, "age at which the list of the exchange's symbols is read again", 60, 86_400
     )
     budget_percent: int = _setting(
-        80, "share of the exchange's request weight that all workers may use together", 1, 100
+        98,
+        "ceiling: most of the exchange's request weight that all workers may use together. They "
+        "begin with 80, rise to it while the exchange's own count agrees with theirs, and leave to "
+        "strangers at the same address what those use",
+        1,
+        100,
     )
     # AWS lets no queue's event source run fewer than two, and there are two queues.
     collectors: int = _setting(

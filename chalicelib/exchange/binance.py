@@ -61,13 +61,15 @@ class Page:
     """One klines answer, in the order it came.
 
     `unusable`: open times (epoch ms, -1 where unknown) of rows that cannot be read; `server_ms`:
-    the exchange's clock; `used_weight`: the weight that it has counted in this minute.
+    the exchange's clock; `used_weight`: the weight that it has counted in this minute; `sent_ms`:
+    when the request left, by our clock.
     """
 
     rows: Sequence[Row]
     server_ms: int
     used_weight: int | None
     unusable: tuple[int, ...] = ()
+    sent_ms: int = 0
 
 
 class Binance:
@@ -97,30 +99,32 @@ class Binance:
             "endTime": end_ms - 1,
             "limit": PAGE_LIMIT,
         }
-        found, headers = await self._get("klines", query, KLINES_WEIGHT, permit, klines_in)
+        found, headers, sent_ms = await self._get("klines", query, KLINES_WEIGHT, permit, klines_in)
         if found.unusable:
             about = f"{symbol} {timeframe}"
             _note_unusable("klines", [f"{about} {at}" for at in found.unusable])
         weight = headers.get("x-mbx-used-weight-1m", "")
         used = int(weight) if weight.isdecimal() else None
-        return Page(found.rows, _server_ms(headers), used, tuple(found.unusable))
+        return Page(found.rows, _server_ms(headers), used, tuple(found.unusable), sent_ms)
 
     async def listing(self, permit: Permit) -> Listing:
-        found, _ = await self._get("exchangeInfo", {}, EXCHANGE_INFO_WEIGHT, permit, listing_in)
+        found, *_ = await self._get("exchangeInfo", {}, EXCHANGE_INFO_WEIGHT, permit, listing_in)
         if found.unusable:
             _note_unusable("exchangeInfo", found.unusable)
         return found
 
     async def prices(self, permit: Permit) -> tuple[Prices, int]:
         """Every symbol's last price, and the server's time in epoch ms."""
-        found, headers = await self._get("ticker/price", {}, ALL_PRICES_WEIGHT, permit, prices_in)
+        found, headers, _ = await self._get(
+            "ticker/price", {}, ALL_PRICES_WEIGHT, permit, prices_in
+        )
         if found.unusable:
             _note_unusable("ticker/price", found.unusable)
         return found, _server_ms(headers)
 
     async def volumes(self, permit: Permit) -> Volumes:
         """Every symbol's quote volume of the last 24 hours."""
-        found, _ = await self._get("ticker/24hr", {}, ALL_VOLUMES_WEIGHT, permit, volumes_in)
+        found, *_ = await self._get("ticker/24hr", {}, ALL_VOLUMES_WEIGHT, permit, volumes_in)
         if found.unusable:
             _note_unusable("ticker/24hr", found.unusable)
         return found
@@ -142,13 +146,15 @@ class Binance:
         weight: int,
         permit: Permit,
         read: Callable[[bytes], Value],
-    ) -> tuple[Value, Mapping[str, str]]:
+    ) -> tuple[Value, Mapping[str, str], int]:
+        """What was answered, and when the request for it left."""
         for attempt in range(1, _TRIES + 1):
             try:
                 async with self._in_flight:
                     await permit(weight)
+                    sent_ms = _now_ms()
                     answer = await self._ask(endpoint, query)
-                return _read(answer, read), answer.headers
+                return _read(answer, read), answer.headers, sent_ms
             except ExchangeUnavailable:
                 if attempt == _TRIES:
                     raise

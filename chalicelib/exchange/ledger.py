@@ -1,9 +1,11 @@
 """The request weight that the whole fleet has used, and what stops it: one item.
 
     pk                    sk          holds
-    LIMIT#<exchange>      LIMIT       window_minute, used (request weight in it), root; of the
-                                      breaker: paused_until, pause_reason; of people's pauses:
-                                      holds (since and until of each), held_until, held_by,
+    LIMIT#<exchange>      LIMIT       window_minute, root; of that minute: fleet_share, expected,
+                                      used, counted, ahead_ms (share.py); seen_minute (the last one
+                                      in which the exchange's own count was seen); of the breaker:
+                                      paused_until, pause_reason, throttled_minute; of people's
+                                      pauses: holds (since and until of each), held_until, held_by,
                                       hold_reason, hold_rev
 
 Ledger, breaker and pause share an item of the Market table, so that one conditional update checks
@@ -17,108 +19,40 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from chalicelib.aws.item_table import ItemTable
-from chalicelib.aws.wire import item_from_wire, to_wire
+from chalicelib.aws.wire import item_from_wire, item_to_wire, to_wire
 from chalicelib.core import metrics
 from chalicelib.core.backend import Backend
-from chalicelib.core.errors import ConditionFailed, ExchangeRootChanged
-from chalicelib.core.settings import Settings
-from chalicelib.exchange.catalogue_table import Catalogue
+from chalicelib.core.errors import ConditionFailed, ExchangeRootChanged, ExchangeThrottled
+from chalicelib.exchange.ledger_state import LOOK_AGAIN_MS, MINUTE_MS, LedgerState, state_in
+from chalicelib.exchange.server_clock import OUR_CLOCK, ServerClock
+from chalicelib.exchange.share import Spent, WeightLimits, next_minute
 
-MINUTE_MS = 60_000
 _RACES = 20
 _NOT_PAUSED = (
     "(attribute_not_exists(paused_until) OR paused_until <= :now) AND "
     "(attribute_not_exists(held_until) OR held_until <= :now)"
 )
-#: While a person's pause lasts, whoever waits looks again so often: it may be ended at any time.
-LOOK_AGAIN_MS = 60_000
-
-#: Binance's request weight per minute and IP, where the exchange does not name its limit.
-DEFAULT_WEIGHT_LIMIT = 6000
 
 
-class Hold(NamedTuple):
-    """A pause that a person ordered, in epoch ms; `until_ms` times.FOREVER_MS: until resumed."""
+class Wanted(NamedTuple):
+    """What a worker asks for. `weight`: so much at least; `most`: up to so much, where there is
+    room; `high`: also of what is kept for such requests; `clock`: the exchange's, in whose minute
+    it is; `has_seen`: whether the exchange has shown the worker its own count in this minute."""
 
-    since_ms: int
+    weight: int
+    most: int = 0
+    high: bool = False
+    clock: ServerClock = OUR_CLOCK
+    has_seen: bool = False
+
+
+class Taken(NamedTuple):
+    """`weight`: what was granted. Where that is 0, asking again makes sense at `until_ms`, in epoch
+    ms. `state`: the ledger's, then."""
+
+    weight: int
     until_ms: int
-    by: str
-    reason: str = ""
-
-
-class LedgerState(NamedTuple):
-    """`window_minute`: in epoch minutes; `paused_until`: of the breaker, epoch ms, 0 where nothing
-    opened it; `root`: whose name the exchange's is, "" where it was never asked; `holds`: (since,
-    until) of people's pauses, epoch ms, oldest first; `held_by`, `hold_reason`: of the newest;
-    `hold_rev`: how often they changed."""
-
-    window_minute: int = 0
-    used: int = 0
-    paused_until: int = 0
-    pause_reason: str = ""
-    root: str = ""
-    holds: tuple[tuple[int, int], ...] = ()
-    held_by: str = ""
-    hold_reason: str = ""
-    hold_rev: int = 0
-
-    def used_at(self, now_ms: int) -> int:
-        """Request weight used in the running minute."""
-        return self.used if self.window_minute == now_ms // MINUTE_MS else 0
-
-    def is_paused(self, now_ms: int) -> bool:
-        return self.waits_until(now_ms) > now_ms
-
-    def waits_until(self, now_ms: int) -> int:
-        """Epoch ms at which asking again makes sense; 0 or past: now."""
-        hold = self.hold_at(now_ms)
-        return max(self.paused_until, min(hold.until_ms, now_ms + LOOK_AGAIN_MS) if hold else 0)
-
-    def hold_at(self, now_ms: int) -> Hold | None:
-        """The pause of a person that lasts now."""
-        if not self.holds or self.holds[-1][1] <= now_ms:
-            return None
-        return Hold(*self.holds[-1], self.held_by, self.hold_reason)
-
-    def held_ms(self, since_ms: int, now_ms: int) -> int:
-        """For how long people have paused it in this stretch of time."""
-        parts = (min(until, now_ms) - max(since, since_ms) for since, until in self.holds)
-        return sum(max(0, part) for part in parts)
-
-    def resumed_at(self, now_ms: int) -> int:
-        """Epoch ms at which the last pause that is over ended; 0 where there was none."""
-        return max((until for _, until in self.holds if until <= now_ms), default=0)
-
-
-class Allowance(NamedTuple):
-    """Request weight that the whole fleet may use in the running minute, and has used."""
-
-    limit: int
-    used: int
-
-    @property
-    def left(self) -> int:
-        return max(0, self.limit - self.used)
-
-
-def fleet_limit(catalogue: Catalogue | None, settings: Settings) -> int:
-    """Request weight that the whole fleet may use in a minute: its share of the exchange's limit.
-
-    `catalogue` None: the limit is not known yet, and Binance's is taken.
-    """
-    weight_limit = (catalogue.weight_limit if catalogue else 0) or DEFAULT_WEIGHT_LIMIT
-    return weight_limit * settings.budget_percent // 100
-
-
-def allowance(
-    state: LedgerState, catalogue: Catalogue | None, settings: Settings, now_ms: int
-) -> Allowance:
-    return Allowance(fleet_limit(catalogue, settings), state.used_at(now_ms))
-
-
-def next_minute_ms(now_ms: int) -> int:
-    """When the running minute ends, in epoch ms: the weight used is then counted from 0 again."""
-    return (now_ms // MINUTE_MS + 1) * MINUTE_MS
+    state: LedgerState
 
 
 class Ledger(ItemTable):
@@ -128,7 +62,7 @@ class Ledger(ItemTable):
         self._root = backend.settings.exchange_root
 
     async def read(self) -> LedgerState:
-        return _state_in(await self._get(self.key) or {})
+        return state_in(await self._get(self.key) or {})
 
     async def waits_until(self, now_ms: int) -> int:
         """Epoch ms at which asking again makes sense; 0 or past: now.
@@ -139,95 +73,138 @@ class Ledger(ItemTable):
         self._check_root(state)
         return state.waits_until(now_ms)
 
-    async def take_weight(self, weight: int, budget: int, now_ms: int) -> int:
-        """Take request weight from this minute's budget for the whole fleet.
+    async def take_weight(
+        self, wanted: Wanted, limits: WeightLimits, now_ms: int, seen: LedgerState | None = None
+    ) -> Taken:
+        """Take request weight from the minute's budget for the whole fleet.
 
-        Returns 0 where it was granted, else the epoch ms at which asking again makes sense. Raises
-        ExchangeRootChanged where the exchange's name belongs to another root than ours.
+        `seen`: the ledger as it was last seen. Raises ExchangeRootChanged where the exchange's name
+        belongs to another root than ours.
         """
-        minute = now_ms // MINUTE_MS
+        minute, into_ms = divmod(now_ms + wanted.clock.ahead_ms, MINUTE_MS)
+        state = seen or LedgerState(fleet_share=limits.ceiling)
+        least, most = wanted.weight, max(wanted.weight, wanted.most)
         for _ in range(_RACES):
-            refused = await self._add(weight, budget, minute, now_ms)
-            if refused is None:
-                return 0
-            self._check_root(refused)
-            if refused.is_paused(now_ms):
-                return refused.waits_until(now_ms)
-            if refused.window_minute == minute:
-                return (minute + 1) * MINUTE_MS
-            if refused.window_minute > minute:  # our clock is behind another worker's
-                minute = refused.window_minute
-            elif await self._start_minute(weight, minute, now_ms):
-                return 0
-        return now_ms + 1000
+            granted, state = await self._add(most, wanted, limits, state.spent, now_ms)
+            if granted:
+                return Taken(most, 0, state)
+            self._check_root(state)
+            if state.is_paused(now_ms):
+                return Taken(0, state.waits_until(now_ms), state)
+            if state.window_minute > minute:  # another worker's clock is ahead of ours
+                begins_ms = state.window_minute * MINUTE_MS - wanted.clock.ahead_ms
+                return Taken(0, min(begins_ms, now_ms + LOOK_AGAIN_MS), state)
+            if state.window_minute < minute:
+                new = next_minute(state.spent, limits)
+                most = max(1, min(most, new.left(limits, wanted.high, into_ms)))
+                begun = await self._start_minute(new, most, minute, state.window_minute, now_ms)
+                if begun is not None:
+                    return Taken(most, 0, begun)
+                continue
+            spent = state.spent
+            for_us, _ = spent.rooms(limits, wanted.high, into_ms)
+            least = max(1, min(least, for_us))  # a tiny limit lets every group pass, slowly
+            most = min(most, spent.left(limits, wanted.high, into_ms))
+            if most < least:
+                more_ms = minute * MINUTE_MS + spent.more_after_ms(into_ms, wanted.high)
+                return Taken(0, more_ms - wanted.clock.ahead_ms, state)
+        return Taken(0, now_ms + 1000, state)
 
-    async def _add(self, weight: int, budget: int, minute: int, now_ms: int) -> LedgerState | None:
-        """Add to the weight of `minute`; None where that was done, else what stands against it."""
+    async def _add(
+        self, weight: int, wanted: Wanted, limits: WeightLimits, spent: Spent, now_ms: int
+    ) -> tuple[bool, LedgerState]:
+        """Add to the minute's weight, if its share is that of `spent`: (whether that was done, the
+        state then, or what stands against it)."""
+        minute, into_ms = divmod(now_ms + wanted.clock.ahead_ms, MINUTE_MS)
+        for_us, for_all = spent.rooms(limits, wanted.high, into_ms)
+        noting = " SET seen_minute = :minute" if wanted.has_seen else ""
         try:
-            await self._update(
+            item = await self._update(
                 self.key,
-                UpdateExpression="ADD used :weight",
+                UpdateExpression=f"ADD used :weight, counted :weight{noting}",
                 ConditionExpression="root = :root AND window_minute = :minute AND "
-                f"used <= :room AND {_NOT_PAUSED}",
-                ExpressionAttributeValues={
-                    ":root": to_wire(self._root),
-                    ":weight": to_wire(weight),
-                    ":minute": to_wire(minute),
-                    ":now": to_wire(now_ms),
-                    ":room": to_wire(budget - weight),
-                },
-            )
-        except ConditionFailed as failed:
-            return _state_in({} if failed.item is None else item_from_wire(failed.item))
-        return None
-
-    async def _start_minute(self, weight: int, minute: int, now_ms: int) -> bool:
-        """Begin `minute` with this weight; False where another worker was quicker, or paused.
-
-        The first to do so gives the name to its root.
-        """
-        try:
-            await self._update(
-                self.key,
-                UpdateExpression="SET window_minute = :minute, used = :weight, root = :root",
-                ConditionExpression="(attribute_not_exists(root) OR root = :root) AND "
-                "(attribute_not_exists(window_minute) OR window_minute < :minute) AND "
+                "fleet_share = :share AND used <= :for_us AND counted <= :for_all AND "
                 f"{_NOT_PAUSED}",
                 ExpressionAttributeValues={
                     ":root": to_wire(self._root),
                     ":weight": to_wire(weight),
                     ":minute": to_wire(minute),
+                    ":share": to_wire(spent.share),
+                    ":now": to_wire(now_ms),
+                    ":for_us": to_wire(for_us - weight),
+                    ":for_all": to_wire(for_all - weight),
+                },
+            )
+        except ConditionFailed as failed:
+            return False, _standing(failed)
+        return True, state_in(item)
+
+    async def _start_minute(
+        self, new: Spent, weight: int, minute: int, before: int, now_ms: int
+    ) -> LedgerState | None:
+        """Begin `minute` as `new` after the minute `before`, with this weight; None where another
+        worker was quicker, or paused.
+
+        The first to do so gives the name to its root.
+        """
+        try:
+            item = await self._update(
+                self.key,
+                UpdateExpression="SET window_minute = :minute, fleet_share = :share, "
+                "expected = :expected, used = :weight, counted = :weight, root = :root",
+                # The root is the one that was checked: nobody sets it without a minute.
+                ConditionExpression="(attribute_not_exists(window_minute) OR "
+                f"window_minute = :before) AND {_NOT_PAUSED}",
+                ExpressionAttributeValues={
+                    ":root": to_wire(self._root),
+                    ":weight": to_wire(weight),
+                    ":share": to_wire(new.share),
+                    ":expected": to_wire(new.expected),
+                    ":minute": to_wire(minute),
+                    ":before": to_wire(before),
                     ":now": to_wire(now_ms),
                 },
             )
         except ConditionFailed:
-            return False
-        return True
+            return None
+        return state_in(item)
 
-    async def observe_weight(self, used: int, now_ms: int) -> None:
-        """The exchange itself counted `used` in this minute; the higher count is kept."""
+    async def observe_weight(self, counted: int, at_ms: int) -> LedgerState:
+        """The exchange itself had counted so much in its minute at `at_ms`, by its own clock. The
+        higher count is kept; returns the state then."""
+        minute, into_ms = divmod(at_ms, MINUTE_MS)
         try:
-            await self._update(
+            item = await self._update(
                 self.key,
-                UpdateExpression="SET used = :used",
-                ConditionExpression="window_minute = :minute AND used < :used",
+                UpdateExpression="SET counted = :counted, ahead_ms = :into, seen_minute = :minute",
+                ConditionExpression="window_minute = :minute AND counted < :counted",
                 ExpressionAttributeValues={
-                    ":used": to_wire(used),
-                    ":minute": to_wire(now_ms // MINUTE_MS),
+                    ":counted": to_wire(counted),
+                    ":into": to_wire(into_ms),
+                    ":minute": to_wire(minute),
                 },
             )
-        except ConditionFailed:
-            return  # the ledger knows as much already
+        except ConditionFailed as failed:  # the ledger knows as much already
+            return _standing(failed)
+        return state_in(item)
 
-    async def pause(self, until_ms: int, reason: str) -> None:
+    async def throttle(self, error: ExchangeThrottled, now_ms: int) -> None:
+        """Open the breaker: the exchange has throttled us."""
+        await self.pause(error.until_ms, error.detail[:200], now_ms // MINUTE_MS)
+
+    async def pause(self, until_ms: int, reason: str, throttled_minute: int = 0) -> None:
         """Open the breaker, which stops every worker until `until_ms`; one that is open for longer
-        stays."""
+        stays. `throttled_minute`: in which the exchange throttled us, where that is why."""
+        noting = ", throttled_minute = :minute" if throttled_minute else ""
+        values: dict[str, Any] = {":until": until_ms, ":reason": reason}
+        if throttled_minute:
+            values[":minute"] = throttled_minute
         try:
             await self._update(
                 self.key,
-                UpdateExpression="SET paused_until = :until, pause_reason = :reason",
+                UpdateExpression=f"SET paused_until = :until, pause_reason = :reason{noting}",
                 ConditionExpression="attribute_not_exists(paused_until) OR paused_until < :until",
-                ExpressionAttributeValues={":until": to_wire(until_ms), ":reason": to_wire(reason)},
+                ExpressionAttributeValues=item_to_wire(values),
             )
             metrics.count("BreakerOpened")
         except ConditionFailed:
@@ -242,15 +219,5 @@ class Ledger(ItemTable):
         return {"pk": {"S": f"LIMIT#{self._exchange}"}, "sk": {"S": "LIMIT"}}
 
 
-def _state_in(item: dict[str, Any]) -> LedgerState:
-    return LedgerState(
-        window_minute=item.get("window_minute", 0),
-        used=item.get("used", 0),
-        paused_until=item.get("paused_until", 0),
-        pause_reason=item.get("pause_reason", ""),
-        root=item.get("root", ""),
-        holds=tuple((since, until) for since, until in item.get("holds", ())),
-        held_by=item.get("held_by", ""),
-        hold_reason=item.get("hold_reason", ""),
-        hold_rev=item.get("hold_rev", 0),
-    )
+def _standing(failed: ConditionFailed) -> LedgerState:
+    return state_in({} if failed.item is None else item_from_wire(failed.item))

@@ -17,7 +17,8 @@ from chalicelib.aws.item_table import ItemTable
 from chalicelib.aws.wire import item_to_wire
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed
-from chalicelib.exchange.ledger import Hold, Ledger, LedgerState
+from chalicelib.exchange.ledger import Ledger
+from chalicelib.exchange.ledger_state import Hold, LedgerState
 
 if TYPE_CHECKING:
     from chalicelib.aws.stream import Change

@@ -25,9 +25,10 @@ from chalicelib.core.errors import (
 from chalicelib.core.logs import log
 from chalicelib.exchange.binance import Permit
 from chalicelib.exchange.catalogue_table import Asked, Catalogue, CatalogueTable, RefusedList
-from chalicelib.exchange.ledger import DEFAULT_WEIGHT_LIMIT, Ledger, fleet_limit
+from chalicelib.exchange.ledger import Ledger, Wanted
 from chalicelib.exchange.prices import kept
 from chalicelib.exchange.rows import Listing
+from chalicelib.exchange.share import DEFAULT_WEIGHT_LIMIT, weight_limits
 from chalicelib.exchange.volume_table import CLAIM_MS, VolumeTable
 from chalicelib.exchange.worker import Worker
 
@@ -65,7 +66,7 @@ async def refresh_catalogue(
     try:
         listing = await worker.exchange.listing(_permit(worker))
     except ExchangeThrottled as error:
-        await Ledger(worker).pause(error.until_ms, error.detail[:200])
+        await Ledger(worker).throttle(error, worker.now_ms())
         raise
     before = seen = await table.read_catalogue()
     for _ in range(_RACES):
@@ -189,7 +190,7 @@ async def refresh_prices(worker: Worker) -> int:
     try:
         (prices, _), server_ms = await worker.exchange.prices(_permit(worker))
     except ExchangeThrottled as error:
-        await Ledger(worker).pause(error.until_ms, error.detail[:200])
+        await Ledger(worker).throttle(error, worker.now_ms())
         raise
     catalogue = await table.read_catalogue()
     before, now_ms = await table.read_prices(), worker.now_ms()
@@ -225,7 +226,7 @@ async def recent_volumes(worker: Worker) -> Mapping[str, float]:
         if not volumes:
             raise ExchangeDrifted("the exchange's answer has no volume that can be read")
     except ExchangeThrottled as error:
-        await Ledger(worker).pause(error.until_ms, error.detail[:200])
+        await Ledger(worker).throttle(error, worker.now_ms())
         raise
     except (ExchangeUnavailable, ExchangeRefused) as error:
         if not stored.volumes:
@@ -238,13 +239,14 @@ async def recent_volumes(worker: Worker) -> Mapping[str, float]:
 
 
 def _permit(backend: Backend) -> Permit:
-    """Takes weight for each request, retries included."""
+    """Takes weight for each request, retries included, also of what is kept for such requests."""
 
     async def permit(weight: int) -> None:
         catalogue = await CatalogueTable(backend).read_catalogue()
-        limit = max(weight, fleet_limit(catalogue, backend.settings))
-        until_ms = await Ledger(backend).take_weight(weight, limit, backend.now_ms())
-        if until_ms:
-            raise NotAsked("waiting for the exchange", until_ms)
+        limits = weight_limits(catalogue, backend.settings)
+        wanted = Wanted(weight, high=True)
+        taken = await Ledger(backend).take_weight(wanted, limits, backend.now_ms())
+        if not taken.weight:
+            raise NotAsked("waiting for the exchange", taken.until_ms)
 
     return permit

@@ -17,7 +17,9 @@ from chalicelib.core.symbols import trading
 from chalicelib.core.version import VERSION
 from chalicelib.events.totals import COUNTED, Totals
 from chalicelib.exchange.catalogue_table import Catalogue, CatalogueTable, Prices
-from chalicelib.exchange.ledger import MINUTE_MS, Allowance, Ledger, LedgerState, allowance
+from chalicelib.exchange.ledger import Ledger
+from chalicelib.exchange.ledger_state import MINUTE_MS, LedgerState
+from chalicelib.exchange.share import Allowance, weight_limits
 from chalicelib.schedules.schedule import MeasuredLag
 from chalicelib.schedules.table import LAGS_READ, ScheduleTable
 from chalicelib.tasks import states as task_states
@@ -52,6 +54,7 @@ async def metrics_text(backend: Backend, owner: str | None = None) -> str:
     ledger = await Ledger(backend).read()
     market = CatalogueTable(backend)
     catalogue, prices = await market.read_catalogue(), await market.read_prices()
+    limits = weight_limits(catalogue, backend.settings)
     totals = await Totals(backend).read()
     schedules, lags = await ScheduleTable(backend).first_lags()
     states = [row.state for row in rows if not row.is_expired(now_ms)]
@@ -60,7 +63,7 @@ async def metrics_text(backend: Backend, owner: str | None = None) -> str:
             *_build(backend),
             *_tasks(states, all_of_them, totals),
             *_queues(queues),
-            *_exchange(ledger, allowance(ledger, catalogue, backend.settings, now_ms), now_ms),
+            *_exchange(ledger, Allowance(ledger.spent_at(now_ms, limits), limits), now_ms),
             *_market(catalogue, prices, now_ms),
             *_freshness(schedules, lags, now_ms),
             *_webhooks(totals),
@@ -120,7 +123,7 @@ def _exchange(ledger: LedgerState, weight: Allowance, now_ms: int) -> list[str]:
             "Request weight that all workers may use in a minute.",
             weight.limit,
         ),
-        ("exchange_weight_used", "Request weight used in the running minute.", weight.used),
+        ("exchange_weight_used", "Request weight used in the running minute.", weight.spent.used),
         ("exchange_weight_left", "Request weight left in the running minute.", weight.left),
         (
             "paused",

@@ -9,7 +9,9 @@ from chalicelib.core.backend import Backend
 from chalicelib.core.symbols import trading
 from chalicelib.core.times import iso
 from chalicelib.exchange.catalogue_table import CatalogueTable
-from chalicelib.exchange.ledger import Ledger, allowance, next_minute_ms
+from chalicelib.exchange.ledger import Ledger
+from chalicelib.exchange.ledger_state import next_minute_ms
+from chalicelib.exchange.share import Allowance, weight_limits
 from chalicelib.tasks import states
 from chalicelib.tasks.pause import pause_view
 from chalicelib.tasks.view import count_tasks
@@ -54,7 +56,8 @@ async def collector_status(
     counts = await count_tasks(backend, owners)
     ledger = await Ledger(backend).read()
     catalogue = await CatalogueTable(backend).read_catalogue()
-    weight = allowance(ledger, catalogue, backend.settings, now_ms)
+    limits = weight_limits(catalogue, backend.settings)
+    weight = Allowance(ledger.spent_at(now_ms, limits), limits)
     hold, is_open = ledger.hold_at(now_ms), ledger.paused_until > now_ms
     mine = counts if [*owners] == [owner] else await count_tasks(backend, [owner])
     busy = any(counts[state] for state in states.ACTIVE)
@@ -66,7 +69,7 @@ async def collector_status(
         "queues": await _depths(backend) if global_figures else None,
         "rate_budget": {
             "limit": weight.limit,
-            "used": weight.used,
+            "used": weight.spent.used,
             "left": weight.left,
             "resets_at": iso(next_minute_ms(now_ms)),
         }

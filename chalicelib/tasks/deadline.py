@@ -8,7 +8,8 @@ from __future__ import annotations
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import ItemUnreadable
 from chalicelib.core.times import DAY
-from chalicelib.exchange.ledger import Ledger, LedgerState
+from chalicelib.exchange.ledger import Ledger
+from chalicelib.exchange.ledger_state import LedgerState
 from chalicelib.tasks.task import Task
 from chalicelib.work.request import CollectionRequest
 

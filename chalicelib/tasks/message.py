@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from chalicelib.core.times import FOREVER_MS, iso
-from chalicelib.exchange.ledger import Hold, LedgerState
+from chalicelib.exchange.ledger_state import Hold, LedgerState
 from chalicelib.tasks import states
 from chalicelib.tasks.deadline import MOST_HELD_MS, extended
 from chalicelib.tasks.part import Part, Tally

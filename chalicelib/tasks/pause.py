@@ -8,7 +8,7 @@ from typing import Any
 from chalicelib.core.backend import Backend
 from chalicelib.core.problems import invalid, problem, unknown_fields, whole
 from chalicelib.core.times import FOREVER_MS, iso
-from chalicelib.exchange.ledger import Hold
+from chalicelib.exchange.ledger_state import Hold
 from chalicelib.exchange.pause import Pauses
 from chalicelib.tasks.deadline import MOST_HELD_MS
 

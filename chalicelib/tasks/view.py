@@ -9,7 +9,8 @@ from chalicelib.audit.table import AuditTable
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import TaskExpired, TaskNotFound
 from chalicelib.core.times import iso
-from chalicelib.exchange.ledger import Ledger, LedgerState
+from chalicelib.exchange.ledger import Ledger
+from chalicelib.exchange.ledger_state import LedgerState
 from chalicelib.tasks import states
 from chalicelib.tasks.message import message_of
 from chalicelib.tasks.named_units import named_units

@@ -71,6 +71,8 @@ class Exchange:
     assets: dict[str, tuple[str, str]] = field(default_factory=dict)
     #: Epoch ms until which every request is throttled, as 429 with Retry-After.
     throttled_until: int = 0
+    #: Whether requests above the weight limit are throttled until the next minute.
+    enforces_limit: bool = False
     #: Rows come in a form that nobody can read.
     drifted: bool = False
     #: Open times of candles whose rows come as null.
@@ -92,6 +94,7 @@ class Exchange:
         self, symbol: str, timeframe: str, start_ms: int, end_ms: int, permit: Permit
     ) -> Page:
         await permit(KLINES_WEIGHT)
+        sent_ms = self.clock()
         asked = (symbol, timeframe, start_ms, end_ms)
         self.asked.append(asked)
         if self.on_request is not None:
@@ -105,7 +108,7 @@ class Exchange:
         # The Date header, from which the server's clock is read, has whole seconds.
         server_ms = self.clock() // 1000 * 1000
         used = self.weight_by_minute[self.clock() // times.MINUTE]
-        return Page(sound_rows(rows) or rows, server_ms, used, unusable)
+        return Page(sound_rows(rows) or rows, server_ms, used, unusable, sent_ms)
 
     async def listing(self, permit: Permit) -> Listing:
         await permit(EXCHANGE_INFO_WEIGHT)
@@ -205,6 +208,9 @@ class Exchange:
         self.weight_by_minute[self.clock() // times.MINUTE] += weight
         if self.throttled_until > self.clock():
             raise ExchangeThrottled("HTTP 429: Too many requests", self.throttled_until)
+        minute = self.clock() // times.MINUTE
+        if self.enforces_limit and self.weight_by_minute[minute] > (self.weight_limit or 0):
+            raise ExchangeThrottled("HTTP 429: Too much weight", (minute + 1) * times.MINUTE)
         if keys & self.malformed:
             raise ExchangeUnavailable("malformed answer", reason="EXCHANGE_MALFORMED_ANSWER")
         for key in keys & self.refused.keys():

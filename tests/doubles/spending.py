@@ -40,7 +40,7 @@ class Spent(NamedTuple):
         return self.requests[what] / self.units
 
 
-class _SameForAll(Exchange):
+class SameForAll(Exchange):
     """Every symbol has the same candles: only their number matters here."""
 
     def rows(self, symbol: str, timeframe: str, start_ms: int, end_ms: int) -> list[Row]:
@@ -52,7 +52,7 @@ def _rows(exchange: Exchange, timeframe: str, start: int, end: int, now: int) ->
     return Exchange.rows(exchange, "", timeframe, start, end)
 
 
-_SameForAll.__hash__ = object.__hash__  # type: ignore[method-assign]
+SameForAll.__hash__ = object.__hash__  # type: ignore[method-assign]
 
 
 class Following:
@@ -64,7 +64,7 @@ class Following:
         # Our gateways change neither what they send nor what they get.
         self._aws.dynamodb.careful = False
         self._symbols = [f"S{at:03d}USDT" for at in range(symbols)]
-        exchange = _SameForAll(self.clock, dict.fromkeys(self._symbols, "TRADING"))
+        exchange = SameForAll(self.clock, dict.fromkeys(self._symbols, "TRADING"))
         self._worker = Worker(self._aws, doubled_settings(), self.clock, exchange)  # type: ignore[arg-type]
         self._loop = SimulatedLoop(self.clock)
         catalogue = CatalogueTable(self._worker)

@@ -15,6 +15,7 @@ from chalicelib.schedules.watch import watch_schedules
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.work.queue import WorkQueue
 from tests.doubles.faults import Refuse
+from tests.doubles.ledger import take_weight
 
 BODY = {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}
 
@@ -96,7 +97,7 @@ def test_the_exchanges_brakes_and_the_ages_of_what_is_stored_are_told(
     assert "data_collector_prices_age_seconds" not in found
     assert found["data_collector_breaker_open"] == {(): 0}
     run(CatalogueTable(backend).write_prices({"BTCUSDT": "1"}, backend.now_ms()))
-    assert run(Ledger(backend).take_weight(70, 4800, backend.now_ms())) == 0
+    assert run(take_weight(Ledger(backend), 70, 4800, backend.now_ms())) == 0
     run(Ledger(backend).pause(backend.now_ms() + 90_000, "HTTP 429"))
     clock.advance(2_500)
     found = metrics()

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 from chalicelib.audit.table import AuditTable
@@ -22,9 +23,11 @@ from chalicelib.collecting import bury, dispatch, fetch, listing, plan, sweep
 from chalicelib.collecting import collect as collector
 from chalicelib.collecting.collect import Outcome
 from chalicelib.collecting.gate import Gate
+from chalicelib.core import times
 from chalicelib.events.trail import Trail
 from chalicelib.exchange import ledger
-from chalicelib.exchange.ledger import LedgerState
+from chalicelib.exchange.ledger_state import LedgerState
+from chalicelib.exchange.share import Spent, WeightLimits
 from chalicelib.functions import batches
 from chalicelib.quotas import places
 from chalicelib.tasks import (
@@ -45,6 +48,7 @@ from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Counts, Task
 from chalicelib.work.queue import WorkQueue
 from tests.doubles.settings import backend_of
+from tests.simulation.people import NEW_YEAR_MS
 from tests.simulation.running import play
 from tests.simulation.world import World
 
@@ -389,6 +393,16 @@ def _delivered_to_two(world: World) -> None:
     world.faults.rates.update(duplicate_delivery=0.4, exchange_slow=0.25)
 
 
+def _dropping_candles(world: World) -> None:
+    """The exchange drops candles while tasks run, and messages are often with two workers."""
+    _delivered_to_two(world)
+    draws = Random(world.seed)
+    for half in range(-4, 5):
+        dropped_ms = world.started_ms + draws.randrange(40_000)
+        at_ms = NEW_YEAR_MS + half * 1_800_000
+        world.exchange.unserved[at_ms] = (dropped_ms, times.FOREVER_MS)
+
+
 def _few_units(world: World) -> None:
     world.limit(owner_units_per_day=200)
 
@@ -449,6 +463,12 @@ def _not_coming_back(original: Any) -> Any:
     return send_plan
 
 
+def _crowded(world: World) -> None:
+    """One task can use up the exchange's limit; nothing else goes wrong."""
+    world.faults.rates = dict.fromkeys(world.faults.rates, 0.0)
+    world.crowd(Random(world.seed), 1)
+
+
 def _loses_messages(world: World) -> None:
     world.faults.rates["message_lost"] = 0.5
     world.busy = True
@@ -473,7 +493,7 @@ MUTANTS = (
         "no attempt in the condition",
         _rewriting(_drop(r"attempt = :attempt", ":attempt")),
         _retried_at_work,
-        killer=77,
+        killer=16,
     ),
     Mutant(
         "no state in the condition",
@@ -518,7 +538,7 @@ MUTANTS = (
         "a full item wants candles",
         replacing(collector, "is_full", lambda _: lambda prog: False),
         _delivered_to_two,
-        killer=5,
+        killer=63,
     ),
     Mutant("cancel leaves items open", replacing(finish, "close_progs", _not_closing)),
     Mutant("items are full at once", replacing(finish, "is_full", lambda _: lambda prog: True)),
@@ -527,7 +547,8 @@ MUTANTS = (
     Mutant(
         "a candle that is not served any more is a gap",
         replacing(CandleStore, "write", _forgetting_what_is_held),
-        killer=360,
+        _dropping_candles,
+        killer=3,
     ),
     Mutant(
         "the oldest row that comes is the listing",
@@ -535,7 +556,7 @@ MUTANTS = (
             replacing(listing, "first_open", _believing_the_oldest_row),
             replacing(fetch, "first_open", _believing_the_oldest_row),
         ),
-        killer=2,
+        killer=27,
     ),
     Mutant("the trail never looks back", replacing(Trail, "_find", _never_looking_back)),
     Mutant("the trail overwrites", replacing(AuditTable, "add", _overwriting)),
@@ -546,7 +567,7 @@ MUTANTS = (
             replacing(finish, "totals", _old_failures_too),
             replacing(view, "totals", _old_failures_too),
         ),
-        killer=140,
+        killer=6,
     ),
     Mutant(
         "more is never asked for",
@@ -586,7 +607,23 @@ MUTANTS = (
             replacing(ledger, "_NOT_PAUSED", _of_the_breaker_alone),
             replacing(LedgerState, "hold_at", lambda _: lambda state, now_ms: None),
         ),
-        killer=44,
+        killer=23,
+    ),
+    Mutant(
+        "the share rises above the ceiling",
+        replacing(WeightLimits, "bounded", lambda _: lambda limits, share: max(1, share)),
+        _crowded,
+        killer=23,
+    ),
+    Mutant(
+        "more than the ceiling may be taken",
+        replacing(Spent, "rooms", lambda _: lambda spent, limits, *_: (limits.exchange, 1 << 40)),
+        _crowded,
+    ),
+    Mutant(
+        "nothing is kept for high",
+        replacing(WeightLimits, "kept", lambda _: lambda limits, high: 0),
+        _crowded,
     ),
     Mutant(
         "a task's time runs on while paused",
@@ -597,7 +634,7 @@ MUTANTS = (
         "a place that was just taken is free",
         replacing(places, "LEASE_MS", lambda _: 0),
         _one_task_each_at_once,
-        killer=3,
+        killer=32,
     ),
     Mutant("a retry takes no place", replacing(retry, "take_place", _never_asking), _one_task_each),
     Mutant(

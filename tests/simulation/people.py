@@ -1,5 +1,5 @@
 """People of the simulation: they ask, look, cancel, retry, and believe what was answered; one may
-pause all requests to the exchange."""
+pause all requests to the exchange, and strangers may use it from the same address."""
 
 from __future__ import annotations
 
@@ -280,6 +280,39 @@ class Operator:
         if not ends_itself:
             hold.resumed_step, hold.until_ms = world.step, world.clock()
             await Pauses(world.honest).end("operator", "r", world.clock())
+
+    async def _sleep(self, seconds: float) -> None:
+        self.wakes_ms = self.world.clock() + int(seconds * 1000)
+        await asyncio.sleep(seconds)
+
+
+class Stranger:
+    """Somebody who uses up a part of the address's weight, more or less in each minute.
+
+    Draws from a Random of its own.
+    """
+
+    def __init__(self, world: World, random: Random) -> None:
+        self.world = world
+        self.wakes_ms = 0
+        self.done = False
+        self._random = random
+
+    async def live(self) -> None:
+        try:
+            while self.world.faults.on:
+                await self._ask_for_a_minute()
+        finally:
+            self.done = True
+
+    async def _ask_for_a_minute(self) -> None:
+        world, limit = self.world, self.world.exchange.weight_limit or 0
+        for _ in range(6):
+            await self._sleep(self._random.random() * 20)
+            world.exchange.weight_by_minute[world.clock() // times.MINUTE] += (
+                limit * self._random.choice((0, 1, 2, 10)) // 100
+            )
+            world.faults.seen["stranger"] += 1
 
     async def _sleep(self, seconds: float) -> None:
         self.wakes_ms = self.world.clock() + int(seconds * 1000)

@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from chalicelib.aws.wire import item_from_wire
 from chalicelib.core import timeframes
 from chalicelib.core.errors import CallFailed, ExchangeThrottled, ExchangeUnavailable
 from chalicelib.exchange.binance import (
@@ -19,6 +20,7 @@ from chalicelib.exchange.binance import (
     Permit,
 )
 from chalicelib.exchange.budget import Budget
+from chalicelib.exchange.ledger_state import state_in
 from chalicelib.exchange.rows import Listing, Prices
 from chalicelib.exchange.worker import Worker
 from chalicelib.tasks import states
@@ -134,6 +136,7 @@ class Container:
             world.aws.sqs.queues[parameters["QueueUrl"]].refuse_next = 0
         if failed is None:
             self._hold_against_attempt(parameters, answer)
+            self._hold_against_ceiling(parameters, answer)
             if operation == "SendMessageBatch" and self.plans:
                 task_id = parameters["Entries"][0]["MessageGroupId"]
                 world.dispatched(task_id, OTHERS_SEEN.get())
@@ -166,7 +169,7 @@ class Container:
             values = parameters.get("ExpressionAttributeValues", {})
             if ":until" in values:
                 self.world.pauses.append((self.world.step, int(values[":until"]["N"])))
-            else:
+            elif ":counted" not in values:
                 looks.limit = (self.world.step, self.now_ms())
 
     def _hold_against_attempt(self, parameters: dict[str, Any], answer: dict[str, Any]) -> None:
@@ -182,6 +185,20 @@ class Container:
         counts = "done :units" in parameters.get("UpdateExpression", "")
         if counts and ATTEMPT.get() and ATTEMPT.get() != attempt:
             self.world.violation = Violation("attempt", f"{ATTEMPT.get()} counted for {attempt}")
+
+    def _hold_against_ceiling(self, parameters: dict[str, Any], answer: dict[str, Any]) -> None:
+        """The fleet keeps to the operator's ceiling, and leaves to high what is kept for it."""
+        values = parameters.get("ExpressionAttributeValues", {})
+        if ":weight" not in values:
+            return
+        state = state_in(item_from_wire(answer["Attributes"]))
+        world, limit = self.world, self.world.exchange.weight_limit or 0
+        ceiling = limit * world.settings.budget_percent // 100
+        if max(state.fleet_share, state.used) > ceiling:
+            world.violation = Violation("ceiling", f"{state} is above {ceiling}")
+        kept = limit * 2 // 100 if self.queue == world.settings.work_queue_url else 0
+        if state.used > state.fleet_share - kept:
+            world.violation = Violation("kept for high", f"{state} leaves less than {kept}")
 
 
 def _goes_first(row: dict[str, Any]) -> bool:
@@ -206,8 +223,10 @@ class ProcessExchange:
             came = world.step
             await permit(KLINES_WEIGHT)
             world.requested(self._container, symbol, LOOKS.get() or Looks(), came)
+            sent_ms = self._container.now_ms()
             await self._trouble()
             page = await world.exchange.klines(symbol, timeframe, start_ms, end_ms, _free)
+            page = replace(page, sent_ms=sent_ms)
             await self._container.boundary()
         return self._lie(page, symbol, timeframe, start_ms)
 

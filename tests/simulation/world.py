@@ -21,6 +21,8 @@ from chalicelib.core import timeframes, times
 from chalicelib.core.backend import Backend
 from chalicelib.events import record as event_record
 from chalicelib.exchange.binance import IN_FLIGHT
+from chalicelib.exchange.catalogue_table import CatalogueTable
+from chalicelib.exchange.share import DEFAULT_WEIGHT_LIMIT
 from chalicelib.exchange.worker import Worker
 from chalicelib.functions import batches, records
 from chalicelib.schedules import watch
@@ -41,7 +43,7 @@ from tests.simulation.checks import (
 )
 from tests.simulation.faults import Faults
 from tests.simulation.objects import check_objects, check_written
-from tests.simulation.people import FRAMES, NEW_YEAR_MS, Hold, Operator, Person
+from tests.simulation.people import FRAMES, NEW_YEAR_MS, Hold, Operator, Person, Stranger
 from tests.simulation.processes import Container, Crash, Looks
 
 #: Faults happen for this long; then everything must come to rest on its own.
@@ -133,6 +135,11 @@ class World:
         #: Whoever pauses all requests, in a few worlds.
         self.operators = [Operator(self, pausing)] if pausing.random() < 0.12 else []
         self.holds: list[Hold] = []
+        crowding = Random(self.seed ^ 0xC06D)
+        #: Whoever asks the exchange from the same address, where its limit is small.
+        self.strangers: list[Stranger] = []
+        if crowding.random() < 0.12:
+            self.crowd(crowding, crowding.choice((0, 0, 1, 2)))
         #: (world step, until in ms) of every time that the breaker was opened.
         self.pauses: list[tuple[int, int]] = []
         #: Found inside a worker, whose own handlers must not swallow it.
@@ -148,9 +155,21 @@ class World:
         self._streaming = False
 
     def limit(self, **limits: int) -> None:
-        """Set what each owner may use, before anything runs."""
+        """Set what each owner, or all of them, may use, before anything runs."""
         self.settings = replace(self.settings, **limits)
-        self.honest = replace(self.honest, settings=self.settings)
+        self.honest = Backend(self.aws, self.settings, self.clock)
+
+    def crowd(self, random: Random, strangers: int) -> None:
+        """Give the exchange a limit that one task can use up, and strangers at the same address."""
+        self.exchange.weight_limit = random.choice((50, 100))
+        self.limit(budget_percent=random.choice((82, 98)))
+        self.exchange.enforces_limit = True
+        self.faults.seen["small_limit"] += 1
+        self.strangers = [Stranger(self, random) for _ in range(strangers)]
+
+    @property
+    def all_people(self) -> list[Person | Operator | Stranger]:
+        return [*self.people, *self.operators, *self.strangers]
 
     def odd_row(self) -> str | None:
         """What happens to a row of the page that is sent now, if anything."""
@@ -267,7 +286,10 @@ class World:
         self.people = [
             Person(self, own) for own in SYMBOLS[: self.random.choice((1, 1, 1, 1, 2, 3))]
         ]
-        for person in (*self.people, *self.operators):
+        if self.exchange.weight_limit != DEFAULT_WEIGHT_LIMIT:
+            table, known = CatalogueTable(self.honest), self.exchange.symbols
+            await table.write_catalogue(known, self.exchange.weight_limit or 0, self.started_ms)
+        for person in self.all_people:
             self._spawn(person.live())
         next_minute = self.clock() // 60_000 * 60_000 + 60_000
         if self.random.random() < 0.2:
@@ -294,7 +316,7 @@ class World:
 
     def _until_next(self, sources: list[Source], next_minute: int) -> float:
         """Seconds to the next moment at which something may have to be started."""
-        idle = [person for person in (*self.people, *self.operators) if not person.done]
+        idle = [person for person in self.all_people if not person.done]
         if len(self._tasks) > len(idle):
             return self.random.choice((0.2, 0.7, 2.0))
         ahead = [next_minute]
@@ -316,7 +338,7 @@ class World:
         return any(item.get("active") == {"S": "1"} for item in self.aws.items("tasks"))
 
     def _at_rest(self) -> bool:
-        if not all(person.done for person in (*self.people, *self.operators)) or self._tasks:
+        if not all(person.done for person in self.all_people) or self._tasks:
             return False
         queues = self.aws.sqs.queues.values()
         if any(queue.messages for queue in queues) or self._streamed < len(self.records()):

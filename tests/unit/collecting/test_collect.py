@@ -27,8 +27,10 @@ from chalicelib.core import metrics
 from chalicelib.core.errors import ExchangeRefused, ExchangeThrottled
 from chalicelib.core.times import FOREVER_MS, iso, parse_time
 from chalicelib.exchange.budget import Budget
-from chalicelib.exchange.ledger import LOOK_AGAIN_MS, Ledger
+from chalicelib.exchange.ledger import Ledger, Wanted
+from chalicelib.exchange.ledger_state import LOOK_AGAIN_MS
 from chalicelib.exchange.pause import Pauses
+from chalicelib.exchange.share import weight_limits
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.progress import MOST_REJECTIONS, Collected
 from chalicelib.tasks.retry import retry_task
@@ -42,6 +44,7 @@ from tests.doubles.clock import Clock
 from tests.doubles.coverage import coverage_of
 from tests.doubles.faults import CrashAfter, LoseAnswer, Meanwhile, is_update_of
 from tests.doubles.fleet import Crash
+from tests.doubles.ledger import take_weight
 from tests.doubles.settings import at_another_root
 
 BODY = {"symbols": ["BTCUSDT"], "timeframes": ["1m", "1h", "1d"]}
@@ -279,6 +282,18 @@ def test_a_task_of_which_nothing_landed_has_failed(run, worker, fleet) -> None:
     assert "INVALID_SYMBOL: 1" in view["error"]
 
 
+@pytest.mark.parametrize("priority", ["high", "normal", "low"])
+def test_what_is_kept_for_high_is_there_where_all_else_is_used_up(
+    run, worker, submit, collect, exchange, priority: str
+) -> None:
+    _, (message,) = submit({**BODY, "priority": priority})
+    limits = weight_limits(None, worker.settings)
+    taken = run(Ledger(worker).take_weight(Wanted(4_680), limits, worker.now_ms()))
+    assert taken.weight == 4_680
+    assert collect(message) is Outcome.DONE
+    assert bool(exchange.asked) is (priority == "high")
+
+
 def test_a_throttled_worker_pauses_the_fleet_and_sends_the_rest_with_a_delay(
     run, worker, submit, collect, exchange, aws, settings, clock
 ) -> None:
@@ -286,7 +301,9 @@ def test_a_throttled_worker_pauses_the_fleet_and_sends_the_rest_with_a_delay(
     aws.sqs.queues[settings.work_queue_url].messages.clear()
     exchange.throttled_until = until = clock() + 30_000
     assert collect(message) is Outcome.DONE
-    assert run(Ledger(worker).read()).paused_until == until
+    ledger = run(Ledger(worker).read())
+    assert ledger.paused_until == until
+    assert ledger.spent.throttled
     (rest,) = aws.sqs.queues[settings.work_queue_url].messages
     assert decode(rest.body) == message
     assert until <= rest.visible_at <= until + 1000
@@ -661,7 +678,7 @@ def test_a_name_of_another_root_fails_units_for_good_before_a_request_leaves(
     run, worker, submit, exchange, aws
 ) -> None:
     task_id, (message,) = submit()
-    run(Ledger(worker).take_weight(1, 100, worker.now_ms()))
+    run(take_weight(Ledger(worker), 1, 100, worker.now_ms()))
     asked, objects = len(exchange.asked), dict(aws.s3.buckets["candles"].objects)
     other = at_another_root(worker)
     budget = Budget(other)

@@ -20,14 +20,16 @@ class Checks:
         self.step = 0
         self.looked_at: list[int] = []
         self.paid: list[int] = []
+        self.high: list[bool] = []
         self.wanted, self.until_ms, self.remaining = True, 0, 60_000
         self.trouble: list[Exception] = []
 
-    def gate(self) -> Gate:
-        return Gate(self, self.authorised, lambda: self.remaining)  # type: ignore[arg-type]
+    def gate(self, high: bool = False) -> Gate:
+        return Gate(self, self.authorised, lambda: self.remaining, high)  # type: ignore[arg-type]
 
-    async def take(self, weight: int) -> int:
+    async def take(self, weight: int, high: bool) -> int:
         await asyncio.sleep(0)
+        self.high.append(high)
         if self.trouble:
             raise self.trouble.pop()
         self.paid.append(weight)
@@ -139,3 +141,9 @@ def test_a_request_passes_while_the_reserve_is_left(
         with pytest.raises(Withheld):
             asyncio.run(gate.permit(2))
     assert bool(checks.paid) is passes
+
+
+@pytest.mark.parametrize("high", [True, False])
+def test_what_is_kept_for_high_is_asked_for_by_high_alone(checks: Checks, high: bool) -> None:
+    asyncio.run(checks.gate(high).permit(2))
+    assert checks.high == [high]

@@ -12,9 +12,10 @@ import pytest
 from chalicelib.collecting.plan import plan_task
 from chalicelib.exchange.binance import ALL_VOLUMES_WEIGHT, KLINES_WEIGHT
 from chalicelib.exchange.catalogue_table import Asked, CatalogueTable
-from chalicelib.exchange.ledger import Ledger
+from chalicelib.exchange.ledger import Ledger, Wanted
 from chalicelib.exchange.pause import Pauses
 from chalicelib.exchange.refresh import refresh_catalogue
+from chalicelib.exchange.share import weight_limits
 from chalicelib.exchange.worker import Worker
 from chalicelib.tasks import states
 from chalicelib.tasks.cancel import cancel_task
@@ -31,6 +32,7 @@ from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange
 from tests.doubles.faults import CrashAfter, Meanwhile, is_update_of, named
 from tests.doubles.fleet import Crash, Fleet
+from tests.doubles.ledger import take_weight
 from tests.doubles.settings import at_another_root
 from tests.doubles.tasks import task_of
 
@@ -327,11 +329,23 @@ def test_a_second_collection_starts_at_the_last_stored_candle(run, worker, fleet
     assert [asked[2] for asked in exchange.asked] == [last]
 
 
+@pytest.mark.parametrize("priority", ["high", "normal"])
+def test_the_plan_of_a_high_task_looks_up_listings_with_what_is_kept_for_it(
+    run, worker, exchange, priority: str
+) -> None:
+    limits = weight_limits(None, worker.settings)
+    run(Ledger(worker).take_weight(Wanted(4_680), limits, worker.now_ms()))
+    body = {"symbols": ["BTCUSDT"], "timeframes": ["1h"], "start": "2020-01-01"}
+    task_id = run(submit_collection(worker, {**body, "priority": priority}, "me", "r"))
+    run(plan_task(worker, PlanMessage(task_id, 1)))
+    assert bool(exchange.asked) is (priority == "high")
+
+
 @pytest.mark.parametrize("refreshed", [False, True])
 def test_a_task_of_all_symbols_fails_by_name_where_the_name_has_another_root(
     run, worker, exchange, refreshed
 ) -> None:
-    run(Ledger(worker).take_weight(1, 100, worker.now_ms()))
+    run(take_weight(Ledger(worker), 1, 100, worker.now_ms()))
     task_id = run(submit_collection(worker, {}, "me", "r"))
     if refreshed:
         run(refresh_catalogue(worker))
@@ -366,7 +380,7 @@ def test_a_symbol_refresh_and_a_first_plan_wait_while_nobody_may_ask(
 
 
 def test_a_symbol_refresh_fails_by_name_where_the_name_has_another_root(run, worker) -> None:
-    run(Ledger(worker).take_weight(1, 100, worker.now_ms()))
+    run(take_weight(Ledger(worker), 1, 100, worker.now_ms()))
     task_id = run(submit_symbol_refresh(worker, "me", "r"))
     run(plan_task(at_another_root(worker), PlanMessage(task_id, 1)))
     view = run(view_task(worker, task_id))

@@ -19,8 +19,9 @@ from chalicelib.core import timeframes, times
 from chalicelib.core.errors import InvalidRequest, PlanTooLarge
 from chalicelib.core.times import DAY, HOUR, MINUTE, iso
 from chalicelib.exchange.catalogue_table import CatalogueTable
-from chalicelib.exchange.ledger import Allowance, Ledger
+from chalicelib.exchange.ledger import Ledger
 from chalicelib.exchange.pause import Pauses
+from chalicelib.exchange.share import Allowance, Spent, WeightLimits
 from chalicelib.exchange.weights import KLINES_WEIGHT
 from chalicelib.exchange.worker import Worker
 from chalicelib.tasks.submit import submit_collection
@@ -263,7 +264,9 @@ def test_a_pause_adds_to_the_time_and_one_without_end_is_an_assumption() -> None
 
 
 def test_the_budget_is_shown_to_admins_alone(run, worker) -> None:
-    assert run(quote(worker, BODY, True))["budget"]["limit"] == 4800
+    assert run(quote(worker, BODY, True))["budget"]["limit"] == 4680
+    high = {**BODY, "priority": "high"}
+    assert run(quote(worker, high, True))["budget"]["limit"] == 4800
     assert run(quote(worker, BODY, False))["budget"] is None
 
 
@@ -294,7 +297,8 @@ def test_time_rises_with_what_is_ahead_and_never_beats_the_budget(
     weight = KLINES_WEIGHT * requests
 
     def seconds(ahead_weight: int, used: int) -> float:
-        ahead = Ahead(ahead_weight, 0, 3, Allowance(limit, used))
+        budget = Allowance(Spent(limit, 0, used, used), WeightLimits(limit, limit))
+        ahead = Ahead(ahead_weight, 0, 3, budget)
         return seconds_of(whole, weight, 0, ahead, NOW)
 
     took = seconds(others, 0)
@@ -302,6 +306,16 @@ def test_time_rises_with_what_is_ahead_and_never_beats_the_budget(
     assert seconds(others, limit) >= took
     minutes = (weight + others) // limit - 1
     assert took >= (minutes - 1) * 60
+
+
+def test_time_counts_on_a_share_that_rises_to_the_ceiling() -> None:
+    """4,680 in the first minute, 5,280 in the second and 5,760 in the third."""
+    ahead = Ahead(0, 0, 3, Allowance(Spent(4800), WeightLimits(6000, 5880), high=False))
+    minutes = [NOW // MINUTE * MINUTE + later * MINUTE for later in (2, 3)]
+    took = [seconds_of(load(100, 1), weight, 0, ahead, NOW) for weight in (9_961, 15_721)]
+    for seconds, begins_ms in zip(took, minutes, strict=True):
+        assert -100 <= NOW + seconds * 1000 - begins_ms <= 1_000
+    assert seconds_of(load(100, 1), 9_960, 0, ahead, NOW) < took[0] - 55
 
 
 def test_prog_items_are_packed_as_the_plan_packs_them() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -96,8 +97,15 @@ def test_a_retry_is_permitted_like_every_request_and_not_sent_where_it_is_not(mo
 
 def test_trouble_is_tried_again_and_then_told() -> None:
     gate, left = Gate(), [httpx.Response(502), httpx.Response(200, content=b"[[1,")]
-    page = klines(lambda request: left.pop() if left else good(PAGE)(request), gate)
+    asked_ms = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked_ms.append(time.time_ns() // 1_000_000)
+        return left.pop() if left else good(PAGE)(request)
+
+    page = klines(answer, gate)
     assert (len(page.rows), len(gate.weights)) == (5, 3)
+    assert asked_ms[1] <= page.sent_ms <= asked_ms[2]  # when the request left that was answered
     with pytest.raises(ExchangeUnavailable, match="malformed"):
         klines(lambda request: httpx.Response(200, content=b"[[1,"), Gate())
 

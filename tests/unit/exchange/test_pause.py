@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from chalicelib.aws.stream import Change
 from chalicelib.core.errors import CallFailed
 from chalicelib.core.times import FOREVER_MS
-from chalicelib.exchange.ledger import LOOK_AGAIN_MS, Hold, Ledger, LedgerState
+from chalicelib.exchange.ledger import Ledger
+from chalicelib.exchange.ledger_state import LOOK_AGAIN_MS, Hold, LedgerState
 from chalicelib.exchange.pause import Pauses, ordered_change
 from tests.doubles.faults import Meanwhile, named
 from tests.unit.exchange.test_budget import MINUTE, small_fleet

@@ -39,6 +39,7 @@ from chalicelib.exchange.refresh import (
 from chalicelib.exchange.rows import Listing, Volumes
 from chalicelib.exchange.volume_table import CLAIM_MS
 from tests.doubles.faults import Meanwhile, named
+from tests.doubles.ledger import take_weight
 
 NAMES = [f"{letter}USDT" for letter in "ABCDEFGHIJ"]
 HOUR_MS = 3_600_000
@@ -409,7 +410,7 @@ def test_a_refresh_is_paid_for_and_waits_where_the_minutes_weight_is_used_up(
     run(refresh(worker))
     used = run(Ledger(worker).read()).used_at(clock())
     assert used == sum(exchange.weight_by_minute.values()) > 0
-    run(Ledger(worker).take_weight(4800 - used, 4800, clock()))
+    run(take_weight(Ledger(worker), 4800 - used, 4800, clock()))
     with pytest.raises(NotAsked):
         run(refresh(worker))
     assert sum(exchange.weight_by_minute.values()) == used

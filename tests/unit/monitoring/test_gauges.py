@@ -27,6 +27,7 @@ from chalicelib.webhooks.retry import Answer
 from chalicelib.work.messages import PlanMessage
 from local.emf import data_of
 from tests.doubles.faults import Refuse
+from tests.doubles.ledger import take_weight
 from tests.doubles.senders import Sender
 from tests.unit.exchange.test_binance import Gate, good, klines
 from tests.unit.exchange.test_rows import kline
@@ -76,7 +77,7 @@ def test_queues_brakes_and_active_tasks_are_measured(run, backend, clock, measur
     run(submit_collection(backend, {**BODY, "force": True}, "me", "r"))
     clock.advance(9_000)
     run(submit_collection(backend, {**BODY, "force": True}, "me", "r"))
-    run(Ledger(backend).take_weight(60, 4800, clock()))
+    run(take_weight(Ledger(backend), 60, 4800, clock()))
     run(Ledger(backend).pause(clock() + 60_000, "429"))
     clock.advance(1_000)
     measured()
@@ -88,7 +89,7 @@ def test_queues_brakes_and_active_tasks_are_measured(run, backend, clock, measur
 
 
 def test_weight_of_a_minute_that_is_over_is_not_used_weight(run, backend, clock, measured) -> None:
-    run(Ledger(backend).take_weight(60, 4800, clock()))
+    run(take_weight(Ledger(backend), 60, 4800, clock()))
     clock.advance(60_000)
     run(measure_state(backend))
     assert measured()["ExchangeWeightUsed",] == [0]

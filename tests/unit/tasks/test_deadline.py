@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.exchange.ledger import LedgerState
+from chalicelib.exchange.ledger_state import LedgerState
 from chalicelib.exchange.pause import Pauses
 from chalicelib.tasks.deadline import MOST_HELD_MS, deadline_of, extended
 from chalicelib.work.request import CollectionRequest

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chalicelib.candles.summary import Summary
 from chalicelib.core.times import DAY, FOREVER_MS, iso
-from chalicelib.exchange.ledger import LedgerState
+from chalicelib.exchange.ledger_state import LedgerState
 from chalicelib.tasks import states
 from chalicelib.tasks.deadline import MOST_HELD_MS
 from chalicelib.tasks.message import message_of, notice_of, out_of_time

@@ -36,6 +36,7 @@ from chalicelib.work.units import PlannedUnit
 from tests.doubles.aws import Aws, Called, Hook
 from tests.doubles.clock import NOW
 from tests.doubles.faults import Meanwhile, named
+from tests.doubles.ledger import take_weight
 from tests.doubles.tasks import task_of
 
 BODY = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1h", "1d"]}
@@ -270,7 +271,7 @@ def test_the_status_tells_of_queues_budget_and_breaker(run, worker, clock) -> No
     run(Ledger(worker).pause(clock() + 5000, "HTTP 429"))
     status = run(collector_status(worker, "me", ["me"], True))
     assert (status["status"], status["breaker"]["reason"]) == ("waiting", "HTTP 429")
-    assert run(Ledger(worker).take_weight(100, 4800, clock() + 6000)) == 0
+    assert run(take_weight(Ledger(worker), 100, 4800, clock() + 6000)) == 0
     clock.advance(6000)
     status = run(collector_status(worker, "me", ["me"], True))
     assert (status["rate_budget"]["used"], status["rate_budget"]["left"]) == (100, 4700)
