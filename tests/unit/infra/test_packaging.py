@@ -35,7 +35,7 @@ sys.path.insert(0, ".")
 import app, chalicelib
 for module in pkgutil.walk_packages(chalicelib.__path__, "chalicelib."):
     importlib.import_module(module.name)
-import aiobotocore.session, botocore.session, httpx_aiohttp, msgspec
+import aiobotocore.session, aiohttp, botocore.session, isal.isal_zlib, msgspec
 for name in ("apigatewaymanagementapi", "dynamodb", "s3", "sqs"):
     botocore.session.get_session().create_client(
         name, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
