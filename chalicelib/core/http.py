@@ -13,6 +13,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import lru_cache
+from io import BytesIO
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -21,6 +22,7 @@ from isal.igzip_lib import IsalError
 from yarl import URL
 
 _CONNECT_SECONDS = 5.0
+_WRITTEN_AT_ONCE = 1 << 18
 #: A gzip member, as zlib counts window bits.
 _GZIP = 31
 
@@ -112,9 +114,11 @@ class Http:
                 auto_decompress=False,
                 skip_auto_headers=("Accept-Encoding", "Content-Type", "User-Agent"),
             )
+        # Bytes are written at once, into a second copy of them; a file is written part by part.
+        data = BytesIO(body) if body and len(body) > _WRITTEN_AT_ONCE else body
         with _no_answer():
             return await self._opened.request(
-                method, url, data=body, headers=headers, allow_redirects=False
+                method, url, data=data, headers=headers, allow_redirects=False
             )
 
 

@@ -93,6 +93,32 @@ def test_what_is_signed_is_sent_as_it_is() -> None:
     assert b"Content-Length: 4" in asked[0]
 
 
+@pytest.mark.parametrize("size", [0, 5, 100_000, 5_000_000])
+def test_a_body_of_any_size_arrives_whole(size: int) -> None:
+    sent = bytes(range(256)) * (size // 256) + b"." * (size % 256)
+    received: list[bytes] = []
+
+    class Receiving(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            head = b"".join(iter(self.rfile.readline, b"\r\n")).lower()
+            length = int(head.partition(b"content-length: ")[2].split()[0])
+            received.append(self.rfile.read(length))
+            self.wfile.write(WHOLE)
+
+    async def put(url: str) -> Any:
+        http = Http(1, 30)
+        try:
+            return await http.request("PUT", URL(url), {}, sent)
+        finally:
+            await http.aclose()
+
+    with Server(("127.0.0.1", 0), Receiving) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        answer = asyncio.run(put(f"http://127.0.0.1:{server.server_address[1]}/a"))
+        server.shutdown()
+    assert (answer.status, received) == (200, [sent])
+
+
 @pytest.mark.parametrize("status", [302, 404, 503])
 def test_other_answers_are_answers_and_redirects_are_not_followed(status: int) -> None:
     head = b"HTTP/1.1 %d X\r\nLocation: /b\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n" % status
