@@ -85,10 +85,11 @@ def _statements() -> dict[str, list[Statement]]:
     # The trail; names of failed units come from the task.
     audit = _table("AuditTable", "Query", "PutItem")
     bus = _allow(("events:PutEvents",), _arn("EventBus"))
-    # Symbols that stop trading have their last candles collected: what is held of them, the task.
+    # Symbols that stop trading have their last candles collected: what is held of them, the task,
+    # which is counted.
     last_candles = [
         _table("MarketTable", "BatchGetItem"),
-        _table("TasksTable", "PutItem"),
+        _table("TasksTable", "GetItem", "PutItem", "UpdateItem"),
         _send("PlanQueue"),
     ]
     # What happened to tasks: the trail, the bus, webhooks (noted in Tasks, then queued), totals.

@@ -3,7 +3,7 @@
     pk            sk               holds
     TASK#<id>     META             type, state, attempt, request, priority, owner, totals, times,
                                    message, error, result, ttl, moved_by, moved_request_id (see
-                                   Task)
+                                   Task); counted (tasks/state_counts.py)
     TASK#<id>     PART#<nnn>       totals of 50 PROG items: attempt, size, opened; finished,
                                    failing, rejecting (NS of PROG items); succeeded, failed,
                                    candles, revised, rejected, from_store, f_<REASON> (units),
@@ -30,13 +30,14 @@ from typing import Any, Literal, Unpack
 
 from chalicelib.aws.item_table import readable
 from chalicelib.aws.wire import item_from_wire, item_to_wire, to_wire
-from chalicelib.core.errors import ConditionFailed
+from chalicelib.core.errors import CallFailed, ConditionFailed
 from chalicelib.core.task_keys import META, PART, item_key, prog_key, task_pk
 from chalicelib.tasks import states
-from chalicelib.tasks.moves import has, move_of, update_of
+from chalicelib.tasks.moves import Move
 from chalicelib.tasks.part import Part, Tally
 from chalicelib.tasks.part_items import parts_in
 from chalicelib.tasks.progress import Progress, number_of, progress_from
+from chalicelib.tasks.state_counts import changes
 from chalicelib.tasks.task import (
     LOOKED_AFTER,
     ActiveTask,
@@ -51,6 +52,11 @@ from chalicelib.tasks.task import (
 from chalicelib.tasks.unit_items import UnitItems
 
 Item = dict[str, Any]
+#: How DynamoDB says that a part of a transaction was refused, or met another write.
+_CANCELLED = "TransactionCanceledException"
+#: How often other writes of a task, or of the same counts, may come first. Each time, the call
+#: itself has tried again after waits where that may help (aws/signed_calls.py).
+_RACES = 8
 #: The query of index active.
 _ACTIVE: Item = {
     "IndexName": "active",
@@ -70,15 +76,13 @@ class TaskTable(UnitItems):
 
     async def create(self, task: Task) -> bool:
         """Store a new task; False where the id exists (a retried call whose answer was lost)."""
+        item = item_of(task)
+        new = {"Item": item_to_wire(item), "ConditionExpression": "attribute_not_exists(pk)"}
         try:
-            await self._call(
-                "dynamodb",
-                "PutItem",
-                TableName=self._table,
-                Item=item_to_wire(item_of(task)),
-                ConditionExpression="attribute_not_exists(pk)",
-            )
-        except ConditionFailed:
+            await self._together(("Put", new), *_counted(item, None))
+        except CallFailed as failed:
+            if failed.code != _CANCELLED or await self.read(task.task_id) is None:
+                raise
             return False
         return True
 
@@ -134,15 +138,19 @@ class TaskTable(UnitItems):
         *,
         remove: Iterable[Removed] = (),
         needs: Removed | Literal[""] = "",
+        also: Iterable[Item] = (),
         **values: Unpack[TaskValues],
     ) -> Task:
         """Move a task to state `to` where the table of moves allows it, and set `values`.
 
-        `needs`: an attribute that it must have.
-        Returns the task after the move. Raises ConditionFailed, with the item as it was (see
-        `old_task`), where the task is in another state or at another attempt.
+        `needs`: an attribute that it must have. `also`: updates of other items of the table that
+        are to be made with it, or not at all. Returns the task after the move. Raises
+        ConditionFailed, with the item as it was (see `old_task`), where the task is in another
+        state or at another attempt; CallFailed (TransactionCanceledException) where one of `also`
+        was refused, or another write came at the same moment.
         """
-        return await self._set(task_id, move_of(attempt, to, {**values}, remove, needs))
+        move = Move(attempt, to, {**values}, tuple(remove), needs)
+        return await self._counting(task_id, move, also)
 
     async def note(
         self,
@@ -156,12 +164,34 @@ class TaskTable(UnitItems):
     ) -> Task:
         """Set values of a task without moving it, at this attempt only; the task then. `needs` as
         in `move`. Raises ConditionFailed."""
-        bound = {":expected": to_wire(attempt)}
-        update = update_of({**values}, remove, f"#attempt = :expected{has(needs)}", bound)
-        return await self._set(task_id, update)
+        move = Move(attempt, None, {**values}, tuple(remove), needs)
+        if move.is_counted:
+            return await self._counting(task_id, move)
+        return task_from(await self._update(item_key(task_id, META), **move.update()))
 
-    async def _set(self, task_id: str, update: Item) -> Task:
-        return task_from(await self._update(item_key(task_id, META), **update))
+    async def _counting(self, task_id: str, move: Move, also: Iterable[Item] = ()) -> Task:
+        """Write a task together with the counts of its owner's tasks (tasks/state_counts.py)."""
+        key = item_key(task_id, META)
+        others = [("Update", update) for update in also]
+        for _ in range(_RACES):
+            old = await self._get(key)
+            if old is None or not move.may_follow(old):
+                raise ConditionFailed("TransactWriteItems", old and item_to_wire(old))
+            new = task_from(move.applied(old))
+            written = ("Update", {"Key": key, **move.update(old)})
+            try:
+                await self._together(written, *_counted(move.applied(old), old), *others)
+            except CallFailed as failed:
+                if failed.code != _CANCELLED or others:
+                    raise
+            else:
+                return new
+        raise CallFailed("dynamodb", "TransactWriteItems", "Contention", f"task {task_id}")
+
+    async def _together(self, *parts: tuple[str, Item]) -> None:
+        """Do all of some Puts and Updates of this table, or none. Raises CallFailed."""
+        written = [{kind: {"TableName": self._table, **part}} for kind, part in parts]
+        await self._call("dynamodb", "TransactWriteItems", TransactItems=written)
 
     async def give_way(
         self, task_id: str, attempt: int, turn: int, stale_ms: int, now_ms: int
@@ -247,6 +277,12 @@ class TaskTable(UnitItems):
         whether that is all."""
         answer = await self._call("dynamodb", "Query", TableName=self._table, **_ACTIVE)
         return active_in(map(item_from_wire, answer["Items"])), "LastEvaluatedKey" not in answer
+
+
+def _counted(new: Item, old: Item | None) -> list[tuple[str, Item]]:
+    """The parts of a transaction that count a META item `new`, which was `old`."""
+    before = None if old is None else old.get("counted")
+    return [("Update", update) for update in changes(new["owner"], before, new["counted"])]
 
 
 def old_task(failed: ConditionFailed) -> Task | None:

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 from chalicelib.core.errors import ItemUnreadable
 from chalicelib.core.task_keys import META, task_pk
 from chalicelib.tasks import states
+from chalicelib.tasks.state_counts import place_of
 
 
 class Counts(TypedDict):
@@ -272,4 +273,5 @@ def item_of(task: Task) -> dict[str, Any]:
         **held,
         "created_key": task.created_key,
         "active": LOOKED_AFTER,
+        "counted": place_of(task.task_id, task.state, task.ttl),
     }

@@ -16,6 +16,7 @@ from chalicelib.tasks.named_units import named_units
 from chalicelib.tasks.part import Tally, totals
 from chalicelib.tasks.passed_over import files_in
 from chalicelib.tasks.request_view import MOST_SYMBOLS, request_view, symbols_count
+from chalicelib.tasks.state_counts import StateCounts
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Counts, Task
 from chalicelib.webhooks.delivery import DELIVERED, FAILED, PENDING
@@ -113,18 +114,8 @@ async def list_active(
 
 async def count_tasks(backend: Backend, owners: Sequence[str]) -> dict[str, int]:
     """Live tasks of some owners by state, every state named."""
-    counts = dict.fromkeys(states.STATES, 0)
-    for owner in owners:
-        before: str | None = None
-        while True:
-            tasks, before = await TaskTable(backend).page_of_owner(
-                owner, backend.now_ms(), 1000, before=before
-            )
-            for task in tasks:
-                counts[task.state] += 1
-            if before is None:
-                break
-    return counts
+    counts = [await StateCounts(backend).read(owner, backend.now_ms()) for owner in owners]
+    return {state: sum(each[state] for each in counts) for state in states.STATES}
 
 
 async def pause_of(backend: Backend, tasks: list[Task]) -> LedgerState | None:

@@ -26,7 +26,7 @@ from infra import storage
 from tests.doubles.tasks import task_of
 
 NAMES = set(Task._fields)
-NOT_OF_A_NEW_TASK = {"pk", "sk", "created_key", "active"}
+NOT_OF_A_NEW_TASK = {"pk", "sk", "created_key", "active", "counted"}
 
 
 def test_a_new_task_is_stored_without_the_attributes_that_it_has_not() -> None:
@@ -36,6 +36,7 @@ def test_a_new_task_is_stored_without_the_attributes_that_it_has_not() -> None:
         "sk": "META",
         "created_key": "0000000000005#one",
         "active": "1",
+        "counted": "COUNT#LIVE#1 pending",
     }
     assert item.keys() - NOT_OF_A_NEW_TASK == {
         *("task_id", "task_type", "state", "attempt", "request", "priority", "owner", "source"),

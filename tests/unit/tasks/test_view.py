@@ -89,7 +89,7 @@ def test_progress_only_rises_while_a_task_is_collected(run, worker, aws: Aws, fl
     class Watch(Hook):
         async def after(self, called: Called) -> None:
             nonlocal watching
-            if called.operation == "UpdateItem" and not watching:
+            if called.operation in ("UpdateItem", "TransactWriteItems") and not watching:
                 watching = True
                 seen.append((await view_task(worker, task_id))["progress"])
                 watching = False
