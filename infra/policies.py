@@ -110,7 +110,7 @@ def _statements() -> dict[str, list[Statement]]:
                 *("TasksTable", "GetItem", "BatchGetItem", "Query"),
                 *("PutItem", "UpdateItem", "DeleteItem"),
             ),
-            _index("TasksTable", "by_owner", "active"),
+            _index("TasksTable", "by_owner", "by_state", "active"),
             _send("PlanQueue"),
             *schedules.statements(),
             # Reading: how many connections the caller has open.
@@ -222,7 +222,7 @@ def _statements() -> dict[str, list[Statement]]:
             _table("ConnectionsTable", "GetItem", "UpdateItem", "BatchWriteItem", "DeleteItem"),
             # The index: a snapshot of the topic `tasks`.
             _table("TasksTable", "GetItem", "BatchGetItem", "Query"),
-            _index("TasksTable", "active"),
+            _index("TasksTable", "by_state", "active"),
             _table("MarketTable", "GetItem", "BatchGetItem"),
             _table("AuditTable", "Query"),
             check_keys,

@@ -17,7 +17,8 @@
                                    claimed_at, sent_at, sent_again, refill_at
     TASK#<id>     UNITS#<plan>#<nnn>  units: zlib JSON [[symbol, timeframe, start, end, whole], ...]
 
-Index by_owner: owner, created_key (time and id): lists, newest first.
+Index by_owner: owner, created_key (time and id): lists, newest first (tasks/lists.py).
+Index by_state: owner_state ("<owner>#<state>"), created_key: lists of one state.
 Index active:   active = "1" while someone has to look after the task: sweep, active lists.
 `ttl` is in epoch seconds; what people read treats a task whose ttl has passed as gone.
 tasks/task.py, tasks/part.py and tasks/progress.py say what each attribute means.
@@ -31,11 +32,19 @@ from typing import Any, Literal, Unpack
 from chalicelib.aws.item_table import readable
 from chalicelib.aws.wire import item_from_wire, item_to_wire, to_wire
 from chalicelib.core.errors import CallFailed, ConditionFailed
-from chalicelib.core.task_keys import META, PART, item_key, prog_key, task_pk
+from chalicelib.core.task_keys import (
+    META,
+    PART,
+    item_key,
+    part_key,
+    prog_key,
+    task_id_of,
+    task_pk,
+)
 from chalicelib.tasks import states
 from chalicelib.tasks.moves import Move
 from chalicelib.tasks.part import Part, Tally
-from chalicelib.tasks.part_items import parts_in
+from chalicelib.tasks.part_items import parts_in, tally_in
 from chalicelib.tasks.progress import Progress, number_of, progress_from
 from chalicelib.tasks.state_counts import changes
 from chalicelib.tasks.task import (
@@ -46,7 +55,6 @@ from chalicelib.tasks.task import (
     TaskValues,
     active_in,
     item_of,
-    listed_from,
     task_from,
 )
 from chalicelib.tasks.unit_items import UnitItems
@@ -120,6 +128,34 @@ class TaskTable(UnitItems):
         task, parts = await self.read_with_parts(task_id)
         numbers = [number for part in parts for number in part.open_numbers]
         return task, Tally(parts, tuple(await self.read_progs(task_id, numbers)))
+
+    async def read_with_tallies(
+        self, running: Iterable[str], others: Iterable[str] = ()
+    ) -> dict[str, tuple[Task, Tally]]:
+        """task id -> task and what it has counted, of those that are stored and readable; `others`
+        are not expected to run. A call for a hundred items; most tasks have three.
+
+        A large task's items are known from those that were read before: three rounds at the most.
+        """
+        first = [META, part_key(0), prog_key(0), prog_key(1)]
+        wanted = {(task_id, sk) for task_id in running for sk in first}
+        wanted |= {(task_id, META) for task_id in others}
+        held: dict[str, dict[str, Item]] = {task_id: {} for task_id, _ in wanted}
+        asked: set[tuple[str, str]] = set()
+        found: dict[str, tuple[Task, Tally]] = {}
+        while wanted:
+            for item in await self._get_all([item_key(*each) for each in sorted(wanted)]):
+                held[task_id_of(item["pk"]) or ""][item["sk"]] = item
+            asked |= wanted
+            found, wanted = {}, set()
+            tasks, _ = readable(
+                task_from, [items[META] for items in held.values() if META in items]
+            )
+            for task in tasks:
+                found[task.task_id], missing = tally_in(task, held[task.task_id])
+                wanted |= {(task.task_id, sk) for sk in missing}
+            wanted -= asked
+        return found
 
     async def read_progs(self, task_id: str, numbers: Iterable[int]) -> list[Progress]:
         """The PROG items with these numbers that are stored, read consistently, in order."""
@@ -223,46 +259,6 @@ class TaskTable(UnitItems):
         return True
 
     # --- lists ----------------------------------------------------------------------------
-
-    async def page_of_owner(
-        self,
-        owner: str,
-        now_ms: int,
-        limit: int,
-        *,
-        before: str | None = None,
-        task_type: str | None = None,
-        state: str | None = None,
-    ) -> tuple[list[Task], str | None]:
-        """One page of an owner's live tasks that can be read, newest first.
-
-        `before`: the created_key after which the page starts. The second value is the one to go
-        on with; None at the end.
-        """
-        condition, values = "#owner = :owner", {":owner": to_wire(owner)}
-        if before is not None:
-            condition += " AND created_key < :before"
-            values[":before"] = to_wire(before)
-        filters = ["(attribute_not_exists(#ttl) OR #ttl > :now)"]
-        names = {"#owner": "owner", "#ttl": "ttl"}
-        values[":now"] = to_wire(now_ms // 1000)
-        if task_type:
-            filters.append("#type = :type")
-            names["#type"], values[":type"] = "task_type", to_wire(task_type)
-        if state:
-            filters.append("#state = :state")
-            names["#state"], values[":state"] = "state", to_wire(state)
-        found = await self._query(
-            most=limit + 1,
-            IndexName="by_owner",
-            KeyConditionExpression=condition,
-            FilterExpression=" AND ".join(filters),
-            ExpressionAttributeNames=names,
-            ExpressionAttributeValues=values,
-            ScanIndexForward=False,
-        )
-        page, _ = readable(listed_from, found[:limit])
-        return page, found[limit - 1]["created_key"] if len(found) > limit else None
 
     async def active(self) -> list[ActiveTask]:
         """Every task that someone has to look after and that can be read, oldest first."""
