@@ -38,8 +38,6 @@ _LISTED = [
     "priority",
     "schedule_id",
 ]
-#: By what lists leave tasks out.
-_LEFT_OUT = ["task_type", "ttl"]
 #: What sweep, the active list and tasks that give way to others need of a task.
 _LOOKED_AFTER = ["task_id", "task_type", "state", "attempt", "created_at", "ttl", "priority"]
 
@@ -48,7 +46,8 @@ def tables(protected: bool = False) -> dict[str, Resource]:
     """`protected`: no table can be deleted, by a person or with the stack."""
     tasks = _table(
         _index("by_owner", "owner", "created_key", _LISTED),
-        _index("by_state", "owner_state", "created_key", _LEFT_OUT),
+        # By the ttl lists leave out what has expired.
+        _index("by_state", "listed_as", "created_key", ["ttl"]),
         _index("active", "active", "created_key", _LOOKED_AFTER),
     )
     tasks["Properties"]["StreamSpecification"] = {"StreamViewType": "NEW_AND_OLD_IMAGES"}

@@ -31,9 +31,9 @@ def item_key(task_id: str, sk: str) -> dict[str, Any]:
     return {"pk": {"S": task_pk(task_id)}, "sk": {"S": sk}}
 
 
-def owner_state(owner: str, state: str) -> str:
+def listed_as(owner: str, task_type: str, state: str) -> str:
     """The hash key of index by_state."""
-    return f"{owner}#{state}"
+    return f"{owner}#{task_type}#{state}"
 
 
 def prog_key(number: int) -> str:

@@ -1,12 +1,12 @@
 """Which tasks are on a page of a list: the indexes of the Tasks table, read in small steps.
 
 Index by_owner: owner, created_key.
-Index by_state: owner_state ("<owner>#<state>"), created_key.
+Index by_state: listed_as ("<owner>#<type>#<state>"), created_key.
 Index active:   active, created_key.
 
-A page is read with a limit, so it costs the same however many tasks there are. What has expired and
-is still stored, or is of another type, is read and left out. Where that is much, a page ends before
-it is full.
+A page is read with a limit, so it costs the same however many tasks there are. A filter by type or
+state makes a query for each type and state that it lets through. What has expired and is still
+stored is read and left out. Where that is much, a page ends before it is full.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from chalicelib.aws.item_table import ItemTable
 from chalicelib.aws.wire import item_from_wire, to_wire
 from chalicelib.core.backend import Backend
-from chalicelib.core.task_keys import owner_state, task_id_of
+from chalicelib.core.task_keys import listed_as, task_id_of
 from chalicelib.tasks import states
 from chalicelib.tasks.task import LOOKED_AFTER
 
@@ -54,30 +54,28 @@ class TaskLists(ItemTable):
         state: str | None = None,
     ) -> Page:
         """An owner's live tasks, newest first, after `before`, a created_key."""
-        key = ("by_owner", "owner", owner)
-        if state:
-            key = ("by_state", "owner_state", owner_state(owner, state))
-        filters, names = ["(attribute_not_exists(#ttl) OR #ttl > :now)"], {"#ttl": "ttl"}
-        values = {":now": to_wire(self._now_ms // 1000)}
-        if task_type:
-            filters.append("#type = :type")
-            names["#type"], values[":type"] = "task_type", to_wire(task_type)
-        return await self._page(key, limit, before, False, " AND ".join(filters), names, values)
+        live = "(attribute_not_exists(#ttl) OR #ttl > :now)"
+        names, values = {"#ttl": "ttl"}, {":now": to_wire(self._now_ms // 1000)}
+        keys = [("by_owner", "owner", owner)]
+        if task_type or state:
+            keys = _keys(
+                owner,
+                (task_type,) if task_type else states.TASK_TYPES,
+                (state,) if state else states.STATES,
+            )
+        pages = [await self._page(key, limit, before, False, live, names, values) for key in keys]
+        return merged(pages, limit)
 
     async def active(self, owner: str | None, limit: int, after: str | None = None) -> Page:
         """The pending and running tasks of an owner (None: of all), oldest first."""
         if owner is None:
-            names = {"#state": "state"}
+            # Somebody has to look after others, too.
             values = {f":{state}": to_wire(state) for state in states.ACTIVE}
             wanted = f"#state IN ({', '.join(values)})"
             key = ("active", "active", LOOKED_AFTER)
-            return await self._page(key, limit, after, True, wanted, names, values)
-        pages = [
-            await self._page(
-                ("by_state", "owner_state", owner_state(owner, state)), limit, after, True
-            )
-            for state in states.ACTIVE
-        ]
+            return await self._page(key, limit, after, True, wanted, {"#state": "state"}, values)
+        keys = _keys(owner, states.TASK_TYPES, states.ACTIVE)
+        pages = [await self._page(key, limit, after, True) for key in keys]
         return merged(pages, limit, oldest_first=True)
 
     async def _page(
@@ -118,6 +116,17 @@ class TaskLists(ItemTable):
         return Page(rows, asked["ExclusiveStartKey"]["created_key"]["S"])
 
 
+def _keys(
+    owner: str, task_types: Iterable[str], of_states: Iterable[str]
+) -> list[tuple[str, str, str]]:
+    """The queries of index by_state that hold an owner's tasks of some types and states."""
+    return [
+        ("by_state", "listed_as", listed_as(owner, task_type, state))
+        for task_type in task_types
+        for state in of_states
+    ]
+
+
 def merged(pages: Iterable[Page], limit: int, *, oldest_first: bool = False) -> Page:
     """One page of several lists' first pages. Pure.
 
@@ -145,5 +154,5 @@ def merged(pages: Iterable[Page], limit: int, *, oldest_first: bool = False) -> 
 
 def _row(wire: dict[str, Any]) -> Row:
     item = item_from_wire(wire)
-    state = item.get("state") or item["owner_state"].rpartition("#")[2]
+    state = item.get("state") or item["listed_as"].rpartition("#")[2]
     return Row(task_id_of(item["pk"]) or "", item["created_key"], state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from chalicelib.aws.wire import to_wire
-from chalicelib.core.task_keys import owner_state
+from chalicelib.core.task_keys import listed_as
 from chalicelib.tasks import states
 from chalicelib.tasks.state_counts import place_of
 
@@ -43,7 +43,7 @@ class Move(NamedTuple):
         new.update(self.values)
         if self.to is not None:
             new["state"] = self.to
-        new["owner_state"] = owner_state(new["owner"], new["state"])
+        new["listed_as"] = listed_as(new["owner"], new["task_type"], new["state"])
         new["counted"] = place_of(new["task_id"], new["state"], new.get("ttl"))
         return new
 
@@ -63,7 +63,7 @@ class Move(NamedTuple):
             conditions.append(f"attribute_exists({self.needs})")
         if old is not None:
             new = self.applied(old)
-            values.update({name: new[name] for name in ("counted", "owner_state")})
+            values.update({name: new[name] for name in ("counted", "listed_as")})
             if "counted" in old:
                 bound[":seen"] = to_wire(old["counted"])
             conditions.append("#counted = :seen" if "counted" in old else _UNCOUNTED)

@@ -18,7 +18,7 @@
     TASK#<id>     UNITS#<plan>#<nnn>  units: zlib JSON [[symbol, timeframe, start, end, whole], ...]
 
 Index by_owner: owner, created_key (time and id): lists, newest first (tasks/lists.py).
-Index by_state: owner_state ("<owner>#<state>"), created_key: lists of one state.
+Index by_state: listed_as (owner, type, state), created_key: lists of one state or type.
 Index active:   active = "1" while someone has to look after the task: sweep, active lists.
 `ttl` is in epoch seconds; what people read treats a task whose ttl has passed as gone.
 tasks/task.py, tasks/part.py and tasks/progress.py say what each attribute means.

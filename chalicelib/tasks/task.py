@@ -11,7 +11,7 @@ from collections.abc import Iterable, Set
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from chalicelib.core.errors import ItemUnreadable
-from chalicelib.core.task_keys import META, owner_state, task_pk
+from chalicelib.core.task_keys import META, listed_as, task_pk
 from chalicelib.tasks import states
 from chalicelib.tasks.state_counts import place_of
 
@@ -255,6 +255,6 @@ def item_of(task: Task) -> dict[str, Any]:
         **held,
         "created_key": task.created_key,
         "active": LOOKED_AFTER,
-        "owner_state": owner_state(task.owner, task.state),
+        "listed_as": listed_as(task.owner, task.task_type, task.state),
         "counted": place_of(task.task_id, task.state, task.ttl),
     }

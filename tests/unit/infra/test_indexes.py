@@ -36,7 +36,7 @@ RELEASES: list[Indexes] = [
     {
         "TasksTable": {
             "by_owner": ("owner", "created_key", _LISTED),
-            "by_state": ("owner_state", "created_key", "task_type ttl"),
+            "by_state": ("listed_as", "created_key", "ttl"),
             "active": (
                 "active",
                 "created_key",

@@ -461,7 +461,7 @@ def test_the_tasks_table_streams_both_images_and_has_its_three_indexes(
     assert table["StreamSpecification"] == {"StreamViewType": "NEW_AND_OLD_IMAGES"}
     indexes = {index["IndexName"]: index for index in table["GlobalSecondaryIndexes"]}
     assert _keys(indexes["by_owner"]) == ["owner", "created_key"]
-    assert _keys(indexes["by_state"]) == ["owner_state", "created_key"]
+    assert _keys(indexes["by_state"]) == ["listed_as", "created_key"]
     assert _keys(indexes["active"]) == ["active", "created_key"]
     listed = {"task_id", "task_type", "state", "attempt", "created_at", "started_at", "result"}
     assert listed < set(indexes["by_owner"]["Projection"]["NonKeyAttributes"])

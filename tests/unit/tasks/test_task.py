@@ -23,7 +23,7 @@ from infra import storage
 from tests.doubles.tasks import task_of
 
 NAMES = set(Task._fields)
-NOT_OF_A_NEW_TASK = {"pk", "sk", "created_key", "active", "owner_state", "counted"}
+NOT_OF_A_NEW_TASK = {"pk", "sk", "created_key", "active", "listed_as", "counted"}
 
 
 def test_a_new_task_is_stored_without_the_attributes_that_it_has_not() -> None:
@@ -33,7 +33,7 @@ def test_a_new_task_is_stored_without_the_attributes_that_it_has_not() -> None:
         "sk": "META",
         "created_key": "0000000000005#one",
         "active": "1",
-        "owner_state": "me#pending",
+        "listed_as": "me#data_collection#pending",
         "counted": "COUNT#LIVE#1 pending",
     }
     assert item.keys() - NOT_OF_A_NEW_TASK == {
@@ -54,7 +54,7 @@ def test_what_is_set_and_removed_are_fields_of_a_task() -> None:
 
 def test_the_indexes_hold_what_their_rows_are_read_for() -> None:
     assert set(ActiveTask._fields) == set(storage._LOOKED_AFTER)
-    assert {*storage._LEFT_OUT, "state"} <= {*storage._LISTED} <= NAMES
+    assert {"state", "ttl"} <= {*storage._LISTED} <= NAMES
 
 
 def test_failures_are_told_by_reason() -> None:
