@@ -23,7 +23,7 @@ NAMES = (
     "quote",
 )
 #: These take long, and some start a cloud of their own, so they run only when named.
-WHEN_NAMED = ("archive", "fairness", "growth", "history", "push_clients")
+WHEN_NAMED = ("archive", "fairness", "flat", "growth", "history", "push_clients")
 
 
 def main() -> int:

@@ -54,7 +54,7 @@ class TaskLists(ItemTable):
         state: str | None = None,
     ) -> Page:
         """An owner's live tasks, newest first, after `before`, a created_key."""
-        live = "(attribute_not_exists(#ttl) OR #ttl > :now)"
+        live = "attribute_not_exists(#ttl) OR #ttl > :now"
         names, values = {"#ttl": "ttl"}, {":now": to_wire(self._now_ms // 1000)}
         keys = [("by_owner", "owner", owner)]
         if task_type or state:

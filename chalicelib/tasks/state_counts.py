@@ -89,7 +89,7 @@ class StateCounts(ItemTable):
     async def read(self, owner: str, now_ms: int) -> dict[str, int]:
         """State -> the owner's tasks that are in it and have not expired; every state named. One
         query, of some small items."""
-        now_s = now_ms // 1000
+        now_s, counts = now_ms // 1000, dict.fromkeys(states.STATES, 0)
         items = await self._query(
             KeyConditionExpression="pk = :pk AND sk BETWEEN :now AND :end",
             ExpressionAttributeValues={
@@ -99,7 +99,6 @@ class StateCounts(ItemTable):
             },
             ConsistentRead=True,
         )
-        counts = dict.fromkeys(states.STATES, 0)
         for item in items:
             for name, count in item.items():
                 state, _, ttl = name.partition("_")

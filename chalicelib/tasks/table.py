@@ -137,7 +137,7 @@ class TaskTable(UnitItems):
 
         A large task's items are known from those that were read before: three rounds at the most.
         """
-        first = [META, part_key(0), prog_key(0), prog_key(1)]
+        first = [META, part_key(0), prog_key(0)]
         wanted = {(task_id, sk) for task_id in running for sk in first}
         wanted |= {(task_id, META) for task_id in others}
         held: dict[str, dict[str, Item]] = {task_id: {} for task_id, _ in wanted}
