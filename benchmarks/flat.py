@@ -1,9 +1,10 @@
 """Whether reading costs the same however many tasks there are: each route that tells of tasks, with
 none, and with 10,000 that have ended and 300 that run.
 
-Through the application's own routes, on the AWS in memory. That one looks through a whole table
-for each query, as DynamoDB does not: its time is told apart. In its place stands what a request and
-each call take on the embedded cloud. What a real DynamoDB has to do is told as read units.
+Through the application's own routes, on the AWS in memory. That one looks through a whole table for
+each query, as DynamoDB does not: its time is shown apart, and in no p50. In its place stands what a
+request and each call take on the embedded cloud. What a real DynamoDB has to do is shown as read
+units.
 """
 
 from __future__ import annotations

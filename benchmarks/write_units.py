@@ -1,9 +1,9 @@
 """What DynamoDB bills for writes, counted while calls pass through the AWS in memory.
 
-A write costs its larger image, before or after, in whole KB; a refused condition costs like a
-write of the item as it stands; an index is billed apart: one write where what it projects changes,
-two where its key does. In a transaction a write of an item costs twice. Source: DynamoDB Developer Guide, "Read and write operations" and "Using
-global secondary indexes" (write capacity).
+A write costs its larger image, before or after, in whole KB, and in a transaction twice that; a
+refused condition costs like a write of the item as it stands; an index is billed apart: one write
+where what it projects changes, two where its key does. Source: DynamoDB Developer Guide, "Read and
+write operations" and "Using global secondary indexes" (write capacity).
 """
 
 from __future__ import annotations
