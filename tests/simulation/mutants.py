@@ -500,7 +500,7 @@ MUTANTS = (
         "no attempt in the condition",
         _rewriting(_drop(r"attempt = :attempt", ":attempt")),
         _retried_at_work,
-        killer=77,
+        killer=7,
     ),
     Mutant(
         "no state in the condition",
@@ -545,12 +545,14 @@ MUTANTS = (
         "a full item wants candles",
         replacing(collector, "is_full", lambda _: lambda prog: False),
         _delivered_to_two,
-        killer=5,
+        killer=130,
     ),
     Mutant("cancel leaves items open", replacing(finish, "close_progs", _not_closing)),
     Mutant("items are full at once", replacing(finish, "is_full", lambda _: lambda prog: True)),
     Mutant("requests are permitted once for all", replacing(Gate, "_check", _checked_once)),
-    Mutant("a short page is the end", replacing(fetch, "left_open", _believing_short_pages)),
+    Mutant(
+        "a short page is the end", replacing(fetch, "left_open", _believing_short_pages), killer=132
+    ),
     Mutant(
         "a candle that is not served any more is a gap",
         replacing(CandleStore, "write", _forgetting_what_is_held),
@@ -573,7 +575,7 @@ MUTANTS = (
             replacing(finish, "totals", _old_failures_too),
             replacing(view, "totals", _old_failures_too),
         ),
-        killer=140,
+        killer=6,
     ),
     Mutant(
         "more is never asked for",
@@ -613,7 +615,7 @@ MUTANTS = (
             replacing(ledger, "_NOT_PAUSED", _of_the_breaker_alone),
             replacing(LedgerState, "hold_at", lambda _: lambda state, now_ms: None),
         ),
-        killer=44,
+        killer=23,
     ),
     Mutant(
         "a task's time runs on while paused",
@@ -624,7 +626,7 @@ MUTANTS = (
         "a place that was just taken is free",
         replacing(places, "LEASE_MS", lambda _: 0),
         _one_task_each_at_once,
-        killer=3,
+        killer=6,
     ),
     Mutant("a retry takes no place", replacing(retry, "take_place", _never_asking), _one_task_each),
     Mutant("units are counted beside the move", _beside("DAY#"), _few_units),
@@ -648,7 +650,7 @@ MUTANTS = (
     Mutant(
         "a due attempt is forgotten where its message is lost",
         replacing(sweep, "open_next_attempt", _never_asking),
-        killer=75,
+        killer=88,
     ),
     Mutant("sweep does not ask for more", replacing(sweep, "next_progs", lambda _: lambda *_: [])),
 )
