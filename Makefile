@@ -7,6 +7,7 @@ STAGE ?= dev
 SEEDS ?= 20000
 VENV := .venv
 PY := $(VENV)/bin/python
+AT_ONCE := -n auto --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help run dashboard logs down test test-extra test-endpoint simulate mutants chaos bench check audit-template check-wheels \
 	permissions package deploy check-stack destroy lock clean \
@@ -30,8 +31,8 @@ down: ## End what `make run` started; data stay in .local/
 		if "$$python" -c "" 2>/dev/null; then exec "$$python" -m local down; fi; \
 	done; echo "No Python was found, which is needed to end anything." >&2; exit 1
 
-test: venv-dev ## Run all tests
-	@$(PY) -m pytest
+test: venv-dev ## Run all tests, in as many processes as there are cores
+	@$(PY) -m pytest $(AT_ONCE)
 
 test-extra: venv-dev ## An upgrade while tasks run, Parquet readers with Spark (it installs Java where it can), and a second DynamoDB
 	@$(PY) -m pytest tests/extra/upgrade.py
@@ -55,14 +56,15 @@ mutants: venv-dev ## Remove one guard at a time: a simulated schedule, or a test
 chaos: venv-dev ## Kill, duplicate, refuse and fail during one large task, and print what came of it (CHAOS='--seed 2')
 	@$(PY) -m tests.chaos $(CHAOS)
 
-bench: venv-dev ## Measure what the design promises in numbers (BENCH='worker_cpu cold_start' for some)
+bench: venv-dev ## Measure what the design promises in numbers (BENCH='worker cold_start' for some)
+	@$(if $(filter worker,$(BENCH)),sh local/environment.sh bench)
 	@$(PY) -m benchmarks $(BENCH)
 
 check: venv-dev ## Format, lint, types, tests and the built template: what CI runs
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
-	$(PY) -m pytest
+	$(PY) -m pytest $(AT_ONCE)
 	$(PY) -m infra.package --stage $(STAGE) --for-this-machine --out build/check
 	$(VENV)/bin/cfn-lint build/check/sam.json
 	$(MAKE) audit-template
@@ -96,7 +98,7 @@ lock: venv-dev ## Write requirements*.txt, with hashes, from requirements*.in (L
 	@sh local/lock.sh $(LOCK)
 
 clean: down ## Delete what was built, installed and collected here
-	rm -rf build .local $(VENV) .venv-cloud .venv-extra .venv-endpoint .venv-audit .pytest_cache .mypy_cache .ruff_cache .hypothesis dist *.egg-info
+	rm -rf build .local $(VENV) .venv-cloud .venv-extra .venv-endpoint .venv-audit .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 venv-local venv-dashboard venv-dev:

@@ -12,7 +12,6 @@ from benchmarks.report import machine
 NAMES = (
     "cold_start",
     "start_calls",
-    "worker_cpu",
     "writes_per_unit",
     "objects",
     "audit_calls",
@@ -22,8 +21,18 @@ NAMES = (
     "pushes",
     "quote",
 )
-#: These take long, and some start a cloud of their own, so they run only when named.
-WHEN_NAMED = ("archive", "fairness", "flat", "growth", "history", "push_clients")
+#: These take long, and some start a cloud of their own or need an environment of their own, so they
+#: run only when named.
+WHEN_NAMED = (
+    "archive",
+    "fairness",
+    "flat",
+    "growth",
+    "history",
+    "idle",
+    "push_clients",
+    "worker",
+)
 
 
 def main() -> int:

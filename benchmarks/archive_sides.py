@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.exchange_server import NOW
-from chalicelib.candles.candles import VALUES, Answer, Candles, closed_candles
+from chalicelib.candles.answers import Answer, closed_candles
+from chalicelib.candles.candles import VALUES, Candles
 from chalicelib.candles.intervals import Interval
 from chalicelib.core import timeframes
 from chalicelib.core.settings import Settings

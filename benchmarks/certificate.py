@@ -15,7 +15,20 @@ from cryptography.x509.oid import NameOID
 
 
 def server_context(folder: Path) -> ssl.SSLContext:
-    """A server's TLS with a new self-signed certificate; `folder` gets the client's bundle."""
+    """A server's TLS with the self-signed certificate in `folder`, which is made where it is not
+    there yet, with the bundle of its clients."""
+    if not bundle(folder).exists():
+        _make(folder)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
+    return context
+
+
+def bundle(folder: Path) -> Path:
+    return folder / "bundle.pem"
+
+
+def _make(folder: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "benchmark")])
     now = datetime.now(UTC)
@@ -42,10 +55,3 @@ def server_context(folder: Path) -> ssl.SSLContext:
     (folder / "certificate.pem").write_bytes(shown)
     # All the usual roots besides ours: reading them is part of every client's start.
     bundle(folder).write_bytes(Path(certifi.where()).read_bytes() + b"\n" + shown)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
-    return context
-
-
-def bundle(folder: Path) -> Path:
-    return folder / "bundle.pem"

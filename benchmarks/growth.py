@@ -16,7 +16,6 @@ from typing import Any
 
 from benchmarks.report import Report
 from benchmarks.simulated import new_aws, settings
-from benchmarks.write_units import WriteUnits
 from chalicelib.collecting.dispatch import ask_for_more
 from chalicelib.core import times
 from chalicelib.core.times import HOUR
@@ -36,6 +35,7 @@ from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange
 from tests.doubles.fleet import Fleet
 from tests.doubles.values import size
+from tests.doubles.write_units import WriteUnits
 
 SIZES = (100, 1_000, 10_000, 100_000, 200_000)
 _SYMBOL_UNITS = 100

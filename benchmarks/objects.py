@@ -17,6 +17,7 @@ from chalicelib.aws import prices
 from chalicelib.candles.candles import COLUMNS, Candles, merged
 from chalicelib.candles.codec import decode, encode
 from chalicelib.core import timeframes, times
+from tests.doubles.candles import append
 
 ROUNDS = 7
 #: A day of 1m, a month of 5m and of 1m, a day of 1s.
@@ -26,6 +27,10 @@ FRESH = 12
 LAYOUTS = {"day": 1_440, "week": 7 * 1_440, "month": 30 * 1_440}
 YEARS, SYMBOLS = (2021, 2026), 100
 FOLLOWED = 500
+#: Candles a day, and so appends.
+APPENDED = {"4h": 6, "2h": 12, "1h": 24}
+#: Days of candles that an object holds already: a year's, half full; or everything.
+AGES = {"a year, half full": 365 // 2, "five years": 5 * 365, "ten years": 10 * 365}
 #: Runs in 30 days.
 RUNS = {"every hour": 720, "every 15 minutes": 2_880, "every minute": 43_200}
 
@@ -33,8 +38,8 @@ Decode = Callable[[bytes], Candles]
 
 
 def measure() -> str:
-    """Three tables."""
-    return "\n\n".join(map(str, (_codec(), _history(), _freshness())))
+    """Four tables."""
+    return "\n\n".join(map(str, (_codec(), _history(), _freshness(), _appends())))
 
 
 def _codec() -> Report:
@@ -100,6 +105,21 @@ def _freshness() -> Report:
     return report
 
 
+def _appends() -> Report:
+    report = Report("an append: CPU ms, KB written", ("candles", "appends a day", *AGES))
+    for timeframe, a_day in APPENDED.items():
+        cells = []
+        for days in AGES.values():
+            candles = _candles(a_day * days)
+            ms = _ms(_merge(candles, _decoded, 1))[0]
+            cells.append(f"{ms:.1f}, {len(encode(candles, {})) / 1000:,.0f}")
+        report.add(timeframe, f"{a_day}", *cells)
+    report.remarks.append(
+        "one candle behind the last one: what an object of a longer stretch costs"
+    )
+    return report
+
+
 def _candles(rows: int) -> Candles:
     """Prices that wander in cents, volumes with five digits, answered in pages of 1,000."""
     chance = random.Random(rows)
@@ -113,7 +133,7 @@ def _candles(rows: int) -> Candles:
         taker = round(volume * chance.random(), 5)
         open_ms = number * times.MINUTE
         spent = (open_ms + times.MINUTE - 1, volume * price, int(volume * 90), taker, taker * price)
-        candles.append((open_ms, price, high, low, after, volume, *spent), number // 1000)
+        append(candles, (open_ms, price, high, low, after, volume, *spent), number // 1000)
         price = after
     return candles
 

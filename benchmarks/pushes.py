@@ -21,7 +21,8 @@ from aiohttp import web
 
 from benchmarks.report import Report
 from benchmarks.simulated import new_aws, settings
-from chalicelib.aws.calls import AsyncCalls, run
+from chalicelib.aws.calls import run
+from chalicelib.aws.sdk_calls import SdkCalls
 from chalicelib.aws.signed_calls import SignedCalls
 from chalicelib.aws.stream import change_of
 from chalicelib.aws.thread_pool import ThreadPool
@@ -83,8 +84,8 @@ def _by_loop(url: str, many: int) -> list[tuple[float, float]]:
 
     with asyncio.Runner() as loop:
 
-        async def opened() -> AsyncCalls:
-            call = AsyncCalls()
+        async def opened() -> SdkCalls:
+            call = SdkCalls()
             context = get_session().create_client(
                 _SERVICE, endpoint_url=url, config=AioConfig(max_pool_connections=many)
             )

@@ -7,18 +7,29 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).resolve().parent.parent
 
 
-def run_side(module: str, *arguments: str, ca_bundle: Path | None = None) -> dict[str, Any]:
-    """What `python -m benchmarks.<module> <arguments>` printed as JSON."""
+def run_side(
+    module: str,
+    *arguments: str,
+    ca_bundle: Path | None = None,
+    python: str = sys.executable,
+    environment: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """What `python -m benchmarks.<module> <arguments>` printed as JSON.
+
+    `environment`: variables beside those of this process.
+    """
+    trusted = {"SSL_CERT_FILE": str(ca_bundle)} if ca_bundle else {}
     done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{module}", *arguments],
+        [python, "-m", f"benchmarks.{module}", *arguments],
         cwd=_ROOT,
-        env={**os.environ, **({"SSL_CERT_FILE": str(ca_bundle)} if ca_bundle else {})},
+        env={**os.environ, **trusted, **(environment or {})},
         stdout=subprocess.PIPE,
         text=True,
         check=True,

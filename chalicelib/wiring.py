@@ -12,12 +12,12 @@ from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from chalicelib.aws.calls import AsyncCalls
 from chalicelib.aws.signed_calls import SignedCalls
 from chalicelib.core.backend import Backend, wall_clock_ms
 from chalicelib.core.environ import from_environ
 
 if TYPE_CHECKING:
+    from chalicelib.aws.pooled_calls import PooledCalls
     from chalicelib.candles.store import Held
     from chalicelib.exchange.worker import Worker
 
@@ -48,14 +48,22 @@ def candle_reader() -> BlockingCandles:
 
 @lru_cache(maxsize=1)
 def worker() -> Worker:
-    """The container's worker over aiobotocore; make and use it on one event loop."""
-    return _worker(AsyncCalls())
+    """The container's worker; make and use it on one event loop."""
+    return _worker(_pooled_calls())
+
+
+@lru_cache(maxsize=1)
+def exporter() -> Backend:
+    """The container's backend over an SDK, for one long job a day; on one event loop."""
+    from chalicelib.aws.sdk_calls import SdkCalls
+
+    return Backend(SdkCalls(), from_environ(os.environ), wall_clock_ms)
 
 
 @asynccontextmanager
 async def fresh_worker() -> AsyncIterator[Worker]:
     """A new worker, closed at the end: for callers that start and end their own event loop."""
-    calls = AsyncCalls()
+    calls = _pooled_calls()
     worker = _worker(calls)
     try:
         yield worker
@@ -66,7 +74,13 @@ async def fresh_worker() -> AsyncIterator[Worker]:
         await calls.aclose()
 
 
-def _worker(calls: AsyncCalls) -> Worker:
+def _pooled_calls() -> PooledCalls:
+    from chalicelib.aws.pooled_calls import PooledCalls
+
+    return PooledCalls(url_suffix=from_environ(os.environ).url_suffix)
+
+
+def _worker(calls: PooledCalls) -> Worker:
     from chalicelib.exchange.archive import Archive
     from chalicelib.exchange.binance import Binance
     from chalicelib.exchange.worker import Worker

@@ -30,7 +30,7 @@ from local.failures import StartFailed
 from local.install import InstallFailed, Progress, install
 from local.layout import CLOUD, read_object, write_whole
 from local.processes import Process, marked, start, stop
-from local.scratch import CODE, SAVED, scratch, tidy
+from local.scratch import CODE, JOURNAL, SAVED, scratch, tidy
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv-cloud"
@@ -39,6 +39,8 @@ EMULATOR = ROOT / "local" / "emulator.py"
 READY_WITHIN_S = 120
 #: The folder of its state, below `home`.
 STATE = "state"
+#: Arguments that say what it keeps beside its state, in its working directory, `home`.
+FILES = ("--saved", SAVED, "--journal", JOURNAL)
 _QUEUE_URL = re.compile(r"http://127\.0\.0\.1:([0-9]+)/[0-9]{12}/")
 #: What the emulator, and through it every function, may see of this shell. AWS_* is not among it:
 #: functions must not find a real account, and settings come from the template alone.
@@ -75,7 +77,7 @@ def launch(home: Path, port: int, python: Path, environ: Mapping[str, str]) -> P
     tidy(home)
     scratch(home).mkdir(parents=True)
     log = home / "cloud.log"
-    arguments = ["-P", str(EMULATOR), "--port", str(port), "--saved", SAVED]
+    arguments = ["-P", str(EMULATOR), "--port", str(port), *FILES]
     command = [str(python), *marked(CLOUD, home), *arguments]
     process = start(command, _environ(home, port, environ), home, log)
     deadline = time.monotonic() + READY_WITHIN_S

@@ -14,8 +14,9 @@ from local.board import load
 from local.demo import play
 from local.drawing import draw
 from local.endpoints import endpoints
-from local.layout import HOME, METRICS, METRICS_STATE
-from local.metrics import Relay
+from local.journal import Journal
+from local.layout import HOME, METRICS, METRICS_JOURNAL, METRICS_STATE
+from local.metrics import LONGEST_WAIT_S, Relay
 from local.processes import parts
 
 
@@ -30,9 +31,9 @@ def main() -> int:
     if given.demo:
         play(found, given.demo, print)
     if all(part.name != METRICS for part in parts(HOME)):
-        Relay(to, stack, METRICS_STATE).step()
+        Relay(to, stack, Journal(METRICS_JOURNAL), METRICS_STATE).step()
     else:
-        time.sleep(12)  # the relay's next look
+        time.sleep(LONGEST_WAIT_S + 2)  # the relay's next look
     end_s = time.time()
     board = load(to, stack, end_s - given.minutes * 60, end_s)
     given.out.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,11 @@ that; they are files as soon as they are written.
 Each save is made by a fork, as Redis does it: it sees everything at one moment, and nobody waits.
 
 `<home>/saved.json` says when the state was saved last, and whether it was then ended in order.
+
+Metrics and alarms are local/metrics.py's work. For it, what functions log is written into files as
+well (`Journal`), because asking for what is new costs the more, the more is there. And MiniStack's
+own judgement of alarms is switched off: it goes by a metric's name alone, at every datum, over
+everything that is stored.
 """
 
 import argparse
@@ -19,6 +24,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -29,6 +35,7 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from ministack import app as ministack
 from ministack.core.persistence import save_all
+from ministack.services import cloudwatch, cloudwatch_logs
 
 LEAST_PAUSE_S = 30.0
 #: Saving may use this share of a core: after one that took a second comes a longer pause.
@@ -38,6 +45,11 @@ LONGEST_SAVE_S = 60.0
 #: A stack that is saved while it is being deployed stays so for ever.
 LONGEST_DEPLOY_S = 60
 TRIES = 3
+#: For so long metrics are kept: each request about them goes through all of them. MiniStack's own
+#: two weeks would take a percent of a core at rest.
+METRICS_S = 2 * 24 * 3600
+#: Of a file of the journal; the newest two are kept.
+JOURNAL_BYTES = 16 << 20
 
 
 class Saves:
@@ -100,6 +112,55 @@ class Saves:
         scratch = self._file.with_suffix(".part")
         scratch.write_text(json.dumps({"at": at, "in_order": in_order}), encoding="utf-8")
         scratch.replace(self._file)
+
+
+class Journal:
+    """What functions log, for local/journal.py: one endless text, in files that are named by the
+    offset at which each begins. A line of it is what one invocation logged."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._lock = threading.Lock()
+        newest = max(self._offsets(), default=0)
+        self._begin(newest)
+        if self._file.tell():  # a kill may have cut the last line
+            self._file.write(b"\n")
+
+    def write(self, group: str, stream: str, events: list[dict[str, Any]]) -> None:
+        lines = [[event["timestamp"], event["message"]] for event in events]
+        line = json.dumps({"group": group, "stream": stream, "lines": lines})
+        with self._lock:
+            self._file.write(line.encode() + b"\n")
+            if self._file.tell() >= JOURNAL_BYTES:
+                end = self._offset + self._file.tell()
+                self._file.close()
+                self._begin(end)
+                for offset in sorted(self._offsets())[:-2]:
+                    self._path(offset).unlink(missing_ok=True)
+
+    def _begin(self, offset: int) -> None:
+        self._offset = offset
+        self._file = self._path(offset).open("ab", buffering=0)
+
+    def _offsets(self) -> list[int]:
+        return [int(file.stem) for file in self._folder.glob("*.jsonl")]
+
+    def _path(self, offset: int) -> Path:
+        return self._folder / f"{offset:015}.jsonl"
+
+
+def _hand_over(journal: Journal) -> None:
+    """Leave metrics and alarms to local/metrics.py."""
+    deliver = cloudwatch_logs._fanout_to_subscription_filters
+
+    def noted(group: str, stream: str, events: list[dict[str, Any]]) -> None:
+        journal.write(group, stream, events)
+        deliver(group, stream, events)
+
+    cloudwatch_logs._fanout_to_subscription_filters = noted
+    cloudwatch._evaluate_alarm = lambda alarm: None
+    cloudwatch.TWO_WEEKS_SECONDS = METRICS_S
 
 
 def _now() -> str:
@@ -176,7 +237,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="MiniStack, with its state saved as it runs.")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--saved", type=Path, required=True, help="file that says what was saved")
+    parser.add_argument("--journal", type=Path, required=True, help="folder of what functions log")
     given = parser.parse_args()
+    _hand_over(Journal(given.journal))
     with suppress(ValueError, OSError):  # macOS has a limit below its limit
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from local.aws import Account
-from local.metrics import log_events
+from local.log_events import log_events
 
 Record = dict[str, Any]
 Predicate = Callable[[Record], bool]

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from local.scratch import JOURNAL
+
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".local"
 LOCK = HOME / "lock"
@@ -15,6 +17,7 @@ ENDPOINTS = HOME / "endpoints.json"
 PACKAGE = ROOT / "build" / "local"
 
 METRICS_STATE = HOME / "metrics.json"
+METRICS_JOURNAL = HOME / JOURNAL
 
 CLOUD, EXCHANGE, GATEWAY, METRICS = "cloud", "exchange", "gateway", "metrics"
 

@@ -25,6 +25,7 @@ done
 lock requirements-cloud $wheels "$@"
 lock requirements-audit $wheels "$@"
 lock requirements-extra $wheels "$@"
+lock requirements-bench $wheels --constraints requirements-dev.txt "$@"
 lock requirements-endpoint $wheels "$@"
 # These come as source alone.
 lock requirements-spark "$@"

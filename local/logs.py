@@ -10,7 +10,7 @@ import time
 from local.aws import Account
 from local.endpoints import endpoints
 from local.insights import Answer, ask
-from local.metrics import log_groups
+from local.log_events import log_groups
 
 #: Shown in columns of their own; the rest of a line follows as name=value.
 _FIRST = ("time", "function", "level", "event")

@@ -1,12 +1,15 @@
 """What CloudWatch does and the embedded cloud does not: `python -m local.metrics`.
 
-* It reads metrics out of the functions' logs (EMF) and stores them, each line once.
+* It reads metrics out of what the functions log (EMF) and stores them, each line once.
 * It counts invocations, their durations and those that crashed by the same logs. (The embedded
   cloud does so only for the Invoke API; an invocation by that is counted twice.)
 * It measures the queues once in a while, from their attributes and their stored messages.
 * It tells a stream's iterator age, which the stream's own function has measured.
 * It evaluates alarms by their dimensions, periods and missing data; the embedded cloud's own
-  evaluation knows none of these and is put right each time.
+  evaluation, which knows none of these, is switched off (local/emulator.py).
+
+It looks soon after something was logged (`Pace`), and seldom while nothing is: at rest all of this
+may cost next to nothing, in this process and in the embedded cloud, which answers it.
 
 Only what is really measured there is stored. What AWS would publish and nobody can measure here is
 in `EMULATOR_LACKS`, each with its reason.
@@ -19,9 +22,7 @@ import json
 import re
 import sys
 import time
-import urllib.parse
 import urllib.request
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -32,6 +33,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from local.alarming import evaluate
 from local.aws import Account
 from local.emf import Datum, by_minute, data_of
+from local.journal import Invocation, Journal
 from local.layout import read_object, write_whole
 
 _NO_SOCKET_LOGS = "the emulator keeps no log of what a WebSocket wakes"
@@ -46,116 +48,116 @@ EMULATOR_LACKS = {
 _REPORT = re.compile(r"REPORT RequestId: \S+\tDuration: ([\d.]+) ms")
 #: What `events.edge` logs of an invocation that crashed. One that was killed cannot say so.
 _CRASHED = '"event": "invocation_failed"'
-#: Lines of one group may be stored a little out of order.
-_SLACK_MS = 5_000
-#: In one answer. Source: CloudWatch Logs API Reference, "FilterLogEvents".
-MOST_EVENTS = 10_000
 _MOST_DATA = 500
-_SQS_GAUGES = {
-    "ApproximateNumberOfMessages": "ApproximateNumberOfMessagesVisible",
-    "ApproximateNumberOfMessagesNotVisible": "ApproximateNumberOfMessagesNotVisible",
-    "ApproximateNumberOfMessagesDelayed": "ApproximateNumberOfMessagesDelayed",
-}
+#: A look waits until nothing was logged for so long, because what a task logs comes in bursts;
+_SETTLED_S = 2.0
+#: but not longer than this.
+LONGEST_WAIT_S = 5.0
+#: So long between two looks while nothing is logged. The sweep logs every minute, so this is for a
+#: stack whose schedules stand still: its alarms must ring.
+_AT_REST_S = 90.0
+_STAT_S = 1.0
+
+
+class Pace:
+    """When to look. `now_s`: any clock that only goes forward."""
+
+    def __init__(self) -> None:
+        self._end = -1
+        self._first_s: float | None = None
+        self._last_s = self._looked_s = 0.0
+
+    def is_due(self, end: int, now_s: float) -> bool:
+        """Whether to look now; `end`: what there is to read, any number that changes with it."""
+        if end != self._end:
+            self._end, self._last_s = end, now_s
+            self._first_s = now_s if self._first_s is None else self._first_s
+        if self._first_s is None:
+            due = now_s - self._looked_s >= _AT_REST_S
+        else:
+            settled = now_s - self._last_s >= _SETTLED_S
+            due = settled or now_s - self._first_s >= LONGEST_WAIT_S
+        if due:
+            self._first_s, self._looked_s = None, now_s
+        return due
 
 
 class Relay:
     """One stack's metrics and alarms; what was read so far is kept in `state`."""
 
-    def __init__(self, to: Account, stack: str, state: Path) -> None:
+    def __init__(self, to: Account, stack: str, journal: Journal, state: Path) -> None:
         self._to = to
         self._stack = stack
+        self._journal = journal
         self._state = state
-        self._logs = to.client("logs")
         self._cloudwatch = to.client("cloudwatch")
-        self._sqs = to.client("sqs")
-        self._queues = self._resources("AWS::SQS::Queue")
+        self._queues = self._queue_names()
 
     def step(self) -> list[Datum]:
         """Read what is new, measure, store, judge; returns what was stored."""
-        read = read_object(self._state)
-        data = [*self._emitted(read), *self._measured(int(time.time() * 1000))]
+        invocations, read_to = self._journal.read(read_object(self._state).get("read_to", 0))
+        data = [*self._emitted(invocations), *self._measured(time.time())]
         # Noted before it is stored: after a crash between the two a line is lost, never doubled.
-        write_whole(self._state, json.dumps(read))
-        with_alarms = self._cloudwatch.describe_alarms(AlarmNamePrefix=f"{self._stack}-")
-        alarms = with_alarms["MetricAlarms"]
-        names = [alarm["AlarmName"] for alarm in alarms]
-        if names:
-            # The emulator judges alarms at each put, by name alone: nobody shall be told of that.
-            self._cloudwatch.disable_alarm_actions(AlarmNames=names)
+        write_whole(self._state, json.dumps({"read_to": read_to}))
         self._put(data)
-        if names:
-            self._judge(alarms)
+        self._judge()
         return data
 
     # --- reading --------------------------------------------------------------------------
 
-    def _emitted(self, state: dict[str, Any]) -> Iterator[Datum]:
-        """The data of every line that `state` does not know; it does afterwards."""
-        for group in log_groups(self._to, self._stack):
-            function, crashed = group.rpartition("/")[2], set()
-            known = state.setdefault(group, {"from": 0, "seen": {}})
-            for event in self._new_events(group, known):
-                line, stream = event["message"], event["logStreamName"]
+    def _emitted(self, invocations: Iterable[Invocation]) -> Iterator[Datum]:
+        for invocation in invocations:
+            if not invocation.group.startswith(f"/aws/lambda/{self._stack}-"):
+                continue
+            function = invocation.group.rpartition("/")[2]
+            failed = any(_CRASHED in line for _, line in invocation.lines)
+            for at_ms, line in invocation.lines:
                 report = _REPORT.match(line)
                 if report:
-                    failed = stream in crashed
-                    yield from _invocation(function, event, float(report[1]), failed)
-                elif _CRASHED in line:
-                    crashed.add(stream)
-                else:
-                    for datum in data_of(line):
-                        yield datum
-                        if datum.name == "StreamLag" and len(datum.dimensions) > 1:
-                            yield _iterator_age(datum, function)
-
-    def _new_events(self, group: str, known: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        before: dict[str, int] = known["seen"]
-        counted: dict[str, int] = defaultdict(int)
-        newest = known["from"]
-        for event in log_events(self._to, group, known["from"]):
-            newest = max(newest, event["timestamp"])
-            key = f"{event['timestamp']} {event['logStreamName']}"
-            counted[key] += 1
-            if counted[key] > before.get(key, 0):
-                yield event
-        known["from"] = max(known["from"], newest - _SLACK_MS)
-        known["seen"] = {
-            key: count for key, count in counted.items() if int(key.split()[0]) >= known["from"]
-        }
+                    yield from _invocation(function, at_ms, float(report[1]), failed)
+                    continue
+                for datum in data_of(line):
+                    yield datum
+                    if datum.name == "StreamLag" and len(datum.dimensions) > 1:
+                        yield _iterator_age(datum, function)
 
     # --- measuring ------------------------------------------------------------------------
 
-    def _measured(self, now_ms: int) -> Iterator[Datum]:
-        for url in self._queues.values():
-            dimensions = (("QueueName", url.rpartition("/")[2]),)
-            answer = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[*_SQS_GAUGES])
-            for attribute, metric in _SQS_GAUGES.items():
-                value = float(answer["Attributes"][attribute])
-                yield Datum("AWS/SQS", metric, dimensions, "Count", now_ms, (value,))
-            oldest_s = self._oldest_s(url, now_ms)
-            yield Datum(
-                "AWS/SQS",
-                "ApproximateAgeOfOldestMessage",
-                dimensions,
-                "Seconds",
-                now_ms,
-                (oldest_s,),
+    def _measured(self, now_s: float) -> Iterator[Datum]:
+        for name, messages in self._messages().items():
+            if name not in self._queues:
+                continue
+            sent = [message["SentTimestamp"] for message in messages]
+            hidden = [message for message in messages if not message["IsVisible"]]
+            # As the emulator's own attributes tell them apart.
+            delayed = sum(message["ReceiveCount"] == 0 for message in hidden)
+            values = (
+                ("ApproximateNumberOfMessagesVisible", "Count", len(messages) - len(hidden)),
+                ("ApproximateNumberOfMessagesNotVisible", "Count", len(hidden) - delayed),
+                ("ApproximateNumberOfMessagesDelayed", "Count", delayed),
+                (
+                    "ApproximateAgeOfOldestMessage",
+                    "Seconds",
+                    max(0.0, now_s - min(sent, default=now_s)),
+                ),
             )
+            dimensions = (("QueueName", name),)
+            for metric, unit, value in values:
+                at_ms = int(now_s * 1000)
+                yield Datum("AWS/SQS", metric, dimensions, unit, at_ms, (float(value),))
 
-    def _oldest_s(self, url: str, now_ms: int) -> float:
-        """The emulator's view of a queue, which receives nothing by looking."""
-        query = urllib.parse.urlencode({"QueueUrl": url})
+    def _messages(self) -> dict[str, list[dict[str, Any]]]:
+        """Name of a queue -> its messages: the emulator's view of all of them in one answer, which
+        receives nothing by looking."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"{self._to.endpoint_url}/_ministack/sqs/messages?{query}") as answer:
+        with opener.open(f"{self._to.endpoint_url}/_ministack/sqs/messages") as answer:
             accounts = json.load(answer)["messages"]
-        sent = [
-            message["SentTimestamp"]
+        return {
+            url.rpartition("/")[2]: messages
             for regions in accounts.values()
             for queues in regions.values()
-            for messages in queues.values()
-            for message in messages
-        ]
-        return max(0.0, now_ms / 1000 - min(sent)) if sent else 0.0
+            for url, messages in queues.items()
+        }
 
     # --- storing and judging --------------------------------------------------------------
 
@@ -165,30 +167,24 @@ class Relay:
                 part = found[start : start + _MOST_DATA]
                 self._cloudwatch.put_metric_data(Namespace=namespace, MetricData=part)
 
-    def _judge(self, before: list[dict[str, Any]]) -> None:
-        """Put the alarms' states right; whoever changed is told of, once."""
-        judged = evaluate(self._cloudwatch, before, time.time())
+    def _judge(self) -> None:
         shown = self._cloudwatch.describe_alarms(AlarmNamePrefix=f"{self._stack}-")
-        now = {alarm["AlarmName"]: alarm["StateValue"] for alarm in shown["MetricAlarms"]}
-        for alarm in before:
+        alarms = shown["MetricAlarms"]
+        judged = evaluate(self._cloudwatch, alarms, time.time())
+        for alarm in alarms:
             name = alarm["AlarmName"]
-            if now[name] != alarm["StateValue"]:
-                self._set(name, alarm["StateValue"], alarm.get("StateReason", ""))
-        self._cloudwatch.enable_alarm_actions(AlarmNames=[alarm["AlarmName"] for alarm in before])
-        for alarm in before:
-            state, reason = judged[alarm["AlarmName"]]
+            state, reason = judged[name]
             if state != alarm["StateValue"]:
-                self._set(alarm["AlarmName"], state, reason)
+                self._cloudwatch.set_alarm_state(
+                    AlarmName=name, StateValue=state, StateReason=reason
+                )
 
-    def _set(self, name: str, state: str, reason: str) -> None:
-        self._cloudwatch.set_alarm_state(AlarmName=name, StateValue=state, StateReason=reason)
-
-    def _resources(self, kind: str) -> dict[str, str]:
+    def _queue_names(self) -> set[str]:
         found = self._to.client("cloudformation").describe_stack_resources(StackName=self._stack)
         return {
-            resource["LogicalResourceId"]: resource["PhysicalResourceId"]
+            resource["PhysicalResourceId"].rpartition("/")[2]
             for resource in found["StackResources"]
-            if resource["ResourceType"] == kind
+            if resource["ResourceType"] == "AWS::SQS::Queue"
         }
 
 
@@ -201,53 +197,8 @@ def lacking(namespace: str, metric: str, dimensions: Iterable[tuple[str, str]]) 
     return None
 
 
-def log_groups(to: Account, stack: str) -> list[str]:
-    """The log groups of a stack's functions."""
-    pages = to.client("logs").get_paginator("describe_log_groups")
-    found = pages.paginate(logGroupNamePrefix=f"/aws/lambda/{stack}-")
-    return [group["logGroupName"] for page in found for group in page["logGroups"]]
-
-
-def log_events(
-    to: Account, group: str, from_ms: int, until_ms: int | None = None
-) -> Iterator[dict[str, Any]]:
-    """Events of a log group from `from_ms` on, in order of time.
-
-    For the embedded cloud, which gives the first 10,000 and no token: what follows is asked for
-    from the last one's time on.
-    """
-    logs = to.client("logs")
-    asked: dict[str, Any] = {"logGroupName": group, "startTime": from_ms}
-    if until_ms is not None:
-        asked["endTime"] = until_ms
-    given: Counter[str] = Counter()
-    while True:
-        events = logs.filter_log_events(**asked)["events"]
-        fresh = list(_behind(events, asked["startTime"], given))
-        yield from fresh
-        if len(events) < MOST_EVENTS or not fresh:
-            return
-        last = events[-1]["timestamp"]
-        asked["startTime"] = last
-        given = Counter(event["logStreamName"] for event in events if event["timestamp"] == last)
-
-
-def _behind(
-    events: list[dict[str, Any]], first_ms: int, given: Counter[str]
-) -> Iterator[dict[str, Any]]:
-    """`events` without those of their first moment that were given: so many of each stream."""
-    left = +given
-    for event in events:
-        if event["timestamp"] == first_ms and left[event["logStreamName"]] > 0:
-            left[event["logStreamName"]] -= 1
-        else:
-            yield event
-
-
-def _invocation(
-    function: str, event: dict[str, Any], took_ms: float, failed: bool
-) -> Iterator[Datum]:
-    dimensions, at_ms = (("FunctionName", function),), event["timestamp"]
+def _invocation(function: str, at_ms: int, took_ms: float, failed: bool) -> Iterator[Datum]:
+    dimensions = (("FunctionName", function),)
     values = (
         ("Invocations", "Count", 1.0),
         ("Duration", "Milliseconds", took_ms),
@@ -270,17 +221,18 @@ def main() -> int:
     parser.add_argument("--endpoint", required=True)
     parser.add_argument("--stack", required=True)
     parser.add_argument("--state", type=Path, required=True)
-    parser.add_argument("--every", type=float, default=10.0, help="seconds")
+    parser.add_argument("--journal", type=Path, required=True, help="what the functions log")
     given = parser.parse_args()
-    relay = None
+    relay, journal, pace = None, Journal(given.journal), Pace()
     while True:
         try:
-            relay = relay or Relay(Account(given.endpoint), given.stack, given.state)
-            relay.step()
+            if pace.is_due(journal.end(), time.monotonic()):
+                relay = relay or Relay(Account(given.endpoint), given.stack, journal, given.state)
+                relay.step()
         except (BotoCoreError, ClientError, OSError) as error:
             # The cloud may be restarting; what was missed is read when it is back.
             print(f"not now: {error}", file=sys.stderr, flush=True)
-        time.sleep(given.every)
+        time.sleep(_STAT_S)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from pathlib import Path
 
 #: Says when the state was saved last (local/emulator.py).
 SAVED = "saved.json"
+#: Folder of what the functions log, as it comes (local/emulator.py, local/journal.py).
+JOURNAL = "journal"
 CODE = "code"
 
 

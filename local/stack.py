@@ -35,6 +35,7 @@ from local.layout import (
     GATEWAY,
     HOME,
     METRICS,
+    METRICS_JOURNAL,
     METRICS_STATE,
     PORTS,
     ROOT,
@@ -75,7 +76,7 @@ class Stack:
                 )
             return Account(self._options.localstack_url)
         python = cloud.ensure_environment(report)
-        running = self._fit(CLOUD)
+        running = self._fit(CLOUD, cloud.FILES)
         if running is None or not self._answers(CLOUD, running, report):
             self._end(CLOUD)
             stop_strays(HOME)
@@ -163,6 +164,7 @@ class Stack:
             return
         arguments = ["-m", "local.metrics", "--endpoint", str(to.endpoint_url)]
         arguments += ["--stack", stack_name(STAGE), "--state", str(METRICS_STATE)]
+        arguments += ["--journal", str(METRICS_JOURNAL)]
         if self._fit(METRICS, arguments) is None:
             self._end(METRICS)
             self._start(METRICS, arguments)

@@ -31,6 +31,18 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run in several processes, a file's stay together, as their fixtures are dear.
+
+    All end-to-end tests share one stack. They come first: they wait for the minutes of schedules,
+    and the others run meanwhile.
+    """
+    for item in items:
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group(folder if folder == "e2e" else str(item.path)))
+    items.sort(key=lambda item: item.path.parent.name != "e2e")
+
+
 @pytest.fixture(autouse=True)
 def _nothing_is_frozen() -> Iterator[None]:
     """A container freezes what it has loaded. Tests must undo that.

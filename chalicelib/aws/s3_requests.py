@@ -1,7 +1,7 @@
-"""S3's REST API, as far as functions without an SDK need it: reading objects and listing them.
+"""S3's REST API, as far as we need it: objects are read, written and listed.
 
-Sources: Amazon S3 API Reference, GetObject, ListObjectsV2 and "Error responses"; S3 User Guide,
-"Virtual hosting of buckets".
+Sources: Amazon S3 API Reference, GetObject, PutObject, ListObjectsV2 and "Error responses"; S3 User
+Guide, "Virtual hosting of buckets".
 """
 
 from __future__ import annotations
@@ -18,8 +18,19 @@ from chalicelib.aws.signature import presigned, region
 if TYPE_CHECKING:
     from http.client import HTTPMessage
 
+    #: By name, in any case.
+    Headers = Mapping[str, str] | HTTPMessage
+
 Request = tuple[str, str, dict[str, str], bytes]
 
+#: Operation -> its method, and the headers that parameters are sent as.
+_OF_OBJECTS = {
+    "GetObject": ("GET", {"Range": "range"}),
+    "PutObject": (
+        "PUT",
+        {"ContentType": "content-type", "IfMatch": "if-match", "IfNoneMatch": "if-none-match"},
+    ),
+}
 _OF_LIST = {
     "Prefix": "prefix",
     "StartAfter": "start-after",
@@ -29,22 +40,26 @@ _OF_LIST = {
 
 
 def request(operation: str, parameters: Mapping[str, Any], url_suffix: str) -> Request:
-    """(method, URL, headers, body) of GetObject (Bucket, Key, Range) or ListObjectsV2 (Bucket,
-    Prefix, StartAfter, ContinuationToken, MaxKeys)."""
+    """(method, URL, headers, body) of GetObject (Bucket, Key, Range), PutObject (Bucket, Key, Body,
+    ContentType, IfMatch, IfNoneMatch) or ListObjectsV2 (Bucket, Prefix, StartAfter,
+    ContinuationToken, MaxKeys)."""
     given = dict(parameters)
     bucket = given.pop("Bucket")
-    if operation == "GetObject":
+    method, headers, body = "GET", {}, b""
+    if operation in _OF_OBJECTS:
         url = object_url(bucket, given.pop("Key"), url_suffix)
-        headers = {"range": given.pop("Range")} if "Range" in given else {}
+        method, names = _OF_OBJECTS[operation]
+        headers = {name: given.pop(key) for key, name in names.items() if key in given}
+        body = given.pop("Body", b"") if method == "PUT" else b""
     elif operation == "ListObjectsV2":
         query = {name: given.pop(key) for key, name in _OF_LIST.items() if key in given}
         fields = urlencode({"list-type": 2, **query}, quote_via=quote, safe="-_.~")
-        url, headers = f"{object_url(bucket, '', url_suffix)}?{fields}", {}
+        url = f"{object_url(bucket, '', url_suffix)}?{fields}"
     else:
         raise NotImplementedError(operation)
     if given:
         raise NotImplementedError(f"{operation} with {', '.join(given)}")
-    return "GET", url, headers, b""
+    return method, url, headers, body
 
 
 def object_url(bucket: str, key: str, url_suffix: str) -> str:
@@ -63,8 +78,10 @@ def presigned_get(bucket: str, key: str, url_suffix: str, now_ms: int, seconds: 
     return presigned(url, region(), os.environ, moment, seconds)
 
 
-def answer(operation: str, headers: HTTPMessage, content: bytes) -> dict[str, Any]:
+def answer(operation: str, headers: Headers, content: bytes) -> dict[str, Any]:
     """What botocore makes of a good answer, as far as anybody reads it."""
+    if operation == "PutObject":
+        return {"ETag": headers.get("ETag", "")}
     if operation == "GetObject":
         found: dict[str, Any] = {"Body": content, "ETag": headers.get("ETag", "")}
         if "Content-Range" in headers:
@@ -89,11 +106,11 @@ def answer(operation: str, headers: HTTPMessage, content: bytes) -> dict[str, An
     }
 
 
-def error(content: bytes) -> dict[str, str]:
-    """Code and message of an error's body, as JSON services have them."""
+def error(status: int, content: bytes) -> dict[str, str]:
+    """Code and message of an error's body, as JSON services have them; an answer without a body
+    has its status as its code, as botocore has it."""
     text = content.decode(errors="replace")
-    code = _element("Code", text)
-    return {"__type": code, "message": _element("Message", text)} if code else {}
+    return {"__type": _element("Code", text) or str(status), "message": _element("Message", text)}
 
 
 def _element(name: str, text: str) -> str:

@@ -1,4 +1,4 @@
-"""Candles in memory: typed columns, and the rules a candle must pass to be stored.
+"""Candles in memory: typed columns, and what becomes of two answers about the same ones.
 
 Columns are `array.array`s, one value per candle: `q` (int64) for times in epoch ms and trades,
 `d` (double) for prices and volumes. A page of 1,000 candles is 90 KB, without an object per value.
@@ -12,9 +12,8 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from itertools import compress, count
-from math import isfinite
-from operator import ne
+from itertools import compress, count, pairwise, repeat
+from operator import ne, sub
 from typing import Any, NamedTuple
 
 from chalicelib.core import timeframes
@@ -36,11 +35,6 @@ VALUES: dict[str, str] = {
 #: All that is stored of a candle; `answered_at`: epoch ms, by the exchange's clock.
 COLUMNS: dict[str, str] = {**VALUES, "answered_at": "q"}
 
-#: (open_time, open, high, low, close, volume, close_time, quote_volume, trades,
-#: taker_buy_volume, taker_buy_quote_volume, ...): the row order of Binance's klines.
-Row = Sequence[Any]
-_USED = 11
-
 
 class Candles:
     """Candles of one symbol and timeframe, ascending and unique by open time."""
@@ -61,21 +55,6 @@ class Candles:
     @property
     def open_times(self) -> array[int]:
         return self.columns["open_time"]
-
-    def append(self, row: Row, answered_ms: int) -> None:
-        columns = self.columns
-        columns["open_time"].append(row[0])
-        columns["open"].append(row[1])
-        columns["high"].append(row[2])
-        columns["low"].append(row[3])
-        columns["close"].append(row[4])
-        columns["volume"].append(row[5])
-        columns["close_time"].append(row[6])
-        columns["quote_volume"].append(row[7])
-        columns["trades"].append(row[8])
-        columns["taker_buy_volume"].append(row[9])
-        columns["taker_buy_quote_volume"].append(row[10])
-        columns["answered_at"].append(answered_ms)
 
     def between(self, start_ms: int, end_ms: int) -> Candles:
         """The candles that open in [start, end)."""
@@ -163,73 +142,6 @@ def _newest(stored: Candles, fresh: Candles) -> tuple[Candles, int]:
     return newest, len(later)
 
 
-def is_valid(row: Row) -> bool:
-    """Whether the exchange's row is a possible candle.
-
-    Finite, positive prices with low <= open, close <= high; volumes not negative; a close after
-    its open. Off-grid open times pass: Binance has them on record (February and June 2018).
-    """
-    open_time, open_, high, low, close, volume, close_time, quote, trades, taker, taker_quote = row[
-        :_USED
-    ]
-    return bool(
-        0 <= open_time < close_time
-        and 0 < low <= open_ <= high
-        and low <= close <= high
-        and isfinite(high)
-        and volume >= 0
-        and isfinite(volume)
-        and quote >= 0
-        and isfinite(quote)
-        and taker >= 0
-        and isfinite(taker)
-        and taker_quote >= 0
-        and isfinite(taker_quote)
-        and trades >= 0
-    )
-
-
-class Answer(NamedTuple):
-    """Rows as the exchange sent them, in any order, and its clock then (epoch ms)."""
-
-    rows: Sequence[Row]
-    server_ms: int
-
-
-def is_running(timeframe: str, row: Row, server_ms: int) -> bool:
-    """Whether the exchange may still change the row's candle, by its own clock; ours may be wrong.
-
-    A close time behind the candle's whole period says nothing: some candles on record have one.
-    """
-    return bool(row[6] >= server_ms and timeframes.following(timeframe, row[0]) > server_ms)
-
-
-def closed_candles(
-    timeframe: str, answers: Iterable[Answer], start_ms: int, end_ms: int
-) -> tuple[Candles, set[int]]:
-    """The valid, closed candles that open in [start, end), and the open times of invalid rows.
-
-    Rows are put in order and made unique first: of two rows of one candle the later answer's stays.
-    """
-    found: dict[int, tuple[int, Row]] = {}
-    rejected: set[int] = set()
-    for rows, server_ms in answers:
-        for row in rows:
-            open_ms = row[0]
-            if not start_ms <= open_ms < end_ms or is_running(timeframe, row, server_ms):
-                continue
-            if not is_valid(row):
-                rejected.add(open_ms)
-                continue
-            known = found.get(open_ms)
-            if known is None or (server_ms, row[:_USED]) > (known[0], known[1][:_USED]):
-                found[open_ms] = server_ms, row
-    candles = Candles()
-    for _, (server_ms, row) in sorted(found.items()):
-        candles.append(row, server_ms)
-    return candles, rejected - found.keys()
-
-
 def absent(
     timeframe: str, open_times: Sequence[int], start_ms: int, end_ms: int
 ) -> list[tuple[int, int]]:
@@ -241,10 +153,19 @@ def absent(
     """
     stretches: list[tuple[int, int]] = []
     at_ms = start_ms
-    for open_ms in open_times:
-        if open_ms > at_ms:
-            stretches.append((at_ms, open_ms))
-        at_ms = max(at_ms, timeframes.following(timeframe, open_ms))
+    for first, behind in pairwise([*_run_starts(timeframe, open_times), len(open_times)]):
+        if open_times[first] > at_ms:
+            stretches.append((at_ms, open_times[first]))
+        at_ms = max(at_ms, timeframes.following(timeframe, open_times[behind - 1]))
     if at_ms < end_ms:
         stretches.append((at_ms, end_ms))
     return stretches
+
+
+def _run_starts(timeframe: str, opens: Sequence[int]) -> Iterable[int]:
+    """Where runs of candles begin that follow each other directly; at every candle of 1M."""
+    if timeframe == "1M" or not opens:
+        return range(len(opens))
+    distances = map(sub, opens[1:], opens)
+    odd = map(ne, distances, repeat(timeframes.LENGTH_MS[timeframe]))
+    return 0, *compress(count(1), odd)

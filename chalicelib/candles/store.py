@@ -2,7 +2,7 @@
 
     candles/exchange=binance/timeframe=1m/symbol=BTCUSDT/2026-11.parquet
 
-A day of 1s, a month of 1m-5m, a year of 15m-12h, everything above in `all`. The
+A day of 1s, a month of 1m-5m, a year of 15m-1h, everything of 2h and longer in `all`. The
 folder of months is timeframe=1mo, as in Binance's own archive: on macOS and Windows 1M would be the
 folder of minutes. Encoding and columns: candles/codec.py. Metadata of the last write: source and
 source_root (the exchange's name and root), task_id, collected_at; coverage: what was asked for in

@@ -11,7 +11,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chalicelib.candles.candles import Answer, Candles, absent, closed_candles
+from chalicelib.candles.answers import Answer, closed_candles
+from chalicelib.candles.candles import Candles, absent
 from chalicelib.candles.intervals import Interval, outside
 from chalicelib.collecting.sources import sources
 from chalicelib.core import metrics, timeframes

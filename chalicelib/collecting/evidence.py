@@ -13,6 +13,7 @@ open time cannot be read may be any candle that is missing in its page.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection
 
 from chalicelib.candles.intervals import Interval
@@ -35,9 +36,8 @@ def left_open(
     than the one that was asked, ExchangeDrifted where its rows cannot be read.
     """
     ordered = sorted(set(opens))
-    inside = [at for at in ordered if asked.start_ms <= at < asked.end_ms]
-    early = sum(at < asked.start_ms for at in ordered)
-    late = len(ordered) - len(inside) - early
+    early, behind = (bisect_left(ordered, at) for at in asked)
+    inside, late = ordered[early:behind], len(ordered) - behind
     if not inside:
         return _none_inside(timeframe, asked, early, late, unread)
     left = []

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from chalicelib.candles.candles import Answer, is_running
+from chalicelib.candles.answers import Answer, first_open_in, opens_of, running_opens
 from chalicelib.candles.coverage_table import Coverages
 from chalicelib.candles.intervals import Interval, outside
 from chalicelib.candles.summary import Summary
@@ -84,13 +84,13 @@ class Fetched:
 
     def begins_late(self, unit: Unit, stretch: Interval) -> bool:
         """Whether a candle has room before the first one that opens in the stretch."""
-        opens = self.unusable[unit.number].union(
-            row[0] for answer in self.answers[unit.number] for row in answer.rows
-        )
+        opens = [at for at in self.unusable[unit.number] if stretch.start_ms <= at < stretch.end_ms]
+        for answer in self.answers[unit.number]:
+            if (at := first_open_in(answer.rows, *stretch)) is not None:
+                opens.append(at)
         if unit.number in self.archived:
-            opens.update(self.archived[unit.number].candles.between(*stretch).open_times[:1])
-        inside = (at for at in opens if stretch.start_ms <= at < stretch.end_ms)
-        first_ms = min(inside, default=stretch.end_ms)
+            opens += self.archived[unit.number].candles.between(*stretch).open_times[:1]
+        first_ms = min(opens, default=stretch.end_ms)
         return timeframes.has_room(unit.timeframe, stretch.start_ms, first_ms)
 
     def found(self, unit: Unit) -> Found:
@@ -226,7 +226,7 @@ class _Asking:
                     stretch.start_ms,
                     self._gate.permit,
                 )
-                before = [row[0] for row in page.rows if row[0] < stretch.start_ms]
+                before = [at for at in opens_of(page.rows) if at < stretch.start_ms]
                 if before:
                     fetched.before[unit.number, stretch.start_ms] = max(before)
             fetched.left[unit.number] -= 1
@@ -269,11 +269,13 @@ def _taken(unit: Unit, asked: Interval, page: Page, fetched: Fetched) -> list[In
     """Keep the rows of a page; what it leaves open. Raises as `left_open` does."""
     # An open time that lies far ahead is none. The exchange's clock may be ours, and behind.
     latest_ms = page.server_ms + DAY
-    rows = [row for row in page.rows if row[0] <= latest_ms]
+    rows = page.rows
+    if max(opens_of(rows), default=0) > latest_ms:
+        rows = [row for row in rows if row[0] <= latest_ms]
     unusable = {at for at in page.unusable if 0 <= at <= latest_ms}
     unread = len(page.rows) - len(rows) + sum(at not in unusable for at in page.unusable)
-    running = [row[0] for row in rows if is_running(unit.timeframe, row, page.server_ms)]
-    opens = {row[0] for row in rows} | unusable
+    running = running_opens(unit.timeframe, Answer(rows, page.server_ms))
+    opens = [*opens_of(rows), *unusable]
     try:
         left = left_open(unit.timeframe, asked, opens, unread, max(running, default=None))
     except ExchangeDrifted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
+from chalicelib.candles.answers import opens_of
 from chalicelib.candles.coverage_table import Coverages, CoverageTable
 from chalicelib.candles.summary import Summary
 from chalicelib.collecting.gate import RESERVE_MS, Gate, Withheld
@@ -46,7 +47,7 @@ async def first_open(worker: Worker, symbol: str, timeframe: str, permit: Permit
 
 
 def _opens(page: Page) -> set[int]:
-    return {row[0] for row in page.rows if row[0] <= page.server_ms + DAY}
+    return {at for at in opens_of(page.rows) if at <= page.server_ms + DAY}
 
 
 async def find_listings(

@@ -10,7 +10,8 @@ from itertools import groupby
 from types import MappingProxyType
 from typing import NamedTuple
 
-from chalicelib.candles.candles import Answer, Candles, closed_candles, merged
+from chalicelib.candles.answers import Answer, closed_candles, last_open_by
+from chalicelib.candles.candles import Candles, merged
 from chalicelib.candles.candles import absent as stretches
 from chalicelib.candles.coverage import Coverage, CoveredPart
 from chalicelib.candles.gaps import INVALID, NO_CANDLE, Absent, Gap, places
@@ -101,7 +102,8 @@ async def store(
     brought = found.archived or Archived(Candles())
     candles = merged(brought.candles, candles).candles
     rejected |= found.unusable
-    rejected -= set(candles.open_times)
+    if rejected:
+        rejected -= set(candles.open_times)
     rejected = {at for at in rejected if any(low <= at < high for low, high in asked)}
     if running_ms <= unit.end_ms:
         _measure_lag(backend, unit, candles)
@@ -239,8 +241,8 @@ def _running(unit: Unit, found: Found) -> int:
     if not found.answers:
         return FOREVER_MS  # all of it is in the archive, where no candle runs
     server_ms = min(answer.server_ms for answer in found.answers)
-    seen = (row[0] for answer in found.answers for row in answer.rows)
-    like_ms = max((at for at in seen if at <= server_ms), default=None)
+    seen = (last_open_by(answer.rows, server_ms) for answer in found.answers)
+    like_ms = max((at for at in seen if at is not None), default=None)
     return timeframes.floor(unit.timeframe, server_ms, like_ms)
 
 

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from chalicelib.candles.candles import Candles, is_valid
+from chalicelib.candles.answers import ROW, are_valid, is_valid
+from chalicelib.candles.candles import Candles
 from chalicelib.candles.coverage import Coverage
 from chalicelib.candles.coverage_table import Coverages, CoverageTable
 from chalicelib.candles.footers import Footers
@@ -40,11 +41,6 @@ COVERAGE_DIFFERS = "COVERAGE_DIFFERS"
 _LOOKS, _BETWEEN_SECONDS = 3, 2.0
 #: Folders of the bucket that are listed at once.
 _LISTED_AT_ONCE = 32
-#: A candle's columns in the order of a row of the exchange.
-_ROW = (
-    *("open_time", "open", "high", "low", "close", "volume", "close_time"),
-    *("quote_volume", "trades", "taker_buy_volume", "taker_buy_quote_volume"),
-)
 
 
 class Verdict(NamedTuple):
@@ -139,11 +135,12 @@ def damage_in(timeframe: str, at_ms: int, candles: Candles, coverage: Coverage, 
     """What of an object cannot be; an empty text: nothing."""
     bounds = Interval(*timeframes.object_bounds(timeframe, at_ms))
     opens = candles.open_times
-    if any(left >= right for left, right in pairwise(opens)):
-        return "its candles are not in order, or one is there twice"
-    for row in zip(*(candles.columns[name] for name in _ROW), strict=True):
-        if not is_valid(row):
-            return f"its candle of {row[0]} cannot be one"
+    if not are_valid(candles):
+        if any(left >= right for left, right in pairwise(opens)):
+            return "its candles are not in order, or one is there twice"
+        for row in zip(*(candles.columns[name] for name in ROW), strict=True):
+            if not is_valid(row):
+                return f"its candle of {row[0]} cannot be one"
     if any(outside(*one, [bounds]) for one in coverage.covered):
         return "it says that it covers more than its stretch"
     if coverage.covered != union(coverage.covered):

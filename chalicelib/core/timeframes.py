@@ -31,13 +31,14 @@ LENGTH_MS: dict[str, int] = {
     "1M": 30 * DAY,
 }
 
-#: Which stretch of time one Parquet object holds: up to 90k rows each, 4 MB. Fewer, larger objects
-#: are read several times faster; an append writes the whole object again (docs/BENCHMARKS.md).
+#: Which stretch of time one Parquet object holds: up to 90k rows each, 4 MB; those that hold all
+#: reach 45k in ten years. Fewer, larger objects are read several times faster; an append writes the
+#: whole object again (docs/adr/0018-how-much-a-file-holds.md).
 _OBJECT_SPAN: dict[str, str] = {
     "1s": "day",
     **dict.fromkeys(("1m", "3m", "5m"), "month"),
-    **dict.fromkeys(("15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h"), "year"),
-    **dict.fromkeys(("1d", "3d", "1w", "1M"), "all"),
+    **dict.fromkeys(("15m", "30m", "1h"), "year"),
+    **dict.fromkeys(("2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M"), "all"),
 }
 #: Spans that are always the same length (ms); the others are the calendar's.
 _SPAN_LENGTH_MS = {"day": DAY}

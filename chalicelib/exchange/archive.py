@@ -16,16 +16,14 @@ import random
 import re
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from io import BytesIO
 from typing import IO
 
-import httpx
-from httpx_aiohttp import AiohttpTransport
-
 from chalicelib.candles.candles import Candles
+from chalicelib.core.http import Http, NoAnswer
 from chalicelib.exchange.archive_file import ArchiveFile
 from chalicelib.exchange.archive_rows import FileUnusable, candles_in
 from chalicelib.exchange.binance import Permit
@@ -39,6 +37,7 @@ IN_FLIGHT = 4
 _REQUEST_SECONDS = 10.0
 #: Nobody asks an archive for so long that has not answered.
 _AVOIDED_SECONDS = 60.0
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "market-data-collector"}
 _TRIES = 3
 _BACKOFF_SECONDS = 0.2
 #: Files up to this size stay in memory.
@@ -52,20 +51,15 @@ _CHECKSUM = re.compile(r"([0-9a-fA-F]{64})[ \t]+\*?(\S+)\s*")
 class Archive:
     """One client per container; all calls on one event loop."""
 
-    def __init__(self, root_url: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        """`transport`: for tests."""
+    def __init__(self, root_url: str, http: Http | None = None) -> None:
+        """`http`: for tests."""
         self._root = root_url.rstrip("/")
-        limits = httpx.Limits(max_connections=IN_FLIGHT, max_keepalive_connections=IN_FLIGHT)
-        self._client = httpx.AsyncClient(
-            transport=transport or AiohttpTransport(limits=limits),
-            timeout=httpx.Timeout(10, connect=5, pool=None),
-            headers={"Accept-Encoding": "identity", "User-Agent": "market-data-collector"},
-        )
+        self._http = http or Http(IN_FLIGHT, _REQUEST_SECONDS)
         self._in_flight = asyncio.Semaphore(IN_FLIGHT)
         self._avoided_until = 0.0
 
     async def aclose(self) -> None:
-        await self._client.aclose()
+        await self._http.aclose()
 
     @asynccontextmanager
     async def candles(self, file: ArchiveFile, permit: Permit) -> AsyncIterator[Iterator[Candles]]:
@@ -103,7 +97,7 @@ class Archive:
 
     async def _get(
         self, path: str, into: IO[bytes], most: int, permit: Permit
-    ) -> tuple[str, httpx.Headers]:
+    ) -> tuple[str, Mapping[str, str]]:
         """Stream an answer of at most `most` bytes to `into`: its SHA-256, and its headers."""
         for attempt in range(1, _TRIES + 1):
             into.seek(0)
@@ -120,25 +114,22 @@ class Archive:
             await asyncio.sleep(random.uniform(0.3, 1) * _BACKOFF_SECONDS * 2**attempt)
         raise AssertionError("unreachable")
 
-    async def _ask(self, path: str, into: IO[bytes], most: int) -> tuple[str, httpx.Headers]:
+    async def _ask(self, path: str, into: IO[bytes], most: int) -> tuple[str, Mapping[str, str]]:
         digest, size = hashlib.sha256(), 0
         try:
-            async with (
-                asyncio.timeout(_REQUEST_SECONDS),
-                self._client.stream("GET", f"{self._root}/{path}") as answer,
-            ):
-                async for chunk in answer.aiter_bytes():
+            async with self._http.stream(f"{self._root}/{path}", _HEADERS) as answer:
+                async for chunk in answer.chunks:
                     size += len(chunk)
-                    if size > most and answer.status_code != 200:
+                    if size > most and answer.status != 200:
                         break
                     if size > most:
                         raise FileUnusable(f"more than {most} bytes, for what it can hold")
                     into.write(chunk)
                     digest.update(chunk)
-        except (httpx.HTTPError, TimeoutError) as problem:
-            detail = f"no answer from the archive: {type(problem).__name__} {problem}".strip()
+        except NoAnswer as problem:
+            detail = f"no answer from the archive: {problem}"
             raise FileUnusable(detail, reason=UNAVAILABLE) from problem
-        status = answer.status_code
+        status = answer.status
         if status != 200:
             into.seek(0)
             is_missing = status == 404 or (status == 403 and b"NoSuchKey" in into.read())
@@ -147,7 +138,7 @@ class Archive:
         return digest.hexdigest(), answer.headers
 
 
-def _published_ms(headers: httpx.Headers, file: ArchiveFile) -> int:
+def _published_ms(headers: Mapping[str, str], file: ArchiveFile) -> int:
     """When the archive last changed the file, by its own clock (epoch ms).
 
     Where it does not say, as early as can be: an answer of the exchange's is believed rather.

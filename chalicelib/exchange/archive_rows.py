@@ -4,7 +4,7 @@ One member of comma-separated lines, columns as in klines answers, with or witho
 are in milliseconds, or in microseconds (spot files from 2025 on): their size tells which.
 
 Lines are decoded a block at a time, in one typed step each, and checked by column. Where a block
-does not pass, its lines are looked at one by one, by the rules of candles.closed_candles: an odd
+does not pass, its lines are looked at one by one, by the rules of answers.closed_candles: an odd
 line costs that line. What a file may hold is bounded before anything is unpacked.
 """
 
@@ -17,15 +17,15 @@ from array import array
 from collections.abc import Iterator
 from io import BytesIO
 from itertools import repeat
-from math import isfinite
-from operator import le, lt, ne, sub
+from operator import ne, sub
 from typing import IO
 
 from arro3.core import DataType, Field, Schema
 from arro3.io import read_csv
 
 from chalicelib.candles import arrow
-from chalicelib.candles.candles import COLUMNS, Answer, Candles, Row, closed_candles
+from chalicelib.candles.answers import Answer, Row, are_valid, closed_candles, dated
+from chalicelib.candles.candles import Candles
 from chalicelib.core import timeframes
 from chalicelib.core.errors import CollectorError, ObjectDamaged
 from chalicelib.core.times import FOREVER_MS
@@ -139,10 +139,11 @@ def _member(archive: zipfile.ZipFile, file: ArchiveFile) -> zipfile.ZipInfo:
 def _candles_of(block: bytes, file: ArchiveFile, answered_ms: int) -> Candles:
     """The candles of some lines. Raises FileUnusable where they are not this file's."""
     candles = _columns(block)
-    if candles is None or not _is_sound(candles, file, answered_ms):
-        rows = [row for row in _rows(block) if _is_in_range(row)]
+    if candles is not None and _is_sound(candles, file, answered_ms):
+        candles = dated(candles, answered_ms)
+    else:
         # Rows of another month are not odd ones: that is another file.
-        answer = Answer(rows, answered_ms)
+        answer = Answer([*_rows(block)], answered_ms)
         everywhere, _ = closed_candles(file.timeframe, [answer], 0, FOREVER_MS)
         candles = everywhere.between(file.start_ms, file.end_ms)
         if len(candles) < len(everywhere):
@@ -184,39 +185,15 @@ def _in_milliseconds(time: int) -> int:
     return time // 1000 if time >= _MICROSECONDS_FROM else time
 
 
-def _is_in_range(row: Row) -> bool:
-    """Whether its times are some, and its trades a number that a column holds."""
-    return bool(max(row[0], row[6]) < FOREVER_MS and row[8] < 1 << 63)
-
-
 def _is_sound(candles: Candles, file: ArchiveFile, answered_ms: int) -> bool:
-    """Whether all candles are valid, closed, in order and of this file; they are dated, then.
-
-    What candles.is_valid says of each row, said of columns at once.
-    """
-    columns = candles.columns
-    opens, closes = columns["open_time"], columns["close_time"]
-    volumes = [columns[name] for name in COLUMNS if name.endswith("volume")]
-    if not len(candles):
-        return False
-    sound = bool(
-        file.start_ms <= opens[0]
+    """Whether all candles are valid, closed, in order and of this file."""
+    opens = candles.open_times
+    return (
+        are_valid(candles)
+        and file.start_ms <= opens[0]
         and opens[-1] < file.end_ms
-        and max(closes) < answered_ms
-        and all(map(lt, opens, opens[1:]))
-        and all(map(lt, opens, closes))
-        and all(map(lt, repeat(0), columns["low"]))
-        and all(map(le, columns["low"], columns["open"]))
-        and all(map(le, columns["open"], columns["high"]))
-        and all(map(le, columns["low"], columns["close"]))
-        and all(map(le, columns["close"], columns["high"]))
-        and isfinite(max(columns["high"]))
-        and min(columns["trades"]) >= 0
-        # A sum tells of one value that is none; one that overflows is looked at again.
-        and all(min(volume) >= 0 and isfinite(sum(volume)) for volume in volumes)
+        and max(candles.columns["close_time"]) < answered_ms
     )
-    columns["answered_at"] = array("q", [answered_ms]) * len(candles)
-    return sound
 
 
 def _is_of_another_length(candles: Candles, timeframe: str) -> bool:

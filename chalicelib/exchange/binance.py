@@ -10,17 +10,15 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
-import httpx
-from httpx_aiohttp import AiohttpTransport
-
-from chalicelib.candles.candles import Row
+from chalicelib.candles.answers import Row
 from chalicelib.core import metrics
 from chalicelib.core.errors import ExchangeUnavailable
+from chalicelib.core.http import Http, HttpAnswer, NoAnswer
 from chalicelib.core.logs import log
 from chalicelib.exchange.rows import (
     Listing,
@@ -43,6 +41,9 @@ from chalicelib.exchange.weights import (
 )
 
 PAGE_LIMIT = 1000
+#: No request takes longer: it must end before the invocation that was permitted to begin it.
+_REQUEST_SECONDS = 10.0
+_HEADERS = {"Accept-Encoding": "gzip", "User-Agent": "market-data-collector"}
 _TRIES = 4
 _BACKOFF_SECONDS = 0.2
 #: An answer that takes longer is logged by itself.
@@ -72,19 +73,14 @@ class Page:
 class Binance:
     """One client and one TLS context per container; all calls on one event loop."""
 
-    def __init__(self, root_url: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        """`transport`: for tests."""
-        limits = httpx.Limits(max_connections=IN_FLIGHT, max_keepalive_connections=IN_FLIGHT)
+    def __init__(self, root_url: str, http: Http | None = None) -> None:
+        """`http`: for tests."""
         self._root = root_url.rstrip("/")
-        self._client = httpx.AsyncClient(
-            transport=transport or AiohttpTransport(limits=limits),
-            timeout=httpx.Timeout(10, connect=5, pool=None),
-            headers={"Accept-Encoding": "gzip", "User-Agent": "market-data-collector"},
-        )
+        self._http = http or Http(IN_FLIGHT, _REQUEST_SECONDS)
         self._in_flight = asyncio.Semaphore(IN_FLIGHT)
 
     async def aclose(self) -> None:
-        await self._client.aclose()
+        await self._http.aclose()
 
     async def klines(
         self, symbol: str, timeframe: str, start_ms: int, end_ms: int, permit: Permit
@@ -134,10 +130,10 @@ class Binance:
         async with self._in_flight:
             await permit(PING_WEIGHT)
             try:
-                answer = await self._client.get(f"{self._root}/api/v3/ping")
-            except httpx.HTTPError:
+                answer = await self._http.get(f"{self._root}/api/v3/ping", {}, _HEADERS)
+            except NoAnswer:
                 return False
-        return answer.status_code < 500
+        return answer.status < 500
 
     async def _get(
         self,
@@ -146,7 +142,7 @@ class Binance:
         weight: int,
         permit: Permit,
         read: Callable[[bytes], Value],
-    ) -> tuple[Value, httpx.Headers]:
+    ) -> tuple[Value, Mapping[str, str]]:
         for attempt in range(1, _TRIES + 1):
             try:
                 async with self._in_flight:
@@ -160,22 +156,21 @@ class Binance:
             await asyncio.sleep(random.uniform(0.3, 1) * _BACKOFF_SECONDS * 2**attempt)
         raise AssertionError("unreachable")
 
-    async def _ask(self, endpoint: str, query: dict[str, Any]) -> httpx.Response:
+    async def _ask(self, endpoint: str, query: dict[str, Any]) -> HttpAnswer:
         """One request. Raises ExchangeError for whatever is no good answer."""
         started = time.monotonic()
         try:
-            answer = await self._client.get(f"{self._root}/api/v3/{endpoint}", params=query)
-        except httpx.HTTPError as problem:
+            answer = await self._http.get(f"{self._root}/api/v3/{endpoint}", query, _HEADERS)
+        except NoAnswer as problem:
             metrics.count("ExchangeRequests", Outcome="unavailable")
             raise ExchangeUnavailable(
-                f"no answer from the exchange: {type(problem).__name__} {problem}".strip(),
-                reason="EXCHANGE_NO_ANSWER",
+                f"no answer from the exchange: {problem}", reason="EXCHANGE_NO_ANSWER"
             ) from problem
         took_ms = (time.monotonic() - started) * 1000
-        error = error_of(answer.status_code, answer.headers, answer.content, _now_ms())
+        error = error_of(answer.status, answer.headers, answer.content, _now_ms())
         metrics.measure("ExchangeLatency", round(took_ms, 1))
-        metrics.count("ExchangeRequests", Outcome=outcome_of(answer.status_code, error))
-        if answer.status_code == 418:
+        metrics.count("ExchangeRequests", Outcome=outcome_of(answer.status, error))
+        if answer.status == 418:
             metrics.count("ExchangeBanned")
         if took_ms > _SLOW_MS:
             log("exchange_slow", path=f"/api/v3/{endpoint}", ms=round(took_ms), **_asked(query))
@@ -184,7 +179,7 @@ class Binance:
         return answer
 
 
-def _read(answer: httpx.Response, read: Callable[[bytes], Value]) -> Value:
+def _read(answer: HttpAnswer, read: Callable[[bytes], Value]) -> Value:
     try:
         return read(answer.content)
     except Unreadable as problem:
@@ -211,7 +206,7 @@ def _asked(query: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value}
 
 
-def _server_ms(headers: httpx.Headers) -> int:
+def _server_ms(headers: Mapping[str, str]) -> int:
     """The server's clock from the Date header, whole seconds rounded down; ours without one."""
     try:
         return int(parsedate_to_datetime(headers["date"]).timestamp()) * 1000

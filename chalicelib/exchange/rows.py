@@ -1,7 +1,8 @@
 """The values in an exchange's answers. One odd value costs that value, and never its page.
 
-The usual answer is decoded in one typed step. Where that step refuses, each row is read by itself:
-new columns are passed over, and a row, symbol or price that cannot be used is set apart by name.
+The usual answer is decoded in one typed step, candles into columns. Where that step refuses, each
+row is read by itself: new columns are passed over, and a row, symbol or price that cannot be used
+is set apart by name.
 
 Source: Binance Spot API documentation, "Kline/Candlestick data", "Exchange information", "Symbol
 price ticker", "24hr ticker price change statistics".
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 import msgspec
 
-from chalicelib.candles.candles import Row
+from chalicelib.candles.answers import Row, sound_rows
 from chalicelib.core.settings import SYMBOL_PATTERN
 from chalicelib.core.symbols import NOT_SPOT, TRADING
 
@@ -91,9 +92,10 @@ class Volumes(NamedTuple):
 def klines_in(body: bytes) -> Klines:
     """The rows of a klines answer. Raises Unreadable."""
     try:
-        return Klines(_KLINES.decode(body), [])
+        rows = _KLINES.decode(body)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return _each_kline(_list(body))
+    return Klines(sound_rows(rows) or rows, [])
 
 
 def listing_in(body: bytes) -> Listing:

@@ -177,7 +177,7 @@ def export_audit(event: Payload, context: Any) -> Payload:
     from chalicelib.audit.export import export_audit as export
 
     async def work() -> Payload:
-        return {"exported": await export(wiring.worker(), event.get("day"))}
+        return {"exported": await export(wiring.exporter(), event.get("day"))}
 
     return _worked(work())
 

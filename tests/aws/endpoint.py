@@ -20,7 +20,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from chalicelib.aws.calls import AsyncCalls, run
+from chalicelib.aws.calls import run
+from chalicelib.aws.pooled_calls import PooledCalls
 from chalicelib.aws.signed_calls import SignedCalls
 from chalicelib.core.backend import Call
 from chalicelib.core.errors import ConditionFailed
@@ -97,7 +98,7 @@ class Endpoint:
     clients: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        signed, pooled = SignedCalls(), AsyncCalls()
+        signed, pooled = SignedCalls(), PooledCalls()
         self.signed = _Calls(signed, self.lacking)
         self.pooled = _Calls(pooled, self.lacking)
         self.made.callback(lambda: self.runner.run(pooled.aclose()))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -16,12 +19,16 @@ from botocore.credentials import Credentials
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from chalicelib.aws import s3_requests
+from chalicelib.aws import pooled_calls, s3_requests
 from chalicelib.aws.calls import run
+from chalicelib.aws.pooled_calls import PooledCalls
+from chalicelib.aws.protocol import Protocol
 from chalicelib.aws.signature import presigned, sign
 from chalicelib.aws.signed_calls import SignedCalls
 from chalicelib.core.errors import CallFailed, ConditionFailed
 from tests.aws.endpoint import close
+
+Call = Callable[..., dict[str, Any]]
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
@@ -152,6 +159,7 @@ class Script(http.server.BaseHTTPRequestHandler):
         content = (said if isinstance(said, str) else json.dumps(said)).encode()
         self.send_response(answer[0])
         self.send_header("content-length", str(len(content)))
+        self.send_header("ETag", '"e"')
         if self.error_type:
             self.send_header("x-amzn-ErrorType", self.error_type)
         self.end_headers()
@@ -181,31 +189,43 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Script]]:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long was waited between tries, in seconds; nothing really waits."""
     found: list[float] = []
+
+    async def waited(seconds: float) -> None:
+        found.append(seconds)
+
     monkeypatch.setattr(time, "sleep", found.append)
+    monkeypatch.setattr(pooled_calls, "asyncio", SimpleNamespace(sleep=waited))
     return found
 
 
-@pytest.fixture
-def calls() -> Iterator[SignedCalls]:
-    calls = SignedCalls()
-    yield calls
-    close(calls)
+@pytest.fixture(params=["signed", "pooled"])
+def call(request: pytest.FixtureRequest) -> Iterator[Call]:
+    """A call of either implementation."""
+    if request.param == "signed":
+        calls = SignedCalls()
+        yield lambda *named, **parameters: run(calls(*named, **parameters))
+        close(calls)
+        return
+    with asyncio.Runner() as runner:
+        pooled = PooledCalls()
+        yield lambda *named, **parameters: runner.run(pooled(*named, **parameters))
+        runner.run(pooled.aclose())
 
 
-def test_binary_values_travel_as_base64(server: type[Script], calls: SignedCalls) -> None:
+def test_binary_values_travel_as_base64(server: type[Script], call: Call) -> None:
     server.answers = [(200, {"Item": {"data": {"B": "AAEC"}, "B": {"S": "a name like a type"}}})]
-    answer = run(calls("dynamodb", "GetItem", Key={"pk": {"B": b"\x00\xff"}}))
+    answer = call("dynamodb", "GetItem", Key={"pk": {"B": b"\x00\xff"}})
     assert answer["Item"] == {"data": {"B": b"\x00\x01\x02"}, "B": {"S": "a name like a type"}}
     assert json.loads(server.seen[0][2])["Key"] == {"pk": {"B": "AP8="}}
     assert server.seen[0][1]["x-amz-target"] == "DynamoDB_20120810.GetItem"
 
 
 def test_events_are_put_in_the_protocol_that_their_service_speaks(
-    server: type[Script], calls: SignedCalls
+    server: type[Script], call: Call
 ) -> None:
     server.answers = [(200, {"FailedEntryCount": 0, "Entries": [{"EventId": "e"}]})]
     entry = {"Source": "s", "DetailType": "t", "Detail": "{}", "Time": 1_700_000_000}
-    assert run(calls("events", "PutEvents", Entries=[entry]))["FailedEntryCount"] == 0
+    assert call("events", "PutEvents", Entries=[entry])["FailedEntryCount"] == 0
     [(_, headers, body)] = server.seen
     assert headers["x-amz-target"] == "AWSEvents.PutEvents"
     assert headers["content-type"] == "application/x-amz-json-1.1"
@@ -213,7 +233,7 @@ def test_events_are_put_in_the_protocol_that_their_service_speaks(
     assert json.loads(body) == {"Entries": [entry]}
 
 
-def test_refused_condition_carries_the_old_item(server: type[Script], calls: SignedCalls) -> None:
+def test_refused_condition_carries_the_old_item(server: type[Script], call: Call) -> None:
     server.answers = [
         (
             400,
@@ -224,7 +244,7 @@ def test_refused_condition_carries_the_old_item(server: type[Script], calls: Sig
         )
     ]
     with pytest.raises(ConditionFailed) as failed:
-        run(calls("dynamodb", "UpdateItem"))
+        call("dynamodb", "UpdateItem")
     assert failed.value.item == {"a": {"N": "1"}}
 
 
@@ -240,10 +260,10 @@ def test_refused_condition_carries_the_old_item(server: type[Script], calls: Sig
     ],
 )
 def test_passing_trouble_is_tried_again(
-    server: type[Script], calls: SignedCalls, trouble: tuple[int, dict[str, object]] | None
+    server: type[Script], call: Call, trouble: tuple[int, dict[str, object]] | None
 ) -> None:
     server.answers = [trouble, (200, {"MessageId": "m"})]
-    assert run(calls("sqs", "SendMessage"))["MessageId"] == "m"
+    assert call("sqs", "SendMessage")["MessageId"] == "m"
     assert len(server.seen) == 2
 
 
@@ -266,7 +286,7 @@ REASONS = st.lists(
 @example(reasons=["ConditionalCheckFailed", "TransactionConflict"])
 @example(reasons=[])
 def test_a_cancelled_transaction_is_tried_again_where_only_others_were_in_the_way(
-    server: type[Script], calls: SignedCalls, pauses: list[float], reasons: list[str]
+    server: type[Script], call: Call, pauses: list[float], reasons: list[str]
 ) -> None:
     cancelled = {
         "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
@@ -277,12 +297,12 @@ def test_a_cancelled_transaction_is_tried_again_where_only_others_were_in_the_wa
     server.answers[:] = [(400, cancelled), (400, cancelled), (200, {})]
     passes = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
     if set(reasons) & passes and set(reasons) <= passes | {"None"}:
-        run(calls("dynamodb", "TransactWriteItems"))
+        call("dynamodb", "TransactWriteItems")
         assert len(server.seen) == 3
         assert len(set(pauses)) == 2, "each after a wait of its own"
         return
     with pytest.raises(CallFailed) as failed:
-        run(calls("dynamodb", "TransactWriteItems"))
+        call("dynamodb", "TransactWriteItems")
     assert failed.value.code == "TransactionCanceledException"
     assert (len(server.seen), pauses) == (1, [])
 
@@ -298,35 +318,31 @@ def test_host_names_end_as_the_partition_says_whatever_the_region_is_called(
 ) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     monkeypatch.setenv("AWS_REGION", region)
-    assert SignedCalls(url_suffix=suffix)._root("sqs") == f"https://sqs.{region}.{suffix}"
+    assert Protocol(None, suffix).root("sqs") == f"https://sqs.{region}.{suffix}"
 
 
-def test_lasting_trouble_is_raised_after_four_tries(
-    server: type[Script], calls: SignedCalls
-) -> None:
+def test_lasting_trouble_is_raised_after_four_tries(server: type[Script], call: Call) -> None:
     server.answers = [None, None, None, None]
     with pytest.raises(CallFailed) as failed:
-        run(calls("sqs", "SendMessage"))
+        call("sqs", "SendMessage")
     assert failed.value.code == "ConnectionError"
     assert len(server.seen) == 4
 
 
-def test_refused_access_is_not_tried_again(server: type[Script], calls: SignedCalls) -> None:
+def test_refused_access_is_not_tried_again(server: type[Script], call: Call) -> None:
     server.answers = [(400, {"__type": "x#AccessDeniedException", "Message": "no"})]
     with pytest.raises(CallFailed) as failed:
-        run(calls("dynamodb", "GetItem"))
+        call("dynamodb", "GetItem")
     assert failed.value.code == "AccessDeniedException"
     assert len(server.seen) == 1
 
 
-def test_schedules_are_made_changed_and_deleted_over_rest(
-    server: type[Script], calls: SignedCalls
-) -> None:
+def test_schedules_are_made_changed_and_deleted_over_rest(server: type[Script], call: Call) -> None:
     server.answers = [(200, {"ScheduleArn": "arn"}), (200, {"ScheduleArn": "arn"}), (200, {})]
     fields = {"GroupName": "a group", "State": "ENABLED", "Target": {"Arn": "arn"}}
-    run(calls("scheduler", "CreateSchedule", Name="an id", **fields))
-    run(calls("scheduler", "UpdateSchedule", Name="an id", **fields))
-    run(calls("scheduler", "DeleteSchedule", Name="an id", GroupName="a group"))
+    call("scheduler", "CreateSchedule", Name="an id", **fields)
+    call("scheduler", "UpdateSchedule", Name="an id", **fields)
+    call("scheduler", "DeleteSchedule", Name="an id", GroupName="a group")
     assert server.methods == ["POST", "PUT", "DELETE"]
     paths = [path for path, _, _ in server.seen]
     assert paths == ["/schedules/an%20id"] * 2 + ["/schedules/an%20id?groupName=a%20group"]
@@ -336,24 +352,24 @@ def test_schedules_are_made_changed_and_deleted_over_rest(
 
 @pytest.mark.parametrize("code", ["ConflictException", "ResourceNotFoundException"])
 def test_an_error_of_a_rest_service_is_named_by_its_header(
-    server: type[Script], calls: SignedCalls, code: str
+    server: type[Script], call: Call, code: str
 ) -> None:
     server.answers = [(409, {"Message": "no"})]
     server.error_type = f"{code}:http://internal.amazon.com/coral/"
     with pytest.raises(CallFailed) as failed:
-        run(calls("scheduler", "CreateSchedule", Name="id", GroupName="group"))
+        call("scheduler", "CreateSchedule", Name="id", GroupName="group")
     assert failed.value.code == code
 
 
-def test_gone_connection_is_named_so(server: type[Script], calls: SignedCalls) -> None:
+def test_gone_connection_is_named_so(server: type[Script], call: Call) -> None:
     server.answers = [(410, {}), (200, {}), (204, {})]
     with pytest.raises(CallFailed) as failed:
-        run(calls("apigatewaymanagementapi", "PostToConnection", ConnectionId="a=", Data=b"x"))
+        call("apigatewaymanagementapi", "PostToConnection", ConnectionId="a=", Data=b"x")
     assert failed.value.code == "GoneException"
-    run(calls("apigatewaymanagementapi", "PostToConnection", ConnectionId="a=", Data=b"x"))
+    call("apigatewaymanagementapi", "PostToConnection", ConnectionId="a=", Data=b"x")
     assert server.seen[1][0] == "/@connections/a%3D"
     assert server.seen[1][2] == b"x"
-    run(calls("apigatewaymanagementapi", "DeleteConnection", ConnectionId="a="))
+    call("apigatewaymanagementapi", "DeleteConnection", ConnectionId="a=")
     assert server.methods == ["POST", "POST", "DELETE"]
     assert (server.seen[2][0], server.seen[2][2]) == ("/@connections/a%3D", b"")
 
@@ -367,7 +383,7 @@ S3_ERROR = "<?xml version='1.0'?><Error><Code>{}</Code><Message>a &amp; b</Messa
 )
 def test_an_error_of_s3_is_named_by_its_body_and_a_passing_one_tried_again(
     server: type[Script],
-    calls: SignedCalls,
+    call: Call,
     pauses: list[float],
     status: int,
     code: str,
@@ -375,7 +391,7 @@ def test_an_error_of_s3_is_named_by_its_body_and_a_passing_one_tried_again(
 ) -> None:
     server.answers = [(status, S3_ERROR.format(code))] * tries
     with pytest.raises(CallFailed) as failed:
-        run(calls("s3", "GetObject", Bucket="bucket", Key="a/=b c"))
+        call("s3", "GetObject", Bucket="bucket", Key="a/=b c")
     assert failed.value.code == code
     assert [path for path, _, _ in server.seen] == ["/bucket/a/%3Db%20c"] * tries
     assert len(pauses) == tries - 1
@@ -394,6 +410,24 @@ def test_on_aws_a_bucket_has_a_host_of_its_own(
         "GetObject", {"Bucket": "b", "Key": "k", "Range": "bytes=-8"}, "amazonaws.com.cn"
     )
     assert (method, url, headers) == ("GET", f"{host}/k", {"range": "bytes=-8"})
-    for operation, more in (("PutObject", {}), ("GetObject", {"Key": "k", "IfMatch": "e"})):
+    for operation, more in (("CopyObject", {}), ("GetObject", {"Key": "k", "IfMatch": "e"})):
         with pytest.raises(NotImplementedError):
             s3_requests.request(operation, {"Bucket": "b", **more}, "amazonaws.com")
+
+
+def test_an_object_is_written_under_a_condition_and_its_version_comes_back(
+    server: type[Script], call: Call
+) -> None:
+    server.answers = [(200, ""), (412, S3_ERROR.format("PreconditionFailed")), (409, "")]
+    written = {"Bucket": "b", "Key": "k", "Body": b"\x00x", "ContentType": "a/b"}
+    assert call("s3", "PutObject", **written, IfNoneMatch="*") == {"ETag": '"e"'}
+    for condition, code in (("IfMatch", "PreconditionFailed"), ("IfNoneMatch", "409")):
+        with pytest.raises(CallFailed) as failed:
+            call("s3", "PutObject", **written, **{condition: '"e"'})
+        assert failed.value.code == code
+    assert server.methods == ["PUT"] * 3
+    assert {(path, body) for path, _, body in server.seen} == {("/b/k", b"\x00x")}
+    headers = [each for _, each, _ in server.seen]
+    assert [each["content-type"] for each in headers] == ["a/b"] * 3
+    assert [each.get("if-match") for each in headers] == [None, '"e"', None]
+    assert [each.get("if-none-match") for each in headers] == ["*", None, '"e"']

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from chalicelib.aws.calls import AsyncCalls, run
+from chalicelib.aws.calls import run
+from chalicelib.aws.pooled_calls import PooledCalls
 from chalicelib.aws.signed_calls import SignedCalls
 from chalicelib.aws.tracing import outgoing
 from chalicelib.core import metrics
@@ -89,7 +90,7 @@ def test_each_message_of_a_batch_carries_the_trace(endpoint, recorder, monkeypat
 
 
 async def pooled_once(service: str, operation: str, **parameters: Any) -> None:
-    calls = AsyncCalls()
+    calls = PooledCalls()
     await calls(service, operation, **parameters)
     await calls.aclose()
 

@@ -24,6 +24,7 @@ from tests.cli.fake_api import PAUSE, PREFIX, problem, task
 from tests.cli.fake_stack import FakeStack, answer_of
 from tests.cli.running import Ran, run
 from tests.cli.test_json_always import anything
+from tests.doubles.candles import append
 
 CONTRACT = json.loads((ROOT / "docs" / "openapi.json").read_text("utf-8"))
 ROUTES = {
@@ -391,7 +392,7 @@ class Bucket:
         candles = Candles()
         for hour in self._spoil(hours):
             at_ms = round(hour.timestamp() * 1000)
-            candles.append((at_ms, 1, 4, 1, 3, 9, at_ms + 3_599_999, 9, 2, 4, 4), at_ms)
+            append(candles, (at_ms, 1, 4, 1, 3, 9, at_ms + 3_599_999, 9, 2, 4, 4), at_ms)
         content = encode(candles, {})
         return {"Body": io.BytesIO(content[: len(content) - self.cut])}
 

@@ -15,6 +15,7 @@ from chalicelib.exchange.archive import MISSING
 from chalicelib.exchange.archive_file import ArchiveFile
 from chalicelib.exchange.archive_rows import FileUnusable
 from chalicelib.exchange.binance import Permit
+from tests.doubles.candles import append
 from tests.doubles.exchange import Exchange
 
 
@@ -49,7 +50,7 @@ class Archive:
             if at_ms not in self.lost:
                 row = self.exchange.row(file.symbol, file.timeframe, at_ms, file.published_ms)
                 more = 1 if at_ms in self.differing else 0
-                whole.append((*row[:5], row[5] + more, *row[6:]), file.published_ms)
+                append(whole, (*row[:5], row[5] + more, *row[6:]), file.published_ms)
         yield iter([whole])
 
     async def aclose(self) -> None:

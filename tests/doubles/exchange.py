@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from typing import Any
 
+from chalicelib.candles.answers import sound_rows
 from chalicelib.core import timeframes, times
 from chalicelib.core.errors import ExchangeRefused, ExchangeThrottled, ExchangeUnavailable
 from chalicelib.exchange.binance import (
@@ -104,7 +105,7 @@ class Exchange:
         # The Date header, from which the server's clock is read, has whole seconds.
         server_ms = self.clock() // 1000 * 1000
         used = self.weight_by_minute[self.clock() // times.MINUTE]
-        return Page(rows, server_ms, used, unusable)  # type: ignore[arg-type]
+        return Page(sound_rows(rows) or rows, server_ms, used, unusable)
 
     async def listing(self, permit: Permit) -> Listing:
         await permit(EXCHANGE_INFO_WEIGHT)

@@ -14,7 +14,8 @@ import pytest
 
 from chalicelib.audit.chain import AuditEvent, sealed
 from chalicelib.audit.table import AuditTable, seq_key
-from chalicelib.aws.calls import method_name, run
+from chalicelib.aws.calls import run
+from chalicelib.aws.sdk_calls import method_name
 from chalicelib.aws.wire import item_to_wire
 from market_data_collector.cli.__main__ import main
 from market_data_collector.cli.api import Api, Expired

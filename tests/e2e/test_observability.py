@@ -19,8 +19,10 @@ from infra.names import stack_name
 from infra.package import ROOT
 from local.board import Identity, load, named_metrics
 from local.drawing import draw
+from local.journal import Journal
 from local.logs import follow
 from local.metrics import EMULATOR_LACKS, Relay, lacking
+from local.scratch import JOURNAL
 from market_data_collector.cli.api import Api
 from tests.e2e import trouble
 from tests.e2e.conftest import Cloud
@@ -73,7 +75,8 @@ class Run:
 @pytest.fixture(scope="module")
 def ran(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     began_s = time.time()
-    relay = Relay(cloud.account, STACK, tmp_path_factory.mktemp("relay") / "state.json")
+    state = tmp_path_factory.mktemp("relay") / "state.json"
+    relay = Relay(cloud.account, STACK, Journal(cloud.log.parent / JOURNAL), state)
     with Api(cloud.api_url) as api:
         ended(api, api.refresh_symbols()["task_id"])
         tasks = trouble.cause(cloud, api)

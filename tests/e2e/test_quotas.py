@@ -33,4 +33,4 @@ def test_what_is_above_an_owners_limits_is_refused_and_says_so(cloud: Cloud) -> 
             assert refused.headers["RateLimit"] == '"active_tasks";r=0;t=10'
             assert api.status()["limits"]["active_tasks"]["limit"] == 1
             api.cancel(task_id)
-        api.cancel(api.start({**BODY, "force": True})["task_id"])  # there is room again
+        ended(api, api.start({**BODY, "force": True})["task_id"])  # there is room again

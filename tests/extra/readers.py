@@ -19,6 +19,7 @@ from chalicelib.candles.store import CandleStore
 from chalicelib.core import timeframes
 from chalicelib.core.times import DAY
 from infra.package import ROOT
+from tests.doubles.candles import append
 from tests.doubles.settings import backend_of
 from tests.extra.read import READERS
 
@@ -48,7 +49,7 @@ def candles() -> dict[tuple[str, str], Candles]:
                 after = timeframes.following(frame, at_ms)
                 number = len(candles)
                 row = (at_ms, *PRICES, after - 1, 21.25 + number, number, 4.5, 9.0)
-                candles.append(row, at_ms + 1)
+                append(candles, row, at_ms + 1)
                 at_ms = after
     return made
 

@@ -32,6 +32,7 @@ from chalicelib.core.backend import Backend
 from chalicelib.core.times import DAY, HOUR, iso
 from infra.configuration import ROOT
 from tests.doubles.aws import Aws
+from tests.doubles.candles import append
 from tests.doubles.clock import NOW
 from tests.handlers.conftest import Http
 
@@ -46,7 +47,7 @@ def candles_at(opens: list[int]) -> Candles:
     candles = Candles()
     for open_ms in opens:
         values = (1.5, 3.25, 1.0, 2.0 + open_ms % 97, 10.5)
-        candles.append((open_ms, *values, open_ms + HOUR - 1, 21.0, 7, 4.5, 9.0), open_ms)
+        append(candles, (open_ms, *values, open_ms + HOUR - 1, 21.0, 7, 4.5, 9.0), open_ms)
     return candles
 
 

@@ -29,6 +29,7 @@ from chalicelib.tasks.idempotency_keys import IdempotencyKeys
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock
 from tests.doubles.fleet import Fleet
+from tests.doubles.http import ScriptedHttp
 from tests.doubles.settings import at_another_root
 from tests.handlers.conftest import PREFIX, Http
 
@@ -603,7 +604,7 @@ def test_whatever_prices_the_exchange_sends_the_answer_is_json_with_finite_price
         return httpx.Response(200, content=body)
 
     async def refresh() -> None:
-        client = Binance("https://exchange.test", httpx.MockTransport(answer))
+        client = Binance("https://exchange.test", ScriptedHttp(answer))
         await refresh_prices(replace(worker, exchange=client))
         await client.aclose()
 

@@ -8,8 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,9 +20,10 @@ from hypothesis import strategies as st
 from infra.package import Package
 from local import cloud
 from local.aws import Account
+from local.journal import Journal
 from local.ports import free_port
 from local.processes import Process, stop
-from local.scratch import tidy
+from local.scratch import JOURNAL, tidy
 from tests.local.waiting import until
 
 
@@ -194,3 +197,85 @@ def test_functions_run_from_one_unpacked_folder(home: Path, tmp_path: Path) -> N
     assert version == "new"
     tidy(home)
     assert [*(home / "code").iterdir()] == [Path(place).parent]
+
+
+def test_what_is_logged_is_in_the_journal_once_also_after_a_kill(
+    clouds: Clouds,
+) -> None:
+    process, to = clouds.start()
+    journal = Journal(clouds.home / JOURNAL)
+    logs = to.client("logs")
+    logs.create_log_group(logGroupName="g")
+    logs.create_log_stream(logGroupName="g", logStreamName="s")
+    _log(logs, "one", "two")
+    cloud.save(process)
+    until(lambda: (cloud.saved(clouds.home) or cloud.Saved(None, False)).at)
+    first, end = journal.read(0)
+    assert [line for each in first for _, line in each.lines] == ["one", "two"]
+    assert end == journal.end()
+    os.kill(process.pid, signal.SIGKILL)
+    until(lambda: not process.is_running())
+
+    _, to = clouds.start()
+    _log(to.client("logs"), "three")
+    later, _ = journal.read(end)
+    assert [(each.group, line) for each in later for _, line in each.lines] == [("g", "three")]
+
+
+def _log(logs: Any, *messages: str) -> None:
+    events = [{"timestamp": int(time.time() * 1000), "message": text} for text in messages]
+    logs.put_log_events(logGroupName="g", logStreamName="s", logEvents=events)
+
+
+def test_the_journal_keeps_what_was_logged_last(clouds: Clouds) -> None:
+    _, to = clouds.start()
+    journal = Journal(clouds.home / JOURNAL)
+    logs = to.client("logs")
+    logs.create_log_group(logGroupName="g")
+    logs.create_log_stream(logGroupName="g", logStreamName="s")
+    end = 0
+    for at in range(40):
+        _log(logs, f"{at} " + "x" * 1_000_000)
+        found, end = journal.read(end)
+        assert [line.split()[0] for each in found for _, line in each.lines] == [str(at)]
+    kept = sorted((clouds.home / JOURNAL).iterdir())
+    assert len(kept) == 2
+    assert sum(file.stat().st_size for file in kept) < 36_000_000
+
+
+def test_metrics_are_kept_for_two_days(clouds: Clouds) -> None:
+    _, to = clouds.start()
+    cloudwatch = to.client("cloudwatch")
+    now_s = time.time()
+    for hours in (1, 47, 49):
+        datum = {"MetricName": "M", "Value": float(hours), "Timestamp": now_s - hours * 3600}
+        cloudwatch.put_metric_data(Namespace="N", MetricData=[datum])
+    answer = cloudwatch.get_metric_statistics(
+        Namespace="N",
+        MetricName="M",
+        StartTime=now_s - 90 * 3600,
+        EndTime=now_s,
+        Period=3600,
+        Statistics=["Sum"],
+    )
+    assert sorted(point["Sum"] for point in answer["Datapoints"]) == [1, 47]
+
+
+def test_the_embedded_cloud_judges_no_alarm_itself(clouds: Clouds) -> None:
+    _, to = clouds.start()
+    cloudwatch = to.client("cloudwatch")
+    metric = {"Namespace": "N", "MetricName": "M"}
+    put = {"MetricName": "M", "Value": 5.0}
+    cloudwatch.put_metric_data(Namespace="N", MetricData=[put])
+    cloudwatch.put_metric_alarm(
+        AlarmName="a",
+        **metric,
+        Period=60,
+        EvaluationPeriods=1,
+        Statistic="Sum",
+        Threshold=0,
+        ComparisonOperator="GreaterThanThreshold",
+    )
+    cloudwatch.put_metric_data(Namespace="N", MetricData=[put])
+    [alarm] = cloudwatch.describe_alarms()["MetricAlarms"]
+    assert alarm["StateValue"] == "INSUFFICIENT_DATA"

@@ -26,6 +26,7 @@ from chalicelib.work import units as work_units
 from chalicelib.work import window
 from chalicelib.work.messages import VERIFYING
 from chalicelib.work.request import CollectionRequest
+from tests.doubles.candles import append
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -511,7 +512,7 @@ def _check_rows(world: World, symbol: str, timeframe: str, candles: Candles) -> 
     for at in world.exchange.closed_opens(timeframe, opens[0], opens[-1] + 1):
         if at in answered:
             row = world.exchange.row(symbol, timeframe, at, answered[at])
-            sent.append(row, answered[at])
+            append(sent, row, answered[at])
     if sent != candles:
         raise Violation("storage", f"{symbol} {timeframe} is not what the exchange sent")
 

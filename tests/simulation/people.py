@@ -35,7 +35,8 @@ ENDED = ("completed", "failed", "cancelled")
 FRAMES = ("30m", "1h", "1d", "15m", "2h", "4h")
 #: Seconds until a person looks at the task again.
 _LOOKS_AFTER = (1, 5, 30, 120, 300)
-#: Windows around New Year fall into two objects of these timeframes with a handful of candles.
+#: Windows around New Year fall into two objects of 15m to 1h, and one of the others, with a handful
+#: of candles.
 NEW_YEAR_MS = times.parse_time("2026-01-01")
 
 

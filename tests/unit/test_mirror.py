@@ -16,6 +16,7 @@ OTHERS = {
     "infra": "the template, the package and the dashboard that infra/ builds",
     "mutation": "the guards that tests/mutation removes, one at a time",
     "local": "what stands in for AWS on this machine",
+    "spending": "what whole tasks take in requests",
 }
 TESTS = sorted(UNIT.glob("*/test_*.py"))
 

@@ -22,6 +22,7 @@ from chalicelib.core.backend import Backend
 from chalicelib.core.errors import ObjectDamaged
 from chalicelib.core.times import HOUR, MINUTE
 from tests.doubles.aws import Aws
+from tests.doubles.candles import append
 from tests.doubles.clock import NOW
 
 #: Candles in one object of the shelf.
@@ -41,7 +42,7 @@ def candles_at(timeframe: str, opens: list[int]) -> Candles:
     for open_ms in sorted(opens):
         close = 1 + open_ms % 1_000_003
         end_ms = timeframes.following(timeframe, open_ms)
-        candles.append((open_ms, 1.0, close, 1.0, close, 9.0, end_ms - 1, 8.0, 7, 6.0, 5.0), 0)
+        append(candles, (open_ms, 1.0, close, 1.0, close, 9.0, end_ms - 1, 8.0, 7, 6.0, 5.0), 0)
     return candles
 
 

@@ -32,7 +32,7 @@ from tests.simulation.small import small_plans
 #: Two symbols; in small plans each timeframe makes two units here, three units an item.
 LARGE = {
     "symbols": ["BTCUSDT", "ETHUSDT"],
-    "timeframes": ["15m", "30m", "1h", "2h", "4h"],
+    "timeframes": ["3m", "5m", "15m", "30m", "1h"],
     "start": "2025-12-31T20:00:00Z",
     "end": "2026-01-01T04:00:00Z",
 }

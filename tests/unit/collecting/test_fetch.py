@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.candles.candles import Answer, closed_candles
+from chalicelib.candles.answers import Answer, closed_candles
 from chalicelib.candles.coverage_table import CoverageTable
 from chalicelib.candles.intervals import Interval
 from chalicelib.candles.store import CandleStore

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chalicelib.candles.candles import Answer
+from chalicelib.candles.answers import Answer
 from chalicelib.candles.gaps import INVALID, Absent
 from chalicelib.candles.intervals import Interval
 from chalicelib.candles.summary import Summary

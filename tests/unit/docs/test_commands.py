@@ -15,6 +15,7 @@ import pytest
 from chalicelib.candles.candles import Candles
 from chalicelib.candles.codec import encode
 from infra.package import ROOT
+from tests.doubles.candles import append
 from tests.unit.docs.pages import blocks, commands, names_in, prose, text_of
 
 PAGES = ("README.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md")
@@ -162,7 +163,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     days = Candles()
     for day in range(3):
         at_ms = day * 24 * HOUR_MS
-        days.append((at_ms, 1, 4, 1, 3, 9, at_ms + 24 * HOUR_MS - 1, 9, 2, 4, 4), at_ms)
+        append(days, (at_ms, 1, 4, 1, 3, 9, at_ms + 24 * HOUR_MS - 1, 9, 2, 4, 4), at_ms)
     for symbol in ("ADAUSDT", "BTCUSDT", "ETHUSDT"):
         place = tmp_path / "candles" / "exchange=local" / "timeframe=1d" / f"symbol={symbol}"
         place.mkdir(parents=True)

@@ -253,7 +253,7 @@ def a_low_task_that_lets_another_go_first(life: Life) -> None:
 
 def a_large_task(life: Life) -> None:
     """Its messages leave in several dispatches, of which one dies."""
-    frames = ["1h", "2h", "4h", "1d"]
+    frames = ["15m", "30m", "1h", "1d"]
     life.start(timeframes=frames, start="2025-12-31T23:00:00Z", end="2026-01-01T02:00:00Z")
     life.deliver("plan")
     life.deliver("work")

@@ -20,6 +20,7 @@ from chalicelib.exchange.archive import MISSING, UNAVAILABLE, Archive
 from chalicelib.exchange.archive_file import ArchiveFile
 from chalicelib.exchange.archive_rows import DAMAGED, FileUnusable
 from chalicelib.exchange.binance import Permit
+from tests.doubles.http import ScriptedHttp
 from tests.unit.exchange.archive_files import DAY_FILE, PUBLISHED, T0, checksum, file_bytes, zipped
 
 CONTENT = file_bytes(DAY_FILE)
@@ -71,7 +72,7 @@ def asking(
     """What came of each file, one after the other, from one client."""
 
     async def work() -> list[Candles | FileUnusable]:
-        client = Archive("http://archive.test/a/", httpx.MockTransport(site))
+        client = Archive("http://archive.test/a/", ScriptedHttp(site))
         found: list[Candles | FileUnusable] = []
         for file in files or [DAY_FILE]:
             try:
@@ -149,6 +150,7 @@ def test_a_file_that_is_another_one_is_fetched_once_more(spoiled: bytes) -> None
         checksum(CONTENT)[1:],
         b"<html></html>",
     ],
+    ids=["empty", "no text", "another file's", "cut off", "a page"],
 )
 def test_a_checksum_that_is_none_or_of_another_file_proves_nothing(text: bytes) -> None:
     site = Site()
@@ -189,20 +191,12 @@ def test_an_archive_that_does_not_answer_is_left_alone(status: int) -> None:
     assert site.asked == {"sum": 3}
 
 
-def test_a_slow_file_is_given_up_and_the_archive_left_alone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(archive, "_REQUEST_SECONDS", 0.01)
-    asked = []
-
-    async def slow(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
-        await asyncio.sleep(60)
-        raise AssertionError("it was waited for")
-
-    first, second = asking(slow, DAY_FILE, DAY_FILE)  # type: ignore[arg-type]
+def test_a_slow_file_is_given_up_and_the_archive_left_alone() -> None:
+    site = Site()
+    site.instead["sum"] = [httpx.ReadTimeout("slow") for _ in range(20)]
+    first, second = asking(site, DAY_FILE, DAY_FILE)
     assert (reason(first), reason(second)) == (UNAVAILABLE, UNAVAILABLE)
-    assert len(asked) == 3
+    assert site.asked == {"sum": 3}
 
 
 def test_a_file_that_is_far_too_large_is_not_fetched_to_its_end() -> None:

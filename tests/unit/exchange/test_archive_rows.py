@@ -11,7 +11,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from chalicelib.candles.candles import COLUMNS, Answer, Candles, closed_candles
+from chalicelib.candles.answers import Answer, closed_candles
+from chalicelib.candles.candles import COLUMNS, Candles
 from chalicelib.core.timeframes import object_bounds
 from chalicelib.core.times import DAY, HOUR
 from chalicelib.exchange import archive_rows

@@ -18,6 +18,7 @@ from chalicelib.core.errors import (
 )
 from chalicelib.exchange import binance
 from chalicelib.exchange.binance import ALL_VOLUMES_WEIGHT, KLINES_WEIGHT, PING_WEIGHT, Binance
+from tests.doubles.http import ScriptedHttp
 from tests.unit.exchange.test_rows import PAGE, kline
 
 HEADERS = {"date": "Wed, 04 Mar 2026 06:00:00 GMT", "x-mbx-used-weight-1m": "40"}
@@ -43,7 +44,7 @@ def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def asking(answers: Answers, ask: Callable[[Binance], Any]) -> Any:
     async def work() -> Any:
-        client = Binance("http://exchange.test", httpx.MockTransport(answers))
+        client = Binance("http://exchange.test", ScriptedHttp(answers))
         try:
             return await ask(client)
         finally:

@@ -1,8 +1,14 @@
-"""What stands in for CloudWatch in the embedded cloud: every line once, states put right."""
+"""What stands in for CloudWatch in the embedded cloud: every line once, and little at rest."""
 
 from __future__ import annotations
 
 import json
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,72 +17,53 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local import metrics
-from local.metrics import Relay
+from local.journal import Journal
+from local.metrics import LONGEST_WAIT_S, Pace, Relay
 
 GROUP = "/aws/lambda/stack-Collect-1"
 NOW_MS = 1_800_000_000_000
 
 
-class Pages:
-    def __init__(self, *pages: dict[str, Any]) -> None:
-        self._pages = pages
+class Logged:
+    """What functions log, as the embedded cloud writes it: one endless text in files of `most`
+    bytes or a little more, of which the newest two stay."""
 
-    def paginate(self, **_: Any) -> tuple[dict[str, Any], ...]:
-        return self._pages
+    def __init__(self, folder: Path, most: int = 1_000) -> None:
+        self.folder, self._most, self._offset = folder, most, 0
+        folder.mkdir()
 
+    def add(self, at_ms: int, *messages: str, group: str = GROUP) -> None:
+        lines = [[at_ms, message] for message in messages]
+        line = json.dumps({"group": group, "stream": "a", "lines": lines})
+        self.add_text(line.encode() + b"\n")
 
-class Logs:
-    """One group; its answers hold at most `most` events, as the emulator's, without a token."""
-
-    def __init__(self, most: int = 10_000) -> None:
-        self.events: list[dict[str, Any]] = []
-        self.most = most
-
-    def get_paginator(self, _: str) -> Pages:
-        return Pages({"logGroups": [{"logGroupName": GROUP}]})
-
-    def filter_log_events(self, logGroupName: str, startTime: int) -> dict[str, Any]:
-        assert logGroupName == GROUP
-        found = [event for event in self.events if event["timestamp"] >= startTime]
-        found.sort(key=lambda event: event["timestamp"])
-        return {"events": found[: self.most]}
-
-    def add(self, at_ms: int, stream: str, *messages: str) -> None:
-        self.events += [
-            {"timestamp": at_ms, "logStreamName": stream, "message": message}
-            for message in messages
-        ]
+    def add_text(self, text: bytes) -> None:
+        path = self.folder / f"{self._offset:015}.jsonl"
+        with path.open("ab") as file:
+            file.write(text)
+        if path.stat().st_size >= self._most:
+            self._offset += path.stat().st_size
+        for old in sorted(self.folder.iterdir())[:-2]:
+            old.unlink()
 
 
 class CloudWatch:
-    """Keeps what is put; judges alarms at each put as badly as the emulator: always ALARM."""
+    """Keeps what is put, and the states that alarms are set to."""
 
     def __init__(self, *alarms: dict[str, Any]) -> None:
         self.put: list[tuple[str, dict[str, Any]]] = []
         self.alarms = {alarm["AlarmName"]: dict(alarm) for alarm in alarms}
-        self.enabled = True
         self.states: list[tuple[str, str]] = []
-        self.values: list[tuple[float, float]] = []
 
     def put_metric_data(self, Namespace: str, MetricData: list[dict[str, Any]]) -> None:
         self.put += [(Namespace, datum) for datum in MetricData]
-        for name in self.alarms:
-            self.set_alarm_state(name, "ALARM", "by name alone")
 
     def describe_alarms(self, AlarmNamePrefix: str) -> dict[str, Any]:
         return {"MetricAlarms": [dict(alarm) for alarm in self.alarms.values()]}
 
-    def disable_alarm_actions(self, AlarmNames: list[str]) -> None:
-        self.enabled = False
-
-    def enable_alarm_actions(self, AlarmNames: list[str]) -> None:
-        self.enabled = True
-
     def set_alarm_state(self, AlarmName: str, StateValue: str, StateReason: str) -> None:
-        alarm = self.alarms[AlarmName]
-        if alarm["StateValue"] != StateValue and self.enabled:
-            self.states.append((AlarmName, StateValue))
-        alarm["StateValue"] = StateValue
+        self.states.append((AlarmName, StateValue))
+        self.alarms[AlarmName]["StateValue"] = StateValue
 
     def get_metric_data(self, **_: Any) -> dict[str, Any]:
         return {"MetricDataResults": []}
@@ -92,22 +79,62 @@ class CloudWatch:
 
 
 class Cloud:
-    """An account of nothing but logs and metrics."""
+    """An account of nothing but metrics and one stack's queues."""
 
-    endpoint_url = "http://127.0.0.1:1"
-
-    def __init__(self, logs: Logs, cloudwatch: CloudWatch) -> None:
-        self._clients: dict[str, Any] = {"logs": logs, "cloudwatch": cloudwatch}
+    def __init__(self, cloudwatch: CloudWatch, url: str, *queues: str) -> None:
+        self._cloudwatch = cloudwatch
+        self.endpoint_url = url
+        self._queues = queues
 
     def client(self, service: str) -> Any:
-        return self._clients.get(service, self)
+        return self._cloudwatch if service == "cloudwatch" else self
 
     def describe_stack_resources(self, StackName: str) -> dict[str, Any]:
-        return {"StackResources": []}
+        return {
+            "StackResources": [
+                {"ResourceType": "AWS::SQS::Queue", "PhysicalResourceId": f"http://host/1/{name}"}
+                for name in self._queues
+            ]
+        }
 
 
-def relay(logs: Logs, cloudwatch: CloudWatch, state: Path) -> Relay:
-    return Relay(Cloud(logs, cloudwatch), "stack", state)  # type: ignore[arg-type]
+@pytest.fixture(scope="session")
+def url() -> Iterator[str]:
+    """Where the emulator's view of its queues is: of this stack's `work` and of somebody else's."""
+    messages = [
+        {"SentTimestamp": 100, "IsVisible": True, "ReceiveCount": 1},
+        {"SentTimestamp": 60, "IsVisible": True, "ReceiveCount": 0},
+        {"SentTimestamp": 90, "IsVisible": False, "ReceiveCount": 2},
+        {"SentTimestamp": 95, "IsVisible": False, "ReceiveCount": 0},
+    ]
+    queues = {"http://host/1/work": messages, "http://host/1/other": messages}
+    with serving({"messages": {"1": {"us-east-1": queues}}}) as where:
+        yield where
+
+
+@contextmanager
+def serving(answer: dict[str, Any]) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/_ministack/sqs/messages" else 404)
+            self.end_headers()
+            self.wfile.write(json.dumps(answer).encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def relay(logged: Logged, cloudwatch: CloudWatch, url: str, *queues: str) -> Relay:
+    state = logged.folder.parent / "state.json"
+    to = Cloud(cloudwatch, url, *queues)
+    return Relay(to, "stack", Journal(logged.folder), state)  # type: ignore[arg-type]
 
 
 def emf(value: float, metric: str = "CandlesStored") -> str:
@@ -120,56 +147,130 @@ def emf(value: float, metric: str = "CandlesStored") -> str:
     return json.dumps({"_aws": states, "Stack": "stack", metric: value})
 
 
-LINES = st.lists(
-    st.tuples(st.integers(0, 60_000), st.sampled_from("abc"), st.integers(1, 3)), max_size=30
+@given(
+    values=st.lists(st.integers(1, 3), max_size=30),
+    looks=st.sets(st.integers(0, 30), max_size=10),
+    restarts=st.booleans(),
 )
-
-
-@given(lines=LINES, looks=st.lists(st.integers(0, 30), max_size=6), restarts=st.booleans())
 def test_each_line_counts_once_however_often_and_when_it_is_looked(
-    tmp_path_factory, lines, looks, restarts
+    tmp_path_factory, url, values, looks, restarts
 ) -> None:
-    logs, cloudwatch = Logs(), CloudWatch()
-    state = tmp_path_factory.mktemp("relay") / "state.json"
-    looking = relay(logs, cloudwatch, state)
-    # Lines arrive in order of time but for two seconds.
-    ordered = sorted(lines, key=lambda line: line[0] // 2_000)
-    for at, (offset_ms, stream, value) in enumerate(ordered):
+    logged, cloudwatch = Logged(tmp_path_factory.mktemp("relay") / "journal", 100_000), CloudWatch()
+    looking = relay(logged, cloudwatch, url)
+    for at, value in enumerate(values):
         if at in looks:
             looking.step()
-            looking = relay(logs, cloudwatch, state) if restarts else looking
-        logs.add(NOW_MS + offset_ms, stream, emf(value))
+            looking = relay(logged, cloudwatch, url) if restarts else looking
+        logged.add(NOW_MS + at, emf(value))
     looking.step()
     looking.step()
-    assert cloudwatch.sums().get("CandlesStored", 0) == sum(value for _, _, value in lines)
+    assert cloudwatch.sums().get("CandlesStored", 0) == sum(values)
 
 
-@pytest.mark.parametrize("apart_ms", [0, 1, 6_000])
-def test_more_lines_than_one_answer_holds_are_read_by_one_look(
-    tmp_path, monkeypatch: pytest.MonkeyPatch, apart_ms: int
-) -> None:
-    monkeypatch.setattr(metrics, "MOST_EVENTS", 10)
-    logs, cloudwatch = Logs(most=10), CloudWatch()
+def test_what_is_kept_in_two_files_is_read_on_from_where_the_last_look_ended(tmp_path, url) -> None:
+    logged, cloudwatch = Logged(tmp_path / "journal", 400), CloudWatch()
+    looking = relay(logged, cloudwatch, url)
     for at in range(40):
-        # Several of the same moment, of two streams, but fewer than one answer holds.
-        logs.add(NOW_MS + at // 4 * 10 + at * apart_ms, "ab"[at % 2], emf(1))
-    looking = relay(logs, cloudwatch, tmp_path / "state.json")
-    for _ in range(2):
-        looking.step()
+        logged.add(NOW_MS + at, emf(1))
+        if at % 2:
+            looking.step()
+    assert len(list(logged.folder.iterdir())) == 2
     assert cloudwatch.sums()["CandlesStored"] == 40
 
 
+def test_what_was_deleted_before_it_was_read_is_passed_over(tmp_path, url) -> None:
+    logged, cloudwatch = Logged(tmp_path / "journal", 400), CloudWatch()
+    looking = relay(logged, cloudwatch, url)
+    logged.add(NOW_MS, emf(1))
+    looking.step()
+    for at in range(40):
+        logged.add(NOW_MS + at, emf(100))
+    looking.step()
+    left = b"".join(path.read_bytes() for path in logged.folder.iterdir()).count(b"_aws")
+    assert 0 < left < 40
+    assert cloudwatch.sums()["CandlesStored"] == 1 + 100 * left
+
+
+def test_a_line_counts_when_it_is_whole_and_one_that_a_kill_has_cut_is_none(tmp_path, url) -> None:
+    logged, cloudwatch = Logged(tmp_path / "journal"), CloudWatch()
+    looking = relay(logged, cloudwatch, url)
+    line = json.dumps({"group": GROUP, "stream": "a", "lines": [[NOW_MS, emf(7)]]}).encode()
+    logged.add_text(line[:50])
+    looking.step()
+    assert "CandlesStored" not in cloudwatch.sums()
+    logged.add_text(line[50:] + b"\n" + line[:50] + b"\n" + line + b"\n")
+    looking.step()
+    assert cloudwatch.sums()["CandlesStored"] == 14
+
+
+def test_a_journal_that_begins_anew_is_read_from_its_beginning(tmp_path, url) -> None:
+    logged, cloudwatch = Logged(tmp_path / "journal", 100_000), CloudWatch()
+    looking = relay(logged, cloudwatch, url)
+    for _ in range(3):
+        logged.add(NOW_MS, emf(1))
+    looking.step()
+    shutil.rmtree(logged.folder)
+    relay(again := Logged(tmp_path / "journal"), cloudwatch, url)
+    again.add(NOW_MS, emf(10))
+    looking.step()
+    assert cloudwatch.sums()["CandlesStored"] == 13
+
+
+def test_what_another_stack_logs_is_not_read(tmp_path, url) -> None:
+    logged, cloudwatch = Logged(tmp_path / "journal"), CloudWatch()
+    logged.add(NOW_MS, emf(1), group="/aws/lambda/stacked-Collect-1")
+    relay(logged, cloudwatch, url).step()
+    assert cloudwatch.sums() == {}
+
+
 def test_invocations_are_counted_by_their_reports_and_crashes_by_what_the_edge_logged(
-    tmp_path,
+    tmp_path, url
 ) -> None:
-    logs, cloudwatch = Logs(), CloudWatch()
+    logged, cloudwatch = Logged(tmp_path / "journal"), CloudWatch()
     report = "REPORT RequestId: 1\tDuration: 250 ms\tBilled Duration: 250 ms"
-    logs.add(NOW_MS, "fine", "START RequestId: 1", report)
-    logs.add(NOW_MS, "bad", json.dumps({"event": "invocation_failed"}), report)
-    relay(logs, cloudwatch, tmp_path / "state.json").step()
+    logged.add(NOW_MS, "START RequestId: 1", report)
+    logged.add(NOW_MS, json.dumps({"event": "invocation_failed"}), report)
+    relay(logged, cloudwatch, url).step()
     assert cloudwatch.sums() == {"Invocations": 2, "Duration": 500, "Errors": 1, "Throttles": 0}
     names = {datum["Dimensions"][0]["Value"] for _, datum in cloudwatch.put}
     assert names == {"stack-Collect-1"}
+
+
+def test_a_queue_is_measured_by_its_messages(
+    tmp_path, url, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics.time, "time", lambda: 160.0)
+    logged, cloudwatch = Logged(tmp_path / "journal"), CloudWatch()
+    relay(logged, cloudwatch, url, "work", "gone").step()
+    assert cloudwatch.sums() == {
+        "ApproximateNumberOfMessagesVisible": 2,
+        "ApproximateNumberOfMessagesNotVisible": 1,
+        "ApproximateNumberOfMessagesDelayed": 1,
+        "ApproximateAgeOfOldestMessage": 100,
+    }
+    assert {datum["Dimensions"][0]["Value"] for _, datum in cloudwatch.put} == {"work"}
+
+
+def looks(ends: list[int]) -> list[int]:
+    """The seconds at which it is looked, if the journal ends at `ends` second by second."""
+    pace = Pace()
+    return [at for at, end in enumerate(ends) if pace.is_due(end, float(at))]
+
+
+def test_it_looks_when_what_is_logged_has_settled() -> None:
+    assert looks([0] * 10 + [1, 2, 3] + [3] * 20)[1:] == [14]
+
+
+def test_it_looks_every_few_seconds_while_something_is_logged() -> None:
+    found = looks(list(range(60)))
+    gaps = [after - before for before, after in pairwise(found)]
+    assert max(gaps) <= LONGEST_WAIT_S + 1
+
+
+def test_at_rest_it_looks_once_for_each_sweep_and_without_any_still_now_and_then() -> None:
+    hour = [at // 60 for at in range(3600)]
+    assert len(looks(hour)) == 60
+    assert 30 <= len(looks([0] * 3600)) <= 45
 
 
 ALARM = {
@@ -188,14 +289,13 @@ ALARM = {
 @pytest.mark.parametrize(
     ("treated", "states"), [("notBreaching", []), ("breaching", [("stack-Dead", "ALARM")])]
 )
-def test_nobody_is_told_of_the_emulators_own_judgement_and_once_of_the_right_one(
-    tmp_path, treated: str, states: list[tuple[str, str]]
+def test_an_alarm_is_set_once_to_what_it_is_judged_to_be(
+    tmp_path, url, treated: str, states: list[tuple[str, str]]
 ) -> None:
-    logs = Logs()
+    logged = Logged(tmp_path / "journal")
     cloudwatch = CloudWatch({**ALARM, "StateValue": "OK", "TreatMissingData": treated})
-    looking = relay(logs, cloudwatch, tmp_path / "state.json")
+    looking = relay(logged, cloudwatch, url)
     for at in range(3):
-        logs.add(NOW_MS + at, "a", emf(1))
+        logged.add(NOW_MS + at, emf(1))
         looking.step()
     assert cloudwatch.states == states
-    assert cloudwatch.enabled

@@ -21,11 +21,13 @@ INSIDE = [
     (entry.name, str(address), network)
     for entry in REFUSED
     for network in entry.networks
-    for address in {
-        ip_network(network)[0],
-        ip_network(network)[-1],
-        ip_network(network)[ip_network(network).num_addresses // 2],
-    }
+    for address in sorted(
+        {
+            ip_network(network)[0],
+            ip_network(network)[-1],
+            ip_network(network)[ip_network(network).num_addresses // 2],
+        }
+    )
 ]
 #: The ones that people know by name.
 KNOWN = [

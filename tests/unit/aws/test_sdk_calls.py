@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from chalicelib.aws.calls import AsyncCalls
+from chalicelib.aws.sdk_calls import SdkCalls
 
 
 class Damaged(BaseHTTPRequestHandler):
@@ -44,7 +44,7 @@ def test_a_damaged_object_is_read_with_its_version_so_that_it_can_be_mended(
     endpoint: None,
 ) -> None:
     async def read() -> tuple[bytes, str]:
-        calls = AsyncCalls()
+        calls = SdkCalls()
         try:
             answer = await calls("s3", "GetObject", Bucket="bucket", Key="key")
         finally:

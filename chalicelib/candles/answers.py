@@ -1,0 +1,253 @@
+"""What an exchange's rows say: the rules a candle must pass to be stored, by row and by column.
+
+Nearly every page is sound: all its rows can be candles, in order. Such a page is kept and checked
+as columns (SoundRows). Any other is looked at row by row, so that one odd row costs that row. Both
+ways come to the same.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import repeat
+from math import isfinite
+from operator import le, lt
+from struct import error as StructError
+from struct import pack
+from typing import Any, NamedTuple
+
+from chalicelib.candles.candles import COLUMNS, Candles, merged
+from chalicelib.core import timeframes
+from chalicelib.core.times import FOREVER_MS
+
+#: The row order of Binance's klines; more columns may follow, which are not used.
+ROW = (
+    "open_time",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "close_time",
+    "quote_volume",
+    "trades",
+    "taker_buy_volume",
+    "taker_buy_quote_volume",
+)
+Row = Sequence[Any]
+_USED = len(ROW)
+#: A column holds integers below this.
+_COLUMN_ENDS = 1 << 63
+
+
+class SoundRows(Sequence[Row]):
+    """Rows that can all be candles, ascending and unique by open time; `candles`: undated."""
+
+    __slots__ = ("candles",)
+
+    def __init__(self, candles: Candles) -> None:
+        self.candles = candles
+
+    def __len__(self) -> int:
+        return len(self.candles)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self._row(at) for at in range(*index.indices(len(self)))]
+        return self._row(range(len(self))[index])
+
+    def _row(self, at: int) -> Row:
+        return tuple(self.candles.columns[name][at] for name in ROW)
+
+
+def sound_rows(rows: Sequence[Row]) -> SoundRows | None:
+    """The rows as columns; None where one of them cannot be a candle, or is not in its place.
+
+    Their values must have the types of a candle's.
+    """
+    try:
+        candles = _columns(rows)
+    except OverflowError:
+        return None
+    return SoundRows(candles) if are_valid(candles) else None
+
+
+def _columns(rows: Sequence[Row]) -> Candles:
+    """Undated candles of rows that have a candle's types. Raises OverflowError."""
+    values = dict(zip(ROW, zip(*rows, strict=False), strict=False))
+    try:
+        # As array(code, values) in two thirds of the time.
+        return Candles(
+            {
+                name: array(code, pack(f"{len(found)}{code}", *found))
+                for name, code in COLUMNS.items()
+                for found in (values.get(name, ()),)
+            }
+        )
+    except StructError as error:
+        raise OverflowError(*error.args) from None
+
+
+def dated(candles: Candles, answered_ms: int) -> Candles:
+    """The same columns, with when the exchange gave them (epoch ms)."""
+    moments = array(COLUMNS["answered_at"], [answered_ms]) * len(candles)
+    return Candles({**candles.columns, "answered_at": moments})
+
+
+def are_valid(candles: Candles) -> bool:
+    """What `is_valid` says of each row, said of columns at once; and they are in order."""
+    columns = candles.columns
+    opens = columns["open_time"]
+    volumes = [columns[name] for name in COLUMNS if name.endswith("volume")]
+    return bool(
+        len(opens)
+        and opens[0] >= 0
+        and all(map(lt, opens, opens[1:]))
+        and all(map(lt, opens, columns["close_time"]))
+        and max(columns["close_time"]) < FOREVER_MS
+        and all(map(lt, repeat(0), columns["low"]))
+        and all(map(le, columns["low"], columns["open"]))
+        and all(map(le, columns["open"], columns["high"]))
+        and all(map(le, columns["low"], columns["close"]))
+        and all(map(le, columns["close"], columns["high"]))
+        and isfinite(max(columns["high"]))
+        and min(columns["trades"]) >= 0
+        # A sum tells of one value that is none; one that overflows is looked at again.
+        and all(isfinite(sum(volume)) and min(volume) >= 0 for volume in volumes)
+    )
+
+
+def is_valid(row: Row) -> bool:
+    """Whether the exchange's row is a possible candle.
+
+    Finite, positive prices with low <= open, close <= high; volumes not negative; a close after
+    its open; no number that a column cannot hold. Off-grid open times pass: Binance has them on
+    record (February and June 2018).
+    """
+    open_time, open_, high, low, close, volume, close_time, quote, trades, taker, taker_quote = row[
+        :_USED
+    ]
+    return bool(
+        0 <= open_time < close_time < FOREVER_MS
+        and 0 < low <= open_ <= high
+        and low <= close <= high
+        and isfinite(high)
+        and volume >= 0
+        and isfinite(volume)
+        and quote >= 0
+        and isfinite(quote)
+        and taker >= 0
+        and isfinite(taker)
+        and taker_quote >= 0
+        and isfinite(taker_quote)
+        and 0 <= trades < _COLUMN_ENDS
+    )
+
+
+class Answer(NamedTuple):
+    """Rows as the exchange sent them, in any order, and its clock then (epoch ms)."""
+
+    rows: Sequence[Row]
+    server_ms: int
+
+
+def opens_of(rows: Sequence[Row]) -> Sequence[int]:
+    """When the rows' candles open, in their order."""
+    return rows.candles.open_times if isinstance(rows, SoundRows) else [row[0] for row in rows]
+
+
+def first_open_in(rows: Sequence[Row], start_ms: int, end_ms: int) -> int | None:
+    """When the first candle opens that does so in [start, end)."""
+    opens = opens_of(rows)
+    if isinstance(rows, SoundRows):
+        opens = opens[bisect_left(opens, start_ms) :][:1]
+    return min((at for at in opens if start_ms <= at < end_ms), default=None)
+
+
+def last_open_by(rows: Sequence[Row], at_ms: int) -> int | None:
+    """When the last candle opens that does so by `at_ms`."""
+    opens = opens_of(rows)
+    if isinstance(rows, SoundRows):
+        opens = opens[: bisect_right(opens, at_ms)][-1:]
+    return max((at for at in opens if at <= at_ms), default=None)
+
+
+def running_opens(timeframe: str, answer: Answer) -> list[int]:
+    """When the candles open that the exchange may still change, by its clock: ours may be wrong.
+
+    A close time behind the candle's whole period says nothing: some candles on record have one.
+    """
+    rows, server_ms = answer
+    if isinstance(rows, SoundRows):
+        # All others have ended: they open earlier.
+        rows = rows[_ended(timeframe, rows.candles.open_times, server_ms) :]
+    return [row[0] for row in rows if _is_running(timeframe, row, server_ms)]
+
+
+def _ended(timeframe: str, opens: Sequence[int], server_ms: int) -> int:
+    """How many of the first candles have ended by their open times."""
+    count = len(opens)
+    while count and timeframes.following(timeframe, opens[count - 1]) > server_ms:
+        count -= 1
+    return count
+
+
+def _is_running(timeframe: str, row: Row, server_ms: int) -> bool:
+    return bool(row[6] >= server_ms and timeframes.following(timeframe, row[0]) > server_ms)
+
+
+def closed_candles(
+    timeframe: str, answers: Iterable[Answer], start_ms: int, end_ms: int
+) -> tuple[Candles, set[int]]:
+    """The valid, closed candles that open in [start, end), and the open times of invalid rows.
+
+    They are in order and unique: of two rows of one candle the later answer's stays.
+    """
+    parts: list[Candles] = []
+    rejected: set[int] = set()
+    for answer in answers:
+        candles, odd = _closed(timeframe, answer, start_ms, end_ms)
+        rejected |= odd
+        if len(candles):
+            parts.append(candles)
+    whole = Candles()
+    for part in sorted(parts, key=lambda part: part.open_times[0]):
+        if len(whole) and part.open_times[0] <= whole.open_times[-1]:
+            whole = merged(whole, part).candles
+        else:
+            whole.extend(part)
+    return whole, rejected.difference(whole.open_times) if rejected else rejected
+
+
+def _closed(timeframe: str, answer: Answer, start_ms: int, end_ms: int) -> tuple[Candles, set[int]]:
+    """Of one answer, as `closed_candles`."""
+    rows, server_ms = answer
+    if isinstance(rows, SoundRows):
+        candles = rows.candles.between(start_ms, end_ms)
+        running = running_opens(timeframe, answer)
+        if running and len(candles) and candles.open_times[-1] >= running[0]:
+            candles = _without(candles, running)
+        return dated(candles, server_ms), set()
+    found: dict[int, Row] = {}
+    rejected: set[int] = set()
+    for row in rows:
+        open_ms = row[0]
+        if not start_ms <= open_ms < end_ms or _is_running(timeframe, row, server_ms):
+            continue
+        if not is_valid(row):
+            rejected.add(open_ms)
+        elif open_ms not in found or tuple(row[:_USED]) > tuple(found[open_ms][:_USED]):
+            found[open_ms] = row
+    return dated(_columns([found[at] for at in sorted(found)]), server_ms), rejected
+
+
+def _without(candles: Candles, opens: Sequence[int]) -> Candles:
+    kept = Candles()
+    at = 0
+    for open_ms in opens:
+        there = bisect_left(candles.open_times, open_ms)
+        kept.extend(candles.cut(at, there))
+        at = bisect_right(candles.open_times, open_ms)
+    kept.extend(candles.cut(at, len(candles)))
+    return kept

@@ -1,0 +1,130 @@
+"""HTTP of a container with an event loop: one pool of connections, over aiohttp.
+
+aiohttp, because a layer around it takes more of a worker's time than itself (docs/BENCHMARKS.md).
+Answers are inflated in one step by isal, which takes a third of zlib's time. Nothing is followed,
+kept or tried again here: redirects and cookies say nothing to us, and whoever asks knows when to
+ask again.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import aiohttp
+from isal import isal_zlib
+from isal.igzip_lib import IsalError
+from yarl import URL
+
+_CONNECT_SECONDS = 5.0
+#: A gzip member, as zlib counts window bits.
+_GZIP = 31
+
+
+class NoAnswer(Exception):
+    """The connection failed, or time ran out, before the whole answer was there."""
+
+
+class HttpAnswer(NamedTuple):
+    """`headers`: by name, in any case; `content`: inflated."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
+class Streamed(NamedTuple):
+    """The beginning of an answer; `chunks`: its content as it comes, not inflated. Taking them
+    raises NoAnswer."""
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: AsyncIterator[bytes]
+
+
+@lru_cache(maxsize=1)
+def tls() -> ssl.SSLContext:
+    """The container's one TLS context: reading the roots takes longer than many requests.
+
+    They are the system's, or those in SSL_CERT_FILE, and what AWS_CA_BUNDLE names beside them.
+    """
+    context = ssl.create_default_context()
+    if more := os.environ.get("AWS_CA_BUNDLE"):
+        context.load_verify_locations(more)
+    return context
+
+
+class Http:
+    """A pool of `most` connections; all requests on one event loop.
+
+    No request takes longer than `seconds`, its answer included.
+    """
+
+    def __init__(self, most: int, seconds: float) -> None:
+        self._most = most
+        self._timeout = aiohttp.ClientTimeout(seconds, sock_connect=_CONNECT_SECONDS)
+        self._opened: aiohttp.ClientSession | None = None
+
+    async def aclose(self) -> None:
+        if self._opened is not None:
+            await self._opened.close()
+
+    async def get(
+        self, url: str, query: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> HttpAnswer:
+        """One GET. `query`: text or integers. Raises NoAnswer."""
+        return await self.request("GET", URL(url).with_query(query), headers)
+
+    async def request(
+        self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None = None
+    ) -> HttpAnswer:
+        """One request, `url` as it is. Raises NoAnswer."""
+        async with await self._ask(method, url, headers, body) as answer:
+            with _no_answer():
+                content = await answer.read()
+                if answer.headers.get("content-encoding") == "gzip":
+                    content = isal_zlib.decompress(content, wbits=_GZIP)
+            return HttpAnswer(answer.status, answer.headers, content)
+
+    @asynccontextmanager
+    async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Streamed]:
+        """One GET whose answer is taken as it comes. Raises NoAnswer."""
+        async with await self._ask("GET", URL(url), headers, None) as answer:
+            yield Streamed(answer.status, answer.headers, _chunks(answer))
+
+    async def _ask(
+        self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None
+    ) -> aiohttp.ClientResponse:
+        if self._opened is None:
+            self._opened = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._most, ssl=tls()),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=self._timeout,
+                auto_decompress=False,
+                skip_auto_headers=("Accept-Encoding", "Content-Type", "User-Agent"),
+            )
+        with _no_answer():
+            return await self._opened.request(
+                method, url, data=body, headers=headers, allow_redirects=False
+            )
+
+
+async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    while True:
+        with _no_answer():
+            chunk = await answer.content.readany()
+        if not chunk:
+            return
+        yield chunk
+
+
+@contextmanager
+def _no_answer() -> Iterator[None]:
+    try:
+        yield
+    except (aiohttp.ClientError, TimeoutError, OSError, IsalError) as problem:  # type: ignore[misc]
+        raise NoAnswer(f"{type(problem).__name__} {problem}".strip()) from problem
