@@ -27,6 +27,7 @@ WHEN_NAMED = (
     "archive",
     "ceiling",
     "fairness",
+    "flat",
     "growth",
     "history",
     "idle",

@@ -85,10 +85,11 @@ def _statements() -> dict[str, list[Statement]]:
     # The trail; names of failed units come from the task.
     audit = _table("AuditTable", "Query", "PutItem")
     bus = _allow(("events:PutEvents",), _arn("EventBus"))
-    # Symbols that stop trading have their last candles collected: what is held of them, the task.
+    # Symbols that stop trading have their last candles collected: what is held of them, the task,
+    # which is counted.
     last_candles = [
         _table("MarketTable", "BatchGetItem"),
-        _table("TasksTable", "PutItem"),
+        _table("TasksTable", "GetItem", "PutItem", "UpdateItem"),
         _send("PlanQueue"),
     ]
     # What happened to tasks: the trail, the bus, webhooks (noted in Tasks, then queued), totals.
@@ -109,7 +110,7 @@ def _statements() -> dict[str, list[Statement]]:
                 *("TasksTable", "GetItem", "BatchGetItem", "Query"),
                 *("PutItem", "UpdateItem", "DeleteItem"),
             ),
-            _index("TasksTable", "by_owner", "active"),
+            _index("TasksTable", "by_owner", "by_state", "active"),
             _send("PlanQueue"),
             *schedules.statements(),
             # Reading: how many connections the caller has open.
@@ -221,7 +222,7 @@ def _statements() -> dict[str, list[Statement]]:
             _table("ConnectionsTable", "GetItem", "UpdateItem", "BatchWriteItem", "DeleteItem"),
             # The index: a snapshot of the topic `tasks`.
             _table("TasksTable", "GetItem", "BatchGetItem", "Query"),
-            _index("TasksTable", "active"),
+            _index("TasksTable", "by_state", "active"),
             _table("MarketTable", "GetItem", "BatchGetItem"),
             _table("AuditTable", "Query"),
             check_keys,

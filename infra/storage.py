@@ -19,7 +19,7 @@ MOST_BYTES = 64 * 1024
 #: AWS's rule for a queue that feeds a function: less, and a slow batch is delivered twice.
 VISIBILITY_FACTOR = 6
 
-#: What lists of tasks show, but for the requests: those are read with the tasks, 100 in a call.
+#: Lists read `state` and `ttl` of these and no more; no index can be made narrower in place.
 _LISTED = [
     "task_id",
     "task_type",
@@ -46,6 +46,8 @@ def tables(protected: bool = False) -> dict[str, Resource]:
     """`protected`: no table can be deleted, by a person or with the stack."""
     tasks = _table(
         _index("by_owner", "owner", "created_key", _LISTED),
+        # By the ttl lists leave out what has expired.
+        _index("by_state", "listed_as", "created_key", ["ttl"]),
         _index("active", "active", "created_key", _LOOKED_AFTER),
     )
     tasks["Properties"]["StreamSpecification"] = {"StreamViewType": "NEW_AND_OLD_IMAGES"}

@@ -90,9 +90,15 @@ def get_tasks() -> Response:
 
 @web.route("GET", "/tasks/active", scope=READ)
 def get_active_tasks() -> Response:
-    web.query()
-    found, _ = run(list_active(wiring.backend(), web.caller().sees))
-    return web.answer(200, {"tasks": found, "count": len(found)})
+    backend = wiring.backend()
+    query = web.query("page_size", "page_token")
+    page_size = web.page_size(query, backend.settings)
+    if errors := web.page_token_errors(query, _PAGE_TOKEN):
+        raise invalid(errors)
+    after = query.get("page_token")
+    found, following = run(list_active(backend, web.caller().sees, page_size, after))
+    page = {"tasks": found, "count": len(found), "next_page_token": following}
+    return web.answer(200, page)
 
 
 @web.route("GET", "/tasks/stats", scope=READ)

@@ -31,6 +31,11 @@ def item_key(task_id: str, sk: str) -> dict[str, Any]:
     return {"pk": {"S": task_pk(task_id)}, "sk": {"S": sk}}
 
 
+def listed_as(owner: str, task_type: str, state: str) -> str:
+    """The hash key of index by_state."""
+    return f"{owner}#{task_type}#{state}"
+
+
 def prog_key(number: int) -> str:
     return f"{PROG}{number:03d}"
 

@@ -20,7 +20,7 @@ from chalicelib.live import topics
 from chalicelib.live.connections import MOST_TOPICS, Connection, ConnectionTable
 from chalicelib.live.sequence_table import SequenceTable
 from chalicelib.live.topics import Topic, stream_of
-from chalicelib.tasks.view import find_task, list_active, view_task
+from chalicelib.tasks.view import count_active, find_task, list_active, view_task
 
 if TYPE_CHECKING:
     from chalicelib.candles.store import Held
@@ -109,7 +109,10 @@ async def _content(
     if topic.kind == topics.TASK:
         return {"task": await view_task(backend, topic.subject, connection.caller.sees)}
     if topic.kind == topics.TASKS:
-        return shortened(*await list_active(backend, connection.caller.sees, MOST_TASKS))
+        sees = connection.caller.sees
+        views, following = await list_active(backend, sees, MOST_TASKS)
+        count = len(views) if following is None else await count_active(backend, sees)
+        return shortened(views, count)
     if topic.kind == topics.PRICES:
         now_ms = backend.now_ms()
         price = kept(await CatalogueTable(backend).read_prices(), now_ms).get(topic.subject)

@@ -13,6 +13,7 @@ from chalicelib.tasks.message import closing, notice_of
 from chalicelib.tasks.part import Tally, totals
 from chalicelib.tasks.policy import announced, ask_for_next_attempt, next_attempt
 from chalicelib.tasks.progress import OPEN, Progress
+from chalicelib.tasks.state_counts import expires_at
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Removed, Task, TaskValues
 from chalicelib.work import units as work_units
@@ -131,7 +132,7 @@ async def shut(backend: Backend, task: Task) -> Task:
     values: TaskValues = {
         "stopped_at": backend.now_ms(),
         # From the moment it was stopped: shutting it twice must not show it for longer.
-        "ttl": task.completed_at // 1000 + backend.settings.retention_seconds,
+        "ttl": expires_at(task.completed_at, backend.settings.retention_seconds),
         "result": result,
         "message": f"{word} after {counted} of {result['units']} units",
     }
@@ -156,7 +157,7 @@ async def shut(backend: Backend, task: Task) -> Task:
 
 def expiry(backend: Backend) -> int:
     """Epoch seconds until which a task that has ended now can be read."""
-    return backend.now_ms() // 1000 + backend.settings.retention_seconds
+    return expires_at(backend.now_ms(), backend.settings.retention_seconds)
 
 
 async def close_progs(backend: Backend, task: Task) -> Tally:

@@ -9,10 +9,12 @@ from typing import Any
 
 from chalicelib.aws.wire import item_from_wire, item_to_wire, to_wire
 from chalicelib.core.errors import ConditionFailed
-from chalicelib.core.task_keys import PART, item_key, part_key, task_pk
-from chalicelib.tasks.part import Part, part_from, part_of
+from chalicelib.core.task_keys import PART, item_key, part_key, prog_key, task_pk
+from chalicelib.tasks import states
+from chalicelib.tasks.part import Part, Tally, part_from, part_of, part_sizes
 from chalicelib.tasks.prog_items import ProgItems
-from chalicelib.tasks.progress import FAILED, Progress
+from chalicelib.tasks.progress import FAILED, Progress, progress_from
+from chalicelib.tasks.task import Task
 
 Item = dict[str, Any]
 
@@ -122,6 +124,19 @@ def parts_in(items: list[Item]) -> tuple[Part, ...]:
         for item in items
         if item["sk"].startswith(PART)
     )
+
+
+def tally_in(task: Task, held: dict[str, Item]) -> tuple[tuple[Task, Tally], list[str]]:
+    """A task and what it has counted, from its items by sort key, and which of these that takes are
+    missing; it takes none where the task does not run."""
+    if task.state != states.RUNNING:
+        return (task, Tally()), []
+    sort_keys = [part_key(number) for number in range(len(part_sizes(task.progs_total)))]
+    parts = parts_in([held[sk] for sk in sort_keys if sk in held])
+    progs = {prog_key(number): number for part in parts for number in part.open_numbers}
+    counting = [progress_from(held[sk], number) for sk, number in progs.items() if sk in held]
+    missing = [sk for sk in (*sort_keys, *progs) if sk not in held]
+    return (task, Tally(parts, tuple(counting))), missing
 
 
 def _old(failed: ConditionFailed, number: int) -> Part | None:

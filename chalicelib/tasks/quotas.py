@@ -16,11 +16,10 @@ from chalicelib.aws.wire import Wire, item_from_wire, item_to_wire, to_wire
 from chalicelib.core import times
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ConditionFailed, QuotaExceeded
-from chalicelib.core.task_keys import META, item_key
 from chalicelib.quotas.limits import ACTIVE_TASKS, UNITS_PER_DAY, owner_pk
 from chalicelib.quotas.places import Place, Places
 from chalicelib.tasks import states
-from chalicelib.tasks.moves import Update, move_of
+from chalicelib.tasks.moves import Update
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Task, TaskValues
 
@@ -71,26 +70,22 @@ async def start_within_quota(backend: Backend, task: Task, values: TaskValues) -
             task.task_id, task.attempt, states.RUNNING, remove=("yielded_at",), **values
         )
     for _ in range(_RACES):
-        moved = False
         if units <= most:
             try:
-                await _together(
-                    backend,
-                    {
-                        "Key": item_key(task.task_id, META),
-                        **move_of(task.attempt, states.RUNNING, {**values}, ("yielded_at",)),
-                    },
-                    _counted(backend, task.owner, units, most),
+                return await table.move(
+                    task.task_id,
+                    task.attempt,
+                    states.RUNNING,
+                    remove=("yielded_at",),
+                    also=(_counted(backend, task.owner, units, most),),
+                    **values,
                 )
-                moved = True
             except CallFailed as failed:
                 if failed.code != "TransactionCanceledException":
                     raise
-        # Refused by one of the two conditions, or by another write at the same moment: the items
-        # show it.
+        # Refused by one of the conditions, or by another write at the same moment: the items show
+        # it.
         now = await table.read(task.task_id)
-        if now is not None and moved:
-            return now
         if now is None or (now.state, now.attempt) != (states.PENDING, task.attempt):
             raise ConditionFailed("TransactWriteItems", None)
         used = await units_today(backend, task.owner)
@@ -123,13 +118,6 @@ def _none_left(backend: Backend, units: int, used: int, most: int) -> QuotaExcee
     detail = f"{units} units are to be collected, and {used} of {most} a day are used"
     hint = f"retry after {again}" if units <= most else "ask for less in one task"
     return UNITS_PER_DAY.exceeded(backend.settings, f"{detail}: {hint}", seconds)
-
-
-async def _together(backend: Backend, *updates: Update) -> None:
-    """Do all of some updates of the Tasks table, or none. Raises CallFailed."""
-    table = backend.settings.tasks_table
-    parts = [{"Update": {"TableName": table, **update}} for update in updates]
-    await backend.call("dynamodb", "TransactWriteItems", TransactItems=parts)
 
 
 def _counted(backend: Backend, owner: str, units: int, most: int) -> Update:

@@ -3,7 +3,7 @@
     pk            sk               holds
     TASK#<id>     META             type, state, attempt, request, priority, owner, totals, times,
                                    message, error, result, ttl, moved_by, moved_request_id (see
-                                   Task)
+                                   Task); counted (tasks/state_counts.py)
     TASK#<id>     PART#<nnn>       totals of 50 PROG items: attempt, size, opened; finished,
                                    failing, rejecting (NS of PROG items); succeeded, failed,
                                    candles, revised, rejected, from_store, f_<REASON> (units),
@@ -17,7 +17,8 @@
                                    claimed_at, sent_at, sent_again, refill_at
     TASK#<id>     UNITS#<plan>#<nnn>  units: zlib JSON [[symbol, timeframe, start, end, whole], ...]
 
-Index by_owner: owner, created_key (time and id): lists, newest first.
+Index by_owner: owner, created_key (time and id): lists, newest first (tasks/lists.py).
+Index by_state: listed_as (owner, type, state), created_key: lists of one state or type.
 Index active:   active = "1" while someone has to look after the task: sweep, active lists.
 `ttl` is in epoch seconds; what people read treats a task whose ttl has passed as gone.
 tasks/task.py, tasks/part.py and tasks/progress.py say what each attribute means.
@@ -30,13 +31,22 @@ from typing import Any, Literal, Unpack
 
 from chalicelib.aws.item_table import readable
 from chalicelib.aws.wire import item_from_wire, item_to_wire, to_wire
-from chalicelib.core.errors import ConditionFailed
-from chalicelib.core.task_keys import META, PART, item_key, prog_key, task_pk
+from chalicelib.core.errors import CallFailed, ConditionFailed
+from chalicelib.core.task_keys import (
+    META,
+    PART,
+    item_key,
+    part_key,
+    prog_key,
+    task_id_of,
+    task_pk,
+)
 from chalicelib.tasks import states
-from chalicelib.tasks.moves import has, move_of, update_of
+from chalicelib.tasks.moves import Move
 from chalicelib.tasks.part import Part, Tally
-from chalicelib.tasks.part_items import parts_in
+from chalicelib.tasks.part_items import parts_in, tally_in
 from chalicelib.tasks.progress import Progress, number_of, progress_from
+from chalicelib.tasks.state_counts import changes
 from chalicelib.tasks.task import (
     LOOKED_AFTER,
     ActiveTask,
@@ -45,12 +55,16 @@ from chalicelib.tasks.task import (
     TaskValues,
     active_in,
     item_of,
-    listed_from,
     task_from,
 )
 from chalicelib.tasks.unit_items import UnitItems
 
 Item = dict[str, Any]
+#: How DynamoDB says that a part of a transaction was refused, or met another write.
+_CANCELLED = "TransactionCanceledException"
+#: How often other writes of a task, or of the same counts, may come first. Each time, the call
+#: itself has tried again after waits where that may help (aws/signed_calls.py).
+_RACES = 8
 #: The query of index active.
 _ACTIVE: Item = {
     "IndexName": "active",
@@ -70,15 +84,13 @@ class TaskTable(UnitItems):
 
     async def create(self, task: Task) -> bool:
         """Store a new task; False where the id exists (a retried call whose answer was lost)."""
+        item = item_of(task)
+        new = {"Item": item_to_wire(item), "ConditionExpression": "attribute_not_exists(pk)"}
         try:
-            await self._call(
-                "dynamodb",
-                "PutItem",
-                TableName=self._table,
-                Item=item_to_wire(item_of(task)),
-                ConditionExpression="attribute_not_exists(pk)",
-            )
-        except ConditionFailed:
+            await self._together(("Put", new), *_counted(item, None))
+        except CallFailed as failed:
+            if failed.code != _CANCELLED or await self.read(task.task_id) is None:
+                raise
             return False
         return True
 
@@ -117,6 +129,34 @@ class TaskTable(UnitItems):
         numbers = [number for part in parts for number in part.open_numbers]
         return task, Tally(parts, tuple(await self.read_progs(task_id, numbers)))
 
+    async def read_with_tallies(
+        self, running: Iterable[str], others: Iterable[str] = ()
+    ) -> dict[str, tuple[Task, Tally]]:
+        """task id -> task and what it has counted, of those that are stored and readable; `others`
+        are not expected to run. A call for a hundred items; most tasks have three.
+
+        A large task's items are known from those that were read before: three rounds at the most.
+        """
+        first = [META, part_key(0), prog_key(0)]
+        wanted = {(task_id, sk) for task_id in running for sk in first}
+        wanted |= {(task_id, META) for task_id in others}
+        held: dict[str, dict[str, Item]] = {task_id: {} for task_id, _ in wanted}
+        asked: set[tuple[str, str]] = set()
+        found: dict[str, tuple[Task, Tally]] = {}
+        while wanted:
+            for item in await self._get_all([item_key(*each) for each in sorted(wanted)]):
+                held[task_id_of(item["pk"]) or ""][item["sk"]] = item
+            asked |= wanted
+            found, wanted = {}, set()
+            tasks, _ = readable(
+                task_from, [items[META] for items in held.values() if META in items]
+            )
+            for task in tasks:
+                found[task.task_id], missing = tally_in(task, held[task.task_id])
+                wanted |= {(task.task_id, sk) for sk in missing}
+            wanted -= asked
+        return found
+
     async def read_progs(self, task_id: str, numbers: Iterable[int]) -> list[Progress]:
         """The PROG items with these numbers that are stored, read consistently, in order."""
         keys = [item_key(task_id, prog_key(number)) for number in numbers]
@@ -134,15 +174,19 @@ class TaskTable(UnitItems):
         *,
         remove: Iterable[Removed] = (),
         needs: Removed | Literal[""] = "",
+        also: Iterable[Item] = (),
         **values: Unpack[TaskValues],
     ) -> Task:
         """Move a task to state `to` where the table of moves allows it, and set `values`.
 
-        `needs`: an attribute that it must have.
-        Returns the task after the move. Raises ConditionFailed, with the item as it was (see
-        `old_task`), where the task is in another state or at another attempt.
+        `needs`: an attribute that it must have. `also`: updates of other items of the table that
+        are to be made with it, or not at all. Returns the task after the move. Raises
+        ConditionFailed, with the item as it was (see `old_task`), where the task is in another
+        state or at another attempt; CallFailed (TransactionCanceledException) where one of `also`
+        was refused, or another write came at the same moment.
         """
-        return await self._set(task_id, move_of(attempt, to, {**values}, remove, needs))
+        move = Move(attempt, to, {**values}, tuple(remove), needs)
+        return await self._counting(task_id, move, also)
 
     async def note(
         self,
@@ -156,12 +200,34 @@ class TaskTable(UnitItems):
     ) -> Task:
         """Set values of a task without moving it, at this attempt only; the task then. `needs` as
         in `move`. Raises ConditionFailed."""
-        bound = {":expected": to_wire(attempt)}
-        update = update_of({**values}, remove, f"#attempt = :expected{has(needs)}", bound)
-        return await self._set(task_id, update)
+        move = Move(attempt, None, {**values}, tuple(remove), needs)
+        if move.is_counted:
+            return await self._counting(task_id, move)
+        return task_from(await self._update(item_key(task_id, META), **move.update()))
 
-    async def _set(self, task_id: str, update: Item) -> Task:
-        return task_from(await self._update(item_key(task_id, META), **update))
+    async def _counting(self, task_id: str, move: Move, also: Iterable[Item] = ()) -> Task:
+        """Write a task together with the counts of its owner's tasks (tasks/state_counts.py)."""
+        key = item_key(task_id, META)
+        others = [("Update", update) for update in also]
+        for _ in range(_RACES):
+            old = await self._get(key)
+            if old is None or not move.may_follow(old):
+                raise ConditionFailed("TransactWriteItems", old and item_to_wire(old))
+            new = task_from(move.applied(old))
+            written = ("Update", {"Key": key, **move.update(old)})
+            try:
+                await self._together(written, *_counted(move.applied(old), old), *others)
+            except CallFailed as failed:
+                if failed.code != _CANCELLED or others:
+                    raise
+            else:
+                return new
+        raise CallFailed("dynamodb", "TransactWriteItems", "Contention", f"task {task_id}")
+
+    async def _together(self, *parts: tuple[str, Item]) -> None:
+        """Do all of some Puts and Updates of this table, or none. Raises CallFailed."""
+        written = [{kind: {"TableName": self._table, **part}} for kind, part in parts]
+        await self._call("dynamodb", "TransactWriteItems", TransactItems=written)
 
     async def give_way(
         self, task_id: str, attempt: int, turn: int, stale_ms: int, now_ms: int
@@ -194,46 +260,6 @@ class TaskTable(UnitItems):
 
     # --- lists ----------------------------------------------------------------------------
 
-    async def page_of_owner(
-        self,
-        owner: str,
-        now_ms: int,
-        limit: int,
-        *,
-        before: str | None = None,
-        task_type: str | None = None,
-        state: str | None = None,
-    ) -> tuple[list[Task], str | None]:
-        """One page of an owner's live tasks that can be read, newest first.
-
-        `before`: the created_key after which the page starts. The second value is the one to go
-        on with; None at the end.
-        """
-        condition, values = "#owner = :owner", {":owner": to_wire(owner)}
-        if before is not None:
-            condition += " AND created_key < :before"
-            values[":before"] = to_wire(before)
-        filters = ["(attribute_not_exists(#ttl) OR #ttl > :now)"]
-        names = {"#owner": "owner", "#ttl": "ttl"}
-        values[":now"] = to_wire(now_ms // 1000)
-        if task_type:
-            filters.append("#type = :type")
-            names["#type"], values[":type"] = "task_type", to_wire(task_type)
-        if state:
-            filters.append("#state = :state")
-            names["#state"], values[":state"] = "state", to_wire(state)
-        found = await self._query(
-            most=limit + 1,
-            IndexName="by_owner",
-            KeyConditionExpression=condition,
-            FilterExpression=" AND ".join(filters),
-            ExpressionAttributeNames=names,
-            ExpressionAttributeValues=values,
-            ScanIndexForward=False,
-        )
-        page, _ = readable(listed_from, found[:limit])
-        return page, found[limit - 1]["created_key"] if len(found) > limit else None
-
     async def active(self) -> list[ActiveTask]:
         """Every task that someone has to look after and that can be read, oldest first."""
         return active_in(await self._query(**_ACTIVE))
@@ -247,6 +273,12 @@ class TaskTable(UnitItems):
         whether that is all."""
         answer = await self._call("dynamodb", "Query", TableName=self._table, **_ACTIVE)
         return active_in(map(item_from_wire, answer["Items"])), "LastEvaluatedKey" not in answer
+
+
+def _counted(new: Item, old: Item | None) -> list[tuple[str, Item]]:
+    """The parts of a transaction that count a META item `new`, which was `old`."""
+    before = None if old is None else old.get("counted")
+    return [("Update", update) for update in changes(new["owner"], before, new["counted"])]
 
 
 def old_task(failed: ConditionFailed) -> Task | None:

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Set
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from chalicelib.core.errors import ItemUnreadable
-from chalicelib.core.task_keys import META, task_pk
+from chalicelib.core.task_keys import META, listed_as, task_pk
 from chalicelib.tasks import states
+from chalicelib.tasks.state_counts import place_of
 
 
 class Counts(TypedDict):
@@ -38,13 +39,7 @@ class Counts(TypedDict):
 
 # A named tuple, because so large a dataclass would cost the API's cold start a millisecond.
 class Task(NamedTuple):
-    """A task's META item.
-
-    Rows of index `by_owner`, which lists are read from, lack some attributes: `request` is then
-    b"", `source` is "request", `request_id` None, `plan_sent_at` and `deadline_at` 0, and
-    `notice`, `webhook_host`, `next_attempt_at`, `retries_left`, `plan_id`, `symbols_count`,
-    `kept_units`, `yielded_at`, `moved_by`, `moved_request_id` and `retry_id` have their defaults.
-    """
+    """A task's META item."""
 
     #: UUID; of a schedule's run it follows from the schedule and the time.
     task_id: str
@@ -215,13 +210,6 @@ _TYPES = {
     "plan_sent_at": int,
     "deadline_at": int,
 }
-#: What a new task always has, and the rows of index by_owner have not.
-_NOT_LISTED = {
-    "request": b"",
-    "source": states.BY_REQUEST,
-    "plan_sent_at": 0,
-    "deadline_at": 0,
-}
 
 
 def is_expired(ttl: int | None, now_ms: int) -> bool:
@@ -240,11 +228,6 @@ def task_from(item: dict[str, Any]) -> Task:
     if odd or held["state"] not in states.STATES:
         raise ItemUnreadable(f"{item.get('pk')} has an odd {', '.join(odd) or 'state'}")
     return Task(**{"request_id": None, **held})
-
-
-def listed_from(row: dict[str, Any]) -> Task:
-    """The task of a row of index by_owner. Raises ItemUnreadable."""
-    return task_from({**_NOT_LISTED, **row})
 
 
 def active_in(items: Iterable[dict[str, Any]]) -> list[ActiveTask]:
@@ -272,4 +255,6 @@ def item_of(task: Task) -> dict[str, Any]:
         **held,
         "created_key": task.created_key,
         "active": LOOKED_AFTER,
+        "listed_as": listed_as(task.owner, task.task_type, task.state),
+        "counted": place_of(task.task_id, task.state, task.ttl),
     }

@@ -12,11 +12,13 @@ from chalicelib.core.times import iso
 from chalicelib.exchange.ledger import Ledger
 from chalicelib.exchange.ledger_state import LedgerState
 from chalicelib.tasks import states
+from chalicelib.tasks.lists import Row, TaskLists, merged
 from chalicelib.tasks.message import message_of
 from chalicelib.tasks.named_units import named_units
 from chalicelib.tasks.part import Tally, totals
 from chalicelib.tasks.passed_over import files_in
 from chalicelib.tasks.request_view import MOST_SYMBOLS, request_view, symbols_count
+from chalicelib.tasks.state_counts import StateCounts
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Counts, Task
 from chalicelib.webhooks.delivery import DELIVERED, FAILED, PENDING
@@ -61,84 +63,62 @@ async def list_tasks(
     task_type: str | None = None,
     state: str | None = None,
 ) -> tuple[list[View], str | None]:
-    """One page of the tasks of some owners, newest first, and where the next one starts."""
-    found: list[Task] = []
-    more = False
-    for owner in owners:
-        tasks, following = await TaskTable(backend).page_of_owner(
-            owner, backend.now_ms(), limit, before=before, task_type=task_type, state=state
-        )
-        found += tasks
-        more = more or following is not None
-    # Each owner's page holds its newest `limit`, so the newest of all are among them.
-    found.sort(key=lambda task: task.created_key, reverse=True)
-    more, tasks = more or len(found) > limit, found[:limit]
-    following = tasks[-1].created_key if more else None
-    pause = await pause_of(backend, tasks)
-    # The index lacks the requests. Active tasks are read whole in any case.
-    stored = await TaskTable(backend).read_all(t.task_id for t in tasks if not t.is_active)
-    rows = [
-        task._replace(request=whole.request, symbols_count=whole.symbols_count)
-        if (whole := stored.get(task.task_id))
-        else task
-        for task in tasks
-    ]
-    return [await _summary_of(backend, task, pause) for task in rows], following
+    """One page of the tasks of some owners, newest first, and where the next one starts: it may
+    hold fewer than `limit` and not be the last."""
+    lists = TaskLists(backend)
+    pages = [await lists.newest(owner, limit, before, task_type, state) for owner in owners]
+    page = merged(pages, limit)
+    # An index may lag behind: what has another state by now is not shown as if it had this one.
+    wanted = (state,) if state else states.STATES
+    return await _views_of(backend, page.rows, wanted), page.following
 
 
 async def list_active(
-    backend: Backend, caller: str | None = None, most: int | None = None
-) -> tuple[list[View], int]:
-    """The pending and running tasks to which `caller` has access, oldest first.
+    backend: Backend, caller: str | None, limit: int, after: str | None = None
+) -> tuple[list[View], str | None]:
+    """One page of the pending and running tasks to which `caller` has access, oldest first, and
+    where the next one starts, as in `list_tasks`."""
+    owner = None if _may_see(backend, "", caller) else caller
+    page = await TaskLists(backend).active(owner, limit, after)
+    return await _views_of(backend, page.rows, states.ACTIVE), page.following
 
-    At most `most` of them, and how many there are.
-    """
-    ids = [row.task_id for row in await TaskTable(backend).active()]
-    # The index may lag behind, and does not know the owner.
-    tasks = await TaskTable(backend).read_all(ids)
+
+async def count_active(backend: Backend, caller: str | None) -> int:
+    """How many tasks are pending and running to which `caller` has access. Where these are
+    everybody's: of those that one read finds, some thousands."""
+    if caller is None or _may_see(backend, "", caller):  # everybody's
+        rows, _ = await TaskTable(backend).first_active()
+        return sum(row.is_active for row in rows)
+    counts = await count_tasks(backend, [caller])
+    return sum(counts[state] for state in states.ACTIVE)
+
+
+async def _views_of(backend: Backend, rows: list[Row], wanted: Sequence[str]) -> list[View]:
+    """Summaries of the tasks of a page that are live and in one of the states `wanted`."""
+    now_ms = backend.now_ms()
+    running = [row.task_id for row in rows if row.state == states.RUNNING]
+    others = [row.task_id for row in rows if row.state != states.RUNNING]
+    stored = await TaskTable(backend).read_with_tallies(running, others)
     shown = [
-        task_id
-        for task_id in ids
-        if (known := tasks.get(task_id))
-        and known.is_active
-        and _may_see(backend, known.owner, caller)
+        stored[row.task_id]
+        for row in rows
+        if row.task_id in stored
+        and stored[row.task_id][0].state in wanted
+        and not stored[row.task_id][0].is_expired(now_ms)
     ]
-    pause = await pause_of(backend, [tasks[task_id] for task_id in shown[:most]])
-    views = []
-    for task_id in shown[:most]:
-        task, tally = await TaskTable(backend).read_with_tally(task_id)
-        if task and task.is_active:
-            views.append(summary(task, tally, backend.now_ms(), pause))
-    return views, len(shown)
+    pause = await pause_of(backend, [task for task, _ in shown])
+    return [summary(task, tally, now_ms, pause) for task, tally in shown]
 
 
 async def count_tasks(backend: Backend, owners: Sequence[str]) -> dict[str, int]:
     """Live tasks of some owners by state, every state named."""
-    counts = dict.fromkeys(states.STATES, 0)
-    for owner in owners:
-        before: str | None = None
-        while True:
-            tasks, before = await TaskTable(backend).page_of_owner(
-                owner, backend.now_ms(), 1000, before=before
-            )
-            for task in tasks:
-                counts[task.state] += 1
-            if before is None:
-                break
-    return counts
+    counts = [await StateCounts(backend).read(owner, backend.now_ms()) for owner in owners]
+    return {state: sum(each[state] for each in counts) for state in states.STATES}
 
 
 async def pause_of(backend: Backend, tasks: list[Task]) -> LedgerState | None:
     """What the ledger says of the exchange's limit; None where none of the tasks waits for it."""
     return await Ledger(backend).read() if any(task.is_active for task in tasks) else None
-
-
-async def _summary_of(backend: Backend, task: Task, pause: LedgerState | None) -> View:
-    if not task.is_active:
-        return summary(task, Tally(), backend.now_ms())
-    # Read whole: the row of a list knows neither its deadline nor whom it gives way to.
-    current, tally = await TaskTable(backend).read_with_tally(task.task_id)
-    return summary(current or task, tally, backend.now_ms(), pause)
 
 
 def summary(task: Task, tally: Tally, now_ms: int, pause: LedgerState | None = None) -> View:

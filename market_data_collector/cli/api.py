@@ -86,7 +86,11 @@ class Api(Connection):
         return {"tasks": tasks, "next_page_token": page_token}
 
     def active(self) -> dict[str, Any]:
-        return self._call("GET", "/tasks/active").body
+        """Every page, as one; `count`: of all pages."""
+        pages = [*self._pages("/tasks/active")]
+        found = [each for page in pages for each in records(page.get("tasks"))]
+        count = sum(number(page.get("count")) or 0 for page in pages)
+        return {"tasks": found, "count": count, "next_page_token": None}
 
     def stats(self) -> dict[str, Any]:
         return self._call("GET", "/tasks/stats").body

@@ -237,7 +237,7 @@ async def _live_through(both: Both, worker: Worker, clock: Clock) -> None:
     await cancel_task(worker, second)
     await _work_off(both, worker, budget)
     await retry_task(worker, second)
-    await list_active(worker)
+    await list_active(worker, None, 20)
     clock.advance(61_000)
     await sweep(worker)
     await _work_off(both, worker, budget)

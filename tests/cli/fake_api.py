@@ -33,6 +33,8 @@ ENDED_TASK = {
 SCHEDULE_ID = "b5a1c7c8-6d0c-4dc5-8d5e-0c3a2f0e8a07"
 AT = "2026-11-23T12:00:00Z"
 
+#: What stands beside the only task of a list of active ones.
+ALL = {"count": 1, "next_page_token": None}
 STATS = {
     "task_counts": {"pending": 0, "running": 1, "completed": 12, "failed": 1, "cancelled": 0},
     "active_tasks_count": 1,
@@ -271,7 +273,7 @@ class FakeApi(httpx.BaseTransport):
             "POST /task/cancel": (202, {"task_id": TASK_ID, "status": "cancelled"}),
             "POST /task/retry": (202, SUBMITTED),
             "GET /tasks": (200, {"tasks": [task(), task("running", 9)], "next_page_token": None}),
-            "GET /tasks/active": (200, {"tasks": [task("running", 9)], "count": 1}),
+            "GET /tasks/active": (200, {"tasks": [task("running", 9)], **ALL}),
             "GET /tasks/stats": (200, STATS),
             "GET /status": (200, STATUS),
             "GET /latest-prices": (200, PRICES),

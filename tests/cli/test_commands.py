@@ -4,6 +4,7 @@ import httpx
 import pytest
 
 from tests.cli.fake_api import (
+    ALL,
     AT,
     ENDED_TASK,
     PREFIX,
@@ -28,7 +29,7 @@ COMMANDS = [
         {"tasks": [task(), task("running", 9)], "next_page_token": None},
         "running     50%",
     ),
-    (["tasks", "--active"], {"tasks": [task("running", 9)], "count": 1}, "data_collection"),
+    (["tasks", "--active"], {"tasks": [task("running", 9)], **ALL}, "data_collection"),
     (["history"], {"tasks": [ENDED_TASK], "next_page_token": None}, "1 units failed"),
     (["stats"], STATS, "Timeframes       1m, 5m, 15m"),
     (["status"], STATUS, "4,200 of 6,000 left"),
@@ -308,6 +309,18 @@ def test_tasks_all_follows_every_page_and_ends_when_a_token_comes_back():
     assert ran.json == {"tasks": [{"task_id": n} for n in "012"], "next_page_token": None}
     assert [r.url.params.get("page_token") for r in api.requests] == [None, "a", "b"]
     assert all(r.url.params["status"] == "failed" for r in api.requests)
+
+
+def test_every_page_of_active_tasks_is_one_list():
+    pages = [
+        {"tasks": [{"task_id": str(n)}], "count": 1, "next_page_token": token}
+        for n, token in enumerate(["a", None])
+    ]
+    api = FakeApi({"GET /tasks/active": pages})
+    listed = run("tasks", "--active", "--json", api=api).json
+    both = [{"task_id": n} for n in "01"]
+    assert listed == {"tasks": both, "count": 2, "next_page_token": None}
+    assert [r.url.params.get("page_token") for r in api.requests] == [None, "a"]
 
 
 @pytest.mark.parametrize(

@@ -83,13 +83,14 @@ class AppliedTwice(Hook):
 
 
 def is_update_of(sort_key: str) -> Callable[[Called], bool]:
-    """Whether a call updates an item whose sort key starts so."""
+    """Whether a call updates an item whose sort key starts so, in a transaction or not."""
 
     def chosen(called: Called) -> bool:
-        if called.operation != "UpdateItem":
-            return False
-        key: str = called.parameters["Key"].get("sk", {}).get("S", "")
-        return key.startswith(sort_key)
+        updates = [part.get("Update") for part in called.parameters.get("TransactItems", ())]
+        if called.operation == "UpdateItem":
+            updates.append(called.parameters)
+        keys = [update["Key"].get("sk", {}).get("S", "") for update in updates if update]
+        return any(key.startswith(sort_key) for key in keys)
 
     return chosen
 

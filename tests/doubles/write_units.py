@@ -1,9 +1,9 @@
 """What DynamoDB bills for writes, counted while calls pass through the AWS in memory.
 
-A write costs its larger image, before or after, in whole KB; a refused condition costs like a
-write of the item as it stands; an index is billed apart: one write where what it projects changes,
-two where its key does. Source: DynamoDB Developer Guide, "Read and write operations" and "Using
-global secondary indexes" (write capacity).
+A write costs its larger image, before or after, in whole KB, and in a transaction twice that; a
+refused condition costs like a write of the item as it stands; an index is billed apart: one write
+where what it projects changes, two where its key does. Source: DynamoDB Developer Guide, "Read and
+write operations" and "Using global secondary indexes" (write capacity).
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class WriteUnits(Hook):
             new = table.items.get(key)
             kind = _kind(name, key)
             self.writes[kind] += 1
-            self.items[kind] += max(_units(old), _units(new), 1)
+            twice = 2 if called.operation == "TransactWriteItems" else 1
+            self.items[kind] += twice * max(_units(old), _units(new), 1)
             if called.error is None:
                 self.indexes[kind] += sum(
                     _index_units(table, index, old, new) for index in table.indexes.values()
@@ -53,6 +54,13 @@ class WriteUnits(Hook):
         if called.operation in _SINGLE:
             table = self._tables[given["TableName"]]
             return [(given["TableName"], table.key_of(given.get("Item") or given["Key"]))]
+        if called.operation == "TransactWriteItems":
+            parts = [part for entry in given["TransactItems"] for part in entry.values()]
+            return [
+                (name, self._tables[name].key_of(part.get("Item") or part["Key"]))
+                for part in parts
+                for name in [part["TableName"]]
+            ]
         if called.operation == "BatchWriteItem":
             return [
                 (name, self._tables[name].key_of(request["PutRequest"]["Item"]))

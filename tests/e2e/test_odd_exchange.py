@@ -151,7 +151,7 @@ def test_odd_input_is_refused_with_what_was_meant(cloud: Cloud) -> None:
         ("POST", "/start", {"timeframes": ["1s"], "start": 0}, "shorter range"),
         ("GET", "/audit?from=1767225600", None, "did you mean 2026-01-01T00:00:00.000Z?"),
         ("GET", "/tasks?page_size=1&page_size=2", None, "/page_size: is given more than once"),
-        ("GET", "/tasks/active?page_size=1", None, "/page_size: unknown parameter"),
+        ("GET", "/tasks/active?status=failed", None, "/status: unknown parameter"),
         (
             "POST",
             "/schedules",

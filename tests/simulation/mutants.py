@@ -34,7 +34,6 @@ from chalicelib.tasks import (
     fence,
     finish,
     prog_items,
-    quotas,
     retry,
     states,
     submit,
@@ -42,8 +41,10 @@ from chalicelib.tasks import (
     task,
     view,
 )
+from chalicelib.tasks.moves import Move
 from chalicelib.tasks.part import Tally
 from chalicelib.tasks.progress import Progress
+from chalicelib.tasks.state_counts import StateCounts
 from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import Counts, Task
 from chalicelib.work.queue import WorkQueue
@@ -407,13 +408,39 @@ def _few_units(world: World) -> None:
     world.limit(owner_units_per_day=200)
 
 
-def _one_by_one(_: Any) -> Any:
-    async def together(backend: Any, move: Any, count: Any) -> None:
-        table = backend.settings.tasks_table
-        for update in (count, move):
-            await backend.call("dynamodb", "UpdateItem", TableName=table, **update)
+def _beside(which: str) -> Callable[[], Any]:
+    """The part of a transaction that writes items whose sort keys begin so is written before it."""
 
-    return together
+    def make(original: Any) -> Any:
+        async def together(self: Any, *parts: Any) -> None:
+            rest = []
+            for kind, part in parts:
+                if part.get("Key", {}).get("sk", {}).get("S", "").startswith(which):
+                    await self._call("dynamodb", "UpdateItem", TableName=self._table, **part)
+                else:
+                    rest.append((kind, part))
+            await original(self, *rest)
+
+        return together
+
+    return replacing(TaskTable, "_together", make)
+
+
+def _wherever_it_is_counted(original: Any) -> Any:
+    def update(self: Any, old: Any = None) -> Any:
+        made = original(self, old)
+        if old is not None:
+            _drop(r" AND (#counted = :seen|attribute_not_exists\(#counted\))", ":seen")(made)
+        return made
+
+    return update
+
+
+def _as_of_before(original: Any) -> Any:
+    async def read(self: Any, owner: str, now_ms: int) -> Any:
+        return await original(self, owner, now_ms - 1000)
+
+    return read
 
 
 def nothing_goes_wrong(world: World) -> None:
@@ -543,7 +570,9 @@ MUTANTS = (
     Mutant("cancel leaves items open", replacing(finish, "close_progs", _not_closing)),
     Mutant("items are full at once", replacing(finish, "is_full", lambda _: lambda prog: True)),
     Mutant("requests are permitted once for all", replacing(Gate, "_check", _checked_once)),
-    Mutant("a short page is the end", replacing(fetch, "left_open", _believing_short_pages)),
+    Mutant(
+        "a short page is the end", replacing(fetch, "left_open", _believing_short_pages), killer=132
+    ),
     Mutant(
         "a candle that is not served any more is a gap",
         replacing(CandleStore, "write", _forgetting_what_is_held),
@@ -637,10 +666,19 @@ MUTANTS = (
         killer=32,
     ),
     Mutant("a retry takes no place", replacing(retry, "take_place", _never_asking), _one_task_each),
+    Mutant("units are counted beside the move", _beside("DAY#"), _few_units),
+    Mutant("tasks are counted beside the move", _beside("COUNT#")),
     Mutant(
-        "units are counted beside the move",
-        replacing(quotas, "_together", _one_by_one),
-        _few_units,
+        "a task is taken out of a count that it may have left",
+        replacing(Move, "update", _wherever_it_is_counted),
+        killer=248,
+    ),
+    Mutant(
+        "a ttl does not move a count",
+        replacing(Move, "is_counted", lambda _: property(lambda move: move.to is not None)),
+    ),
+    Mutant(
+        "what has just expired counts", replacing(StateCounts, "read", _as_of_before), killer=93
     ),
     Mutant(
         "a start does not look what runs", replacing(submit, "running_or_new", _as_new), killer=225
@@ -649,7 +687,7 @@ MUTANTS = (
     Mutant(
         "a due attempt is forgotten where its message is lost",
         replacing(sweep, "open_next_attempt", _never_asking),
-        killer=75,
+        killer=88,
     ),
     Mutant("sweep does not ask for more", replacing(sweep, "next_progs", lambda _: lambda *_: [])),
 )

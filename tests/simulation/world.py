@@ -41,6 +41,7 @@ from tests.simulation.checks import (
     check_history,
     check_outstanding,
 )
+from tests.simulation.counts import Recount
 from tests.simulation.faults import Faults
 from tests.simulation.objects import check_objects, check_written
 from tests.simulation.people import FRAMES, NEW_YEAR_MS, Hold, Operator, Person, Stranger
@@ -149,6 +150,7 @@ class World:
         self.receipts: list[tuple[str, int, int, int]] = []
         #: Gateways without faults, for looking.
         self.honest = Backend(self.aws, self.settings, self.clock)
+        self.aws.hooks.append(Recount(self))
         self._idle: dict[str, list[Container]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._streamed = 0

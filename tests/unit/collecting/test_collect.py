@@ -575,7 +575,7 @@ def test_while_units_retry_the_task_says_which_and_why(
         view = run(view_task(worker, task_id))
         assert view["message"] == f"Retrying BTCUSDT 1h: {said} (2/3)"
         assert run(list_tasks(worker, ["me"], 1))[0][0]["message"] == view["message"]
-        assert run(list_active(worker))[0][0]["message"] == view["message"]
+        assert run(list_active(worker, None, 20))[0][0]["message"] == view["message"]
     faulty.clear()
     assert collect(message) is Outcome.DONE
     assert "Retrying" not in run(view_task(worker, task_id))["message"]

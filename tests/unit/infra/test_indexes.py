@@ -33,6 +33,18 @@ RELEASES: list[Indexes] = [
         },
         "AuditTable": {"by_day": ("day", "sk_time", "everything")},
     },
+    {
+        "TasksTable": {
+            "by_owner": ("owner", "created_key", _LISTED),
+            "by_state": ("listed_as", "created_key", "ttl"),
+            "active": (
+                "active",
+                "created_key",
+                "task_id task_type state attempt created_at ttl priority",
+            ),
+        },
+        "AuditTable": {"by_day": ("day", "sk_time", "everything")},
+    },
 ]
 HOW = (
     "CloudFormation adds or removes one index of a table per update, and changes none: add an "

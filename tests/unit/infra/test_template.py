@@ -454,13 +454,14 @@ def test_no_table_of_production_can_be_deleted_and_each_of_another_stage_can(
         assert [table["DeletionProtectionEnabled"] for table in tables] == [protected] * 5
 
 
-def test_the_tasks_table_streams_both_images_and_has_its_two_indexes(
+def test_the_tasks_table_streams_both_images_and_has_its_three_indexes(
     resources: dict[str, Any],
 ) -> None:
     table = resources["TasksTable"]["Properties"]
     assert table["StreamSpecification"] == {"StreamViewType": "NEW_AND_OLD_IMAGES"}
     indexes = {index["IndexName"]: index for index in table["GlobalSecondaryIndexes"]}
     assert _keys(indexes["by_owner"]) == ["owner", "created_key"]
+    assert _keys(indexes["by_state"]) == ["listed_as", "created_key"]
     assert _keys(indexes["active"]) == ["active", "created_key"]
     listed = {"task_id", "task_type", "state", "attempt", "created_at", "started_at", "result"}
     assert listed < set(indexes["by_owner"]["Projection"]["NonKeyAttributes"])

@@ -102,8 +102,9 @@ def test_it_takes_the_same_few_calls_whatever_ran_before(start, aws, fleet, run)
 
 def is_put_of(sk: str):
     def chosen(called: Called) -> bool:
-        item = called.parameters.get("Item", {})
-        return called.operation == "PutItem" and item["sk"]["S"] == sk
+        puts = [part.get("Put") for part in called.parameters.get("TransactItems", ())]
+        puts += [called.parameters] if called.operation == "PutItem" else []
+        return any(put and put["Item"]["sk"]["S"] == sk for put in puts)
 
     return chosen
 

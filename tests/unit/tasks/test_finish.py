@@ -146,4 +146,4 @@ def test_the_end_of_a_task_without_a_start_looks_up_no_listing(run, worker, aws,
     task, tally = run(TaskTable(worker).read_with_tally(task_id))
     aws.counts.clear()
     run(finish_task(worker, task, tally))
-    assert aws.counts == {"dynamodb.UpdateItem": 1}
+    assert aws.counts == {"dynamodb.GetItem": 1, "dynamodb.TransactWriteItems": 1}

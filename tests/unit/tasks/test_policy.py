@@ -198,7 +198,7 @@ def test_a_person_and_the_policy_open_one_attempt(
     assert view(run, backend, task_id) == ("pending", 2, 2 if quicker == "person" else 1)
 
 
-@pytest.mark.parametrize("calls", range(1, 12))
+@pytest.mark.parametrize("calls", range(2, 14))
 def test_wherever_the_end_or_the_opening_dies_the_next_attempt_comes(
     run, worker, clock, aws, fleet, calls
 ) -> None:

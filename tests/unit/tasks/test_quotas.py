@@ -107,7 +107,7 @@ def test_the_place_of_a_request_that_died_and_never_came_back_is_free_two_minute
     start, backend, run, aws, clock
 ) -> None:
     start("other")
-    aws.hooks.append(Meanwhile(named("dynamodb.PutItem"), _die))
+    aws.hooks.append(Meanwhile(named("dynamodb.TransactWriteItems"), _die))
     with suppress(Crash):
         start("mine")
     with pytest.raises(QuotaExceeded):
@@ -124,7 +124,7 @@ def test_of_requests_at_once_as_many_get_in_as_there_is_room_for(start, backend,
     start("first")
     aws.hooks.append(
         Meanwhile(
-            named("dynamodb.PutItem", "mine"),
+            named("dynamodb.TransactWriteItems", "mine"),
             lambda: submit_collection(backend, {**BODY, "force": True}, "me", "request", "quicker"),
         )
     )

@@ -26,7 +26,12 @@ def test_a_request_takes_four_aws_calls_however_many_symbols_it_names(
     aws.counts.clear()
     body = {"symbols": symbols, "timeframes": ["1h"]}
     run(submit_collection(backend, body, "me", "request"))
-    assert aws.counts == {"dynamodb.GetItem": 1, "dynamodb.PutItem": 2, "sqs.SendMessage": 1}
+    assert aws.counts == {
+        "dynamodb.GetItem": 1,
+        "dynamodb.PutItem": 1,
+        "dynamodb.TransactWriteItems": 1,
+        "sqs.SendMessage": 1,
+    }
 
 
 def test_an_unknown_symbol_has_the_list_read_again_once_a_minute_and_is_then_accepted(
@@ -138,7 +143,7 @@ def test_a_task_whose_message_was_not_sent_is_pending_until_sweep_sends_it(
 
 
 def test_a_task_that_could_not_be_stored_is_not_queued(run, backend, aws, settings) -> None:
-    aws.hooks.append(Refuse("dynamodb.PutItem"))
+    aws.hooks.append(Refuse("dynamodb.TransactWriteItems"))
     with pytest.raises(CallFailed):
         run(submit_collection(backend, {"timeframes": ["1d"]}, "me", "request"))
     assert aws.sqs.bodies(settings.plan_queue_url) == []
@@ -147,7 +152,7 @@ def test_a_task_that_could_not_be_stored_is_not_queued(run, backend, aws, settin
 def test_a_task_stored_under_a_lost_answer_is_found_by_sweep(
     run, backend, aws, clock, fleet, settings
 ) -> None:
-    aws.hooks.append(LoseAnswer("dynamodb.PutItem", 2))
+    aws.hooks.append(LoseAnswer("dynamodb.TransactWriteItems"))
     with pytest.raises(CallFailed):
         run(submit_collection(backend, {"timeframes": ["1d"]}, "me", "request"))
     (meta,) = [item for item in aws.items(settings.tasks_table) if item["sk"]["S"] == "META"]

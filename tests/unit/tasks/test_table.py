@@ -84,27 +84,3 @@ def test_a_task_without_its_units_or_without_a_plan_has_none(run, aws, running) 
     aws.counts.clear()
     assert run(running.read_units(task._replace(plan_id=None), 0)) == []
     assert not aws.counts
-
-
-def test_a_page_holds_live_tasks_of_the_kind_and_state_that_is_asked_for(run, table) -> None:
-    kinds = (states.DATA_COLLECTION, states.SYMBOL_REFRESH)
-    for at, kind in enumerate(kinds):
-        for state in (states.PENDING, states.FAILED):
-            of = {"task_id": f"{kind} {state}", "task_type": kind, "state": state}
-            run(table.create(task_of(created_at=NOW + at, **of)))
-    second = NOW // 1000
-    for ttl in (second, second + 1):
-        run(table.create(task_of(task_id=f"{ttl}", ttl=ttl, created_at=NOW + 9)))
-
-    def page(limit: int = 9, **asked: str) -> set[str]:
-        tasks, following = run(table.page_of_owner("me", NOW, limit, **asked))
-        assert following is None
-        return {task.task_id for task in tasks}
-
-    live = f"{second + 1}"
-    every = {f"{kind} {state}" for kind in kinds for state in ("pending", "failed")} | {live}
-    assert page() == page(5) == every
-    assert page(state="failed") == {f"{kind} failed" for kind in kinds}
-    refreshes = {f"symbol_refresh {state}" for state in ("pending", "failed")}
-    assert page(task_type="symbol_refresh") == refreshes
-    assert page(before=f"{NOW:013d}#~") == {"data_collection pending", "data_collection failed"}

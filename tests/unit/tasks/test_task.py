@@ -8,11 +8,8 @@ import pytest
 
 from chalicelib.aws.stream import Change
 from chalicelib.core.errors import ItemUnreadable
-from chalicelib.core.task_keys import META, task_pk
 from chalicelib.tasks.changes import prog_change, task_change
 from chalicelib.tasks.progress import Progress, progress_from
-from chalicelib.tasks.submit import submit_collection
-from chalicelib.tasks.table import TaskTable
 from chalicelib.tasks.task import (
     ActiveTask,
     Removed,
@@ -26,7 +23,7 @@ from infra import storage
 from tests.doubles.tasks import task_of
 
 NAMES = set(Task._fields)
-NOT_OF_A_NEW_TASK = {"pk", "sk", "created_key", "active"}
+NOT_OF_A_NEW_TASK = {"pk", "sk", "created_key", "active", "listed_as", "counted"}
 
 
 def test_a_new_task_is_stored_without_the_attributes_that_it_has_not() -> None:
@@ -36,6 +33,8 @@ def test_a_new_task_is_stored_without_the_attributes_that_it_has_not() -> None:
         "sk": "META",
         "created_key": "0000000000005#one",
         "active": "1",
+        "listed_as": "me#data_collection#pending",
+        "counted": "COUNT#LIVE#1 pending",
     }
     assert item.keys() - NOT_OF_A_NEW_TASK == {
         *("task_id", "task_type", "state", "attempt", "request", "priority", "owner", "source"),
@@ -55,36 +54,7 @@ def test_what_is_set_and_removed_are_fields_of_a_task() -> None:
 
 def test_the_indexes_hold_what_their_rows_are_read_for() -> None:
     assert set(ActiveTask._fields) == set(storage._LOOKED_AFTER)
-    assert set(storage._LISTED) <= NAMES
-
-
-def test_a_row_of_a_list_is_a_task_without_its_request(run, backend) -> None:
-    task_id = run(submit_collection(backend, {"symbols": ["BTCUSDT"]}, "me", "r"))
-    ((row,), _) = run(TaskTable(backend).page_of_owner("me", backend.now_ms(), 9))
-    whole = run(TaskTable(backend).read(task_id))
-    listed = {*storage._LISTED, "owner"}
-    assert {name: getattr(row, name) for name in listed} == {
-        name: getattr(whole, name) for name in listed
-    }
-
-
-def test_a_task_that_cannot_be_read_costs_no_list_its_others(run, backend, aws, settings) -> None:
-    body = {"symbols": ["BTCUSDT"], "force": True}
-    ids = [run(submit_collection(backend, body, "me", "r")) for _ in range(3)]
-    found, _ = run(TaskTable(backend).page_of_owner("me", backend.now_ms(), 9))
-    listed = [task.task_id for task in found]  # all are of one moment, so by id
-    assert sorted(listed) == sorted(ids)
-    aws.dynamodb.tables[settings.tasks_table].items[task_pk(listed[1]), META]["priority"] = {
-        "N": "7"
-    }
-    pages, before = [], None
-    for _ in range(3):
-        page, before = run(
-            TaskTable(backend).page_of_owner("me", backend.now_ms(), 1, before=before)
-        )
-        pages.append([task.task_id for task in page])
-    assert pages == [[listed[0]], [], [listed[2]]]
-    assert set(run(TaskTable(backend).read_all(listed))) == {listed[0], listed[2]}
+    assert {"state", "ttl"} <= {*storage._LISTED} <= NAMES
 
 
 def test_failures_are_told_by_reason() -> None:
