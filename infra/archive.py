@@ -38,7 +38,8 @@ def compile_folder(folder: Path, interpreter: str | None) -> None:
 
 def write(folder: Path, target: Path, base: Path | None = None) -> None:
     """Zip `folder` into `target`, after the entries of the zip `base`."""
-    scratch = target.with_name(target.name + ".part")
+    # Two may build the same at the same moment: each writes its own, and the last one stays.
+    scratch = target.with_name(f"{target.name}.{os.getpid()}.part")
     if base is not None:
         shutil.copyfile(base, scratch)
     with zipfile.ZipFile(scratch, "a" if base is not None else "w", zipfile.ZIP_DEFLATED) as out:

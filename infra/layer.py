@@ -68,7 +68,8 @@ def build(
         prune(folder)
         archive.compile_folder(folder, interpreter)
         archive.write(folder, target)
-        digests.write_text(json.dumps(found), encoding="utf-8")
+        (folder / digests.name).write_text(json.dumps(found), encoding="utf-8")
+        (folder / digests.name).replace(digests)
     return Layer(target, found, interpreter)
 
 
