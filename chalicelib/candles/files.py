@@ -92,7 +92,6 @@ async def _file(
 async def _rows_of(held: HeldObjects, each: HeldObject) -> int | None:
     """How many candles it holds, by its footer; None: it is no Parquet file."""
     try:
-        rows = rows_in(await held.tail(each, _TAIL))
-        return rows_in(await held.tail(each, each.size)) if rows is None else rows
+        return rows_in(await held.tail(each.key, _TAIL))
     except ObjectDamaged:
         return None

@@ -302,6 +302,15 @@ def test_a_damaged_object_that_somebody_mends_meanwhile_is_not_overwritten(
     assert decode(stored(worker)[key])[0] == decode(sound)[0]
 
 
+def test_an_empty_object_is_damaged_and_mended(run, worker, fleet, key) -> None:
+    """AWS refuses to give the last bytes of nothing."""
+    sound = decode(stored(worker)[key])[0]
+    stored(worker)[key] = b""
+    assert reasons(verified(run, worker, fleet)) == ["OBJECT_DAMAGED"]
+    assert verified(run, worker, fleet, repair=True)["result"]["failed"] == 0
+    assert decode(stored(worker)[key])[0].open_times == sound.open_times
+
+
 def test_somebody_elses_files_are_left_alone(run, worker, fleet, key) -> None:
     folder = key.rpartition("/")[0]
     others = {f"{folder}/{name}": b"x" for name in ("notes.txt", "2026-13.parquet", "all.parquet")}
