@@ -182,12 +182,17 @@ async def _store_all(
     }
 
     async def changed(summaries: Coverages) -> Coverages:
-        """Called again after a race: another worker may have written the objects meanwhile."""
+        """Called again after a race: another worker may have written some of the objects meanwhile,
+        and what it said of them is not what was known of them before they were read."""
         after = dict(summaries)
-        is_first = summaries is known.summaries
         for (timeframe, start_ms), one in entered.items():
-            now = one if is_first else await _as_it_is(backend, symbol, timeframe, start_ms)
-            after[timeframe] = after.get(timeframe, Summary()).with_object(now)
+            before, now = (
+                each.get(timeframe, Summary()).told_of(one.bounds)
+                for each in (known.summaries, summaries)
+            )
+            if now != before:
+                one = await _as_it_is(backend, symbol, timeframe, start_ms)
+            after[timeframe] = after.get(timeframe, Summary()).with_object(one)
         for unit, each in zip(units, found, strict=True):
             if each.listed_ms is not None or each.looked_up_ms is not None:
                 summary = after.get(unit.timeframe, Summary())
