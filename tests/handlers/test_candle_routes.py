@@ -9,6 +9,7 @@ import json
 import random
 from array import array
 from collections.abc import Callable
+from threading import Barrier
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
@@ -31,7 +32,7 @@ from chalicelib.core import timeframes
 from chalicelib.core.backend import Backend
 from chalicelib.core.times import DAY, HOUR, iso
 from infra.configuration import ROOT
-from tests.doubles.aws import Aws
+from tests.doubles.aws import Aws, Called, Hook
 from tests.doubles.candles import append
 from tests.doubles.clock import NOW
 from tests.handlers.conftest import Http
@@ -286,6 +287,18 @@ def test_files_can_be_fetched_for_a_while(
     assert url.path == f"/candles/{quote(stored[0], safe='/-_.~')}"
     assert parse_qs(url.query)["X-Amz-Expires"] == ["900"]
     assert files[0]["expires_at"] == iso(NOW // 1000 * 1000 + 900_000)
+
+
+def test_files_are_looked_at_at_once(http: Http, stored: list[str], aws: Aws) -> None:
+    both = Barrier(len(stored), timeout=60)  # broken where one waits for the other
+
+    class Meeting(Hook):
+        async def before(self, called: Called) -> None:
+            if called.name == "s3.GetObject":
+                both.wait()
+
+    aws.hooks.append(Meeting())
+    assert len(ask(http, "/files").json_body["files"]) == len(stored) == 2
 
 
 def test_files_of_many_symbols_come_in_pages(http: Http, stored: list[str], aws: Aws) -> None:
