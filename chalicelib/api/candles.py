@@ -82,6 +82,7 @@ def get_candles() -> Response:
 
 @web.route("GET", "/candles/files", scope=READ)
 def get_candle_files() -> Response:
+    from chalicelib.aws.thread_pool import readers
     from chalicelib.candles.files import list_files
 
     backend = wiring.backend()
@@ -96,10 +97,10 @@ def get_candle_files() -> Response:
         raise invalid(errors)
     for symbol in symbols:
         _must_be_symbol(symbol)
+    between_ms, together = (start_ms, end_ms), readers().together
+    resume = at, from_ms
     found = run(
-        list_files(
-            backend, symbols, given["timeframe"], (start_ms, end_ms), page_size, (at, from_ms)
-        )
+        list_files(backend, symbols, given["timeframe"], between_ms, page_size, together, resume)
     )
     if found.without:
         _must_be_known(backend, found.without)

@@ -6,7 +6,6 @@ Each route loads the modules of candles itself: few requests are for them.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from chalice.app import Response
@@ -26,13 +25,10 @@ from chalicelib.exchange.catalogue_table import Catalogue, CatalogueTable
 from chalicelib.tasks.submit import submit_filling, submit_verification
 
 if TYPE_CHECKING:
-    from chalicelib.aws.thread_pool import ThreadPool
     from chalicelib.candles.coverage_pages import Cell, Row
     from chalicelib.candles.explain import Counts, Stretch
     from chalicelib.candles.explainer import Explainer
 
-#: Footers that are read at once.
-_THREADS = 16
 _PLACE = re.compile(rf"([0-9]{{1,15}})~({'|'.join(timeframes.LENGTH_MS)})~(.{{1,100}})")
 _TIME = re.compile(r"[0-9]{1,15}")
 #: Symbols that a query may name.
@@ -173,19 +169,13 @@ def _symbols(
     return sorted(named)
 
 
-@lru_cache(maxsize=1)
-def _threads() -> ThreadPool:
-    from chalicelib.aws.thread_pool import ThreadPool
-
-    return ThreadPool(_THREADS)
-
-
 def _explainer(backend: Backend, catalogue: Catalogue | None) -> Explainer:
+    from chalicelib.aws.thread_pool import readers
     from chalicelib.candles.explainer import Explainer
 
     return Explainer(
         backend,
-        _threads().together,
+        readers().together,
         catalogue.symbols if catalogue else {},
         catalogue.delisted if catalogue else {},
     )

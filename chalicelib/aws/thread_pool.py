@@ -10,9 +10,19 @@ import time
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from functools import lru_cache
 from typing import Any
 
 from chalicelib.aws.calls import run
+
+#: Objects that are read at once.
+_READERS = 16
+
+
+@lru_cache(maxsize=1)
+def readers() -> ThreadPool:
+    """The threads of this container that read objects for routes."""
+    return ThreadPool(_READERS)
 
 
 class ThreadPool:

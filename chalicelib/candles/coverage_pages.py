@@ -157,8 +157,9 @@ async def read_gaps(
 def range_of(
     backend: Backend, timeframe: str, known: Summary, start_ms: int | None, end_ms: int | None
 ) -> tuple[int, int]:
-    """[start, end) of a row; empty where nothing is known and no start was named."""
-    end = timeframes.floor(timeframe, backend.now_ms(), known.last) if end_ms is None else end_ms
+    """[start, end) of a row, up to now; empty where nothing is known and no start was named."""
+    now_ms = backend.now_ms()
+    end = timeframes.floor(timeframe, now_ms, known.last) if end_ms is None else min(end_ms, now_ms)
     if start_ms is not None:
         return start_ms, max(start_ms, end)
     first = known.covered[0].start_ms if known.covered else end

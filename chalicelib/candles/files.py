@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chalicelib.aws.s3_requests import presigned_get
 from chalicelib.candles.footer import rows_in
@@ -11,6 +12,9 @@ from chalicelib.candles.objects import HeldObject, HeldObjects
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ObjectDamaged
 from chalicelib.core.times import FOREVER_MS, iso
+
+if TYPE_CHECKING:
+    from chalicelib.candles.explainer import Together
 
 #: For so long a file's URL is good.
 SECONDS = 15 * 60
@@ -35,11 +39,13 @@ async def list_files(
     timeframe: str,
     between_ms: tuple[int | None, int | None],
     page_size: int,
+    together: Together,
     resume: tuple[int, int] = (0, 0),
 ) -> Files:
     """A page of files, by symbol and time. One call for each symbol, and one for each file.
 
-    `between_ms`: [start, end), None: as far as there are files; `resume`: see Files.following.
+    `between_ms`: [start, end), None: as far as there are files; `together`: reads several at once;
+    `resume`: see Files.following.
     """
     held = HeldObjects(backend)
     found: list[dict[str, Any]] = []
@@ -52,8 +58,8 @@ async def list_files(
             return Files(found, without, (at + looked, 0))
         start_ms = first_ms if looked else min(max(first_ms, resume_ms), end_ms - 1)
         listed = await held.between(symbol, timeframe, start_ms, end_ms, room + 1)
-        for each in listed[:room]:
-            found += await _file(backend, held, symbol, timeframe, each)
+        work = [_file(backend, held, symbol, timeframe, each) for each in listed[:room]]
+        found += chain.from_iterable(await together(work) if work else [])
         if not listed:
             without.append(symbol)
         if len(listed) > room:
@@ -92,7 +98,6 @@ async def _file(
 async def _rows_of(held: HeldObjects, each: HeldObject) -> int | None:
     """How many candles it holds, by its footer; None: it is no Parquet file."""
     try:
-        rows = rows_in(await held.tail(each, _TAIL))
-        return rows_in(await held.tail(each, each.size)) if rows is None else rows
+        return rows_in(await held.tail(each.key, _TAIL))
     except ObjectDamaged:
         return None

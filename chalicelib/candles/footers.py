@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from chalicelib.candles.coverage import Coverage
 from chalicelib.candles.footer import metadata_in, rows_in
-from chalicelib.candles.objects import key_of
+from chalicelib.candles.objects import HeldObjects, key_of
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ObjectDamaged
 
@@ -24,8 +24,7 @@ class Footer(NamedTuple):
 
 class Footers:
     def __init__(self, backend: Backend) -> None:
-        self._call = backend.call
-        self._bucket = backend.settings.candles_bucket
+        self._objects = HeldObjects(backend)
         self._exchange = backend.settings.exchange
 
     async def read(self, symbol: str, timeframe: str, at_ms: int) -> Footer | None:
@@ -35,12 +34,8 @@ class Footers:
         """
         key = key_of(self._exchange, symbol, timeframe, at_ms)
         try:
-            tail = await self._bytes(key, Range=f"bytes=-{_TAIL}")
-            metadata = metadata_in(tail)
-            if metadata is None:
-                tail = await self._bytes(key)
-                metadata = metadata_in(tail)
-            rows = rows_in(tail)
+            tail = await self._objects.tail(key, _TAIL)
+            metadata, rows = metadata_in(tail), rows_in(tail)
             if metadata is None or rows is None:
                 return None
             coverage = Coverage.from_json(metadata["coverage"])
@@ -51,7 +46,3 @@ class Footers:
             if failed.code in ("NoSuchKey", "404"):
                 return None
             raise
-
-    async def _bytes(self, key: str, **part: str) -> bytes:
-        answer = await self._call("s3", "GetObject", Bucket=self._bucket, Key=key, **part)
-        return bytes(answer["Body"])

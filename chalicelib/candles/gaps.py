@@ -7,7 +7,9 @@ one side is not collected yet, it is kept until it is. Times are epoch ms.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from typing import NamedTuple
 
 from chalicelib.candles.intervals import Interval, outside
@@ -123,9 +125,14 @@ def _without(gap: Gap, asked: Interval) -> list[Gap]:
     ]
 
 
-def _asked(absent: Absent, known: Iterable[Gap], now_ms: int) -> list[Gap]:
-    """The stretch as gaps: where it was one before, it has been asked once more."""
+def _asked(absent: Absent, known: Sequence[Gap], now_ms: int) -> list[Gap]:
+    """The stretch as gaps: where it was one before, it has been asked once more.
+
+    `known`: ascending; there may be thousands, of which few touch the stretch.
+    """
     low, high, reason = absent
+    first = bisect_right(known, low, key=lambda gap: gap.end_ms)
+    rest = (known[at] for at in range(first, len(known)))
     before = [
         gap._replace(
             start_ms=max(low, gap.start_ms),
@@ -133,10 +140,8 @@ def _asked(absent: Absent, known: Iterable[Gap], now_ms: int) -> list[Gap]:
             last_ms=now_ms,
             asked=gap.asked + 1,
         )
-        for gap in known
-        if gap.start_ms < high
-        and gap.end_ms > low
-        and (gap.reason == INVALID) == (reason == INVALID)
+        for gap in takewhile(lambda gap: gap.start_ms < high, rest)
+        if (gap.reason == INVALID) == (reason == INVALID)
     ]
     new = outside(low, high, places(before))
     return [*before, *(Gap(*each, reason, now_ms, now_ms, 1) for each in new)]

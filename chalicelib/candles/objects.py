@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from chalicelib.candles.candles import Candles
+from chalicelib.candles.footer import rows_in
 from chalicelib.core import timeframes
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed, ObjectDamaged
@@ -76,11 +77,21 @@ class HeldObjects:
         except ObjectDamaged as error:
             raise ObjectDamaged(f"{held.key}: {error.detail}") from error
 
-    async def tail(self, held: HeldObject, size: int) -> bytes:
-        """The last so many bytes of what it holds, or all of them."""
-        answer = await self._call(
-            "s3", "GetObject", Bucket=self._bucket, Key=held.key, Range=f"bytes=-{size}"
-        )
+    async def tail(self, key: str, size: int) -> bytes:
+        """The last so many bytes of an object, or all of them where these do not hold its footer.
+
+        Raises ObjectDamaged, CallFailed.
+        """
+        try:
+            tail = await self._bytes(key, Range=f"bytes=-{size}")
+        except CallFailed as failed:
+            if failed.code in ("InvalidRange", "416"):  # S3 has no last bytes of nothing
+                raise ObjectDamaged(f"{key}: it is empty") from failed
+            raise
+        return await self._bytes(key) if rows_in(tail) is None else tail
+
+    async def _bytes(self, key: str, **part: str) -> bytes:
+        answer = await self._call("s3", "GetObject", Bucket=self._bucket, Key=key, **part)
         return bytes(answer["Body"])
 
 

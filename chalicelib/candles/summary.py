@@ -159,6 +159,12 @@ class Summary:
         start_ms = timeframes.object_bounds(timeframe, at_ms)[0]
         return next((each for each in self.cells if each.start_ms == start_ms), None)
 
+    def told_of(self, bounds: Interval) -> tuple[Cell | None, tuple[Interval, ...]]:
+        """What it says of the object of that stretch: its cell, and what of it is covered."""
+        cell = next((each for each in self.cells if each.start_ms == bounds.start_ms), None)
+        cut = (Interval(max(low, bounds[0]), min(high, bounds[1])) for low, high in self.covered)
+        return cell, union(cut)
+
     def due_cells(self, now_ms: int) -> list[Cell]:
         """The cells with gaps that it is time to ask for again."""
         return [each for each in self.cells if each.due_ms is not None and each.due_ms <= now_ms]

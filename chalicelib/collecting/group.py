@@ -6,9 +6,10 @@ Counting is the caller's (collecting/collect.py); a group says what there is to 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from chalicelib.candles.coverage_table import Coverages, CoverageTable, Known
+from chalicelib.candles.intervals import Interval
 from chalicelib.candles.store import CandleStore
 from chalicelib.candles.summary import Seen, Summary, seen
 from chalicelib.collecting.fetch import SHORT_WAIT_MS, Fetched, fetch
@@ -17,7 +18,7 @@ from chalicelib.collecting.needs import needs_of
 from chalicelib.collecting.store import Result, failure, store
 from chalicelib.collecting.verify import verify
 from chalicelib.core.backend import Backend
-from chalicelib.core.errors import ExchangeUnavailable
+from chalicelib.core.errors import ExchangeUnavailable, ObjectDamaged
 from chalicelib.core.logs import log
 from chalicelib.core.together import together
 from chalicelib.exchange.binance import Permit
@@ -49,6 +50,28 @@ class Group:
     permit: Permit
 
 
+@dataclass
+class _Looked:
+    """What is known of units before anything is asked for, by their number.
+
+    `needs`: of those that need anything: the stretches to ask for; `results`: of the others.
+    `damaged`: the ETag of an object that is to be overwritten. `behind`: by timeframe and start:
+    objects whose last write no summary tells of.
+    """
+
+    needs: dict[int, Sequence[Interval]] = field(default_factory=dict)
+    results: dict[int, Result] = field(default_factory=dict)
+    damaged: dict[int, str | None] = field(default_factory=dict)
+    behind: dict[tuple[str, int], Seen] = field(default_factory=dict)
+
+    def note(self, number: int, stretches: Sequence[Interval], otherwise: Result) -> None:
+        """Note what a unit needs, or what came of it where it needs nothing."""
+        if stretches:
+            self.needs[number] = stretches
+        else:
+            self.results[number] = otherwise
+
+
 async def collect_units(
     worker: Worker,
     budget: Budget,
@@ -68,40 +91,52 @@ async def collect_units(
     """
     known = await CoverageTable(worker).read(symbol)
     summaries = known.summaries
-    verdicts = {}
-    if fill in VERIFYING:
-        verdicts = {unit.number: await verify(worker, symbol, unit, fill) for unit in units}
-        needs = {number: [*verdict.needs] for number, verdict in verdicts.items()}
-    else:
-        needs = {
-            unit.number: await needs_of(
-                worker, symbol, unit, fill, summaries.get(unit.timeframe, Summary())
-            )
-            for unit in units
-        }
+    looked = await _looked_at(worker, symbol, units, fill, summaries, remaining_ms)
     gate = Gate(budget, authorised, remaining_ms, high)
-    asking = [unit for unit in units if needs[unit.number]]
-    fetched = await fetch(worker, budget, symbol, asking, gate, needs, summaries)
+    asking = [unit for unit in units if unit.number in looked.needs]
+    fetched = await fetch(worker, budget, symbol, asking, gate, looked.needs, summaries)
     withheld = gate.withheld
-    stored: dict[int, Result] = {}
+    whole: list[Unit] = []
     if withheld is None or not (withheld.stopped or withheld.out_of_time):
-        damaged = {number: verdict.damaged for number, verdict in verdicts.items()}
-        stored = await _store_all(worker, symbol, asking, fetched, task_id, known, damaged)
-    results = {number: verdict.result for number, verdict in verdicts.items()}
-    held = {
-        unit.number: results.get(unit.number, Result(from_store=True))
-        for unit in units
-        if not needs[unit.number]
-    }
+        whole = [unit for unit in asking if fetched.is_whole(unit)]
+    stored = await _store_all(worker, symbol, whole, fetched, task_id, known, looked)
     return Group(
         results={number: failure(error) for number, error in fetched.refused.items()}
         | stored
-        | held,
+        | looked.results,
         unavailable=fetched.unavailable,
         stopped=withheld is not None and withheld.stopped,
         wait_until_ms=_wait_until_ms(worker, withheld),
         permit=gate.permit,
     )
+
+
+async def _looked_at(
+    worker: Worker,
+    symbol: str,
+    units: Sequence[Unit],
+    fill: str,
+    known: Coverages,
+    remaining_ms: Callable[[], int],
+) -> _Looked:
+    """Look at what is stored of units, before anything is asked for."""
+    looked = _Looked()
+    if fill in VERIFYING:
+        verdicts = await verify(worker, symbol, units, fill, remaining_ms)
+        for number, verdict in verdicts.items():
+            looked.note(number, verdict.needs, verdict.result)
+            looked.damaged[number] = verdict.damaged
+        return looked
+    for unit in units:
+        summary = known.get(unit.timeframe, Summary())
+        try:
+            needs = await needs_of(worker, symbol, unit, fill, summary)
+        except ObjectDamaged as error:
+            looked.results[unit.number] = failure(error)
+            continue
+        looked.note(unit.number, needs.stretches, Result(from_store=True))
+        looked.behind |= {(unit.timeframe, one.cell.start_ms): one for one in needs.behind}
+    return looked
 
 
 def _wait_until_ms(backend: Backend, withheld: Withheld | None) -> int:
@@ -119,16 +154,13 @@ async def _store_all(
     fetched: Fetched,
     task_id: str,
     known: Known,
-    damaged: Mapping[int, str | None],
+    looked: _Looked,
 ) -> dict[int, Result]:
-    """Store the units whose stretches are all proven, and enter their objects in the summaries.
-
-    `damaged`: by a unit's number: the ETag of an object that is to be overwritten.
-    """
-    whole = [unit for unit in units if fetched.is_whole(unit)]
-    if not whole:
+    """Store units whose stretches are all proven, and enter their objects in the summaries, with
+    those that the summaries were behind of."""
+    if not units and not looked.behind:
         return {}
-    found = [fetched.found(unit) for unit in whole]
+    found = [fetched.found(unit) for unit in units]
     stored = await together(
         *(
             store(
@@ -138,25 +170,30 @@ async def _store_all(
                 each,
                 task_id,
                 known.summaries.get(unit.timeframe, Summary()),
-                damaged.get(unit.number),
+                looked.damaged.get(unit.number),
             )
-            for unit, each in zip(whole, found, strict=True)
+            for unit, each in zip(units, found, strict=True)
         )
     )
-    written = {
+    entered = looked.behind | {
         (unit.timeframe, one.cell.start_ms): one
-        for unit, each in zip(whole, stored, strict=True)
+        for unit, each in zip(units, stored, strict=True)
         for one in each.objects
     }
 
     async def changed(summaries: Coverages) -> Coverages:
-        """Called again after a race: another worker may have written the objects meanwhile."""
+        """Called again after a race: another worker may have written some of the objects meanwhile,
+        and what it said of them is not what was known of them before they were read."""
         after = dict(summaries)
-        is_first = summaries is known.summaries
-        for (timeframe, start_ms), one in written.items():
-            now = one if is_first else await _as_it_is(backend, symbol, timeframe, start_ms)
-            after[timeframe] = after.get(timeframe, Summary()).with_object(now)
-        for unit, each in zip(whole, found, strict=True):
+        for (timeframe, start_ms), one in entered.items():
+            before, now = (
+                each.get(timeframe, Summary()).told_of(one.bounds)
+                for each in (known.summaries, summaries)
+            )
+            if now != before:
+                one = await _as_it_is(backend, symbol, timeframe, start_ms)
+            after[timeframe] = after.get(timeframe, Summary()).with_object(one)
+        for unit, each in zip(units, found, strict=True):
             if each.listed_ms is not None or each.looked_up_ms is not None:
                 summary = after.get(unit.timeframe, Summary())
                 since_ms = each.asked[0].start_ms
@@ -166,7 +203,7 @@ async def _store_all(
         return after
 
     await CoverageTable(backend).record(symbol, known, changed)
-    return {unit.number: each.result for unit, each in zip(whole, stored, strict=True)}
+    return {unit.number: each.result for unit, each in zip(units, stored, strict=True)}
 
 
 async def _as_it_is(backend: Backend, symbol: str, timeframe: str, start_ms: int) -> Seen:

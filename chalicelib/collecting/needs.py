@@ -6,44 +6,52 @@ that, what the summary and the objects say: gaps that are due, or everything tha
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from chalicelib.candles.coverage import Coverage
 from chalicelib.candles.explain import MISSING
 from chalicelib.candles.explainer import Explainer
 from chalicelib.candles.intervals import Interval
 from chalicelib.candles.store import CandleStore
-from chalicelib.candles.summary import Summary
+from chalicelib.candles.summary import Seen, Summary, seen
 from chalicelib.collecting.ranges import asked_of, paged
 from chalicelib.core.backend import Backend
-from chalicelib.core.errors import ObjectDamaged
 from chalicelib.core.together import together
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.work.messages import GAPS, Unit
 
 
-async def needs_of(
-    backend: Backend, symbol: str, unit: Unit, fill: str, known: Summary
-) -> list[Interval]:
+class Needs(NamedTuple):
     """The stretches of a unit to ask for, ascending; none where all of it is held or explained.
+
+    `behind`: objects of which the summary was found to be behind: nobody recorded their last write.
+    """
+
+    stretches: list[Interval]
+    behind: list[Seen]
+
+
+async def needs_of(backend: Backend, symbol: str, unit: Unit, fill: str, known: Summary) -> Needs:
+    """What a unit needs. Raises ObjectDamaged, CallFailed.
 
     `fill`: as in work/messages.py. Stretches that one page can answer together are one.
     """
     asked = asked_of(unit, fill, known, backend.now_ms())
-    found = asked.certain
-    for _, part in asked.gaps_in:
-        found += await (_missing if fill == GAPS else _due)(
-            backend, symbol, unit.timeframe, known, part
-        )
-    return paged(unit.timeframe, found)
+    found, behind = asked.certain, []
+    for cell, part in asked.gaps_in:
+        if fill == GAPS:
+            found += await _missing(backend, symbol, unit.timeframe, known, part)
+            continue
+        held = await CandleStore(backend).read(symbol, unit.timeframe, part.start_ms)
+        found += _due(unit.timeframe, held.coverage, part, backend.now_ms())
+        now = seen(unit.timeframe, part.start_ms, held.candles, held.coverage)
+        behind += [now] if now.cell != cell else []
+    return Needs(paged(unit.timeframe, found), behind)
 
 
-async def _due(
-    backend: Backend, symbol: str, timeframe: str, _: Summary, part: Interval
-) -> list[Interval]:
+def _due(timeframe: str, coverage: Coverage, part: Interval, now_ms: int) -> list[Interval]:
     """The gaps in a part of one object that it is time to ask for again."""
-    try:
-        coverage = (await CandleStore(backend).read(symbol, timeframe, part.start_ms)).coverage
-    except ObjectDamaged:
-        return [part]  # writing it will say so
-    gaps = coverage.due_gaps(timeframe, backend.now_ms())
+    gaps = coverage.due_gaps(timeframe, now_ms)
     cut = (Interval(max(gap.start_ms, part.start_ms), min(gap.end_ms, part.end_ms)) for gap in gaps)
     return [each for each in cut if each.start_ms < each.end_ms]
 

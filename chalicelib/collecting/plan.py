@@ -18,7 +18,7 @@ from chalicelib.candles.coverage_table import Coverages, CoverageTable
 from chalicelib.candles.summary import Summary
 from chalicelib.collecting.dispatch import dispatch
 from chalicelib.collecting.listing import find_listings
-from chalicelib.collecting.ranges import Pair, Wanted, is_long, wanted
+from chalicelib.collecting.ranges import Pair, Wanted, long_pairs, wanted
 from chalicelib.collecting.verify import plan_verification
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import (
@@ -224,22 +224,18 @@ async def _stored(
     worker: Worker, task: Task, request: CollectionRequest, pairs: list[Pair], now_ms: int
 ) -> dict[str, Coverages]:
     """What is stored of the symbols; the first candles of a long range are looked up."""
-    start_ms = request.start_ms
     stored = await CoverageTable(worker).coverage_of(
         [*dict.fromkeys(symbol for symbol, _ in pairs)]
     )
-    if start_ms is None:
+    if request.start_ms is None:
         return stored
-    end_ms = now_ms if request.end_ms is None else request.end_ms
-    long = {timeframe for timeframe in request.timeframes if is_long(timeframe, start_ms, end_ms)}
-    looked_up = [pair for pair in pairs if pair[1] in long]
 
     async def authorised() -> bool:
         now = await TaskTable(worker).read(task.task_id)
         return now is not None and now.is_active and now.attempt == task.attempt
 
-    high = task.priority == priorities.HIGH
-    await find_listings(worker, looked_up, stored, start_ms, authorised, high)
+    long, high = long_pairs(request, pairs, now_ms), task.priority == priorities.HIGH
+    await find_listings(worker, long, stored, request.start_ms, authorised, high)
     return stored
 
 

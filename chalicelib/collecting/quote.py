@@ -17,7 +17,7 @@ from chalicelib.candles.coverage_table import Coverages, CoverageTable
 from chalicelib.candles.summary import Summary
 from chalicelib.collecting.cost import LOOKUP_REQUESTS, Ahead, seconds_of, used_by
 from chalicelib.collecting.load import GROUP_MS, REQUEST_MS, SOURCES, Load, load_of
-from chalicelib.collecting.ranges import Pair, is_long, lookups
+from chalicelib.collecting.ranges import long_pairs, lookups
 from chalicelib.core.backend import Backend
 from chalicelib.core.symbols import DELISTED, trading
 from chalicelib.core.times import FOREVER_MS, iso
@@ -152,17 +152,10 @@ def _lookups(
     now_ms: int,
 ) -> int:
     """How many first candles the plan looks up."""
-    if request.start_ms is None:
-        return 0
-    end_ms = now_ms if request.end_ms is None else request.end_ms
-    long = {each for each in request.timeframes if is_long(each, request.start_ms, end_ms)}
-    pairs: list[Pair] = [
-        (symbol, timeframe)
-        for symbol in symbols
-        for timeframe in request.timeframes_of(symbol)
-        if timeframe in long
+    pairs = [
+        (symbol, timeframe) for symbol in symbols for timeframe in request.timeframes_of(symbol)
     ]
-    return len(lookups(pairs, stored, now_ms))
+    return len(lookups(long_pairs(request, pairs, now_ms), stored, now_ms))
 
 
 async def _ahead(

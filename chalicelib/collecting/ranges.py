@@ -17,6 +17,7 @@ from chalicelib.candles.intervals import Interval, union
 from chalicelib.candles.summary import Cell, Summary
 from chalicelib.core import timeframes
 from chalicelib.work.messages import ALL, GAPS, NEW, Unit
+from chalicelib.work.request import CollectionRequest
 from chalicelib.work.units import PAGE_CANDLES, bounds, unit_count, windows
 
 #: One plan looks up no more first candles than this; the others are found while collecting, a
@@ -180,9 +181,14 @@ def _has_needs(cell: Cell, fill: str, now_ms: int) -> bool:
     return cell.due_ms is not None and cell.due_ms <= now_ms
 
 
-def is_long(timeframe: str, start_ms: int, end_ms: int) -> bool:
-    """Whether looking up the first candle may save requests."""
-    return unit_count(timeframe, start_ms, end_ms) > 1
+def long_pairs(request: CollectionRequest, pairs: Iterable[Pair], now_ms: int) -> list[Pair]:
+    """The symbols and timeframes of a request whose range is so long that looking up their first
+    candle may save requests."""
+    if request.start_ms is None:
+        return []
+    span = request.start_ms, min(now_ms, request.end_ms or now_ms)
+    long = {each for each in request.timeframes if unit_count(each, *span) > 1}
+    return [pair for pair in pairs if pair[1] in long]
 
 
 def lookups(pairs: Iterable[Pair], stored: Mapping[str, Coverages], now_ms: int) -> list[Pair]:

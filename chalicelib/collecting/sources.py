@@ -19,7 +19,6 @@ from chalicelib.work.units import pages
 MOST_CANDLES = 100_000
 _LEAST_MONTH_PAGES, _LEAST_DAY_PAGES = 6, 2
 
-NO_ARCHIVE = "the exchange has no archive"
 TOO_RECENT = "too recent: the archive has no file of it yet"
 TOO_SHORT = "too short to be worth a file"
 CLOSED_MONTH = "closed month"
@@ -37,12 +36,8 @@ class Source(NamedTuple):
     why: str
 
 
-def sources(
-    symbol: str, timeframe: str, stretch: Interval, now_ms: int, *, has_archive: bool = True
-) -> list[Source]:
+def sources(symbol: str, timeframe: str, stretch: Interval, now_ms: int) -> list[Source]:
     """The sources of a stretch, in order, without holes."""
-    if not has_archive:
-        return [Source(*stretch, None, NO_ARCHIVE)]
     planned: list[Source] = []
     at_ms = stretch.start_ms
     while at_ms < stretch.end_ms:

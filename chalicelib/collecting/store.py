@@ -118,8 +118,9 @@ async def store(
             fresh = Candles()
             for part in parts:
                 fresh.extend(candles.between(*part))
-            if not len(fresh) and found.listed_ms is not None and found.listed_ms >= parts[-1][1]:
-                continue  # nothing is missing before the listing, and no object says so
+            is_new = known.cell_at(timeframe, home_ms) is None
+            if is_new and not len(fresh) and (found.listed_ms or 0) >= parts[-1][1]:
+                continue  # nothing is missing before the listing, and needs no object to say so
             written = await table.write(
                 symbol,
                 timeframe,
@@ -128,7 +129,7 @@ async def store(
                 partial(_covering, unit, found, parts, rejected, backend.now_ms()),
                 task_id,
                 backend.now_ms(),
-                is_new=known.cell_at(timeframe, home_ms) is None,
+                is_new=is_new,
                 over=over,
             )
             stored += len(fresh)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from chalicelib.candles.intervals import Interval, outside, union
 from chalicelib.candles.objects import HeldObjects
 from chalicelib.candles.store import CandleStore, Inspected
 from chalicelib.candles.summary import Summary, seen
+from chalicelib.collecting.gate import RESERVE_MS
 from chalicelib.collecting.ranges import paged
 from chalicelib.collecting.store import Result
 from chalicelib.core import timeframes
@@ -90,19 +91,48 @@ def _claimed(timeframe: str, known: Summary) -> Iterator[int]:
             yield timeframes.object_bounds(timeframe, at_ms)[0]
 
 
-async def verify(backend: Backend, symbol: str, unit: Unit, fill: str) -> Verdict:
-    """Read one object again, and mend what is wrong where `fill` is REPAIR. Raises CallFailed."""
+async def verify(
+    backend: Backend,
+    symbol: str,
+    units: Sequence[Unit],
+    fill: str,
+    remaining_ms: Callable[[], int],
+) -> dict[int, Verdict]:
+    """Read the objects of some units again, and mend what is wrong where `fill` is REPAIR.
+
+    By the units' numbers; those that `remaining_ms` has left no time for are missing. One object is
+    held in memory at a time. Raises CallFailed.
+    """
+    verdicts: dict[int, Verdict] = {}
+    left = units
+    for looks_left in reversed(range(_LOOKS)):
+        differing: list[Unit] = []
+        for unit in left:
+            if remaining_ms() < RESERVE_MS:
+                return verdicts
+            verdict = await _verdict(backend, symbol, unit, fill, is_last=not looks_left)
+            if verdict is None:
+                differing.append(unit)
+            else:
+                verdicts[unit.number] = verdict
+        if not differing:
+            break
+        left = differing
+        await asyncio.sleep(_BETWEEN_SECONDS)
+    return verdicts
+
+
+async def _verdict(
+    backend: Backend, symbol: str, unit: Unit, fill: str, is_last: bool
+) -> Verdict | None:
+    """Of one object; None: its summary differs, and this was not the last look at it."""
     timeframe, at_ms = unit.timeframe, unit.start_ms
     store, table = CandleStore(backend), CoverageTable(backend)
-    reason = detail = ""
-    for look in range(_LOOKS):
-        if look:
-            await asyncio.sleep(_BETWEEN_SECONDS)
-        known = (await table.read(symbol)).summaries.get(timeframe, Summary())
-        found = await store.inspect(symbol, timeframe, at_ms)
-        reason, detail = _fault(timeframe, at_ms, found, known)
-        if reason != COVERAGE_DIFFERS:
-            break
+    known = (await table.read(symbol)).summaries.get(timeframe, Summary())
+    found = await store.inspect(symbol, timeframe, at_ms)
+    reason, detail = _fault(timeframe, at_ms, found, known)
+    if reason == COVERAGE_DIFFERS and not is_last:
+        return None
     if not reason:
         return Verdict(Result(from_store=True))
     if fill != REPAIR:

@@ -153,12 +153,15 @@ def _span_bounds(span: str, at_ms: int) -> tuple[int, int]:
     moment = utc(at_ms)
     start = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
     if span == "day":
-        return epoch_ms(start), epoch_ms(start + timedelta(days=1))
+        return epoch_ms(start), epoch_ms(start) + DAY
+    is_last = moment.year == datetime.max.year  # the year behind it cannot be named
     if span == "month":
         start = start.replace(day=1)
+        if is_last and moment.month == 12:
+            return epoch_ms(start), FOREVER_MS
         return epoch_ms(start), epoch_ms((start + timedelta(days=32)).replace(day=1))
-    end = datetime(moment.year + 1, 1, 1, tzinfo=UTC)
-    return epoch_ms(start.replace(month=1, day=1)), epoch_ms(end)
+    end_ms = FOREVER_MS if is_last else epoch_ms(datetime(moment.year + 1, 1, 1, tzinfo=UTC))
+    return epoch_ms(start.replace(month=1, day=1)), end_ms
 
 
 def object_number(timeframe: str, open_ms: int) -> int:

@@ -137,13 +137,13 @@ class Api(Connection):
 
     def candle_files(self, **asked: str) -> dict[str, Any]:
         """Every page, as one; `asked` as GET /candles/files takes it."""
-        return self._every_page("/candles/files", "files", page_size="100", **asked)
+        return self._every_page("/candles/files", "files", **asked)
 
     def all_coverage(self, **asked: str) -> dict[str, Any]:
         """Every page of coverage as one. What a page cuts comes in parts: rows are joined again."""
         rows: dict[tuple[str, str], dict[str, Any]] = {}
         answer: dict[str, Any] = {}
-        for answer in self._pages("/coverage", page_size="100", **asked):
+        for answer in self._pages("/coverage", **asked):
             for row in records(answer.get("coverage")):
                 name = (plain(row.get("symbol")), plain(row.get("timeframe")))
                 rows[name] = _joined(rows[name], row) if name in rows else row
@@ -151,7 +151,7 @@ class Api(Connection):
 
     def all_gaps(self, **asked: str) -> dict[str, Any]:
         """Every page of the gaps of one symbol and timeframe as one."""
-        pages = [*self._pages("/coverage/gaps", page_size="100", **asked)]
+        pages = [*self._pages("/coverage/gaps", **asked)]
         gaps = [gap for page in pages for gap in records(page.get("gaps"))]
         ends = {"start": pages[0].get("start"), "end": pages[-1].get("end")}
         return {**pages[-1], **ends, "gaps": gaps, "next_page_token": None}
@@ -168,13 +168,11 @@ class Api(Connection):
         """One page of the audit trail; filters as the API's: task_id, schedule_id, exchange, from,
         to, action."""
         token = {"page_token": page_token} if page_token else {}
-        params = {"page_size": "100", **filters, **token}
-        return self._call("GET", "/audit", params=params).body
+        return self._call("GET", "/audit", params={**filters, **token}).body
 
     def all_audit(self, **filters: str) -> dict[str, Any]:
         """Every page as one; each page token is followed once."""
-        asked = {"page_size": "100", **filters}
-        return {"events": self._every_page("/audit", "events", **asked)["events"]}
+        return {"events": self._every_page("/audit", "events", **filters)["events"]}
 
     def create_schedule(
         self, body: dict[str, Any], idempotency_key: str | None = None

@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from market_data_collector.cli.options import Time, everywhere, listed, wait
+from market_data_collector.cli.options import Time, everywhere, listed, selected, wait
 from market_data_collector.cli.session import Session
 from market_data_collector.cli.tables import cells, say, show_columns
 from market_data_collector.cli.values import amount, count, moment, number, plain, record, records
@@ -163,7 +163,7 @@ def _body(
     symbols: tuple[str, ...], timeframes: tuple[str, ...], **asked: str | None
 ) -> dict[str, Any]:
     body = {
-        "symbols": listed([name.upper() for name in symbols], "symbols"),
+        "symbols": selected(symbols),
         "timeframes": listed(timeframes, "timeframes"),
         **asked,
     }

@@ -11,7 +11,7 @@ from market_data_collector.cli.values import plain, records, when
 #: What may begin a task's id and is none: a whole id has 36 characters.
 _SHORT = re.compile(r"[0-9a-f][0-9a-f-]{0,34}", re.IGNORECASE)
 #: So many pages of the tasks, and of the history, are looked at.
-_MOST_PAGES, _PAGE_SIZE = 5, 100
+_MOST_PAGES = 25
 _MOST_SHOWN = 10
 
 
@@ -42,7 +42,7 @@ def _newest(api: Api) -> Iterator[tuple[str, str]]:
     for read in (api.tasks, api.history):
         token: str | None = None
         for _ in range(_MOST_PAGES):
-            page = read(page_size=_PAGE_SIZE, page_token=token)
+            page = read(page_token=token)
             for task in records(page.get("tasks")):
                 if isinstance(task.get("task_id"), str):
                     at = when(task.get("completed_at") or task.get("created_at"))

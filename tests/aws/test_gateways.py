@@ -157,8 +157,10 @@ def test_objects_are_listed_and_read_without_an_sdk(endpoint: Endpoint, drive: D
     assert [each[:3] for each in held] == whole
     for each in held:
         assert len(drive(reading.candles_in(each))) == 2
-        assert drive(reading.tail(each, 4)) == b"PAR1"
-        assert len(drive(reading.tail(each, 10**6))) == each.size
+        footer = 8 + int.from_bytes(drive(reading.tail(each.key, 10**6))[-8:-4], "little")
+        assert len(drive(reading.tail(each.key, footer))) == footer
+        for size in (4, footer - 1, 10**6):
+            assert len(drive(reading.tail(each.key, size))) == each.size
     assert len(drive(reading.candles_in(held[0]._replace(key="nothing")))) == 0
 
 

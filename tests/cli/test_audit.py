@@ -112,7 +112,6 @@ def test_it_asks_with_the_filters_that_were_given(api):
     run("audit", *args, api=api)
     asked = dict(api.requests[0].url.params)
     assert asked == {
-        "page_size": "100",
         "from": "2026-11-22T00:00:00Z",
         "to": "2026-11-23T12:00:00Z",
         "action": "task.started",

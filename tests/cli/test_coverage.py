@@ -112,7 +112,6 @@ def test_what_is_asked_is_handed_on() -> None:
         *("--start", "2026-01-01", "--resolution", "day"),
     )
     assert dict(ran.api.requests[0].url.params) == {
-        "page_size": "100",
         "symbols": "BTCUSDT,ETHUSDT",
         "timeframes": "1m,1h",
         "start": "2026-01-01T00:00:00Z",
@@ -156,6 +155,12 @@ def test_filling_and_verifying_are_tasks(command: str) -> None:
     }
     waited = run(command, "--wait")
     assert (waited.body(), "Completed" in waited.out) == ({}, True)
+
+
+@pytest.mark.parametrize("command", ["fill", "verify"])
+def test_selectors_are_spelt_as_the_api_spells_them(command: str) -> None:
+    ran = run(command, "quote=usdt,btcusdt", "Top=20")
+    assert ran.body() == {"symbols": ["quote=USDT", "BTCUSDT", "top=20"]}
 
 
 def test_repairing_is_asked_for() -> None:

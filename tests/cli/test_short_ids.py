@@ -60,14 +60,14 @@ def test_what_begins_no_id_is_asked_for_as_it_is() -> None:
         assert asked(run("task", text)) == [f"GET {PREFIX}/task/{text}"]
 
 
-def test_as_many_pages_are_read_as_there_are_up_to_ten() -> None:
+def test_as_many_pages_are_read_as_there_are_up_to_fifty() -> None:
     endless = {
         route: [
             httpx.Response(200, json={"tasks": [task()], "next_page_token": f"t{at}"})
-            for at in range(20)
+            for at in range(60)
         ]
         for route in ("GET /tasks", "GET /history")
     }
     ran = run("task", TASK_ID[:6], api=FakeApi(endless))
     assert ran.code == 0
-    assert len(ran.api.requests) == 11
+    assert len(ran.api.requests) == 51

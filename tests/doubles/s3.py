@@ -36,6 +36,8 @@ class S3:
         last = re.fullmatch(r"bytes=-([1-9][0-9]*)", Range)
         if last is None:
             raise NotImplementedError(Range)
+        if not body:
+            raise CallFailed("s3", "GetObject", "InvalidRange", "The range is not satisfiable")
         part = body[-int(last[1]) :]
         return {**answer, "Body": part, "ContentLength": len(part)}
 

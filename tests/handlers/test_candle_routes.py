@@ -9,6 +9,7 @@ import json
 import random
 from array import array
 from collections.abc import Callable
+from threading import Barrier
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
@@ -31,7 +32,7 @@ from chalicelib.core import timeframes
 from chalicelib.core.backend import Backend
 from chalicelib.core.times import DAY, HOUR, iso
 from infra.configuration import ROOT
-from tests.doubles.aws import Aws
+from tests.doubles.aws import Aws, Called, Hook
 from tests.doubles.candles import append
 from tests.doubles.clock import NOW
 from tests.handlers.conftest import Http
@@ -288,6 +289,18 @@ def test_files_can_be_fetched_for_a_while(
     assert files[0]["expires_at"] == iso(NOW // 1000 * 1000 + 900_000)
 
 
+def test_files_are_looked_at_at_once(http: Http, stored: list[str], aws: Aws) -> None:
+    both = Barrier(len(stored), timeout=60)  # broken where one waits for the other
+
+    class Meeting(Hook):
+        async def before(self, called: Called) -> None:
+            if called.name == "s3.GetObject":
+                both.wait()
+
+    aws.hooks.append(Meeting())
+    assert len(ask(http, "/files").json_body["files"]) == len(stored) == 2
+
+
 def test_files_of_many_symbols_come_in_pages(http: Http, stored: list[str], aws: Aws) -> None:
     keys = [*stored, put(aws, "ETHUSDT", "1h", candles_at(HOURS[:2]))]
     keys.append(put(aws, "ETHUSDT", "1h", candles_at(HOURS[8:])))
@@ -311,11 +324,14 @@ def test_files_of_many_symbols_come_in_pages(http: Http, stored: list[str], aws:
     assert [error["pointer"] for error in beyond.json_body["errors"]] == ["/page_token"]
 
 
-def test_a_file_that_is_no_parquet_is_listed_without_rows(http: Http, aws: Aws) -> None:
+@pytest.mark.parametrize("content", [b"damaged", b""])
+def test_a_file_that_is_no_parquet_is_listed_without_rows(
+    http: Http, aws: Aws, content: bytes
+) -> None:
     key = folder_of("binance", "BTCUSDT", "1d") + "all.parquet"
-    run(aws("s3", "PutObject", Bucket="candles", Key=key, Body=b"damaged"))
+    run(aws("s3", "PutObject", Bucket="candles", Key=key, Body=content))
     [file] = ask(http, "/files", timeframe="1d").json_body["files"]
-    assert (file["rows"], file["bytes"], file["end"]) == (None, 7, None)
+    assert (file["rows"], file["bytes"], file["end"]) == (None, len(content), None)
     damaged = ask(http, timeframe="1d")
     assert (damaged.status_code, damaged.json_body["reason"]) == (500, "STORED_OBJECT_DAMAGED")
 

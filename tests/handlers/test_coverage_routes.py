@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -73,6 +74,58 @@ def _check_form(path: str, body: Any) -> None:
     operation = contract["paths"][f"/api/v1/data-collector{path}"]["get"]
     schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
     jsonschema.validate(body, {**schema, "components": contract["components"]})
+
+
+#: Times that parse, up to the last one; most lie in the future.
+TIMES = st.one_of(
+    st.sampled_from(["9999-12-31", "9999-12-31T12:00:00Z", "9999-12-01", "9998-12-31", 0]),
+    st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31)).map(
+        lambda at: f"{at:%Y-%m-%dT%H:%M}"
+    ),
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    between=st.tuples(TIMES, TIMES),
+    frame=st.sampled_from(["1s", "1m", "1h", "1d", "1w", "1M"]),
+    resolution=st.sampled_from(["object", "day", "month", "year"]),
+)
+def test_no_time_that_can_be_named_breaks_a_route(
+    http, collect, start, between, frame, resolution
+) -> None:
+    named = dict(zip(("start", "end"), between, strict=True))
+    for path, where in (
+        ("/coverage", {"symbols": "BTCUSDT", "timeframes": frame, "resolution": resolution}),
+        ("/coverage/gaps", {"symbol": "BTCUSDT", "timeframe": frame}),
+        ("/candles", {"symbol": "BTCUSDT", "timeframe": frame}),
+        ("/candles/files", {"symbols": "BTCUSDT", "timeframe": frame}),
+    ):
+        for times in (named, {"end": named["end"]}, {"start": named["start"]}):
+            text = "&".join(
+                f"{name}={quote(str(value))}" for name, value in (where | times).items()
+            )
+            answer = http("GET", f"{path}?{text}")
+            assert answer.status_code < 500, (path, times, answer.body)
+    body = {"symbols": ["BTCUSDT"], "timeframes": [frame], **named}
+    for more in ({"fill": "gaps"}, {"fill": "all"}, {}):
+        answer = http("POST", "/start", {**body, **more, "dry_run": True})
+        assert answer.status_code < 500, (body, answer.body)
+
+
+@pytest.mark.parametrize("fill", ["new", "gaps", "all"])
+def test_a_range_that_ends_in_ten_thousand_ends_now(
+    http, run, worker, fleet, collect, start, fill
+) -> None:
+    body = {"symbols": ["BTCUSDT"], "timeframes": ["1m", "1M"], "start": iso(start), "fill": fill}
+    task_id = http("POST", "/start", {**body, "end": "9999-12-31"}).json_body["task_id"]
+    run(fleet.settle())
+    task = run(view_task(worker, task_id))
+    assert (task["status"], task["units"]["failed"]) == ("completed", 0)
+    query = {"symbols": "BTCUSDT", "timeframes": "1m", "start": iso(start), "resolution": "day"}
+    assert every(http, "/coverage", "coverage", **query, end="9999-12-31") == every(
+        http, "/coverage", "coverage", **query, end=iso(worker.now_ms())
+    )
 
 
 def counts(row: dict[str, Any]) -> tuple[int, int, dict[str, int], int]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from chalicelib.candles.candles import absent
 from chalicelib.candles.coverage import Coverage, CoveredPart
-from chalicelib.candles.gaps import BEFORE_LISTING, INVALID, NO_CANDLE, Absent, Gap
+from chalicelib.candles.gaps import BEFORE_LISTING, INVALID, NO_CANDLE, Absent, Gap, renewed
 from chalicelib.candles.intervals import Interval, outside
 from chalicelib.core import timeframes
 from chalicelib.core.errors import ObjectDamaged
@@ -45,6 +46,30 @@ def steps(draw: st.DrawFn) -> Step:
         return start, end, {}
     minutes = st.integers(start, end - 1)
     return start, end, draw(st.dictionaries(minutes, st.sampled_from(REASONS), max_size=6))
+
+
+class Counted(list[Gap]):
+    """Gaps that count how often one of them is looked at."""
+
+    looks = 0
+
+    def __getitem__(self, at: Any) -> Any:
+        self.looks += 1
+        return super().__getitem__(at)
+
+    def __iter__(self) -> Iterator[Gap]:
+        for gap in super().__iter__():
+            self.looks += 1
+            yield gap
+
+
+def test_thousands_of_gaps_are_asked_for_again_without_looking_at_each_for_each() -> None:
+    known = Counted(Gap(2 * at, 2 * at + 1, NO_CANDLE, 0, 0, 1) for at in range(2000))
+    vain = [Absent(gap.start_ms, gap.end_ms, NO_CANDLE) for gap in known]
+    known.looks = 0
+    found = renewed(known, Interval(0, 4000), vain, "1m", None, 9)
+    assert [gap.asked for gap in found] == [2] * 2000
+    assert known.looks < 20 * 2000
 
 
 @given(st.lists(steps(), max_size=8))

@@ -23,9 +23,9 @@ from chalicelib.collecting.gate import RESERVE_MS
 from chalicelib.collecting.group import DOWN_PAUSE_MS, MOST_DELIVERIES, Group
 from chalicelib.collecting.plan import plan_task
 from chalicelib.collecting.store import Result
-from chalicelib.core import metrics
+from chalicelib.core import metrics, timeframes
 from chalicelib.core.errors import ExchangeRefused, ExchangeThrottled
-from chalicelib.core.times import FOREVER_MS, iso, parse_time
+from chalicelib.core.times import DAY, FOREVER_MS, iso, parse_time
 from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.ledger import Ledger, Wanted
 from chalicelib.exchange.ledger_state import LOOK_AGAIN_MS
@@ -271,6 +271,24 @@ def test_a_damaged_object_fails_its_own_unit_and_is_left_as_it_is(
         ("BTCUSDT", "1d", "STORED_OBJECT_DAMAGED")
     }
     assert aws.s3.buckets["candles"].objects[key] == b"not a Parquet file"
+
+
+def test_a_damaged_object_with_a_gap_that_is_due_fails_before_anything_is_asked_for(
+    run, worker, fleet, aws, clock, exchange
+) -> None:
+    body = {"symbols": ["BTCUSDT"], "timeframes": ["1d"]}
+    exchange.outage = {timeframes.floor("1d", clock()) - 40 * DAY}
+    run(submit_collection(worker, body, "me", "r"))
+    run(fleet.settle())
+    key = CandleStore(worker).key("BTCUSDT", "1d", clock())
+    aws.s3.buckets["candles"].objects[key] = b"not a Parquet file"
+    clock.advance(DAY)
+    exchange.asked.clear()
+    task_id = run(submit_collection(worker, body, "me", "r"))
+    run(fleet.settle())
+    view = run(view_task(worker, task_id))
+    assert [each["reason"] for each in view["failures"]] == ["STORED_OBJECT_DAMAGED"]
+    assert exchange.asked == []
 
 
 def test_a_task_of_which_nothing_landed_has_failed(run, worker, fleet) -> None:

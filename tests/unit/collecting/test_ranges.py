@@ -26,10 +26,10 @@ from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.view import view_task
 from chalicelib.work.messages import GAPS, NEW, Unit
 from tests.doubles.aws import Called
-from tests.doubles.coverage import coverage_of
+from tests.doubles.coverage import coverage_of, summary_of
 from tests.doubles.exchange import Exchange
-from tests.doubles.faults import Meanwhile
-from tests.doubles.fleet import Fleet
+from tests.doubles.faults import Meanwhile, named
+from tests.doubles.fleet import Crash, Fleet
 
 SYMBOL = "BTCUSDT"
 
@@ -100,6 +100,47 @@ def test_an_invalid_candle_is_asked_for_again_too(run, worker, fleet, exchange, 
     clock.advance(HOUR)
     collect(run, worker, fleet, "1h")
     assert gaps(run, worker, "1h") == []
+
+
+def test_what_was_asked_for_before_a_listing_is_not_due_for_ever(
+    run, worker, fleet, exchange, clock
+) -> None:
+    """Objects that were written before it was known stay, and say that nothing is missing."""
+    now = timeframes.floor("1m", clock())
+    exchange.listed_ms = now + DAY
+    months = {"start": iso(now - 3 * 31 * DAY), "end": iso(now - 5 * DAY)}
+    collect(run, worker, fleet, "1m", **months)
+    assert gaps(run, worker, "1m") != []
+    clock.advance(3 * DAY)
+    collect(run, worker, fleet, "1m")
+    assert run(summary_of(worker, SYMBOL, "1m")).due_cells(clock()) == []
+    assert {gap[2] for gap in gaps(run, worker, "1m")} == {BEFORE_LISTING}
+    clock.advance(MINUTE)
+    exchange.asked.clear()
+    assert collect(run, worker, fleet, "1m")["units"]["total"] == len(exchange.asked) == 1
+
+
+@pytest.mark.parametrize("timeframe", ["1m", "1h"])
+def test_a_gap_that_was_asked_for_again_before_a_crash_is_not_due_for_ever(
+    run, worker, fleet, exchange, clock, aws, timeframe
+) -> None:
+    """The object knows, and the summary does not: whoever reads the object next says it there."""
+    length = timeframes.LENGTH_MS[timeframe]
+    at = timeframes.floor(timeframe, clock()) - 900 * length
+    exchange.outage = {at}
+    collect(run, worker, fleet, timeframe)
+    clock.advance(length * 900)
+    collect(run, worker, fleet, timeframe, start=iso(clock() - 2 * length))
+    aws.hooks.append(Meanwhile(named("dynamodb.PutItem", "COVER#"), crash))
+    collect(run, worker, fleet, timeframe)
+    after = run(summary_of(worker, SYMBOL, timeframe))
+    assert after.due_cells(clock()) == []
+    gap = next(gap for gap in known(run, worker, timeframe).gaps if gap.start_ms == at)
+    assert gap.asked == 2
+
+
+async def crash() -> None:
+    raise Crash
 
 
 def test_a_caller_who_waits_has_gaps_asked_for_again_too(run, worker, exchange, clock) -> None:

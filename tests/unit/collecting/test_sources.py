@@ -11,11 +11,9 @@ from chalicelib.collecting.sources import (
     FEW_DAYS,
     LARGE_MONTH,
     MOST_CANDLES,
-    NO_ARCHIVE,
     OPEN_MONTH,
     TOO_RECENT,
     TOO_SHORT,
-    Source,
     sources,
 )
 from chalicelib.core.timeframes import LENGTH_MS
@@ -77,13 +75,6 @@ def test_less_than_two_pages_are_not_worth_a_file() -> None:
     assert planned("1m", "2026-01-31T12:00Z", "2026-02-01") == [("REST", TOO_SHORT)]
     assert planned("15m", "2026-01-01", "2026-02-01") == [("REST", TOO_SHORT)]
     assert planned("5m", "2026-01-01", "2026-02-01") == [("AUSDT-5m-2026-01.zip", CLOSED_MONTH)]
-
-
-def test_without_an_archive_everything_is_asked_for() -> None:
-    stretch = Interval(0, NOW)
-    assert sources("AUSDT", "1m", stretch, NOW, has_archive=False) == [
-        Source(*stretch, None, NO_ARCHIVE)
-    ]
 
 
 def test_a_year_of_minutes_takes_twelve_files() -> None:

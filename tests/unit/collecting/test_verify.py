@@ -239,6 +239,48 @@ def test_a_whole_table_that_was_lost_is_made_anew_from_the_objects(
     assert (now.covered, now.cells, now.first, now.last) == sound_of(sound)
 
 
+DAYS = ["1d", "1h", "1m", "15m", "5m", "4h"]
+
+
+def test_objects_that_differ_are_waited_for_together(run, worker, fleet, aws, clock, start) -> None:
+    """A message that waited for each of them would outlast its invocation."""
+    body = {"symbols": [SYMBOL], "start": iso(start), "end": iso(start + DAY)}
+    run(submit_collection(worker, {**body, "timeframes": DAYS}, "me", "r"))
+    run(fleet.settle())
+    aws.dynamodb.tables["market"].items.pop(("COVER#binance", SYMBOL))
+    run(submit_verification(worker, {"symbols": [SYMBOL], "timeframes": DAYS}, "me", "r"))
+    run(fleet.plan())
+    began = clock()
+    assert run(fleet.collect()) == 1
+    assert clock() - began < 5_000
+
+
+@pytest.mark.parametrize("repair", [False, True])
+def test_what_no_time_is_left_for_is_verified_by_another_delivery(
+    run, worker, fleet, aws, clock, start, repair
+) -> None:
+    body = {"symbols": [SYMBOL], "start": iso(start), "end": iso(start + DAY)}
+    run(submit_collection(worker, {**body, "timeframes": DAYS}, "me", "r"))
+    run(fleet.settle())
+    aws.dynamodb.tables["market"].items.pop(("COVER#binance", SYMBOL))
+    left = [50_000]
+
+    def remaining_ms() -> int:
+        """Of invocations in which so much time passes between one look at the clock and the next
+        that three looks at each object are too many."""
+        left.append(50_000 if left[-1] < 12_500 else left[-1] - 2_500)
+        return left[-1]
+
+    fleet.remaining_ms = remaining_ms
+    body = {"symbols": [SYMBOL], "timeframes": DAYS, "repair": repair}
+    task_id = run(submit_verification(worker, body, "me", "r"))
+    run(fleet.settle())
+    task = run(view_task(worker, task_id))
+    assert task["units"]["total"] == task["units"]["succeeded"] + task["units"]["failed"]
+    assert set(reasons(task)) == (set() if repair else {"COVERAGE_DIFFERS"})
+    assert left.count(50_000) > 1
+
+
 def sound_of(known: Summary) -> tuple[Any, ...]:
     return known.covered, known.cells, known.first, known.last
 
@@ -258,6 +300,15 @@ def test_a_damaged_object_that_somebody_mends_meanwhile_is_not_overwritten(
     run(CandleStore(worker).write(*where, over=found.held.etag))
     assert found.damage
     assert decode(stored(worker)[key])[0] == decode(sound)[0]
+
+
+def test_an_empty_object_is_damaged_and_mended(run, worker, fleet, key) -> None:
+    """AWS refuses to give the last bytes of nothing."""
+    sound = decode(stored(worker)[key])[0]
+    stored(worker)[key] = b""
+    assert reasons(verified(run, worker, fleet)) == ["OBJECT_DAMAGED"]
+    assert verified(run, worker, fleet, repair=True)["result"]["failed"] == 0
+    assert decode(stored(worker)[key])[0].open_times == sound.open_times
 
 
 def test_somebody_elses_files_are_left_alone(run, worker, fleet, key) -> None:

@@ -27,6 +27,13 @@ def test_the_running_candle_opens_at_or_before_now_and_is_the_last_to_do_so(
     assert at_ms - opened < (31 * DAY if frame == "1M" else LENGTH_MS[frame])
 
 
+@given(frames, st.integers(0, FOREVER_MS - 1))
+def test_every_time_that_can_be_named_lies_in_an_object(frame: str, at_ms: int) -> None:
+    low, high = timeframes.object_bounds(frame, at_ms)
+    assert low <= at_ms < high <= FOREVER_MS
+    assert high == FOREVER_MS or timeframes.object_bounds(frame, high)[0] == high
+
+
 @given(moments)
 def test_weeks_open_on_monday_and_months_on_the_first(at_ms: int) -> None:
     week = datetime.fromtimestamp(timeframes.floor("1w", at_ms) / 1000, UTC)
