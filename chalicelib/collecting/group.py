@@ -54,12 +54,14 @@ class Group:
 class _Looked:
     """What is known of units before anything is asked for, by their number.
 
-    `needs`: of those that need anything: the stretches to ask for; `results`: of the others.
+    `needs`: of those that need anything: the stretches to ask for, and of these what is `wanted`;
+    `results`: of the others.
     `damaged`: the ETag of an object that is to be overwritten. `behind`: by timeframe and start:
     objects whose last write no summary tells of.
     """
 
     needs: dict[int, Sequence[Interval]] = field(default_factory=dict)
+    wanted: dict[int, Sequence[Interval]] = field(default_factory=dict)
     results: dict[int, Result] = field(default_factory=dict)
     damaged: dict[int, str | None] = field(default_factory=dict)
     behind: dict[tuple[str, int], Seen] = field(default_factory=dict)
@@ -135,6 +137,7 @@ async def _looked_at(
             looked.results[unit.number] = failure(error)
             continue
         looked.note(unit.number, needs.stretches, Result(from_store=True))
+        looked.wanted[unit.number] = needs.wanted
         looked.behind |= {(unit.timeframe, one.cell.start_ms): one for one in needs.behind}
     return looked
 
@@ -160,7 +163,7 @@ async def _store_all(
     those that the summaries were behind of."""
     if not units and not looked.behind:
         return {}
-    found = [fetched.found(unit) for unit in units]
+    found = [fetched.found(unit)._replace(wanted=looked.wanted.get(unit.number)) for unit in units]
     stored = await together(
         *(
             store(

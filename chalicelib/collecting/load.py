@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from chalicelib.candles.coverage_table import Coverages
-from chalicelib.candles.intervals import Interval
+from chalicelib.candles.intervals import Interval, union
 from chalicelib.candles.summary import Summary
 from chalicelib.collecting.ranges import Asked, Wanted, asked_of, paged, wanted
 from chalicelib.collecting.sources import Source
@@ -224,7 +224,8 @@ def _count_stored(
     running_ms = timeframes.floor(timeframe, now_ms)
     stretches = paged(timeframe, asked.certain)
     closed = [Interval(low, min(high, running_ms)) for low, high in stretches]
-    candles = sum(_opens(timeframe, *each) for each in closed)
+    needed = (Interval(low, min(high, running_ms)) for low, high in union(asked.certain))
+    candles = sum(_opens(timeframe, *each) for each in needed)
     figures["candles"] += candles
     figures["fresh"] += sum(
         _opens(timeframe, *each) for part in closed for each in known.uncovered(*part)

@@ -6,12 +6,13 @@ that, what the summary and the objects say: gaps that are due, or everything tha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from chalicelib.candles.coverage import Coverage
 from chalicelib.candles.explain import MISSING
 from chalicelib.candles.explainer import Explainer
-from chalicelib.candles.intervals import Interval
+from chalicelib.candles.intervals import Interval, union
 from chalicelib.candles.store import CandleStore
 from chalicelib.candles.summary import Seen, Summary, seen
 from chalicelib.collecting.ranges import asked_of, paged
@@ -24,10 +25,12 @@ from chalicelib.work.messages import GAPS, Unit
 class Needs(NamedTuple):
     """The stretches of a unit to ask for, ascending; none where all of it is held or explained.
 
-    `behind`: objects of which the summary was found to be behind: nobody recorded their last write.
+    `wanted`: what of them is needed; the rest lies between, and comes with the same page. `behind`:
+    objects of which the summary was found to be behind: nobody recorded their last write.
     """
 
     stretches: list[Interval]
+    wanted: Sequence[Interval]
     behind: list[Seen]
 
 
@@ -46,7 +49,7 @@ async def needs_of(backend: Backend, symbol: str, unit: Unit, fill: str, known: 
         found += _due(unit.timeframe, held.coverage, part, backend.now_ms())
         now = seen(unit.timeframe, part.start_ms, held.candles, held.coverage)
         behind += [now] if now.cell != cell else []
-    return Needs(paged(unit.timeframe, found), behind)
+    return Needs(paged(unit.timeframe, found), union(found), behind)
 
 
 def _due(timeframe: str, coverage: Coverage, part: Interval, now_ms: int) -> list[Interval]:

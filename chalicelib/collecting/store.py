@@ -54,8 +54,9 @@ class Found(NamedTuple):
     `asked`: the stretches that were asked for; `unusable`: open times (epoch ms) of rows that could
     not be read; `unread`: stretches that were answered with rows of which not even that can be
     read. `before`: start of a stretch -> when the candle before it opened, where that was asked.
-    None where it is not known: `listed_ms`: when the first candle ever opened, and `looked_up_ms`:
-    when that was asked for this unit.
+    `wanted`: what of `asked` the unit needs, where that is not all: other candles come with it, and
+    are none that it has collected. None where it is not known: `listed_ms`: when the first candle
+    ever opened, and `looked_up_ms`: when that was asked for this unit.
     """
 
     answers: Sequence[Answer]
@@ -66,6 +67,7 @@ class Found(NamedTuple):
     listed_ms: int | None = None
     looked_up_ms: int | None = None
     archived: Archived | None = None
+    wanted: Sequence[Interval] | None = None
 
 
 class Stored(NamedTuple):
@@ -108,7 +110,9 @@ async def store(
     if running_ms <= unit.end_ms:
         _measure_lag(backend, unit, candles)
     objects: list[Seen] = []
-    stored = revised = 0
+    revised = 0
+    wanted = asked if found.wanted is None else found.wanted
+    stored = sum(len(candles.between(low, min(high, running_ms))) for low, high in wanted)
     try:
         if not len(candles) and (rejected or found.unread):
             unusable = await _unusable(table, symbol, unit, found, asked, rejected)
@@ -132,7 +136,6 @@ async def store(
                 is_new=is_new,
                 over=over,
             )
-            stored += len(fresh)
             revised += written.revised
             objects.append(seen(timeframe, home_ms, written.candles, written.coverage))
     except ObjectDamaged as error:

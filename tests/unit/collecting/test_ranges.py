@@ -75,6 +75,22 @@ def test_a_candle_that_appears_late_is_found_by_the_next_run_after_an_hour(
     assert outage <= {at for day in days for at in day}
 
 
+def test_what_lies_between_a_gap_and_the_newest_candles_is_not_collected_again(
+    run, worker, fleet, exchange, clock
+) -> None:
+    """One page brings both, and what was held between them."""
+    now_ms = timeframes.floor("1m", clock())
+    exchange.outage = {now_ms - at * MINUTE for at in range(400, 410)}
+    collect(run, worker, fleet, "1m")
+    clock.advance(HOUR)
+    task = collect(run, worker, fleet, "1m")
+    # The newest candle that is held is asked for again.
+    assert (task["units"]["total"], task["candles"]) == (1, 60 + 1)
+    exchange.outage = {now_ms - at * MINUTE for at in range(400, 405)}
+    clock.advance(DAY)
+    assert collect(run, worker, fleet, "1m")["candles"] == 1440 + 5 + 1
+
+
 def test_a_gap_that_stays_is_asked_for_three_times_more_and_then_left(
     run, worker, fleet, exchange, clock
 ) -> None:
