@@ -7,7 +7,7 @@ STAGE ?= dev
 SEEDS ?= 20000
 VENV := .venv
 PY := $(VENV)/bin/python
-AT_ONCE := -n auto --dist loadgroup --no-loadscope-reorder
+AT_ONCE := -n auto --no-loadscope-reorder
 
 .PHONY: help run dashboard logs down test test-extra test-endpoint simulate mutants chaos bench check audit-template check-wheels \
 	permissions package deploy check-stack destroy lock clean \

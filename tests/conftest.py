@@ -31,17 +31,30 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run in several processes, a file's stay together, as their fixtures are dear.
+    """End-to-end tests come first: they wait for the minutes of schedules, and where there are
+    several processes, the others run meanwhile."""
+    items.sort(key=lambda item: _together(item.nodeid) != _END_TO_END)
 
-    All end-to-end tests share one stack. They come first: they wait for the minutes of schedules,
-    and the others run meanwhile.
-    """
-    for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder == "e2e" else str(item.path)))
-    items.sort(key=lambda item: item.path.parent.name != "e2e")
+
+@pytest.hookimpl(optionalhook=True)  # of xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where tests run in several processes, a file's stay together, as their fixtures are dear; and
+    so do all end-to-end tests, which share one stack."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _together(nodeid)
+
+    return Scheduling(config, log)
+
+
+_END_TO_END = "tests/e2e/"
+
+
+def _together(nodeid: str) -> str:
+    return _END_TO_END if nodeid.startswith(_END_TO_END) else nodeid.partition("::")[0]
 
 
 @pytest.fixture(autouse=True)
