@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -212,6 +213,7 @@ def tail(log: Path, lines: int = 15) -> str:
 def _environ(home: Path, port: int, environ: Mapping[str, str]) -> dict[str, str]:
     passed = {name: environ[name] for name in (*_PASSED_ON, *_PROXIES) if name in environ}
     return {
+        **_roots(),
         **passed,
         **DUMMY_CREDENTIALS,
         # Functions talk to each other's services here: no proxy in between.
@@ -234,6 +236,15 @@ def _environ(home: Path, port: int, environ: Mapping[str, str]) -> dict[str, str
         "LOG_LEVEL": "WARNING",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _roots() -> dict[str, str]:
+    """TLS's roots for functions that ask a live exchange. A Python from python.org has none on
+    macOS; the client's library brings some."""
+    import certifi  # here, not above: who only ends a stack may have no library
+
+    found = ssl.get_default_verify_paths()
+    return {} if found.cafile or found.capath else {"SSL_CERT_FILE": certifi.where()}
 
 
 def _health(url: str) -> bool:

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import lru_cache
 from io import BytesIO
 from typing import Any, NamedTuple
+from urllib.request import getproxies_environment
 
 import aiohttp
 from isal import isal_zlib
@@ -110,6 +111,8 @@ class Http:
             self._opened = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._most, ssl=_tls()),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                # Only where there are some: it looks for them before each request.
+                trust_env=bool(getproxies_environment().keys() - {"no"}),
                 timeout=self._timeout,
                 auto_decompress=False,
                 skip_auto_headers=("Accept-Encoding", "Content-Type", "User-Agent"),

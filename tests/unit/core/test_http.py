@@ -174,6 +174,20 @@ def test_no_request_takes_longer_than_it_may(ask: Any, part: bytes) -> None:
     asking(slow, part, "waits", seconds=0.05)
 
 
+@pytest.mark.parametrize("is_spared", [False, True])
+def test_a_proxy_of_the_environment_is_asked_unless_the_host_is_spared(
+    monkeypatch: pytest.MonkeyPatch, is_spared: bool
+) -> None:
+    with serving(WHOLE, "closes") as (proxy, heard):
+        for name in ("http_proxy", "HTTP_PROXY"):
+            monkeypatch.setenv(name, proxy)
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.setenv(name, "127.0.0.1" if is_spared else "another.test")
+        answer, asked = asking(get, WHOLE)
+    assert answer.content == b"hello"
+    assert (len(asked), len(heard)) == ((1, 0) if is_spared else (0, 1))
+
+
 def test_nobody_there_is_no_answer() -> None:
     async def nowhere(http: Http, url: str) -> Any:
         with pytest.raises(NoAnswer):
