@@ -7,7 +7,6 @@ STAGE ?= dev
 SEEDS ?= 20000
 VENV := .venv
 PY := $(VENV)/bin/python
-AT_ONCE := -n auto --no-loadscope-reorder
 
 .PHONY: help run dashboard logs down test test-extra test-endpoint simulate mutants chaos bench check audit-template check-wheels \
 	permissions package deploy check-stack destroy lock clean \
@@ -31,8 +30,8 @@ down: ## End what `make run` started; data stay in .local/
 		if "$$python" -c "" 2>/dev/null; then exec "$$python" -m local down; fi; \
 	done; echo "No Python was found, which is needed to end anything." >&2; exit 1
 
-test: venv-dev ## Run all tests, in as many processes as there are cores
-	@$(PY) -m pytest $(AT_ONCE)
+test: venv-dev ## Run all tests
+	@$(PY) -m pytest
 
 test-extra: venv-dev ## An upgrade while tasks run, Parquet readers with Spark (it installs Java where it can), and a second DynamoDB
 	@$(PY) -m pytest tests/extra/upgrade.py
@@ -64,7 +63,7 @@ check: venv-dev ## Format, lint, types, tests and the built template: what CI ru
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
-	$(PY) -m pytest $(AT_ONCE)
+	$(PY) -m pytest
 	$(PY) -m infra.package --stage $(STAGE) --for-this-machine --out build/check
 	$(VENV)/bin/cfn-lint build/check/sam.json
 	$(MAKE) audit-template

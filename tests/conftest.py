@@ -31,32 +31,6 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """End-to-end tests come first: they wait for the minutes of schedules, and where there are
-    several processes, the others run meanwhile."""
-    items.sort(key=lambda item: _together(item.nodeid) != _END_TO_END)
-
-
-@pytest.hookimpl(optionalhook=True)  # of xdist
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Where tests run in several processes, a file's stay together, as their fixtures are dear; and
-    so do all end-to-end tests, which share one stack."""
-    from xdist.scheduler import LoadScopeScheduling
-
-    class Scheduling(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return _together(nodeid)
-
-    return Scheduling(config, log)
-
-
-_END_TO_END = "tests/e2e/"
-
-
-def _together(nodeid: str) -> str:
-    return _END_TO_END if nodeid.startswith(_END_TO_END) else nodeid.partition("::")[0]
-
-
 @pytest.fixture(autouse=True)
 def _nothing_is_frozen() -> Iterator[None]:
     """A container freezes what it has loaded. Tests must undo that.

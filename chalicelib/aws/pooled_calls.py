@@ -47,17 +47,19 @@ class PooledCalls:
                     request.method, url, signed(service, request), request.body
                 )
             except NoAnswer as error:
-                failed = CallFailed(service, operation, "ConnectionError", str(error))
+                failed, passes = CallFailed(service, operation, "ConnectionError", str(error)), True
             else:
                 answer = read(service, operation, status, headers, content)
                 if status < 300:
                     incoming(service, operation, answer)
                     return answer
                 failed = failure(service, operation, status, answer)
-                if not may_pass(status, failed.code, answer):
+                passes = may_pass(status, failed.code, answer)
+            if attempt == TRIES or not passes:
+                try:
                     raise failed
-            if attempt == TRIES:
-                raise failed
+                finally:
+                    del failed  # it knows this frame: a circle would keep all that callers hold
             await asyncio.sleep(backoff_seconds(attempt))
         raise AssertionError("unreachable")
 

@@ -47,16 +47,19 @@ class SignedCalls:
             try:
                 status, answer = self._send(service, operation, request)
             except (OSError, http.client.HTTPException) as error:
-                failed = CallFailed(service, operation, "ConnectionError", repr(error))
+                why = repr(error)
+                failed, passes = CallFailed(service, operation, "ConnectionError", why), True
             else:
                 if status < 300:
                     incoming(service, operation, answer)
                     return answer
                 failed = failure(service, operation, status, answer)
-                if not may_pass(status, failed.code, answer):
+                passes = may_pass(status, failed.code, answer)
+            if attempt == TRIES or not passes:
+                try:
                     raise failed
-            if attempt == TRIES:
-                raise failed
+                finally:
+                    del failed  # it knows this frame: a circle would keep all that callers hold
             # Blocking on purpose: a Lambda container works on one request at a time.
             time.sleep(backoff_seconds(attempt))  # noqa: ASYNC251
         raise AssertionError("unreachable")

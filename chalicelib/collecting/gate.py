@@ -34,6 +34,14 @@ class Withheld(CollectorError):
         self.out_of_time = out_of_time
         self.until_ms = until_ms
 
+    def again(self) -> Withheld:
+        return Withheld(
+            self.detail,
+            stopped=self.stopped,
+            out_of_time=self.out_of_time,
+            until_ms=self.until_ms,
+        )
+
 
 class Gate:
     """One for each group of units; once it has withheld a request it lets none pass any more.
@@ -78,7 +86,8 @@ class Gate:
                 self._checked = here
                 self._unpaid -= unpaid
             if self.withheld is not None:
-                raise self.withheld
+                # Another one each time: an error knows the frames that it has passed through.
+                raise self.withheld.again()
 
     async def _check(self, weight: int) -> None:
         if self._remaining_ms() < RESERVE_MS:

@@ -26,3 +26,5 @@ async def together(*work: Coroutine[Any, Any, Result]) -> list[Result]:
         if not isinstance(error, GeneratorExit):
             await asyncio.gather(*tasks, return_exceptions=True)
         raise
+    finally:
+        del tasks  # whose error knows this frame

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import http.server
 import json
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
@@ -431,3 +434,38 @@ def test_an_object_is_written_under_a_condition_and_its_version_comes_back(
     assert [each["content-type"] for each in headers] == ["a/b"] * 3
     assert [each.get("if-match") for each in headers] == [None, '"e"', None]
     assert [each.get("if-none-match") for each in headers] == ["*", None, '"e"']
+
+
+@pytest.mark.parametrize("way", ["signed", "pooled"])
+@pytest.mark.parametrize("status", [400, 503])
+def test_a_call_that_fails_keeps_nothing_of_what_its_caller_held(
+    server: type[Script], pauses: list[float], way: str, status: int
+) -> None:
+    """Megabytes of candles would lie in a circle of references until the collector comes."""
+    server.answers = [(status, {"__type": "x"})] * 4
+    calls: Any = SignedCalls() if way == "signed" else PooledCalls()
+
+    class Held:
+        """What a caller holds."""
+
+    async def caller() -> weakref.ref[Held]:
+        held = Held()
+        with suppress(CallFailed):
+            await calls("sqs", "SendMessage", QueueUrl="q")
+        return weakref.ref(held)
+
+    async def work() -> weakref.ref[Held]:
+        found = await caller()
+        if way == "pooled":
+            await calls.aclose()
+        return found
+
+    gc.collect()
+    gc.disable()
+    try:
+        found = run(work()) if way == "signed" else asyncio.run(work())
+        assert found() is None
+    finally:
+        gc.enable()
+        if way == "signed":
+            close(calls)

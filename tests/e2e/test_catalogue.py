@@ -12,8 +12,6 @@ from tests.e2e.conftest import Cloud
 from tests.e2e.exchange_control import ExchangeControl, controlled
 from tests.e2e.waiting import ended, until
 
-KEY = {"pk": {"S": "CATALOGUE#local"}, "sk": {"S": "CATALOGUE"}}
-
 
 @pytest.fixture
 def control(cloud: Cloud) -> Iterator[ExchangeControl]:
@@ -98,10 +96,12 @@ def test_a_new_symbol_is_known_soon_after_somebody_asked_for_it(
 
 def test_an_old_list_is_read_again_by_itself(cloud: Cloud, api: Api) -> None:
     forget(cloud)
+    forget(cloud, "REFRESH")  # another refresh began less than a minute ago
     cloud.invoke("RefreshPrices", {})  # which its schedule does each minute
     seen = until(lambda: symbols(api), lambda seen: seen["symbols_count"] > 100, 150)
     assert seen["symbols_refreshed_at"] is not None
 
 
-def forget(cloud: Cloud) -> None:
-    cloud.client("dynamodb").delete_item(TableName=cloud.outputs["MarketTable"], Key=KEY)
+def forget(cloud: Cloud, kind: str = "CATALOGUE") -> None:
+    key = {"pk": {"S": f"{kind}#local"}, "sk": {"S": kind}}
+    cloud.client("dynamodb").delete_item(TableName=cloud.outputs["MarketTable"], Key=key)

@@ -237,7 +237,7 @@ _starts = st.sampled_from(
     months=st.one_of(st.just("*"), _entries(1, 12)),
     start=_starts,
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_runs_are_those_of_a_model_that_looks_at_every_minute(
     minutes: str, hours: str, days: tuple[str, str], months: str, start: tuple[ZoneInfo, str]
 ) -> None:
