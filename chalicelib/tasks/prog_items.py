@@ -54,7 +54,15 @@ class ProgItems(Fence):
         return progress_from(item, number)
 
     async def _reopen_prog(
-        self, task_id: str, attempt: int, number: int, size: int, old: Item, ttl: int, claim: Claim
+        self,
+        task_id: str,
+        attempt: int,
+        number: int,
+        size: int,
+        old: Item,
+        ttl: int,
+        claim: Claim,
+        state: str = OPEN,
     ) -> Progress | None:
         for _ in range(_RACES):
             if old["attempt"] >= attempt:
@@ -67,7 +75,7 @@ class ProgItems(Fence):
             names.update({f"#c{at}": name for at, name in enumerate(clear)})
             values = {
                 ":attempt": to_wire(attempt),
-                ":open": to_wire(OPEN),
+                ":open": to_wire(state),
                 ":rev": to_wire(old["rev"]),
                 ":one": to_wire(1),
                 ":ttl": to_wire(ttl),
@@ -135,8 +143,14 @@ class ProgItems(Fence):
         """Close PROG item `number`: after this nothing of `attempt` or older is counted.
 
         It is made where it does not exist yet, so that a plan still under way finds it closed.
+        What an older attempt left in it is kept, as its part counts it already, and no failures.
         Returns the item; None where a newer attempt has it.
         """
+        old = await self._get(item_key(task_id, prog_key(number))) if attempt > 1 else None
+        if old is not None and old["attempt"] < attempt:
+            nobody = Claim("", 0, more=False)
+            size = old["unit_count"]
+            await self._reopen_prog(task_id, attempt, number, size, old, ttl, nobody, CLOSED)
         try:
             item = await self._update(
                 item_key(task_id, prog_key(number)),
