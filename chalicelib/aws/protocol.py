@@ -27,7 +27,8 @@ from urllib.parse import quote
 
 from chalicelib.aws import s3_requests
 from chalicelib.aws.signature import region, sign
-from chalicelib.core.errors import CallFailed, ConditionFailed
+from chalicelib.aws.tracing import incoming, outgoing
+from chalicelib.core.errors import CallFailed, ConditionFailed, NoAnswer
 
 #: How often a call is sent at most.
 TRIES = 4
@@ -99,6 +100,48 @@ class Protocol:
         if given:
             return given.rstrip("/")
         return f"https://{service}.{region()}.{self._url_suffix}"
+
+
+class Calls:
+    """`call(service, operation, **parameters)` as aws/calls.py describes it, tried again where that
+    may help; how a request is sent is the implementation's. Arguments as of Protocol."""
+
+    def __init__(
+        self, endpoints: Mapping[str, str] | None = None, url_suffix: str = "amazonaws.com"
+    ) -> None:
+        self._protocol = Protocol(endpoints, url_suffix)
+
+    async def __call__(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
+        sent = outgoing(service, operation, parameters)
+        request = self._protocol.request(service, operation, sent)
+        for attempt in range(1, TRIES + 1):
+            try:
+                status, headers, content = await self._send(request, signed(service, request))
+            except NoAnswer as error:
+                failed, passes = CallFailed(service, operation, "ConnectionError", str(error)), True
+            else:
+                answer = read(service, operation, status, headers, content)
+                if status < 300:
+                    incoming(service, operation, answer)
+                    return answer
+                failed = failure(service, operation, status, answer)
+                passes = may_pass(status, failed.code, answer)
+            if attempt == TRIES or not passes:
+                try:
+                    raise failed
+                finally:
+                    del failed  # it knows this frame: a circle would keep all that callers hold
+            await self._wait(backoff_seconds(attempt))
+        raise AssertionError("unreachable")
+
+    async def _send(
+        self, request: Request, headers: dict[str, str]
+    ) -> tuple[int, s3_requests.Headers, bytes]:
+        """Status, headers and content of the answer. Raises NoAnswer."""
+        raise NotImplementedError
+
+    async def _wait(self, seconds: float) -> None:
+        raise NotImplementedError
 
 
 def signed(service: str, request: Request) -> dict[str, str]:

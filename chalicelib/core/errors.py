@@ -182,6 +182,10 @@ class NotReady(CollectorError):
     reason = "NOT_READY"
 
 
+class NoAnswer(Exception):
+    """The connection failed, or time ran out, before the whole answer was there."""
+
+
 class CallFailed(CollectorError):
     """An AWS call failed after the client's own retries.
 

@@ -22,14 +22,12 @@ from isal import isal_zlib
 from isal.igzip_lib import IsalError
 from yarl import URL
 
+from chalicelib.core.errors import NoAnswer
+
 _CONNECT_SECONDS = 5.0
 _WRITTEN_AT_ONCE = 1 << 18
 #: A gzip member, as zlib counts window bits.
 _GZIP = 31
-
-
-class NoAnswer(Exception):
-    """The connection failed, or time ran out, before the whole answer was there."""
 
 
 class HttpAnswer(NamedTuple):

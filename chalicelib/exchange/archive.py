@@ -23,7 +23,8 @@ from io import BytesIO
 from typing import IO
 
 from chalicelib.candles.candles import Candles
-from chalicelib.core.http import Http, NoAnswer
+from chalicelib.core.errors import NoAnswer
+from chalicelib.core.http import Http
 from chalicelib.exchange.archive_file import ArchiveFile
 from chalicelib.exchange.archive_rows import FileUnusable, candles_in
 from chalicelib.exchange.binance import Permit

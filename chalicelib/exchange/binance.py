@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 from chalicelib.candles.answers import Row
 from chalicelib.core import metrics
-from chalicelib.core.errors import ExchangeUnavailable
-from chalicelib.core.http import Http, HttpAnswer, NoAnswer
+from chalicelib.core.errors import ExchangeUnavailable, NoAnswer
+from chalicelib.core.http import Http, HttpAnswer
 from chalicelib.core.logs import log
 from chalicelib.exchange.rows import (
     Listing,

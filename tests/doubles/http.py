@@ -9,7 +9,8 @@ from typing import Any
 
 import httpx
 
-from chalicelib.core.http import Http, HttpAnswer, NoAnswer, Streamed
+from chalicelib.core.errors import NoAnswer
+from chalicelib.core.http import Http, HttpAnswer, Streamed
 
 #: Gives an answer, or raises an error of httpx's where there is none.
 Answers = Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]

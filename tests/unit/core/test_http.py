@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from yarl import URL
 
-from chalicelib.core.http import Http, NoAnswer
+from chalicelib.core.errors import NoAnswer
+from chalicelib.core.http import Http
 
 WHOLE = b"HTTP/1.1 200 OK\r\nX-Count: 7\r\nContent-Length: 5\r\n\r\nhello"
 ZIPPED = gzip.compress(b"hello", mtime=0)
