@@ -115,7 +115,7 @@ def test_a_maintenance_page_is_waited_for(
     cloud.client("sqs").purge_queue(QueueUrl=cloud.outputs["WorkQueue"])
 
 
-@pytest.mark.parametrize(("symbol", "mode"), [("SEIUSDT", "newest_first"), ("ZENUSDT", "shuffled")])
+@pytest.mark.parametrize(("symbol", "mode"), [("FOTUSDT", "newest_first"), ("ZENUSDT", "shuffled")])
 def test_rows_in_another_order_are_stored_in_theirs(
     cloud: Cloud, api: Api, exchange: ExchangeControl, symbol: str, mode: str
 ) -> None:
