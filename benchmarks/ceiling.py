@@ -18,23 +18,20 @@ from itertools import count
 from typing import Any
 
 from benchmarks.report import Report, verdict
-from benchmarks.simulated import new_aws, settings
+from benchmarks.simulated import collecting, new_aws, planning, settings
 from chalicelib.aws.wire import item_from_wire
 from chalicelib.core import times
 from chalicelib.core.errors import ExchangeThrottled
 from chalicelib.core.task_keys import META, task_pk
 from chalicelib.core.times import HOUR, MINUTE
 from chalicelib.exchange.binance import Page, Permit
-from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.exchange.weights import IN_FLIGHT, KLINES_WEIGHT
 from chalicelib.exchange.worker import Worker
-from chalicelib.functions.batches import collect_batch
 from chalicelib.tasks import states
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.task import Task, task_from
 from chalicelib.work import priorities
-from chalicelib.work.units import BATCH_MESSAGES
 from local.exchange.limits import WeightLimiter
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.fleet import Fleet
@@ -44,7 +41,7 @@ LIMIT = 6000
 MINUTES = int(os.environ.get("CEILING_MINUTES", "5"))
 #: The first minutes, in which the share rises.
 RISING = 2
-LATENCY_MS, AWS_MS, POLL_MS = 80, 10, 50
+LATENCY_MS, AWS_MS = 80, 10
 #: By how much each worker's clock is ahead of the exchange's.
 SKEWS_MS = (0, 15, -20, 40, -5)
 SYMBOLS = [f"S{at:03d}USDT" for at in range(400)]
@@ -130,8 +127,11 @@ class _Play:
         await asyncio.sleep((self.minutes[0] * MINUTE - self.clock()) / 1000)
         urgent = priorities.workers_of(priorities.HIGH, self._settings.collectors)
         urls = (self._settings.urgent_queue_url, self._settings.work_queue_url)
-        working = [self._collect(urls[at >= urgent], skew) for at, skew in enumerate(SKEWS_MS)]
-        jobs = [self._plan(planner), self._normal(planner.worker), self._strangers(), *working]
+        working = [
+            collecting(self._aws, self._worker(skew), urls[at >= urgent])
+            for at, skew in enumerate(SKEWS_MS)
+        ]
+        jobs = [planning(planner), self._normal(planner.worker), self._strangers(), *working]
         playing = [asyncio.ensure_future(each) for each in jobs]
         if not self.strangers:
             for at, symbols in enumerate(HIGH, start=RISING):
@@ -204,25 +204,6 @@ class _Play:
     async def _call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
         await asyncio.sleep(AWS_MS / 1000)
         return await self._aws(service, operation, **parameters)
-
-    async def _plan(self, planner: Fleet) -> None:
-        while True:
-            if not await planner.plan():
-                await asyncio.sleep(POLL_MS / 1000)
-
-    async def _collect(self, url: str, skew_ms: int) -> None:
-        worker = self._worker(skew_ms)
-        budget = Budget(worker)
-        while True:
-            records = self._aws.sqs.receive(url, BATCH_MESSAGES)
-            if not records:
-                await asyncio.sleep(POLL_MS / 1000)
-                continue
-            answer = await collect_batch(worker, budget, {"Records": records}, lambda: 60_000)
-            failed = {each["itemIdentifier"] for each in answer["batchItemFailures"]}
-            for record in records:
-                if record["messageId"] not in failed:
-                    self._aws.sqs.delete(url, record["receiptHandle"])
 
 
 class _Front:

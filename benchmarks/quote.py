@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.report import Report, verdict
-from benchmarks.simulated import new_aws, settings
+from benchmarks.simulated import POLL_MS, collecting, new_aws, planning, settings
 from chalicelib.aws.wire import item_from_wire
 from chalicelib.collecting.load import REQUEST_MS
 from chalicelib.collecting.quote import quote
@@ -23,11 +23,9 @@ from chalicelib.core.task_keys import META, task_pk
 from chalicelib.core.times import HOUR, MINUTE
 from chalicelib.events.record import record_task_changes
 from chalicelib.exchange.binance import Page, Permit
-from chalicelib.exchange.budget import Budget
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.exchange.weights import IN_FLIGHT, KLINES_WEIGHT
 from chalicelib.exchange.worker import Worker
-from chalicelib.functions.batches import collect_batch
 from chalicelib.tasks import states
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.task import Task, task_from
@@ -41,8 +39,6 @@ from tests.doubles.values import size
 from tests.doubles.write_units import WriteUnits
 
 AWS_MS = 10
-#: How often an idle worker looks for messages.
-POLL_MS = 50
 SYMBOLS = [f"S{at:02d}USDT" for at in range(20)]
 SIX = ["1m", "5m", "15m", "1h", "4h", "1d"]
 BUDGETS = {"requests": 0.10, "candles": 0.10, "seconds": 0.25}
@@ -204,8 +200,13 @@ class _Stack:
         planner = Fleet(self._aws, self._worker())
         task_id = await submit_collection(planner.worker, body, "benchmark", "benchmark")
         count = priorities.workers_of(priorities.NORMAL, self._settings.collectors)
-        playing = [asyncio.ensure_future(self._plan(planner))]
-        playing += [asyncio.ensure_future(self._collect(self._worker())) for _ in range(count)]
+        playing = [asyncio.ensure_future(planning(planner))]
+        playing += [
+            asyncio.ensure_future(
+                collecting(self._aws, self._worker(), self._settings.work_queue_url)
+            )
+            for _ in range(count)
+        ]
         try:
             while True:
                 await asyncio.sleep(POLL_MS / 1000)
@@ -223,24 +224,6 @@ class _Stack:
         """Read past AWS: looking is not counted."""
         table = self._aws.dynamodb.tables[self._settings.tasks_table]
         return task_from(item_from_wire(table.items[task_pk(task_id), META]))
-
-    async def _plan(self, planner: Fleet) -> None:
-        while True:
-            if not await planner.plan():
-                await asyncio.sleep(POLL_MS / 1000)
-
-    async def _collect(self, worker: Worker) -> None:
-        budget, url = Budget(worker), self._settings.work_queue_url
-        while True:
-            records = self._aws.sqs.receive(url, BATCH_MESSAGES)
-            if not records:
-                await asyncio.sleep(POLL_MS / 1000)
-                continue
-            answer = await collect_batch(worker, budget, {"Records": records}, lambda: 60_000)
-            failed = {each["itemIdentifier"] for each in answer["batchItemFailures"]}
-            for record in records:
-                if record["messageId"] not in failed:
-                    self._aws.sqs.delete(url, record["receiptHandle"])
 
 
 def _spent(calls: list[Called]) -> dict[str, int]:
