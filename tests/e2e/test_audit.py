@@ -13,6 +13,7 @@ import duckdb
 import pytest
 
 from chalicelib.audit.chain import AuditEvent, sealed
+from chalicelib.audit.export import PATIENCE_MS
 from chalicelib.audit.table import AuditTable, seq_key
 from chalicelib.aws.calls import run
 from chalicelib.aws.sdk_calls import method_name
@@ -90,7 +91,8 @@ def yesterdays_events(cloud: Cloud) -> list[AuditEvent]:
         return answer
 
     table = AuditTable(backend_of(call, audit_table=cloud.outputs["AuditTable"]))
-    day = datetime.now(UTC).date() - timedelta(days=1)
+    # A day is over some minutes after its midnight.
+    day = (datetime.now(UTC) - timedelta(milliseconds=PATIENCE_MS, days=1)).date()
     events: list[AuditEvent] = []
     for subject in (f"task:{uuid.uuid4()}", f"task:{uuid.uuid4()}"):
         last: AuditEvent | None = None
