@@ -21,6 +21,7 @@ import json
 import os
 import random
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -102,7 +103,7 @@ class Protocol:
         return f"https://{service}.{region()}.{self._url_suffix}"
 
 
-class Calls:
+class Calls(ABC):
     """`call(service, operation, **parameters)` as aws/calls.py describes it, tried again where that
     may help; how a request is sent is the implementation's. Arguments as of Protocol."""
 
@@ -134,14 +135,15 @@ class Calls:
             await self._wait(backoff_seconds(attempt))
         raise AssertionError("unreachable")
 
+    @abstractmethod
     async def _send(
         self, request: Request, headers: dict[str, str]
     ) -> tuple[int, s3_requests.Headers, bytes]:
         """Status, headers and content of the answer. Raises NoAnswer."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _wait(self, seconds: float) -> None:
-        raise NotImplementedError
+        """Until the next try."""
 
 
 def signed(service: str, request: Request) -> dict[str, str]:

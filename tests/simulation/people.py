@@ -40,19 +40,28 @@ _LOOKS_AFTER = (1, 5, 30, 120, 300)
 NEW_YEAR_MS = times.parse_time("2026-01-01")
 
 
-class Person:
-    """`task_id` once it is known; `receipt_step` is the world's step of the last cancel's receipt.
+class Somebody:
+    """Who acts in a world. `wakes_ms` is when they do something next."""
 
-    `wakes_ms` is when the person does something next.
-    """
+    def __init__(self, world: World, random: Random) -> None:
+        self.world = world
+        self.wakes_ms = 0
+        self.done = False
+        self._random = random
+
+    async def _sleep(self, seconds: float) -> None:
+        self.wakes_ms = self.world.clock() + int(seconds * 1000)
+        await asyncio.sleep(seconds)
+
+
+class Person(Somebody):
+    """`task_id` once it is known; `receipt_step`: the world's step of the last cancel's receipt."""
 
     def __init__(self, world: World, symbols: tuple[str, ...]) -> None:
-        self.world = world
+        super().__init__(world, world.random)
         self.symbols = symbols
         self.task_id: str | None = None
         self.receipt_step: int | None = None
-        self.wakes_ms = 0
-        self.done = False
         self.has_key = world.random.random() < 0.5
         self._key = f"key-{symbols[0]}" if self.has_key else None
         self._seen: dict[int, int] = {}
@@ -72,10 +81,6 @@ class Person:
                 await self._follow()
         finally:
             self.done = True
-
-    async def _sleep(self, seconds: float) -> None:
-        self.wakes_ms = self.world.clock() + int(seconds * 1000)
-        await asyncio.sleep(seconds)
 
     def _body(self) -> dict[str, Any]:
         random = self.world.random
@@ -247,17 +252,11 @@ class Hold:
         return self.step < step <= self.resumed_step and now_ms < self.until_ms
 
 
-class Operator:
+class Operator(Somebody):
     """Pauses all requests now and then, and resumes them, or lets a pause end by itself.
 
     Draws from a Random of its own, and meets no fault of AWS: a pause that was answered stands.
     """
-
-    def __init__(self, world: World, random: Random) -> None:
-        self.world = world
-        self.wakes_ms = 0
-        self.done = False
-        self._random = random
 
     async def live(self) -> None:
         try:
@@ -281,22 +280,12 @@ class Operator:
             hold.resumed_step, hold.until_ms = world.step, world.clock()
             await Pauses(world.honest).end("operator", "r", world.clock())
 
-    async def _sleep(self, seconds: float) -> None:
-        self.wakes_ms = self.world.clock() + int(seconds * 1000)
-        await asyncio.sleep(seconds)
 
-
-class Stranger:
+class Stranger(Somebody):
     """Somebody who uses up a part of the address's weight, more or less in each minute.
 
     Draws from a Random of its own.
     """
-
-    def __init__(self, world: World, random: Random) -> None:
-        self.world = world
-        self.wakes_ms = 0
-        self.done = False
-        self._random = random
 
     async def live(self) -> None:
         try:
@@ -313,7 +302,3 @@ class Stranger:
                 limit * self._random.choice((0, 1, 2, 10)) // 100
             )
             world.faults.seen["stranger"] += 1
-
-    async def _sleep(self, seconds: float) -> None:
-        self.wakes_ms = self.world.clock() + int(seconds * 1000)
-        await asyncio.sleep(seconds)
