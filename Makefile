@@ -56,7 +56,7 @@ chaos: venv-dev ## Kill, duplicate, refuse and fail during one large task, and p
 	@$(PY) -m tests.chaos $(CHAOS)
 
 bench: venv-dev ## Measure what the design promises in numbers (BENCH='worker cold_start' for some)
-	@$(if $(filter worker,$(BENCH)),sh local/environment.sh bench)
+	@$(if $(filter stack worker,$(BENCH)),sh local/environment.sh bench)
 	@$(PY) -m benchmarks $(BENCH)
 
 check: venv-dev ## Format, lint, types, tests and the built template: what CI runs
