@@ -55,7 +55,7 @@ mutants: venv-dev ## Remove one guard at a time: a simulated schedule, or a test
 chaos: venv-dev ## Kill, duplicate, refuse and fail during one large task, and print what came of it (CHAOS='--seed 2')
 	@$(PY) -m tests.chaos $(CHAOS)
 
-bench: venv-dev ## Measure what the design promises in numbers (BENCH='worker cold_start' for some)
+bench: venv-dev ## Measure what the design promises in numbers, into docs/BENCHMARKS.md (BENCH='worker cold_start' for some)
 	@$(if $(filter stack worker,$(BENCH)),sh local/environment.sh bench)
 	@$(PY) -m benchmarks $(BENCH)
 
