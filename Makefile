@@ -55,8 +55,8 @@ mutants: venv-dev ## Remove one guard at a time: a simulated schedule, or a test
 chaos: venv-dev ## Kill, duplicate, refuse and fail during one large task, and print what came of it (CHAOS='--seed 2')
 	@$(PY) -m tests.chaos $(CHAOS)
 
-bench: venv-dev ## Measure what the design promises in numbers (BENCH='worker cold_start' for some)
-	@$(if $(filter worker,$(BENCH)),sh local/environment.sh bench)
+bench: venv-dev ## Measure what the design promises in numbers, into docs/BENCHMARKS.md (BENCH='worker cold_start' for some)
+	@$(if $(filter stack worker,$(BENCH)),sh local/environment.sh bench)
 	@$(PY) -m benchmarks $(BENCH)
 
 check: venv-dev ## Format, lint, types, tests and the built template: what CI runs

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from chalicelib.collecting.quote import quote
 from chalicelib.core import timeframes, times
 from chalicelib.core.times import HOUR
 from chalicelib.events.record import record_task_changes
@@ -20,6 +21,7 @@ from tests.doubles.aws import Aws, Called
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange, Row
 from tests.doubles.fleet import Fleet
+from tests.doubles.read_units import ReadUnits
 from tests.doubles.settings import doubled_settings
 from tests.doubles.values import size
 from tests.doubles.write_units import WriteUnits, kind_of
@@ -32,11 +34,13 @@ _BILLED_BYTES = 64 * 1024
 
 
 class Spent(NamedTuple):
-    """What one task took in all; `counted`: its DynamoDB write units, by kind of item."""
+    """What one task took in all; `counted`: its DynamoDB write units, by kind of item; `billed`: by
+    the names of aws/prices.py, in which invocations and their seconds are the quote's."""
 
     units: int
     requests: dict[str, int]
     counted: WriteUnits
+    billed: dict[str, float]
 
     def a_unit(self, what: str) -> float:
         return self.requests[what] / self.units
@@ -95,10 +99,12 @@ class Following:
         aws, worker = self._aws, self._worker
         units = len(self._symbols) * len(TIMEFRAMES)
         counted = WriteUnits(aws)
-        aws.hooks[:] = [counted]
+        read = ReadUnits(aws)
+        body = {"symbols": self._symbols, "timeframes": list(TIMEFRAMES)}
+        quoted = (await quote(worker, body, global_figures=True))["aws"]
+        aws.hooks[:] = [counted, read]
         first_page = len(self._exchange.asked)
         first_call, first_change = len(aws.calls), len(aws.dynamodb.tables["tasks"].stream)
-        body = {"symbols": self._symbols, "timeframes": list(TIMEFRAMES)}
         task_id = await submit_collection(worker, body, "somebody", "spending")
         await Fleet(aws, worker).settle()
         await record_task_changes(worker, aws.stream_event("tasks", first_change)["Records"])
@@ -114,7 +120,15 @@ class Following:
             SQS: _sqs_requests(calls),
             PAGES: len(self._exchange.asked) - first_page,
         }
-        return Spent(units, requests, counted)
+        billed = {
+            **quoted,
+            "sqs_requests": requests[SQS],
+            "dynamodb_write_units": requests[WRITE_UNITS],
+            "dynamodb_read_units": read.read,
+            "s3_puts": requests[PUTS],
+            "s3_gets": requests[GETS],
+        }
+        return Spent(units, requests, counted, billed)
 
 
 def _sqs_requests(calls: Sequence[Called]) -> int:
