@@ -33,10 +33,10 @@ down: ## End what `make run` started; data stay in .local/
 test: venv-dev ## Run all tests
 	@$(PY) -m pytest
 
-test-extra: venv-dev ## An upgrade while tasks run, Parquet readers with Spark (it installs Java where it can), and a second DynamoDB
+test-extra: venv-dev ## An upgrade while tasks run, Parquet readers with Spark (it installs Java where it can), Prometheus, and a second DynamoDB
 	@$(PY) -m pytest tests/extra/upgrade.py
 	@sh local/extra.sh
-	@$(PY) -m pytest tests/extra/readers.py
+	@$(PY) -m pytest tests/extra/readers.py tests/extra/prometheus.py
 	@sh local/environment.sh endpoint localstack
 	@$(PY) -m tests.extra.dynalite
 
