@@ -31,7 +31,10 @@ def require(template: dict[str, Any], settings: Settings) -> None:
             "name": "Authorization",
             "x-amazon-apigateway-authtype": "awsSigv4",
         }
-        for methods in definition["paths"].values():
+        for path, methods in definition["paths"].items():
+            # The console's files, which a browser asks for without a signature.
+            if path == "/" or path.startswith("/console/"):
+                continue
             for name, method in methods.items():
                 if name in _METHODS or name == "x-amazon-apigateway-any-method":
                     method["security"] = [{_SCHEME: []}]
