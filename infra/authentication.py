@@ -1,4 +1,4 @@
-"""Requests that must be signed (AUTHENTICATION=iam): every method of the template.
+"""Requests that must be signed (AUTHENTICATION=iam): every method of the API in the template.
 
 A step after Chalice and not a part of the merge template, which would have to name every path.
 """
@@ -10,6 +10,8 @@ from typing import Any
 from chalicelib.core.settings import Settings
 
 _SCHEME = "sigv4"
+#: All else is static pages, which a browser asks for without a signature.
+_API = "/v1/"
 #: Not options: a browser signs no preflight.
 _METHODS = frozenset({"get", "put", "post", "delete", "head", "patch"})
 
@@ -32,8 +34,7 @@ def require(template: dict[str, Any], settings: Settings) -> None:
             "x-amazon-apigateway-authtype": "awsSigv4",
         }
         for path, methods in definition["paths"].items():
-            # The console's files, which a browser asks for without a signature.
-            if path == "/" or path.startswith("/console/"):
+            if not path.startswith(_API):
                 continue
             for name, method in methods.items():
                 if name in _METHODS or name == "x-amazon-apigateway-any-method":

@@ -16,7 +16,7 @@ from chalice.app import Response
 from chalicelib import wiring
 from chalicelib.access.scopes import OPEN
 from chalicelib.api import web
-from chalicelib.core.errors import PageNotFound
+from chalicelib.api.problems import problem
 from chalicelib.core.settings import Settings
 
 #: In the repository, and at the root of the zip (infra/package.py).
@@ -39,7 +39,7 @@ def page() -> Response:
         .replace("{{files}}", f"{web.path().rstrip('/')}/console/{version()}")
         .replace("{{authentication}}", settings.authentication)
     )
-    headers = {
+    headers: dict[str, str | list[str]] = {
         "Content-Type": "text/html; charset=utf-8",
         "Content-Security-Policy": _policy(settings),
         "Cache-Control": "no-cache",
@@ -65,8 +65,9 @@ def _file(asked: str, name: str) -> Response:
     web.query()
     kind = _TYPES.get(Path(name).suffix)
     if asked != version() or name not in files() or kind is None:
-        raise PageNotFound("the console has no such file in this version; load its page again")
-    headers = {
+        detail = "the console has no such file in this version; load its page again"
+        return problem(404, "Page not found", "PAGE_NOT_FOUND", detail, web.path())
+    headers: dict[str, str | list[str]] = {
         "Content-Type": kind,
         "Cache-Control": "public, max-age=31536000, immutable",
         **_SAFE,

@@ -21,7 +21,10 @@ from chalicelib.api import (
 )
 
 #: Each puts its routes on web.routes when it is imported.
-MODULES = (audit, candles, console, coverage, history, tasks, tickets, metrics, schedules, pauses, keys)
+MODULES = (
+    *(audit, candles, coverage, history, tasks, tickets, metrics, schedules, pauses, keys),
+    console,
+)
 
 
 def register(app: Chalice, origins: tuple[str, ...] = ()) -> None:

@@ -11,7 +11,6 @@
     │   ├── TaskNotFound            404
     │   ├── ScheduleNotFound        404
     │   ├── SymbolNotFound          404  the exchange does not list it, and nothing of it is stored
-    │   ├── PageNotFound            404  the console has no such file
     │   ├── TaskExpired             410  it was there; its audit trail still is
     │   ├── Conflict                409  the task's state does not allow it
     │   ├── KeyReused               422  an Idempotency-Key came with another request
@@ -136,12 +135,6 @@ class ScheduleNotFound(RequestRejected):
     status = 404
     title = "Schedule not found"
     reason = "SCHEDULE_NOT_FOUND"
-
-
-class PageNotFound(RequestRejected):
-    status = 404
-    title = "Page not found"
-    reason = "PAGE_NOT_FOUND"
 
 
 class SymbolNotFound(RequestRejected):
