@@ -153,6 +153,8 @@ def _stage_project(staging: Path, variables: dict[str, str]) -> None:
         staging / "chalicelib",
         ignore=shutil.ignore_patterns("__pycache__", "*.pyc"),
     )
+    # Chalice puts what is in `vendor` at the root of the zip.
+    shutil.copytree(ROOT / "console", staging / "vendor" / "console")
     (staging / "requirements.txt").touch()
     _write_json(staging / "merge.json", template.build(variables))
 

@@ -39,6 +39,7 @@ def make_app(api: str, sockets: str) -> web.Application:
     app = web.Application(client_max_size=0)
     app[_API], app[_SOCKETS] = api, sockets
     app.cleanup_ctx.append(_with_client)
+    app.router.add_get("/", _to_console)
     app.router.add_get("/ws", _forward_socket)
     app.router.add_route("*", "/api/{path:.*}", _forward)
     return app
@@ -53,6 +54,10 @@ async def _with_client(app: web.Application) -> Any:
     ) as client:
         app[_CLIENT] = client
         yield
+
+
+async def _to_console(request: web.Request) -> web.StreamResponse:
+    raise web.HTTPFound("/api/")
 
 
 async def _forward(request: web.Request) -> web.StreamResponse:

@@ -7,6 +7,7 @@ from chalice.app import Chalice
 from chalicelib.api import (
     audit,
     candles,
+    console,
     cors,
     coverage,
     history,
@@ -20,7 +21,10 @@ from chalicelib.api import (
 )
 
 #: Each puts its routes on web.routes when it is imported.
-MODULES = (audit, candles, coverage, history, tasks, tickets, metrics, schedules, pauses, keys)
+MODULES = (
+    *(audit, candles, coverage, history, tasks, tickets, metrics, schedules, pauses, keys),
+    console,
+)
 
 
 def register(app: Chalice, origins: tuple[str, ...] = ()) -> None:
