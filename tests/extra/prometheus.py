@@ -22,11 +22,10 @@ import pytest
 
 from infra.grafana import PREFIX
 from infra.package import ROOT
-from local.first_key import first_admin_key
 from local.ports import free_port
 from local.processes import start, stop
 from market_data_collector.cli.api import Api
-from tests.e2e.stack import Cloud, running_cloud
+from tests.e2e.stack import Cloud
 from tests.e2e.waiting import ended, until
 from tests.unit.docs.pages import blocks, text_of
 
@@ -72,19 +71,12 @@ class Prometheus:
 
 
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    settings = {"AUTHENTICATION": "keys", "RETENTION_SECONDS": "3600"}
-    with running_cloud(tmp_path_factory.mktemp("cloud"), settings) as cloud:
-        yield cloud
-
-
-@pytest.fixture(scope="module")
-def prometheus(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+def prometheus(
+    cloud: Cloud, admin: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Prometheus]:
     """It has seen a collection come to its end, and a promise broken."""
     home = tmp_path_factory.mktemp("prometheus")
-    admin = first_admin_key(cloud.account, "keys", cloud.outputs)
     with Api(cloud.api_url, key=admin) as api:
-        ended(api, api.refresh_symbols()["task_id"])
         key = api.create_key("prometheus", ["observe"])["key"]
         (home / "observe-key").write_text(key, encoding="utf-8")
         (home / "prometheus.yml").write_text(_configuration(cloud.api_url), encoding="utf-8")
