@@ -33,10 +33,12 @@ down: ## End what `make run` started; data stay in .local/
 test: venv-dev ## Run all tests
 	@$(PY) -m pytest
 
-test-extra: venv-dev ## An upgrade while tasks run, Parquet readers with Spark (it installs Java where it can), and a second DynamoDB
+test-extra: venv-dev ## An upgrade while tasks run, Parquet readers with Spark, the console in Chromium (it installs Java and Chromium where it can), and a second DynamoDB
 	@$(PY) -m pytest tests/extra/upgrade.py
 	@sh local/extra.sh
 	@$(PY) -m pytest tests/extra/readers.py
+	@sh local/browser.sh
+	@$(PY) -m pytest tests/extra/console -o python_files='*_in_chromium.py'
 	@sh local/environment.sh endpoint localstack
 	@$(PY) -m tests.extra.dynalite
 

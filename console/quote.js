@@ -47,6 +47,6 @@ export function Held({ entries, timeframes }) {
     ${data && rows.length === 0 && html`<${Empty}>Nothing of this is stored yet.<//>`}
     <ul class="held">${rows.map((row) => html`<li><span>${row.symbol} ${row.timeframe}</span>
       <${Bar} value=${row.percent ?? 0} label="Held of ${row.symbol} ${row.timeframe}" tone="good" />
-      <span class="right">${row.percent ?? 0} %<small>${compact(row.held)} candles since ${row.start.slice(0, 10)}</small></span></li>`)}</ul>
+      <span class="right">${row.percent ?? 0} %<small>${compact(row.held)} since ${row.start.slice(0, 10)}</small></span></li>`)}</ul>
     ${entries.length > names.length && html`<small>Of symbols that are selected by name, the first ${MOST_SYMBOLS}.</small>`}<//>`;
 }

@@ -52,9 +52,9 @@ export function Symbols({ names, entries, change }) {
         disabled=${entries.includes(name)} onClick=${() => add(name)}>+ ${name}</button>`)}
       ${found.length > MOST_SHOWN && html`<small>and ${number(found.length - MOST_SHOWN)} more</small>`}</div>`}
     <div class="fields">
-      <${Field} label="Quote asset"><select value=${quote} onChange=${(event) =>
+      <${Field} label="Quote asset"><select onChange=${(event) =>
         change(event.target.value ? [...without("quote="), `quote=${event.target.value}`] : without("quote="))}>
-        <option value="">any</option>${quotes.map((each) => html`<option>${each}</option>`)}</select><//>
+        <option value="" selected=${!quote}>any</option>${quotes.map((each) => html`<option selected=${each === quote}>${each}</option>`)}</select><//>
       <${Field} label="Only the largest, by volume"><input type="number" min="1" max="5000" inputmode="numeric" placeholder="all"
         value=${entries.find((each) => each.startsWith("top="))?.slice(4) || top} onInput=${(event) => {
           const count = event.target.value;

@@ -56,9 +56,10 @@ def file(version: str, name: str) -> Response:
     return _file(version, name)
 
 
-@web.route("GET", "/console/{version}/{folder}/{name}", scope=OPEN, root="")
-def file_in_folder(version: str, folder: str, name: str) -> Response:
-    return _file(version, f"{folder}/{name}")
+# API Gateway takes one name of a variable at each level.
+@web.route("GET", "/console/{version}/{name}/{inner}", scope=OPEN, root="")
+def file_in_folder(version: str, name: str, inner: str) -> Response:
+    return _file(version, f"{name}/{inner}")
 
 
 def _file(asked: str, name: str) -> Response:

@@ -43,8 +43,8 @@ export default function Collect({ query }) {
             onChange=${() => toggle(each)} />${each}</label>`)}</div></fieldset><//>
         <${Card} title="Range"><${Range} range=${range} change=${setRange} />
           <div class="fields gap"><${Field} label="Priority">
-            <select value=${priority} onChange=${(event) => setPriority(event.target.value)}>
-              <option>high</option><option>normal</option><option>low</option></select><//></div><//>
+            <select onChange=${(event) => setPriority(event.target.value)}>
+              ${["high", "normal", "low"].map((each) => html`<option selected=${each === priority}>${each}</option>`)}</select><//></div><//>
       </div>
       <aside aria-label="What it takes">
         <${Card} title="Before you start"><${Quote} quote=${quote} empty=${empty(entries, chosen)} />

@@ -12,6 +12,7 @@ const sum = (values) => values.reduce((total, value) => total + value, 0);
 export default function Overview() {
   const status = useGet("/status", {}, { every: 5_000 });
   const metrics = useGet("/metrics", {}, { every: 15_000 });
+  const oldest = useGet("/tasks/active", { page_size: 1 }, { every: 15_000 });
   const schedules = useGet("/schedules", { page_size: 100 }, { every: 30_000 });
   const samples = metrics.data ? prometheus(metrics.data) : null;
   if (!status.data)
@@ -27,7 +28,7 @@ export default function Overview() {
     <${LastDay} />
     <div class="columns">
       <${Exchange} status=${status.data} samples=${samples} />
-      <${Queues} queues=${status.data.queues} />
+      <${Queues} queues=${status.data.queues} oldest=${oldest.data?.tasks[0]} />
     </div>
     <${Freshness} schedules=${schedules} />`;
 }
@@ -86,7 +87,7 @@ const QUEUES = {
   webhooks: "Webhooks", webhook_dead_letters: "Webhook dead letters",
 };
 
-function Queues({ queues }) {
+function Queues({ queues, oldest }) {
   if (!queues) return html`<${Card} title="Queues"><${Empty}>Admins see the queues.<//><//>`;
   const columns = [
     { name: "Queue", cell: ([name]) => QUEUES[name] || name },
@@ -96,7 +97,8 @@ function Queues({ queues }) {
       cell: ([name, depth]) => html`<span class=${depth[state] && name.endsWith("dead_letters") ? "bad-text" : ""}>${number(depth[state])}</span>`,
     })),
   ];
-  return html`<${Card} title="Queues"><${Table} label="Queues" columns=${columns} rows=${Object.entries(queues)} keyOf=${([name]) => name} /><//>`;
+  const since = oldest ? html`<small>oldest work <${Ago} time=${oldest.created_at} /></small>` : html`<small>nothing waits</small>`;
+  return html`<${Card} title="Queues" more=${since}><${Table} label="Queues" columns=${columns} rows=${Object.entries(queues)} keyOf=${([name]) => name} /><//>`;
 }
 
 function Freshness({ schedules }) {

@@ -27,10 +27,10 @@ function List({ query }) {
   const choose = (name) => (event) =>
     go(link("tasks", { ...query, [name]: event.target.value }), { replace: true });
   const filters = html`<div class="row">
-    <label class="row">State <select value=${query.status || ""} onChange=${choose("status")}>
-      <option value="">all</option>${STATES.map((state) => html`<option value=${state}>${state}</option>`)}</select></label>
-    <label class="row">Kind <select value=${query.task_type || ""} onChange=${choose("task_type")}>
-      <option value="">all</option>${Object.entries(TYPES).map(([type, name]) => html`<option value=${type}>${name}</option>`)}</select></label>
+    <label class="row">State <select onChange=${choose("status")}>
+      <option value="">all</option>${STATES.map((state) => html`<option value=${state} selected=${query.status === state}>${state}</option>`)}</select></label>
+    <label class="row">Kind <select onChange=${choose("task_type")}>
+      <option value="">all</option>${Object.entries(TYPES).map(([type, name]) => html`<option value=${type} selected=${query.task_type === type}>${name}</option>`)}</select></label>
   </div>`;
   return html`
     <${Card} title="Running" more=${html`<a class="button small" href=${link("collect")}>New collection</a>`}>
