@@ -33,11 +33,13 @@ down: ## End what `make run` started; data stay in .local/
 test: venv-dev ## Run all tests
 	@$(PY) -m pytest
 
-test-extra: venv-dev ## An upgrade while tasks run, Parquet readers with Spark, Prometheus, the tutorials, the site, and a second DynamoDB
+test-extra: venv-dev ## An upgrade while tasks run, Parquet readers with Spark, Prometheus, tutorials, the console in Chromium, the site, a second DynamoDB
 	@$(PY) -m pytest tests/extra/upgrade.py
 	@sh local/extra.sh
 	@$(MAKE) docs
 	@$(PY) -m pytest tests/extra/readers.py tests/extra/prometheus.py tests/extra/tutorials.py tests/extra/pages.py
+	@sh local/browser.sh
+	@$(PY) -m pytest tests/extra/console -o python_files='*_in_chromium.py'
 	@sh local/environment.sh endpoint localstack
 	@$(PY) -m tests.extra.dynalite
 

@@ -54,7 +54,7 @@ function View({ route }) {
     : html`<${Loading} />`}`;
 }
 
-const SAID = { off: "Not connected", connecting: "Connecting", live: "Live", polling: "Polling" };
+const SAID = { connecting: "Connecting", live: "Live", polling: "Polling" };
 const EXPLAINED = {
   live: "Changes arrive as they happen.",
   polling: "The live connection is lost: the page asks every few seconds and connects again by itself.",
@@ -62,6 +62,7 @@ const EXPLAINED = {
 
 function Connection() {
   const state = useConnection();
+  if (state === "off") return null;
   return html`<span class="connection ${state}" role="status" title=${EXPLAINED[state]}>${SAID[state]}</span>`;
 }
 

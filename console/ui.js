@@ -30,8 +30,8 @@ export const plural = (count, one, many = `${one}s`) => `${number(count)} ${coun
 export const dollars = (value) =>
   value === 0 ? "$0" : value < 0.01 ? `$${Number(value.toPrecision(2))}` : `$${value.toFixed(2)}`;
 
-/** 75 -> "1 min 15 s"; at most two parts. */
-export function duration(seconds) {
+/** 75 -> "1 min 15 s"; with `most` 1: "1 min". */
+export function duration(seconds, most = 2) {
   if (seconds === null || seconds === undefined) return "–";
   if (seconds < 1) return seconds > 0 ? "< 1 s" : "0 s";
   const units = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
@@ -42,7 +42,7 @@ export function duration(seconds) {
     left -= count * size;
     if (count) parts.push(`${count} ${name}`);
     else if (parts.length) break;
-    if (parts.length === 2) break;
+    if (parts.length === most) break;
   }
   return parts.join(" ");
 }
@@ -68,7 +68,7 @@ export function Ago({ time }) {
   const now = useNow();
   if (!time) return html`<span class="faint">–</span>`;
   const seconds = (now - new Date(time)) / 1000;
-  const text = duration(Math.max(1, Math.abs(seconds)));
+  const text = duration(Math.max(1, Math.abs(seconds)), 1);
   const said = Math.abs(seconds) < 2 ? "now" : seconds > 0 ? `${text} ago` : `in ${text}`;
   return html`<time datetime=${new Date(time).toISOString()} title="${utc(time)} UTC">${said}</time>`;
 }

@@ -155,6 +155,8 @@ def _stage_project(staging: Path, variables: dict[str, str]) -> None:
     )
     # Chalice puts what is in `vendor` at the root of the zip.
     shutil.copytree(ROOT / "console", staging / "vendor" / "console")
+    (staging / "vendor" / "docs").mkdir()
+    shutil.copy(ROOT / "docs" / "openapi.json", staging / "vendor" / "docs")
     (staging / "requirements.txt").touch()
     _write_json(staging / "merge.json", template.build(variables))
 

@@ -26,6 +26,7 @@ lock requirements-cloud $wheels "$@"
 lock requirements-audit $wheels "$@"
 lock requirements-extra $wheels "$@"
 lock requirements-bench $wheels --constraints requirements-dev.txt "$@"
+lock requirements-browser $wheels "$@"
 lock requirements-endpoint $wheels "$@"
 lock requirements-docs $wheels "$@"
 # These come as source alone.

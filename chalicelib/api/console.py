@@ -32,13 +32,19 @@ _PAGE = "index.html"
 
 @web.route("GET", "/", scope=OPEN, root="")
 def page() -> Response:
+    settings = wiring.backend().settings
+    text = files()[_PAGE].replace("{{authentication}}", settings.authentication)
+    return html(text, web.path().rstrip("/"))
+
+
+def html(text: str, root: str) -> Response:
+    """A page under the content security policy; `{{files}}` in it is where its files are.
+
+    `root`: the path of the console's own page, without a slash at its end.
+    """
     web.query()
     settings = wiring.backend().settings
-    text = (
-        files()[_PAGE]
-        .replace("{{files}}", f"{web.path().rstrip('/')}/console/{version()}")
-        .replace("{{authentication}}", settings.authentication)
-    )
+    text = text.replace("{{files}}", f"{root}/console/{version()}")
     headers: dict[str, str | list[str]] = {
         "Content-Type": "text/html; charset=utf-8",
         "Content-Security-Policy": _policy(settings),
@@ -56,9 +62,10 @@ def file(version: str, name: str) -> Response:
     return _file(version, name)
 
 
-@web.route("GET", "/console/{version}/{folder}/{name}", scope=OPEN, root="")
-def file_in_folder(version: str, folder: str, name: str) -> Response:
-    return _file(version, f"{folder}/{name}")
+# API Gateway takes one name of a variable at each level.
+@web.route("GET", "/console/{version}/{name}/{inner}", scope=OPEN, root="")
+def file_in_folder(version: str, name: str, inner: str) -> Response:
+    return _file(version, f"{name}/{inner}")
 
 
 def _file(asked: str, name: str) -> Response:

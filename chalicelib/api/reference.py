@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -94,7 +94,8 @@ def _operation(
 
 
 def _answers(spec: Json, responses: Json) -> Iterator[str]:
-    rows, examples = [], []
+    rows: list[tuple[str, ...]] = []
+    examples: list[str] = []
     for status, answer in sorted(responses.items()):
         found = _resolved(spec, answer)
         kinds = {_kind(spec, content["schema"]) for content in found.get("content", {}).values()}
@@ -193,7 +194,7 @@ def _resolved(spec: Json, value: Json) -> Json:
     return found  # type: ignore[no-any-return]
 
 
-def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Columns in which nothing stands are left out."""
     kept = [at for at in range(len(heads)) if any(row[at] for row in rows)]
     top = "".join(f"<th>{heads[at]}</th>" for at in kept)

@@ -114,6 +114,18 @@ def test_a_route_opens_to_the_scopes_that_it_declares_and_to_nobody_else(
         }.get(kind, "KEY_REFUSED")
 
 
+def test_variables_at_one_level_have_one_name() -> None:
+    # API Gateway refuses a second one: API Reference, CreateResource.
+    names: dict[str, set[str]] = {}
+    for _, path in ROUTES:
+        parts = path.split("/")
+        for level, part in enumerate(parts):
+            if part.startswith("{"):
+                above = re.sub(r"\{\w+\}", "{}", "/".join(parts[:level]))
+                names.setdefault(above, set()).add(part)
+    assert not {above: found for above, found in names.items() if len(found) > 1}
+
+
 def test_wrong_unknown_and_malformed_keys_cannot_be_told_apart(
     http: Http, keys: dict[str, str | None]
 ) -> None:
