@@ -1,6 +1,6 @@
 // Gaps with their reasons, each of which can be collected: of one cell of the map, or of a chart.
 
-import { html, useState } from "./vendor/preact.js";
+import { html, useEffect, useRef, useState } from "./vendor/preact.js";
 import { post, useGet } from "./api.js";
 import { denied } from "./session.js";
 import { Button, Empty, ErrorBox, Loading, number, plural, Table, utc } from "./ui.js";
@@ -9,10 +9,15 @@ import { TaskLine } from "./task_line.js";
 
 const iso = (time) => new Date(time).toISOString();
 
-/** The gaps of [start, end), times in epoch ms. */
-export function GapList({ symbol, timeframe, start, end, onCollected }) {
+/** The gaps of [start, end), times in epoch ms; read again where `version` changes. */
+export function GapList({ symbol, timeframe, start, end, version, onCollected }) {
   const query = { symbol, timeframe, start: iso(start), end: iso(end), page_size: 100 };
   const { data, problem, reload } = useGet("/coverage/gaps", query);
+  const seen = useRef(version);
+  useEffect(() => {
+    if (seen.current !== version) reload();
+    seen.current = version;
+  }, [version]);
   const collected = () => {
     reload();
     onCollected?.();

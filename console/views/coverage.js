@@ -9,7 +9,7 @@ import {
 import { GapList } from "../gap_list.js";
 import { denied } from "../session.js";
 import { TaskLine } from "../task_line.js";
-import { Button, Card, Empty, ErrorBox, Field, go, link, Loading, number, plural } from "../ui.js";
+import { Button, Card, Empty, ErrorBox, Field, go, link, Loading, plural } from "../ui.js";
 
 const DAY = 864e5;
 /** Symbols that one query names: its URL stays short. */
@@ -235,7 +235,7 @@ function Selection({ selected, rows, columns, resolution, cursor, onClear, onCol
       more=${html`<span class="row">
         ${resolution !== "day" && html`<button type="button" class="small" onClick=${() => onZoom(column)}>Zoom in</button>`}
         <a href=${link("chart", one.symbol, { timeframe: one.timeframe })}>Chart</a></span>`}>
-      <${GapList} key=${`${cursor.key} ${cursor.at} ${number(total.missing)}`} symbol=${one.symbol}
+      <${GapList} key=${`${cursor.key} ${cursor.at}`} version=${total.missing} symbol=${one.symbol}
         timeframe=${one.timeframe} start=${column.start} end=${column.end}
         onCollected=${() => onCollected([one.symbol])} />
     <//>`}`;
