@@ -7,6 +7,7 @@ export const ROOT = new URL("../../v1/data-collector/", import.meta.url);
 
 const HINTS = {
   0: "Is the collector running, and this machine online? The page tries again by itself.",
+  401: "Check the key, or ask an admin for one.",
   403: "Sign in with another key, or ask an admin for one.",
   404: "It may have been removed. Look for it in the lists.",
   409: "Its state has changed meanwhile. Load it again.",

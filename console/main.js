@@ -36,6 +36,7 @@ function View({ route }) {
   const [loaded, set] = useState({});
   const [title, module] = VIEWS[route.name] || [];
   const heading = useRef();
+  const isFirst = useRef(true);
   useEffect(() => {
     document.title = `${title || "Not found"} · Market data collector`;
     if (!module) return;
@@ -45,7 +46,11 @@ function View({ route }) {
         message: "A new version may have been deployed: load the page again." } }),
     );
   }, [module]);
-  useEffect(() => heading.current?.focus({ preventScroll: true }), [route.name, route.path[0]]);
+  // What is read aloud after a change of view begins at its heading; a page that loads begins at its top.
+  useEffect(() => {
+    if (!isFirst.current) heading.current?.focus({ preventScroll: true });
+    isFirst.current = false;
+  }, [route.name, route.path[0]]);
   if (!module) return html`<h1>Not found</h1><p>There is no such view. <a href=${link("overview")}>Overview</a></p>`;
   const { Component, problem } = loaded.module === module ? loaded : {};
   return html`<h1 ref=${heading} tabindex="-1">${title}</h1>

@@ -39,7 +39,7 @@ export function Held({ entries, timeframes }) {
   const { data, problem, reload } = useGet(asked ? "/coverage" : null,
     { symbols: names.join(","), timeframes: timeframes.join(","), resolution: "all", page_size: 100 });
   if (!asked) return null;
-  const rows = data?.coverage || [];
+  const rows = (data?.coverage || []).filter(({ held }) => held > 0);
   const more = html`<a href=${link("coverage", { symbols: names.join(","), timeframes: timeframes.join(",") })}>Coverage</a>`;
   return html`<${Card} title="Held already" more=${more}>
     <${ErrorBox} problem=${problem} retry=${reload} />

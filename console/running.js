@@ -26,8 +26,12 @@ export function useActiveTasks(onEnd = () => {}) {
   const [problem, fail] = useState(null);
   const told = useRef(onEnd);
   told.current = onEnd;
+  const shown = useRef({});
+  shown.current = tasks || {};
   const replace = useCallback((found) => {
     fail(null);
+    const ids = new Set(found.map((task) => task.task_id));
+    Object.values(shown.current).filter((task) => !ids.has(task.task_id) && !hasEnded(task)).forEach((task) => told.current(task));
     set((old) => Object.fromEntries(found.map((task) => [task.task_id, newer(old?.[task.task_id], task)])));
   }, []);
   const reload = useCallback(

@@ -1,6 +1,6 @@
 // Selecting symbols: names, patterns, quote assets, the N largest. docs/API.md has the rules.
 import { useMemo, useState } from "./vendor/preact.js";
-import { Field, html, number, plural } from "./ui.js";
+import { Field, html, number, plural, toast } from "./ui.js";
 
 const MOST_SHOWN = 24;
 // Where the exchange names no quote asset, it is the longest of these that a name ends with.
@@ -30,9 +30,9 @@ export function Symbols({ names, entries, change }) {
     event.preventDefault();
     const text = typed.trim();
     const entry = isSelector(text) ? text : names.includes(text.toUpperCase()) ? text.toUpperCase() : found[0];
-    if (!entry) return;
+    if (!entry) return toast(`No symbol fits “${text}”. A part of a name is enough: BTC.`, "warn");
     add(entry.includes("=") ? entry : entry.toUpperCase());
-    setTyped("");
+    return setTyped("");
   };
   const quote = entries.find((each) => each.startsWith("quote="))?.slice(6) || "";
   const without = (start) => entries.filter((each) => !each.startsWith(start));
@@ -54,7 +54,7 @@ export function Symbols({ names, entries, change }) {
     <div class="fields">
       <${Field} label="Quote asset"><select onChange=${(event) =>
         change(event.target.value ? [...without("quote="), `quote=${event.target.value}`] : without("quote="))}>
-        <option value="" selected=${!quote}>any</option>${quotes.map((each) => html`<option selected=${each === quote}>${each}</option>`)}</select><//>
+        <option value="" selected=${!quote}>any</option>${quotes.map((each) => html`<option value=${each} selected=${each === quote}>${each}</option>`)}</select><//>
       <${Field} label="Only the largest, by volume"><input type="number" min="1" max="5000" inputmode="numeric" placeholder="all"
         value=${entries.find((each) => each.startsWith("top="))?.slice(4) || top} onInput=${(event) => {
           const count = event.target.value;

@@ -73,6 +73,10 @@ export function Ago({ time }) {
   return html`<time datetime=${new Date(time).toISOString()} title="${utc(time)} UTC">${said}</time>`;
 }
 
+/** "no such key" -> "No such key." */
+export const sentence = (text) =>
+  text && text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+
 // --- states ------------------------------------------------------------------------------------
 
 const TONES = {
@@ -109,9 +113,9 @@ export const Loading = ({ what = "Loading" }) =>
 /** What went wrong and what to do. `retry`: what a button “Try again” calls. */
 export function ErrorBox({ problem, retry }) {
   if (!problem) return null;
-  const { errors = [], hint = "", title = "Error", message } = problem;
+  const { errors = [], hint = "", title = "Error", message = "" } = problem;
   return html`<div class="notice bad" role="alert">
-    <div><strong>${title}.</strong> ${errors.length === 0 && message} ${hint}
+    <div><strong>${title}.</strong> ${errors.length === 0 && sentence(message)} ${hint}
       ${errors.length > 0 && html`<ul>${errors.map((each) => html`
         <li>${each.pointer && html`<code>${each.pointer.slice(1)}</code>: `}${each.detail}</li>`)}</ul>`}
     </div>
@@ -162,7 +166,7 @@ let show = () => {};
 /** Says something for some seconds. `tone`: good, warn or bad; a Problem may be said, too. */
 export function toast(what, tone) {
   const isProblem = what instanceof Problem;
-  const text = isProblem ? `${what.message} ${what.hint}` : String(what.message || what);
+  const text = isProblem ? `${sentence(what.message)} ${what.hint}` : String(what.message || what);
   show({ text, tone: tone || (what instanceof Error ? "bad" : "good"), id: Math.random() });
 }
 

@@ -44,7 +44,7 @@ export default function Collect({ query }) {
         <${Card} title="Range"><${Range} range=${range} change=${setRange} />
           <div class="fields gap"><${Field} label="Priority">
             <select onChange=${(event) => setPriority(event.target.value)}>
-              ${["high", "normal", "low"].map((each) => html`<option selected=${each === priority}>${each}</option>`)}</select><//></div><//>
+              ${["high", "normal", "low"].map((each) => html`<option value=${each} selected=${each === priority}>${each}</option>`)}</select><//></div><//>
       </div>
       <aside aria-label="What it takes">
         <${Card} title="Before you start"><${Quote} quote=${quote} empty=${empty(entries, chosen)} />

@@ -27,10 +27,9 @@ export default function Overview() {
     <//>
     <${LastDay} />
     <div class="columns">
-      <${Exchange} status=${status.data} samples=${samples} />
+      <div><${Exchange} status=${status.data} samples=${samples} /><${Freshness} schedules=${schedules} /></div>
       <${Queues} queues=${status.data.queues} oldest=${oldest.data?.tasks[0]} />
-    </div>
-    <${Freshness} schedules=${schedules} />`;
+    </div>`;
 }
 
 function Health({ reasons, status }) {

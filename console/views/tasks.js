@@ -1,6 +1,7 @@
 // What runs, live, and what has ended. With an id in the address: that task.
 import { useCallback, useEffect, useRef, useState } from "../vendor/preact.js";
 import { get } from "../api.js";
+import { useConnection } from "../live.js";
 import { ActiveTasks, hasEnded, subject } from "../running.js";
 import { Task } from "../task.js";
 import { Ago, Card, compact, duration, ErrorBox, go, html, link, Loading, number, Pill, Table } from "../ui.js";
@@ -13,12 +14,19 @@ export default function Tasks({ path, query }) {
 const STATES = ["completed", "failed", "cancelled"];
 const TYPES = { data_collection: "Collections", symbol_refresh: "Refreshes of symbols" };
 // Ends are in the history some seconds after they happened.
-const SETTLES_MS = 4_000;
+const SETTLES_MS = 4_000, POLL_MS = 10_000;
 
 function List({ query }) {
   const history = useHistory(query);
   const timer = useRef();
   useEffect(() => () => clearTimeout(timer.current), []);
+  const connection = useConnection();
+  // Without the stream nothing says that a short task has come and gone.
+  useEffect(() => {
+    if (connection !== "polling") return undefined;
+    const every = setInterval(history.reload, POLL_MS);
+    return () => clearInterval(every);
+  }, [connection, history.reload]);
   const later = () => {
     clearTimeout(timer.current);
     history.reload();

@@ -18,7 +18,7 @@ def test_a_collection_is_quoted_started_and_watched_to_its_end(console: Console,
     page.get_by_label("Quote asset").select_option("USDT")
     page.locator("input[name=search]").fill("XRPUSDT")
     page.keyboard.press("Enter")
-    assert page.locator(".selected .chip").count() == 3
+    page.locator(".selected .chip").nth(2).wait_for()
     for timeframe in ("1m", "5m", "15m", "4h", "1d"):
         page.get_by_label(timeframe, exact=True).uncheck()
     quote = page.locator(".quote[aria-busy=false]")
