@@ -40,7 +40,7 @@ from infra.region import RegionUnknown, region
 
 ROOT = configuration.ROOT
 #: Lambda's limit is 250; this is our own budget.
-LARGEST_MB = 60
+LARGEST_MB = 50
 Report = Callable[[str], None]
 
 

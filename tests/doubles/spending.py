@@ -21,11 +21,13 @@ from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange, Row
 from tests.doubles.fleet import Fleet
 from tests.doubles.settings import doubled_settings
-from tests.doubles.write_units import WriteUnits
+from tests.doubles.values import size
+from tests.doubles.write_units import WriteUnits, kind_of
 
 #: The default ones.
 TIMEFRAMES = ("1m", "5m", "15m", "1h", "4h", "1d")
 WRITE_UNITS, PUTS, GETS, SQS = "DynamoDB write units", "S3 PUTs", "S3 GETs", "SQS requests"
+PAGES = "requests to the exchange"
 _BILLED_BYTES = 64 * 1024
 
 
@@ -64,7 +66,7 @@ class Following:
         # Our gateways change neither what they send nor what they get.
         self._aws.dynamodb.careful = False
         self._symbols = [f"S{at:03d}USDT" for at in range(symbols)]
-        exchange = SameForAll(self.clock, dict.fromkeys(self._symbols, "TRADING"))
+        self._exchange = exchange = SameForAll(self.clock, dict.fromkeys(self._symbols, "TRADING"))
         self._worker = Worker(self._aws, doubled_settings(), self.clock, exchange)  # type: ignore[arg-type]
         self._loop = SimulatedLoop(self.clock)
         catalogue = CatalogueTable(self._worker)
@@ -77,6 +79,15 @@ class Following:
         self.clock.advance(pause_ms)
         return self._loop.run_until_complete(self._run())
 
+    def largest(self) -> dict[str, int]:
+        """Bytes of the largest item of each kind, as DynamoDB counts them."""
+        found: dict[str, int] = {}
+        for name, table in self._aws.dynamodb.tables.items():
+            for key, item in table.items.items():
+                kind = kind_of(name, key)
+                found[kind] = max(found.get(kind, 0), size({"M": item}))
+        return found
+
     def close(self) -> None:
         self._loop.close()
 
@@ -85,6 +96,7 @@ class Following:
         units = len(self._symbols) * len(TIMEFRAMES)
         counted = WriteUnits(aws)
         aws.hooks[:] = [counted]
+        first_page = len(self._exchange.asked)
         first_call, first_change = len(aws.calls), len(aws.dynamodb.tables["tasks"].stream)
         body = {"symbols": self._symbols, "timeframes": list(TIMEFRAMES)}
         task_id = await submit_collection(worker, body, "somebody", "spending")
@@ -100,6 +112,7 @@ class Following:
             PUTS: storage.pop("s3.PutObject", 0),
             GETS: storage.total(),
             SQS: _sqs_requests(calls),
+            PAGES: len(self._exchange.asked) - first_page,
         }
         return Spent(units, requests, counted)
 
