@@ -1,4 +1,4 @@
-"""Requests that must be signed (AUTHENTICATION=iam): every method of the template.
+"""Requests that must be signed (AUTHENTICATION=iam): every method of the API in the template.
 
 A step after Chalice and not a part of the merge template, which would have to name every path.
 """
@@ -10,6 +10,8 @@ from typing import Any
 from chalicelib.core.settings import Settings
 
 _SCHEME = "sigv4"
+#: All else is static pages, which a browser asks for without a signature.
+_API = "/v1/"
 #: Not options: a browser signs no preflight.
 _METHODS = frozenset({"get", "put", "post", "delete", "head", "patch"})
 
@@ -31,7 +33,9 @@ def require(template: dict[str, Any], settings: Settings) -> None:
             "name": "Authorization",
             "x-amazon-apigateway-authtype": "awsSigv4",
         }
-        for methods in definition["paths"].values():
+        for path, methods in definition["paths"].items():
+            if not path.startswith(_API):
+                continue
             for name, method in methods.items():
                 if name in _METHODS or name == "x-amazon-apigateway-any-method":
                     method["security"] = [{_SCHEME: []}]

@@ -153,6 +153,13 @@ def _stage_project(staging: Path, variables: dict[str, str]) -> None:
         staging / "chalicelib",
         ignore=shutil.ignore_patterns("__pycache__", "*.pyc"),
     )
+    # Chalice puts what is in `vendor` at the root of the zip.
+    shutil.copytree(ROOT / "console", staging / "vendor" / "console")
+    (staging / "vendor" / "docs").mkdir()
+    contract = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))
+    # Without spaces: half of its size.
+    text = json.dumps(contract, ensure_ascii=False, separators=(",", ":"))
+    (staging / "vendor" / "docs" / "openapi.json").write_text(text, encoding="utf-8")
     (staging / "requirements.txt").touch()
     _write_json(staging / "merge.json", template.build(variables))
 

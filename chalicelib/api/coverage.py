@@ -47,11 +47,12 @@ def get_coverage() -> Response:
 
     backend = wiring.backend()
     given = web.query(
-        *("symbols", "timeframes", "start", "end", "resolution", "page_size", "page_token")
+        *("symbols", "timeframes", "start", "end", "resolution", "explain"),
+        *("page_size", "page_token"),
     )
     page_size = web.page_size(given, backend.settings)
     start_ms, end_ms, errors = web.time_range(given, "start", "end")
-    errors += web.choice_errors(given, {"resolution": RESOLUTIONS})
+    errors += web.choice_errors(given, {"resolution": RESOLUTIONS, "explain": ("true", "false")})
     resolution = given.get("resolution", OBJECT)
     frames = _listed(given, "timeframes")
     if frames is not None and not set(frames) <= set(timeframes.LENGTH_MS):
@@ -64,7 +65,8 @@ def get_coverage() -> Response:
     resume = None
     if token := _PLACE.fullmatch(given.get("page_token", "")):
         resume = Place(token[3], token[2], int(token[1]))
-    query = CoverageQuery(symbols, frames, start_ms, end_ms, resolution, page_size, resume)
+    explain = given.get("explain") != "false"
+    query = CoverageQuery(symbols, frames, start_ms, end_ms, resolution, page_size, resume, explain)
     page = run(read_page(backend, _explainer(backend, catalogue), query))
     following = page.following
     token_text = following and f"{following.at_ms}~{following.timeframe}~{following.symbol}"
@@ -73,7 +75,7 @@ def get_coverage() -> Response:
         {
             "exchange": backend.settings.exchange,
             "resolution": resolution,
-            "coverage": [_row(row) for row in page.rows],
+            "coverage": [_row(row, explain) for row in page.rows],
             "next_page_token": token_text,
         },
     )
@@ -181,29 +183,30 @@ def _explainer(backend: Backend, catalogue: Catalogue | None) -> Explainer:
     )
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(row: Row, explain: bool) -> dict[str, Any]:
     cells = row.cells
     return {
         "symbol": row.symbol,
         "timeframe": row.timeframe,
         "start": iso(cells[0].start_ms) if cells else None,
         "end": iso(cells[-1].end_ms) if cells else None,
-        **_counts(row.counts),
-        "cells": [_cell(cell) for cell in cells],
+        **_counts(row.counts, explain),
+        "cells": [_cell(cell, explain) for cell in cells],
     }
 
 
-def _cell(cell: Cell) -> dict[str, Any]:
-    return {"start": iso(cell.start_ms), "end": iso(cell.end_ms), **_counts(cell.counts)}
+def _cell(cell: Cell, explain: bool) -> dict[str, Any]:
+    return {"start": iso(cell.start_ms), "end": iso(cell.end_ms), **_counts(cell.counts, explain)}
 
 
-def _counts(counts: Counts) -> dict[str, Any]:
+def _counts(counts: Counts, explain: bool) -> dict[str, Any]:
     return {
         "expected": counts.expected,
         "held": counts.held,
         "explained": dict(counts.explained),
         "missing": counts.missing,
         "percent": counts.percent,
+        **({} if explain else {"uncertain": counts.uncertain}),
     }
 
 

@@ -7,8 +7,10 @@ from chalice.app import Chalice
 from chalicelib.api import (
     audit,
     candles,
+    console,
     cors,
     coverage,
+    description,
     history,
     keys,
     metrics,
@@ -20,7 +22,10 @@ from chalicelib.api import (
 )
 
 #: Each puts its routes on web.routes when it is imported.
-MODULES = (audit, candles, coverage, history, tasks, tickets, metrics, schedules, pauses, keys)
+MODULES = (
+    *(audit, candles, coverage, history, tasks, tickets, metrics, schedules, pauses, keys),
+    *(console, description),
+)
 
 
 def register(app: Chalice, origins: tuple[str, ...] = ()) -> None:

@@ -165,7 +165,8 @@ def get_latest_prices() -> Response:
 async def _status() -> Body:
     backend, caller = wiring.backend(), web.caller()
     owners = await owners_seen(backend, caller)
-    return await collector_status(backend, caller.owner, owners, caller.is_admin)
+    status = await collector_status(backend, caller.owner, owners, caller.is_admin)
+    return {**status, "caller": {"key_id": None, **caller.row}}
 
 
 def _cancelled(did: bool, state: str) -> str:

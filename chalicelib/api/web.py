@@ -47,12 +47,13 @@ _CALLER: ContextVar[Caller] = ContextVar("caller")
 
 
 def route(
-    method: str, path: str, *, scope: str, or_scope: str | None = None
+    method: str, path: str, *, scope: str, or_scope: str | None = None, root: str = _ROOT
 ) -> Callable[[View], View]:
     """Register a view: who calls is checked before it, and errors become problem documents.
 
-    `scope`: what a caller needs (access/scopes.py), or else `or_scope`; OPEN: nobody is asked. No
-    content types are declared, because Chalice's own 415 is not a problem document.
+    `scope`: what a caller needs (access/scopes.py), or else `or_scope`; OPEN: nobody is asked.
+    `root`: what `path` is below; "" for pages. No content types are declared, because Chalice's own
+    415 is not a problem document.
     """
     scopes = (scope,) if or_scope is None else (scope, or_scope)
     SCOPES[method, path] = scopes
@@ -63,7 +64,7 @@ def route(
             lambda: str(_request().context.get("path") or path),
             lambda: dict(_request().context),
         )
-        registered: View = routes.route(_ROOT + path, methods=[method], content_types=[])(guard)
+        registered: View = routes.route(root + path, methods=[method], content_types=[])(guard)
         return registered
 
     return register
@@ -114,6 +115,11 @@ def caller() -> Caller:
 def owner() -> str:
     """Whose tasks the caller makes; one shared owner where nothing authenticates."""
     return caller().owner
+
+
+def path() -> str:
+    """The request's path as the client sees it: with the stage, or what a domain maps to it."""
+    return str(_request().context.get("path"))
 
 
 def request_id() -> str:
@@ -254,8 +260,7 @@ def idempotency_key() -> str | None:
 
 def once(backend: Backend, body: object, work: Work) -> Response:
     """Answer a POST, at most once per Idempotency-Key."""
-    path = str(_request().context.get("path"))
-    made = run(answer_once(backend, owner(), idempotency_key(), (path, body), work))
+    made = run(answer_once(backend, owner(), idempotency_key(), (path(), body), work))
     headers = {}
     if made.body.get("status") == "submitted":
         headers["Location"] = f"{PREFIX}/task/{made.body['task_id']}"

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from chalicelib.candles.coverage_table import Coverages, CoverageTable
 from chalicelib.candles.explain import Counting, Counts, Stretch, opening
-from chalicelib.candles.explainer import Explainer
+from chalicelib.candles.explainer import Explainer, with_gaps
 from chalicelib.candles.summary import Summary
 from chalicelib.core import timeframes
 from chalicelib.core.backend import Backend
@@ -34,7 +34,8 @@ class Place(NamedTuple):
 
 class CoverageQuery(NamedTuple):
     """`symbols`: by name; `timeframes`: None: those of which something is stored; `start_ms`: None:
-    from the first candle on; `end_ms`: None: up to the candle that runs."""
+    from the first candle on; `end_ms`: None: up to the candle that runs; `explain`: whether objects
+    are read to tell where and why candles were asked for in vain."""
 
     symbols: Sequence[str]
     timeframes: Sequence[str] | None
@@ -43,6 +44,7 @@ class CoverageQuery(NamedTuple):
     resolution: str
     page_size: int
     resume: Place | None = None
+    explain: bool = True
 
 
 class Cell(NamedTuple):
@@ -84,17 +86,18 @@ class GapPage(NamedTuple):
 
 def total(counts: Iterable[Counts]) -> Counts:
     """Of several parts together."""
-    expected = held = missing = 0
+    expected = held = missing = uncertain = 0
     explained: dict[str, int] = {}
     for each in counts:
-        expected, held, missing = (
+        expected, held, missing, uncertain = (
             expected + each.expected,
             held + each.held,
             missing + each.missing,
+            uncertain + each.uncertain,
         )
         for reason, count in each.explained.items():
             explained[reason] = explained.get(reason, 0) + count
-    return Counts(expected, held, explained, missing)
+    return Counts(expected, held, explained, missing, uncertain)
 
 
 async def read_page(backend: Backend, explainer: Explainer, query: CoverageQuery) -> CoveragePage:
@@ -112,7 +115,7 @@ async def read_page(backend: Backend, explainer: Explainer, query: CoverageQuery
             continue
         start_ms = max(start_ms, resume_ms)
         cells, until_ms = await _cells(
-            explainer, query.resolution, symbol, timeframe, known, (start_ms, end_ms), count
+            explainer, query, symbol, timeframe, known, (start_ms, end_ms), count
         )
         count += len(cells)
         rows.append(Row(symbol, timeframe, cells))
@@ -168,7 +171,7 @@ def range_of(
 
 async def _cells(
     explainer: Explainer,
-    resolution: str,
+    query: CoverageQuery,
     symbol: str,
     timeframe: str,
     known: Summary,
@@ -178,13 +181,19 @@ async def _cells(
     """The cells of a row, and up to when they go."""
     start_ms, end_ms = between_ms
     parts: list[tuple[int, int]] = []
-    for part in _cuts(resolution, timeframe, start_ms, end_ms):
+    for part in _cuts(query.resolution, timeframe, start_ms, end_ms):
         if count + len(parts) >= MOST_CELLS:
             break
         parts.append(part)
     if not parts:
         return [], end_ms
     wanted_ms = parts[-1][1]
+    if not query.explain:
+        recorded = explainer.recorded(symbol, timeframe, known, start_ms, wanted_ms)
+        counting = Counting(timeframe, recorded.symbol, recorded.stretches)
+        return [
+            Cell(*part, _doubted(timeframe, known, part, counting.between(*part))) for part in parts
+        ], wanted_ms
     found: list[Stretch] = []
     until_ms = start_ms
     while True:
@@ -200,6 +209,18 @@ async def _cells(
         if low < until_ms
     ]
     return cells, until_ms
+
+
+def _doubted(timeframe: str, known: Summary, part: tuple[int, int], counts: Counts) -> Counts:
+    """The counts of a part by the summary alone, which knows what was asked for in vain by whole
+    objects: of a part of one, no more than so many."""
+    doubts = 0
+    for cell in with_gaps(timeframe, known, *part):
+        low, high = timeframes.object_bounds(timeframe, cell.start_ms)
+        inside = opening(timeframe, max(low, part[0]), min(high, part[1]), known.last)
+        doubts += min(cell.absent + cell.invalid, inside)
+    doubts = min(doubts, counts.held)
+    return counts._replace(held=counts.held - doubts, uncertain=doubts)
 
 
 async def _known(

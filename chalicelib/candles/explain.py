@@ -207,12 +207,14 @@ def opening(timeframe: str, start_ms: int, end_ms: int, like_ms: int | None = No
 
 class Counts(NamedTuple):
     """Places of candles in a stretch: how many should be there, are held, are not for a reason
-    (`explained`), and are missing."""
+    (`explained`), and are missing. `uncertain`: at most so many were asked for in vain, and nothing
+    was read to tell: they are in none of the others."""
 
     expected: int
     held: int
     explained: Mapping[str, int]
     missing: int
+    uncertain: int = 0
 
     @property
     def percent(self) -> float | None:
@@ -220,7 +222,8 @@ class Counts(NamedTuple):
         nothing is missing. None: nothing should be there."""
         if not self.expected:
             return None
-        return (self.expected - self.missing) * 10_000 // self.expected / 100
+        sure = self.expected - self.missing - self.uncertain
+        return sure * 10_000 // self.expected / 100
 
 
 class Counting:

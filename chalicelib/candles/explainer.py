@@ -66,14 +66,8 @@ class Explainer:
         self, symbol: str, timeframe: str, known: Summary, start_ms: int, end_ms: int
     ) -> Found:
         """Every stretch of [start, end) that holds no candle, and why. Raises CallFailed."""
-        now_ms = self._backend.now_ms()
-        facts = Symbol(
-            known.listed,
-            known.last,
-            timeframes.floor(timeframe, now_ms, known.last),
-            self._gone.get(symbol),
-        )
-        cells = _with_gaps(timeframe, known, start_ms, end_ms)
+        facts = self._facts(symbol, timeframe, known)
+        cells = with_gaps(timeframe, known, start_ms, end_ms)
         room = max(1, (MOST_READS - self.reads) // (_PEERS + 1))
         until_ms = end_ms if len(cells) <= room else cells[room].start_ms
         cells = cells[:room]
@@ -98,6 +92,20 @@ class Explainer:
         bounds = Interval(start_ms, until_ms)
         stretches = explained(timeframe, together, bounds, facts, down, traded)
         return Found(stretches, facts, until_ms)
+
+    def recorded(
+        self, symbol: str, timeframe: str, known: Summary, start_ms: int, end_ms: int
+    ) -> Found:
+        """Every stretch of [start, end) that was never asked for, or lies before the listing:
+        nothing is read to tell what was asked for in vain."""
+        facts = self._facts(symbol, timeframe, known)
+        together = _together(timeframe, known, (), {})
+        found = explained(timeframe, together, Interval(start_ms, end_ms), facts, {}, {})
+        return Found(found, facts, end_ms)
+
+    def _facts(self, symbol: str, timeframe: str, known: Summary) -> Symbol:
+        closed_ms = timeframes.floor(timeframe, self._backend.now_ms(), known.last)
+        return Symbol(known.listed, known.last, closed_ms, self._gone.get(symbol))
 
     async def _read(
         self, symbol: str, timeframe: str, starts: Sequence[int]
@@ -162,7 +170,7 @@ class Explainer:
         return found
 
 
-def _with_gaps(timeframe: str, known: Summary, start_ms: int, end_ms: int) -> list[Cell]:
+def with_gaps(timeframe: str, known: Summary, start_ms: int, end_ms: int) -> list[Cell]:
     """The cells of [start, end) in which something was asked for in vain, ascending."""
     return [
         cell

@@ -55,6 +55,10 @@ class Http:
         given |= headers or {}
         return self.client.http.request(method, PREFIX + path, given, content)
 
+    def page(self, path: str, headers: dict[str, str] | None = None) -> Any:
+        """GET of what is no part of the API: pages and their files."""
+        return self.client.http.request("GET", path, headers or {}, b"")
+
 
 @pytest.fixture
 def http(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Iterator[Http]:

@@ -177,6 +177,33 @@ def test_without_a_range_it_goes_from_the_first_candle_to_the_running_one(
     assert [gap["reason"] for gap in later][-1] == "not_yet_final"
 
 
+@pytest.mark.parametrize("resolution", ["object", "day", "month"])
+def test_without_explanations_no_object_is_read_and_nothing_is_claimed(
+    http: Http, collect: Collect, exchange: Any, aws: Any, start: int, resolution: str
+) -> None:
+    begin = parse_time("2025-12-30")
+    exchange.listed_ms = begin + 5 * HOUR
+    exchange.outage = {begin + hours * HOUR for hours in (30, 31)}
+    collect(["BTCUSDT"], "1h", begin, begin + 4 * DAY)
+    around = {"symbols": "BTCUSDT", "start": iso(begin), "end": iso(begin + 6 * DAY)}
+    [exact] = get(http, "/coverage", resolution=resolution, **around)["coverage"]
+    reads = aws.counts["s3.GetObject"]
+    [row] = get(http, "/coverage", resolution=resolution, explain="false", **around)["coverage"]
+    assert reads
+    assert aws.counts["s3.GetObject"] == reads
+    assert "uncertain" not in exact
+    assert row["explained"] == {"before_listing": 5} == exact["explained"]
+    for cell, sure in zip(row["cells"], exact["cells"], strict=True):
+        assert (cell["start"], cell["end"]) == (sure["start"], sure["end"])
+        assert cell["expected"] == sum(counts(cell)[1::2]) + cell["uncertain"] + sum(
+            cell["explained"].values()
+        )
+        doubted = sure["held"] - cell["held"]
+        assert 0 <= sure["missing"] - cell["missing"] <= cell["uncertain"]
+        assert doubted + sure["missing"] - cell["missing"] == cell["uncertain"]
+    assert row["uncertain"] == {"object": 2, "month": 2, "day": 4}[resolution]
+
+
 def test_of_what_was_never_collected_all_is_missing(http: Http, collect: Collect) -> None:
     assert get(http, "/coverage", symbols="BTCUSDT")["coverage"] == []
     [row] = get(http, "/coverage", symbols="BTCUSDT", timeframes="1h")["coverage"]
@@ -275,6 +302,7 @@ def test_gaps_come_each_once_on_pages_of_any_size(
         ("/coverage?symbols=a b", "/symbols"),
         ("/coverage?timeframes=7m", "/timeframes"),
         ("/coverage?resolution=hour", "/resolution"),
+        ("/coverage?explain=no", "/explain"),
         ("/coverage?start=2026-01-02&end=2026-01-01", "/start"),
         ("/coverage?page_token=5", "/page_token"),
         ("/coverage?page_size=0", "/page_size"),
@@ -297,13 +325,13 @@ def test_a_wrong_question_is_refused(http: Http, path: str, pointer: str) -> Non
         st.sampled_from(
             [
                 *("symbols", "symbol", "timeframes", "timeframe", "start", "end"),
-                *("resolution", "page_size", "page_token"),
+                *("resolution", "explain", "page_size", "page_token"),
             ]
         ),
         st.one_of(
             st.text(max_size=20),
             st.integers(-(10**18), 10**18).map(str),
-            st.sampled_from(["BTCUSDT", "1h", "1M", "day", "all", "2026-01-01", "1~1h~BTCUSDT"]),
+            st.sampled_from(["BTCUSDT", "1h", "1M", "day", "false", "2026-01-01", "1~1h~BTCUSDT"]),
         ),
         max_size=5,
     ),

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from app import app
+from chalicelib.access.scopes import OPEN
+from chalicelib.api import web
 from chalicelib.core.errors import SettingsInvalid
 from infra.configuration import ROOT, environment
 from infra.package import package
@@ -53,7 +55,12 @@ def test_with_iam_every_method_asks_for_a_signature(tmp_path: Path) -> None:
     methods = _methods(template)
     routes = {(path, name.lower()) for path, found in app.routes.items() for name in found}
     assert set(methods) == routes
-    assert {json.dumps(method["security"]) for method in methods.values()} == {'[{"sigv4": []}]'}
+    pages = {name for name in methods if not name[0].startswith("/v1/data-collector/")}
+    assert ("/", "get") in pages
+    assert {web.SCOPES[name.upper(), path] for path, name in pages} == {(OPEN,)}
+    signed = [method for name, method in methods.items() if name not in pages]
+    assert {json.dumps(method["security"]) for method in signed} == {'[{"sigv4": []}]'}
+    assert not [name for name in pages if "security" in methods[name]]
     definition = template["Resources"]["RestAPI"]["Properties"]["DefinitionBody"]
     scheme = definition["securityDefinitions"]["sigv4"]
     assert scheme["x-amazon-apigateway-authtype"] == "awsSigv4"
@@ -77,9 +84,9 @@ def test_a_browser_which_signs_no_preflight_gets_an_answer_to_it(tmp_path: Path)
     _, template = _template(tmp_path, "iam", CORS_ORIGINS="https://app.example.com")
     methods = _methods(template)
     assert {path for path, name in methods if name == "options"} == set(app.routes)
-    assert {name for (_, name), method in methods.items() if "security" not in method} == {
-        "options"
-    }
+    api = [name for path, name in methods if path.startswith("/v1/")]
+    asked = [name for (_, name), method in methods.items() if "security" in method]
+    assert sorted(asked) == sorted(name for name in api if name != "options")
 
 
 def test_another_kind_of_authentication_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,72 @@
+"""Collections from the console: asked for, watched to their end, cancelled, retried."""
+
+from __future__ import annotations
+
+from market_data_collector.cli.api import Api
+from tests.e2e.exchange_control import ExchangeControl
+from tests.e2e.stack import Cloud
+from tests.e2e.waiting import ended
+from tests.extra.console.browser import Console, picture, serious_findings
+
+INVALID = {"status": 400, "code": -1121, "msg": "Invalid symbol."}
+
+
+def test_a_collection_is_quoted_started_and_watched_to_its_end(console: Console, api: Api) -> None:
+    page = console.open("collect")
+    page.locator("input[name=search]").fill("ADA*")
+    page.locator("button", has_text="Add the pattern ADA*").click()
+    page.get_by_label("Quote asset").select_option("USDT")
+    page.locator("input[name=search]").fill("XRPUSDT")
+    page.keyboard.press("Enter")
+    page.locator(".selected .chip").nth(2).wait_for()
+    for timeframe in ("1m", "5m", "15m", "4h", "1d"):
+        page.get_by_label(timeframe, exact=True).uncheck()
+    quote = page.locator(".quote[aria-busy=false]")
+    quote.locator(".figure", has_text="Units").locator("dd", has_text="2").wait_for()
+    for name in ("Requests", "Time", "Cost"):
+        assert quote.locator(".figure", has_text=name).first.is_visible()
+    assert not serious_findings(page)
+    picture(page, "quote")
+    page.locator("button", has_text="Start collecting").click()
+    page.locator(".task .pill.good", has_text="completed").wait_for()
+    assert "2 of 2" in page.locator(".figure", has_text="Units").inner_text()
+    assert not serious_findings(page)
+    task = api.task(page.url.rsplit("/", 1)[1])
+    assert (task["status"], task["units"]["succeeded"]) == ("completed", 2)
+    console.show(page, "tasks")
+    page.locator("td a", has_text="ADA*").wait_for()
+
+
+def test_a_running_collection_is_cancelled(console: Console, api: Api, cloud: Cloud) -> None:
+    control = ExchangeControl(cloud.exchange_url)
+    page = console.open("tasks")
+    with control.fault(kind="latency", delay_ms=3000, match={"path": "/api/v3/klines"}):
+        task_id = api.start({"symbols": ["top=40"], "start": "2026-11-01"})["task_id"]
+        row = page.locator(".running li", has=page.locator(f"a[href='#/tasks/{task_id}']"))
+        row.locator(".pill", has_text="running").wait_for()
+        picture(page, "running")
+        row.locator("a").click()
+        page.locator("button", has_text="Cancel").click()
+        page.locator(".task .pill", has_text="cancelled").wait_for()
+    control.close()
+    assert api.task(task_id)["status"] == "cancelled"
+
+
+def test_failures_are_grouped_by_reason_and_retried(
+    console: Console, api: Api, cloud: Cloud
+) -> None:
+    control = ExchangeControl(cloud.exchange_url)
+    request = {"symbols": ["DOGEUSDT", "TRXUSDT"], "timeframes": ["1h"]}
+    with control.fault(kind="status", **INVALID, match={"symbol": "DOGEUSDT"}):
+        task = ended(api, api.start(request)["task_id"])
+    control.close()
+    assert task["units"]["failed"] == 1, task
+    page = console.open(f"tasks/{task['task_id']}")
+    failures = page.get_by_role("table", name="Failures by reason")
+    assert "DOGEUSDT 1h" in failures.inner_text()
+    assert not serious_findings(page)
+    picture(page, "task")
+    page.locator("button", has_text="Retry 1 unit").click()
+    page.locator(".figure", has_text="Attempt").locator("dd", has_text="2").wait_for()
+    page.locator(".figure", has_text="Failed").locator("dd", has_text="0").wait_for()
+    assert ended(api, task["task_id"])["units"] == {**task["units"], "succeeded": 2, "failed": 0}

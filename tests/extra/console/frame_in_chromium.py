@@ -1,0 +1,123 @@
+"""The console as a whole: every view, its looks, its live connection, signing in.
+
+`make test-extra` runs it. Its name keeps it out of `make test`, which needs Python alone.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from infra.package import ROOT
+from local.first_key import first_admin_key
+from market_data_collector.cli.api import Api, Rejected
+from tests.e2e.stack import Cloud
+from tests.e2e.waiting import until
+from tests.extra.console.browser import NARROW, WIDE, Console, picture, serious_findings
+
+_FRAME = (ROOT / "console" / "main.js").read_text("utf-8")
+#: Name in the address -> title, of all views.
+VIEWS = dict(re.findall(r'^  (\w+): \["([^"]+)", "\w+"', _FRAME, flags=re.M))
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize(("width", "dark"), [(WIDE, False), (NARROW, True)])
+def test_a_view_opens_fits_and_can_be_used_by_everybody(
+    console: Console, view: str, width: int, dark: bool
+) -> None:
+    page = console.open(view, width=width, dark=dark)
+    assert page.locator("h1").inner_text() == VIEWS[view]
+    assert VIEWS[view] in page.title()
+    assert page.locator("nav [aria-current=page]").inner_text() == VIEWS[view]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert not serious_findings(page)
+    picture(page, f"{view}{'-narrow-dark' if dark else ''}")
+
+
+def test_all_views_are_reached_by_keyboard_alone(console: Console) -> None:
+    page = console.open()
+    page.keyboard.press("Tab")
+    assert page.locator(":focus").inner_text() == "Skip to content"
+    page.keyboard.press("Tab")  # the name of the product
+    for title in VIEWS.values():
+        page.keyboard.press("Tab")
+        assert page.locator(":focus").inner_text() == title
+        page.keyboard.press("Enter")
+        page.locator("h1", has_text=title).wait_for()
+        # The heading has the focus, so that what is read aloud begins there. Back to the link.
+        page.locator("nav a", has_text=title).focus()
+
+
+def test_an_address_without_a_view_says_so(console: Console) -> None:
+    page = console.open("nowhere")
+    assert page.locator("h1").inner_text() == "Not found"
+
+
+def test_the_stream_is_cut_and_the_page_polls_until_it_is_live_again(
+    console: Console, api: Api
+) -> None:
+    # Tickets are refused meanwhile, and a socket that is cut is an error to the browser.
+    console.expected += ["Failed to load resource", "WebSocket"]
+    sockets: list[Any] = []
+
+    def pass_on(socket: Any) -> None:
+        socket.connect_to_server()
+        sockets.append(socket)
+
+    page = console.open()
+    page.route_web_socket(re.compile(".*"), pass_on)
+    console.show(page, "tasks")
+    page.reload()
+    page.locator(".connection.live").wait_for()
+    page.route("**/ws-ticket", lambda route: route.abort())
+    sockets[-1].close(code=1001)
+    page.locator(".connection.polling").wait_for()
+    # Polling shows what was started elsewhere, from its beginning to its end.
+    task_id = api.start({"symbols": ["LTCUSDT"], "timeframes": ["1h"]})["task_id"]
+    page.locator(f"a[href='#/tasks/{task_id}']").first.wait_for()
+    page.unroute("**/ws-ticket")
+    page.locator(".connection.live").wait_for()
+    assert len(sockets) >= 2
+
+
+def test_a_key_is_asked_for_kept_for_the_tab_and_its_scope_respected(
+    console: Console, cloud: Cloud
+) -> None:
+    console.expected += ["401 (Unauthorized)"]
+    with cloud.configured("APIHandler", AUTHENTICATION="keys"):
+        admin = str(first_admin_key(cloud.account, "keys", cloud.outputs))
+        with Api(cloud.api_url, key=admin) as api:
+            until(lambda: _refuses_all(cloud), bool)
+            reader = api.create_key("reader", ["read"])["key"]
+        page = console.open("collect")
+        dialog = page.locator("dialog[open]")
+        dialog.locator("input[name=key]").fill("mdc_0123456789abcdef_" + "A" * 43)
+        dialog.locator("text=Sign in >> nth=-1").click()
+        dialog.locator("[role=alert]").wait_for()
+        assert not serious_findings(page)
+        picture(page, "sign-in")
+        dialog.locator("input[name=key]").fill(reader)
+        page.keyboard.press("Enter")
+        page.locator(".who", has_text="reader").wait_for()
+        # Reloading keeps the key: it belongs to the tab. Nothing else holds it.
+        page.reload()
+        page.locator(".who", has_text="reader").wait_for()
+        assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
+        button = page.locator("button", has_text="Start collecting")
+        assert button.get_attribute("aria-disabled") == "true"
+        assert "collect" in (button.get_attribute("title") or "")
+        page.locator(".who button").click()
+        page.locator("dialog[open]").wait_for()
+        assert page.evaluate("sessionStorage.length") == 0
+    until(lambda: not _refuses_all(cloud), bool)
+
+
+def _refuses_all(cloud: Cloud) -> bool:
+    with Api(cloud.api_url) as api:
+        try:
+            api.status()
+        except Rejected as refused:
+            return refused.problem["reason"] == "KEY_REQUIRED"
+    return False
