@@ -36,8 +36,9 @@ _UNUSED_FILES += ("multidict/_multidict_py.py", "*botocore/stub.py", "urllib3/ht
 _UNUSED_FILES += ("tzdata/zoneinfo/*.tab", "tzdata/zoneinfo/*.zi", "tzdata/zoneinfo/leap*")
 _UNUSED_NAMES = ("*.pyi", "*.pyx", "*.pxd", "*.c", "*.h", "py.typed", "examples-1.json*")
 _UNUSED_NAMES += ("*.cyclonedx.json", "dateutil-zoneinfo.tar.gz")
-#: No function opens a WebSocket as a client, and aiohttp has the same code in Python.
-_UNUSED_NAMES += ("reader_c.*.so",)
+#: aiohttp is loaded for the daily export alone; it and what it loads have the same code in Python.
+_UNUSED_NAMES += ("reader_c.*.so", "_http_parser.*.so", "_http_writer.*.so")
+_UNUSED_NAMES += ("_quoting_c.*.so", "_helpers_c.*.so")
 #: Installers' records. Licences stay, and METADATA without its description: libraries ask for their
 #: own version.
 _INSTALLER_FILES = frozenset({"RECORD", "INSTALLER", "REQUESTED", "WHEEL", "direct_url.json"})
