@@ -13,6 +13,7 @@ import hmac
 import os
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
@@ -125,8 +126,15 @@ def _canonical(method: str, path: str, query: str, headers: Mapping[str, str], c
 
 def _signature(canonical: str, stamp: str, scope: str, credentials: Mapping[str, str]) -> str:
     digest = hashlib.sha256(canonical.encode()).hexdigest()
-    key = f"AWS4{credentials.get('AWS_SECRET_ACCESS_KEY', '')}".encode()
+    key = _key(credentials.get("AWS_SECRET_ACCESS_KEY", ""), scope)
+    text = f"{_ALGORITHM}\n{stamp}\n{scope}\n{digest}"
+    return hmac.digest(key, text.encode(), "sha256").hex()
+
+
+@lru_cache(maxsize=16)
+def _key(secret: str, scope: str) -> bytes:
+    """What signs all requests of a day to one service."""
+    key = f"AWS4{secret}".encode()
     for part in scope.split("/"):
         key = hmac.digest(key, part.encode(), "sha256")
-    text = f"{_ALGORITHM}\n{stamp}\n{scope}\n{digest}"
-    return hmac.new(key, text.encode(), "sha256").hexdigest()
+    return key

@@ -226,7 +226,7 @@ def closed_candles(
             parts.append(candles)
     whole = Candles()
     for part in sorted(parts, key=lambda part: part.open_times[0]):
-        if len(whole) and part.open_times[0] <= whole.open_times[-1]:
+        if not len(whole) or part.open_times[0] <= whole.open_times[-1]:
             whole = merged(whole, part).candles
         else:
             whole.extend(part)

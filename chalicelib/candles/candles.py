@@ -94,8 +94,10 @@ def merged(stored: Candles, fresh: Candles) -> Merged:
     moment the greater values stay: any rule will do that does not ask who writes last.
 
     Runs of candles are copied whole: a candle is looked at by itself only where both have it, with
-    other values.
+    other values. Where one of them is empty, the other one itself is what comes of it.
     """
+    if not len(stored) or not len(fresh):
+        return Merged(fresh if len(fresh) else stored, len(fresh), 0)
     whole = Candles()
     revised = at = there = 0
     while at < len(fresh):

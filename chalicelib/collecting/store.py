@@ -119,8 +119,8 @@ async def store(
             if unusable is not None:
                 return Stored(unusable)
         for home_ms, parts in _by_object(timeframe, asked):
-            fresh = Candles()
-            for part in parts:
+            fresh = candles.between(*parts[0])
+            for part in parts[1:]:
                 fresh.extend(candles.between(*part))
             is_new = known.cell_at(timeframe, home_ms) is None
             if is_new and not len(fresh) and (found.listed_ms or 0) >= parts[-1][1]:

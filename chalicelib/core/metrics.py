@@ -18,6 +18,7 @@ import json
 import os
 import sys
 import time
+from functools import lru_cache
 from typing import NamedTuple
 
 NAMESPACE = "MarketDataCollector"
@@ -113,7 +114,9 @@ METRICS: dict[str, Metric] = {
 }
 
 _Key = tuple[tuple[str, str], ...]
-_values: dict[tuple[_Key, bool], dict[str, list[float]]] = {}
+#: Dimensions, and whether there is a total without them, too.
+_Place = tuple[_Key, bool]
+_values: dict[_Place, dict[str, list[float]]] = {}
 _started: list[str] = []
 
 
@@ -195,10 +198,17 @@ def _parts(metrics: dict[str, list[float]]) -> list[dict[str, list[float]]]:
 
 
 def _of(name: str, dimensions: dict[str, str]) -> list[float]:
+    place = _place(name, os.environ.get("STACK", "local"), tuple(dimensions.items()))
+    return _values.setdefault(place, {}).setdefault(name, [])
+
+
+@lru_cache(maxsize=1024)
+def _place(name: str, stack: str, given: tuple[tuple[str, str], ...]) -> _Place:
+    """Among `_values`. Raises ValueError where these are not the metric's dimensions."""
     _, declared, _, total = METRICS[name]
-    if len(dimensions) != len(declared) or any(each not in dimensions for each in declared):
+    dimensions = dict(given)
+    if dimensions.keys() != set(declared):
         raise ValueError(f"{name} has the dimensions {declared}, not {tuple(dimensions)}")
-    stack = os.environ.get("STACK", "local")
     key = (("Stack", stack), *((each, dimensions[each]) for each in declared))
     # A total without dimensions of its own would be published twice.
-    return _values.setdefault((key, total and bool(declared)), {}).setdefault(name, [])
+    return key, total and bool(declared)
