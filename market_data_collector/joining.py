@@ -22,7 +22,7 @@ def _row(row: Row, later: Row) -> Row:
     explained = dict(_record(row.get("explained")))
     for reason, more in _record(later.get("explained")).items():
         explained[reason] = _number(explained.get(reason)) + _number(more)
-    sums = {
+    sums: dict[str, Any] = {
         name: _number(row.get(name)) + _number(later.get(name))
         for name in ("expected", "held", "missing", "uncertain")
         if name in row or name in later
