@@ -24,7 +24,9 @@ from benchmarks.report import Report
 from chalicelib.core import times
 from chalicelib.core.times import DAY, HOUR
 from chalicelib.work import priorities
-from market_data_collector.cli.api import ENDED, Api, Rejected
+from market_data_collector.client import Client
+from market_data_collector.errors import Rejected
+from market_data_collector.jobs import ENDED
 from tests.e2e.stack import Cloud, running_cloud
 
 TIMEFRAMES = ("1m", "5m", "15m", "1h", "4h", "1d")
@@ -57,7 +59,7 @@ CASES = (
 class Stage:
     """A deployed stack, its client, and a day of its own for each task: no two merge objects."""
 
-    def __init__(self, cloud: Cloud, api: Api) -> None:
+    def __init__(self, cloud: Cloud, api: Client) -> None:
         self.cloud = cloud
         self.api = api
         self._days = count(1)
@@ -74,7 +76,7 @@ class Stage:
             "end": times.iso(start_ms + 12 * HOUR),
             "priority": priority,
         }
-        return str(self.api.start(body)["task_id"])
+        return str(self.api.start(**body).task_id)
 
     @contextmanager
     def running(self, priority: str) -> Iterator[str]:
@@ -98,7 +100,7 @@ class Stage:
         return sum(map(int, answer["Attributes"].values()))
 
 
-def _ended(api: Api, task_id: str) -> dict[str, Any]:
+def _ended(api: Client, task_id: str) -> dict[str, Any]:
     deadline = time.monotonic() + WITHIN_S
     while (task := api.task(task_id))["status"] not in ENDED:
         if time.monotonic() > deadline:
@@ -115,9 +117,9 @@ def measure() -> Report:
         settings = {"RETENTION_SECONDS": "7200"}
         with (
             running_cloud(Path(home), settings, arguments) as cloud,
-            Api(cloud.api_url) as api,
+            Client(cloud.api_url) as api,
         ):
-            _ended(api, api.refresh_symbols()["task_id"])
+            _ended(api, api.refresh_symbols().task_id)
             return _measure(Stage(cloud, api))
 
 

@@ -20,7 +20,8 @@ from benchmarks.report import Report, verdict
 from chalicelib.core import timeframes
 from chalicelib.core.times import DAY
 from chalicelib.exchange.archive_file import monthly_file
-from market_data_collector.cli.api import ENDED, Api
+from market_data_collector.client import Client
+from market_data_collector.jobs import ENDED
 from tests.chaos import workers
 from tests.e2e.exchange_control import ExchangeControl, controlled
 from tests.e2e.stack import Cloud, running_cloud
@@ -70,13 +71,13 @@ def measure() -> Report:
         tempfile.TemporaryDirectory(prefix="history-") as home,
         running_cloud(Path(home), {"RETENTION_SECONDS": "7200"}) as cloud,
         controlled(cloud) as exchange,
-        Api(cloud.api_url) as api,
+        Client(cloud.api_url) as api,
     ):
-        ended(cloud, api, api.refresh_symbols()["task_id"])
+        ended(cloud, api, api.refresh_symbols().task_id)
         year, long = _closed(MONTHS), _closed(LONG_MONTHS)
         names = _symbols(exchange, year[0], max(SYMBOLS))
         warm = {"symbols": names, "timeframes": ["1h"]}
-        ended(cloud, api, api.start(warm)["task_id"])  # containers that run
+        ended(cloud, api, api.start(**warm).task_id)  # containers that run
         steps: list[Step] = []
         for count in SYMBOLS:
             if steps and _left_s(began) < _expected_s(steps, count):
@@ -122,7 +123,11 @@ def _symbols(exchange: ExchangeControl, start_ms: int, count: int) -> list[str]:
 
 
 def _collect(
-    cloud: Cloud, exchange: ExchangeControl, api: Api, names: Sequence[str], year: tuple[int, int]
+    cloud: Cloud,
+    exchange: ExchangeControl,
+    api: Client,
+    names: Sequence[str],
+    year: tuple[int, int],
 ) -> Step:
     started = time.monotonic()
     make_files(cloud, names, year)
@@ -136,7 +141,7 @@ def _collect(
         "end": year[1],
     }
     started = time.monotonic()
-    candles, peak_mb = ended(cloud, api, api.start(body)["task_id"])
+    candles, peak_mb = ended(cloud, api, api.start(**body).task_id)
     seconds = time.monotonic() - started
     asked = [path for name in names for path in exchange.asked_of(name)]
     files = sum(path.endswith(".zip") for path in asked)
@@ -179,7 +184,7 @@ def forget(cloud: Cloud) -> None:
         database.delete_item(TableName=table, Key=key)
 
 
-def ended(cloud: Cloud, api: Api, task_id: str) -> tuple[int, float]:
+def ended(cloud: Cloud, api: Client, task_id: str) -> tuple[int, float]:
     """How many candles it collected, and the peak memory of the largest worker in MB."""
     peaks: dict[int, float] = {}
     while (task := api.task(task_id))["status"] not in ENDED:

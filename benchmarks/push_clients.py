@@ -19,7 +19,8 @@ import aiohttp
 from benchmarks.report import Report
 from chalicelib.aws.wire import item_to_wire
 from chalicelib.exchange.catalogue_table import packed
-from market_data_collector.cli.api import ENDED, Api
+from market_data_collector.client import Client
+from market_data_collector.jobs import ENDED
 from tests.e2e.stack import Cloud, running_cloud
 from tests.e2e.waiting import until
 
@@ -38,8 +39,8 @@ def measure() -> Report:
         tempfile.TemporaryDirectory(prefix="benchmark-") as home,
         running_cloud(Path(home), {"LOG_LEVEL": "WARNING"}) as cloud,
     ):
-        with Api(cloud.api_url) as api:
-            refresh = api.refresh_symbols()["task_id"]
+        with Client(cloud.api_url) as api:
+            refresh = api.refresh_symbols().task_id
             until(lambda: api.task(refresh), lambda task: task["status"] in ENDED)
         for clients in CLIENTS:
             rounds = asyncio.run(_listen(cloud, clients))

@@ -30,7 +30,7 @@ from benchmarks.report import Report, verdict
 from chalicelib.core import timeframes, times
 from chalicelib.core.times import DAY, MINUTE
 from chalicelib.work.units import bounds
-from market_data_collector.cli.api import Api
+from market_data_collector.client import Client
 from tests.e2e.exchange_control import ExchangeControl, controlled
 from tests.e2e.stack import ROOT, Cloud, running_cloud
 
@@ -97,10 +97,10 @@ def measure() -> Report:
             Path(folder), _SETTINGS, exchange_module="benchmarks.replaying_exchange"
         ) as cloud,
         controlled(cloud) as exchange,
-        Api(cloud.api_url) as api,
+        Client(cloud.api_url) as api,
     ):
         bench = _Bench(cloud, api, Path(folder))
-        ended(cloud, api, api.refresh_symbols()["task_id"])
+        ended(cloud, api, api.refresh_symbols().task_id)
         names = _symbols(exchange)
         for name, shape in _shapes(names).items():
             _add(report, name, len(shape.series), bench.runs(name, shape))
@@ -122,7 +122,7 @@ def measure() -> Report:
 class _Bench:
     """Runs the sides, one after the other, in turns."""
 
-    def __init__(self, cloud: Cloud, api: Api, home: Path) -> None:
+    def __init__(self, cloud: Cloud, api: Client, home: Path) -> None:
         self._cloud, self._api, self._home = cloud, api, home
 
     def runs(self, name: str, shape: Shape) -> dict[str, list[Run]]:
@@ -156,7 +156,7 @@ class _Bench:
             "exchange": self._cloud.exchange_process.pid,
         }
         before, started = trees(pids), time.time()
-        task_id = self._api.start(shape.body)["task_id"]
+        task_id = self._api.start(**shape.body).task_id
         candles, _ = ended(self._cloud, self._api, task_id)
         after = trees(pids)
         seconds = times.parse_time(self._api.task(task_id)["completed_at"]) / 1000 - started

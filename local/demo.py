@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from local.aws import Account
-from market_data_collector.cli.api import Api
+from market_data_collector.client import Client
 
 Endpoints = dict[str, Any]
 
@@ -20,7 +20,7 @@ Endpoints = dict[str, Any]
 def play(endpoints: Endpoints, minutes: float, report: Callable[[str], None]) -> None:
     """Take turns at the scenes until the time is up; faults do not outlive their scene."""
     ends = time.monotonic() + minutes * 60
-    with Api(endpoints["api_url"]) as api:
+    with Client(endpoints["api_url"]) as api:
         known = _known(api)
         turn = 0
         with _promise(endpoints, known[100:104]):
@@ -31,41 +31,41 @@ def play(endpoints: Endpoints, minutes: float, report: Callable[[str], None]) ->
                 turn += 1
 
 
-def _many_symbols(api: Api, endpoints: Endpoints, known: list[str]) -> None:
+def _many_symbols(api: Client, endpoints: Endpoints, known: list[str]) -> None:
     body = {"symbols": known[:60], "start": _days_ago(2), "timeframes": ["1m", "5m", "1h"]}
-    _wait(api, [api.start(body)["task_id"]])
+    _wait(api, [api.start(**body).task_id])
 
 
-def _a_delisted_symbol(api: Api, endpoints: Endpoints, known: list[str]) -> None:
+def _a_delisted_symbol(api: Client, endpoints: Endpoints, known: list[str]) -> None:
     gone, here = known[3:6], known[6:12]
     tasks = []
     with _faults(endpoints, *({"kind": "delisted", "match": {"symbol": name}} for name in gone)):
         for timeframes in (["1m", "1h"], ["5m"]):
-            tasks.append(api.start({"symbols": [*gone, *here], "timeframes": timeframes}))
+            tasks.append(api.start(symbols=[*gone, *here], timeframes=timeframes).answer)
         _wait(api, [task["task_id"] for task in tasks])
-    _wait(api, [api.retry(tasks[0]["task_id"])["task_id"]])
+    _wait(api, [api.retry(tasks[0]["task_id"]).task_id])
 
 
-def _slow_answers(api: Api, endpoints: Endpoints, known: list[str]) -> None:
+def _slow_answers(api: Client, endpoints: Endpoints, known: list[str]) -> None:
     slow = {"kind": "latency", "match": {"path": "/api/v3/klines"}, "delay_ms": 1300}
     with _faults(endpoints, {**slow, "probability": 0.3}):
         body = {"symbols": known[20:60], "timeframes": ["1h"], "start": _days_ago(30)}
-        _wait(api, [api.start({**body, "priority": "high"})["task_id"]])
+        _wait(api, [api.start(**{**body, "priority": "high"}).task_id])
 
 
-def _a_throttling(api: Api, endpoints: Endpoints, known: list[str]) -> None:
+def _a_throttling(api: Client, endpoints: Endpoints, known: list[str]) -> None:
     rule = {"kind": "status", "match": {"path": "/api/v3/klines"}, "remaining": 1}
     with _faults(endpoints, {**rule, "status": 429, "code": -1003, "retry_after": 20}):
-        task = api.start({"symbols": known[60:90], "timeframes": ["15m"], "start": _days_ago(9)})
+        task = api.start(symbols=known[60:90], timeframes=["15m"], start=_days_ago(9)).answer
         _wait(api, [task["task_id"]])
 
 
-def _a_dead_letter_and_a_cancel(api: Api, endpoints: Endpoints, known: list[str]) -> None:
+def _a_dead_letter_and_a_cancel(api: Client, endpoints: Endpoints, known: list[str]) -> None:
     to = Account(endpoints["aws_endpoint_url"])
     found = to.client("cloudformation").describe_stacks(StackName=endpoints["stack_name"])
     outputs = {out["OutputKey"]: out["OutputValue"] for out in found["Stacks"][0]["Outputs"]}
     to.client("sqs").send_message(QueueUrl=outputs["DeadLetterQueue"], MessageBody="no message")
-    task = api.start({"symbols": known[:150], "timeframes": ["1h"], "start": _days_ago(200)})
+    task = api.start(symbols=known[:150], timeframes=["1h"], start=_days_ago(200)).answer
     time.sleep(3)
     api.cancel(task["task_id"])
     for _ in range(5):
@@ -81,12 +81,12 @@ SCENES = (
 )
 
 
-def _known(api: Api) -> list[str]:
+def _known(api: Client) -> list[str]:
     names: list[str] = api.stats()["data_collector_status"]["available_symbols"]
     return [name for name in names if name.isascii()]
 
 
-def _wait(api: Api, task_ids: list[str], most_s: float = 120) -> None:
+def _wait(api: Client, task_ids: list[str], most_s: float = 120) -> None:
     ends = time.monotonic() + most_s
     for task_id in task_ids:
         while api.task(task_id)["status"] in ("pending", "running") and time.monotonic() < ends:

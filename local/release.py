@@ -20,7 +20,7 @@ from infra.region import RegionUnknown
 from local.aws import account
 from local.deploy import ROOT, DeployFailed, deploy, variables_of
 from local.first_key import first_admin_key
-from market_data_collector.cli.locate import KEY_VARIABLE
+from market_data_collector.locate import KEY_VARIABLE
 
 #: Runs a command with an environment; its exit code.
 Run = Callable[[list[str], Mapping[str, str]], int]

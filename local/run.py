@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from local.options import Options, options
 from local.packaged import current_package
 from local.stack import Stack
 from local.watchdog import Watchdog
-from market_data_collector.cli.api import Api
-from market_data_collector.cli.problems import ApiError
 from market_data_collector.cli.render import follow
+from market_data_collector.client import Client
+from market_data_collector.errors import ApiError
+from market_data_collector.jobs import Job
 
 #: What changes of a task while it makes progress.
 _MOVING = ("status", "progress", "units", "message", "attempt")
@@ -54,11 +55,11 @@ class Stages:
     def _print(self, line: str) -> None:
         self.console.print(f"    [dim]{escape(line)}[/dim]", highlight=False, soft_wrap=True)
 
-    def follow(self, api: Api, submitted: dict[str, Any]) -> dict[str, Any]:
+    def follow(self, job: Job) -> Mapping[str, Any]:
         """The task when it has ended; its progress is shown."""
-        return follow(self._noticed(api.watch(submitted["task_id"])), self.console)
+        return follow(self._noticed(job.progress()), self.console)
 
-    def _noticed(self, views: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    def _noticed(self, views: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
         before: object = None
         for view in views:
             if before != (before := [view.get(name) for name in _MOVING]):
@@ -91,12 +92,12 @@ def _bring_up(stack: Stack, stages: Stages, chosen: Options) -> int:
         key = stack.bring_up_key(to, built, outputs)
         candles = stack.write_endpoints(to, outputs, exchange_url, urls, key)
         stack.save_cloud()
-    with Api(urls[0], key=key) as api:
+    with Client(urls[0], key=key) as api:
         with stages.stage("symbols"):
-            _must_complete(stages.follow(api, api.refresh_symbols()))
+            _must_complete(stages.follow(api.refresh_symbols()))
         started = time.monotonic()
         with stages.stage("collection"):
-            task = stages.follow(api, api.start({"symbols": chosen.symbols}))
+            task = stages.follow(api.start(chosen.symbols))
         stack.save_cloud()
         _must_complete(task)
         _summary(stages.console, task, time.monotonic() - started)
@@ -104,7 +105,7 @@ def _bring_up(stack: Stack, stages: Stages, chosen: Options) -> int:
     return 0
 
 
-def _must_complete(task: dict[str, Any]) -> None:
+def _must_complete(task: Mapping[str, Any]) -> None:
     if task["status"] != "completed":
         raise StartFailed(
             f"The task {task.get('task_id')} ended {task['status']}: "
@@ -112,7 +113,7 @@ def _must_complete(task: dict[str, Any]) -> None:
         )
 
 
-def _summary(console: Console, task: dict[str, Any], seconds: float) -> None:
+def _summary(console: Console, task: Mapping[str, Any], seconds: float) -> None:
     units = task.get("units") or {}
     result = task.get("result") or {}
     candles = result.get("candles", task.get("candles", 0))

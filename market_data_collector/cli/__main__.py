@@ -23,12 +23,12 @@ import click
 import httpx
 
 from market_data_collector.cli.commands import cli
-from market_data_collector.cli.listening import Opener, open_socket
-from market_data_collector.cli.problems import ApiError, Expired
 from market_data_collector.cli.session import INTERRUPTED, Session
 from market_data_collector.cli.values import plain
+from market_data_collector.errors import ApiError, Expired, Rejected
+from market_data_collector.sockets import Opener, open_socket
 
-REJECTED, CLOSED_PIPE = 2, 141
+REJECTED, UNREACHABLE, CLOSED_PIPE = 2, 4, 141
 
 
 def main(
@@ -63,8 +63,10 @@ def _run(args: list[str], session: Session) -> int:
         code = cli.main(args, prog_name="data-collector", standalone_mode=False, obj=session)
         return code or 0
     except click.ClickException as error:
-        error.show()
-        if session.json or "--json" in args:
+        wants_json = session.json or "--json" in args
+        if _told_apart(wants_json):
+            error.show()
+        if wants_json:
             session.print_json(
                 {
                     "type": "about:blank",
@@ -75,10 +77,11 @@ def _run(args: list[str], session: Session) -> int:
             )
         return REJECTED
     except ApiError as error:
-        _report(error)
+        if _told_apart(session.json):
+            _report(error)
         if session.json:
             session.print_json(error.problem)
-        return error.exit_code
+        return REJECTED if isinstance(error, Rejected) else UNREACHABLE
     except click.Abort:
         click.echo("Interrupted. What was accepted keeps running: data-collector tasks", err=True)
         if session.json:
@@ -86,11 +89,20 @@ def _run(args: list[str], session: Session) -> int:
         return INTERRUPTED
 
 
+def _told_apart(json: bool) -> bool:
+    """Whether stderr says it, too: on a terminal a document on stdout says it already."""
+    return not (json and sys.stdout.isatty())
+
+
 def _report(error: ApiError) -> None:
     expired = "The task has expired. " if isinstance(error, Expired) else ""
-    click.echo(f"{expired}{plain(error)}", err=True)
+    said = plain(error)
+    if any(entry["detail"] in error.problem["detail"] for entry in error.errors):
+        # The detail repeats what is listed below.
+        said = f"{plain(error.problem['title'])} ({error.status}):"
+    click.echo(f"{expired}{said}", err=True)
     for entry in error.errors:
-        pointer = f"{plain(entry['pointer'])}: " if "pointer" in entry else ""
+        pointer = f"{plain(entry['pointer'])}: " if entry.get("pointer") else ""
         click.echo(f"  {pointer}{plain(entry['detail'])}", err=True)
 
 

@@ -1,6 +1,7 @@
 """`data-collector audit`: what happened, and whether the trail that says so is whole."""
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from market_data_collector.audit_chain import AuditEvent, Fault, verify
 from market_data_collector.cli.exports import Exports, read_exports
-from market_data_collector.cli.options import Time, everywhere
+from market_data_collector.cli.options import Commands, Time, everywhere
 from market_data_collector.cli.session import Session
 from market_data_collector.cli.tables import cells, say, show_columns
 from market_data_collector.cli.values import amount, plain, records, when
@@ -22,7 +23,7 @@ PARAMETERS = {"task": "task_id", "schedule": "schedule_id", "market": "exchange"
 BEGINNING = "1970-01-01"
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Commands, invoke_without_command=True)
 @click.option("--task", "task_id", metavar="ID", help="Only this task; expired ones too.")
 @click.option("--schedule", "schedule_id", metavar="ID", help="Only this schedule.")
 @click.option("--exchange", metavar="NAME", help="Only this market, e.g. binance.")
@@ -34,7 +35,7 @@ BEGINNING = "1970-01-01"
 @click.pass_context
 def audit(context: click.Context, /, from_: str | None, **filters: str | None) -> None:
     """Show what happened, who did it and when; `audit verify` proves it unaltered."""
-    given = {name: value for name, value in {"from": from_, **filters}.items() if value}
+    given: Any = {name: value for name, value in {"from": from_, **filters}.items() if value}
     if context.invoked_subcommand is not None:
         if given:
             raise click.UsageError("give these options to audit itself, without a command")
@@ -42,7 +43,9 @@ def audit(context: click.Context, /, from_: str | None, **filters: str | None) -
     session: Session = context.obj
     if "task_id" in given:
         given["task_id"] = session.task_id(given["task_id"])
-    session.show(session.api.all_audit(**given), _events)
+    with session.busy("Reading the audit trail"):
+        found = [*session.client.audit(given.pop("from", None), **given)]
+    session.show({"events": found}, _events)
 
 
 @audit.command("verify")
@@ -108,12 +111,13 @@ def _chains(session: Session, ids: tuple[str, ...]) -> dict[str, list[AuditEvent
 
 def _chain(session: Session, subject: str) -> list[AuditEvent]:
     kind, _, name = subject.partition(":")
-    return _events_in(session.api.all_audit(**{PARAMETERS[kind]: name}))
+    filters: Any = {PARAMETERS[kind]: name}
+    return _events_in(session.client.audit(**filters))
 
 
-def _events_in(answer: dict[str, Any]) -> list[AuditEvent]:
+def _events_in(events: Iterable[Any]) -> list[AuditEvent]:
     """Events as the API gave them: verifying finds out whether they are what they should be."""
-    return cast("list[AuditEvent]", records(answer["events"]))
+    return cast("list[AuditEvent]", [*events])
 
 
 def _all_chains(
@@ -124,7 +128,7 @@ def _all_chains(
     Sorted by number: the pass is in the order of recording, by clocks that differ a little.
     """
     chains: dict[str, list[AuditEvent]] = defaultdict(list)
-    for event in _events_in(session.api.all_audit(**{"from": BEGINNING})):
+    for event in _events_in(session.client.audit(BEGINNING)):
         chains[str(event.get("subject"))].append(event)
     kept_since = datetime.now(UTC).date() - timedelta(days=retention_days)
     for subject, day in held.last_day.items():
@@ -153,7 +157,7 @@ def _faults(
     return faults
 
 
-def _events(console: Console, answer: dict[str, Any]) -> None:
+def _events(console: Console, answer: Mapping[str, Any]) -> None:
     found = records(answer.get("events"))
     if not found:
         say(console, "No events.")
@@ -176,7 +180,7 @@ def _events(console: Console, answer: dict[str, Any]) -> None:
     show_columns(console, names, rows, right="SEQ|ATTEMPT")
 
 
-def _verdict(console: Console, answer: dict[str, Any]) -> None:
+def _verdict(console: Console, answer: Mapping[str, Any]) -> None:
     for chain in answer["chains"]:
         events = f"{amount(chain['events'])} event{'' if chain['events'] == 1 else 's'}"
         if not chain["faults"]:

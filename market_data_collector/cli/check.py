@@ -1,13 +1,13 @@
 """`data-collector check`: uses a deployed stack from outside, and says what fails."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.text import Text
 
-from market_data_collector.cli.api import ApiError
 from market_data_collector.cli.check_run import (
     HOURS,
     TIMEFRAME,
@@ -17,11 +17,12 @@ from market_data_collector.cli.check_run import (
     answered,
 )
 from market_data_collector.cli.check_steps import STEPS, Step
-from market_data_collector.cli.locate import VARIABLE
 from market_data_collector.cli.options import everywhere
 from market_data_collector.cli.session import Session
 from market_data_collector.cli.stack import Stack, aws_errors, stack_option
 from market_data_collector.cli.tables import say
+from market_data_collector.errors import ApiError
+from market_data_collector.locate import VARIABLE
 
 OK, FAILED, UNTRIED, LEFT_OUT = "ok", "FAIL", "-", "out"
 STACK_FAILED = 1
@@ -85,7 +86,7 @@ def check(
     failed = [each["step"] for each in results if each["outcome"] == FAILED]
     answer = {
         "ok": not failed and not left,
-        "url": run.api.url,
+        "url": run.client.url,
         "read_only": read_only,
         "seconds": round(run.now() - began, 2),
         "steps": results,
@@ -107,7 +108,7 @@ def _stack(session: Session, name: str | None) -> Stack | None:
 
 
 def _plan(run: CheckRun, steps: list[Step]) -> str:
-    where = f"Checking {run.api.url} in {len(steps)} steps"
+    where = f"Checking {run.client.url} in {len(steps)} steps"
     if run.read_only:
         return f"{where}, which change nothing."
     return (
@@ -147,7 +148,7 @@ def _failure(step: Step, expected: str, came: str) -> dict[str, Any]:
     return {"outcome": FAILED, "expected": expected, "came": came, "look_at": look_at}
 
 
-def _line(console: Console, result: dict[str, Any]) -> None:
+def _line(console: Console, result: Mapping[str, Any]) -> None:
     outcome = result["outcome"]
     style = {OK: "green", FAILED: "red"}.get(outcome, "dim")
     line = Text(f"{outcome:<5}", style=style)
@@ -160,7 +161,7 @@ def _line(console: Console, result: dict[str, Any]) -> None:
             say(console, f"        {name.replace('_', ' ') + ':':<10}{result[name]}")
 
 
-def _summary(console: Console, answer: dict[str, Any]) -> None:
+def _summary(console: Console, answer: Mapping[str, Any]) -> None:
     outcomes = [each["outcome"] for each in answer["steps"]]
     untried = sum(each in (UNTRIED, LEFT_OUT) for each in outcomes)
     parts = [f"{outcomes.count(OK)} ok", f"{outcomes.count(FAILED)} failed"]

@@ -2,17 +2,19 @@
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from market_data_collector.cli.api import ENDED, Api, ApiError
-from market_data_collector.cli.locate import UnusableUrl, endpoints, with_prefix
 from market_data_collector.cli.session import Session
 from market_data_collector.cli.stack import Stack
-from market_data_collector.cli.values import count, plain, record, records
+from market_data_collector.cli.values import count, plain, record
+from market_data_collector.client import Client
+from market_data_collector.errors import ApiError
+from market_data_collector.jobs import ENDED, Job
+from market_data_collector.locate import Unusable, endpoints, with_prefix
 
 USUAL_SYMBOL, TIMEFRAME, HOURS = "BTCUSDT", "1h", 24
 #: A task that nothing else ends fails after so many seconds.
@@ -70,8 +72,8 @@ class CheckRun:
     _skipped: float = 0.0
 
     @property
-    def api(self) -> Api:
-        return self.session.api
+    def client(self) -> Client:
+        return self.session.client
 
     def now(self) -> float:
         """Seconds; a sleep counts in full, even one that a test skips."""
@@ -149,9 +151,12 @@ class CheckRun:
 
     def start(self, step: str) -> str:
         """Submit the small collection; its id."""
-        return self.keep(step, self.api.start(self.collection(), self.key(step)))
+        return self.keep(step, self.started(step).answer)
 
-    def keep(self, step: str, answer: dict[str, Any]) -> str:
+    def started(self, step: str, **options: Any) -> Job:
+        return self.client.start(**self.collection(), **options, idempotency_key=self.key(step))
+
+    def keep(self, step: str, answer: Mapping[str, Any]) -> str:
         """Remember the task that an answer names; its id."""
         task_id = answer.get("task_id")
         if not isinstance(task_id, str) or not task_id:
@@ -169,7 +174,7 @@ class CheckRun:
             raise Untried("needs the schedule of the step schedule")
         return self.schedule_id
 
-    def ended(self, task_id: str, may_be_empty: bool = False) -> dict[str, Any]:
+    def ended(self, task_id: str, may_be_empty: bool = False) -> Mapping[str, Any]:
         """The task once it is completed, and every unit of it succeeded.
 
         `may_be_empty`: it may have found nothing to do. Raises Failed, too, where its progress goes
@@ -177,9 +182,9 @@ class CheckRun:
         """
         highest = 0
 
-        def look() -> dict[str, Any]:
+        def look() -> Mapping[str, Any]:
             nonlocal highest
-            task = self.api.task(task_id)
+            task = self.client.task(task_id)
             progress = count(task, "progress")
             need(progress is not None, "a task with its progress", task)
             need(
@@ -215,10 +220,10 @@ class CheckRun:
         if stack is None:
             try:
                 local = endpoints(Path.cwd())
-            except UnusableUrl as error:
+            except Unusable as error:
                 raise Untried(str(error)) from error
             ours = local.get("api_url")
-            if "stack_name" not in local or not ours or with_prefix(ours) != self.api.url:
+            if "stack_name" not in local or not ours or with_prefix(ours) != self.client.url:
                 raise Untried("no --stack is named")
             stack = Stack(local["stack_name"], local)
         if "CandlesBucket" not in stack.outputs:
@@ -234,26 +239,26 @@ class CheckRun:
         """
         left: list[str] = []
         if self.key_id is not None:
-            self._undo(self.api.revoke_key, "keys revoke", self.key_id, left)
+            self._undo(self.client.revoke_key, "keys revoke", self.key_id, left)
         schedules = {self.schedule_id} - {None}
         try:
-            found = records(self.api.schedules().get("schedules"))
+            found = [*self.client.schedules()]
             schedules |= {
                 each.get("schedule_id") for each in found if each.get("name") == self.name
             }
         except ApiError as error:
             left.append(f"{plain(error)} Look for the schedule {self.name}")
         for schedule_id in sorted(map(str, schedules)):
-            self._undo(self.api.delete_schedule, "schedules delete", schedule_id, left)
+            self._undo(self.client.delete_schedule, "schedules delete", schedule_id, left)
         tasks = set(self.tasks.values())
         try:
-            active = records(self.api.active().get("tasks"))
+            active = [*self.client.active()]
             tasks &= {str(task.get("task_id")) for task in active}
             tasks |= {str(t.get("task_id")) for t in active if t.get("schedule_id") in schedules}
         except ApiError as error:
             left.append(f"{plain(error)} Tasks end by themselves after {TASK_SECONDS} s")
         for task_id in sorted(tasks):
-            self._undo(self.api.cancel, "cancel", task_id, left)
+            self._undo(self.client.cancel, "cancel", task_id, left)
         return left
 
     def _undo(

@@ -7,12 +7,10 @@ is missing, or ApiError.
 import contextlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from market_data_collector.audit_chain import verify
-from market_data_collector.cli import listening
-from market_data_collector.cli.api import ENDED
 from market_data_collector.cli.check_run import (
     HOURS,
     TIMEFRAME,
@@ -22,8 +20,6 @@ from market_data_collector.cli.check_run import (
     answered,
     need,
 )
-from market_data_collector.cli.listening import Unheard
-from market_data_collector.cli.problems import Rejected, parse
 from market_data_collector.cli.values import (
     amount,
     count,
@@ -35,6 +31,9 @@ from market_data_collector.cli.values import (
     span,
     texts,
 )
+from market_data_collector.effects import Unheard
+from market_data_collector.errors import Rejected, parse
+from market_data_collector.jobs import ENDED
 
 #: Routes that no step uses, and why.
 EXCUSED = {
@@ -73,7 +72,7 @@ def _step(
 @_step("health", "GET /status", look_at="API errors", reads_only=True)
 def health(run: CheckRun) -> str:
     """The collector says what it does."""
-    status = run.api.status()
+    status = run.client.status()
     state = status.get("status")
     # Only admins see the queues.
     queues = status.get("queues", "")
@@ -97,7 +96,7 @@ def health(run: CheckRun) -> str:
 @_step("metrics", "GET /metrics", look_at="API errors", reads_only=True)
 def metrics(run: CheckRun) -> str:
     """Metrics in Prometheus's text format."""
-    text = run.api.metrics()
+    text = run.client.metrics()
     samples = [line for line in text.splitlines() if line.startswith("data_collector_")]
     built = any(line.startswith("data_collector_build_info") for line in samples)
     need(built, "lines of metrics, data_collector_build_info among them", text[:100])
@@ -115,7 +114,7 @@ def metrics(run: CheckRun) -> str:
 def keys(run: CheckRun) -> str:
     """A key is made, listed, rotated and revoked."""
     try:
-        made = run.api.create_key(run.owner, ["observe"], run.soon())
+        made = run.client.create_key(run.owner, ["observe"], run.soon())
     except Rejected as error:
         if error.problem.get("reason") in ("KEYS_NOT_IN_USE", "SCOPE_MISSING"):
             raise Untried(answered(error)) from error
@@ -123,13 +122,13 @@ def keys(run: CheckRun) -> str:
     key_id = made.get("key_id")
     need(isinstance(key_id, str) and key_id, "an answer with a key_id", made.keys())
     run.key_id = str(key_id)
-    listed = [each.get("key_id") for each in records(run.api.keys()["keys"])]
+    listed = [each.get("key_id") for each in (*run.client.keys(),)]
     need(key_id in listed, "the new key in the list", f"{len(listed)} others")
-    rotated = run.api.rotate_key(run.key_id)
+    rotated = run.client.rotate_key(run.key_id)
     texts = [made.get("key"), rotated.get("key")]
     changed = all(isinstance(each, str) for each in texts) and texts[0] != texts[1]
     need(changed, "another key after rotating", "the same, or none")
-    revoked = run.api.revoke_key(run.key_id)
+    revoked = run.client.revoke_key(run.key_id)
     need(revoked.get("status") == "revoked", "a revoked key", revoked)
     run.key_id = None
     return f"{len(listed)} keys"
@@ -139,7 +138,7 @@ def keys(run: CheckRun) -> str:
 def refusal(run: CheckRun) -> str:
     """A task that does not exist is refused with a problem document."""
     try:
-        answer: Any = run.api.task(run.name.replace(" ", "-"))
+        answer: Any = run.client.task(run.name.replace(" ", "-"))
     except Rejected as error:
         answer = error.problem
     reason = answer.get("reason")
@@ -150,14 +149,14 @@ def refusal(run: CheckRun) -> str:
 @_step("refresh", "POST /refresh-symbols", "GET /task/{task_id}", look_at="Catalogue refused")
 def refresh(run: CheckRun) -> str:
     """The exchange's list of symbols is read again."""
-    task = run.ended(run.keep("refresh", run.api.refresh_symbols()))
+    task = run.ended(run.keep("refresh", run.client.refresh_symbols().answer))
     return plain(task.get("message"))
 
 
 @_step("stats", "GET /tasks/stats", look_at="API errors", reads_only=True)
 def stats(run: CheckRun) -> str:
     """Counts of tasks by state, and the symbols."""
-    found = run.api.stats()
+    found = run.client.stats()
     counts, known = record(found.get("task_counts")), record(found.get("data_collector_status"))
     need(all(count(counts, state) is not None for state in STATES), "a count of each state", counts)
     symbols = texts(known.get("available_symbols"))
@@ -176,13 +175,13 @@ def stats(run: CheckRun) -> str:
 )
 def schedule(run: CheckRun) -> str:
     """A schedule of one minute is made, and read back."""
-    body = {"name": run.name, "expression": "rate(1 minute)", "request": run.request()}
-    made = run.api.create_schedule(body, run.key("schedule"))
+    body: Any = {"name": run.name, "expression": "rate(1 minute)", "request": run.request()}
+    made = run.client.create_schedule(**body, idempotency_key=run.key("schedule"))
     schedule_id = made.get("schedule_id")
     need(isinstance(schedule_id, str) and schedule_id, "an answer with a schedule_id", made)
     run.schedule_id = str(schedule_id)
     shown = run.until(
-        lambda: run.api.schedule(run.made_schedule()),
+        lambda: run.client.schedule(run.made_schedule()),
         lambda shown: shown.get("in_sync") is True,
         "a schedule that EventBridge Scheduler has taken over",
         lambda shown: shown.get("sync_error") or "not in_sync",
@@ -194,8 +193,7 @@ def schedule(run: CheckRun) -> str:
 @_step("schedules", "GET /schedules", look_at="API errors", reads_only=True)
 def schedules(run: CheckRun) -> str:
     """The list of schedules."""
-    answer = run.api.schedules()
-    found = records(answer["schedules"])
+    found = [*run.client.schedules()]
     need(all(isinstance(each.get("schedule_id"), str) for each in found), "ids", found)
     if run.schedule_id is not None:
         ids = [each["schedule_id"] for each in found]
@@ -207,7 +205,7 @@ def schedules(run: CheckRun) -> str:
 def start(run: CheckRun) -> str:
     """A collection is accepted, and its task can be read."""
     task_id = run.start("start")
-    shown = run.api.task(task_id)
+    shown = run.client.task(task_id)
     need(shown.get("task_id") == task_id and shown["status"] in STATES, f"task {task_id}", shown)
     return f"{run.chosen_symbol} {TIMEFRAME}, {HOURS} h: task {plain(task_id)}"
 
@@ -216,11 +214,10 @@ def start(run: CheckRun) -> str:
 def idempotency(run: CheckRun) -> str:
     """A repeated Idempotency-Key gives the first task, and refuses another request."""
     first = run.task_of("start")
-    body, key = run.collection(), run.key("start")
-    again = run.api.start(body, key)
+    again = run.started("start").answer
     need(again.get("task_id") == first, f"task {first} again", again)
     try:
-        other: Any = run.api.start({**body, "priority": "high"}, key)
+        other: Any = run.started("start", priority="high").answer
         run.keep("idempotency", other)
     except Rejected as error:
         other = error.problem
@@ -240,9 +237,7 @@ def progress(run: CheckRun) -> str:
 @_step("active", "GET /tasks/active", look_at="API errors", reads_only=True)
 def active(run: CheckRun) -> str:
     """The tasks that have not ended."""
-    answer = run.api.active()
-    found = records(answer.get("tasks"))
-    need(count(answer, "count") == len(found), "as many tasks as it counts", answer)
+    found = [*run.client.active()]
     states = [each.get("status") for each in found]
     need(set(states) <= {"pending", "running"}, "only tasks that are pending or running", states)
     return f"{len(found)} tasks"
@@ -254,7 +249,7 @@ def listed(run: CheckRun) -> str:
     wanted = run.tasks.get("start")
 
     def look() -> list[Any]:
-        found = records(run.api.tasks(page_size=100).get("tasks"))
+        found = records(run.client.tasks_page(page_size=100).get("tasks"))
         times = [moment(each.get("created_at")) for each in found]
         need(None not in times, "tasks with the time of their making", found)
         need(times == sorted(times, reverse=True), "the newest first", times)  # type: ignore[type-var]
@@ -273,7 +268,7 @@ def listed(run: CheckRun) -> str:
 def prices(run: CheckRun) -> str:
     """Latest prices of less than three minutes."""
 
-    def fresh(answer: dict[str, Any]) -> list[str]:
+    def fresh(answer: Mapping[str, Any]) -> list[str]:
         found = record(answer.get("prices"))
         return [
             name
@@ -282,7 +277,7 @@ def prices(run: CheckRun) -> str:
         ]
 
     answer = run.until(
-        lambda: run.api.latest_prices([run.chosen_symbol]),
+        lambda: run.client.latest_prices([run.chosen_symbol]),
         fresh,
         f"a price of {run.chosen_symbol} that is not stale",
         lambda answer: f"{len(record(answer.get('prices')))} prices, as of {answer.get('as_of')}",
@@ -298,13 +293,11 @@ def prices(run: CheckRun) -> str:
 def update(run: CheckRun) -> str:
     """A change of a task is pushed over the WebSocket."""
     began = run.now()
-    messages = listening.listen(
-        run.api, ["tasks"], opener=run.session.opener, sleep=run.sleep, clock=run.now
-    )
+    messages = run.client.watch("tasks", clock=run.now)
     expected = f"an update of the new task within {run.limit:.0f} s"
     task_id = None
     try:
-        with contextlib.closing(messages):  # type: ignore[type-var]
+        with contextlib.closing(messages):
             for message in messages:
                 task_id = task_id or run.start("update")
                 changed = [each.get("task_id") for each in records(message.get("tasks"))]
@@ -329,7 +322,7 @@ def cancel(run: CheckRun) -> str:
     for attempt in range(3):  # a quick stack may be done before it is told to stop
         task_id = run.start(f"cancel{attempt or ''}")
         try:
-            receipt = run.api.cancel(task_id)
+            receipt = run.client.cancel(task_id)
             break
         except Rejected as error:
             if error.problem["status"] != 409:
@@ -338,7 +331,7 @@ def cancel(run: CheckRun) -> str:
     else:
         raise Failed("one of three new tasks to be cancelled before it is done", came)
     run.tasks["cancelled"] = task_id
-    again, task = run.api.cancel(task_id), run.api.task(task_id)
+    again, task = run.client.cancel(task_id), run.client.task(task_id)
     need(task["status"] == "cancelled", "a cancelled task", task)
     need(
         moment(receipt.get("stopped_at")) and receipt["stopped_at"] == again.get("stopped_at"),
@@ -353,12 +346,12 @@ def retry(run: CheckRun) -> str:
     """The cancelled task runs again, and completes."""
     task_id = run.task_of("cancelled")
     run.until(
-        lambda: run.api.task(task_id),
+        lambda: run.client.task(task_id),
         lambda task: task.get("result") is not None,
         "a cancelled task whose counts are closed",
         lambda task: "its counts are still open",
     )
-    answer = run.api.retry(task_id)
+    answer = run.client.retry(task_id).answer
     need(answer.get("attempt") == 2, "attempt 2", answer)
     task = run.ended(task_id)
     need(task.get("attempt") == 2, "a task of attempt 2", task)
@@ -370,12 +363,12 @@ def audit(run: CheckRun) -> str:
     """The audit trail; of the first task it is complete, and its chain verified."""
     task_id = run.tasks.get("start")
     if task_id is None:
-        events = records(run.api.audit().get("events"))
+        events = [*run.client.audit()]
         need(all("hash" in event for event in events), "sealed events", events)
         return f"{len(events)} events of the last day"
     wanted = {"task.submitted", "task.completed"}
     events = run.until(
-        lambda: records(run.api.all_audit(task_id=task_id)["events"]),
+        lambda: [*run.client.audit(task_id=task_id)],
         lambda events: wanted <= {event.get("action") for event in events},
         f"{' and '.join(sorted(wanted))} in the trail",
         lambda events: ", ".join(plain(event.get("action")) for event in events) or "no event",
@@ -390,11 +383,11 @@ def history(run: CheckRun) -> str:
     """How tasks ended; the first task among them."""
     task_id = run.tasks.get("start")
     if task_id is None:
-        ended = records(run.api.history().get("tasks"))
+        ended = records(run.client.history_page().get("tasks"))
         need(all(task.get("status") in ENDED for task in ended), "ended tasks", ended)
         return f"{len(ended)} ended"
     ended = run.until(
-        lambda: records(run.api.history(page_size=100).get("tasks")),
+        lambda: records(run.client.history_page(page_size=100).get("tasks")),
         lambda tasks: task_id in {task.get("task_id") for task in tasks},
         "the first task in the history",
         lambda tasks: f"{len(tasks)} others",
@@ -442,13 +435,13 @@ def candles(run: CheckRun) -> str:
     asked |= {name: run.collection()[name] for name in ("start", "end")}
     opens = [
         str(row.get("open_time"))
-        for answer in run.api.candle_pages(asked)
+        for answer in run.client.candle_answers("json", asked)
         for row in records(record(parse(answer.content)).get("candles"))
     ]
     least = max(1, count(task, "candles") or 0)
     need(len(opens) >= least, f"{least} candles", f"{len(opens)} candles")
     need(opens == sorted(set(opens)), "each candle once, in order", opens)
-    files = records(run.api.candle_files(**asked).get("files"))
+    files = [*run.client.candle_files(asked["symbol"], TIMEFRAME, *_window(run))]
     held = sum(count(file, "rows") or 0 for file in files)
     need(held >= len(opens), f"files with {len(opens)} candles", f"files with {held}")
     urls = [str(file.get("url")) for file in files]
@@ -469,23 +462,24 @@ def coverage(run: CheckRun) -> str:
     """What was collected is said to be held, what is missing is filled, and the files are whole."""
     run.ended(run.task_of("start"))
     body = {name: run.collection()[name] for name in ("symbols", "timeframes", "start", "end")}
-    asked = {name: body[name] for name in ("start", "end")}
-    rows = records(
-        run.api.all_coverage(symbols=run.chosen_symbol, timeframes=TIMEFRAME, **asked)["coverage"]
-    )
+    window = _window(run)
+    rows = run.client.coverage(run.chosen_symbol, TIMEFRAME, *window)["coverage"]
     need(len(rows) == 1, f"one row, of {run.chosen_symbol} {TIMEFRAME}", rows)
     expected, held = (count(rows[0], name) for name in ("expected", "held"))
     need(expected == HOURS and held, f"{HOURS} candles, some of them held", rows[0])
-    listed = records(
-        run.api.all_gaps(symbol=run.chosen_symbol, timeframe=TIMEFRAME, **asked)["gaps"]
-    )
+    listed = run.client.gaps(run.chosen_symbol, TIMEFRAME, *window)["gaps"]
     in_gaps = sum(count(gap, "candles") or 0 for gap in listed)
     need(held == HOURS - in_gaps, f"gaps of {HOURS - (held or 0)} candles", listed)
-    for name, answer in (("fill", run.api.fill(body)), ("verify", run.api.verify(body))):
-        task = run.ended(run.keep(name, answer), may_be_empty=name == "fill")
+    for name, job in (("fill", run.client.fill(**body)), ("verify", run.client.verify(**body))):
+        task = run.ended(run.keep(name, job.answer), may_be_empty=name == "fill")
         failed = records(task.get("failures"))
         need(task.get("status") == "completed" and not failed, f"{name} without a failure", task)
     return f"{held} of {expected} candles held, files verified"
+
+
+def _window(run: CheckRun) -> tuple[str, str]:
+    body = run.collection()
+    return body["start"], body["end"]
 
 
 def _stored(run: CheckRun, s3: Any, bucket: str) -> list[int]:
@@ -514,7 +508,7 @@ def _stored(run: CheckRun, s3: Any, bucket: str) -> list[int]:
 )
 def run_schedule(run: CheckRun) -> str:
     """The schedule is run by hand, and its task completes."""
-    answer = run.api.run_schedule(run.made_schedule())
+    answer = run.client.run_schedule(run.made_schedule()).answer
     return plain(run.ended(run.keep("run-schedule", answer)).get("message"))
 
 
@@ -528,7 +522,7 @@ def fires(run: CheckRun) -> str:
     """The schedule fires by itself within a minute or two, and its task completes."""
     schedule_id = run.made_schedule()
     shown = run.until(
-        lambda: record(run.api.schedule(schedule_id).get("last_run")),
+        lambda: record(run.client.schedule(schedule_id).get("last_run")),
         lambda last: last.get("by") == "schedule",
         "a run by the schedule itself",
         lambda last: f"the last run was by {plain(last.get('by'))}",
@@ -540,7 +534,7 @@ def fires(run: CheckRun) -> str:
 @_step("change-schedule", "PATCH /schedules/{schedule_id}", look_at="Schedule failures")
 def change_schedule(run: CheckRun) -> str:
     """The schedule is disabled."""
-    changed = run.api.change_schedule(run.made_schedule(), {"enabled": False})
+    changed = run.client.change_schedule(run.made_schedule(), enabled=False)
     off = changed.get("enabled") is False and changed.get("next_run_at", "") is None
     need(off, "a schedule that is disabled and has no next run", changed)
     return "disabled"
@@ -555,9 +549,9 @@ def change_schedule(run: CheckRun) -> str:
 def delete_schedule(run: CheckRun) -> str:
     """The schedule is deleted, and then unknown."""
     schedule_id = run.made_schedule()
-    run.api.delete_schedule(schedule_id)
+    run.client.delete_schedule(schedule_id)
     try:
-        answer: Any = run.api.schedule(schedule_id)
+        answer: Any = run.client.schedule(schedule_id)
     except Rejected as error:
         answer = error.problem
     need(answer.get("status") == 404, "404 for a schedule that was deleted", answer)

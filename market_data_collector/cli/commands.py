@@ -2,12 +2,12 @@
 
 import fnmatch
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from market_data_collector.cli import tables
-from market_data_collector.cli.api import ENDED
 from market_data_collector.cli.audit import audit
 from market_data_collector.cli.candles import candle_files, candles
 from market_data_collector.cli.check import check
@@ -15,7 +15,9 @@ from market_data_collector.cli.coverage import coverage, fill, gaps, verify
 from market_data_collector.cli.dead_letters import dead_letters
 from market_data_collector.cli.everything import confirm
 from market_data_collector.cli.keys import keys
+from market_data_collector.cli.opening import open_console
 from market_data_collector.cli.options import (
+    Commands,
     Duration,
     HeaderText,
     Time,
@@ -30,17 +32,19 @@ from market_data_collector.cli.schedules import schedules
 from market_data_collector.cli.session import Session
 from market_data_collector.cli.values import plain, record, texts
 from market_data_collector.cli.watch import watch as watch_topics
+from market_data_collector.jobs import ENDED
 from market_data_collector.version import VERSION
 
 SECRET_VARIABLE = "DATA_COLLECTOR_WEBHOOK_SECRET"
-#: Pages of the history that are read for one list, and for the whole of it.
-FEW_PAGES, MOST_PAGES = 14, 100_000
+#: Pages of the history that are read for one list.
+FEW_PAGES = 14
 EPILOG = """\b
 Exit codes:
   0    success (with --wait: completed, no unit failed)
-  1    --wait, watch: the task ended failed or cancelled; audit verify: a chain is broken;
-       check: something does not work
-  2    wrong usage, a start that was not confirmed, or the API rejected the request (4xx)
+  1    --wait, watch: the task ended failed or cancelled;
+       audit verify: a chain is broken; check: something does not work
+  2    wrong usage, a start that was not confirmed,
+       or the API rejected the request (4xx)
   3    --wait, watch: completed, but units failed
   4    the API cannot be reached, or answers 5xx
   130  Ctrl-C; a task that was waited for keeps running
@@ -49,6 +53,7 @@ Exit codes:
 
 
 @click.group(
+    cls=Commands,
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -145,15 +150,17 @@ def start(
         "retry_backoff_seconds": retry_backoff,
         "force": force or None,
     }
-    body = {name: value for name, value in body.items() if value not in (None, [])}
+    given: Any = {name: value for name, value in body.items() if value not in (None, [])}
     if dry_run:
         if wait:
             raise click.UsageError("--dry-run starts nothing that --wait could wait for.")
-        session.show(session.api.start({**body, "dry_run": True}), quote)
+        session.show(session.client.quote(**given), quote)
         return None
-    if "symbols" not in body and not yes:
-        confirm(session, body)
-    return session.submitted(session.api.start(body, idempotency_key), wait)
+    if "symbols" not in given and not yes:
+        confirm(session, given)
+    with session.busy("Submitting"):
+        job = session.client.start(**given, idempotency_key=idempotency_key)
+    return session.submitted(job, wait)
 
 
 def _webhook(url: str | None, events: list[str]) -> dict[str, Any] | None:
@@ -180,7 +187,7 @@ def _webhook(url: str | None, events: list[str]) -> dict[str, Any] | None:
 @click.pass_obj
 def refresh_symbols(session: Session, accept_refused: bool, wait: bool) -> int | None:
     """Read the exchange's list of symbols again."""
-    return session.submitted(session.api.refresh_symbols(accept_refused), wait)
+    return session.submitted(session.client.refresh_symbols(accept_refused), wait)
 
 
 @cli.command()
@@ -191,7 +198,7 @@ def refresh_symbols(session: Session, accept_refused: bool, wait: bool) -> int |
 def retry(session: Session, task_id: str, wait: bool) -> int | None:
     """Run a task's failed and unfinished units again. ID may be shortened."""
     task_id = session.task_id(task_id)
-    return session.submitted({"task_id": task_id, **session.api.retry(task_id)}, wait)
+    return session.submitted(session.client.retry(task_id), wait)
 
 
 @cli.command()
@@ -201,7 +208,7 @@ def retry(session: Session, task_id: str, wait: bool) -> int | None:
 def cancel(session: Session, task_id: str) -> None:
     """Cancel a task; what it has collected stays. ID may be shortened."""
     task_id = session.task_id(task_id)
-    answer = session.api.cancel(task_id)
+    answer = session.client.cancel(task_id)
     said = answer.get("message") or f"Task {task_id} {answer.get('status') or 'cancelled'}"
     session.show(answer, tables.say, plain(said))
 
@@ -216,7 +223,7 @@ def task(session: Session, task_id: str, wait: bool) -> int | None:
     task_id = session.task_id(task_id)
     if wait:
         return session.wait(task_id)
-    session.show(session.api.task(task_id), tables.task_details)
+    session.show(session.client.task(task_id), tables.task_details)
     return None
 
 
@@ -234,10 +241,15 @@ def tasks(session: Session, /, every_page: bool, active: bool, **filters: Any) -
     given = {name: value for name, value in filters.items() if value is not None}
     if active and given:
         raise click.UsageError("--active takes no other filter.")
-    if active:
-        answer = session.api.active()
-    else:
-        answer = session.api.all_tasks(**given) if every_page else session.api.tasks(**given)
+    with session.busy("Reading tasks"):
+        answer: Mapping[str, Any]
+        if active:
+            found = [*session.client.active()]
+            answer = {"tasks": found, "count": len(found), "next_page_token": None}
+        elif every_page:
+            answer = {"tasks": [*session.client.tasks(**given)], "next_page_token": None}
+        else:
+            answer = session.client.tasks_page(**given)
     session.show(answer, tables.tasks)
     if token := answer.get("next_page_token"):
         session.note(f"There are more: add --page-token {plain(token)}, or --all")
@@ -256,13 +268,27 @@ def tasks(session: Session, /, every_page: bool, active: bool, **filters: Any) -
 def history(session: Session, /, every_page: bool, **filters: Any) -> None:
     """List how tasks ended, newest first: expired ones, too."""
     given = {name: value for name, value in filters.items() if value is not None}
-    if every_page:
-        answer = session.api.some_history(None, MOST_PAGES, **given)
-    else:  # a page may be empty where others' tasks, or none, ended for a long time
-        answer = session.api.some_history(1, FEW_PAGES, **given)
+    answer: Mapping[str, Any]
+    with session.busy("Reading the history"):
+        if every_page:
+            answer = {"tasks": [*session.client.history(**given)], "next_page_token": None}
+        else:
+            answer = _some_history(session, given)
     session.show(answer, tables.history)
     if token := answer.get("next_page_token"):
         session.note(f"There may be more: add --page-token {plain(token)}, or --all")
+
+
+def _some_history(session: Session, given: dict[str, Any]) -> Mapping[str, Any]:
+    """The first page that holds something, of a few: pages may be empty where others' tasks, or
+    none, ended for a long time."""
+    for _ in range(FEW_PAGES):
+        answer = session.client.history_page(**given)
+        token = answer.get("next_page_token")
+        if answer.get("tasks") or not token or token == given.get("page_token"):
+            break
+        given = {**given, "page_token": token}
+    return answer
 
 
 @cli.command()
@@ -270,7 +296,7 @@ def history(session: Session, /, every_page: bool, **filters: Any) -> None:
 @click.pass_obj
 def stats(session: Session) -> None:
     """Count tasks, symbols and timeframes."""
-    session.show(session.api.stats(), tables.stats)
+    session.show(session.client.stats(), tables.stats)
 
 
 @cli.command()
@@ -278,7 +304,7 @@ def stats(session: Session) -> None:
 @click.pass_obj
 def status(session: Session) -> None:
     """Show what the collector is doing: queues, rate budget, breaker, pause."""
-    session.show(session.api.status(), tables.status)
+    session.show(session.client.status(), tables.status)
 
 
 @cli.command()
@@ -288,7 +314,7 @@ def status(session: Session) -> None:
 @click.pass_obj
 def pause(session: Session, seconds: int | None, reason: str) -> None:
     """Stop all requests to the exchange; tasks wait until `resume`."""
-    session.show(session.api.pause(seconds, reason), tables.paused)
+    session.show(session.client.pause(seconds, reason), tables.paused)
 
 
 @cli.command()
@@ -296,7 +322,7 @@ def pause(session: Session, seconds: int | None, reason: str) -> None:
 @click.pass_obj
 def resume(session: Session) -> None:
     """Let requests to the exchange go on."""
-    session.show(session.api.resume(), tables.paused)
+    session.show(session.client.resume(), tables.paused)
 
 
 @cli.command()
@@ -306,7 +332,7 @@ def resume(session: Session) -> None:
 def prices(session: Session, symbols: tuple[str, ...]) -> None:
     """Show the latest prices of SYMBOLS (none: all known ones)."""
     names = listed([name.upper() for name in symbols], "symbols")
-    session.show(session.api.latest_prices(names), tables.prices)
+    session.show(session.client.latest_prices(names or None), tables.prices)
 
 
 @cli.command()
@@ -315,7 +341,7 @@ def prices(session: Session, symbols: tuple[str, ...]) -> None:
 @click.pass_obj
 def symbols(session: Session, pattern: str) -> None:
     """List the symbols that can be collected: all, those holding PATTERN, or matching 'BTC*'."""
-    known = record(session.api.stats().get("data_collector_status"))
+    known = record(session.client.stats().get("data_collector_status"))
     glob = pattern.upper() if set(pattern) & set("*?[") else f"*{pattern.upper()}*"
     names = texts(known.get("available_symbols"))
     found = [name for name in names if fnmatch.fnmatchcase(name.upper(), glob)]
@@ -344,11 +370,8 @@ def watch(session: Session, topics: tuple[str, ...], ws_url: str | None) -> int:
 
 
 cli.add_command(audit)
-
-
+cli.add_command(open_console)
 cli.add_command(schedules)
-
-
 cli.add_command(candles)
 cli.add_command(candle_files)
 cli.add_command(coverage)
@@ -357,6 +380,4 @@ cli.add_command(fill)
 cli.add_command(verify)
 cli.add_command(check)
 cli.add_command(keys)
-
-
 cli.add_command(dead_letters)

@@ -1,6 +1,6 @@
 """A heat map of what is held, why the rest is not, and mending: coverage, gaps, fill, verify."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -105,16 +105,13 @@ def coverage(
     /,
     symbols: tuple[str, ...],
     timeframes: tuple[str, ...],
-    **asked: str | None,
+    **asked: Any,
 ) -> None:
     """Show how much of SYMBOLS (none: all that trade) is held, over time."""
     names = listed([name.upper() for name in symbols], "symbols")
-    given = {
-        "symbols": ",".join(names),
-        "timeframes": ",".join(listed(timeframes, "timeframes")),
-        **asked,
-    }
-    answer = session.api.all_coverage(**{name: text for name, text in given.items() if text})
+    frames = listed(timeframes, "timeframes")
+    with session.busy("Reading coverage"):
+        answer = session.client.coverage(names or None, frames or None, **asked)
     session.show(answer, heat_map)
 
 
@@ -124,10 +121,10 @@ def coverage(
 @_range
 @everywhere
 @click.pass_obj
-def gaps(session: Session, /, symbol: str, timeframe: str, **asked: str | None) -> None:
+def gaps(session: Session, /, symbol: str, timeframe: str, **asked: Any) -> None:
     """List where SYMBOL holds no candle of TIMEFRAME, and why."""
-    given = {"symbol": symbol.upper(), "timeframe": timeframe, **asked}
-    answer = session.api.all_gaps(**{name: text for name, text in given.items() if text})
+    with session.busy("Reading gaps"):
+        answer = session.client.gaps(symbol.upper(), timeframe, **asked)
     session.show(answer, gap_table)
 
 
@@ -141,7 +138,7 @@ def gaps(session: Session, /, symbol: str, timeframe: str, **asked: str | None) 
 @click.pass_obj
 def fill(session: Session, /, wait: bool, **asked: Any) -> int | None:
     """Collect what is missing of SYMBOLS (none: all known ones) and nothing explains."""
-    return session.submitted(session.api.fill(_body(**asked)), wait)
+    return session.submitted(session.client.fill(**_body(**asked)), wait)
 
 
 @click.command()
@@ -156,7 +153,7 @@ def fill(session: Session, /, wait: bool, **asked: Any) -> int | None:
 def verify(session: Session, /, wait: bool, repair: bool, **asked: Any) -> int | None:
     """Read the stored files of SYMBOLS (none: all known ones) again, and say what is wrong."""
     body = _body(**asked) | ({"repair": True} if repair else {})
-    return session.submitted(session.api.verify(body), wait)
+    return session.submitted(session.client.verify(**body), wait)
 
 
 def _body(
@@ -170,7 +167,7 @@ def _body(
     return {name: value for name, value in body.items() if value not in (None, [])}
 
 
-def heat_map(console: Console, answer: dict[str, Any]) -> None:
+def heat_map(console: Console, answer: Mapping[str, Any]) -> None:
     """Rows of symbols and timeframes, columns of time, and totals."""
     lines = [_line(row) for row in records(answer.get("coverage"))]
     whole = Counts()
@@ -219,7 +216,7 @@ def _draws(console: Console) -> bool:
     return True
 
 
-def _line(row: dict[str, Any]) -> Line:
+def _line(row: Mapping[str, Any]) -> Line:
     found = []
     for cell in records(row.get("cells")):
         start, end = moment(cell.get("start")), moment(cell.get("end"))
@@ -228,7 +225,7 @@ def _line(row: dict[str, Any]) -> Line:
     return Line(plain(row.get("symbol")), plain(row.get("timeframe")), found, _counts(row))
 
 
-def _counts(given: dict[str, Any]) -> Counts:
+def _counts(given: Mapping[str, Any]) -> Counts:
     explained = sum(
         int(value)
         for each in record(given.get("explained")).values()
@@ -250,7 +247,7 @@ def _drawn(line: Line, first: float, last: float, columns: int) -> Iterator[Shad
         yield together.shade()
 
 
-def gap_table(console: Console, answer: dict[str, Any]) -> None:
+def gap_table(console: Console, answer: Mapping[str, Any]) -> None:
     """Each gap with its reason, and what is known of it."""
     found = records(answer.get("gaps"))
     if not found:

@@ -1,6 +1,6 @@
 """`data-collector dead-letters`: messages that no code could read, kept until a person decides."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from market_data_collector.cli.letters import DeadLetters, Letter
-from market_data_collector.cli.options import everywhere
+from market_data_collector.cli.options import Commands, everywhere
 from market_data_collector.cli.session import Session
 from market_data_collector.cli.stack import aws_errors, stack_option
 from market_data_collector.cli.tables import say, show_columns
@@ -20,7 +20,7 @@ def _chosen(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("ids", nargs=-1, metavar="ID...")(command)
 
 
-@click.group("dead-letters")
+@click.group("dead-letters", cls=Commands)
 def dead_letters() -> None:
     """Messages that no code could read: list, show, replay or drop them."""
 
@@ -100,7 +100,7 @@ def _selected(letters: list[Letter], ids: tuple[str, ...], everything: bool) -> 
     return [letter for letter in letters if everything or letter.message_id in ids]
 
 
-def _table(console: Console, answer: dict[str, Any]) -> None:
+def _table(console: Console, answer: Mapping[str, Any]) -> None:
     found = records(answer["messages"])
     if not found:
         say(console, "No messages.")

@@ -3,6 +3,7 @@
 import math
 import re
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,13 +27,13 @@ def confirm(session: Session, body: dict[str, Any]) -> None:
     """
     if not sys.stdin.isatty():
         raise click.UsageError(f"No symbols are named. {HOW}")
-    click.echo(describe(body, session.api.stats()), err=True)
+    click.echo(describe(body, session.client.stats()), err=True)
     click.echo("Start it? [y/N] ", nl=False, err=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise click.ClickException(f"Nothing was started. {HOW}")
 
 
-def describe(body: dict[str, Any], stats: dict[str, Any]) -> str:
+def describe(body: dict[str, Any], stats: Mapping[str, Any]) -> str:
     """What a start without symbols collects: symbols, timeframes, range, and about how many
     units."""
     known = record(stats.get("data_collector_status"))

@@ -1,20 +1,22 @@
 """`data-collector keys`: who may call the API. For admins."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, get_args
 
 import click
 from rich.console import Console
 from rich.text import Text
 
+from market_data_collector.answers import Scope
 from market_data_collector.cli import tables
-from market_data_collector.cli.options import Time, everywhere
+from market_data_collector.cli.options import Commands, Time, everywhere
 from market_data_collector.cli.session import Session
 from market_data_collector.cli.values import plain, records, texts, when
 
-SCOPES = ("read", "collect", "admin", "observe")
+SCOPES = get_args(Scope)
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Commands, invoke_without_command=True)
 @everywhere
 @click.pass_context
 def keys(context: click.Context) -> None:
@@ -45,9 +47,9 @@ def list_keys(session: Session) -> None:
 @click.option("--expires", type=Time(), help="ISO date or time (UTC), or epoch ms; else never.")
 @everywhere
 @click.pass_obj
-def create(session: Session, owner: str, scopes: tuple[str, ...], expires: str | None) -> None:
+def create(session: Session, owner: str, scopes: tuple[Scope, ...], expires: str | None) -> None:
     """Make a key for OWNER, and show it this once."""
-    session.show(session.api.create_key(owner, list(scopes), expires), _shown)
+    session.show(session.client.create_key(owner, list(scopes), expires), _shown)
 
 
 @keys.command()
@@ -56,7 +58,7 @@ def create(session: Session, owner: str, scopes: tuple[str, ...], expires: str |
 @click.pass_obj
 def rotate(session: Session, key_id: str) -> None:
     """Give a key another secret, and show it this once; the old one stops within a minute."""
-    session.show(session.api.rotate_key(key_id), _shown)
+    session.show(session.client.rotate_key(session.key_id(key_id)), _shown)
 
 
 @keys.command()
@@ -65,7 +67,8 @@ def rotate(session: Session, key_id: str) -> None:
 @click.pass_obj
 def revoke(session: Session, key_id: str) -> None:
     """End a key for good, within a minute."""
-    answer = session.api.revoke_key(key_id)
+    key_id = session.key_id(key_id)
+    answer = session.client.revoke_key(key_id)
     session.show(answer, tables.say, f"Key {plain(key_id)} revoked")
 
 
@@ -73,10 +76,10 @@ def revoke(session: Session, key_id: str) -> None:
 
 
 def _list(session: Session) -> None:
-    session.show(session.api.keys(), _table)
+    session.show({"keys": [*session.client.keys()], "next_page_token": None}, _table)
 
 
-def _table(console: Console, answer: dict[str, Any]) -> None:
+def _table(console: Console, answer: Mapping[str, Any]) -> None:
     rows = [
         [
             Text(plain(entry.get("key_id"))),
@@ -93,7 +96,7 @@ def _table(console: Console, answer: dict[str, Any]) -> None:
     tables.show_columns(console, ("ID", "STATUS", "SCOPES", "LAST USED (UTC)", "OWNER"), rows)
 
 
-def _shown(console: Console, answer: dict[str, Any]) -> None:
+def _shown(console: Console, answer: Mapping[str, Any]) -> None:
     tables.pairs(
         console,
         {

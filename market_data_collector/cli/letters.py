@@ -6,7 +6,7 @@ queue, "error": text, "record": as Lambda sent it} (chalicelib/aws/set_aside.py)
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -133,7 +133,7 @@ class DeadLetters:
         self.drop(letter)
 
 
-def _letter(message: dict[str, Any]) -> Letter:
+def _letter(message: Mapping[str, Any]) -> Letter:
     try:
         content = json.loads(message["Body"])
         ours = isinstance(content, dict) and isinstance(content.get("record"), dict)
@@ -148,7 +148,7 @@ def _letter(message: dict[str, Any]) -> Letter:
     )
 
 
-def _attribute(sent: dict[str, Any]) -> dict[str, Any]:
+def _attribute(sent: Mapping[str, Any]) -> dict[str, Any]:
     """A message's attribute as SQS takes it, from how Lambda shows it."""
     value: dict[str, Any] = {"DataType": sent["dataType"]}
     if sent.get("stringValue") is not None:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from market_data_collector.cli.locate import KEY_VARIABLE, VARIABLE
+from market_data_collector.locate import KEY_VARIABLE, VARIABLE
 
 SIGN_VARIABLE = "DATA_COLLECTOR_SIGN"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -16,8 +16,21 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 
 
+class Commands(click.Group):
+    """Its list of commands is never cut off: what is long goes on in the next line."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [
+            (name, command.get_short_help_str(1000))
+            for name in self.list_commands(ctx)
+            if (command := self.get_command(ctx, name)) is not None
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
 def everywhere(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--json, --api-url, --key and --sign, taken before the command's name and after it."""
+    """What every command takes, before its name and after it."""
     command = click.option(
         "--sign",
         is_flag=True,
@@ -40,6 +53,13 @@ def everywhere(command: Callable[..., Any]) -> Callable[..., Any]:
         expose_value=False,
         callback=_keep("json"),
         help="Print one JSON document and nothing else on stdout.",
+    )(command)
+    command = click.option(
+        "--no-color",
+        is_flag=True,
+        expose_value=False,
+        callback=_keep("no_color"),
+        help="No colours, as $NO_COLOR says, too.",
     )(command)
     return click.option(
         "--api-url",

@@ -1,5 +1,6 @@
 """A quote, as `start --dry-run` prints it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from market_data_collector.cli.values import NOTHING, amount, number, plain, rec
 _UNITS = ("bytes", "KB", "MB", "GB", "TB")
 
 
-def quote(console: Console, answer: dict[str, Any]) -> None:
+def quote(console: Console, answer: Mapping[str, Any]) -> None:
     """What a request would take: a line for each figure, then what it takes for granted."""
     units = record(answer.get("units"))
     seconds = number(answer.get("seconds"))
@@ -32,15 +33,15 @@ def quote(console: Console, answer: dict[str, Any]) -> None:
     say(console, "Nothing was started.")
 
 
-def _timeframes(answer: dict[str, Any]) -> list[str]:
+def _timeframes(answer: Mapping[str, Any]) -> list[str]:
     return texts(answer.get("timeframes")) or [NOTHING]
 
 
-def _sources(answer: dict[str, Any]) -> dict[str, Any]:
+def _sources(answer: Mapping[str, Any]) -> dict[str, Any]:
     return {name: record(each) for name, each in record(answer.get("sources")).items()}
 
 
-def _source(each: dict[str, Any]) -> str:
+def _source(each: Mapping[str, Any]) -> str:
     return (
         f"{amount(each.get('windows'))} units, {amount(each.get('requests'))} requests, "
         f"weight {amount(each.get('weight'))}"

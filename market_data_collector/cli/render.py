@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -11,8 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from market_data_collector.cli.api import ENDED, Api
 from market_data_collector.cli.values import amount, count, number, plain, record, span
+from market_data_collector.jobs import ENDED
 
 # A bar that spans a very wide terminal is harder to read, not easier.
 WIDEST = 100
@@ -22,29 +22,18 @@ VERBS = {"data_collection": "Collecting", "symbol_refresh": "Refreshing symbols"
 COLOURS = {"completed": "green", "failed": "red", "cancelled": "yellow"}
 
 
-def wait_for_task(
-    api: Api, task_id: str, console: Console, *, clock: Callable[[], float] = time.monotonic
-) -> dict[str, Any]:
-    """Shows the task's progress on `console` until it has ended, and returns it as it ended.
-
-    `clock` gives seconds. Raises the errors of `Api.task`; KeyboardInterrupt passes through and
-    leaves the task running.
-    """
-    return follow(api.watch(task_id), console, clock=clock)
-
-
 def follow(
-    views: Iterable[dict[str, Any]],
+    views: Iterable[Mapping[str, Any]],
     console: Console,
     *,
     clock: Callable[[], float] = time.monotonic,
-) -> dict[str, Any]:
+) -> Mapping[str, Any]:
     """Shows each view of a task on `console`, and returns the last. `clock` gives seconds."""
     # Not `console.is_terminal`: that can be forced on from the environment, into a log file.
     if not console.file.isatty() or console.is_dumb_terminal or console.quiet:
         return _in_lines(views, console)
     progress = TaskProgress(clock)
-    task: dict[str, Any] = {}
+    task: Mapping[str, Any] = {}
     with Live(progress, console=console, refresh_per_second=8) as live:
         for task in views:
             progress.update(task)
@@ -52,8 +41,8 @@ def follow(
     return task
 
 
-def _in_lines(views: Iterable[dict[str, Any]], console: Console) -> dict[str, Any]:
-    task: dict[str, Any] = {}
+def _in_lines(views: Iterable[Mapping[str, Any]], console: Console) -> Mapping[str, Any]:
+    task: Mapping[str, Any] = {}
     shown: object = None
     for task in views:
         # Its first word says what the task does: collected, retrying, waiting.
@@ -63,7 +52,7 @@ def _in_lines(views: Iterable[dict[str, Any]], console: Console) -> dict[str, An
     return task
 
 
-def counted(task: dict[str, Any]) -> tuple[int, int, int]:
+def counted(task: Mapping[str, Any]) -> tuple[int, int, int]:
     """Units that are done (succeeded or failed), in total (0: not known) and failed."""
     units = record(task.get("units"))
     listed = task.get("failures")
@@ -75,7 +64,7 @@ def counted(task: dict[str, Any]) -> tuple[int, int, int]:
     return (count(units, "succeeded") or 0) + failed, count(units, "total") or 0, failed
 
 
-def percent(task: dict[str, Any]) -> int:
+def percent(task: Mapping[str, Any]) -> int:
     """The task's progress, 0 to 100; from its units where it does not say."""
     progress = number(task.get("progress"))
     if progress is None:
@@ -84,7 +73,7 @@ def percent(task: dict[str, Any]) -> int:
     return int(min(max(progress, 0), 100))
 
 
-def progress_line(task: dict[str, Any]) -> str:
+def progress_line(task: Mapping[str, Any]) -> str:
     done, total, failed = counted(task)
     parts = [f"{percent(task):3}%", plain(task.get("status"))]
     parts += [f"{amount(done)}/{amount(total)} units"] if total else []
@@ -95,7 +84,7 @@ def progress_line(task: dict[str, Any]) -> str:
     return "  ".join(parts)
 
 
-def oddities(task: dict[str, Any]) -> list[str]:
+def oddities(task: Mapping[str, Any]) -> list[str]:
     """How many candles were revised and rejected, where any were."""
     named = {"revised": count(task, "revised_candles"), "rejected": count(task, "rejected_candles")}
     return [f"{amount(number)} {what}" for what, number in named.items() if number]
@@ -106,11 +95,11 @@ class TaskProgress:
 
     def __init__(self, clock: Callable[[], float]):
         self._clock = clock
-        self._task: dict[str, Any] = {}
+        self._task: Mapping[str, Any] = {}
         self._seen_at = clock()
         self._samples: deque[tuple[float, int]] = deque()
 
-    def update(self, task: dict[str, Any]) -> None:
+    def update(self, task: Mapping[str, Any]) -> None:
         # Another attempt counts from what is left, so its rate must not mix with the last one's.
         if task.get("attempt") != self._task.get("attempt"):
             self._samples.clear()

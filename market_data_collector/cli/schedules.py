@@ -1,5 +1,6 @@
 """`data-collector schedules`: collecting by itself, made, looked at and changed."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -7,7 +8,15 @@ from rich.console import Console
 from rich.text import Text
 
 from market_data_collector.cli import tables
-from market_data_collector.cli.options import HeaderText, everywhere, listed, selected, wait
+from market_data_collector.cli.options import (
+    Commands,
+    Duration,
+    HeaderText,
+    everywhere,
+    listed,
+    selected,
+    wait,
+)
 from market_data_collector.cli.session import Session
 from market_data_collector.cli.values import (
     NOTHING,
@@ -23,14 +32,15 @@ from market_data_collector.cli.values import (
 )
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Commands, invoke_without_command=True)
 @everywhere
 @click.pass_context
 def schedules(context: click.Context) -> None:
     """List schedules; or make, show, change, run and delete one."""
     if context.invoked_subcommand is None:
         session: Session = context.obj
-        session.show(session.api.schedules(), _table)
+        found = [*session.client.schedules()]
+        session.show({"schedules": found, "next_page_token": None}, _table)
 
 
 @schedules.command()
@@ -43,6 +53,16 @@ def schedules(context: click.Context) -> None:
 @click.option("--catch-up", is_flag=True, help="Make up, once, for runs that never came.")
 @click.option("--max-lag", type=click.IntRange(min=1), metavar="SECONDS", help="Promised lag.")
 @click.option("--priority", type=click.Choice(["high", "normal", "low"]))
+@click.option(
+    "--retries",
+    type=click.IntRange(0, 5),
+    help="So many attempts of a run open by themselves where units failed for reasons that pass.",
+)
+@click.option(
+    "--retry-backoff",
+    type=Duration(),
+    help="How long after its end the first one opens, like 1m; each other one twice as late.",
+)
 @click.option("--disabled", is_flag=True, help="Make it, but do not let it run yet.")
 @click.option("--idempotency-key", type=HeaderText(), help="Sending it again makes no second one.")
 @everywhere
@@ -55,6 +75,8 @@ def create(
     timeframes: tuple[str, ...],
     max_lag: int | None,
     priority: str | None,
+    retries: int | None,
+    retry_backoff: int | None,
     disabled: bool,
     catch_up: bool,
     idempotency_key: str | None,
@@ -68,13 +90,15 @@ def create(
         "symbols": selected(symbols),
         "timeframes": listed(timeframes, "timeframes"),
         "priority": priority,
+        "retries": retries,
+        "retry_backoff_seconds": retry_backoff,
     }
     body: dict[str, Any] = {"expression": expression, "request": _given(request), **_given(chosen)}
     if max_lag is not None:
         body["freshness"] = {"max_lag_seconds": max_lag}
     body |= {"enabled": False} if disabled else {}
     body |= {"catch_up": True} if catch_up else {}
-    session.show(session.api.create_schedule(body, idempotency_key), _details)
+    session.show(session.client.create_schedule(**body, idempotency_key=idempotency_key), _details)
 
 
 @schedules.command()
@@ -82,8 +106,8 @@ def create(
 @everywhere
 @click.pass_obj
 def show(session: Session, schedule_id: str) -> None:
-    """Show one schedule: its runs, and how fresh its candles are."""
-    session.show(session.api.schedule(schedule_id), _details)
+    """Show one schedule: its runs, and how fresh its candles are. ID may be shortened."""
+    session.show(session.client.schedule(session.schedule_id(schedule_id)), _details)
 
 
 @schedules.command()
@@ -92,7 +116,9 @@ def show(session: Session, schedule_id: str) -> None:
 @click.pass_obj
 def enable(session: Session, schedule_id: str) -> None:
     """Let a schedule run (again)."""
-    session.show(session.api.change_schedule(schedule_id, {"enabled": True}), _details)
+    session.show(
+        session.client.change_schedule(session.schedule_id(schedule_id), enabled=True), _details
+    )
 
 
 @schedules.command()
@@ -101,7 +127,9 @@ def enable(session: Session, schedule_id: str) -> None:
 @click.pass_obj
 def disable(session: Session, schedule_id: str) -> None:
     """Pause a schedule."""
-    session.show(session.api.change_schedule(schedule_id, {"enabled": False}), _details)
+    session.show(
+        session.client.change_schedule(session.schedule_id(schedule_id), enabled=False), _details
+    )
 
 
 @schedules.command()
@@ -111,7 +139,7 @@ def disable(session: Session, schedule_id: str) -> None:
 @click.pass_obj
 def run(session: Session, schedule_id: str, wait: bool) -> int | None:
     """Run a schedule at once, whatever its expression says."""
-    return session.submitted(session.api.run_schedule(schedule_id), wait)
+    return session.submitted(session.client.run_schedule(session.schedule_id(schedule_id)), wait)
 
 
 @schedules.command()
@@ -120,25 +148,26 @@ def run(session: Session, schedule_id: str, wait: bool) -> int | None:
 @click.pass_obj
 def delete(session: Session, schedule_id: str) -> None:
     """Delete a schedule; its tasks stay."""
-    answer = session.api.delete_schedule(schedule_id)
+    schedule_id = session.schedule_id(schedule_id)
+    answer = session.client.delete_schedule(schedule_id)
     session.show(answer, tables.say, f"Schedule {plain(schedule_id)} deleted")
 
 
-def _given(fields: dict[str, Any]) -> dict[str, Any]:
+def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value not in (None, [])}
 
 
 # --- what is printed ------------------------------------------------------------------------------
 
 
-def _table(console: Console, answer: dict[str, Any]) -> None:
+def _table(console: Console, answer: Mapping[str, Any]) -> None:
     found = records(answer.get("schedules"))
     if not found:
         tables.say(console, "No schedules. Make one: data-collector schedules create --help")
         return
     rows = [
         [
-            Text(plain(entry.get("schedule_id"))),
+            tables.short(console, entry.get("schedule_id")),
             _next(entry),
             Text(_counted(entry)),
             Text(_when_it_runs(entry)) + Text(f"  {_name(entry)}", style="dim"),
@@ -148,17 +177,17 @@ def _table(console: Console, answer: dict[str, Any]) -> None:
     tables.show_columns(console, ("ID", "NEXT (UTC)", "RUNS", "SCHEDULE"), rows, right="RUNS")
 
 
-def _next(schedule: dict[str, Any]) -> Text:
+def _next(schedule: Mapping[str, Any]) -> Text:
     if _state(schedule) != "enabled":
         return Text(_state(schedule), style="dim")
     return Text(when(schedule.get("next_run_at"), "%m-%d %H:%M:%S"))
 
 
-def _name(schedule: dict[str, Any]) -> str:
+def _name(schedule: Mapping[str, Any]) -> str:
     return plain(schedule["name"]) if schedule.get("name") else ""
 
 
-def _details(console: Console, schedule: dict[str, Any]) -> None:
+def _details(console: Console, schedule: Mapping[str, Any]) -> None:
     last, fresh = record(schedule.get("last_run")), record(schedule.get("freshness"))
     request, runs = record(schedule.get("request")), record(schedule.get("runs"))
     frames = " ".join(texts(request.get("timeframes"))) or NOTHING
@@ -190,26 +219,26 @@ def _details(console: Console, schedule: dict[str, Any]) -> None:
     tables.pairs(console, rows)
 
 
-def _state(schedule: dict[str, Any]) -> str:
+def _state(schedule: Mapping[str, Any]) -> str:
     if schedule.get("sync_error"):
         return "refused"
     return "enabled" if schedule.get("enabled") is True else "disabled"
 
 
-def _when_it_runs(schedule: dict[str, Any]) -> str:
+def _when_it_runs(schedule: Mapping[str, Any]) -> str:
     zone = schedule.get("timezone")
     expression = plain(schedule.get("expression"))
     return expression if zone in (None, "UTC") else f"{expression} {plain(zone)}"
 
 
-def _counted(schedule: dict[str, Any]) -> str:
+def _counted(schedule: Mapping[str, Any]) -> str:
     """Started runs; those that were skipped or missed behind a minus."""
     runs = record(schedule.get("runs"))
     lost = (count(runs, "skipped") or 0) + (count(runs, "missed") or 0)
     return amount(runs.get("started")) + (f" (-{lost:,})" if lost else "")
 
 
-def _freshness(fresh: dict[str, Any]) -> str:
+def _freshness(fresh: Mapping[str, Any]) -> str:
     lag, promised = number(fresh.get("lag_seconds")), number(fresh.get("promised_seconds"))
     said = "not measured yet" if lag is None else f"{span(lag)} behind"
     said += f" (promised: at most {span(promised)})" if promised is not None else ""

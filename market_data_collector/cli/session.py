@@ -1,26 +1,25 @@
 """One run of the client: where it prints, in which form, and the API it talks to."""
 
 import json
-import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 import httpx
 from rich.console import Console
 
-from market_data_collector.cli.api import Api
-from market_data_collector.cli.listening import Opener, open_socket
-from market_data_collector.cli.locate import UnusableUrl, find_key, find_url
-from market_data_collector.cli.problems import not_this_api
-from market_data_collector.cli.render import counted, wait_for_task
-from market_data_collector.cli.short_ids import whole_id
+from market_data_collector.cli.render import counted, follow
+from market_data_collector.cli.short_ids import key_id_of, schedule_id_of, task_id_of
 from market_data_collector.cli.tables import submitted, summary
 from market_data_collector.cli.values import plain
+from market_data_collector.client import Client
+from market_data_collector.jobs import Job
+from market_data_collector.locate import Unusable
+from market_data_collector.sockets import Opener, open_socket
 
 # No table is this wide: in a pipe nothing is cut.
 UNLIMITED = 10_000
@@ -38,53 +37,76 @@ class Session:
     api_url: str | None = None
     sign: bool = False
     key: str | None = None
+    no_color: bool = False
     opener: Opener = open_socket
-    _api: Api | None = field(default=None, init=False)
+    _client: Client | None = field(default=None, init=False)
 
     @property
-    def api(self) -> Api:
+    def client(self) -> Client:
         """Found and opened at its first use; raises click.UsageError for an unusable URL."""
-        if self._api is None:
+        if self._client is None:
             try:
-                url = find_url(self.api_url, os.environ, Path.cwd())
-                key = find_key(self.key, os.environ, Path.cwd(), url)
-                self._api = Api(
-                    url,
+                self._client = Client(
+                    self.api_url,
                     transport=self.transport,
                     sleep=self.sleep,
+                    opener=self.opener,
                     auth=self._signature(),
-                    key=key,
+                    key=self.key,
                 )
-            except UnusableUrl as error:
+            except Unusable as error:
                 raise click.UsageError(str(error)) from error
-        return self._api
+        return self._client
 
     def _signature(self) -> httpx.Auth | None:
         if not self.sign:
             return None
-        from market_data_collector.cli.signing import (
+        from market_data_collector.signing import (
             Signed,  # loads botocore, which most commands can do without
         )
 
         return Signed()
 
     def close(self) -> None:
-        if self._api is not None:
-            self._api.close()
+        if self._client is not None:
+            self._client.close()
 
     def task_id(self, text: str) -> str:
         """The whole id of a task, of which `text` may be the beginning (cli/short_ids.py)."""
-        return whole_id(self.api, text)
+        return task_id_of(self.client, text)
 
-    def show(self, answer: dict[str, Any], render: Callable[..., None], *args: Any) -> None:
+    def schedule_id(self, text: str) -> str:
+        """The same of a schedule."""
+        return schedule_id_of(self.client, text)
+
+    def key_id(self, text: str) -> str:
+        """The same of an API key."""
+        return key_id_of(self.client, text)
+
+    def console(self, stream: IO[str], **more: Any) -> Console:
+        """On stdout or stderr, in colour where that is a terminal and nobody minds."""
+        # None: as $NO_COLOR says.
+        return Console(file=stream, highlight=False, no_color=self.no_color or None, **more)
+
+    @contextmanager
+    def busy(self, what: str) -> Iterator[None]:
+        """Says on a terminal what is waited for, until it is there."""
+        console = self.console(sys.stderr)
+        if self.json or not sys.stderr.isatty() or console.is_dumb_terminal:
+            yield
+            return
+        with console.status(what):
+            yield
+
+    def show(self, answer: Mapping[str, Any], render: Callable[..., None], *args: Any) -> None:
         """`answer` as one JSON document, or `render(console, …)`: by default of the answer."""
         if self.json:
             self.print_json(answer)
         else:
             wide = None if sys.stdout.isatty() else UNLIMITED
-            render(Console(file=sys.stdout, width=wide, highlight=False), *(args or (answer,)))
+            render(self.console(sys.stdout, width=wide), *(args or (answer,)))
 
-    def print_json(self, document: dict[str, Any]) -> None:
+    def print_json(self, document: Mapping[str, Any]) -> None:
         # ASCII, because an answer may hold half a surrogate pair, which no encoding can write.
         click.echo(json.dumps(document, indent=2, allow_nan=False))
 
@@ -93,23 +115,20 @@ class Session:
         if not self.json or sys.stderr.isatty():
             click.echo(text, err=True)
 
-    def submitted(self, answer: dict[str, Any], wait: bool) -> int | None:
-        """Shows the task that a request was answered with, or waits for it."""
+    def submitted(self, job: Job, wait: bool) -> int | None:
+        """Shows a task that was submitted, or waits for it."""
         if not wait:
-            self.show(answer, submitted)
+            self.show(job.answer, submitted)
             return None
-        task_id = answer.get("task_id")
-        if not isinstance(task_id, str) or not task_id:
-            raise not_this_api(self.api.url, "it accepted the task but gave no task_id")
-        self.note(f"Task {plain(task_id)}")
-        return self.wait(task_id)
+        self.note(f"Task {plain(job.task_id)}")
+        return self.wait(job.task_id)
 
     def wait(self, task_id: str) -> int:
         """Waits for the task, shows how it ended, and returns the exit code that says so."""
         quiet = self.json and not sys.stderr.isatty()
-        console = Console(file=sys.stderr, quiet=quiet, highlight=False)
+        console = self.console(sys.stderr, quiet=quiet)
         try:
-            task = wait_for_task(self.api, task_id, console)
+            task = follow(self.client.job(task_id).progress(), console)
         except KeyboardInterrupt:
             again = f"data-collector task {task_id} --wait"
             click.echo(f"\nThe task keeps running. Come back to it with:\n  {again}", err=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from market_data_collector.cli.locate import UnusableUrl, endpoints
+from market_data_collector.locate import Unusable, endpoints
 
 STACK_VARIABLE = "DATA_COLLECTOR_STACK"
 
@@ -59,7 +59,7 @@ class Stack:
             return cls(name)
         try:
             local = endpoints(Path.cwd())
-        except UnusableUrl as error:
+        except Unusable as error:
             raise click.UsageError(str(error)) from error
         if not local.get("stack_name"):
             raise click.UsageError(f"Name the stack with --stack, or with ${STACK_VARIABLE}.")

@@ -3,7 +3,7 @@
 On a terminal long texts end in "…"; in a pipe every value is whole.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from rich.columns import Columns
@@ -32,6 +32,7 @@ MOST_SYMBOLS = 8
 GAP = 2
 # From this width on there is room for the task's type, its full date and what it collects.
 ROOMY, WIDEST_REQUEST = 110, 32
+SHORT_ID = 8
 STATES = ("pending", "running", "completed", "failed", "cancelled")
 
 
@@ -66,14 +67,14 @@ def pairs(console: Console, rows: dict[str, str]) -> None:
         console.print(line, soft_wrap=True)
 
 
-def submitted(console: Console, answer: dict[str, Any]) -> None:
+def submitted(console: Console, answer: Mapping[str, Any]) -> None:
     task_id = plain(answer.get("task_id"))
     said = f": {plain(answer['message'])}" if answer.get("message") else ""
     say(console, f"Task {task_id} {plain(answer.get('status') or 'submitted')}{said}")
     say(console, f"Follow it: data-collector task {task_id} --wait", "dim")
 
 
-def summary(console: Console, task: dict[str, Any]) -> None:
+def summary(console: Console, task: Mapping[str, Any]) -> None:
     """How a task ended, and what can be done about what failed."""
     done, total, failed = counted(task)
     status = plain(task.get("status"))
@@ -96,7 +97,7 @@ def summary(console: Console, task: dict[str, Any]) -> None:
         say(console, f"Run the rest: data-collector retry {plain(task.get('task_id'))} -w")
 
 
-def task_details(console: Console, task: dict[str, Any]) -> None:
+def task_details(console: Console, task: Mapping[str, Any]) -> None:
     done, total, failed = counted(task)
     progress = f"{percent(task)}%"
     progress += f", {amount(done)}/{amount(total)} units" if total else ""
@@ -126,7 +127,7 @@ def task_details(console: Console, task: dict[str, Any]) -> None:
     passed_over(console, task)
 
 
-def _asked_for(task: dict[str, Any]) -> dict[str, str]:
+def _asked_for(task: Mapping[str, Any]) -> dict[str, str]:
     """Rows of what the task collects; none where it does not say that."""
     request = record(task.get("request"))
     if not request:
@@ -137,7 +138,7 @@ def _asked_for(task: dict[str, Any]) -> dict[str, str]:
     return {"Collects": collects(task), "Range": f"from {since} to {until}"}
 
 
-def collects(task: dict[str, Any]) -> str:
+def collects(task: Mapping[str, Any]) -> str:
     """Symbols or selectors, how many symbols these are, and timeframes."""
     request = record(task.get("request"))
     if not request:
@@ -146,7 +147,7 @@ def collects(task: dict[str, Any]) -> str:
     return f"{symbols_of(request, count(task, 'symbols_count'))} in {frames}"
 
 
-def symbols_of(request: dict[str, Any], total: int | None = None) -> str:
+def symbols_of(request: Mapping[str, Any], total: int | None = None) -> str:
     """The first symbols or selectors of a request; `total`: how many symbols these are in all."""
     names = texts(request.get("symbols"))
     said = " ".join(names[:MOST_SYMBOLS]) or "all symbols"
@@ -158,7 +159,7 @@ def symbols_of(request: dict[str, Any], total: int | None = None) -> str:
     return said if total is None else said + many
 
 
-def failures(console: Console, task: dict[str, Any]) -> None:
+def failures(console: Console, task: Mapping[str, Any]) -> None:
     failed = records(task.get("failures"))
     if not failed:
         return
@@ -170,7 +171,7 @@ def failures(console: Console, task: dict[str, Any]) -> None:
         say(console, f"… and {len(failed) - MOST_FAILURES:,} more (--json shows all)")
 
 
-def rejections(console: Console, task: dict[str, Any]) -> None:
+def rejections(console: Console, task: Mapping[str, Any]) -> None:
     """Candles that the exchange sent and that were not valid."""
     rejected = records(task.get("rejections"))
     if not rejected:
@@ -186,7 +187,7 @@ def rejections(console: Console, task: dict[str, Any]) -> None:
         say(console, f"… and {total - MOST_FAILURES:,} more (--json shows up to 100)")
 
 
-def passed_over(console: Console, task: dict[str, Any]) -> None:
+def passed_over(console: Console, task: Mapping[str, Any]) -> None:
     """Files of the exchange's archive that were not used."""
     files = records(task.get("passed_over"))
     if files:
@@ -196,7 +197,13 @@ def passed_over(console: Console, task: dict[str, Any]) -> None:
         )
 
 
-def tasks(console: Console, answer: dict[str, Any]) -> None:
+def short(console: Console, identifier: Any) -> Text:
+    """An id; on a narrow terminal its beginning, which every command takes in its place."""
+    text = plain(identifier)
+    return Text(text if console.width >= ROOMY else text[:SHORT_ID])
+
+
+def tasks(console: Console, answer: Mapping[str, Any]) -> None:
     rows = []
     roomy = console.width >= ROOMY
     for task in records(answer.get("tasks")):
@@ -207,7 +214,8 @@ def tasks(console: Console, answer: dict[str, Any]) -> None:
         created = when(task.get("created_at"), "%Y-%m-%d %H:%M:%S" if roomy else "%H:%M:%S")
         rows.append(
             [
-                *cells(task, "task_id", *(["task_type"] if roomy else [])),
+                short(console, task.get("task_id")),
+                *(cells(task, "task_type") if roomy else []),
                 Text(status, style=COLOURS.get(status, "")),
                 Text(f"{percent(task)}%"),
                 Text(created),
@@ -223,7 +231,7 @@ def tasks(console: Console, answer: dict[str, Any]) -> None:
         say(console, "No tasks.")
 
 
-def history(console: Console, answer: dict[str, Any]) -> None:
+def history(console: Console, answer: Mapping[str, Any]) -> None:
     rows = []
     roomy = console.width >= ROOMY
     for task in records(answer.get("tasks")):
@@ -236,7 +244,7 @@ def history(console: Console, answer: dict[str, Any]) -> None:
         ]
         rows.append(
             [
-                *cells(task, "task_id"),
+                short(console, task.get("task_id")),
                 Text(status, style=COLOURS.get(status, "")),
                 Text(when(task.get("completed_at"), "%Y-%m-%d %H:%M" if roomy else "%m-%d %H:%M")),
                 *(rest if roomy else []),
@@ -251,7 +259,7 @@ def history(console: Console, answer: dict[str, Any]) -> None:
         say(console, "No task has ended.")
 
 
-def _asked(task: dict[str, Any]) -> str:
+def _asked(task: Mapping[str, Any]) -> str:
     """What a task was asked to do, in few words: BTCUSDT, ETHUSDT +3 1h,4h."""
     asked = record(task.get("asked"))
     if not asked:
@@ -262,7 +270,7 @@ def _asked(task: dict[str, Any]) -> str:
     return f"{symbols} {','.join(texts(asked.get('timeframes')))}".strip()
 
 
-def stats(console: Console, answer: dict[str, Any]) -> None:
+def stats(console: Console, answer: Mapping[str, Any]) -> None:
     known = record(answer.get("data_collector_status"))
     pairs(
         console,
@@ -275,7 +283,7 @@ def stats(console: Console, answer: dict[str, Any]) -> None:
     )
 
 
-def _limits(limits: dict[str, Any]) -> dict[str, str]:
+def _limits(limits: Mapping[str, Any]) -> dict[str, str]:
     """A row for each limit that there is: how much of it is used, where that is counted."""
     rows = {}
     for name, entry in limits.items():
@@ -286,7 +294,7 @@ def _limits(limits: dict[str, Any]) -> dict[str, str]:
     return rows
 
 
-def status(console: Console, answer: dict[str, Any]) -> None:
+def status(console: Console, answer: Mapping[str, Any]) -> None:
     budget, breaker = record(answer.get("rate_budget")), record(answer.get("breaker"))
     closed = "closed, the exchange is being asked"
     opened = f"open until {when(breaker.get('until'))}: {plain(breaker.get('reason'))}"
@@ -311,7 +319,7 @@ def status(console: Console, answer: dict[str, Any]) -> None:
         show_columns(console, names, queues, right="VISIBLE|IN FLIGHT|DELAYED")
 
 
-def paused(console: Console, answer: dict[str, Any]) -> None:
+def paused(console: Console, answer: Mapping[str, Any]) -> None:
     """What came of an order to pause or to resume."""
     said = plain(answer.get("message") or ("Paused" if answer.get("paused") else "Resumed"))
     if answer.get("pause"):
@@ -320,20 +328,20 @@ def paused(console: Console, answer: dict[str, Any]) -> None:
     say(console, said)
 
 
-def _pause(answer: dict[str, Any]) -> str:
+def _pause(answer: Mapping[str, Any]) -> str:
     pause = record(answer.get("pause"))
     until = f" until {when(pause['until'])}" if pause.get("until") else ""
     why = f": {plain(pause['reason'])}" if pause.get("reason") else ""
     return f"by {plain(pause.get('by'))} since {when(pause.get('since'))}{until}{why}"
 
 
-def task_counts(answer: dict[str, Any]) -> dict[str, str]:
+def task_counts(answer: Mapping[str, Any]) -> dict[str, str]:
     counts = record(answer.get("task_counts"))
     names = [*STATES, *(name for name in counts if name not in STATES)]
     return {f"Tasks {plain(name)}": amount(counts[name]) for name in names if name in counts}
 
 
-def prices(console: Console, answer: dict[str, Any]) -> None:
+def prices(console: Console, answer: Mapping[str, Any]) -> None:
     rows = []
     for symbol, entry in record(answer.get("prices")).items():
         at = record(entry).get("time")
@@ -362,7 +370,7 @@ def symbols(console: Console, names: list[str]) -> None:
     say(console, f"{len(names):,} symbol{'' if len(names) == 1 else 's'}", "dim")
 
 
-def cells(entry: dict[str, Any], *names: str) -> list[Text]:
+def cells(entry: Mapping[str, Any], *names: str) -> list[Text]:
     # Text, not str: a message may hold [brackets], which a str would have read as markup.
     return [Text(plain(entry.get(name))) for name in names]
 

@@ -3,18 +3,13 @@
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.text import Text
 
-from market_data_collector.cli import listening
-from market_data_collector.cli.api import ENDED, PATIENCE, Api, ApiError, Expired
-from market_data_collector.cli.listening import Message, Unheard
-from market_data_collector.cli.problems import Unreachable
 from market_data_collector.cli.render import counted, follow, progress_line
 from market_data_collector.cli.session import (
     ALL_DONE,
@@ -25,9 +20,16 @@ from market_data_collector.cli.session import (
 )
 from market_data_collector.cli.tables import summary
 from market_data_collector.cli.values import plain, price, record, records, when
+from market_data_collector.client import Client
+from market_data_collector.effects import Unheard
+from market_data_collector.errors import ApiError, Expired, Unreachable
+from market_data_collector.jobs import ENDED, PATIENCE, is_over
+from market_data_collector.listening import Message, expired
 
 # Seconds between polls where there is no WebSocket; prices are refreshed once a minute.
 POLL = 1.0
+#: An exit code: of a task that expired before its end was seen.
+EXPIRED = 2
 TASK, TASKS, PRICES, CANDLES = "task", "tasks", "prices", "candles"
 # How far along a task is: what is behind what was shown repeats history.
 ORDER = {"pending": 0, "running": 1, **dict.fromkeys(ENDED, 2)}
@@ -48,7 +50,7 @@ class Ends:
     @property
     def exit_code(self) -> int:
         if self.missed:
-            return Expired.exit_code
+            return EXPIRED
         if any(task["status"] != "completed" for task in self.seen.values()):
             return ENDED_BADLY
         return UNITS_FAILED if any(counted(task)[2] for task in self.seen.values()) else ALL_DONE
@@ -64,10 +66,10 @@ def watch(session: Session, names: list[str], url: str | None) -> int:
             for message in messages:
                 click.echo(json.dumps(message, allow_nan=False))
         elif len(topics) == 1 and topics[0].startswith(f"{TASK}:"):
-            console = Console(file=sys.stderr, highlight=False)
+            console = session.console(sys.stderr)
             follow((message["task"] for message in messages if "task" in message), console)
         else:
-            console = Console(file=sys.stdout, highlight=False)
+            console = session.console(sys.stdout)
             for line in map(Text, _lines(messages)):
                 if console.is_terminal:
                     line.truncate(console.width, overflow="ellipsis")
@@ -79,14 +81,14 @@ def watch(session: Session, names: list[str], url: str | None) -> int:
     if not session.json:
         for topic in topics:
             if seen := ends.seen.get(topic):
-                session.show(_ended(session.api, topic, seen), summary)
+                session.show(_ended(session.client, topic, seen), summary)
     return ends.exit_code
 
 
-def _ended(api: Api, topic: str, seen: dict[str, Any]) -> dict[str, Any]:
+def _ended(client: Client, topic: str, seen: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
         # The last update does not list failures; the task itself does.
-        return api.task(topic.partition(":")[2])
+        return client.task(topic.partition(":")[2])
     except Expired:
         return seen  # it ended long before the last of the others
 
@@ -106,14 +108,7 @@ def _messages(
     session: Session, topics: list[str], url: str | None, ends: Ends
 ) -> Iterator[Message]:
     try:
-        yield from listening.listen(
-            session.api,
-            topics,
-            ended=ends.seen,
-            url=url,
-            opener=session.opener,
-            sleep=session.sleep,
-        )
+        yield from session.client.watch(*topics, ended=ends.seen, ws_url=url)
     except Unheard as error:
         session.note(f"No WebSocket ({plain(error)}): polling instead.")
         yield from _polled(session, topics)
@@ -140,7 +135,7 @@ def _until_ended(
                     continue
                 shown[topic] = place
             yield message
-            if task.get("status") in ENDED:
+            if is_over(task):
                 ends.seen[topic] = task
             elif task:
                 ends.seen.pop(topic, None)  # somebody has it run again
@@ -148,7 +143,7 @@ def _until_ended(
                 return
 
 
-def _place(task: dict[str, Any]) -> tuple[int, int, float]:
+def _place(task: Mapping[str, Any]) -> tuple[int, int, float]:
     return (
         int(task.get("attempt") or 1),
         ORDER.get(str(task.get("status")), 0),
@@ -165,17 +160,17 @@ def _polled(session: Session, topics: list[str]) -> Iterator[Message]:
     kind, _, subject = topics[0].partition(":")
     if len(topics) == 1 and kind == TASK:
         try:
-            for task in session.api.watch(subject):  # it has the patience for a restart
+            for task in session.client.job(subject).progress():  # it has the patience for a restart
                 yield {"type": "snapshot", "topic": topics[0], "task": task}
         except Expired as error:
-            yield listening.expired(topics[0], error)
+            yield expired(topics[0], error)
         return
     topics = list(topics)
     printed: dict[str, Message] = {}
     missed = PATIENCE  # what was never answered may not exist: fail at once
     while True:
         try:
-            contents = list(_contents(session.api, topics))
+            contents = list(_contents(session.client, topics))
         except ApiError as error:
             if missed >= PATIENCE or not error.passing:
                 raise
@@ -192,18 +187,19 @@ def _polled(session: Session, topics: list[str]) -> Iterator[Message]:
         session.sleep(POLL)
 
 
-def _contents(api: Api, topics: list[str]) -> Iterator[tuple[str, Message]]:
+def _contents(client: Client, topics: list[str]) -> Iterator[tuple[str, Message]]:
     for topic in topics:
         kind, _, subject = topic.partition(":")
         if kind == TASK:
             try:
-                yield topic, {"task": api.task(subject)}
+                yield topic, {"task": client.task(subject)}
             except Expired as error:
-                yield topic, listening.expired(topic, error)
+                yield topic, expired(topic, error)
         elif kind == TASKS:
-            yield topic, api.active()
+            found = [*client.active()]
+            yield topic, {"tasks": found, "count": len(found)}
         else:
-            prices = record(api.latest_prices([subject]).get("prices"))
+            prices = record(client.latest_prices([subject]).get("prices"))
             yield topic, dict(record(prices.get(subject)))
 
 
@@ -231,7 +227,7 @@ def _lines_of(message: Message) -> Iterator[str]:
         yield f"{topic}  {_candle(record(message['candle']))}"
 
 
-def _candle(candle: dict[str, Any]) -> str:
+def _candle(candle: Mapping[str, Any]) -> str:
     if not candle:
         return plain(None)
     figures = ("open", "high", "low", "close", "volume")

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 from chalicelib.core.times import parse_time
 from chalicelib.work.units import PlannedUnit
 from infra.package import Package
-from market_data_collector.cli.api import ENDED, Api
+from market_data_collector.client import Client
+from market_data_collector.jobs import ENDED
 from tests.chaos.endpoint import Endpoint
 from tests.e2e.stack import Cloud, running_cloud
 from tests.e2e.waiting import until
@@ -80,9 +81,9 @@ def running_stack(home: Path, units: int, seed: int) -> Iterator[tuple[Cloud, En
             yield cloud, endpoint
 
 
-def job_of(api: Api, units: int) -> Job:
+def job_of(api: Client, units: int) -> Job:
     """A job of at least `units` units; the stack knows its symbols afterwards."""
-    refresh = api.refresh_symbols()["task_id"]
+    refresh = api.refresh_symbols().task_id
     until(lambda: api.task(refresh), lambda task: task["status"] in ENDED)
     known = api.stats()["data_collector_status"]["available_symbols"]
     # The last one has no ASCII name.

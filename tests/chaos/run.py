@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from market_data_collector.cli.api import ENDED, Api
+from market_data_collector.client import Client
+from market_data_collector.jobs import ENDED
 from tests.chaos import checks
 from tests.chaos.backstage import Backstage
 from tests.chaos.endpoint import Endpoint
@@ -31,12 +32,12 @@ Figures = dict[str, str]
 def run(home: Path, units: int, kills: int, seed: int, console: Console) -> None:
     """Raises Broken where a promise was not kept."""
     console.print(f"Starting a stack of its own (seed {seed})")
-    with running_stack(home, units, seed) as (cloud, endpoint), Api(cloud.api_url) as api:
+    with running_stack(home, units, seed) as (cloud, endpoint), Client(cloud.api_url) as api:
         job = job_of(api, units)
         days = BadDays(cloud.exchange_url)
         days.begin()
         began = time.monotonic()
-        task_id = api.start(job.body, str(uuid.uuid4()))["task_id"]
+        task_id = api.start(**job.body, idempotency_key=str(uuid.uuid4())).task_id
         watcher = Watcher(api, task_id)
         with Display(console) as display:
             toll = _storm(cloud, endpoint, days, watcher, task_id, kills, seed, display)
@@ -91,7 +92,7 @@ def _storm(
 
 
 def _calm(
-    cloud: Cloud, api: Api, watcher: Watcher, task_id: str, display: Display
+    cloud: Cloud, api: Client, watcher: Watcher, task_id: str, display: Display
 ) -> tuple[list[str], dict[str, int]]:
     """Waits for the end, retries once what failed for a passing reason.
 

@@ -10,7 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from market_data_collector.cli.api import ENDED, Api, ApiError
+from market_data_collector.client import Client
+from market_data_collector.errors import ApiError
+from market_data_collector.jobs import ENDED
 
 POLL_S = 0.5
 #: Between lines where the output is no terminal.
@@ -24,7 +26,7 @@ class Broken(AssertionError):
 class Watcher:
     """Polls one task; refuses progress that goes back, within an attempt and after its end."""
 
-    def __init__(self, api: Api, task_id: str) -> None:
+    def __init__(self, api: Client, task_id: str) -> None:
         self.polls = self.unanswered = 0
         #: Distinct values of progress seen, over all attempts.
         self.steps = 0

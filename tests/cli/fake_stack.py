@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 
 from chalicelib.audit.chain import sealed
-from market_data_collector.cli.api import ENDED
 from market_data_collector.cli.values import record
+from market_data_collector.jobs import ENDED
 from tests.cli.fake_api import AT, PREFIX, STATS, FakeApi, problem, task
 
 EXCHANGE, UNITS = "binance", 3

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from market_data_collector.cli.__main__ import main
-from market_data_collector.cli.listening import Opener, open_socket
+from market_data_collector.sockets import Opener, open_socket
 from tests.cli.fake_api import FakeApi
 
 

@@ -204,7 +204,7 @@ WRONG: dict[str, list[Callable[[], FakeStack]]] = {
     "start": [lambda: changed("POST /start", task_id="")],
     "idempotency": [lambda: forgetful("POST /start")],
     "progress": [stuck, backwards, lambda: changed("GET /task/{task_id}", candles=0)],
-    "active": [lambda: changed("GET /tasks/active", count=7)],
+    "active": [lambda: changed("GET /tasks/active", tasks=[task("completed")])],
     "list": [lambda: changed("GET /tasks", tasks=[])],
     "prices": [lambda: changed("GET /latest-prices", prices={"BTCUSDT": STALE})],
     "update": [lambda: FakeStack(pushes=False), lambda: changed("update", tasks=[])],

@@ -94,7 +94,7 @@ def test_start_sends_every_option_and_nothing_that_was_not_given():
     }
     ran = run("start", "-y")
     assert ran.body() == {}
-    assert "Idempotency-Key" not in ran.api.requests[0].headers
+    assert ran.api.requests[0].headers["Idempotency-Key"] != "mine-1"
 
 
 def test_selectors_are_sent_in_the_spelling_of_the_exchange():

@@ -74,24 +74,24 @@ def test_expired_task_is_2_and_said_to_be_expired():
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-def test_server_error_is_4_in_one_sentence_with_url_and_remedy(status):
+def test_server_error_is_4_on_one_line_with_url_and_remedy(status):
     api = FakeApi({"GET /status": [problem(status, "Oh no", "a table is gone.", "X")]})
     ran = run("status", api=api)
     assert ran.code == 4
     assert len(ran.err.splitlines()) == 1
-    assert f"{status} Oh no: a table is gone;" in ran.err
+    assert f"{status} Oh no: a table is gone. If" in ran.err
     assert "http://127.0.0.1:8000/api/v1/data-collector" in ran.err
     assert "`make run`" in ran.err
 
 
-def test_no_answer_is_4_in_one_sentence_with_url_and_remedy():
+def test_no_answer_is_4_with_url_and_remedy():
     api = FakeApi({"GET /status": [httpx.ConnectError("[Errno 111] Connection refused")]})
     ran = run("status", "--json", "--api-url", "https://user:secret@example.test/prod", api=api)
     assert ran.code == 4
     assert ran.json["reason"] == "UNREACHABLE"
     assert ran.err == (
         "The API at https://example.test/prod/api/v1/data-collector cannot be reached "
-        "(Connection refused): start it with `make run`.\n"
+        "(Connection refused). Check the URL, and the way there.\n"
     )
 
 

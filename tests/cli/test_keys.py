@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from market_data_collector.cli.api import Api
-from market_data_collector.cli.locate import UnusableUrl, find_key
+from market_data_collector.client import Client
+from market_data_collector.locate import Unusable, find_key
 from tests.cli.fake_api import KEY, KEY_ID, KEY_TEXT, PREFIX, FakeApi, problem
 from tests.cli.running import run
 
@@ -67,7 +67,7 @@ def test_a_signature_takes_the_keys_place():
             yield request
 
     api = FakeApi()
-    Api(HOME, transport=api, auth=Signed(), key="key").tasks()
+    Client(HOME, transport=api, auth=Signed(), key="key").stats()
     assert api.requests[0].headers["Authorization"].startswith("AWS4")
 
 
@@ -75,7 +75,7 @@ def test_the_library_takes_the_key_by_name_or_from_the_environment(monkeypatch):
     monkeypatch.setenv("DATA_COLLECTOR_KEY", "environment")
     for chosen, header in ((None, "environment"), ("", "environment"), ("mine", "mine")):
         api = FakeApi()
-        Api(HOME, transport=api, key=chosen).tasks()
+        Client(HOME, transport=api, key=chosen).stats()
         assert api.requests[0].headers["Authorization"] == f"Bearer {header}"
 
 
@@ -104,7 +104,7 @@ def test_a_file_without_a_url_has_no_key(tmp_path, file):
 def test_a_broken_file_is_named(tmp_path):
     (tmp_path / ".local").mkdir()
     (tmp_path / ".local/endpoints.json").write_text("{")
-    with pytest.raises(UnusableUrl, match=r"endpoints\.json"):
+    with pytest.raises(Unusable, match=r"endpoints\.json"):
         find_key(None, {}, tmp_path, HOME)
 
 

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from market_data_collector.cli.api import Api
-from market_data_collector.cli.locate import (
+from market_data_collector.client import Client
+from market_data_collector.locate import (
     DEFAULT_URL,
-    UnusableUrl,
+    Unusable,
     find_url,
     is_loopback,
     with_prefix,
@@ -41,7 +41,7 @@ def test_endpoints_file_is_searched_upwards_past_one_without_a_url(tmp_path):
 
 def test_a_broken_endpoints_file_is_named(tmp_path):
     endpoints(tmp_path, '{"api_url": ')
-    with pytest.raises(UnusableUrl, match=r"endpoints\.json is not valid JSON"):
+    with pytest.raises(Unusable, match=r"endpoints\.json is not valid JSON"):
         find_url(None, {}, tmp_path)
     assert run("status").code == 2
 
@@ -78,11 +78,11 @@ def test_prefix_is_added_only_when_missing(given, used):
 
 
 @pytest.mark.parametrize(
-    "bad", ["", "ftp://h", "http://", "http://h:port", "http://[::1", "http://h:0"]
+    "bad", [" ", "ftp://h", "http://", "http://h:port", "http://[::1", "http://h:0"]
 )
 def test_an_unusable_url_is_refused(bad):
-    with pytest.raises(UnusableUrl):
-        Api(bad)
+    with pytest.raises(Unusable):
+        Client(bad)
 
 
 def test_only_this_machine_is_loopback():

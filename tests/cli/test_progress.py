@@ -3,8 +3,8 @@ import re
 import pytest
 from rich.console import Console
 
-from market_data_collector.cli.api import Api
-from market_data_collector.cli.render import TaskProgress, wait_for_task
+from market_data_collector.cli.render import TaskProgress, follow
+from market_data_collector.client import Client
 from tests.cli.fake_api import TASK_ID, FakeApi, task
 from tests.cli.running import Stream, run
 
@@ -139,9 +139,9 @@ def test_json_shows_progress_only_to_a_terminal():
 def test_another_script_can_wait_with_the_same_bar():
     clock, stream = Clock(), Stream(tty=True)
     fake = FakeApi({"GET /task": [task("running", 3), task("running", 9), task(failed=2)]})
-    api = Api("http://api.test", transport=fake, sleep=clock.sleep)
+    api = Client("http://api.test", transport=fake, sleep=clock.sleep)
     console = Console(file=stream, width=80)
-    assert wait_for_task(api, TASK_ID, console, clock=clock) == task(failed=2)
+    assert follow(api.job(TASK_ID).progress(), console, clock=clock) == task(failed=2)
     assert "6.0 units/s" in re.sub(r"\x1b\[[\d;?]*\w", "", stream.text())
 
 

@@ -27,10 +27,10 @@ def test_the_table_names_each_schedule_and_says_when_it_runs_next():
     assert lines[2] == f"{SCHEDULE_ID}  disabled        1,412 (-4)  rate(1 hour)  mornings"
 
 
-def test_on_a_narrow_terminal_ids_and_times_are_whole():
+def test_on_a_narrow_terminal_ids_are_short_and_times_whole():
     page = {"schedules": [schedule()], "next_page_token": None}
     ran = run("schedules", api=FakeApi({"GET /schedules": [page]}), out_tty=True)
-    assert f"{SCHEDULE_ID}  11-24 05:00:00  1,412 (-4)" in ran.out
+    assert f"{SCHEDULE_ID[:8]}  11-24 05:00:00  1,412 (-4)" in ran.out
     plain = re.sub(r"\x1b\[[0-9;]*m", "", ran.out)
     assert max(map(len, plain.splitlines())) <= 80
 
@@ -161,3 +161,27 @@ def test_an_odd_answer_of_another_version_is_shown_not_crashed_on(answer):
     for args in (("schedules", "show", "x"), ("schedules",)):
         assert run(*args, api=api).code == 0
         assert isinstance(json.loads(run(*args, "--json", api=api).out), dict)
+
+
+def test_a_schedule_may_be_named_by_the_beginning_of_its_id():
+    ran = run("schedules", "disable", SCHEDULE_ID[:5].upper())
+    assert ran.code == 0
+    assert ran.api.sent()[-1].endswith(f"/schedules/{SCHEDULE_ID}")
+    two = [schedule(), schedule(schedule_id=SCHEDULE_ID[:5] + "000", name="evenings")]
+    page = {"schedules": two, "next_page_token": None}
+    ran = run("schedules", "delete", SCHEDULE_ID[:5], api=FakeApi({"GET /schedules": [page]}))
+    assert ran.code == 2
+    assert "is the beginning of 2 schedules" in ran.err
+    assert "mornings" in ran.err
+    assert "evenings" in ran.err
+    assert not [sent for sent in ran.api.sent() if sent.startswith("DELETE")]
+
+
+def test_the_retries_of_a_run_are_sent_with_its_request():
+    args = ("rate(1 day)", "BTCUSDT", "--retries", "3", "--retry-backoff", "2m")
+    ran = run("schedules", "create", *args)
+    assert ran.body()["request"] == {
+        "symbols": ["BTCUSDT"],
+        "retries": 3,
+        "retry_backoff_seconds": 120,
+    }

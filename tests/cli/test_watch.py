@@ -17,7 +17,8 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 from websockets.sync.server import ServerConnection, serve
 
 from market_data_collector.cli.__main__ import main
-from market_data_collector.cli.listening import Unheard, open_socket
+from market_data_collector.effects import Unheard
+from market_data_collector.sockets import open_socket
 from tests.cli import running
 from tests.cli.fake_api import TASK_ID, FakeApi, problem, task
 from tests.cli.running import Ran, Stream

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from websockets.exceptions import ConnectionClosedError
 
-from market_data_collector.cli.listening import Unheard
+from market_data_collector.effects import Unheard
 from tests.cli.fake_api import TASK_ID, FakeApi, problem, task
 from tests.cli.test_watch import TOPIC, Server, error, lines, snapshot, update, watch
 
@@ -126,7 +126,7 @@ def test_where_the_api_cannot_say_what_expired_the_connection_is_made_again() ->
     away = problem(503, "Not ready", "restarting", "BACKEND_UNAVAILABLE")
     server = Server([REFUSED], [snapshot(0, task=task("completed"))])
     # Before anything was heard, the first failure is final: it goes on by polling.
-    api = FakeApi({"GET /task": [away, task("completed")]})
+    api = FakeApi({"GET /task": [*[away] * 3, task("completed")]})
     ran = watch(TASK_ID, "--json", server=server, api=api)
     assert (ran.code, len(server.opened)) == (0, 1)
     heard = Server(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from market_data_collector.cli.api import Api
+from market_data_collector.client import Client
 from tests.doubles.receiver import Receiver, receiving
 from tests.e2e.stack import Cloud, running_cloud
 from tests.e2e.waiting import ended
@@ -39,13 +39,13 @@ def cloud(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Itera
 @pytest.fixture(scope="session")
 def knowing(cloud: Cloud) -> Cloud:
     """The stack, once it knows its symbols."""
-    with Api(cloud.api_url) as api:
-        ended(api, api.refresh_symbols()["task_id"])
+    with Client(cloud.api_url) as api:
+        ended(api, api.refresh_symbols().task_id)
     return cloud
 
 
 @pytest.fixture
-def api(knowing: Cloud) -> Iterator[Api]:
+def api(knowing: Cloud) -> Iterator[Client]:
     """A client of a stack that knows its symbols."""
-    with Api(knowing.api_url) as api:
+    with Client(knowing.api_url) as api:
         yield api

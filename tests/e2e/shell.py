@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from infra.package import ROOT
-from market_data_collector.cli.api import Api
 from tests.e2e.stack import Cloud
 
-_CLIENT = f'"{sys.executable}" -m {Api.__module__.rpartition(".")[0]}'
+_CLIENT = f'"{sys.executable}" -m market_data_collector.cli'
 
 
 def shell(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from local.first_key import first_admin_key
-from market_data_collector.cli.api import Api
+from market_data_collector.client import Client
 from tests.e2e.conftest import Cloud
 from tests.e2e.waiting import until
 
@@ -67,14 +67,14 @@ def test_a_key_opens_what_its_scope_says_until_it_is_revoked(cloud: Cloud, ask: 
     assert {key["owner"] for key in listed["keys"]} == {"admin", "research"}
     assert ask("DELETE", "/keys/{key_id}", admin, key_id=made["key_id"])[0] == 200
     assert ask("GET", "/tasks", made["key"])[1]["reason"] == "KEY_ENDED"
-    with Api(cloud.api_url) as api:
+    with Client(cloud.api_url) as api:
         events = until(
-            lambda: api.all_audit(key_id=made["key_id"])["events"],
+            lambda: [*api.audit(key_id=made["key_id"])],
             lambda found: len(found) == 2,
         )
         assert [(each["action"], each["by"]) for each in events] == [
             ("key.created", "admin"),
             ("key.revoked", "admin"),
         ]
-        first = api.all_audit(key_id=str(admin).split("_")[1])["events"]
+        first = [*api.audit(key_id=str(admin).split("_")[1])]
         assert [(each["action"], each["by"]) for each in first] == [("key.created", "deployer")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from market_data_collector.cli.api import Api
+from market_data_collector.client import Client
 from tests.e2e.conftest import Cloud
 from tests.e2e.exchange_control import controlled
 from tests.e2e.test_main_job import as_sent, stored
@@ -15,12 +15,12 @@ APRIL = 1_743_465_600_000
 
 
 def test_a_month_comes_from_its_file_and_from_rest_where_the_file_is_stale(
-    cloud: Cloud, api: Api
+    cloud: Cloud, api: Client
 ) -> None:
     spoiled = {"path": f"*/{STALE}*"}
     with controlled(cloud) as exchange:
         with exchange.fault(kind="archive", mode="revised", match=spoiled):
-            task = ended(api, api.start(BODY)["task_id"])
+            task = ended(api, api.start(**BODY).task_id)
         asked = exchange.asked_of(SYMBOL)
         pages = [
             exchange.klines(SYMBOL, "1m", at, at + 60_000_000)

@@ -19,7 +19,8 @@ from chalicelib.aws.calls import run
 from chalicelib.aws.sdk_calls import method_name
 from chalicelib.aws.wire import item_to_wire
 from market_data_collector.cli.__main__ import main
-from market_data_collector.cli.api import Api, Expired
+from market_data_collector.client import Client
+from market_data_collector.errors import Expired
 from tests.cli.running import Stream
 from tests.doubles.settings import backend_of
 from tests.e2e.conftest import Cloud
@@ -34,14 +35,14 @@ def client(*args: str) -> tuple[int, str]:
     return code, out.text()
 
 
-def trail(api: Api, task_id: str) -> list[AuditEvent]:
-    return api.all_audit(task_id=task_id)["events"]
+def trail(api: Client, task_id: str) -> list[AuditEvent]:
+    return [*api.audit(task_id=task_id)]
 
 
 def test_an_expired_tasks_audit_is_read_verified_and_tampering_with_it_is_found(
-    cloud: Cloud, api: Api
+    cloud: Cloud, api: Client
 ) -> None:
-    task_id = api.start({"force": True, "symbols": ["SHIBUSDT"], "timeframes": ["1h"]})["task_id"]
+    task_id = api.start(force=True, symbols=["SHIBUSDT"], timeframes=["1h"]).task_id
     ended(api, task_id)
     until(lambda: trail(api, task_id), lambda seen: len(seen) >= 4)
     cloud.client("dynamodb").update_item(
@@ -74,8 +75,8 @@ def test_an_expired_tasks_audit_is_read_verified_and_tampering_with_it_is_found(
     assert f"task:{task_id}: altered: event 3 (task.started) was altered" in verdict
 
 
-def test_what_the_exchange_lists_is_in_the_markets_trail(cloud: Cloud, api: Api) -> None:
-    events = until(lambda: api.all_audit(exchange="local")["events"], len)
+def test_what_the_exchange_lists_is_in_the_markets_trail(cloud: Cloud, api: Client) -> None:
+    events = until(lambda: [*api.audit(exchange="local")], len)
     assert events[0]["action"] == "symbols.changed"
     assert events[0]["data"]["added"]["count"] == events[0]["after"] > 0
     code, verdict = client("audit", "verify", "market:local", "--api-url", cloud.api_url)
@@ -118,7 +119,7 @@ def yesterdays_events(cloud: Cloud) -> list[AuditEvent]:
 
 
 def test_a_day_is_exported_read_with_duckdb_and_finds_what_was_cut_off(
-    cloud: Cloud, api: Api
+    cloud: Cloud, api: Client
 ) -> None:
     events = yesterdays_events(cloud)
     day = events[0]["recorded_at"][:10]
@@ -149,7 +150,7 @@ def test_a_day_is_exported_read_with_duckdb_and_finds_what_was_cut_off(
 
 
 def test_a_record_that_breaks_our_code_is_set_aside_whole_and_replayed(
-    cloud: Cloud, api: Api
+    cloud: Cloud, api: Client
 ) -> None:
     queue, sqs = cloud.outputs["StreamFailureQueue"], cloud.client("sqs")
     task_id, now = str(uuid.uuid4()), int(time.time())

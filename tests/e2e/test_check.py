@@ -9,8 +9,8 @@ import pytest
 from infra.names import stack_name
 from local.aws import DUMMY_CREDENTIALS
 from market_data_collector.cli.__main__ import main
-from market_data_collector.cli.api import Api
 from market_data_collector.cli.check_steps import STEPS
+from market_data_collector.client import Client
 from tests.e2e.conftest import Cloud
 
 
@@ -33,5 +33,5 @@ def test_a_working_stack_passes_and_keeps_nothing_of_the_check(
     assert outcomes == {step.name: others.get(step.name, "ok") for step in STEPS}
     data = next(each for each in answer["steps"] if each["step"] == "data")
     assert data["detail"] == f"24 candles in s3://{cloud.bucket}"
-    with Api(cloud.api_url) as api:
-        assert not [each for each in api.schedules()["schedules"] if "check" in each["name"]]
+    with Client(cloud.api_url) as api:
+        assert not [each for each in api.schedules() if "check" in each["name"]]

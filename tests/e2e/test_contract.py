@@ -18,7 +18,8 @@ from schemathesis.specs.openapi.checks import unsupported_method
 
 from app import app
 from infra.package import ROOT
-from market_data_collector.cli.api import Api, Rejected
+from market_data_collector.client import Client
+from market_data_collector.errors import Rejected
 from tests.e2e.conftest import Cloud
 from tests.e2e.exchange_control import held_exchange
 from tests.e2e.waiting import ended
@@ -140,21 +141,21 @@ whole = _schema(SPEC, "positive")
 
 
 @pytest.fixture(scope="module")
-def api(knowing: Cloud) -> Iterator[Api]:
+def api(knowing: Cloud) -> Iterator[Client]:
     """A client of a stack that knows its symbols and prices; what is left running is cancelled."""
-    with Api(knowing.api_url) as api:
+    with Client(knowing.api_url) as api:
         yield api
-        for task in api.active()["tasks"]:
+        for task in api.active():
             with suppress(Rejected):  # ended meanwhile
                 api.cancel(task["task_id"])
-        for schedule in api.schedules()["schedules"]:
+        for schedule in api.schedules():
             api.delete_schedule(schedule["schedule_id"])
 
 
 @fitting.parametrize()
 @bounded
 def test_requests_that_fit_the_contract_are_taken(
-    case: schemathesis.Case, cloud: Cloud, api: Api
+    case: schemathesis.Case, cloud: Cloud, api: Client
 ) -> None:
     case.call_and_validate(cloud.api_url, excluded_checks=NOT_OURS)
     if case.path.endswith("/pause"):
@@ -164,14 +165,14 @@ def test_requests_that_fit_the_contract_are_taken(
 @unfitting.parametrize()
 @bounded
 def test_requests_that_do_not_fit_the_contract_are_refused_as_it_says(
-    case: schemathesis.Case, cloud: Cloud, api: Api
+    case: schemathesis.Case, cloud: Cloud, api: Client
 ) -> None:
     if case.meta and case.meta.generation.mode.is_positive:
         return  # the other test's; this one's schema would have it collect everything
     case.call_and_validate(cloud.api_url, excluded_checks=NOT_OURS)
 
 
-def test_every_answer_in_the_life_of_a_task_is_the_contracts(cloud: Cloud, api: Api) -> None:
+def test_every_answer_in_the_life_of_a_task_is_the_contracts(cloud: Cloud, api: Client) -> None:
     def ask(path: str, method: str, expected: int, **parts: Any) -> Any:
         case = whole[path][method].Case(**parts)
         answer = case.call_and_validate(cloud.api_url, excluded_checks=NOT_OURS)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from chalicelib.core.times import parse_time as time_of
-from market_data_collector.cli.api import Api
+from market_data_collector.client import Client
 from tests.e2e.conftest import Cloud
 from tests.e2e.exchange_control import ExchangeControl, controlled
 from tests.e2e.test_main_job import as_sent
@@ -61,12 +61,12 @@ class Gap(NamedTuple):
     candles: int
 
 
-def test_what_is_said_of_the_candles_is_what_the_exchange_did(cloud: Cloud, api: Api) -> None:
+def test_what_is_said_of_the_candles_is_what_the_exchange_did(cloud: Cloud, api: Client) -> None:
     with controlled(cloud) as exchange:
         exchange.reset()  # or its log may be full
     with controlled(cloud) as exchange, troubled(exchange):
         first, second = body(FIRST), {**body(SECOND), "fill": "all"}
-        tasks = [api.start(each)["task_id"] for each in (first, second)]
+        tasks = [api.start(**each).task_id for each in (first, second)]
         assert [ended(api, task)["status"] for task in tasks] == ["completed"] * 2
         for symbol in SYMBOLS:
             assert candles_of(api, symbol) == [as_sent(row) for row in sound(exchange, symbol)]
@@ -74,7 +74,7 @@ def test_what_is_said_of_the_candles_is_what_the_exchange_did(cloud: Cloud, api:
         counts_add_up(cloud, exchange)
 
         before = exchange.asked_of_each(SYMBOLS)
-        again = ended(api, api.start(first)["task_id"])
+        again = ended(api, api.start(**first).task_id)
         assert again["units"]["from_store"] == again["units"]["total"] > 0
         assert exchange.asked_of_each(SYMBOLS) == before
 
@@ -92,12 +92,12 @@ def test_what_is_said_of_the_candles_is_what_the_exchange_did(cloud: Cloud, api:
         assert candles_of(api, HALTED) == [as_sent(row) for row in sound(exchange, HALTED)]
 
 
-def test_two_identical_starts_at_once_ask_the_exchange_once(cloud: Cloud, api: Api) -> None:
+def test_two_identical_starts_at_once_ask_the_exchange_once(cloud: Cloud, api: Client) -> None:
     with controlled(cloud) as exchange:
         with exchange.fault(kind="latency", match=KLINES, delay_ms=1500):
-            task, again = (api.start(body(FIRST, TWICE)) for _ in range(2))
+            task, again = (api.start(**body(FIRST, TWICE)).answer for _ in range(2))
             assert (again["task_id"], again["deduplicated"]) == (task["task_id"], True)
-            other = api.start(body(FIRST, ONCE))
+            other = api.start(**body(FIRST, ONCE)).answer
             assert other["deduplicated"] is False
             for each in (task, other):
                 assert ended(api, each["task_id"])["status"] == "completed"
@@ -201,12 +201,12 @@ def counts_add_up(cloud: Cloud, exchange: ExchangeControl) -> None:
                 assert row[name] == sum(cell[name] for cell in row["cells"])
 
 
-def candles_of(api: Api, symbol: str) -> list[tuple[Any, ...]]:
+def candles_of(api: Client, symbol: str) -> list[tuple[Any, ...]]:
     """What GET /candles answers, in the row order of the exchange's klines."""
     query = {"symbol": symbol, "timeframe": TIMEFRAME, "start": str(START), "end": str(END)}
     rows = (
         row
-        for page in api.candle_pages({**query, "limit": "700"})
+        for page in api.candle_answers("json", {**query, "limit": "700"})
         for row in page.json()["candles"]
     )
     times = ("open_time", "close_time")

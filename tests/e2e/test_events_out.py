@@ -14,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from infra.package import ROOT
 from local.aws import REGION
-from market_data_collector.cli.api import Api, Rejected
+from market_data_collector.client import Client
+from market_data_collector.errors import Rejected
 from tests.doubles.receiver import Receiver
 from tests.e2e.conftest import Cloud
 from tests.e2e.exchange_control import held_exchange
@@ -45,13 +46,13 @@ def example(page: str) -> dict[str, Any]:
 
 
 def test_a_rule_on_the_bus_hears_a_tasks_whole_life_in_events_as_their_schemas_say(
-    cloud: Cloud, api: Api
+    cloud: Cloud, api: Client
 ) -> None:
     listening = example("EVENTS.md")
     session = boto3.Session("test", "test", region_name=REGION)
     endpoint = {"endpoint_url": cloud.endpoint_url}
     queue = listening["listen"](session, cloud.outputs["EventBus"], **endpoint)
-    task_id = api.start({**BODY, "force": True})["task_id"]
+    task_id = api.start(**{**BODY, "force": True}).task_id
     heard: list[dict[str, Any]] = []
 
     def listen() -> list[dict[str, Any]]:
@@ -73,14 +74,14 @@ def test_a_rule_on_the_bus_hears_a_tasks_whole_life_in_events_as_their_schemas_s
 
 
 def test_a_webhook_is_told_again_after_a_failure_and_its_signature_holds(
-    cloud: Cloud, api: Api, receiver: Receiver
+    cloud: Cloud, api: Client, receiver: Receiver
 ) -> None:
     verify = example("WEBHOOKS.md")["verify"]
     receiver.answers = [(500, {})]
     url = f"http://127.0.0.1:{receiver.port}/candles?token=t"
-    task_id = api.start({"force": True, **BODY, "webhook": {"url": url, "secret": SECRET}})[
-        "task_id"
-    ]
+    task_id = api.start(
+        **{"force": True, **BODY, "webhook": {"url": url, "secret": SECRET}}
+    ).task_id
     until(lambda: list(receiver.seen), lambda seen: len(seen) == 2)
     first, second = receiver.seen
     for request in (first, second):
@@ -103,17 +104,17 @@ def test_a_webhook_is_told_again_after_a_failure_and_its_signature_holds(
 
 
 def test_a_webhook_to_an_address_that_is_refused_is_never_sent_and_shown_as_failed(
-    cloud: Cloud, api: Api, receiver: Receiver
+    cloud: Cloud, api: Client, receiver: Receiver
 ) -> None:
     for url in ("https://127.0.0.1/in", "https://169.254.169.254/latest", "http://hooks.acme.com/"):
         with pytest.raises(Rejected):
-            api.start({"force": True, **BODY, "webhook": {"url": url, "secret": SECRET}})
+            api.start(**{"force": True, **BODY, "webhook": {"url": url, "secret": SECRET}})
     hook = {"url": f"http://127.0.0.1:{receiver.port}/", "secret": SECRET}
     wanted = {**hook, "events": ["task.cancelled"]}
     with held_exchange(cloud):
-        task_id = api.start({"force": True, **BODY, "start": "2026-01-01", "webhook": wanted})[
-            "task_id"
-        ]
+        task_id = api.start(
+            **{"force": True, **BODY, "start": "2026-01-01", "webhook": wanted}
+        ).task_id
         # As a name would that was public when it was given, and resolves to this machine now.
         cloud.client("dynamodb").update_item(
             TableName=cloud.outputs["TasksTable"],
@@ -133,7 +134,7 @@ def test_a_webhook_to_an_address_that_is_refused_is_never_sent_and_shown_as_fail
     assert depth["visible"] >= 1
 
 
-def test_metrics_are_scraped_and_parsed_and_count_what_happened(cloud: Cloud, api: Api) -> None:
+def test_metrics_are_scraped_and_parsed_and_count_what_happened(cloud: Cloud, api: Client) -> None:
     def scrape() -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
         url = f"{cloud.api_url}/api/v1/data-collector/metrics"
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -149,7 +150,7 @@ def test_metrics_are_scraped_and_parsed_and_count_what_happened(cloud: Cloud, ap
     completed = ("data_collector_task_events_total", (("event", "completed"),))
     submitted = ("data_collector_task_events_total", (("event", "submitted"),))
     before = scrape()
-    ended(api, api.start({**BODY, "force": True})["task_id"])
+    ended(api, api.start(**{**BODY, "force": True}).task_id)
     after = until(scrape, lambda seen: seen[completed] > before[completed])
     assert after[submitted] > before[submitted]
     assert set(before) <= set(after)

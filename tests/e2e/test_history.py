@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from chalicelib.core.task_keys import META, item_key
-from market_data_collector.cli.api import Api, Expired
+from market_data_collector.client import Client
+from market_data_collector.errors import Expired
 from tests.e2e.conftest import Cloud
 from tests.e2e.exchange_control import held_exchange
 from tests.e2e.waiting import until
@@ -13,12 +14,12 @@ from tests.e2e.waiting import until
 BODY = {"symbols": ["ARUSDT", "ZECUSDT"], "timeframes": ["8h", "12h"]}
 
 
-def test_the_same_start_is_one_task_whose_end_outlives_it(cloud: Cloud, api: Api) -> None:
+def test_the_same_start_is_one_task_whose_end_outlives_it(cloud: Cloud, api: Client) -> None:
     alike = {"timeframes": ["12h", "8h"], "symbols": ["ZECUSDT", "ARUSDT"]}
     with held_exchange(cloud):
-        first, again = api.start(BODY), api.start(alike)
+        first, again = api.start(**BODY).answer, api.start(**alike).answer
         assert (again["task_id"], again["deduplicated"]) == (first["task_id"], True)
-        other = api.start({**alike, "force": True})
+        other = api.start(**{**alike, "force": True}).answer
         assert other["task_id"] != first["task_id"]
         for task in (first, other):
             api.cancel(task["task_id"])
@@ -28,7 +29,7 @@ def test_the_same_start_is_one_task_whose_end_outlives_it(cloud: Cloud, api: Api
     )
 
     def ended() -> list[dict[str, object]]:
-        listed = api.history(status="cancelled", page_size=100)["tasks"]
+        listed = api.history_page(status="cancelled", page_size=100)["tasks"]
         return [task for task in listed if task["task_id"] == task_id]
 
     [entry] = until(ended, bool)

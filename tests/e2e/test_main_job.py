@@ -10,7 +10,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from market_data_collector.cli.api import Api, Expired, Rejected
+from market_data_collector.client import Client
+from market_data_collector.errors import Expired, Rejected
 from tests.e2e.conftest import Cloud
 from tests.e2e.exchange_control import ExchangeControl
 from tests.e2e.waiting import ENDED, ended, until
@@ -59,11 +60,9 @@ def as_sent(row: list[Any]) -> tuple[Any, ...]:
 
 
 def test_every_stored_candle_is_the_one_the_exchange_serves(
-    cloud: Cloud, api: Api, exchange: ExchangeControl
+    cloud: Cloud, api: Client, exchange: ExchangeControl
 ) -> None:
-    task = ended(
-        api, api.start({"force": True, "symbols": SYMBOLS, "timeframes": TIMEFRAMES})["task_id"]
-    )
+    task = ended(api, api.start(force=True, symbols=SYMBOLS, timeframes=TIMEFRAMES).task_id)
     assert task["status"] == "completed"
     assert task["progress"] == 100
     assert task["units"] == {
@@ -83,16 +82,16 @@ def test_every_stored_candle_is_the_one_the_exchange_serves(
     assert compared >= task["candles"] == 18_000
 
 
-def test_a_second_run_asks_only_for_what_is_new(api: Api) -> None:
+def test_a_second_run_asks_only_for_what_is_new(api: Client) -> None:
     body = {"symbols": ["CHZUSDT"], "timeframes": ["1h", "1d"]}
-    assert ended(api, api.start(body)["task_id"])["candles"] == 2000
-    again = ended(api, api.start(body)["task_id"])
+    assert ended(api, api.start(**body).task_id)["candles"] == 2000
+    again = ended(api, api.start(**body).task_id)
     assert again["units"]["succeeded"] == 2
     assert again["candles"] <= 4  # the last stored one of each, and what closed meanwhile
 
 
 def test_a_long_range_is_cut_into_units_and_lands_whole(
-    cloud: Cloud, api: Api, exchange: ExchangeControl
+    cloud: Cloud, api: Client, exchange: ExchangeControl
 ) -> None:
     body = {
         "symbols": ["SOLUSDT"],
@@ -101,7 +100,7 @@ def test_a_long_range_is_cut_into_units_and_lands_whole(
         "end": "2026-05-15T12:34:00Z",
         "priority": "high",
     }
-    task = ended(api, api.start({**body, "force": True})["task_id"])
+    task = ended(api, api.start(**{**body, "force": True}).task_id)
     assert task["status"] == "completed"
     assert task["units"]["total"] > 1
     low, high = 1_772_323_200_000, 1_778_848_440_000
@@ -109,10 +108,12 @@ def test_a_long_range_is_cut_into_units_and_lands_whole(
     assert candles == [as_sent(row) for row in exchange.klines("SOLUSDT", "1m", low, high)]
 
 
-def test_one_failing_symbol_does_not_stop_the_others(api: Api, exchange: ExchangeControl) -> None:
+def test_one_failing_symbol_does_not_stop_the_others(
+    api: Client, exchange: ExchangeControl
+) -> None:
     body = {"symbols": ["XRPUSDT", "DOGEUSDT", "LTCUSDT"], "timeframes": ["5m", "1h"]}
     with exchange.fault(kind="delisted", match={"symbol": "DOGEUSDT"}):
-        task = ended(api, api.start({**body, "force": True})["task_id"])
+        task = ended(api, api.start(**{**body, "force": True}).task_id)
     assert task["status"] == "completed"
     assert task["units"] == {
         "total": 6,
@@ -128,7 +129,7 @@ def test_one_failing_symbol_does_not_stop_the_others(api: Api, exchange: Exchang
 
 
 def test_a_task_says_what_it_retries_what_failed_and_what_was_rejected(
-    api: Api, exchange: ExchangeControl
+    api: Client, exchange: ExchangeControl
 ) -> None:
     messages: list[str] = []
 
@@ -144,7 +145,7 @@ def test_a_task_says_what_it_retries_what_failed_and_what_was_rejected(
         exchange.fault(kind="invalid_candle", match={**klines, "symbol": "ZECUSDT"}, remaining=1),
     ):
         body = {"symbols": ["ARUSDT", "MAGICUSDT", "ZECUSDT"], "timeframes": ["1h"]}
-        task_id = api.start({**body, "force": True})["task_id"]
+        task_id = api.start(**{**body, "force": True}).task_id
         retrying = "Retrying ARUSDT 1h: HTTP 502: An error occurred. (2/3)"
         until(look, lambda task: task["message"] == retrying)
     task = until(look, lambda task: task["status"] in ENDED)
@@ -162,10 +163,10 @@ def test_a_task_says_what_it_retries_what_failed_and_what_was_rejected(
     assert (rejection["symbol"], rejection["timeframe"]) == ("ZECUSDT", "1h")
 
 
-def test_retry_runs_only_what_failed(api: Api, exchange: ExchangeControl) -> None:
+def test_retry_runs_only_what_failed(api: Client, exchange: ExchangeControl) -> None:
     body = {"symbols": ["DOTUSDT", "LINKUSDT"], "timeframes": ["15m", "4h"]}
     with exchange.fault(kind="delisted", match={"symbol": "DOTUSDT"}):
-        task_id = api.start({**body, "force": True})["task_id"]
+        task_id = api.start(**{**body, "force": True}).task_id
         assert ended(api, task_id)["units"]["failed"] == 2
     before = exchange.requests()
     api.retry(task_id)
@@ -187,12 +188,12 @@ def test_retry_runs_only_what_failed(api: Api, exchange: ExchangeControl) -> Non
 
 
 def test_one_workers_429_stops_the_fleet_and_the_task_still_completes(
-    api: Api, exchange: ExchangeControl
+    api: Client, exchange: ExchangeControl
 ) -> None:
     symbols = [name for name in known(api) if name.endswith("BTC")][:30]
     rule = {"status": 429, "code": -1003, "msg": "Too much request weight", "retry_after": 8}
     with exchange.fault(kind="status", match={"path": "/api/v3/klines"}, remaining=1, **rule):
-        task_id = api.start({"force": True, "symbols": symbols, "timeframes": ["1h"]})["task_id"]
+        task_id = api.start(force=True, symbols=symbols, timeframes=["1h"]).task_id
         status = until(api.status, lambda seen: seen["breaker"]["open"])
         assert "Too much request weight" in status["breaker"]["reason"]
         time.sleep(1.5)  # requests in flight may end
@@ -205,12 +206,10 @@ def test_one_workers_429_stops_the_fleet_and_the_task_still_completes(
 
 
 def test_cancel_freezes_the_count_and_stops_the_requests(
-    api: Api, exchange: ExchangeControl
+    api: Client, exchange: ExchangeControl
 ) -> None:
     with exchange.fault(kind="latency", match={"path": "/api/v3/klines"}, delay_ms=400):
-        task_id = api.start(
-            {"force": True, "symbols": known(api)[:120], "timeframes": ["1h", "4h"]}
-        )["task_id"]
+        task_id = api.start(force=True, symbols=known(api)[:120], timeframes=["1h", "4h"]).task_id
         until(lambda: api.task(task_id), lambda task: task["units"]["succeeded"] > 0)
         receipt = api.cancel(task_id)
         at_cancel = api.task(task_id)
@@ -227,8 +226,8 @@ def test_cancel_freezes_the_count_and_stops_the_requests(
     assert ended(api, task_id)["units"]["succeeded"] == 240
 
 
-def test_an_expired_task_is_gone_though_dynamodb_still_has_it(cloud: Cloud, api: Api) -> None:
-    task_id = api.start({"force": True, "symbols": ["BTCUSDT"], "timeframes": ["1d"]})["task_id"]
+def test_an_expired_task_is_gone_though_dynamodb_still_has_it(cloud: Cloud, api: Client) -> None:
+    task_id = api.start(force=True, symbols=["BTCUSDT"], timeframes=["1d"]).task_id
     ended(api, task_id)
     cloud.client("dynamodb").update_item(
         TableName=cloud.outputs["TasksTable"],
@@ -241,23 +240,21 @@ def test_an_expired_task_is_gone_though_dynamodb_still_has_it(cloud: Cloud, api:
         api.task(task_id)
     with pytest.raises(Expired):
         api.retry(task_id)
-    assert task_id not in [task["task_id"] for task in api.tasks(page_size=100)["tasks"]]
+    assert task_id not in [task["task_id"] for task in api.tasks_page(page_size=100)["tasks"]]
     with pytest.raises(Rejected) as rejected:
         api.task("00000000-0000-4000-8000-000000000000")
     assert rejected.value.problem["status"] == 404
 
 
 def test_at_most_five_collectors_run_at_once(
-    cloud: Cloud, api: Api, exchange: ExchangeControl
+    cloud: Cloud, api: Client, exchange: ExchangeControl
 ) -> None:
     symbols = known(api)[:160]
     most = 0
     # Slow answers keep every collector busy, whatever the speed of this machine.
     with exchange.fault(kind="latency", match={"path": "/api/v3/klines"}, delay_ms=600):
         left = [
-            api.start(
-                {"force": True, "symbols": part, "timeframes": ["1h", "1d"], "priority": priority}
-            )["task_id"]
+            api.start(force=True, symbols=part, timeframes=["1h", "1d"], priority=priority).task_id
             for part, priority in ((symbols[:80], "normal"), (symbols[80:], "high"))
         ]
         while left:
@@ -281,7 +278,7 @@ def collect_processes(cloud: Cloud) -> int:
     return count
 
 
-def known(api: Api) -> list[str]:
+def known(api: Client) -> list[str]:
     return [
         name for name in api.stats()["data_collector_status"]["available_symbols"] if name.isascii()
     ]

@@ -23,7 +23,7 @@ from local.journal import Journal
 from local.logs import follow
 from local.metrics import EMULATOR_LACKS, Relay, lacking
 from local.scratch import JOURNAL
-from market_data_collector.cli.api import Api
+from market_data_collector.client import Client
 from tests.e2e import trouble
 from tests.e2e.conftest import Cloud
 from tests.e2e.waiting import ended, until
@@ -77,8 +77,8 @@ def ran(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]
     began_s = time.time()
     state = tmp_path_factory.mktemp("relay") / "state.json"
     relay = Relay(cloud.account, STACK, Journal(cloud.log.parent / JOURNAL), state)
-    with Api(cloud.api_url) as api:
-        ended(api, api.refresh_symbols()["task_id"])
+    with Client(cloud.api_url) as api:
+        ended(api, api.refresh_symbols().task_id)
         tasks = trouble.cause(cloud, api)
         found = _relayed(cloud, relay)
         yield Run(found, tasks, relay, began_s)

@@ -19,7 +19,7 @@ from chalicelib.core.settings import Settings
 from chalicelib.core.times import HOUR, MINUTE, parse_time
 from chalicelib.exchange.binance import IN_FLIGHT, KLINES_WEIGHT
 from chalicelib.exchange.budget import BLOCK_WEIGHT
-from market_data_collector.cli.api import Api
+from market_data_collector.client import Client
 from tests.e2e.conftest import Cloud
 from tests.e2e.exchange_control import ExchangeControl
 from tests.e2e.test_main_job import as_sent, exchange, known, lift_pause, stored
@@ -47,14 +47,14 @@ START, END = parse_time("2026-03-03T12:00:00Z"), parse_time("2026-03-04T12:00:00
     ids=["same-page-again", "bad-gateway", "slow-half-answers"],
 )
 def test_after_a_cancel_only_what_was_in_flight_reaches_the_exchange(
-    cloud: Cloud, api: Api, exchange: ExchangeControl, rules: list[dict[str, Any]]
+    cloud: Cloud, api: Client, exchange: ExchangeControl, rules: list[dict[str, Any]]
 ) -> None:
     exchange.reset()
     lift_pause(cloud)
     body = {"symbols": known(api)[100:200], "timeframes": ["1m"], "start": "2026-01-01"}
     for rule in rules:
         exchange.add_fault(match=KLINES, **rule)
-    task_id = api.start(body)["task_id"]
+    task_id = api.start(**body).task_id
     until(lambda: api.task(task_id), lambda task: task["status"] == "running")
     until(exchange.arrivals, lambda seen: len(seen) >= COLLECTORS * IN_FLIGHT)
     receipt = api.cancel(task_id)
@@ -66,7 +66,7 @@ def test_after_a_cancel_only_what_was_in_flight_reaches_the_exchange(
 
 
 def test_an_exchange_that_answers_another_question_fails_the_unit_and_every_request_is_paid_for(
-    cloud: Cloud, api: Api, exchange: ExchangeControl
+    cloud: Cloud, api: Client, exchange: ExchangeControl
 ) -> None:
     lift_pause(cloud)
     while time.time() % 60 > 30:  # the ledger counts by the minute
@@ -75,7 +75,7 @@ def test_an_exchange_that_answers_another_question_fails_the_unit_and_every_requ
     before = spent(cloud)
     body = {"symbols": known(api)[:300], "timeframes": ["1m"], "start": START, "end": END}
     with exchange.fault(kind="ignored_times", match=KLINES, mode="both"):
-        task = ended(api, api.start(body)["task_id"])
+        task = ended(api, api.start(**body).task_id)
     assert task["status"] == "failed"
     reasons = {each["reason"] for each in task["failures"]}
     assert reasons == {"EXCHANGE_INCONSISTENT_ANSWER"}
@@ -101,11 +101,11 @@ def spent(cloud: Cloud) -> int:
 
 
 def test_a_maintenance_page_is_waited_for(
-    cloud: Cloud, api: Api, exchange: ExchangeControl
+    cloud: Cloud, api: Client, exchange: ExchangeControl
 ) -> None:
     body = {"symbols": ["ARUSDT"], "timeframes": ["1h"], "start": START, "end": END}
     with exchange.fault(kind="html200", match=KLINES, remaining=1):
-        task_id = api.start(body)["task_id"]
+        task_id = api.start(**body).task_id
         status = until(api.status, lambda seen: seen["breaker"]["open"])
         assert "maintenance page" in status["breaker"]["reason"]
         assert api.task(task_id)["units"]["failed"] == 0
@@ -117,11 +117,11 @@ def test_a_maintenance_page_is_waited_for(
 
 @pytest.mark.parametrize(("symbol", "mode"), [("FOTUSDT", "newest_first"), ("ZENUSDT", "shuffled")])
 def test_rows_in_another_order_are_stored_in_theirs(
-    cloud: Cloud, api: Api, exchange: ExchangeControl, symbol: str, mode: str
+    cloud: Cloud, api: Client, exchange: ExchangeControl, symbol: str, mode: str
 ) -> None:
     body = {"symbols": [symbol], "timeframes": ["1m"], "start": START, "end": END}
     with exchange.fault(kind="reordered_rows", match={**KLINES, "symbol": symbol}, mode=mode):
-        task = ended(api, api.start(body)["task_id"])
+        task = ended(api, api.start(**body).task_id)
     assert task["status"] == "completed"
     served = exchange.klines(symbol, "1m", START, END)
     assert len(served) > 1000  # more than a page
@@ -129,7 +129,7 @@ def test_rows_in_another_order_are_stored_in_theirs(
 
 
 def test_a_row_with_a_null_costs_one_candle(
-    cloud: Cloud, api: Api, exchange: ExchangeControl
+    cloud: Cloud, api: Client, exchange: ExchangeControl
 ) -> None:
     at = START + 5 * HOUR + MINUTE
     body = {"symbols": ["MAGICUSDT"], "timeframes": ["1m"], "start": START, "end": END}
@@ -137,7 +137,7 @@ def test_a_row_with_a_null_costs_one_candle(
     served = exchange.klines("MAGICUSDT", "1m", START, END)
     assert at in [row[0] for row in served]
     with exchange.fault(kind="null_value", **rule):
-        task = ended(api, api.start(body)["task_id"])
+        task = ended(api, api.start(**body).task_id)
     assert (task["status"], task["units"]["failed"]) == ("completed", 0)
     assert stored(cloud.candles_dir, "MAGICUSDT", "1m") == [
         as_sent(row) for row in served if row[0] != at
@@ -174,7 +174,7 @@ def test_odd_input_is_refused_with_what_was_meant(cloud: Cloud) -> None:
 
 
 def test_an_outage_that_is_filled_later_is_found_and_what_is_dropped_is_kept(
-    cloud: Cloud, api: Api, exchange: ExchangeControl
+    cloud: Cloud, api: Client, exchange: ExchangeControl
 ) -> None:
     symbol = "OXTUSDT"
     at = int(time.time() * 1000) // HOUR * HOUR - 100 * HOUR
@@ -183,7 +183,7 @@ def test_an_outage_that_is_filled_later_is_found_and_what_is_dropped_is_kept(
     def collect(**more: Any) -> tuple[bool, bool]:
         """Whether the candle is stored then, and whether it is a gap."""
         body = {"symbols": [symbol], "timeframes": ["1h"], **more}
-        assert ended(api, api.start(body)["task_id"])["status"] == "completed"
+        assert ended(api, api.start(**body).task_id)["status"] == "completed"
         opens = [row[0] for row in stored(cloud.candles_dir, symbol, "1h")]
         return at in opens, (at, HOUR, NO_CANDLE) in gaps(cloud, symbol)
 
@@ -197,7 +197,7 @@ def test_an_outage_that_is_filled_later_is_found_and_what_is_dropped_is_kept(
 
 
 def test_a_year_before_the_listing_is_known_after_two_requests(
-    cloud: Cloud, api: Api, exchange: ExchangeControl
+    cloud: Cloud, api: Client, exchange: ExchangeControl
 ) -> None:
     exchange.reset()
     body = {
@@ -206,14 +206,14 @@ def test_a_year_before_the_listing_is_known_after_two_requests(
         "start": "2012-01-01",
         "end": "2013-01-01",
     }
-    task = ended(api, api.start(body)["task_id"])
+    task = ended(api, api.start(**body).task_id)
     assert (task["status"], task["units"]["total"]) == ("completed", 0)
     assert "the exchange has no candles of BTCUSDT before" in task["notice"]
     assert len(exchange.arrivals()) == 2
 
 
 def test_candles_on_a_grid_of_their_own_make_no_gap(
-    cloud: Cloud, api: Api, exchange: ExchangeControl
+    cloud: Cloud, api: Client, exchange: ExchangeControl
 ) -> None:
     start = parse_time("2026-01-01T00:00:00Z")
     cuts = [start, start + 40 * HOUR + 7 * MINUTE, start + 100 * HOUR, start + 200 * HOUR]
@@ -226,7 +226,7 @@ def test_candles_on_a_grid_of_their_own_make_no_gap(
                 "start": cuts[low],
                 "end": cuts[high],
             }
-            assert ended(api, api.start(body)["task_id"])["status"] == "completed"
+            assert ended(api, api.start(**body).task_id)["status"] == "completed"
         served = exchange.klines("RLCUSDT", "1h", start, cuts[-1])
     assert served[0][0] == start + 1_694_789
     assert stored(cloud.candles_dir, "RLCUSDT", "1h") == [as_sent(row) for row in served]

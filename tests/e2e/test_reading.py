@@ -8,7 +8,7 @@ import httpx
 from arro3.io import read_parquet
 
 from chalicelib.core.times import parse_time
-from market_data_collector.cli.api import Api
+from market_data_collector.client import Client
 from tests.e2e.conftest import Cloud
 from tests.e2e.test_main_job import stored
 from tests.e2e.waiting import ended
@@ -17,15 +17,15 @@ SYMBOL, START, END = "ATOMUSDT", "2026-03-03", "2026-03-04"
 
 
 def test_candles_come_back_as_they_are_stored_whatever_form_they_take(
-    cloud: Cloud, api: Api
+    cloud: Cloud, api: Client
 ) -> None:
     body = {"symbols": [SYMBOL], "timeframes": ["1m"], "start": START, "end": END}
-    assert ended(api, api.start(body)["task_id"])["status"] == "completed"
+    assert ended(api, api.start(**body).task_id)["status"] == "completed"
     held = [row[0] for row in stored(cloud.candles_dir, SYMBOL, "1m")]
     query = {"symbol": SYMBOL, "timeframe": "1m", "start": START, "end": END, "limit": "500"}
     found: dict[str, list[int]] = {"json": [], "csv": [], "parquet": []}
     for form, opens in found.items():
-        for answer in api.candle_pages({**query, "format": form}):
+        for answer in api.candle_answers(form, query):
             if form == "json":
                 opens += [parse_time(row["open_time"]) for row in answer.json()["candles"]]
             elif form == "csv":
@@ -44,7 +44,7 @@ def test_candles_come_back_as_they_are_stored_whatever_form_they_take(
     known = {"Accept": accept, "If-None-Match": answer.headers["ETag"]}
     assert httpx.get(url, params={**query, "format": "parquet"}, headers=known).status_code == 304
     # A URL opens without anything that belongs to the API.
-    files = api.candle_files(symbol=SYMBOL, timeframe="1m", start=START, end=END)["files"]
+    files = [*api.candle_files(SYMBOL, "1m", START, END)]
     rows = 0
     for file in files:
         content = httpx.get(file["url"]).content

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from market_data_collector.cli.api import Api
+from market_data_collector.client import Client
 from tests.e2e.conftest import Cloud
 from tests.e2e.shell import shell
 from tests.e2e.waiting import ended
@@ -24,16 +24,16 @@ LINES = [
 
 
 @pytest.fixture
-def api(knowing: Cloud) -> Iterator[Api]:
+def api(knowing: Cloud) -> Iterator[Client]:
     """A client of a stack that knows its symbols; the README's schedule is deleted."""
-    with Api(knowing.api_url) as api:
+    with Client(knowing.api_url) as api:
         yield api
-        for schedule in api.schedules()["schedules"]:
+        for schedule in api.schedules():
             if schedule["name"] == "mornings":
                 api.delete_schedule(schedule["schedule_id"])
 
 
-def test_every_line_of_the_readme_does_what_it_says(cloud: Cloud, api: Api) -> None:
+def test_every_line_of_the_readme_does_what_it_says(cloud: Cloud, api: Client) -> None:
     printed = []
     task_id = ""
     for line in LINES:

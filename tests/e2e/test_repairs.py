@@ -12,7 +12,7 @@ from chalicelib.core.task_keys import item_key, prog_key
 from chalicelib.work.messages import CollectMessage, Unit
 from infra.names import stack_name
 from local.aws import DUMMY_CREDENTIALS
-from market_data_collector.cli.api import Api
+from market_data_collector.client import Client
 from tests.cli.running import run as run_client
 from tests.e2e.conftest import Cloud
 from tests.e2e.exchange_control import ExchangeControl
@@ -21,16 +21,14 @@ from tests.e2e.waiting import ended, until
 
 
 def test_lost_messages_are_found_beside_a_busy_queue_and_an_item_that_cannot_be_read(
-    cloud: Cloud, api: Api
+    cloud: Cloud, api: Client
 ) -> None:
     sqs, tasks = cloud.client("sqs"), cloud.outputs["TasksTable"]
     queue, database = cloud.outputs["WorkQueue"], cloud.client("dynamodb")
     control = ExchangeControl(cloud.exchange_url)
     rule = {"status": 429, "code": -1003, "msg": "held", "retry_after": 600}
     with control.fault(kind="status", match={"path": "/api/v3/klines"}, **rule):
-        task_id = api.start({"force": True, "symbols": ["ZECUSDT"], "timeframes": ["1h"]})[
-            "task_id"
-        ]
+        task_id = api.start(force=True, symbols=["ZECUSDT"], timeframes=["1h"]).task_id
         until(lambda: api.status()["queues"]["work"], lambda seen: seen["delayed"] == 1)
         sqs.purge_queue(QueueUrl=queue)
     control.reset()
@@ -55,7 +53,7 @@ def test_lost_messages_are_found_beside_a_busy_queue_and_an_item_that_cannot_be_
 
 
 def test_a_message_that_cannot_be_read_is_set_aside_whole_and_replayed_or_dropped(
-    cloud: Cloud, api: Api, monkeypatch: pytest.MonkeyPatch
+    cloud: Cloud, api: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in DUMMY_CREDENTIALS.items():
         monkeypatch.setenv(name, value)

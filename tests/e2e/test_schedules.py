@@ -15,7 +15,7 @@ import pytest
 
 from chalicelib.aws.wire import item_from_wire
 from infra.package import ROOT
-from market_data_collector.cli.api import Api
+from market_data_collector.client import Client
 from tests.e2e.conftest import Cloud
 from tests.e2e.waiting import ended, until
 
@@ -34,9 +34,9 @@ class Begun:
 
 @pytest.fixture(scope="module")
 def begun(knowing: Cloud) -> Iterator[Begun]:
-    with Api(knowing.api_url) as api:
+    with Client(knowing.api_url) as api:
         request = {"symbols": ["BTCUSDT"], "timeframes": ["1h"]}
-        fires = api.create_schedule({"expression": "rate(1 minute)", "request": request})
+        fires = api.create_schedule(expression="rate(1 minute)", request=request)
         assert fires["in_sync"] is True
         promises = promise_that_is_broken(knowing, api)
         yield Begun(fires["schedule_id"], promises)
@@ -44,23 +44,23 @@ def begun(knowing: Cloud) -> Iterator[Begun]:
             api.delete_schedule(schedule_id)
 
 
-def promise_that_is_broken(cloud: Cloud, api: Api) -> str:
+def promise_that_is_broken(cloud: Cloud, api: Client) -> str:
     """A schedule of two symbols, of one of which two days are missing; its id."""
     ended(
         api,
-        api.start({"force": True, "symbols": ["BNBUSDT"], "timeframes": ["1h", "1d"]})["task_id"],
+        api.start(force=True, symbols=["BNBUSDT"], timeframes=["1h", "1d"]).task_id,
     )
     body = {
         "expression": "rate(1 day)",
         "request": {"symbols": ["BNBUSDT", "XRPUSDT"], "timeframes": ["1h", "1d"]},
         "freshness": {"max_lag_seconds": 5400},
     }
-    schedule_id = str(api.create_schedule(body)["schedule_id"])
+    schedule_id = str(api.create_schedule(**body)["schedule_id"])
     # Two days of BNBUSDT's hours were never stored, as far as the table knows.
     forget_hours(cloud, "BNBUSDT", 48)
     ended(
         api,
-        api.start({"force": True, "symbols": ["XRPUSDT"], "timeframes": ["1h", "1d"]})["task_id"],
+        api.start(force=True, symbols=["XRPUSDT"], timeframes=["1h", "1d"]).task_id,
     )
     return schedule_id
 
@@ -82,17 +82,17 @@ def forget_hours(cloud: Cloud, symbol: str, hours: int) -> None:
 
 
 @pytest.fixture
-def api(cloud: Cloud, begun: Begun) -> Iterator[Api]:
+def api(cloud: Cloud, begun: Begun) -> Iterator[Client]:
     """A client of a stack that knows its symbols; the schedules that a test made are deleted."""
-    with Api(cloud.api_url) as api:
+    with Client(cloud.api_url) as api:
         yield api
         for schedule_id in made_since(api, begun):
             api.delete_schedule(schedule_id)
 
 
-def made_since(api: Api, begun: Begun) -> dict[str, str]:
+def made_since(api: Client, begun: Begun) -> dict[str, str]:
     """Schedules beside those of the beginning: id -> name."""
-    found = {each["schedule_id"]: each["name"] for each in api.schedules()["schedules"]}
+    found = {each["schedule_id"]: each["name"] for each in api.schedules()}
     return {key: name for key, name in found.items() if key not in (begun.fires, begun.promises)}
 
 
@@ -117,24 +117,24 @@ def firing(cloud: Cloud, schedule_id: str, at: str) -> dict[str, Any]:
     return event
 
 
-def test_a_schedule_that_fires_twice_makes_one_task(cloud: Cloud, api: Api) -> None:
+def test_a_schedule_that_fires_twice_makes_one_task(cloud: Cloud, api: Client) -> None:
     request = {"symbols": ["ETHUSDT"], "timeframes": ["1h"]}
     # Never due while the tests run, whatever day they run on.
-    made = api.create_schedule({"expression": "cron(0 0 29 2 ? *)", "request": request})
+    made = api.create_schedule(expression="cron(0 0 29 2 ? *)", request=request)
     event = firing(cloud, made["schedule_id"], "2028-02-29T00:00:00Z")
     answers = [cloud.invoke("RunSchedule", event) for _ in range(2)]
     assert answers[0] == answers[1]
     task_id = answers[0]["task_id"]
     assert ended(api, task_id)["units"]["total"] == 1
-    mine = [task for task in api.tasks(page_size=100)["tasks"] if task["task_id"] == task_id]
+    mine = [task for task in api.tasks_page(page_size=100)["tasks"] if task["task_id"] == task_id]
     assert [task["schedule_id"] for task in mine] == [made["schedule_id"]]
     assert api.schedule(made["schedule_id"])["runs"]["started"] == 1
 
 
-def test_eventbridge_follows_a_schedules_changes_and_its_end(cloud: Cloud, api: Api) -> None:
+def test_eventbridge_follows_a_schedules_changes_and_its_end(cloud: Cloud, api: Client) -> None:
     scheduler, group = cloud.client("scheduler"), cloud.outputs["ScheduleGroup"]
-    schedule_id = api.create_schedule({"expression": "rate(1 day)"})["schedule_id"]
-    api.change_schedule(schedule_id, {"enabled": False, "timezone": "Asia/Tokyo"})
+    schedule_id = api.create_schedule(expression="rate(1 day)")["schedule_id"]
+    api.change_schedule(schedule_id, enabled=False, timezone="Asia/Tokyo")
     known = scheduler.get_schedule(Name=schedule_id, GroupName=group)
     assert (known["State"], known["ScheduleExpressionTimezone"]) == ("DISABLED", "Asia/Tokyo")
     api.delete_schedule(schedule_id)
@@ -142,7 +142,7 @@ def test_eventbridge_follows_a_schedules_changes_and_its_end(cloud: Cloud, api: 
         scheduler.get_schedule(Name=schedule_id, GroupName=group)
 
 
-def test_the_examples_of_the_page_do_what_it_says(cloud: Cloud, api: Api, begun: Begun) -> None:
+def test_the_examples_of_the_page_do_what_it_says(cloud: Cloud, api: Client, begun: Begun) -> None:
     script = (
         f'data-collector() {{ "{sys.executable}" -m market_data_collector.cli "$@"; }}\n'
         + "\n".join(EXAMPLES)
@@ -164,7 +164,7 @@ def test_the_examples_of_the_page_do_what_it_says(cloud: Cloud, api: Api, begun:
 
 
 def test_a_schedule_fires_by_itself_and_shows_its_task_and_its_trail(
-    cloud: Cloud, api: Api, begun: Begun
+    cloud: Cloud, api: Client, begun: Begun
 ) -> None:
     path = begun.fires
     shown = until(lambda: api.schedule(path), lambda seen: seen["last_run"] is not None, 150)
@@ -178,7 +178,7 @@ def test_a_schedule_fires_by_itself_and_shows_its_task_and_its_trail(
     assert task["task_id"] in json.dumps(events[1], default=str)
 
 
-def test_a_breach_of_freshness_collects_just_what_is_missing(api: Api, begun: Begun) -> None:
+def test_a_breach_of_freshness_collects_just_what_is_missing(api: Client, begun: Begun) -> None:
     schedule_id = begun.promises
     shown = until(
         lambda: api.schedule(schedule_id)["freshness"],

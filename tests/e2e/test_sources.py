@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from market_data_collector.cli.api import Api, Rejected
+from market_data_collector.client import Client
+from market_data_collector.errors import Rejected
 from tests.e2e.conftest import Cloud
 from tests.e2e.exchange_control import controlled
 from tests.e2e.waiting import ended
@@ -27,11 +28,9 @@ def at_another_root(cloud: Cloud, resource: str) -> AbstractContextManager[None]
 
 
 def test_candles_of_the_local_exchange_are_under_its_name_and_nowhere_else(
-    cloud: Cloud, api: Api
+    cloud: Cloud, api: Client
 ) -> None:
-    task = ended(
-        api, api.start({"force": True, "symbols": [SYMBOL], "timeframes": ["1h"]})["task_id"]
-    )
+    task = ended(api, api.start(force=True, symbols=[SYMBOL], timeframes=["1h"]).task_id)
     assert task["status"] == "completed"
     assert names_of_objects(cloud) == {"exchange=local"}
     status = api.status()
@@ -44,16 +43,16 @@ def test_candles_of_the_local_exchange_are_under_its_name_and_nowhere_else(
             assert name == "local" or kind == "COUNTED"
 
 
-def test_a_function_that_is_set_to_another_root_is_refused(cloud: Cloud, api: Api) -> None:
+def test_a_function_that_is_set_to_another_root_is_refused(cloud: Cloud, api: Client) -> None:
     body = {"symbols": [SYMBOL], "timeframes": ["1d"]}
     with controlled(cloud) as exchange, at_another_root(cloud, "Collect"):
         before = exchange.requests_for_klines()
-        task = ended(api, api.start({**body, "force": True})["task_id"])
+        task = ended(api, api.start(**{**body, "force": True}).task_id)
         assert exchange.requests_for_klines() == before
     assert task["status"] == "failed"
     [failure] = task["failures"]
     assert failure["reason"] == "EXCHANGE_ROOT_CHANGED"
     assert f"{cloud.exchange_url}/other" in failure["detail"]
     with at_another_root(cloud, "APIHandler"), pytest.raises(Rejected, match="EXCHANGE="):
-        api.start({**body, "force": True})
-    assert ended(api, api.start({**body, "force": True})["task_id"])["status"] == "completed"
+        api.start(**{**body, "force": True})
+    assert ended(api, api.start(**{**body, "force": True}).task_id)["status"] == "completed"

@@ -12,7 +12,7 @@ import aiohttp
 from chalicelib.aws.wire import item_from_wire, item_to_wire
 from chalicelib.work.messages import CollectMessage, Unit
 from chalicelib.work.request import CollectionRequest
-from market_data_collector.cli.api import Api
+from market_data_collector.client import Client
 from tests.e2e.conftest import Cloud
 from tests.e2e.exchange_control import ExchangeControl
 from tests.e2e.test_main_job import lift_pause
@@ -28,13 +28,11 @@ def audit_of(cloud: Cloud, task_id: str) -> list[dict[str, Any]]:
     return [item_from_wire(item) for item in found["Items"]]
 
 
-def test_a_dead_letter_fails_its_units_by_name(cloud: Cloud, api: Api) -> None:
+def test_a_dead_letter_fails_its_units_by_name(cloud: Cloud, api: Client) -> None:
     control = ExchangeControl(cloud.exchange_url)
     rule = {"status": 429, "code": -1003, "msg": "held", "retry_after": 600}
     with control.fault(kind="status", match={"path": "/api/v3/klines"}, **rule):
-        task_id = api.start({"force": True, "symbols": ["AVAXUSDT"], "timeframes": ["1h"]})[
-            "task_id"
-        ]
+        task_id = api.start(force=True, symbols=["AVAXUSDT"], timeframes=["1h"]).task_id
         until(api.status, lambda seen: seen["breaker"]["open"])
         dead = CollectMessage(task_id, 1, 0, "normal", "AVAXUSDT", (Unit(0, "1h", 0, 1),))
         queue = cloud.outputs["DeadLetterQueue"]
@@ -49,15 +47,13 @@ def test_a_dead_letter_fails_its_units_by_name(cloud: Cloud, api: Api) -> None:
     until(api.status, lambda seen: not any(seen["queues"]["dead_letters"].values()))
 
 
-def test_the_stream_writes_the_audit_trail_and_tells_who_listens(cloud: Cloud, api: Api) -> None:
+def test_the_stream_writes_the_audit_trail_and_tells_who_listens(cloud: Cloud, api: Client) -> None:
     async def listen() -> list[dict[str, Any]]:
         heard: list[dict[str, Any]] = []
         async with aiohttp.ClientSession() as session, session.ws_connect(cloud.ws_url) as socket:
             await socket.send_json({"action": "subscribe", "topics": ["tasks"]})
             assert (await socket.receive_json(timeout=10))["type"] == "subscribed"
-            task_id = api.start({"force": True, "symbols": ["BTCUSDT"], "timeframes": ["1h"]})[
-                "task_id"
-            ]
+            task_id = api.start(force=True, symbols=["BTCUSDT"], timeframes=["1h"]).task_id
             while not heard or heard[-1]["status"] not in ENDED:
                 message = await socket.receive_json(timeout=30)
                 heard += [task for task in message["tasks"] if task["task_id"] == task_id]
@@ -77,7 +73,7 @@ def test_the_stream_writes_the_audit_trail_and_tells_who_listens(cloud: Cloud, a
     ]
 
 
-def test_the_schedules_sweep_and_refresh_by_themselves(cloud: Cloud, api: Api) -> None:
+def test_the_schedules_sweep_and_refresh_by_themselves(cloud: Cloud, api: Client) -> None:
     before = api.latest_prices(["BTCUSDT"])["as_of"]
     lost = forgotten_task(cloud)
     fired = cloud.client("events").list_rules()["Rules"]

@@ -18,7 +18,7 @@ from websockets.sync.client import ClientConnection, connect
 from chalicelib.aws.wire import item_from_wire, to_wire
 from infra.package import ROOT
 from market_data_collector.cli.__main__ import main
-from market_data_collector.cli.api import Api
+from market_data_collector.client import Client as Collector
 from tests.chaos import workers
 from tests.doubles.listener import Listener
 from tests.e2e.conftest import Cloud
@@ -97,7 +97,7 @@ def newest_connection(cloud: Cloud) -> str:
 
 
 def test_every_state_is_seen_in_growing_numbers_while_workers_are_killed(
-    cloud: Cloud, api: Api, short_visibility: None
+    cloud: Cloud, api: Collector, short_visibility: None
 ) -> None:
     over, killed = threading.Event(), []
 
@@ -112,9 +112,7 @@ def test_every_state_is_seen_in_growing_numbers_while_workers_are_killed(
     with client(cloud, "tasks") as one:
         killer.start()
         try:
-            task_id = api.start(
-                {"force": True, "symbols": SYMBOLS, "timeframes": ["1m", "5m", "1h"]}
-            )["task_id"]
+            task_id = api.start(SYMBOLS, ["1m", "5m", "1h"], force=True).task_id
             views: list[Message] = []
             while not views or views[-1]["status"] not in ENDED:
                 message = one.hear(120)
@@ -136,13 +134,15 @@ def test_every_state_is_seen_in_growing_numbers_while_workers_are_killed(
     print(f"{len(killed)} workers killed, {len(numbers)} updates, progress {progress}")
 
 
-def test_a_task_prices_and_candles_are_heard_over_one_connection(cloud: Cloud, api: Api) -> None:
+def test_a_task_prices_and_candles_are_heard_over_one_connection(
+    cloud: Cloud, api: Collector
+) -> None:
     # One that no other test collects.
     symbol = api.stats()["data_collector_status"]["available_symbols"][0]
     prices, candles, others = (f"prices:{symbol}", f"candles:{symbol}:15m", f"candles:{symbol}:1d")
     with client(cloud, prices, candles, others) as one:
         price = next(m for m in one.heard if m.get("topic") == prices)
-        task_id = api.start({"force": True, "symbols": [symbol], "timeframes": ["15m"]})["task_id"]
+        task_id = api.start([symbol], ["15m"], force=True).task_id
         one.say("subscribe", f"task:{task_id}")
         update = one.until(lambda m: m["type"] == "update" and m["topic"] == candles)
         assert update["candle"]["low"] <= update["candle"]["close"] <= update["candle"]["high"]
@@ -161,14 +161,14 @@ def test_a_task_prices_and_candles_are_heard_over_one_connection(cloud: Cloud, a
 
 
 def test_a_snapshot_comes_again_when_asked_for_and_nothing_after_unsubscribing(
-    cloud: Cloud, api: Api
+    cloud: Cloud, api: Collector
 ) -> None:
     with client(cloud, "tasks") as one, client(cloud, "tasks") as other:
         one.say("snapshot", "tasks")
         assert one.hear()["type"] == "snapshot"
         one.say("unsubscribe", "tasks")
         assert one.hear()["type"] == "unsubscribed"
-        task_id = api.refresh_symbols()["task_id"]
+        task_id = api.refresh_symbols().task_id
         other.until(lambda m: any(view["task_id"] == task_id for view in m["tasks"]))
         one.say("ping")
         assert one.hear() == {"type": "pong"}
@@ -185,14 +185,14 @@ def test_a_snapshot_comes_again_when_asked_for_and_nothing_after_unsubscribing(
         ('{"action": "ping", "x": "' + "x" * 20_000 + '"}', "MESSAGE_TOO_LARGE"),
     ],
 )
-def test_what_is_wrong_is_told(cloud: Cloud, api: Api, message: str, reason: str) -> None:
+def test_what_is_wrong_is_told(cloud: Cloud, api: Collector, message: str, reason: str) -> None:
     with client(cloud) as one:
         one._socket.send(message)
         answer = one.hear()
         assert (answer["type"], answer["reason"]) == ("error", reason)
 
 
-def test_a_ticket_connects_once_and_a_wrong_one_is_refused(cloud: Cloud, api: Api) -> None:
+def test_a_ticket_connects_once_and_a_wrong_one_is_refused(cloud: Cloud, api: Collector) -> None:
     ticket = api.ws_ticket()["ticket"]
     with client(cloud, query=f"?ticket={ticket}") as one:
         one.say("ping")
@@ -204,7 +204,7 @@ def test_a_ticket_connects_once_and_a_wrong_one_is_refused(cloud: Cloud, api: Ap
         assert refused.value.response.status_code in (401, 403)
 
 
-def test_a_client_that_leaves_is_forgotten_at_once(cloud: Cloud, api: Api) -> None:
+def test_a_client_that_leaves_is_forgotten_at_once(cloud: Cloud, api: Collector) -> None:
     with client(cloud, "tasks", "prices:BTCUSDT"):
         mine = newest_connection(cloud)
     until(
@@ -214,14 +214,14 @@ def test_a_client_that_leaves_is_forgotten_at_once(cloud: Cloud, api: Api) -> No
     )
 
 
-def test_a_connection_that_is_gone_or_expired_is_forgotten(cloud: Cloud, api: Api) -> None:
+def test_a_connection_that_is_gone_or_expired_is_forgotten(cloud: Cloud, api: Collector) -> None:
     table, store = cloud.outputs["ConnectionsTable"], cloud.client("dynamodb")
     far = int(time.time()) + 3600
     listener = {"pk": to_wire("TOPIC#tasks"), "sk": to_wire("CONN#gone"), "ttl": to_wire(far)}
     store.put_item(TableName=table, Item=listener)
     with client(cloud, "tasks") as one:
         mine = newest_connection(cloud)
-        task_id = api.refresh_symbols()["task_id"]
+        task_id = api.refresh_symbols().task_id
         one.until(lambda m: any(view["task_id"] == task_id for view in m["tasks"]))
         until(lambda: rows(cloud), lambda seen: "CONN#gone" not in {row["sk"] for row in seen}, 30)
         ended(api, task_id)
@@ -235,7 +235,7 @@ def test_a_connection_that_is_gone_or_expired_is_forgotten(cloud: Cloud, api: Ap
                 ExpressionAttributeValues={":past": to_wire(int(time.time()) - 1)},
             )
         with client(cloud, "tasks") as young:
-            later = api.refresh_symbols()["task_id"]
+            later = api.refresh_symbols().task_id
             young.until(lambda m: any(view["task_id"] == later for view in m["tasks"]))
         heard = [view["task_id"] for m in one.heard for view in m.get("tasks", [])]
         assert later not in heard
@@ -246,7 +246,7 @@ def test_a_connection_that_is_gone_or_expired_is_forgotten(cloud: Cloud, api: Ap
 
 
 def test_the_pages_client_follows_a_task_to_its_end(
-    cloud: Cloud, api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    cloud: Cloud, api: Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     page = (ROOT / "docs" / "WEBSOCKET.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.S | re.M)
@@ -261,10 +261,8 @@ def test_the_pages_client_follows_a_task_to_its_end(
     assert numbers == sorted(numbers)
 
 
-def test_the_command_line_watches_over_the_websocket(cloud: Cloud, api: Api, capfd) -> None:
-    task_id = api.start({"force": True, "symbols": ["ETHUSDT"], "timeframes": ["1h", "1d"]})[
-        "task_id"
-    ]
+def test_the_command_line_watches_over_the_websocket(cloud: Cloud, api: Collector, capfd) -> None:
+    task_id = api.start(["ETHUSDT"], ["1h", "1d"], force=True).task_id
     assert main(["watch", task_id, "--json", "--api-url", cloud.api_url]) == 0
     shown = capfd.readouterr()
     messages = [json.loads(line) for line in shown.out.splitlines()]

@@ -11,7 +11,7 @@ import aiohttp
 import httpx
 
 from chalicelib.work.messages import PlanMessage
-from market_data_collector.cli.api import Api
+from market_data_collector.client import Client
 from tests.e2e.exchange_control import ExchangeControl
 from tests.e2e.stack import Cloud
 from tests.e2e.test_main_job import TIMEFRAMES, lift_pause
@@ -22,7 +22,7 @@ KLINES = {"path": "/api/v3/klines"}
 PREFIX = "/api/v1/data-collector"
 
 
-def cause(cloud: Cloud, api: Api) -> dict[str, str]:
+def cause(cloud: Cloud, api: Client) -> dict[str, str]:
     """Cause it all; returns the tasks by what became of them."""
     control = ExchangeControl(cloud.exchange_url)
     try:
@@ -82,33 +82,31 @@ def _until_watched(cloud: Cloud, schedule_id: str) -> None:
         http.delete(f"{PREFIX}/schedules/{schedule_id}").raise_for_status()
 
 
-def _all_timeframes(api: Api) -> str:
-    task_id = str(api.start({"force": True, "symbols": ["BTCUSDT", "ETHUSDT"]})["task_id"])
-    urgent = api.start(
-        {"force": True, "symbols": ["ADAUSDT"], "timeframes": ["1h"], "priority": "high"}
-    )
+def _all_timeframes(api: Client) -> str:
+    task_id = str(api.start(force=True, symbols=["BTCUSDT", "ETHUSDT"]).task_id)
+    urgent = api.start(force=True, symbols=["ADAUSDT"], timeframes=["1h"], priority="high").answer
     assert ended(api, task_id)["status"] == "completed"
     assert ended(api, urgent["task_id"])["status"] == "completed"
     return task_id
 
 
-def _delisted(api: Api, control: ExchangeControl) -> str:
+def _delisted(api: Client, control: ExchangeControl) -> str:
     with control.fault(kind="delisted", match={"symbol": "DOGEUSDT"}):
         body = {"symbols": ["DOGEUSDT"], "timeframes": ["1h", "5m"]}
-        task_id = str(api.start({**body, "force": True})["task_id"])
+        task_id = str(api.start(**{**body, "force": True}).task_id)
         assert ended(api, task_id)["status"] == "failed"
     return task_id
 
 
-def _no_listing(api: Api, control: ExchangeControl) -> None:
+def _no_listing(api: Client, control: ExchangeControl) -> None:
     with control.fault(kind="short_listing", percent=100):
-        assert ended(api, api.refresh_symbols()["task_id"])["status"] == "failed"
+        assert ended(api, api.refresh_symbols().task_id)["status"] == "failed"
 
 
-def _cancelled(api: Api, control: ExchangeControl) -> str:
+def _cancelled(api: Client, control: ExchangeControl) -> str:
     with control.fault(kind="latency", match=KLINES, delay_ms=1500):
         body = {"symbols": ["SOLUSDT", "XRPUSDT"], "timeframes": ["1h"], "start": "2026-01-01"}
-        task_id = str(api.start({**body, "force": True})["task_id"])
+        task_id = str(api.start(**{**body, "force": True}).task_id)
         until(lambda: api.task(task_id), lambda task: task["status"] == "running")
         api.cancel(task_id)
         time.sleep(2)  # requests in flight
@@ -117,47 +115,45 @@ def _cancelled(api: Api, control: ExchangeControl) -> str:
     return task_id
 
 
-def _flaky(api: Api, control: ExchangeControl) -> None:
+def _flaky(api: Client, control: ExchangeControl) -> None:
     """One unit fails its whole first delivery, and is collected by the second."""
     rule = {"kind": "status", "status": 500, "remaining": 4}
     with control.fault(match={**KLINES, "symbol": "LTCUSDT"}, **rule):
-        task = api.start({"force": True, "symbols": ["LTCUSDT"], "timeframes": ["1d"]})
+        task = api.start(force=True, symbols=["LTCUSDT"], timeframes=["1d"]).answer
         assert ended(api, task["task_id"])["status"] == "completed"
 
 
-def _bent_candle(api: Api, control: ExchangeControl) -> None:
+def _bent_candle(api: Client, control: ExchangeControl) -> None:
     with control.fault(kind="invalid_candle", match={**KLINES, "symbol": "TRXUSDT"}, remaining=1):
-        task = api.start({"force": True, "symbols": ["TRXUSDT"], "timeframes": ["4h"]})
+        task = api.start(force=True, symbols=["TRXUSDT"], timeframes=["4h"]).answer
         assert ended(api, task["task_id"])["status"] == "completed"
 
 
-def _archived(api: Api) -> None:
+def _archived(api: Client) -> None:
     """A closed month comes from the bulk archive."""
     month = {"start": "2026-01-01", "end": "2026-02-01"}
-    task = api.start({"force": True, "symbols": ["CHZUSDT"], "timeframes": ["5m"], **month})
+    task = api.start(
+        **{"force": True, "symbols": ["CHZUSDT"], "timeframes": ["5m"], **month}
+    ).answer
     assert ended(api, task["task_id"])["status"] == "completed"
 
 
-def _drifted(api: Api, control: ExchangeControl) -> None:
+def _drifted(api: Client, control: ExchangeControl) -> None:
     """Rows that nobody can read fail their unit alone."""
     with control.fault(kind="drifted_rows", match={**KLINES, "symbol": "ATOMUSDT"}):
         body = {"symbols": ["ATOMUSDT", "DOTUSDT"], "timeframes": ["1d"]}
-        task = ended(api, api.start({**body, "force": True})["task_id"])
+        task = ended(api, api.start(**{**body, "force": True}).task_id)
     assert (task["status"], task["units"]["failed"]) == ("completed", 1)
     assert [each["reason"] for each in task["failures"]] == ["EXCHANGE_SCHEMA_DRIFT"]
 
 
-def _throttled(cloud: Cloud, api: Api, control: ExchangeControl) -> None:
+def _throttled(cloud: Cloud, api: Client, control: ExchangeControl) -> None:
     for status in (429, 418):
         rule = {"status": status, "code": -1003, "retry_after": 3, "remaining": 1}
         with control.fault(kind="status", match=KLINES, msg="too much", **rule):
             task = api.start(
-                {
-                    "force": True,
-                    "symbols": ["DOTUSDT"],
-                    "timeframes": ["5m" if status == 429 else "1h"],
-                }
-            )
+                force=True, symbols=["DOTUSDT"], timeframes=["5m" if status == 429 else "1h"]
+            ).answer
             assert ended(api, task["task_id"])["status"] == "completed"
 
 
@@ -178,13 +174,11 @@ def _ask_wrongly(cloud: Cloud) -> None:
         assert http.get(f"{PREFIX}/latest-prices").status_code == 503
 
 
-async def _listen(cloud: Cloud, api: Api) -> None:
+async def _listen(cloud: Cloud, api: Client) -> None:
     async with aiohttp.ClientSession() as session, session.ws_connect(cloud.ws_url) as socket:
         await socket.send_json({"action": "subscribe", "topics": ["tasks"]})
         await socket.receive_json(timeout=20)
-        task_id = api.start({"force": True, "symbols": ["LINKUSDT"], "timeframes": ["1d"]})[
-            "task_id"
-        ]
+        task_id = api.start(force=True, symbols=["LINKUSDT"], timeframes=["1d"]).task_id
         await socket.receive_json(timeout=20)
     await asyncio.to_thread(ended, api, task_id)
 

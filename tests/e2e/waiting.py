@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from market_data_collector.cli.api import Api
+from market_data_collector.client import Client
 
 Seen = TypeVar("Seen")
 ENDED = ("completed", "failed", "cancelled")
@@ -26,6 +26,6 @@ def until(look: Callable[[], Seen], done: Callable[[Seen], bool], seconds: float
         time.sleep(0.2)
 
 
-def ended(api: Api, task_id: str, seconds: float = 90) -> dict[str, Any]:
+def ended(api: Client, task_id: str, seconds: float = 90) -> dict[str, Any]:
     """The task as it is shown once it has ended."""
     return until(lambda: api.task(task_id), lambda task: task["status"] in ENDED, seconds)

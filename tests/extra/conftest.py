@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from local.first_key import first_admin_key
-from market_data_collector.cli.api import Api
+from market_data_collector.client import Client
 from tests.e2e.stack import Cloud, running_cloud
 from tests.e2e.waiting import ended
 
@@ -24,6 +24,6 @@ def admin(cloud: Cloud) -> str:
     """An admin's key; the stack knows its symbols."""
     key = first_admin_key(cloud.account, "keys", cloud.outputs)
     assert key
-    with Api(cloud.api_url, key=key) as api:
-        ended(api, api.refresh_symbols()["task_id"])
+    with Client(cloud.api_url, key=key) as api:
+        ended(api, api.refresh_symbols().task_id)
     return key

@@ -24,7 +24,7 @@ from infra.grafana import PREFIX
 from infra.package import ROOT
 from local.ports import free_port
 from local.processes import start, stop
-from market_data_collector.cli.api import Api
+from market_data_collector.client import Client
 from tests.e2e.stack import Cloud
 from tests.e2e.waiting import ended, until
 from tests.unit.docs.pages import blocks, text_of
@@ -76,7 +76,7 @@ def prometheus(
 ) -> Iterator[Prometheus]:
     """It has seen a collection come to its end, and a promise broken."""
     home = tmp_path_factory.mktemp("prometheus")
-    with Api(cloud.api_url, key=admin) as api:
+    with Client(cloud.api_url, key=admin) as api:
         key = api.create_key("prometheus", ["observe"])["key"]
         (home / "observe-key").write_text(key, encoding="utf-8")
         (home / "prometheus.yml").write_text(_configuration(cloud.api_url), encoding="utf-8")
@@ -85,10 +85,10 @@ def prometheus(
         try:
             found = Prometheus(port)
             _scraped(found)
-            api.create_schedule(PROMISE)
+            api.create_schedule(**PROMISE)
             cloud.invoke("WatchSchedules", {"time": "2026-01-01T00:00:00Z"})
             cloud.invoke("RefreshPrices", {"time": "2026-01-01T00:00:00Z"})
-            task = api.start({"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1m", "1h"]})
+            task = api.start(["BTCUSDT", "ETHUSDT"], ["1m", "1h"]).answer
             assert ended(api, task["task_id"])["status"] == "completed"
             completed = f'{PREFIX}task_events_total{{event="completed"}}'
             until(lambda: _latest(found, completed), lambda count: count >= 2)

@@ -26,7 +26,7 @@ import pytest
 from infra.names import stack_name
 from infra.package import ROOT, Package
 from local.deploy import DeployFailed, deploy, embedded_urls
-from market_data_collector.cli.api import Api
+from market_data_collector.client import Client
 from tests.e2e.exchange_control import ExchangeControl, controlled
 from tests.e2e.stack import Cloud, running_cloud
 from tests.e2e.test_main_job import as_sent, ended, known, lift_pause, stored
@@ -114,9 +114,9 @@ def _variables(package: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def api(cloud: Cloud) -> Iterator[Api]:
+def api(cloud: Cloud) -> Iterator[Client]:
     with updated(cloud) as api:
-        ended(api, api.refresh_symbols()["task_id"])
+        ended(api, api.refresh_symbols().task_id)
         yield api
 
 
@@ -137,12 +137,12 @@ def code_of(package: Path) -> str:
 
 
 @contextmanager
-def under_way(cloud: Cloud, api: Api, exchange: ExchangeControl, first: int) -> Iterator[Task]:
+def under_way(cloud: Cloud, api: Client, exchange: ExchangeControl, first: int) -> Iterator[Task]:
     """A task of which some is collected, and most is not before the end of the block: the exchange
     says no."""
     symbols = known(api)[first:][: UNITS // len(TIMEFRAMES)]
     body = {"symbols": symbols, "timeframes": TIMEFRAMES}
-    task = Task(str(api.start(body)["task_id"]), symbols)
+    task = Task(str(api.start(**body).task_id), symbols)
     until(lambda: api.task(task.id), lambda found: found["units"]["succeeded"] > 0, PATIENCE_S)
     busy = {"status": 429, "code": -1003, "msg": "Too much request weight", "retry_after": 10}
     with exchange.fault(kind="status", match={"path": "/api/v3/klines"}, **busy):
@@ -153,16 +153,16 @@ def under_way(cloud: Cloud, api: Api, exchange: ExchangeControl, first: int) -> 
     lift_pause(cloud)
 
 
-def updated(cloud: Cloud) -> Api:
+def updated(cloud: Cloud) -> Client:
     """A client of the API as it is reached after an update.
 
     The embedded cloud gives an API whose description has changed another id; AWS does not
     (CloudFormation User Guide, AWS::ApiGateway::RestApi: a change of Body needs no replacement).
     """
-    return Api(embedded_urls(cloud.endpoint_url, cloud.account, STACK)[0])
+    return Client(embedded_urls(cloud.endpoint_url, cloud.account, STACK)[0])
 
 
-def must_be_whole(cloud: Cloud, api: Api, exchange: ExchangeControl, task: Task) -> None:
+def must_be_whole(cloud: Cloud, api: Client, exchange: ExchangeControl, task: Task) -> None:
     found = ended(api, task.id, PATIENCE_S)
     assert found["status"] == "completed", found
     assert found["units"] == {
@@ -179,7 +179,7 @@ def must_be_whole(cloud: Cloud, api: Api, exchange: ExchangeControl, task: Task)
 
 
 def test_an_update_that_fails_is_rolled_back_and_the_code_before_goes_on(
-    cloud: Cloud, api: Api, exchange: ExchangeControl, packages: dict[str, Path], tmp_path: Path
+    cloud: Cloud, api: Client, exchange: ExchangeControl, packages: dict[str, Path], tmp_path: Path
 ) -> None:
     before = deployed_code(cloud)
     assert before == code_of(packages["before"])
@@ -205,11 +205,11 @@ def test_an_update_that_fails_is_rolled_back_and_the_code_before_goes_on(
 
 
 def test_what_the_release_before_has_queued_and_stored_this_one_finishes(
-    cloud: Cloud, api: Api, exchange: ExchangeControl, packages: dict[str, Path]
+    cloud: Cloud, api: Client, exchange: ExchangeControl, packages: dict[str, Path]
 ) -> None:
-    done = ended(api, api.start({"symbols": ["ZENUSDT"], "timeframes": ["1h"]})["task_id"])
+    done = ended(api, api.start(symbols=["ZENUSDT"], timeframes=["1h"]).task_id)
     schedule = api.create_schedule(
-        {"name": "daily", "expression": "rate(1 day)", "request": {"symbols": ["ZENUSDT"]}}
+        name="daily", expression="rate(1 day)", request={"symbols": ["ZENUSDT"]}
     )
     with under_way(cloud, api, exchange, UNITS) as task:
         outputs = deploy(cloud.account, packages["now"], STACK)
@@ -221,5 +221,5 @@ def test_what_the_release_before_has_queued_and_stored_this_one_finishes(
         must_be_whole(cloud, api, exchange, task)
         assert api.task(done["task_id"])["status"] == "completed"
         assert api.schedule(schedule["schedule_id"])["name"] == "daily"
-        again = ended(api, api.start({"symbols": ["ZENUSDT"], "timeframes": ["1h"]})["task_id"])
+        again = ended(api, api.start(symbols=["ZENUSDT"], timeframes=["1h"]).task_id)
         assert again["candles"] <= 2  # it goes on from what the release before has stored

@@ -15,7 +15,8 @@ from arro3.io import read_ipc_stream, read_parquet
 
 from chalicelib.candles.candles import VALUES
 from chalicelib.core.times import DAY, HOUR, iso
-from market_data_collector.cli import candles as command
+from market_data_collector import candles as library
+from market_data_collector.cli.candle_writing import PAGES
 from tests.cli.running import Ran, run
 from tests.doubles.aws import Aws
 from tests.handlers.conftest import Http
@@ -47,8 +48,8 @@ def gateway(http: Http, aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Gateway:
     """The API, with two files of BTCUSDT 1h; pages hold three rows."""
     for part in (HOURS[:8], HOURS[8:]):
         put(aws, "BTCUSDT", "1h", candles_at(part))
-    small = {name: (*each[:2], 3) for name, each in command.FORMATS.items()}
-    monkeypatch.setattr(command, "FORMATS", small)
+    small = {name: (each[0], 3) for name, each in library.FORMATS.items()}
+    monkeypatch.setattr(library, "FORMATS", small)
     return Gateway(http)
 
 
@@ -67,7 +68,7 @@ def opens_in(form: str, content: bytes) -> list[str | None]:
     return [iso(round(at.timestamp() * 1000)) for at in table["open_time"].to_pylist()]
 
 
-@pytest.mark.parametrize("form", command.FORMATS)
+@pytest.mark.parametrize("form", PAGES)
 def test_pages_become_one_file_with_exactly_the_rows(
     gateway: Gateway, form: str, tmp_path: Path
 ) -> None:
@@ -145,3 +146,41 @@ def test_the_urls_of_files_go_into_a_pipe_and_the_rest_is_shown(gateway: Gateway
     [file] = ran(gateway, *args, "--json").json["files"]
     assert file["rows"] == len(HOURS) - 8
     assert "ROWS" in ran(gateway, *args, out_tty=True).out
+
+
+def test_a_terminal_gets_a_table_of_the_newest_or_from_the_start_on(gateway: Gateway) -> None:
+    newest = ran(gateway, "candles", "btcusdt", "1h", "-n", "2", out_tty=True)
+    header, *rows = newest.out.splitlines()
+    for name in ("OPEN", "HIGH", "LOW", "CLOSE", "VOLUME", "TRADES"):
+        assert name in header
+    assert [row[:16] for row in rows] == [
+        (iso(at) or "")[:16].replace("T", " ") for at in HOURS[-2:]
+    ]
+    assert "There are more" in newest.err
+    first = ran(
+        gateway, "candles", "BTCUSDT", "1h", "--start", iso(FIRST) or "", "--format", "table"
+    )
+    assert [line[:16] for line in first.out.splitlines()[1:]] == [
+        (iso(at) or "")[:16].replace("T", " ") for at in HOURS
+    ]
+    assert "There are more" not in first.err
+    nothing = ran(gateway, "candles", "ETHUSDT", "1h", out_tty=True)
+    assert "No candle is stored" in nothing.out
+
+
+def test_what_has_no_room_in_a_table_is_left_out_and_nothing_is_cut(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    out = ran(gateway, "candles", "BTCUSDT", "1h", "--no-color", out_tty=True).out
+    assert "TRADES" not in out
+    assert "OPEN" in out
+    assert "…" not in out
+
+
+@pytest.mark.parametrize("form", PAGES)
+def test_a_limit_ends_in_the_middle_of_a_page(gateway: Gateway, form: str, tmp_path: Path) -> None:
+    file = tmp_path / f"candles.{form}"
+    ran(gateway, "candles", "BTCUSDT", "1h", "-n", "4", "--output", str(file))
+    assert opens_in(form, file.read_bytes()) == [iso(at) for at in HOURS[:4]]
+    assert len(gateway.requests) == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from market_data_collector.cli.api import Api
+from market_data_collector.client import Client
 from tests.e2e.exchange_control import ExchangeControl
 from tests.e2e.stack import Cloud
 from tests.e2e.waiting import ended
@@ -11,7 +11,9 @@ from tests.extra.console.browser import Console, picture, serious_findings
 INVALID = {"status": 400, "code": -1121, "msg": "Invalid symbol."}
 
 
-def test_a_collection_is_quoted_started_and_watched_to_its_end(console: Console, api: Api) -> None:
+def test_a_collection_is_quoted_started_and_watched_to_its_end(
+    console: Console, api: Client
+) -> None:
     page = console.open("collect")
     page.locator("input[name=search]").fill("ADA*")
     page.locator("button", has_text="Add the pattern ADA*").click()
@@ -37,11 +39,11 @@ def test_a_collection_is_quoted_started_and_watched_to_its_end(console: Console,
     page.locator("td a", has_text="ADA*").wait_for()
 
 
-def test_a_running_collection_is_cancelled(console: Console, api: Api, cloud: Cloud) -> None:
+def test_a_running_collection_is_cancelled(console: Console, api: Client, cloud: Cloud) -> None:
     control = ExchangeControl(cloud.exchange_url)
     page = console.open("tasks")
     with control.fault(kind="latency", delay_ms=3000, match={"path": "/api/v3/klines"}):
-        task_id = api.start({"symbols": ["top=40"], "start": "2026-11-01"})["task_id"]
+        task_id = api.start("top=40", start="2026-11-01").task_id
         row = page.locator(".running li", has=page.locator(f"a[href='#/tasks/{task_id}']"))
         row.locator(".pill", has_text="running").wait_for()
         picture(page, "running")
@@ -53,12 +55,12 @@ def test_a_running_collection_is_cancelled(console: Console, api: Api, cloud: Cl
 
 
 def test_failures_are_grouped_by_reason_and_retried(
-    console: Console, api: Api, cloud: Cloud
+    console: Console, api: Client, cloud: Cloud
 ) -> None:
     control = ExchangeControl(cloud.exchange_url)
     request = {"symbols": ["DOGEUSDT", "TRXUSDT"], "timeframes": ["1h"]}
     with control.fault(kind="status", **INVALID, match={"symbol": "DOGEUSDT"}):
-        task = ended(api, api.start(request)["task_id"])
+        task = ended(api, api.start(**request).task_id)
     control.close()
     assert task["units"]["failed"] == 1, task
     page = console.open(f"tasks/{task['task_id']}")

@@ -12,7 +12,7 @@ import pytest
 from infra.package import ROOT
 from local.ports import free_port
 from local.processes import start, stop
-from market_data_collector.cli.api import Api
+from market_data_collector.client import Client
 from tests.e2e.stack import Cloud, running_cloud
 from tests.e2e.waiting import ended, until
 from tests.extra.console.browser import Console, chromium
@@ -25,9 +25,9 @@ SETTINGS = {"RETENTION_SECONDS": "3600", "AUDIT_RETENTION_DAYS": "30"}
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     with running_cloud(tmp_path_factory.mktemp("cloud"), SETTINGS) as cloud:
-        with Api(cloud.api_url) as api:
-            ended(api, api.refresh_symbols()["task_id"])
-            task = ended(api, api.start({"symbols": SYMBOLS})["task_id"])
+        with Client(cloud.api_url) as api:
+            ended(api, api.refresh_symbols().task_id)
+            task = ended(api, api.start(SYMBOLS).task_id)
             assert task["status"] == "completed", task
         yield cloud
 
@@ -53,8 +53,8 @@ def _listens(port: int) -> bool:
 
 
 @pytest.fixture(scope="session")
-def api(cloud: Cloud) -> Iterator[Api]:
-    with Api(cloud.api_url) as api:
+def api(cloud: Cloud) -> Iterator[Client]:
+    with Client(cloud.api_url) as api:
         yield api
 
 

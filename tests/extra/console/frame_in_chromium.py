@@ -12,7 +12,8 @@ import pytest
 
 from infra.package import ROOT
 from local.first_key import first_admin_key
-from market_data_collector.cli.api import Api, Rejected
+from market_data_collector.client import Client
+from market_data_collector.errors import Rejected
 from tests.e2e.stack import Cloud
 from tests.e2e.waiting import until
 from tests.extra.console.browser import NARROW, WIDE, Console, picture, serious_findings
@@ -56,7 +57,7 @@ def test_an_address_without_a_view_says_so(console: Console) -> None:
 
 
 def test_the_stream_is_cut_and_the_page_polls_until_it_is_live_again(
-    console: Console, api: Api
+    console: Console, api: Client
 ) -> None:
     # Tickets are refused meanwhile, and a socket that is cut is an error to the browser.
     console.expected += ["Failed to load resource", "WebSocket"]
@@ -75,7 +76,7 @@ def test_the_stream_is_cut_and_the_page_polls_until_it_is_live_again(
     sockets[-1].close(code=1001)
     page.locator(".connection.polling").wait_for()
     # Polling shows what was started elsewhere, from its beginning to its end.
-    task_id = api.start({"symbols": ["LTCUSDT"], "timeframes": ["1h"]})["task_id"]
+    task_id = api.start("LTCUSDT", "1h").task_id
     page.locator(f"a[href='#/tasks/{task_id}']").first.wait_for()
     page.unroute("**/ws-ticket")
     page.locator(".connection.live").wait_for()
@@ -88,7 +89,7 @@ def test_a_key_is_asked_for_kept_for_the_tab_and_its_scope_respected(
     console.expected += ["401 (Unauthorized)"]
     with cloud.configured("APIHandler", AUTHENTICATION="keys"):
         admin = str(first_admin_key(cloud.account, "keys", cloud.outputs))
-        with Api(cloud.api_url, key=admin) as api:
+        with Client(cloud.api_url, key=admin) as api:
             until(lambda: _refuses_all(cloud), bool)
             reader = api.create_key("reader", ["read"])["key"]
         page = console.open("collect")
@@ -115,7 +116,7 @@ def test_a_key_is_asked_for_kept_for_the_tab_and_its_scope_respected(
 
 
 def _refuses_all(cloud: Cloud) -> bool:
-    with Api(cloud.api_url) as api:
+    with Client(cloud.api_url) as api:
         try:
             api.status()
         except Rejected as refused:

@@ -4,11 +4,12 @@ import os
 import re
 from collections.abc import Generator
 
-import click
 import httpx
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.session import get_session
+
+from market_data_collector.locate import Unusable
 
 _SERVICE = "execute-api"
 
@@ -16,7 +17,7 @@ _SERVICE = "execute-api"
 class Signed(httpx.Auth):
     """Signature Version 4 with the credentials and region that the AWS command line would use.
 
-    Raises click.UsageError where there are no credentials, or no region.
+    Raises Unusable where there are no credentials, or no region.
     """
 
     requires_request_body = True
@@ -26,7 +27,7 @@ class Signed(httpx.Auth):
         self._credentials = session.get_credentials()
         self._region = os.environ.get("AWS_REGION") or session.get_config_variable("region")
         if self._credentials is None:
-            raise click.UsageError("There are no AWS credentials to sign with.")
+            raise Unusable("There are no AWS credentials to sign with.")
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         # Signed is what the API must see as it was sent; httpx adds headers that proxies change.
@@ -52,5 +53,5 @@ class Signed(httpx.Auth):
         named = re.fullmatch(r"[a-z0-9-]+\.execute-api\.([a-z0-9-]+)\.[a-z0-9.-]+", host)
         region = named[1] if named else self._region
         if not region:
-            raise click.UsageError("Set AWS_REGION: the API's name does not tell its region.")
+            raise Unusable("Set AWS_REGION: the API's name does not tell its region.")
         return str(region)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from market_data_collector.cli.api import Api
-from market_data_collector.cli.listening import SILENCE, TOGETHER, Message, listen
+from market_data_collector.client import Client
+from market_data_collector.listening import SILENCE, TOGETHER, Message
 from tests.cli.fake_api import FakeApi, task
 from tests.cli.test_watch import TICKET, TOPIC, Server, snapshot, update, watch
 
@@ -38,11 +38,10 @@ def heard(server: Timed, *topics: str) -> Iterator[Message]:
     """What is heard until the script ends."""
     fake = FakeApi()
     fake.usual["POST /ws-ticket"] = (201, TICKET)
-    with Api("http://127.0.0.1:8000", transport=fake) as api:
-        slept: list[float] = []
-        messages = listen(
-            api, list(topics), opener=server, sleep=slept.append, clock=lambda: server.now
-        )
+    with Client(
+        "http://127.0.0.1:8000", transport=fake, sleep=lambda _: None, opener=server
+    ) as api:
+        messages = api.watch(*topics, clock=lambda: server.now)
         with pytest.raises(KeyboardInterrupt):
             yield from messages
 

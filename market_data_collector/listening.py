@@ -5,25 +5,21 @@ goes on by polling. A task that expires ends its own topic only.
 """
 
 import json
-import time
-from collections.abc import Callable, Container, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, Literal, Protocol
-from urllib.parse import quote, urlsplit
+from collections.abc import Callable, Container
+from typing import Any
+from urllib.parse import quote
 
-from websockets.exceptions import ConnectionClosed, InvalidURI, WebSocketException
-from websockets.sync.client import connect
+from websockets.exceptions import ConnectionClosed
 
-from market_data_collector.cli.api import Api, ApiError, Expired
-from market_data_collector.cli.locate import is_loopback
-from market_data_collector.cli.problems import Rejected
+from market_data_collector.calls import Site, get, once, segment
+from market_data_collector.effects import Flow, Hear, Item, Open, Pause, Plan, Say, Unheard
+from market_data_collector.errors import ApiError, Expired, Rejected
 
 # Seconds. An update can be lost before it gets its number; a snapshot after a silence heals that.
 SILENCE = 15.0
 # Topics that are due this soon after each other are asked for at once: messages to the server are
 # limited to 20 in ten seconds.
 TOGETHER = 5.0
-OPEN_WITHIN = 10.0
 LONGEST_PAUSE = 10.0
 # Tries in a row after a connection is lost: about 20 s, enough for a restart.
 PATIENCE = 5
@@ -31,39 +27,8 @@ PATIENCE = 5
 PASSING = frozenset({"BACKEND_UNAVAILABLE", "CONNECTION_EXPIRED", "RATE_LIMITED"})
 EXPIRED = "TASK_EXPIRED"
 
+#: As the server sends it: `type`, `topic`, `sequence`, `at`, and what it is about.
 Message = dict[str, Any]
-
-
-class Socket(Protocol):
-    def send(self, message: str) -> None: ...
-
-    def recv(self, timeout: float) -> str | bytes: ...
-
-
-Opener = Callable[[str], AbstractContextManager[Socket]]
-
-
-class Unheard(Exception):
-    """The WebSocket cannot be reached, or not any more; the message says why."""
-
-
-@contextmanager
-def open_socket(url: str) -> Iterator[Socket]:
-    """Open for the block. Raises Unheard where it cannot be opened."""
-    there = url.partition("?")[0]  # what is said never holds the ticket
-    with ExitStack() as stack:
-        try:
-            through: Literal[True] | None = None
-            if not is_loopback(urlsplit(url).hostname or ""):
-                through = True
-            opening = connect(url, proxy=through, open_timeout=OPEN_WITHIN, close_timeout=2)
-            socket = stack.enter_context(opening)
-        except InvalidURI as error:
-            raise Unheard(f"{there}: {error.msg}") from error
-        # ValueError: a port that is none. ImportError: a proxy whose kind needs another library.
-        except (OSError, WebSocketException, ValueError, ImportError) as error:
-            raise Unheard(f"{there}: {error}") from error
-        yield socket
 
 
 class _Wanted:
@@ -73,8 +38,8 @@ class _Wanted:
     which are the ones that expire, are asked for apart from the others.
     """
 
-    def __init__(self, api: Api, topics: list[str], ended: Container[str]):
-        self._api, self._topics, self._ended = api, list(topics), ended
+    def __init__(self, site: Site, topics: list[str], ended: Container[str]):
+        self._site, self._topics, self._ended = site, list(topics), ended
 
     def live(self) -> list[str]:
         return [topic for topic in self._topics if topic not in self._ended]
@@ -84,7 +49,7 @@ class _Wanted:
         ended = [topic for topic in self._topics if topic in self._ended]
         return [topics for topics in (self.live(), ended) if topics]
 
-    def drop_expired(self) -> list[Message]:
+    def drop_expired(self) -> Plan[list[Message]]:
         """Lets go of the tasks that have expired, and returns a message about each.
 
         A refusal does not say which topic it is about, so the API is asked. Raises Unheard.
@@ -94,7 +59,7 @@ class _Wanted:
             kind, _, task_id = topic.partition(":")
             try:
                 if kind == "task":
-                    self._api.task(task_id)
+                    yield from get(self._site, f"/task/{segment(task_id)}")
             except Expired as error:
                 dropped.append(expired(topic, error))
             except ApiError as error:
@@ -141,15 +106,13 @@ class _Silence:
 
 
 def listen(
-    api: Api,
+    site: Site,
     topics: list[str],
     *,
     ended: Container[str] = frozenset(),
     url: str | None = None,
-    opener: Opener = open_socket,
-    sleep: Callable[[float], None] = time.sleep,
-    clock: Callable[[], float] = time.monotonic,
-) -> Iterator[Message]:
+    clock: Callable[[], float],
+) -> Flow[Message]:
     """Snapshots and updates of `topics`, in each one's order, until the caller has enough.
 
     `ended` are the topics of tasks whose end the caller has seen, and changes as it sees them. Of a
@@ -158,19 +121,18 @@ def listen(
     gives seconds. Raises Rejected for a topic that the server refuses, Unheard at once where no
     connection can be made at first.
     """
-    wanted = _Wanted(api, topics, ended)
+    wanted = _Wanted(site, topics, ended)
     failed = PATIENCE
     while wanted.live():
+        last: dict[str, int] = {}
         try:
-            with opener(_address(api, url)) as socket:
-                for message in _messages(socket, wanted, clock):
-                    failed = 0
-                    yield message
+            socket = yield Open((yield from _address(site, url)))
+            yield from _messages(socket, wanted, clock, last)
         except Unheard:
-            failed += 1
+            failed = 1 if last else failed + 1
             if failed > PATIENCE:
                 raise
-            sleep(min(0.5 * 2**failed, LONGEST_PAUSE))
+            yield Pause(min(0.5 * 2**failed, LONGEST_PAUSE))
 
 
 def expired(topic: str, error: Expired) -> Message:
@@ -178,9 +140,9 @@ def expired(topic: str, error: Expired) -> Message:
     return {"type": "error", "topic": topic, "reason": EXPIRED, "detail": str(error)}
 
 
-def _address(api: Api, url: str | None) -> str:
+def _address(site: Site, url: str | None) -> Plan[str]:
     try:
-        issued = api.ws_ticket()
+        issued = yield from once(site, "POST", "/ws-ticket")
     except ApiError as error:
         raise Unheard(str(error)) from error
     ticket, there = issued.get("ticket"), url or issued.get("url")
@@ -189,33 +151,38 @@ def _address(api: Api, url: str | None) -> str:
     return f"{there}?ticket={quote(ticket, safe='')}"
 
 
-def _messages(socket: Socket, wanted: _Wanted, clock: Callable[[], float]) -> Iterator[Message]:
-    """What one connection brings, each topic from its snapshot on. Raises Unheard, Rejected."""
-    last: dict[str, int] = {}
+def _messages(
+    socket: Any, wanted: _Wanted, clock: Callable[[], float], last: dict[str, int]
+) -> Flow[Message]:
+    """What one connection brings, each topic from its snapshot on. Raises Unheard, Rejected.
+
+    `last` is filled with the number of the last message of each topic.
+    """
     early: dict[str, list[Message]] = {}
     silence = _Silence(clock)
     try:
-        _subscribe(socket, wanted)
+        yield from _subscribe(socket, wanted)
         while live := wanted.live():
             try:
-                text = socket.recv(timeout=silence.left(live))
+                text = yield Hear(socket, silence.left(live))
             except TimeoutError:
-                _say(socket, "snapshot", silence.ask(live))
+                yield _said(socket, "snapshot", silence.ask(live))
                 continue
             message = json.loads(text)
             topic, kind, number = (message.get(name) for name in ("topic", "type", "sequence"))
             silence.broken(topic)
             if kind == "error" and message.get("reason") == EXPIRED:
                 # Where none is found, the silence of what was refused has it asked for again.
-                if dropped := wanted.drop_expired():
-                    yield from dropped
-                    _subscribe(socket, wanted)
+                if dropped := (yield from wanted.drop_expired()):
+                    for each in dropped:
+                        yield Item(each)
+                    yield from _subscribe(socket, wanted)
             elif kind == "error":
                 _raise(message)
             if kind == "snapshot":
                 if number >= last.get(topic, 0):
                     last[topic] = number
-                    yield message
+                    yield Item(message)
                 waiting = early.pop(topic, [])
             else:
                 waiting = [message] if kind == "update" else []
@@ -224,22 +191,22 @@ def _messages(socket: Socket, wanted: _Wanted, clock: Callable[[], float]) -> It
                     early.setdefault(topic, []).append(update)
                 elif update["sequence"] > last[topic]:
                     if update["sequence"] > last[topic] + 1:
-                        _say(socket, "snapshot", [topic])
+                        yield _said(socket, "snapshot", [topic])
                     last[topic] = update["sequence"]
-                    yield update
+                    yield Item(update)
     except (ConnectionClosed, OSError) as error:
         raise Unheard(f"the connection has ended: {error}") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise Unheard(f"it says what this client does not understand: {error!r}") from error
 
 
-def _subscribe(socket: Socket, wanted: _Wanted) -> None:
+def _subscribe(socket: Any, wanted: _Wanted) -> Plan[None]:
     for topics in wanted.apart():
-        _say(socket, "subscribe", topics)
+        yield _said(socket, "subscribe", topics)
 
 
-def _say(socket: Socket, action: str, topics: list[str]) -> None:
-    socket.send(json.dumps({"action": action, "topics": topics}))
+def _said(socket: Any, action: str, topics: list[str]) -> Say:
+    return Say(socket, json.dumps({"action": action, "topics": topics}))
 
 
 def _raise(message: Message) -> None:

@@ -1,47 +1,66 @@
-"""What can go wrong when talking to the API, and the exit code each failure ends with.
+"""What can go wrong when talking to the API.
 
     ApiError
-    ├── Unreachable   4  no answer came, or it was a 5xx
-    ├── NotThisApi    4  something answered, but not with this API's JSON
-    └── Rejected      2  a 4xx; `errors` lists what is wrong, each with its JSON pointer
-        └── Expired   2  410: the task's record has been removed
+    ├── Unreachable   no answer came, or it was a 5xx
+    ├── NotThisApi    something answered, but not with this API's JSON
+    └── Rejected      a 4xx; `errors` lists what is wrong, each with its JSON pointer
+        └── Expired   410: the task's record has been removed
 
-Each carries `problem`, an RFC 9457 document: the server's own where it sent one.
+Each carries `problem`, an RFC 9457 document, the server's own where it sent one, and `hint`: what
+to do about it. `Unusable` (locate.py) is raised before anything is sent, `Unheard` (effects.py)
+where there is no WebSocket.
 """
 
 import json
 import math
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import httpx
 
-from market_data_collector.cli.locate import KEY_VARIABLE
+from market_data_collector.answers import ProblemError
+from market_data_collector.locate import KEY_VARIABLE, is_loopback
 
 # Seconds. What takes longer is not a matter of waiting, and the sentence says what to do.
 LONG_WAIT = 600
 
 
 class ApiError(Exception):
-    """str() is one sentence for a person; `problem` is the document for a machine."""
+    """str() is a sentence or two for a person, the hint with it; `problem` is the document for a
+    machine. `retry_after`: seconds, where the API names them."""
 
-    exit_code = 4
-
-    def __init__(self, sentence: str, problem: dict[str, Any], retry_after: float | None = None):
-        super().__init__(sentence)
+    def __init__(
+        self,
+        sentence: str,
+        problem: dict[str, Any],
+        *,
+        hint: str = "",
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(f"{sentence.rstrip('.')}. {hint}." if hint else sentence)
         self.problem = problem
+        self.hint = hint
         self.retry_after = retry_after
 
     @property
+    def status(self) -> int | None:
+        """The HTTP status; None where no answer came."""
+        return self.problem.get("status")
+
+    @property
+    def reason(self) -> str | None:
+        """What went wrong, for programs, such as TASK_NOT_FOUND."""
+        return self.problem.get("reason")
+
+    @property
     def passing(self) -> bool:
-        """Whether the same GET may well succeed a little later."""
+        """Whether the same request may well succeed a little later."""
         return False
 
     @property
-    def errors(self) -> list[dict[str, str]]:
-        """The entries of `errors`, each with `detail` and, where known, `pointer`."""
-        errors: list[dict[str, str]] = self.problem.get("errors", [])
-        return errors
+    def errors(self) -> list[ProblemError]:
+        """What is wrong with a body: each has `detail` and, where known, `pointer`."""
+        return cast("list[ProblemError]", self.problem.get("errors", []))
 
 
 class Unreachable(ApiError):
@@ -55,11 +74,9 @@ class NotThisApi(ApiError):
 
 
 class Rejected(ApiError):
-    exit_code = 2
-
     @property
     def passing(self) -> bool:
-        return bool(self.problem["status"] == HTTPStatus.TOO_MANY_REQUESTS)
+        return self.status == HTTPStatus.TOO_MANY_REQUESTS
 
 
 class Expired(Rejected):
@@ -87,16 +104,18 @@ def no_answer(url: str, error: httpx.RequestError) -> Unreachable:
         why = "it did not answer in time"
     else:
         why = str(error).partition("] ")[2] or str(error) or type(error).__name__
-    sentence = f"The API at {url} cannot be reached ({why}): start it with `make run`."
-    return Unreachable(sentence, _local("The API cannot be reached", sentence, "UNREACHABLE"))
+    sentence = f"The API at {url} cannot be reached ({why})"
+    problem = _local("The API cannot be reached", sentence, "UNREACHABLE")
+    hint = _started(url, "Start it with `make run`", "Check the URL, and the way there")
+    return Unreachable(sentence, problem, hint=hint)
 
 
 def not_this_api(url: str, why: str) -> NotThisApi:
-    sentence = (
-        f"What answers at {url} is not the data collector ({why}): "
-        "check the URL, or start the collector with `make run`."
+    sentence = f"What answers at {url} is not the data collector ({why})"
+    hint = _started(url, "Check the URL, or start the collector with `make run`", "Check the URL")
+    return NotThisApi(
+        sentence, _local("Not the data collector", sentence, "NOT_THIS_API"), hint=hint
     )
-    return NotThisApi(sentence, _local("Not the data collector", sentence, "NOT_THIS_API"))
 
 
 def of_answer(url: str, response: httpx.Response, retry_after: float | None) -> ApiError:
@@ -104,24 +123,33 @@ def of_answer(url: str, response: httpx.Response, retry_after: float | None) -> 
     problem = _problem(response)
     status, title, detail = problem["status"], problem["title"], problem["detail"]
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        said = f": {detail.rstrip('.')}" if detail else ""
-        sentence = (
-            f"The API at {url} answered {status} {title}{said}; "
-            "if it does not recover, start it again with `make run`."
-        )
-        return Unreachable(sentence, problem, retry_after)
+        sentence = f"The API at {url} answered {status} {title}" + (f": {detail}" if detail else "")
+        again = _started(url, "start it again with `make run`", "look at the functions' logs")
+        hint = f"If it does not recover, {again}"
+        return Unreachable(sentence, problem, hint=hint, retry_after=retry_after)
     kind = Expired if status == HTTPStatus.GONE else Rejected
-    sentence = f"{title} ({status}): {detail}" if detail else f"{title} ({status})"
+    sentence = f"{title} ({status})" + (f": {detail}" if detail else "")
+    return kind(
+        sentence, problem, hint=_hint(response, status, retry_after), retry_after=retry_after
+    )
+
+
+def _hint(response: httpx.Response, status: int, retry_after: float | None) -> str:
     if status == HTTPStatus.TOO_MANY_REQUESTS and retry_after and retry_after < LONG_WAIT:
-        sentence += f". Try again in {math.ceil(retry_after)} s"
+        return f"Try again in {math.ceil(retry_after)} s"
     if _unsigned(response):
-        sentence += ". Where requests must be signed, add --sign"
+        return "Where requests must be signed, add --sign"
     if status == HTTPStatus.UNAUTHORIZED:
-        sentence += (
-            f". Give an API key by ${KEY_VARIABLE} or --key; "
+        return (
+            f"Give an API key by ${KEY_VARIABLE} or --key; "
             "an admin makes one with `data-collector keys create`"
         )
-    return kind(sentence, problem, retry_after)
+    return ""
+
+
+def _started(url: str, here: str, there: str) -> str:
+    """What to do about an API on this machine, and about one elsewhere."""
+    return here if is_loopback(httpx.URL(url).host) else there
 
 
 def _unsigned(response: httpx.Response) -> bool:

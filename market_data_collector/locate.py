@@ -13,6 +13,8 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 PREFIX = "/api/v1/data-collector"
+#: API Gateway's stage, at which the console is.
+STAGE = "/api/"
 DEFAULT_URL = "http://127.0.0.1:8000"
 VARIABLE = "DATA_COLLECTOR_URL"
 KEY_VARIABLE = "DATA_COLLECTOR_KEY"
@@ -20,12 +22,8 @@ ENDPOINTS = Path(".local", "endpoints.json")
 CONFIG = Path("data-collector", "config.json")
 
 
-class UnusableUrl(ValueError):
-    """The URL, or the file it should come from, cannot be used; the message names it."""
-
-
-class UnusableKey(UnusableUrl):
-    """The key cannot be one. The message does not hold it."""
+class Unusable(ValueError):
+    """What a client is made of cannot be used; the message says what, and never holds a key."""
 
 
 def find_url(given: str | None, environ: Mapping[str, str], cwd: Path) -> str:
@@ -33,7 +31,7 @@ def find_url(given: str | None, environ: Mapping[str, str], cwd: Path) -> str:
     `.local/endpoints.json` in `cwd` or above it, else of one's own file, else
     http://127.0.0.1:8000.
 
-    An empty value counts as absent. Raises UnusableUrl when a file is not JSON.
+    An empty value counts as absent. Raises Unusable when a file is not JSON.
     """
     if chosen := given or environ.get(VARIABLE):
         return chosen
@@ -44,7 +42,7 @@ def find_key(given: str | None, environ: Mapping[str, str], cwd: Path, url: str)
     """The key to send to the API at `url`: `given`, else $DATA_COLLECTOR_KEY, else `api_key` of a
     file that names this very URL: its key is for no other API. None where there is none.
 
-    An empty value counts as absent. Raises UnusableUrl when a file is not JSON.
+    An empty value counts as absent. Raises Unusable when a file is not JSON.
     """
     if chosen := given or environ.get(KEY_VARIABLE):
         return chosen
@@ -59,7 +57,7 @@ def with_prefix(url: str) -> str:
 
     So any address of the API will do, as a deploy prints it or as a browser shows it.
 
-    A URL without a scheme is taken as http. Raises UnusableUrl for anything but http(s)://host.
+    A URL without a scheme is taken as http. Raises Unusable for anything but http(s)://host.
     """
     text = url.strip()
     text = text if "://" in text else f"http://{text}"
@@ -69,13 +67,18 @@ def with_prefix(url: str) -> str:
     except ValueError:  # a port that is no number, a broken IPv6 address
         usable = False
     if not usable:
-        raise UnusableUrl(f"{url!r} is not an http(s) URL.")
+        raise Unusable(f"{url!r} is not an http(s) URL.")
     before, prefix, after = parts.path.partition(PREFIX)
     if not prefix or after[:1] not in ("", "/"):
         before = parts.path.rstrip("/").removesuffix(
             "/api"
         )  # API Gateway's own ends with its stage
     return urlunsplit((parts.scheme, parts.netloc, before + PREFIX, "", ""))
+
+
+def console_url(api_url: str) -> str:
+    """Where the web console of the API at `api_url` (with its prefix) is."""
+    return api_url.removesuffix(PREFIX) + STAGE
 
 
 def is_loopback(host: str) -> bool:
@@ -90,7 +93,7 @@ def is_loopback(host: str) -> bool:
 
 def endpoints(cwd: Path) -> dict[str, str]:
     """What the nearest `.local/endpoints.json` in `cwd` or above it names; {} where there is none
-    that names an `api_url`. Raises UnusableUrl when the file is not JSON."""
+    that names an `api_url`. Raises Unusable when the file is not JSON."""
     for folder in (cwd, *cwd.parents):
         if found := _read(folder / ENDPOINTS):
             return found
@@ -107,13 +110,13 @@ def _files(environ: Mapping[str, str], cwd: Path) -> Iterator[dict[str, str]]:
 
 
 def _read(file: Path) -> dict[str, str]:
-    """A file's texts; {} where it is not there or names no `api_url`. Raises UnusableUrl."""
+    """A file's texts; {} where it is not there or names no `api_url`. Raises Unusable."""
     try:
         found = json.loads(file.read_bytes())
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return {}
     except ValueError as error:
-        raise UnusableUrl(f"{file} is not valid JSON ({error}).") from error
+        raise Unusable(f"{file} is not valid JSON ({error}).") from error
     if isinstance(found, dict) and isinstance(found.get("api_url"), str) and found["api_url"]:
         return {name: text for name, text in found.items() if isinstance(text, str)}
     return {}
