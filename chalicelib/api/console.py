@@ -32,7 +32,6 @@ _PAGE = "index.html"
 
 @web.route("GET", "/", scope=OPEN, root="")
 def page() -> Response:
-    web.query()
     settings = wiring.backend().settings
     text = (
         files()[_PAGE]
@@ -63,7 +62,6 @@ def file_in_folder(version: str, name: str, inner: str) -> Response:
 
 
 def _file(asked: str, name: str) -> Response:
-    web.query()
     kind = _TYPES.get(Path(name).suffix)
     if asked != version() or name not in files() or kind is None:
         detail = "the console has no such file in this version; load its page again"
