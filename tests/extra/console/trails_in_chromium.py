@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from typing import Any
 
 import pytest
 
 from chalicelib.audit.chain import AuditEvent, sealed, verify
-from market_data_collector.cli.api import Api
+from local.first_key import first_admin_key
+from market_data_collector.cli.api import Api, Rejected
+from tests.e2e.stack import Cloud
 from tests.e2e.waiting import ended, until
 from tests.extra.console.browser import Console, picture, serious_findings
 from tests.extra.console.market_in_chromium import _expect
@@ -89,6 +92,43 @@ def test_a_trail_that_was_altered_on_its_way_is_called_broken(console: Console, 
     verdict = page.locator(".verdict")
     _expect(verdict).to_have_attribute("data-verdict", "broken")
     _expect(verdict).to_contain_text("Somebody changed the Audit table")
+
+
+def test_who_may_only_read_sees_all_and_changes_nothing(console: Console, cloud: Cloud) -> None:
+    console.expected += ["401 (Unauthorized)"]
+    with cloud.configured("APIHandler", AUTHENTICATION="keys"):
+        admin = str(first_admin_key(cloud.account, "keys", cloud.outputs))
+        with Api(cloud.api_url, key=admin) as api:
+            until(lambda: _is_let_in(api), bool)
+            reader = api.create_key("reader", ["read"])["key"]
+        page = console.open("coverage?symbols=BTCUSDT&timeframes=1h")
+        page.locator("dialog input[name=key]").fill(reader)
+        page.keyboard.press("Enter")
+        page.locator(".who", has_text="reader").wait_for()
+        cell = page.locator("[data-key='BTCUSDT 1h'][data-at='0']")
+        cell.click()
+        for name in ("Collect what is missing", "Collect all again"):
+            button = page.get_by_role("button", name=name)
+            _expect(button).to_have_attribute("aria-disabled", "true")
+            _expect(button).to_have_attribute("title", re.compile("collect"))
+        console.show(page, "schedules")
+        page.get_by_text("New schedule").click()
+        button = page.get_by_role("button", name="Make it")
+        _expect(button).to_have_attribute("aria-disabled", "true")
+        button.click(force=True)  # it says why
+        _expect(page.locator(".toast")).to_contain_text("This needs a key with the scope")
+        console.show(page, "chart/BTCUSDT?timeframe=1h")
+        _expect(page.locator(".chart-card[data-phase=drawn]")).to_be_visible()
+    with Api(cloud.api_url) as anybody:
+        until(lambda: _is_let_in(anybody), bool)
+
+
+def _is_let_in(api: Api) -> bool:
+    try:
+        api.status()
+    except Rejected:
+        return False
+    return True
 
 
 def _actions(api: Api, task_id: str) -> list[str]:
