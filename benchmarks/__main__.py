@@ -26,6 +26,7 @@ NAMES = (
 WHEN_NAMED = (
     "archive",
     "ceiling",
+    "console",
     "fairness",
     "flat",
     "growth",
