@@ -8,7 +8,7 @@ SEEDS ?= 20000
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help run dashboard logs down test test-extra test-endpoint simulate mutants chaos bench check audit-template check-wheels \
+.PHONY: help run dashboard logs down docs test test-extra test-endpoint simulate mutants chaos bench check audit-template check-wheels \
 	permissions package deploy check-stack destroy lock clean \
 	venv-local venv-dashboard venv-dev
 
@@ -33,14 +33,20 @@ down: ## End what `make run` started; data stay in .local/
 test: venv-dev ## Run all tests
 	@$(PY) -m pytest
 
-test-extra: venv-dev ## An upgrade while tasks run, Parquet readers with Spark, the console in Chromium (it installs Java and Chromium where it can), and a second DynamoDB
+test-extra: venv-dev ## An upgrade while tasks run, Parquet readers with Spark, Prometheus, tutorials, the console in Chromium, the site, a second DynamoDB
 	@$(PY) -m pytest tests/extra/upgrade.py
 	@sh local/extra.sh
-	@$(PY) -m pytest tests/extra/readers.py
+	@$(MAKE) docs
+	@$(PY) -m pytest tests/extra/readers.py tests/extra/prometheus.py tests/extra/tutorials.py tests/extra/pages.py
 	@sh local/browser.sh
 	@$(PY) -m pytest tests/extra/console -o python_files='*_in_chromium.py'
 	@sh local/environment.sh endpoint localstack
 	@$(PY) -m tests.extra.dynalite
+
+docs: venv-local ## Build the documentation site into build/site; broken links fail
+	@sh local/environment.sh docs
+	@$(PY) -m infra.site
+	@.venv-docs/bin/zensical build --strict --clean --config-file build/site.toml
 
 test-endpoint: venv-dev ## The tests of AWS calls on the endpoint AWS_ENDPOINT_URL (RECORD='LocalStack 4.14.0' notes what came of it)
 	@$(if $(AWS_ENDPOINT_URL),,echo "Name the endpoint: make test-endpoint AWS_ENDPOINT_URL=http://127.0.0.1:4566" >&2; exit 2)
@@ -57,8 +63,8 @@ mutants: venv-dev ## Remove one guard at a time: a simulated schedule, or a test
 chaos: venv-dev ## Kill, duplicate, refuse and fail during one large task, and print what came of it (CHAOS='--seed 2')
 	@$(PY) -m tests.chaos $(CHAOS)
 
-bench: venv-dev ## Measure what the design promises in numbers (BENCH='worker cold_start' for some)
-	@$(if $(filter worker,$(BENCH)),sh local/environment.sh bench)
+bench: venv-dev ## Measure what the design promises in numbers, into docs/BENCHMARKS.md (BENCH='worker cold_start' for some)
+	@$(if $(filter stack worker,$(BENCH)),sh local/environment.sh bench)
 	@$(PY) -m benchmarks $(BENCH)
 
 check: venv-dev ## Format, lint, types, tests and the built template: what CI runs
@@ -99,7 +105,7 @@ lock: venv-dev ## Write requirements*.txt, with hashes, from requirements*.in (L
 	@sh local/lock.sh $(LOCK)
 
 clean: down ## Delete what was built, installed and collected here
-	rm -rf build .local $(VENV) .venv-cloud .venv-extra .venv-endpoint .venv-audit .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis dist *.egg-info
+	rm -rf build .local $(VENV) .venv-cloud .venv-extra .venv-endpoint .venv-audit .venv-bench .venv-docs .pytest_cache .mypy_cache .ruff_cache .hypothesis dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 venv-local venv-dashboard venv-dev:

@@ -1,13 +1,18 @@
-"""`python -m benchmarks [name ...]`: run the named benchmarks, or all quick ones; print tables."""
+"""`python -m benchmarks [name ...]`: run the named benchmarks, or all quick ones.
+
+Prints their tables and writes them into docs/benchmarks and docs/BENCHMARKS.md.
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 import time
 
-from benchmarks.report import machine
+from benchmarks import records
+from benchmarks.report import Report, machine
 
 NAMES = (
     "cold_start",
@@ -33,6 +38,7 @@ WHEN_NAMED = (
     "history",
     "idle",
     "push_clients",
+    "stack",
     "worker",
 )
 
@@ -46,15 +52,22 @@ def main() -> int:
     parser.add_argument(
         "names", nargs="*", metavar="name", help=f"of {', '.join(NAMES + WHEN_NAMED)}"
     )
-    names = parser.parse_args().names or NAMES
+    parser.add_argument("--print", action="store_true", help="write nothing")
+    given = parser.parse_args()
+    names = given.names or NAMES
     unknown = set(names) - set(NAMES) - set(WHEN_NAMED)
     if unknown:
         parser.error(f"{', '.join(sorted(unknown))}: choose from {', '.join(NAMES + WHEN_NAMED)}")
     print(f"{machine()}\n")
     for name in names:
-        started = time.monotonic()
-        report = importlib.import_module(f"benchmarks.{name}").measure()
-        print(f"{report}\n({name}: {time.monotonic() - started:.0f} s)\n", flush=True)
+        load, started = os.getloadavg()[0], time.monotonic()
+        found = importlib.import_module(f"benchmarks.{name}").measure()
+        seconds = time.monotonic() - started
+        reports = [found] if isinstance(found, Report) else found
+        tables = "\n\n".join(map(str, reports))
+        print(f"{tables}\n({name}: {seconds:.0f} s; load at its start {load:.2f})\n", flush=True)
+        if not given.print:
+            records.write(name, reports, seconds, load)
     return 0
 
 

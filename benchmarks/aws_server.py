@@ -2,9 +2,12 @@
 
 Services of AWS JSON (DynamoDB, SQS) and S3's REST, as a worker asks them. Beside them:
 
-    POST /_local/task   forget everything; submit and plan a collection (the body of POST /start);
-                        the batches of a work queue that Lambda would hand to workers, as JSON
-    GET  /_local/task   what came of it
+    POST /_local/task      forget everything; submit and plan a collection (the body of POST
+                           /start); the batches of a work queue that Lambda would hand to workers,
+                           as JSON
+    POST /_local/task?submit   only submit it; its id, and the batch of the plan queue
+    GET  /_local/task      what came of it
+    POST /_local/receiver  a receiver of webhooks: 204
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import json
 import os
 import zlib
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -37,7 +41,7 @@ _SERVICES = {"DynamoDB_20120810": "dynamodb", "AmazonSQS": "sqs"}
 _STATUS = {"NoSuchKey": 404, "NoSuchBucket": 404, "PreconditionFailed": 412}
 _CONDITIONS = {"If-Match": "IfMatch", "If-None-Match": "IfNoneMatch", "Range": "Range"}
 _MOST_BYTES = 64 * 1024 * 1024
-_LOCAL = "/_local/task"
+_LOCAL, _RECEIVER = "/_local/task", "/_local/receiver"
 _QUEUE_ARN = "arn:aws:sqs:us-east-1:123456789012:market-data-collector-dev-WorkQueue-A1B2C3"
 
 
@@ -52,6 +56,7 @@ def aws_app(exchange_url: str) -> web.Application:
     app = web.Application(client_max_size=_MOST_BYTES)
     app.router.add_post(_LOCAL, server.plan)
     app.router.add_get(_LOCAL, server.show)
+    app.router.add_post(_RECEIVER, server.receive)
     app.router.add_post("/", server.answer_json)
     app.router.add_route("*", "/{bucket}/{key:.+}", server.answer_s3)
     return app
@@ -69,18 +74,30 @@ class _Server:
         body = await request.json()
         self._aws = Aws.for_settings(self._clock, self._settings)
         exchange = Binance(self._settings.exchange_url)  # planning asks when a symbol was listed
-        worker = Worker(self._aws, self._settings, self._clock, exchange)
+        settings = replace(self._settings, webhook_allowed_hosts=(request.host,))
+        worker = Worker(self._aws, settings, self._clock, exchange)
         listed = dict.fromkeys(body["symbols"], "TRADING")
         await CatalogueTable(worker).write_catalogue(listed, ENDLESS, NOW)
         self._task_id = await submit_collection(worker, body, "benchmark", "benchmark")
+        if "submit" in request.query:
+            return web.json_response([self._task_id, self._batch(settings.plan_queue_url)])
         await Fleet(self._aws, worker).plan()
         await exchange.aclose()
         self._planning = len(self._aws.calls)
         batches = []
-        while records := self._aws.sqs.receive(self._settings.work_queue_url, BATCH_MESSAGES):
-            arn = {"eventSourceARN": _QUEUE_ARN, "awsRegion": "us-east-1"}
-            batches.append({"Records": [{**record, **arn} for record in records]})
+        while (batch := self._batch(settings.work_queue_url))["Records"]:
+            batches.append(batch)
         return web.json_response(batches)
+
+    def _batch(self, queue_url: str) -> dict[str, Any]:
+        """What Lambda would hand to a function; the messages are in flight from then on."""
+        arn = {"eventSourceARN": _QUEUE_ARN, "awsRegion": "us-east-1"}
+        records = self._aws.sqs.receive(queue_url, BATCH_MESSAGES)
+        return {"Records": [{**record, **arn} for record in records]}
+
+    async def receive(self, request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(status=204)
 
     async def show(self, request: web.Request) -> web.Response:
         calls = self._aws.calls[self._planning :]

@@ -19,7 +19,6 @@ from typing import Any
 
 from chalice.test import Client
 
-from benchmarks.read_units import ReadUnits
 from benchmarks.report import Report, verdict
 from benchmarks.simulated import new_aws, settings
 from chalicelib import wiring
@@ -28,6 +27,7 @@ from chalicelib.core.backend import Backend
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock
+from tests.doubles.read_units import ReadUnits
 from tests.doubles.tasks import fill
 
 ENDED, ACTIVE = 10_000, 300

@@ -18,7 +18,7 @@ from benchmarks.report import Report
 from benchmarks.simulated import new_aws, settings
 from chalicelib.collecting.dispatch import ask_for_more
 from chalicelib.core import times
-from chalicelib.core.times import HOUR
+from chalicelib.core.times import DAY
 from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.exchange.worker import Worker
 from chalicelib.tasks.cancel import cancel_task
@@ -39,6 +39,8 @@ from tests.doubles.write_units import WriteUnits
 
 SIZES = (100, 1_000, 10_000, 100_000, 200_000)
 _SYMBOL_UNITS = 100
+#: A message carries some seven of its units.
+_TIMEFRAME = "5m"
 
 
 class Counting(Fleet):
@@ -144,7 +146,7 @@ async def _figures(aws: Aws, worker: Worker, symbols: list[str]) -> Figures:
     await CatalogueTable(worker).write_catalogue(
         dict.fromkeys(symbols, "TRADING"), 6000, worker.now_ms()
     )
-    body = {"symbols": symbols, "timeframes": ["1s"], **_range(worker.now_ms())}
+    body = {"symbols": symbols, "timeframes": [_TIMEFRAME], **_range(worker.now_ms())}
     fleet, units = Counting(aws, worker), len(symbols) * _SYMBOL_UNITS
     task_id = await submit_collection(worker, body, "benchmark", "benchmark")
 
@@ -228,9 +230,9 @@ class Spent(Hook):
 
 def _range(now_ms: int) -> dict[str, str | None]:
     """A range that has so many windows of a symbol."""
-    hours = next(
-        hours
-        for hours in range(1, 100_000)
-        if unit_count("1s", now_ms - hours * HOUR, now_ms) == _SYMBOL_UNITS
+    days = next(
+        days
+        for days in range(1, 10_000)
+        if unit_count(_TIMEFRAME, now_ms - days * DAY, now_ms) == _SYMBOL_UNITS
     )
-    return {"start": times.iso(now_ms - hours * HOUR), "end": times.iso(now_ms)}
+    return {"start": times.iso(now_ms - days * DAY), "end": times.iso(now_ms)}

@@ -10,14 +10,11 @@ from __future__ import annotations
 import os
 import signal
 import statistics
-import subprocess
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import NamedTuple
 
+from benchmarks.processes import trees
 from benchmarks.report import Report, verdict
 from local.layout import CLOUD, EXCHANGE, GATEWAY, HOME, METRICS
 from local.processes import parts
@@ -29,14 +26,6 @@ STRETCH_S = 120
 BUDGET = 0.01
 _HALTED = (METRICS, GATEWAY)
 _BESIDE = (METRICS, GATEWAY, EXCHANGE)
-
-
-class Spent(NamedTuple):
-    """CPU seconds of a process; `ended`: of its children that have ended."""
-
-    parent: int
-    own: float
-    ended: float
 
 
 def measure() -> Report:
@@ -89,10 +78,10 @@ def _range(shares: list[float]) -> str:
 def _stretch(pids: dict[str, int], beside: bool) -> dict[str, float]:
     """CPU seconds of each part in one stretch, its children included."""
     with _halted([] if beside else [pids[name] for name in _HALTED]):
-        before = _trees(pids)
+        before = trees(pids)
         time.sleep(STRETCH_S)
-        after = _trees(pids)
-    return {name: after[name] - before[name] for name in pids}
+        after = trees(pids)
+    return {name: sum(after[name]) - sum(before[name]) for name in pids}
 
 
 @contextmanager
@@ -104,42 +93,3 @@ def _halted(pids: list[int]) -> Iterator[None]:
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
-
-
-def _trees(pids: dict[str, int]) -> dict[str, float]:
-    """CPU seconds of each process and all below it, so far."""
-    spent = dict(_from_proc() if Path("/proc/self/stat").exists() else _from_ps())
-    below: dict[int, list[int]] = defaultdict(list)
-    for pid, each in spent.items():
-        below[each.parent].append(pid)
-
-    def tree(pid: int) -> float:
-        return spent[pid].own + spent[pid].ended + sum(map(tree, below[pid]))
-
-    return {name: tree(pid) for name, pid in pids.items()}
-
-
-def _from_proc() -> Iterator[tuple[int, Spent]]:
-    tick = os.sysconf("SC_CLK_TCK")
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            stat = (entry / "stat").read_text(encoding="utf-8", errors="replace")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        # The command's name, in brackets, may hold anything; what follows the last one does not.
-        fields = stat.rpartition(")")[2].split()
-        user, system, ended_user, ended_system = (int(each) / tick for each in fields[11:15])
-        yield int(entry.name), Spent(int(fields[1]), user + system, ended_user + ended_system)
-
-
-def _from_ps() -> Iterator[tuple[int, Spent]]:
-    """macOS: without the children that have ended, which no command there tells."""
-    listed = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid=,time="], capture_output=True, text=True, check=True
-    ).stdout
-    for line in listed.splitlines():
-        pid, parent, clock = line.split()
-        seconds = 0.0
-        for part in clock.replace("-", ":").split(":"):
-            seconds = seconds * 60 + float(part)
-        yield int(pid), Spent(int(parent), seconds, 0.0)

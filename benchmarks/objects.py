@@ -37,9 +37,8 @@ RUNS = {"every hour": 720, "every 15 minutes": 2_880, "every minute": 43_200}
 Decode = Callable[[bytes], Candles]
 
 
-def measure() -> str:
-    """Four tables."""
-    return "\n\n".join(map(str, (_codec(), _history(), _freshness(), _appends())))
+def measure() -> list[Report]:
+    return [_codec(), _history(), _freshness(), _appends()]
 
 
 def _codec() -> Report:

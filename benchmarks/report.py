@@ -20,6 +20,10 @@ class Report:
         self.rows.append(cells)
 
     def __str__(self) -> str:
+        return f"## {self.title}\n\n{self.body()}"
+
+    def body(self) -> str:
+        """The table, with its remarks below."""
         table = [self.columns, *self.rows]
         widths = [max(len(row[at]) for row in table) for at in range(len(self.columns))]
 
@@ -28,10 +32,9 @@ class Report:
             return f"| {' | '.join(cells)} |"
 
         rule = f"|{'|'.join('-' * (width + 2) for width in widths)}|"
+        remarks = [f"- {remark}" for remark in self.remarks]
         body = [line(self.columns), rule, *map(line, self.rows)]
-        return "\n".join([f"## {self.title}", "", *body, *([""] if self.remarks else [])]) + (
-            "\n" + "\n".join(f"- {remark}" for remark in self.remarks) if self.remarks else ""
-        )
+        return "\n".join([*body, *([""] if remarks else []), *remarks])
 
 
 def verdict(figure: float, budget: float) -> str:

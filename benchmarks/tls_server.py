@@ -29,6 +29,7 @@ def served(
     given = (folder, theirs, make_app, arguments)
     process = spawn.Process(target=_main, args=given, daemon=True)
     process.start()
+    theirs.close()  # so that a server which ends before it serves ends the wait for it
     try:
         yield f"https://127.0.0.1:{ours.recv()}"
     finally:

@@ -68,7 +68,7 @@ async def _play(
         for _ in range(2):
             await fleet.plan()
             await fleet.collect(AT_ONCE)
-    body = {"timeframes": list(TIMEFRAMES), **times}
+    body = {**body, "timeframes": list(TIMEFRAMES)}
     task_id = await submit_collection(worker, {**body, "symbols": symbols[:SMALL]}, "small", "r")
     count = 0
     while True:

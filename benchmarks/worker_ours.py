@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 from benchmarks.worker_parts import AWS, EXCHANGE, Parts
 from chalicelib import wiring
 from chalicelib.core.errors import CallFailed
+from chalicelib.exchange.binance import Binance
 from chalicelib.functions import triggers
 
 _CONTROL = "/_local/task"
@@ -112,7 +113,8 @@ class Container:
                 call = self.recorded = Recorded(call)
             if self.parts:
                 call = self.parts.measured_steps(call, AWS)
-            return replace(real, call=call, now_ms=self.clock)
+            exchange = Binance(real.settings.exchange_url, now_ms=self.clock)
+            return replace(real, call=call, now_ms=self.clock, exchange=exchange)
 
         wiring.worker = worker
 

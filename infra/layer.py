@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import shutil
@@ -10,12 +11,13 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from infra import archive, pins, platforms, wheels
+from infra import archive, elf, pins, platforms, wheels
 from infra.platforms import Platform
 
-#: AWS services that the functions call; botocore ships the models of four hundred.
-SERVICES = frozenset({"apigatewaymanagementapi", "dynamodb", "s3", "sqs"})
+#: AWS services that are called through botocore, which ships the models of four hundred.
+SERVICES = frozenset({"dynamodb", "s3"})
 #: What botocore reads whichever service is called.
 SHARED_MODELS = frozenset(
     {"_retry.json", "endpoints.json", "partitions.json", "sdk-default-configuration.json"}
@@ -23,12 +25,22 @@ SHARED_MODELS = frozenset(
 #: Pinned, but not for the functions: these call botocore itself and compute nothing in Arrow.
 #: A test imports every module of the application from the built zip alone.
 _UNUSED_LIBRARIES = ("arro3/compute", "boto3", "s3transfer")
-_UNUSED_FOLDERS = (*_UNUSED_LIBRARIES, "bin", "wrapt-stubs")
+_UNUSED_FOLDERS = (*_UNUSED_LIBRARIES, "bin", "wrapt-stubs", "isal/isa-l")
+#: No function is a web server, runs in a browser, or compresses files.
+_UNUSED_FOLDERS += ("urllib3/contrib/emscripten",)
+_UNUSED_FILES = ("aiohttp/web*.py", "aiohttp/test_utils.py", "aiohttp/pytest_plugin.py")
+_UNUSED_FILES += ("aiohttp/worker.py", "dateutil/rrule.py", "isal/igzip.py")
+_UNUSED_FILES += ("isal/igzip_threaded.py", "idna/cli.py", "urllib3/contrib/pyopenssl.py")
+_UNUSED_FILES += ("multidict/_multidict_py.py", "*botocore/stub.py", "urllib3/http2/connection.py")
+#: Lists for people: zones are read from a file each.
+_UNUSED_FILES += ("tzdata/zoneinfo/*.tab", "tzdata/zoneinfo/*.zi", "tzdata/zoneinfo/leap*")
 _UNUSED_NAMES = ("*.pyi", "*.pyx", "*.pxd", "*.c", "*.h", "py.typed", "examples-1.json*")
 _UNUSED_NAMES += ("*.cyclonedx.json", "dateutil-zoneinfo.tar.gz")
-#: No function opens a WebSocket as a client, and aiohttp has the same code in Python.
-_UNUSED_NAMES += ("reader_c.*.so",)
-#: Installers' records. METADATA and licences stay: libraries ask for their own version.
+#: aiohttp is loaded for the daily export alone; it and what it loads have the same code in Python.
+_UNUSED_NAMES += ("reader_c.*.so", "_http_parser.*.so", "_http_writer.*.so")
+_UNUSED_NAMES += ("_quoting_c.*.so", "_helpers_c.*.so")
+#: Installers' records. Licences stay, and METADATA without its description: libraries ask for their
+#: own version.
 _INSTALLER_FILES = frozenset({"RECORD", "INSTALLER", "REQUESTED", "WHEEL", "direct_url.json"})
 
 
@@ -53,7 +65,7 @@ def build(
     """
     interpreter = platform.interpreter()
     key = hashlib.sha256(requirements.read_bytes())
-    for module in (sys.modules[__name__], archive, pins, platforms, wheels):
+    for module in (sys.modules[__name__], archive, elf, pins, platforms, wheels):
         key.update(Path(str(module.__file__)).read_bytes())
     key.update(f"{sys.version} {sys.platform} {platform} {interpreter}".encode())
     target = cache / f"layer-{key.hexdigest()[:20]}.zip"
@@ -87,6 +99,9 @@ def prune(folder: Path) -> None:
         elif entry.is_file() and entry.name not in SHARED_MODELS:
             entry.unlink()
     _trim_endpoints(folder / "botocore" / "data" / "endpoints.json")
+    for model in (folder / "botocore" / "data").glob("*/*/service-2.json.gz"):
+        described = json.loads(gzip.decompress(model.read_bytes()), object_hook=_undocumented)
+        model.write_bytes(gzip.compress(json.dumps(described).encode(), mtime=0))
     for name in (
         "tests",
         "test",
@@ -101,9 +116,23 @@ def prune(folder: Path) -> None:
     for pattern in _UNUSED_NAMES:
         for found in folder.rglob(pattern):
             found.unlink()
+    for pattern in _UNUSED_FILES:
+        for found in folder.glob(pattern):
+            found.unlink()
     for record in folder.glob("*.dist-info/*"):
         if record.name in _INSTALLER_FILES:
             record.unlink()
+        elif record.name == "METADATA":
+            record.write_bytes(record.read_bytes().partition(b"\n\n")[0] + b"\n")
+    for library in folder.rglob("*.so"):
+        library.write_bytes(elf.trimmed(library.read_bytes()))
+
+
+def _undocumented(members: dict[str, Any]) -> dict[str, Any]:
+    """Without what a model says for people; a member of that name is no text."""
+    if isinstance(members.get("documentation"), str):
+        del members["documentation"]
+    return members
 
 
 def _trim_endpoints(file: Path) -> None:

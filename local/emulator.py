@@ -14,6 +14,9 @@ Metrics and alarms are local/metrics.py's work. For it, what functions log is wr
 well (`Journal`), because asking for what is new costs the more, the more is there. And MiniStack's
 own judgement of alarms is switched off: it goes by a metric's name alone, at every datum, over
 everything that is stored.
+
+Two things are done faster, which a task of many units waits for: streams have a thread of their own
+(`_hand_over_streams`), and a condition that was once found right is not parsed again.
 """
 
 import argparse
@@ -28,14 +31,16 @@ import threading
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from ministack import app as ministack
+from ministack.core.concurrency import esm_wake
 from ministack.core.persistence import save_all
-from ministack.services import cloudwatch, cloudwatch_logs
+from ministack.services import cloudwatch, cloudwatch_logs, dynamodb, lambda_svc
 
 LEAST_PAUSE_S = 30.0
 #: Saving may use this share of a core: after one that took a second comes a longer pause.
@@ -163,6 +168,35 @@ def _hand_over(journal: Journal) -> None:
     cloudwatch.TWO_WEEKS_SECONDS = METRICS_S
 
 
+def _hand_over_streams() -> None:
+    """MiniStack's one thread for all event sources waits for the function of each stream's batch,
+    and no queue is looked at meanwhile. So streams are looked at by another one."""
+    poll_queues, poll_streams = lambda_svc._poll_loop, lambda_svc._poll_dynamodb_streams
+    wake_queues, woken = esm_wake.set, threading.Event()
+
+    def wake() -> None:
+        wake_queues()
+        woken.set()
+
+    def poll() -> NoReturn:
+        while True:
+            woken.wait(1)
+            woken.clear()
+            try:
+                while poll_streams():
+                    pass
+            except Exception:
+                logging.getLogger("streams").exception("Streams: not polled")
+
+    def poll_both() -> None:
+        threading.Thread(target=poll, name="streams", daemon=True).start()
+        poll_queues()
+
+    esm_wake.set = wake
+    lambda_svc._poll_dynamodb_streams = lambda: False
+    lambda_svc._poll_loop = poll_both
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -240,6 +274,8 @@ def main() -> int:
     parser.add_argument("--journal", type=Path, required=True, help="folder of what functions log")
     given = parser.parse_args()
     _hand_over(Journal(given.journal))
+    _hand_over_streams()
+    dynamodb._condition_syntax_error = lru_cache(1000)(dynamodb._condition_syntax_error)
     with suppress(ValueError, OSError):  # macOS has a limit below its limit
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

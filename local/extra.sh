@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make .venv-extra (some 1 GB), and see that there is a Java for Spark.
+# Make .venv-extra (some 1 GB), and see that there are a Java for Spark, and a Prometheus.
 set -eu
 
 if ! command -v java >/dev/null 2>&1; then
@@ -10,5 +10,16 @@ if ! command -v java >/dev/null 2>&1; then
         echo "Spark needs Java 17: install it (Debian: apt-get install openjdk-17-jre-headless)." >&2
         exit 1
     fi
+fi
+if ! command -v prometheus >/dev/null 2>&1 && [ ! -x build/prometheus/usr/bin/prometheus ]; then
+    if ! command -v apt-get >/dev/null 2>&1; then
+        echo "Prometheus is needed: install it." >&2
+        exit 1
+    fi
+    echo "Unpacking a Prometheus into build/prometheus"
+    if [ "$(id -u)" = 0 ]; then apt-get update -qq; fi
+    mkdir -p build/prometheus
+    # Not installed: Debian's package would start a service.
+    (cd build/prometheus && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb .)
 fi
 sh local/environment.sh extra spark

@@ -39,7 +39,7 @@ def make_app(api: str, sockets: str) -> web.Application:
     app = web.Application(client_max_size=0)
     app[_API], app[_SOCKETS] = api, sockets
     app.cleanup_ctx.append(_with_client)
-    app.router.add_get("/", _to_console)
+    app.router.add_get("/{page:|docs|openapi.json}", _to_page)
     app.router.add_get("/ws", _forward_socket)
     app.router.add_route("*", "/api/{path:.*}", _forward)
     return app
@@ -56,8 +56,9 @@ async def _with_client(app: web.Application) -> Any:
         yield
 
 
-async def _to_console(request: web.Request) -> web.StreamResponse:
-    raise web.HTTPFound("/api/")
+async def _to_page(request: web.Request) -> web.StreamResponse:
+    """What is at the root of a stage is below its name."""
+    raise web.HTTPFound(f"/api/{request.match_info['page']}")
 
 
 async def _forward(request: web.Request) -> web.StreamResponse:
@@ -65,7 +66,7 @@ async def _forward(request: web.Request) -> web.StreamResponse:
         async with request.app[_CLIENT].request(
             request.method,
             request.app[_API] + request.raw_path,
-            headers=_passed_on(request.headers),
+            headers={**_passed_on(request.headers), "X-Forwarded-Host": request.host},
             # What the caller did not say is not said for it: a content type above all.
             skip_auto_headers=("Content-Type", "User-Agent", "Accept", "Accept-Encoding"),
             data=request.content if request.can_read_body else None,

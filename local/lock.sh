@@ -28,6 +28,7 @@ lock requirements-extra $wheels "$@"
 lock requirements-bench $wheels --constraints requirements-dev.txt "$@"
 lock requirements-browser $wheels "$@"
 lock requirements-endpoint $wheels "$@"
+lock requirements-docs $wheels "$@"
 # These come as source alone.
 lock requirements-spark "$@"
 lock requirements-localstack --constraints requirements-local.in "$@"

@@ -33,11 +33,17 @@ _PAGE = "index.html"
 @web.route("GET", "/", scope=OPEN, root="")
 def page() -> Response:
     settings = wiring.backend().settings
-    text = (
-        files()[_PAGE]
-        .replace("{{files}}", f"{web.path().rstrip('/')}/console/{version()}")
-        .replace("{{authentication}}", settings.authentication)
-    )
+    text = files()[_PAGE].replace("{{authentication}}", settings.authentication)
+    return html(text, web.path().rstrip("/"))
+
+
+def html(text: str, root: str) -> Response:
+    """A page under the content security policy; `{{files}}` in it is where its files are.
+
+    `root`: the path of the console's own page, without a slash at its end.
+    """
+    settings = wiring.backend().settings
+    text = text.replace("{{files}}", f"{root}/console/{version()}")
     headers: dict[str, str | list[str]] = {
         "Content-Type": "text/html; charset=utf-8",
         "Content-Security-Policy": _policy(settings),

@@ -10,6 +10,7 @@ from chalicelib.api import (
     console,
     cors,
     coverage,
+    description,
     history,
     keys,
     metrics,
@@ -23,7 +24,7 @@ from chalicelib.api import (
 #: Each puts its routes on web.routes when it is imported.
 MODULES = (
     *(audit, candles, coverage, history, tasks, tickets, metrics, schedules, pauses, keys),
-    console,
+    *(console, description),
 )
 
 

@@ -1,12 +1,10 @@
-"""AWS calls over aiohttp, signed with Signature Version 4: for the functions that plan and collect,
-which make many at a time. A call takes a third of what it takes through an SDK."""
+"""AWS calls over a pool of connections, signed with Signature Version 4: for the functions that
+plan and collect, which make many at a time."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-
-from yarl import URL
 
 from chalicelib.aws.protocol import Calls, Request
 from chalicelib.core.http import Http, HttpAnswer
@@ -26,8 +24,7 @@ class PooledCalls(Calls):
         self._http = Http(_CONNECTIONS, _TIMEOUT_SECONDS)
 
     async def _send(self, request: Request, headers: dict[str, str]) -> HttpAnswer:
-        url = URL(request.url, encoded=True)
-        return await self._http.request(request.method, url, headers, request.body)
+        return await self._http.request(request.method, request.url, headers, request.body)
 
     async def _wait(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

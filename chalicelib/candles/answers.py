@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import repeat
 from math import isfinite
 from operator import le, lt
@@ -66,16 +66,19 @@ def sound_rows(rows: Sequence[Row]) -> SoundRows | None:
 
     Their values must have the types of a candle's.
     """
+    values = _by_column(rows)
     try:
-        candles = _columns(rows)
+        return SoundRows(_packed(values)) if are_valid(values) else None
     except OverflowError:
         return None
-    return SoundRows(candles) if are_valid(candles) else None
 
 
-def _columns(rows: Sequence[Row]) -> Candles:
-    """Undated candles of rows that have a candle's types. Raises OverflowError."""
-    values = dict(zip(ROW, zip(*rows, strict=False), strict=False))
+def _by_column(rows: Sequence[Row]) -> dict[str, Sequence[Any]]:
+    return dict(zip(ROW, zip(*rows, strict=False), strict=False))
+
+
+def _packed(values: Mapping[str, Sequence[Any]]) -> Candles:
+    """Undated candles of columns that have a candle's types. Raises OverflowError."""
     try:
         # As array(code, values) in two thirds of the time.
         return Candles(
@@ -95,11 +98,13 @@ def dated(candles: Candles, answered_ms: int) -> Candles:
     return Candles({**candles.columns, "answered_at": moments})
 
 
-def are_valid(candles: Candles) -> bool:
-    """What `is_valid` says of each row, said of columns at once; and they are in order."""
-    columns = candles.columns
-    opens = columns["open_time"]
-    volumes = [columns[name] for name in COLUMNS if name.endswith("volume")]
+def are_valid(columns: Mapping[str, Sequence[Any]]) -> bool:
+    """What `is_valid` says of each row, said of columns at once; and they are in order.
+
+    Tuples take half the time of arrays, which make their numbers anew each time.
+    """
+    opens = columns.get("open_time", ())
+    volumes = [columns.get(name, ()) for name in COLUMNS if name.endswith("volume")]
     return bool(
         len(opens)
         and opens[0] >= 0
@@ -173,6 +178,14 @@ def last_open_by(rows: Sequence[Row], at_ms: int) -> int | None:
     return max((at for at in opens if at <= at_ms), default=None)
 
 
+def ascending_opens(rows: Sequence[Row], more: Collection[int] = ()) -> Sequence[int]:
+    """When the rows' candles open, and `more`, ascending and each once."""
+    opens = opens_of(rows)
+    if isinstance(rows, SoundRows) and not more:
+        return opens
+    return sorted({*opens, *more})
+
+
 def running_opens(timeframe: str, answer: Answer) -> list[int]:
     """When the candles open that the exchange may still change, by its clock: ours may be wrong.
 
@@ -239,7 +252,7 @@ def _closed(timeframe: str, answer: Answer, start_ms: int, end_ms: int) -> tuple
             rejected.add(open_ms)
         elif open_ms not in found or tuple(row[:_USED]) > tuple(found[open_ms][:_USED]):
             found[open_ms] = row
-    return dated(_columns([found[at] for at in sorted(found)]), server_ms), rejected
+    return dated(_packed(_by_column([found[at] for at in sorted(found)])), server_ms), rejected
 
 
 def _without(candles: Candles, opens: Sequence[int]) -> Candles:

@@ -1,7 +1,7 @@
 """Candles as Parquet: encoding and decoding one object's bytes.
 
 The encoding is what pyarrow, Polars, DuckDB, fastparquet and Spark all read: plain doubles,
-delta-packed integers, zstd, no dictionary, pages of format 1.0. Columns as in candles.COLUMNS,
+delta-packed integers, Snappy, no dictionary, pages of format 1.0. Columns as in candles.COLUMNS,
 times as timestamp(ms, UTC); sorted and unique by open_time, which the footer says. So does it say
 the file's checksum: what was damaged since is never read.
 """
@@ -47,7 +47,7 @@ def encode(candles: Candles, metadata: Mapping[str, str]) -> bytes:
     write_parquet(
         Table.from_arrays(arrays, names=list(COLUMNS)),
         file,
-        compression="zstd(1)",
+        compression="snappy",
         dictionary_enabled=False,
         encoding="plain",
         column_encoding=dict.fromkeys(_INTEGERS, "delta_binary_packed"),

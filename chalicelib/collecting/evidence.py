@@ -14,7 +14,7 @@ open time cannot be read may be any candle that is missing in its page.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection
+from collections.abc import Sequence
 
 from chalicelib.candles.intervals import Interval
 from chalicelib.core import timeframes
@@ -24,29 +24,30 @@ from chalicelib.core.errors import ExchangeDrifted, ExchangeInconsistent
 def left_open(
     timeframe: str,
     asked: Interval,
-    opens: Collection[int],
+    opens: Sequence[int],
     unread: int = 0,
     running_ms: int | None = None,
 ) -> list[Interval]:
-    """What a page with rows at these open times, in any order, leaves open of the stretch `asked`.
+    """What a page with rows at these open times leaves open of the stretch `asked`.
 
-    What is neither left nor at a row is proven to be absent. `unread`: rows without an open time;
-    `running_ms`: open time of the candle that the exchange is still changing, where the page has
-    it: nothing opens behind it. Raises ExchangeInconsistent where the page answers another question
-    than the one that was asked, ExchangeDrifted where its rows cannot be read.
+    `opens`: ascending, each once. What is neither left nor at a row is proven to be absent.
+    `unread`: rows without an open time; `running_ms`: open time of the candle that the exchange is
+    still changing, where the page has it: nothing opens behind it. Raises ExchangeInconsistent
+    where the page answers another question than the one that was asked, ExchangeDrifted where its
+    rows cannot be read.
     """
-    ordered = sorted(set(opens))
-    early, behind = (bisect_left(ordered, at) for at in asked)
-    inside, late = ordered[early:behind], len(ordered) - behind
-    if not inside:
+    early, behind = (bisect_left(opens, at) for at in asked)
+    late = len(opens) - behind
+    if early == behind:
         return _none_inside(timeframe, asked, early, late, unread)
     left = []
     # The exchange's grid may be another one, or change here: what counts is where candles may open.
-    if early <= 1 and timeframes.ceil(timeframe, asked.start_ms) < inside[0]:
-        left.append(Interval(asked.start_ms, inside[0]))
-    ends = late > 1 or inside[-1] == running_ms
-    if not ends and timeframes.ceil(timeframe, inside[-1] + 1) < asked.end_ms:
-        left.append(Interval(inside[-1] + 1, asked.end_ms))
+    if early <= 1 and timeframes.ceil(timeframe, asked.start_ms) < opens[early]:
+        left.append(Interval(asked.start_ms, opens[early]))
+    last = opens[behind - 1]
+    ends = late > 1 or last == running_ms
+    if not ends and timeframes.ceil(timeframe, last + 1) < asked.end_ms:
+        left.append(Interval(last + 1, asked.end_ms))
     return left
 
 

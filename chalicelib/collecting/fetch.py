@@ -13,7 +13,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from chalicelib.candles.answers import Answer, first_open_in, opens_of, running_opens
+from chalicelib.candles.answers import (
+    Answer,
+    SoundRows,
+    ascending_opens,
+    first_open_in,
+    opens_of,
+    running_opens,
+)
 from chalicelib.candles.coverage_table import Coverages
 from chalicelib.candles.intervals import Interval, outside
 from chalicelib.candles.summary import Summary
@@ -270,12 +277,12 @@ def _taken(unit: Unit, asked: Interval, page: Page, fetched: Fetched) -> list[In
     # An open time that lies far ahead is none. The exchange's clock may be ours, and behind.
     latest_ms = page.server_ms + DAY
     rows = page.rows
-    if max(opens_of(rows), default=0) > latest_ms:
+    if not isinstance(rows, SoundRows) or rows.candles.open_times[-1] > latest_ms:
         rows = [row for row in rows if row[0] <= latest_ms]
     unusable = {at for at in page.unusable if 0 <= at <= latest_ms}
     unread = len(page.rows) - len(rows) + sum(at not in unusable for at in page.unusable)
     running = running_opens(unit.timeframe, Answer(rows, page.server_ms))
-    opens = [*opens_of(rows), *unusable]
+    opens = ascending_opens(rows, unusable)
     try:
         left = left_open(unit.timeframe, asked, opens, unread, max(running, default=None))
     except ExchangeDrifted:

@@ -1,37 +1,48 @@
-"""HTTP of a container with an event loop: one pool of connections, over aiohttp.
+"""HTTP of a container with an event loop: one pool of connections.
 
-aiohttp, because a layer around it takes more of a worker's time than itself (docs/BENCHMARKS.md).
-Answers are inflated in one step by isal, which takes a third of zlib's time. Nothing is followed,
-kept or tried again here: redirects and cookies say nothing to us, and whoever asks knows when to
-ask again.
+Our own, and small, because loading a client with all its layers takes a third of a worker's start
+(docs/adr/0021). Answers are inflated in one step by isal,
+which takes a third of zlib's time. Nothing is followed, kept or tried again here: redirects and
+cookies say nothing to us, and whoever asks knows when to ask again. Only where a connection that
+was kept turns out to be closed, and asking twice is asking once, another one is taken.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
+import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from functools import lru_cache
-from io import BytesIO
 from typing import Any, NamedTuple
-from urllib.request import getproxies_environment
+from urllib.parse import quote, urlencode, urlsplit
 
-import aiohttp
+from aiohappyeyeballs import start_connection
 from isal import isal_zlib
 from isal.igzip_lib import IsalError
-from yarl import URL
 
+from chalicelib.core.connection import Connection, Lost, request_head
 from chalicelib.core.errors import NoAnswer
+from chalicelib.core.proxies import Proxies, Proxy
 
 _CONNECT_SECONDS = 5.0
-_WRITTEN_AT_ONCE = 1 << 18
+#: Servers close what rests longer; AWS's do after 20 seconds.
+_KEPT_SECONDS = 15.0
+#: Where an address resolves to several, the next one is tried after so long (RFC 8305).
+_NEXT_ADDRESS_SECONDS = 0.25
+#: What may be sent twice (RFC 9110, 9.2.2).
+_IDEMPOTENT = frozenset({"GET", "PUT", "DELETE"})
+_PORTS = {"http": 80, "https": 443}
+#: Of a URL, what is an address already.
+_ADDRESS = "%/:=&?~#+!$,;'@()*[]"
 #: A gzip member, as zlib counts window bits.
 _GZIP = 31
 
 
 class HttpAnswer(NamedTuple):
-    """`headers`: by name, in any case; `content`: inflated."""
+    """`headers`: by name in lower case; `content`: inflated."""
 
     status: int
     headers: Mapping[str, str]
@@ -47,19 +58,48 @@ class Streamed(NamedTuple):
     chunks: AsyncIterator[bytes]
 
 
-@lru_cache(maxsize=1)
-def _tls() -> ssl.SSLContext | bool:
-    """The roots that servers are held against: the system's, or those in SSL_CERT_FILE, and what
-    AWS_CA_BUNDLE names beside them.
+class _Place(NamedTuple):
+    """Where a connection leads."""
 
-    True is aiohttp's own context, which it makes as it is loaded: to read the roots once more takes
-    longer than many requests.
-    """
-    more = os.environ.get("AWS_CA_BUNDLE")
-    if not more:
-        return True
+    scheme: str
+    host: str
+    port: int
+
+
+class _Split(NamedTuple):
+    """A URL: where a request is sent, the Host that it names, and what it asks for there."""
+
+    place: _Place
+    host: str
+    target: str
+
+
+@lru_cache(maxsize=64)
+def _address(root: str) -> tuple[_Place, str]:
+    """Of a URL up to its path: where it leads, and Host."""
+    parts = urlsplit(root)
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise ValueError(f"{root} is no URL of HTTP")
+    port = parts.port or _PORTS[parts.scheme]
+    host = parts.netloc.rpartition("@")[2]
+    return _Place(parts.scheme, parts.hostname, port), host.removesuffix(f":{_PORTS[parts.scheme]}")
+
+
+def _split(url: str) -> _Split:
+    at = url.find("/", url.find("//") + 2)
+    root, target = (url, "/") if at < 0 else (url[:at], url[at:])
+    return _Split(*_address(root), target.partition("#")[0])
+
+
+@lru_cache(maxsize=1)
+def tls() -> ssl.SSLContext:
+    """The roots that servers are held against: the system's, or those in SSL_CERT_FILE, and what
+    AWS_CA_BUNDLE names beside them. Once for a container: to read them takes longer than many
+    requests."""
     context = ssl.create_default_context()
-    context.load_verify_locations(more)
+    more = os.environ.get("AWS_CA_BUNDLE")
+    if more:
+        context.load_verify_locations(more)
     context.set_alpn_protocols(("http/1.1",))
     return context
 
@@ -67,74 +107,152 @@ def _tls() -> ssl.SSLContext | bool:
 class Http:
     """A pool of `most` connections; all requests on one event loop.
 
-    No request takes longer than `seconds`, its answer included.
+    No request takes longer than `seconds`, its answer included. `context`: for tests.
     """
 
-    def __init__(self, most: int, seconds: float) -> None:
-        self._most = most
-        self._timeout = aiohttp.ClientTimeout(seconds, sock_connect=_CONNECT_SECONDS)
-        self._opened: aiohttp.ClientSession | None = None
+    def __init__(
+        self, most: int, seconds: float, context: Callable[[], ssl.SSLContext] = tls
+    ) -> None:
+        self._seconds = seconds
+        self._tls = context
+        self._free = asyncio.Semaphore(most)
+        self._proxies = Proxies()
+        self._kept: dict[_Place, list[Connection]] = {}
 
     async def aclose(self) -> None:
-        if self._opened is not None:
-            await self._opened.close()
+        for kept in self._kept.values():
+            while kept:
+                kept.pop().close()
+        # Transports are closed in the loop's next turns.
+        await asyncio.sleep(0)
 
     async def get(
         self, url: str, query: Mapping[str, Any], headers: Mapping[str, str]
     ) -> HttpAnswer:
         """One GET. `query`: text or integers. Raises NoAnswer."""
-        return await self.request("GET", URL(url).with_query(query), headers)
+        return await self.request("GET", f"{url}?{urlencode(query)}" if query else url, headers)
 
     async def request(
-        self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None = None
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes = b""
     ) -> HttpAnswer:
-        """One request, `url` as it is. Raises NoAnswer."""
-        async with await self._ask(method, url, headers, body) as answer:
-            with _no_answer():
-                content = await answer.read()
-                if answer.headers.get("content-encoding") == "gzip":
+        """One request; `url` is percent-encoded. Raises NoAnswer."""
+        async with self._asked(method, url, headers, body) as answer:
+            content = await answer.content()
+            if answer.headers.get("content-encoding") == "gzip":
+                try:
                     content = isal_zlib.decompress(content, wbits=_GZIP)
+                except IsalError as problem:  # type: ignore[misc]
+                    raise NoAnswer(f"its content cannot be inflated: {problem}") from problem
             return HttpAnswer(answer.status, answer.headers, content)
 
     @asynccontextmanager
     async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Streamed]:
         """One GET whose answer is taken as it comes. Raises NoAnswer."""
-        async with await self._ask("GET", URL(url), headers, None) as answer:
-            yield Streamed(answer.status, answer.headers, _chunks(answer))
+        async with self._asked("GET", quote(url, safe=_ADDRESS), headers, b"") as answer:
+            yield Streamed(answer.status, answer.headers, answer.chunks())
 
-    async def _ask(
-        self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None
-    ) -> aiohttp.ClientResponse:
-        if self._opened is None:
-            self._opened = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._most, ssl=_tls()),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                # Only where there are some: it looks for them before each request.
-                trust_env=bool(getproxies_environment().keys() - {"no"}),
-                timeout=self._timeout,
-                auto_decompress=False,
-                skip_auto_headers=("Accept-Encoding", "Content-Type", "User-Agent"),
+    @asynccontextmanager
+    async def _asked(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes
+    ) -> AsyncIterator[Connection]:
+        """A connection, once the head of the answer is there."""
+        place, host, target = _split(url)
+        headers = {name.lower(): value for name, value in headers.items()}
+        proxy = self._proxies.of(place.scheme, host)
+        if proxy and place.scheme == "http":
+            target = f"http://{host}{target}"
+            headers = headers | proxy.headers
+        head = request_head(method, target, {"host": host, "accept": "*/*"} | headers, len(body))
+        try:
+            async with asyncio.timeout(self._seconds) as timer, self._free:
+                connection = self._rested(place)
+                try:
+                    try:
+                        connection = await self._sent(connection, place, proxy, head, body)
+                    except Lost:
+                        if connection is None or method not in _IDEMPOTENT:
+                            raise
+                        connection = await self._sent(None, place, proxy, head, body)
+                    yield connection
+                finally:
+                    if connection is not None:
+                        self._put_back(place, connection)
+        except TimeoutError as problem:
+            if not timer.expired():
+                raise  # of whoever takes the answer
+            raise NoAnswer(f"none within {self._seconds} s") from problem
+
+    async def _sent(
+        self,
+        connection: Connection | None,
+        place: _Place,
+        proxy: Proxy | None,
+        head: bytes,
+        body: bytes,
+    ) -> Connection:
+        """Send a request over that connection, or a new one. Raises NoAnswer."""
+        try:
+            connection = connection or await self._connected(place, proxy)
+        except OSError as problem:
+            raise NoAnswer(f"{type(problem).__name__} {problem}".strip()) from problem
+        try:
+            await connection.ask(head, body)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _rested(self, place: _Place) -> Connection | None:
+        """One that was kept; the youngest, so that those that are not needed grow old."""
+        kept = self._kept.get(place, [])
+        oldest = asyncio.get_running_loop().time() - _KEPT_SECONDS
+        while kept:
+            connection = kept.pop()
+            if connection.is_free and connection.idle_since >= oldest:
+                return connection
+            connection.close()
+        return None
+
+    def _put_back(self, place: _Place, connection: Connection) -> None:
+        if connection.is_free:
+            connection.idle_since = asyncio.get_running_loop().time()
+            self._kept.setdefault(place, []).append(connection)
+        else:
+            connection.close()
+
+    async def _connected(self, place: _Place, proxy: Proxy | None) -> Connection:
+        """A new connection. Raises OSError, and NoAnswer where a proxy lets nothing through."""
+        loop = asyncio.get_running_loop()
+        is_tls = place.scheme == "https"
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            host, port = proxy.place if proxy else (place.host, place.port)
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            # asyncio's own loses sockets, and hangs, before Python 3.12.8.
+            connected = await start_connection(found, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS)
+            over_tls = is_tls and not proxy
+            _, connection = await loop.create_connection(
+                Connection,
+                sock=connected,
+                ssl=self._tls() if over_tls else None,
+                server_hostname=host if over_tls else None,
             )
-        # Bytes are written at once, into a second copy of them; a file is written part by part.
-        data = BytesIO(body) if body and len(body) > _WRITTEN_AT_ONCE else body
-        with _no_answer():
-            return await self._opened.request(
-                method, url, data=data, headers=headers, allow_redirects=False
-            )
+            if proxy and is_tls:
+                await _tunnel(connection, place, proxy, self._tls())
+        return connection
 
 
-async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    while True:
-        with _no_answer():
-            chunk = await answer.content.readany()
-        if not chunk:
-            return
-        yield chunk
-
-
-@contextmanager
-def _no_answer() -> Iterator[None]:
+async def _tunnel(
+    connection: Connection, place: _Place, proxy: Proxy, context: ssl.SSLContext
+) -> None:
+    """Let a proxy lead the connection on (RFC 9110, 9.3.6)."""
+    host = f"[{place.host}]" if ":" in place.host else place.host
+    target = f"{host}:{place.port}"
+    head = request_head("CONNECT", target, {"host": target} | proxy.headers, 0)
     try:
-        yield
-    except (aiohttp.ClientError, TimeoutError, OSError, IsalError) as problem:  # type: ignore[misc]
-        raise NoAnswer(f"{type(problem).__name__} {problem}".strip()) from problem
+        await connection.ask(head, b"")
+        if not 200 <= connection.status < 300:
+            raise NoAnswer(f"the proxy answered {connection.status}")
+        await connection.start_tls(context, place.host)
+    except BaseException:
+        connection.close()
+        raise

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from chalicelib.candles.answers import Row
 from chalicelib.core import metrics
+from chalicelib.core.backend import wall_clock_ms
 from chalicelib.core.errors import ExchangeUnavailable, NoAnswer
 from chalicelib.core.http import Http, HttpAnswer
 from chalicelib.core.logs import log
@@ -75,9 +76,15 @@ class Page:
 class Binance:
     """One client and one TLS context per container; all calls on one event loop."""
 
-    def __init__(self, root_url: str, http: Http | None = None) -> None:
-        """`http`: for tests."""
+    def __init__(
+        self,
+        root_url: str,
+        http: Http | None = None,
+        now_ms: Callable[[], int] = wall_clock_ms,
+    ) -> None:
+        """`http`: for tests; `now_ms`: the clock that the exchange's is compared with."""
         self._root = root_url.rstrip("/")
+        self._now_ms = now_ms
         self._http = http or Http(IN_FLIGHT, _REQUEST_SECONDS)
         self._in_flight = asyncio.Semaphore(IN_FLIGHT)
 
@@ -105,7 +112,7 @@ class Binance:
             _note_unusable("klines", [f"{about} {at}" for at in found.unusable])
         weight = headers.get("x-mbx-used-weight-1m", "")
         used = int(weight) if weight.isdecimal() else None
-        return Page(found.rows, _server_ms(headers), used, tuple(found.unusable), sent_ms)
+        return Page(found.rows, self._server_ms(headers), used, tuple(found.unusable), sent_ms)
 
     async def listing(self, permit: Permit) -> Listing:
         found, *_ = await self._get("exchangeInfo", {}, EXCHANGE_INFO_WEIGHT, permit, listing_in)
@@ -120,7 +127,7 @@ class Binance:
         )
         if found.unusable:
             _note_unusable("ticker/price", found.unusable)
-        return found, _server_ms(headers)
+        return found, self._server_ms(headers)
 
     async def volumes(self, permit: Permit) -> Volumes:
         """Every symbol's quote volume of the last 24 hours."""
@@ -152,7 +159,7 @@ class Binance:
             try:
                 async with self._in_flight:
                     await permit(weight)
-                    sent_ms = _now_ms()
+                    sent_ms = self._now_ms()
                     answer = await self._ask(endpoint, query)
                 return _read(answer, read), answer.headers, sent_ms
             except ExchangeUnavailable:
@@ -173,7 +180,7 @@ class Binance:
                 f"no answer from the exchange: {problem}", reason="EXCHANGE_NO_ANSWER"
             ) from problem
         took_ms = (time.monotonic() - started) * 1000
-        error = error_of(answer.status, answer.headers, answer.content, _now_ms())
+        error = error_of(answer.status, answer.headers, answer.content, self._now_ms())
         metrics.measure("ExchangeLatency", round(took_ms, 1))
         metrics.count("ExchangeRequests", Outcome=outcome_of(answer.status, error))
         if answer.status == 418:
@@ -183,6 +190,13 @@ class Binance:
         if error is not None:
             raise error
         return answer
+
+    def _server_ms(self, headers: Mapping[str, str]) -> int:
+        """The server's clock from the Date header, whole seconds rounded down; ours without one."""
+        try:
+            return int(parsedate_to_datetime(headers["date"]).timestamp()) * 1000
+        except (KeyError, ValueError, OverflowError):
+            return self._now_ms()
 
 
 def _read(answer: HttpAnswer, read: Callable[[bytes], Value]) -> Value:
@@ -210,15 +224,3 @@ def _asked(query: dict[str, Any]) -> dict[str, Any]:
     """Of a request, what a log line names as everywhere else."""
     named = {"symbol": query.get("symbol"), "timeframe": query.get("interval")}
     return {name: value for name, value in named.items() if value}
-
-
-def _server_ms(headers: Mapping[str, str]) -> int:
-    """The server's clock from the Date header, whole seconds rounded down; ours without one."""
-    try:
-        return int(parsedate_to_datetime(headers["date"]).timestamp()) * 1000
-    except (KeyError, ValueError, OverflowError):
-        return _now_ms()
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

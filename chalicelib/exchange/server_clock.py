@@ -13,7 +13,8 @@ from chalicelib.core.times import MINUTE
 
 #: What is taken for granted before the first answer: both clocks are set by the network.
 _UNSURE_MS = 500
-#: A Date that may be further off, or a very slow answer, says nothing of the minute.
+#: A Date that may be further off, or a very slow answer, says nothing of the minute. Nor does one
+#: while whose request was under way our clock was set back.
 _MOST_MS = 10_000
 #: A request that is permitted reaches the exchange within so long, or is one of few.
 _TRAVEL_MS = 500
@@ -34,7 +35,7 @@ class ServerClock(NamedTuple):
     def told(self, sent_ms: int, received_ms: int, date_ms: int) -> ServerClock:
         """The clock after one more answer. `sent_ms`, `received_ms`: by our clock, epoch ms."""
         new = ServerClock(date_ms - received_ms, date_ms + 1000 - sent_ms, True)
-        if new.low_ms < -_MOST_MS or new.high_ms > _MOST_MS:
+        if new.low_ms < -_MOST_MS or new.high_ms > _MOST_MS or new.low_ms > new.high_ms:
             return self
         both = ServerClock(max(self.low_ms, new.low_ms), min(self.high_ms, new.high_ms), True)
         # Where they contradict each other, one of the clocks was set.

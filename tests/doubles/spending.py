@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from chalicelib.collecting.quote import quote
 from chalicelib.core import timeframes, times
 from chalicelib.core.times import HOUR
 from chalicelib.events.record import record_task_changes
@@ -20,21 +21,26 @@ from tests.doubles.aws import Aws, Called
 from tests.doubles.clock import Clock, SimulatedLoop
 from tests.doubles.exchange import Exchange, Row
 from tests.doubles.fleet import Fleet
+from tests.doubles.read_units import ReadUnits
 from tests.doubles.settings import doubled_settings
-from tests.doubles.write_units import WriteUnits
+from tests.doubles.values import size
+from tests.doubles.write_units import WriteUnits, kind_of
 
 #: The default ones.
 TIMEFRAMES = ("1m", "5m", "15m", "1h", "4h", "1d")
 WRITE_UNITS, PUTS, GETS, SQS = "DynamoDB write units", "S3 PUTs", "S3 GETs", "SQS requests"
+PAGES = "requests to the exchange"
 _BILLED_BYTES = 64 * 1024
 
 
 class Spent(NamedTuple):
-    """What one task took in all; `counted`: its DynamoDB write units, by kind of item."""
+    """What one task took in all; `counted`: its DynamoDB write units, by kind of item; `billed`: by
+    the names of aws/prices.py, in which invocations and their seconds are the quote's."""
 
     units: int
     requests: dict[str, int]
     counted: WriteUnits
+    billed: dict[str, float]
 
     def a_unit(self, what: str) -> float:
         return self.requests[what] / self.units
@@ -64,7 +70,7 @@ class Following:
         # Our gateways change neither what they send nor what they get.
         self._aws.dynamodb.careful = False
         self._symbols = [f"S{at:03d}USDT" for at in range(symbols)]
-        exchange = SameForAll(self.clock, dict.fromkeys(self._symbols, "TRADING"))
+        self._exchange = exchange = SameForAll(self.clock, dict.fromkeys(self._symbols, "TRADING"))
         self._worker = Worker(self._aws, doubled_settings(), self.clock, exchange)  # type: ignore[arg-type]
         self._loop = SimulatedLoop(self.clock)
         catalogue = CatalogueTable(self._worker)
@@ -77,6 +83,15 @@ class Following:
         self.clock.advance(pause_ms)
         return self._loop.run_until_complete(self._run())
 
+    def largest(self) -> dict[str, int]:
+        """Bytes of the largest item of each kind, as DynamoDB counts them."""
+        found: dict[str, int] = {}
+        for name, table in self._aws.dynamodb.tables.items():
+            for key, item in table.items.items():
+                kind = kind_of(name, key)
+                found[kind] = max(found.get(kind, 0), size({"M": item}))
+        return found
+
     def close(self) -> None:
         self._loop.close()
 
@@ -84,9 +99,12 @@ class Following:
         aws, worker = self._aws, self._worker
         units = len(self._symbols) * len(TIMEFRAMES)
         counted = WriteUnits(aws)
-        aws.hooks[:] = [counted]
-        first_call, first_change = len(aws.calls), len(aws.dynamodb.tables["tasks"].stream)
+        read = ReadUnits(aws)
         body = {"symbols": self._symbols, "timeframes": list(TIMEFRAMES)}
+        quoted = (await quote(worker, body, global_figures=True))["aws"]
+        aws.hooks[:] = [counted, read]
+        first_page = len(self._exchange.asked)
+        first_call, first_change = len(aws.calls), len(aws.dynamodb.tables["tasks"].stream)
         task_id = await submit_collection(worker, body, "somebody", "spending")
         await Fleet(aws, worker).settle()
         await record_task_changes(worker, aws.stream_event("tasks", first_change)["Records"])
@@ -100,8 +118,17 @@ class Following:
             PUTS: storage.pop("s3.PutObject", 0),
             GETS: storage.total(),
             SQS: _sqs_requests(calls),
+            PAGES: len(self._exchange.asked) - first_page,
         }
-        return Spent(units, requests, counted)
+        billed = {
+            **quoted,
+            "sqs_requests": requests[SQS],
+            "dynamodb_write_units": requests[WRITE_UNITS],
+            "dynamodb_read_units": read.read,
+            "s3_puts": requests[PUTS],
+            "s3_gets": requests[GETS],
+        }
+        return Spent(units, requests, counted, billed)
 
 
 def _sqs_requests(calls: Sequence[Called]) -> int:

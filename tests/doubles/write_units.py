@@ -38,7 +38,7 @@ class WriteUnits(Hook):
         for (name, key), old in self._before.items():
             table = self._tables[name]
             new = table.items.get(key)
-            kind = _kind(name, key)
+            kind = kind_of(name, key)
             self.writes[kind] += 1
             twice = 2 if called.operation == "TransactWriteItems" else 1
             self.items[kind] += twice * max(_units(old), _units(new), 1)
@@ -70,7 +70,7 @@ class WriteUnits(Hook):
         return []
 
 
-def _kind(table: str, key: tuple[str, str]) -> str:
+def kind_of(table: str, key: tuple[str, str]) -> str:
     """`tasks PROG`, `market COVER` and so on."""
     hash_key, range_key = (part.split("#")[0] for part in key)
     if table == "tasks":

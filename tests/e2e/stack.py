@@ -95,16 +95,18 @@ def running_cloud(
     settings: dict[str, str],
     exchange_arguments: Sequence[str] = (),
     prepare: Prepare = lambda built, endpoint: None,
+    exchange_module: str = "local.exchange",
 ) -> Iterator[Cloud]:
     """Everything it starts keeps state and logs under `home`, and is ended with the block.
 
-    `settings`: of the functions, besides the exchange's URL. Raises StartFailed, DeployFailed or
-    PackagingFailed.
+    `settings`: of the functions, besides the exchange's URL; `exchange_module`: what is run as the
+    exchange. Raises StartFailed, DeployFailed or PackagingFailed.
     """
     environ = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     started: list[Process] = []
     try:
-        exchange_url, exchange = _exchange(home, environ, exchange_arguments)
+        command = ["-m", exchange_module, *exchange_arguments]
+        exchange_url, exchange = _exchange(home, environ, command)
         started.append(exchange)
         port = free_port()
         emulator = launch(home, port, ensure_environment(), environ)
@@ -135,8 +137,7 @@ def running_cloud(
 def _exchange(home: Path, environ: dict[str, str], arguments: Sequence[str]) -> tuple[str, Process]:
     port = free_port()
     url, log = f"http://127.0.0.1:{port}", home / "exchange.log"
-    command = [sys.executable, "-m", "local.exchange", "--port", str(port), *arguments]
-    process = start(command, environ, ROOT, log)
+    process = start([sys.executable, *arguments, "--port", str(port)], environ, ROOT, log)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + UP_WITHIN_S
     while True:

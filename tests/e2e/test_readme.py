@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from market_data_collector.cli.api import Api
 from tests.e2e.conftest import Cloud
+from tests.e2e.shell import shell
 from tests.e2e.waiting import ended
 from tests.unit.docs.pages import blocks, commands, text_of
 
@@ -34,24 +31,6 @@ def api(knowing: Cloud) -> Iterator[Api]:
         for schedule in api.schedules()["schedules"]:
             if schedule["name"] == "mornings":
                 api.delete_schedule(schedule["schedule_id"])
-
-
-def shell(line: str, cloud: Cloud) -> str:
-    """What a line of the README prints, run against the stack."""
-    client = Api.__module__.rpartition(".")[0]
-    line = line.replace(".venv/bin/data-collector", f'"{sys.executable}" -m {client}')
-    line = line.replace("curl ", "curl --silent --fail ")
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", line.replace("http://localhost:8000", cloud.api_url)],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "DATA_COLLECTOR_URL": cloud.api_url, "COLUMNS": "160"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, line + done.stdout + done.stderr
-    return done.stdout
 
 
 def test_every_line_of_the_readme_does_what_it_says(cloud: Cloud, api: Api) -> None:

@@ -32,7 +32,8 @@ from tests.e2e.stack import Cloud, running_cloud
 from tests.e2e.test_main_job import as_sent, ended, known, lift_pause, stored
 from tests.e2e.waiting import until
 
-DEPLOYED = ("app.py", "chalicelib", "infra", ".chalice", "settings.toml", "requirements.txt")
+DEPLOYED = ("app.py", "chalicelib", "console", "infra", ".chalice", "settings.toml")
+DEPLOYED += ("docs/openapi.json", "requirements.txt")
 STACK = stack_name("local")
 #: So that messages of workers that an update ends come back within minutes.
 SETTINGS = {"COLLECT_TIMEOUT_SECONDS": "30", "RETENTION_SECONDS": "3600"}

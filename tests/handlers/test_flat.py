@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.read_units import ReadUnits
 from chalicelib.core.backend import Backend
 from tests.doubles.aws import Aws
+from tests.doubles.read_units import ReadUnits
 from tests.doubles.tasks import fill
 from tests.handlers.conftest import Http
 

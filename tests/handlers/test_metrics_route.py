@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from chalicelib.exchange.ledger import Ledger
 from chalicelib.schedules.watch import watch_schedules
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.work.queue import WorkQueue
+from infra.grafana import dashboard
 from tests.doubles.faults import Refuse
 from tests.doubles.ledger import take_weight
 
@@ -174,3 +176,34 @@ def test_neither_its_calls_nor_its_series_grow_with_what_there_is(
         name: set(series) for name, series in many.items()
     }
     assert many["data_collector_active_tasks"] == {(): 300}
+
+
+def test_the_dashboard_of_grafana_asks_for_every_metric_and_label_and_for_no_other(
+    http: Any, metrics: Any, backend: Any, clock: Any
+) -> None:
+    run(CatalogueTable(backend).write_prices({"BTCUSDT": "1"}, backend.now_ms()))
+    body = {
+        "expression": "rate(1 hour)",
+        "request": {"symbols": ["BTCUSDT"], "timeframes": ["1h"]},
+        "freshness": {"max_lag_seconds": 60},
+    }
+    assert http("POST", "/schedules", body).status_code == 201
+    clock.advance(7_200_000)
+    run(watch_schedules(backend, "r"))
+    exported = {
+        name: {label for labels in series for label, _ in labels}
+        for name, series in metrics().items()
+    }
+    #: Which Python answers is of no use to who looks at a dashboard.
+    exported["data_collector_build_info"].remove("python")
+    asked: dict[str, set[str]] = {}
+    for panel in dashboard()["panels"]:
+        for target in panel.get("targets", ()):
+            [name] = re.findall(r"(\w+)\{", target["expr"])
+            shown = " ".join(re.findall(r"\{\{.*?\}\}", target["legendFormat"]))
+            grouped = " ".join(re.findall(r"by \((.*?)\)", target["expr"]))
+            labels = {*re.findall(r"\w+", shown), *grouped.split()}
+            labels |= set(re.findall(r"(\w+)=", target["expr"])) - {"job"}
+            asked.setdefault(name, set()).update(labels)
+    assert asked.pop("up") == set()  # of Prometheus itself
+    assert asked == exported

@@ -75,28 +75,12 @@ def test_a_stream_that_was_read_before_an_end_is_read_after_it(
     clouds: Clouds, tmp_path: Path
 ) -> None:
     process, to = clouds.start()
-    seen, archive = tmp_path / "seen", tmp_path / "code.zip"
+    seen = tmp_path / "seen"
     seen.touch()
-    with zipfile.ZipFile(archive, "w") as code:
-        body = f"def on(event, _):\n  open({str(seen)!r}, 'a').write('x' * len(event['Records']))\n"
-        code.writestr("main.py", body)
-    role = to.client("iam").create_role(RoleName="r", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
-    to.client("lambda").create_function(
-        FunctionName="f",
-        Runtime=f"python3.{sys.version_info.minor}",
-        Role=role,
-        Handler="main.on",
-        Code={"ZipFile": archive.read_bytes()},
-    )
-    table = to.client("dynamodb").create_table(
-        TableName="read",
-        BillingMode="PAY_PER_REQUEST",
-        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
-        StreamSpecification={"StreamEnabled": True, "StreamViewType": "KEYS_ONLY"},
-    )["TableDescription"]
+    _function(to, tmp_path, "f", f"open({str(seen)!r}, 'a').write('x' * len(event['Records']))")
+    stream = _stream(to)
     to.client("lambda").create_event_source_mapping(
-        FunctionName="f", EventSourceArn=table["LatestStreamArn"], StartingPosition="TRIM_HORIZON"
+        FunctionName="f", EventSourceArn=stream, StartingPosition="TRIM_HORIZON"
     )
     for number in range(3):
         to.client("dynamodb").put_item(TableName="read", Item={"pk": {"S": str(number)}})
@@ -105,6 +89,55 @@ def test_a_stream_that_was_read_before_an_end_is_read_after_it(
     _, again = clouds.start()
     again.client("dynamodb").put_item(TableName="read", Item={"pk": {"S": "new"}})
     until(lambda: len(seen.read_text()) == 4)
+
+
+def test_queues_are_looked_at_while_the_function_of_a_stream_works(
+    clouds: Clouds, tmp_path: Path
+) -> None:
+    _, to = clouds.start()
+    began, ended, go = (tmp_path / name for name in ("began", "ended", "go"))
+    wait = f"open({str(began)!r}, 'w')\n  while not os.path.exists({str(go)!r}): time.sleep(0.05)"
+    _function(to, tmp_path, "slow", f"{wait}\n  open({str(ended)!r}, 'w')")
+    _function(to, tmp_path, "quick", f"open({str(go)!r}, 'w')")
+    to.client("lambda").create_event_source_mapping(
+        FunctionName="slow", EventSourceArn=_stream(to), StartingPosition="TRIM_HORIZON"
+    )
+    url = to.client("sqs").create_queue(QueueName="work")["QueueUrl"]
+    queue = to.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+    to.client("lambda").create_event_source_mapping(
+        FunctionName="quick", EventSourceArn=queue["Attributes"]["QueueArn"]
+    )
+    to.client("dynamodb").put_item(TableName="read", Item={"pk": {"S": "1"}})
+    until(began.exists)
+    to.client("sqs").send_message(QueueUrl=url, MessageBody="go")
+    until(ended.exists)
+
+
+def _function(to: Account, scratch: Path, name: str, body: str) -> None:
+    archive = scratch / f"{name}.zip"
+    with zipfile.ZipFile(archive, "w") as code:
+        code.writestr("main.py", f"import os, time\n\ndef on(event, _):\n  {body}\n")
+    role = to.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument="{}")["Role"]
+    to.client("lambda").create_function(
+        FunctionName=name,
+        Runtime=f"python3.{sys.version_info.minor}",
+        Role=role["Arn"],
+        Handler="main.on",
+        Timeout=600,
+        Code={"ZipFile": archive.read_bytes()},
+    )
+
+
+def _stream(to: Account) -> str:
+    """The stream of a new table `read`."""
+    table = to.client("dynamodb").create_table(
+        TableName="read",
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "KEYS_ONLY"},
+    )["TableDescription"]
+    return str(table["LatestStreamArn"])
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])

@@ -24,8 +24,8 @@ from local.processes import parts, stop, stop_strays
 from tests.local.conftest import Begin
 from tests.local.waiting import until
 
-_COPIED = ("app.py", "settings.toml", "chalicelib", "infra", "local", "market_data_collector")
-_COPIED += (".chalice", "requirements.txt", "requirements-cloud.txt")
+_COPIED = ("app.py", "settings.toml", "chalicelib", "console", "docs", "infra", "local")
+_COPIED += ("market_data_collector", ".chalice", "requirements.txt", "requirements-cloud.txt")
 
 
 class Checkout:

@@ -55,7 +55,7 @@ ALWAYS = {"app": set(), "core": set(), "aws": {"core"}}
 MOST_LINES, LISTS_SETTINGS = 300, ROOT / "chalicelib" / "core" / "settings.py"
 #: No package may be larger than this share of chalicelib.
 LARGEST_SHARE = 0.2
-WORKER_LIBRARIES = ("httpx", "aiohttp", "aiobotocore", "msgspec", "arro3", "asyncio")
+WORKER_LIBRARIES = ("httpx", "aiohttp", "httptools", "aiobotocore", "msgspec", "arro3", "asyncio")
 
 
 def name_of(path: Path) -> str:
@@ -193,9 +193,38 @@ def test_a_function_loads_no_routes_and_no_sdk(function: str) -> None:
     loaded = set(ran.stdout.split())
     assert not {name for name in loaded if name.startswith("chalicelib.api")}
     roots = {name.split(".")[0] for name in loaded}
-    assert not roots & {"httpx", "aiobotocore", "botocore", "boto3"}
+    assert not roots & {"httpx", "aiohttp", "aiobotocore", "botocore", "boto3"}
     if function in ("push_updates", "deliver_webhook"):
-        assert not roots & {"aiohttp", "arro3", "msgspec"}
+        assert not roots & {"httptools", "arro3", "msgspec"}
+
+
+#: Function -> how many modules that are not Python's own its first event loads, at the most.
+MOST_MODULES = {
+    "api_handler": 124,
+    "push_updates": 102,
+    "deliver_webhook": 49,
+    "plan": 249,
+    "collect": 249,
+}
+
+
+@pytest.mark.parametrize("function", MOST_MODULES)
+def test_a_function_loads_no_more_modules_than_it_did(function: str) -> None:
+    code = (
+        f"import sys; before = set(sys.modules); import app, {FIRST.get(function, 'app')}; "
+        "own = {*sys.builtin_module_names, *sys.stdlib_module_names}; "
+        "print(*(name for name in {*sys.modules} - before if name.split('.')[0] not in own))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "FUNCTION": function},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = ran.stdout.split()
+    assert len(loaded) <= MOST_MODULES[function], sorted(loaded)
 
 
 def test_the_api_has_its_routes_and_the_packaging_command_sees_them() -> None:

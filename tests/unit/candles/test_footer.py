@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chalicelib.candles import codec, footer
 from chalicelib.candles.codec import encode
-from chalicelib.candles.footer import metadata_in, rows_in
+from chalicelib.candles.footer import metadata_in, rows_in, sorted_by_first_column
 from chalicelib.core.errors import ObjectDamaged
 from tests.unit.candles.test_candles import books, candles_of
 
@@ -125,3 +127,16 @@ def check(reader: Callable[[bytes], Any], tail: bytes) -> None:
     except ObjectDamaged:
         return
     assert found is None or isinstance(found, dict if reader is metadata_in else int)
+
+
+@given(books)
+@settings(max_examples=150, deadline=None)
+def test_the_end_of_a_row_group_is_found_as_by_a_walk(book: dict[int, int]) -> None:
+    """However the values in a footer look, and in the files of any writer."""
+    written: list[bytes] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "sorted_by_first_column", lambda file: written.append(file) or file)
+        encode(candles_of(book), {})
+        quick = sorted_by_first_column(written[0])
+        patch.setattr(footer, "_END_OF_NUM_ROWS", re.compile(b"nothing is like this"))
+        assert sorted_by_first_column(written[0]) == quick

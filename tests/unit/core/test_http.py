@@ -7,14 +7,19 @@ import gzip
 import socketserver
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
-from yarl import URL
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from chalicelib.core.connection import Connection, request_head
 from chalicelib.core.errors import NoAnswer
 from chalicelib.core.http import Http
+from tests.doubles.receiver import certificate_for
 
 WHOLE = b"HTTP/1.1 200 OK\r\nX-Count: 7\r\nContent-Length: 5\r\n\r\nhello"
 ZIPPED = gzip.compress(b"hello", mtime=0)
@@ -87,11 +92,11 @@ def test_an_answer_comes_whole_and_the_request_is_what_was_given() -> None:
 
 def test_what_is_signed_is_sent_as_it_is() -> None:
     async def put(http: Http, url: str) -> Any:
-        await http.request("PUT", URL(f"{url}/a%2Bb=c%20d", encoded=True), {"x-a": "1"}, b"body")
+        await http.request("PUT", f"{url}/a%2Bb=c%20d", {"x-a": "1"}, b"body")
 
     _, asked = asking(put, WHOLE)
     assert asked[0].startswith(b"PUT /a%2Bb=c%20d HTTP/1.1")
-    assert b"Content-Length: 4" in asked[0]
+    assert b"content-length: 4" in asked[0].lower()
 
 
 @pytest.mark.parametrize("size", [0, 5, 100_000, 5_000_000])
@@ -109,7 +114,7 @@ def test_a_body_of_any_size_arrives_whole(size: int) -> None:
     async def put(url: str) -> Any:
         http = Http(1, 30)
         try:
-            return await http.request("PUT", URL(url), {}, sent)
+            return await http.request("PUT", url, {}, sent)
         finally:
             await http.aclose()
 
@@ -187,6 +192,237 @@ def test_a_proxy_of_the_environment_is_asked_unless_the_host_is_spared(
         answer, asked = asking(get, WHOLE)
     assert answer.content == b"hello"
     assert (len(asked), len(heard)) == ((1, 0) if is_spared else (0, 1))
+
+
+def test_a_proxy_leads_on_to_what_is_asked_over_tls(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Through the proxy goes what is encrypted for the host behind it."""
+    heard: list[bytes] = []
+    context, trusting = certificate_for("localhost", tmp_path)
+
+    class Leading(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            heard.append(b"".join(iter(self.rfile.readline, b"\r\n")))
+            self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            self.wfile.flush()
+            with context.wrap_socket(self.connection, server_side=True) as secure:
+                secure.recv(10_000)
+                secure.sendall(WHOLE)
+
+    async def ask() -> Any:
+        http = Http(1, 30, lambda: trusting)
+        try:
+            return await get(http, "https://localhost:1")
+        finally:
+            await http.aclose()
+
+    with Server(("127.0.0.1", 0), Leading) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        proxy = f"http://me:se%40cret@127.0.0.1:{server.server_address[1]}"
+        for name in ("https_proxy", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, proxy)
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        answer = asyncio.run(ask())
+        server.shutdown()
+    assert answer.content == b"hello"
+    assert heard[0].startswith(b"CONNECT localhost:1 HTTP/1.1\r\n")
+    assert b"proxy-authorization: Basic bWU6c2VAY3JldA==\r\n" in heard[0]
+
+
+def test_a_certificate_of_nobody_we_trust_is_no_answer(tmp_path: Path) -> None:
+    context, _ = certificate_for("localhost", tmp_path)
+
+    class Answering(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):
+                context.wrap_socket(self.connection, server_side=True).close()
+
+    async def ask(url: str) -> None:
+        http = Http(1, 30)
+        with pytest.raises(NoAnswer, match="CERTIFICATE_VERIFY_FAILED"):
+            await get(http, url)
+        await http.aclose()
+
+    with Server(("127.0.0.1", 0), Answering) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        asyncio.run(ask(f"https://localhost:{server.server_address[1]}"))
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("answer", "content"),
+    [
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n",
+            b"hello",
+        ),
+        (b"HTTP/1.1 200 OK\r\n\r\nuntil it closes", b"until it closes"),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi", b"hi"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
+        (b"HTTP/1.1 100 Continue\r\nX-Of: another\r\n\r\n" + WHOLE, b"hello"),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b""),
+        (WHOLE + b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad", b"hello"),
+        (WHOLE + b"rubbish", b"hello"),
+    ],
+)
+def test_an_answer_ends_where_it_says_and_nowhere_else(answer: bytes, content: bytes) -> None:
+    for ask in (get, streamed):
+        found = asking(ask, answer)[0]
+        assert (found if ask is streamed else found.content) == content
+
+
+@given(st.sets(st.integers(1, len(ZIPPED) + 90)), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_an_answer_is_the_same_however_the_network_cuts_it(cuts: set[int], chunked: bool) -> None:
+    if chunked:
+        head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+        whole = head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(ZIPPED), ZIPPED)
+    else:
+        whole = _zipped(ZIPPED)
+
+    async def fed() -> tuple[int, bytes]:
+        connection = Connection()
+        connection.connection_made(Silent())
+        asked = asyncio.ensure_future(connection.ask(b"GET / HTTP/1.1\r\n\r\n", b""))
+        await asyncio.sleep(0)
+        edges = [0, *sorted(cut for cut in cuts if cut < len(whole)), len(whole)]
+        for low, high in pairwise(edges):
+            connection.data_received(whole[low:high])
+            await asyncio.sleep(0)
+        await asked
+        assert connection.is_free
+        return connection.status, await connection.content()
+
+    assert asyncio.run(fed()) == (200, ZIPPED)
+
+
+class Silent(asyncio.Transport):
+    """A transport that takes everything and says nothing."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class Kept(socketserver.StreamRequestHandler):
+    """Answers one request on each connection, keeps it, and closes it where the next one comes."""
+
+    def handle(self) -> None:
+        connections = self.server.connections  # type: ignore[attr-defined]
+        connections.append(self.client_address)
+        while head := b"".join(iter(self.rfile.readline, b"\r\n")):
+            self.rfile.read(4 if head.startswith(b"POST") else 0)
+            if connections.count(self.client_address) > 1:
+                return
+            connections.append(self.client_address)
+            self.wfile.write(WHOLE)
+
+
+@pytest.mark.parametrize(("method", "is_asked_again"), [("GET", True), ("POST", False)])
+def test_a_kept_connection_that_was_closed_costs_no_answer_where_asking_twice_is_safe(
+    method: str, is_asked_again: bool
+) -> None:
+    body = b"body" if method == "POST" else b""
+
+    async def twice(url: str) -> None:
+        http = Http(1, 30)
+        assert (await http.request(method, url, {}, body)).content == b"hello"
+        if is_asked_again:
+            assert (await http.request(method, url, {}, body)).content == b"hello"
+        else:
+            with pytest.raises(NoAnswer):
+                await http.request(method, url, {}, body)
+        await http.aclose()
+
+    with Server(("127.0.0.1", 0), Kept) as server:
+        server.connections = []  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        asyncio.run(twice(f"http://127.0.0.1:{server.server_address[1]}/"))
+        server.shutdown()
+        used = set(server.connections)  # type: ignore[attr-defined]
+    assert len(used) == (2 if is_asked_again else 1)
+
+
+def test_connections_are_kept_and_no_more_are_open_than_may_be() -> None:
+    used: list[Any] = []
+
+    class Answering(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while b"".join(iter(self.rfile.readline, b"\r\n")):
+                used.append(self.client_address)
+                self.wfile.write(WHOLE)
+
+    async def many(url: str) -> None:
+        http = Http(3, 30)
+        await asyncio.gather(*(http.request("GET", url, {}) for _ in range(50)))
+        await http.aclose()
+
+    with Server(("127.0.0.1", 0), Answering) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        asyncio.run(many(f"http://127.0.0.1:{server.server_address[1]}/"))
+        server.shutdown()
+    assert (len(used), len(set(used))) == (50, 3)
+
+
+def test_what_goes_wrong_with_who_takes_a_stream_is_theirs() -> None:
+    async def full(http: Http, url: str) -> None:
+        async with http.stream(url, {}) as answer:
+            async for _ in answer.chunks:
+                raise OSError("no space")
+
+    with pytest.raises(OSError, match="no space"):
+        asking(full, WHOLE)
+
+
+def test_who_is_cancelled_leaves_no_half_read_answer_to_the_next() -> None:
+    async def left(http: Http, url: str) -> Any:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await http.request("GET", url, {})
+        assert not any(http._kept.values())
+
+    asking(left, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhel", "waits")
+
+
+def test_a_stream_that_is_not_taken_holds_up_who_sends_it() -> None:
+    """What is not taken yet stays with the other side, and no more than a few megabytes here."""
+
+    class Counting(Silent):
+        paused = 0
+
+        def pause_reading(self) -> None:
+            self.paused += 1
+
+    async def fed() -> int:
+        connection, transport = Connection(), Counting()
+        connection.connection_made(transport)
+        asked = asyncio.ensure_future(connection.ask(b"GET / HTTP/1.1\r\n\r\n", b""))
+        await asyncio.sleep(0)
+        connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n")
+        await asked
+        connection.data_received(b"x" * 1_000_000)
+        assert not transport.paused
+        connection.data_received(b"x" * 1_000_000)
+        return transport.paused
+
+    assert asyncio.run(fed()) == 1
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_a_request_is_one_request_whatever_is_in_it(target: str, value: str) -> None:
+    try:
+        head = request_head("GET", f"/{target}", {"x": value}, 0)
+    except (ValueError, UnicodeEncodeError):
+        return
+    assert head.count(b"\r\n") == 3
+    assert head.count(b"\n") == head.count(b"\r") == 3
 
 
 def test_nobody_there_is_no_answer() -> None:

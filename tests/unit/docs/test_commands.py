@@ -58,6 +58,7 @@ NOT_RUN = {
     "make down": "it would end a stack that somebody is using in the checkout",
     "make test": _SELF,
     "make test-extra": "it takes minutes and installs Java and readers; .ci/run calls it",
+    "make docs": "it installs another tool; `make test-extra` calls it",
     "make test-endpoint": _SELF,
     "make check": _SELF,
     "make audit-template": "it installs other tools; unit/infra/test_audit.py has its rules",

@@ -88,3 +88,9 @@ def test_requests_wait_from_half_a_second_before_until_the_minute_has_surely_beg
     ):
         assert clock.wait_ms(now) == wait_ms, now - START
     assert OUR_CLOCK.minute(START - 1) + 1 == OUR_CLOCK.minute(START) == START // MINUTE
+
+
+@given(st.integers(1_001, 10**10), TRIPS)
+def test_an_answer_during_which_our_clock_was_set_back_says_nothing(back_ms: int, trips) -> None:
+    clock, now = learned(0, trips)
+    assert clock.told(now, now - back_ms, now // 1000 * 1000 - back_ms) == clock
