@@ -31,6 +31,7 @@ NAMES = (
 WHEN_NAMED = (
     "archive",
     "ceiling",
+    "console",
     "fairness",
     "flat",
     "growth",

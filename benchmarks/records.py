@@ -43,6 +43,7 @@ HEADINGS = {
     "push_clients": "Pushes to real clients",
     "watching": "Logs and metrics of a worker",
     "idle": "At rest",
+    "console": "The console",
     "zip_size": "Size of the package",
 }
 _INTRODUCTION = """\

@@ -3,7 +3,6 @@
 
 import { get } from "./api.js";
 import { LoadedCandles, lengthOf } from "./candles.js";
-import { CandleChart } from "./chart_canvas.js";
 
 export class ChartSession {
   /** `onChange(changes)`: of phase, rows, gaps, problem ...; `onLook(row, gap)`: under the cursor. */
@@ -44,9 +43,15 @@ export class ChartSession {
   start() {
     return this.after(async () => {
       this.change({ problem: null });
-      await this.loaded.start();
+      // The drawing library is large: it comes while the candles do.
+      const [{ CandleChart }] = await Promise.all([
+        import("./chart_canvas.js"),
+        this.loaded.start(),
+      ]);
+      this.CandleChart = CandleChart;
       this.draw({ message: this.loaded.message });
-      performance.mark("chart-drawn");
+      // The library draws in the next frame, as it asked before this does.
+      requestAnimationFrame(() => performance.mark("chart-drawn"));
       await this.explain(this.loaded.oldestMs);
     });
   }
@@ -72,7 +77,7 @@ export class ChartSession {
 
   /** What came since the newest candle; without a WebSocket it is asked for. */
   poll() {
-    return this.renew(this.loaded.newestMs);
+    return this.chart ? this.renew(this.loaded.newestMs) : this.start();
   }
 
   async reload(fromMs) {
@@ -86,6 +91,7 @@ export class ChartSession {
   heard({ candle, covered }) {
     if (!candle) return;
     this.after(async () => {
+      if (!this.chart) return;
       const { newestMs } = this.loaded;
       const openMs = Date.parse(candle.open_time);
       const fromMs = covered ? Math.min(Date.parse(covered.start), newestMs) : newestMs;
@@ -108,7 +114,7 @@ export class ChartSession {
 
   draw(changes = {}) {
     if (this.ended) return;
-    this.chart ??= new CandleChart(this.element, this.timeframe, {
+    this.chart ??= new this.CandleChart(this.element, this.timeframe, {
       onNearStart: () => this.older(),
       onLook: this.onLook,
     });

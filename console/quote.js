@@ -48,5 +48,5 @@ export function Held({ entries, timeframes }) {
     <ul class="held">${rows.map((row) => html`<li><span>${row.symbol} ${row.timeframe}</span>
       <${Bar} value=${row.percent ?? 0} label="Held of ${row.symbol} ${row.timeframe}" tone="good" />
       <span class="right">${row.percent ?? 0} %<small>${compact(row.held)} since ${row.start.slice(0, 10)}</small></span></li>`)}</ul>
-    ${entries.length > names.length && html`<small>Of symbols that are selected by name, the first ${MOST_SYMBOLS}.</small>`}<//>`;
+    ${entries.length > names.length && html`<small>Of symbols that are named in full, at most ${MOST_SYMBOLS}.</small>`}<//>`;
 }

@@ -74,8 +74,11 @@ def _outputs(settings: Settings) -> dict[str, Any]:
     # local/deploy.py looks at them, so that no name is given to another root.
     outputs["Exchange"] = {"Value": settings.exchange}
     outputs["ExchangeRoot"] = {"Value": settings.exchange_root}
-    # Chalice's own is the stage's root, at which no route is: a browser would be told that a token
-    # is missing.
+    outputs["ConsoleURL"] = {
+        "Description": "The web console",
+        "Value": {"Fn::Sub": f"https://${{RestAPI}}.{host}/api/"},
+    }
+    # Chalice's own is the stage's root, which is the console's.
     outputs["EndpointURL"] = {
         "Description": "The collector's status; the API's other paths are beside it",
         "Value": {"Fn::Sub": f"https://${{RestAPI}}.{host}/api/v1/data-collector/status"},

@@ -16,7 +16,10 @@ from local.options import Options
 
 STAGE = "local"
 #: What a package is made of; a change in any of it makes a new one.
-_SOURCES = ("app.py", "settings.toml", "requirements.txt", "chalicelib", "infra", ".chalice")
+_SOURCES = (
+    *("app.py", "settings.toml", "requirements.txt"),
+    *("chalicelib", "console", "infra", ".chalice"),
+)
 
 
 def current_package(options: Options, exchange_url: str, report: Report) -> tuple[Package, str]:

@@ -29,6 +29,7 @@ Run = Callable[[list[str], Mapping[str, str]], int]
 def said(stack: str, region: str, outputs: dict[str, str]) -> list[str]:
     """What a person is told of a deployed stack: every address answers as it is."""
     return [
+        f"Console    {outputs['ConsoleURL']}",
         f"API        {outputs['EndpointURL']}",
         f"WebSocket  {outputs['WebSocketURL']}",
         f"Client     .venv/bin/data-collector --api-url {outputs['EndpointURL']} status",

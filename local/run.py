@@ -135,7 +135,7 @@ def _where(
     *,
     asks_for_key: bool,
 ) -> None:
-    lines = ["", *_candles(candles)]
+    lines = ["", f"Console    {urls[0]}/", *_candles(candles)]
     lines += [
         f"API        {urls[0]}/api/v1/data-collector/status",
         f"WebSocket  {urls[1]}",

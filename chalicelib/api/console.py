@@ -42,7 +42,6 @@ def html(text: str, root: str) -> Response:
 
     `root`: the path of the console's own page, without a slash at its end.
     """
-    web.query()
     settings = wiring.backend().settings
     text = text.replace("{{files}}", f"{root}/console/{version()}")
     headers: dict[str, str | list[str]] = {
@@ -69,7 +68,6 @@ def file_in_folder(version: str, name: str, inner: str) -> Response:
 
 
 def _file(asked: str, name: str) -> Response:
-    web.query()
     kind = _TYPES.get(Path(name).suffix)
     if asked != version() or name not in files() or kind is None:
         detail = "the console has no such file in this version; load its page again"

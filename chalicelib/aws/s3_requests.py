@@ -18,7 +18,7 @@ from chalicelib.aws.signature import presigned, region
 if TYPE_CHECKING:
     from http.client import HTTPMessage
 
-    #: By name, in any case.
+    #: By name, in lower case.
     Headers = Mapping[str, str] | HTTPMessage
 
 Request = tuple[str, str, dict[str, str], bytes]
@@ -81,11 +81,11 @@ def presigned_get(bucket: str, key: str, url_suffix: str, now_ms: int, seconds: 
 def answer(operation: str, headers: Headers, content: bytes) -> dict[str, Any]:
     """What botocore makes of a good answer, as far as anybody reads it."""
     if operation == "PutObject":
-        return {"ETag": headers.get("ETag", "")}
+        return {"ETag": headers.get("etag", "")}
     if operation == "GetObject":
-        found: dict[str, Any] = {"Body": content, "ETag": headers.get("ETag", "")}
-        if "Content-Range" in headers:
-            found["ContentRange"] = headers["Content-Range"]
+        found: dict[str, Any] = {"Body": content, "ETag": headers.get("etag", "")}
+        if "content-range" in headers:
+            found["ContentRange"] = headers["content-range"]
         return found
     from html import unescape  # its table of names would slow every start down
 

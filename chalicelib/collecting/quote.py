@@ -2,8 +2,8 @@
 
 The windows are those that the plan would cut, by the same functions (collecting/load.py), from the
 summaries as they are now. Symbols with equal summaries are counted once, so that the first run of
-thousands costs no more than that of one. Calls to AWS: three, one for each hundred symbols, and one
-where tasks are active.
+thousands costs no more than that of one. Calls to AWS: three, one for each hundred symbols, one
+where tasks are active, and one for `top=`.
 """
 
 from __future__ import annotations
@@ -19,17 +19,20 @@ from chalicelib.collecting.cost import LOOKUP_REQUESTS, Ahead, seconds_of, used_
 from chalicelib.collecting.load import GROUP_MS, REQUEST_MS, SOURCES, Load, load_of
 from chalicelib.collecting.ranges import long_pairs, lookups
 from chalicelib.core.backend import Backend
-from chalicelib.core.symbols import DELISTED, trading
+from chalicelib.core.symbols import DELISTED
 from chalicelib.core.times import FOREVER_MS, iso
 from chalicelib.exchange.catalogue_table import Catalogue, CatalogueTable
 from chalicelib.exchange.ledger import Ledger
 from chalicelib.exchange.ledger_state import LedgerState, next_minute_ms
 from chalicelib.exchange.share import Allowance, weight_limits
+from chalicelib.exchange.volume_table import VolumeTable
 from chalicelib.exchange.weights import IN_FLIGHT, KLINES_WEIGHT
 from chalicelib.tasks import states
+from chalicelib.tasks.selection import resolved
 from chalicelib.tasks.table import TaskTable
 from chalicelib.work import priorities
 from chalicelib.work.request import CollectionRequest, parse_start, too_large, unknown_in
+from chalicelib.work.selector import is_plain, needs_volumes
 
 _OF_SOURCE = ("windows", "requests", "weight", "candles")
 #: Active tasks whose remaining units are counted.
@@ -53,10 +56,8 @@ async def quote(backend: Backend, body: object, global_figures: bool) -> View:
     new = {*unknown}
     listed = None if known is None else {**known, **dict.fromkeys(unknown, "")}
     request = parse_start(body, listed, backend.settings, now_ms)
-    if request.symbols is None:
-        named = trading(catalogue.symbols) if catalogue else ()
-    else:
-        named = tuple(symbol for symbol in request.symbols if symbol not in new)
+    chosen = await _chosen(backend, request.symbols, catalogue)
+    named = tuple(symbol for symbol in chosen if symbol not in new)
     stored = await CoverageTable(backend).coverage_of([*named])
     load = _load(backend, request, named, stored, now_ms)
     asked_first = _lookups(request, named, stored, now_ms)
@@ -105,6 +106,16 @@ async def quote(backend: Backend, body: object, global_figures: bool) -> View:
         "delisted_symbols": delisted,
         "assumptions": _assumptions(request, named, stored, catalogue, ledger, others, now_ms),
     }
+
+
+async def _chosen(
+    backend: Backend, asked: tuple[str, ...] | None, catalogue: Catalogue | None
+) -> tuple[str, ...]:
+    """The symbols that a plan would find now, with the volumes that were stored last."""
+    if asked is not None and is_plain(asked):
+        return asked
+    sizes = (await VolumeTable(backend).read()).volumes if needs_volumes(asked or ()) else {}
+    return resolved(asked, catalogue, sizes) if catalogue else ()
 
 
 def _load(

@@ -76,6 +76,10 @@ function Drawn({ symbol, timeframe }) {
   const box = useRef(null);
   const { phase, problem, rows, gaps, hasMoreGaps, older, message, look, session } =
     useSession(box, symbol, timeframe);
+  const show = (gap) => {
+    session.current.chart.lookAt(gap);
+    box.current.scrollIntoView({ block: "center" });
+  };
   const typed = (event) => {
     const chart = session.current?.chart;
     if (!chart || !KEYS[event.key]) return;
@@ -96,7 +100,7 @@ function Drawn({ symbol, timeframe }) {
     </section>
     ${gaps && html`<${Card} title="Gaps in what is loaded">
       <${GapTable} symbol=${symbol} timeframe=${timeframe} gaps=${[...gaps].reverse()}
-        hasMore=${hasMoreGaps} onLook=${(gap) => session.current.chart.lookAt(gap)}
+        hasMore=${hasMoreGaps} onLook=${show}
         onCollected=${() => session.current.renew(0)} />
     <//>`}
     ${rows?.length > 0 && html`<${Files} symbol=${symbol} timeframe=${timeframe} session=${session} />`}

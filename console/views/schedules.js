@@ -173,7 +173,7 @@ function Maker({ onMade }) {
       </datalist>
       <label class="row"><input type="checkbox" name="catch_up" /> Make up for missed runs</label>
       <div class="row">
-        <${Button} why=${denied("collect")} kind="primary" onClick=${() => form.current.requestSubmit()}>Make it<//>
+        <${Button} why=${denied("collect")} kind="primary" type="submit">Make it<//>
         <small role="status">${made && `Made. It runs next at ${utc(made.next_run_at)} UTC.`}</small>
       </div>
       <${ErrorBox} problem=${problem} />

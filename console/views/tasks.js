@@ -47,7 +47,7 @@ function List({ query }) {
       <${ErrorBox} problem=${history.problem} retry=${history.reload} />
       ${history.tasks ? html`<${Table} label="Tasks that have ended" columns=${COLUMNS} rows=${history.tasks}
         keyOf=${keyOf} empty="No task has ended that fits." />` : !history.problem && html`<${Loading} />`}
-      ${history.more && html`<p class="row end"><button type="button" class="small" disabled=${history.busy}
+      ${history.more && html`<p class="row end older"><button type="button" class="small" disabled=${history.busy}
         onClick=${history.more}>Older</button></p>`}
     <//>`;
 }

@@ -25,13 +25,13 @@ class ScriptedHttp(Http):
         self, url: str, query: Mapping[str, Any], headers: Mapping[str, str]
     ) -> HttpAnswer:
         answer = await self._answer(httpx.Request("GET", url, params=query, headers=headers))
-        return HttpAnswer(answer.status_code, answer.headers, answer.content)
+        return HttpAnswer(answer.status_code, dict(answer.headers), answer.content)
 
     @asynccontextmanager
     async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Streamed]:
         answer = await self._answer(httpx.Request("GET", url, headers=headers))
 
-        yield Streamed(answer.status_code, answer.headers, answer.aiter_bytes())
+        yield Streamed(answer.status_code, dict(answer.headers), answer.aiter_bytes())
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
         try:

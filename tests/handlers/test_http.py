@@ -312,12 +312,13 @@ def test_each_invalid_query_parameter_is_named(http: Http, query: str, pointer: 
 
 
 def _routes() -> list[tuple[str, str]]:
-    """Method and path of every route, without the prefix; ids are those of nobody."""
+    """Method and path of every route of the API, without the prefix; ids are those of nobody."""
     import app
 
     return [
         (method, re.sub(r"\{[a-z_]+\}", "none", path).removeprefix(PREFIX))
         for path, methods in app.app.routes.items()
+        if path.startswith(PREFIX)
         for method in methods
     ]
 

@@ -15,6 +15,7 @@ OURS = [path for path in FOLDER.rglob("*.js") if path.parent != VENDOR]
 #: Gzipped bytes that a browser loads until a view is drawn. The chart's library is 62,000 of them.
 MOST_BYTES = 100_000
 MOST_LINES = 300
+_IMPORTED = r'(?:from |import |import\()"([^"]+)"'
 
 
 def _recorded() -> dict[str, str]:
@@ -38,7 +39,7 @@ def _loads(path: Path, found: set[Path]) -> set[Path]:
     """A module and all that it imports at once; views are loaded when they are opened."""
     if path not in found:
         found.add(path)
-        for name in re.findall(r'(?:from|import) "([^"]+)"', path.read_text("utf-8")):
+        for name in re.findall(_IMPORTED, path.read_text("utf-8")):
             _loads((path.parent / name).resolve(), found)
     return found
 
@@ -54,7 +55,7 @@ def test_a_view_loads_few_bytes(view: Path) -> None:
 def test_a_module_is_short_and_loads_only_what_is_there(path: Path) -> None:
     text = path.read_text("utf-8")
     assert len(text.splitlines()) <= MOST_LINES
-    for name in re.findall(r'(?:from|import) "([^"]+)"', text):
+    for name in re.findall(_IMPORTED, text):
         assert (path.parent / name).resolve().is_file(), name
     # The content security policy refuses what a text makes code or an attribute makes style.
     assert not re.search(r"\beval\(|new Function|innerHTML|dangerouslySet|<style| style=\"", text)

@@ -22,6 +22,7 @@ from chalicelib.exchange.catalogue_table import CatalogueTable
 from chalicelib.exchange.ledger import Ledger
 from chalicelib.exchange.pause import Pauses
 from chalicelib.exchange.share import Allowance, Spent, WeightLimits
+from chalicelib.exchange.volume_table import VolumeTable
 from chalicelib.exchange.weights import KLINES_WEIGHT
 from chalicelib.exchange.worker import Worker
 from chalicelib.tasks.submit import submit_collection
@@ -203,6 +204,20 @@ def test_symbols_that_may_be_new_are_named_and_not_counted(run, worker, exchange
         run(quote(worker, {"symbols": ["btcusdt"]}, True))
     only_new = run(quote(worker, {"symbols": ["NEWUSDT"]}, True))
     assert (only_new["units"]["total"], only_new["requests"]) == (0, 0)
+
+
+def test_selectors_are_counted_by_what_they_select(run, worker) -> None:
+    listed = dict.fromkeys(("ADAUSDT", "ADABTC", "BTCUSDT", "ETHUSDT", "SOLUSDT"), "TRADING")
+    run(CatalogueTable(worker).write_catalogue({**listed, "BNBUSDT": "BREAK"}, 6000, NOW))
+    run(VolumeTable(worker).write({"BTCUSDT": 9.0, "ETHUSDT": 8.0}, NOW))
+    for symbols, found in (
+        (["*USDT"], 4),
+        (["ADA*", "quote=USDT", "BTCUSDT"], 2),
+        (["quote=USDT", "top=2"], 2),
+        (["!ADA*"], 3),
+    ):
+        said = run(quote(worker, {"symbols": symbols, "timeframes": ["1h", "1d"]}, True))
+        assert (said["symbols"], said["units"]["total"]) == (found, 2 * found), symbols
 
 
 def test_without_a_list_of_symbols_named_ones_alone_are_counted(run, worker) -> None:

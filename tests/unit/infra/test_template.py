@@ -82,7 +82,14 @@ def test_every_resource_has_a_type_so_nothing_was_merged_into_a_name_chalice_doe
 
 def test_outputs_name_what_tests_and_tools_look_for(template: dict[str, Any]) -> None:
     assert {
-        *("EndpointURL", "WebSocketURL", "TasksTable", "MarketTable", "ConnectionsTable"),
+        *(
+            "ConsoleURL",
+            "EndpointURL",
+            "WebSocketURL",
+            "TasksTable",
+            "MarketTable",
+            "ConnectionsTable",
+        ),
         *("AuditTable", "CandlesBucket", "PlanQueue", "UrgentQueue", "WorkQueue"),
         *("DeadLetterQueue", "StreamFailureQueue", "PlanQueueArn", "UrgentQueueArn"),
         *("WorkQueueArn", "DeadLetterQueueArn", "StreamFailureQueueArn"),

@@ -61,7 +61,14 @@ def test_requests_are_signed_where_they_must_be(authentication: str, signed: boo
 
 
 def test_every_address_is_said() -> None:
-    names = ("EndpointURL", "WebSocketURL", "CandlesBucket", "Dashboard", "AlarmTopic")
+    names = (
+        "ConsoleURL",
+        "EndpointURL",
+        "WebSocketURL",
+        "CandlesBucket",
+        "Dashboard",
+        "AlarmTopic",
+    )
     lines = said(STACK, "eu-west-1", {name: f"the {name}" for name in names})
     for name in names:
         assert any(f"the {name}" in line for line in lines)
