@@ -65,6 +65,7 @@ chaos: venv-dev ## Kill, duplicate, refuse and fail during one large task, and p
 
 bench: venv-dev ## Measure what the design promises in numbers, into docs/BENCHMARKS.md (BENCH='worker cold_start' for some)
 	@$(if $(filter stack worker,$(BENCH)),sh local/environment.sh bench)
+	@$(if $(filter console,$(BENCH)),sh local/browser.sh)
 	@$(PY) -m benchmarks $(BENCH)
 
 check: venv-dev ## Format, lint, types, tests and the built template: what CI runs

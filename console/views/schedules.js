@@ -104,7 +104,7 @@ function Facts({ schedule }) {
       ${schedule.queued_for && html`<small>one waits for the last run's end</small>`}<//>
     <${Fact} name="Lag against promise"><${Freshness} freshness=${schedule.freshness} /><//>
     <${Fact} name="Last run">${last
-      ? html`<${Ago} time=${last.at} /> <small>by ${last.by}${last.status ? `, ${last.status}` : ""},
+      ? html`<${Ago} time=${last.at} /> <small>by ${last.by}${last.status ? `, ${last.status}` : ""}:${" "}
           <a href=${link("audit", `task:${last.task_id}`)}>trail</a></small>`
       : "none yet"}<//>
     <${Fact} name="Runs">${number(runs.started)} started

@@ -173,6 +173,22 @@ def test_older_candles_come_by_scrolling_and_the_newest_by_themselves(
     assert int(card.get_attribute("data-last")) > before
 
 
+def test_without_a_socket_the_chart_asks_for_what_is_new(
+    console: Console, api: Api, unheld: Iterator[str]
+) -> None:
+    console.expected += ["Failed to load resource"]
+    symbol = next(unheld)
+    _collect(api, symbol, "1h", _day(4), _day(2))
+    page = console.open("audit")
+    page.route("**/ws-ticket", lambda route: route.abort())
+    console.show(page, f"chart/{symbol}?timeframe=1h")
+    page.locator(".connection.polling").wait_for()
+    card = page.locator(".chart-card")
+    _expect(card).to_have_attribute("data-rows", "48")
+    _collect(api, symbol, "1h", _day(2), _day(1))
+    _expect(card).to_have_attribute("data-rows", "72")
+
+
 def _stored(api: Api, symbol: str) -> int:
     asked = {"symbol": symbol, "timeframe": "1m", "limit": "10000"}
     return sum(len(page.json()["candles"]) for page in api.candle_pages(asked))
