@@ -26,6 +26,7 @@ FORMATS = {
     "json": ("application/json", 10_000),
     "csv": ("text/csv", 10_000),
     "arrow": ("application/vnd.apache.arrow.stream", 30_000),
+    "parquet": ("application/vnd.apache.parquet", 30_000),
 }
 
 

@@ -26,7 +26,7 @@ from market_data_collector.operation import operation, stream
 J = TypeVar("J")
 Fill = Literal["none", "previous"]
 Order = Literal["asc", "desc"]
-Form = Literal["arrow", "csv", "json"]
+Form = Literal["arrow", "csv", "json", "parquet"]
 Resolution = Literal["object", "day", "month", "year", "all"]
 
 
