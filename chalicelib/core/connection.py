@@ -6,11 +6,12 @@ The answer is parsed by llhttp, Node's parser, by way of httptools.
 from __future__ import annotations
 
 import asyncio
+import select
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from httptools import HttpParserError, HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from chalicelib.core.errors import NoAnswer
 
@@ -54,8 +55,8 @@ class Connection(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
-        except HttpParserError as problem:
-            self._end(NoAnswer(f"no HTTP: {problem}"))
+        except (HttpParserError, HttpParserUpgrade) as problem:
+            self._end(NoAnswer(f"no HTTP: {problem!r}"))
             return
         if self._waiting > _MOST_WAITING:
             self._transport.pause_reading()
@@ -83,7 +84,8 @@ class Connection(asyncio.Protocol):
             raise ValueError("another answer follows")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        if not self._has_head:  # what follows the content says nothing of how to read it
+            self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()
@@ -107,6 +109,16 @@ class Connection(asyncio.Protocol):
         """Whether the next request may go over it."""
         return self._ended is None and (self._parser is None or (self._is_whole and self._keeps))
 
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something to read that the loop has not seen: a container that was
+        frozen looks at its connections only when somebody waits."""
+        if self._transport.is_closing():  # TLS has no socket any more before it says so
+            return True
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket"), select.POLLIN)
+        return bool(poll.poll(0))
+
     async def ask(self, head: bytes, body: bytes) -> None:
         """Send a request, and wait for the head of its answer. Raises NoAnswer."""
         self.headers, self._chunks, self._waiting = {}, [], 0
@@ -123,10 +135,10 @@ class Connection(asyncio.Protocol):
 
     async def content(self) -> bytes:
         """All of the answer's content, as it was sent. Raises NoAnswer."""
-        parts = self._chunks
         while not self._is_whole:
             self._waiting = 0  # all of it is wanted, so nobody is held up
             await self._more()
+        parts, self._chunks = self._chunks, []
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def chunks(self) -> AsyncIterator[bytes]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -37,6 +38,7 @@ _IDEMPOTENT = frozenset({"GET", "PUT", "DELETE"})
 _PORTS = {"http": 80, "https": 443}
 #: Of a URL, what is an address already.
 _ADDRESS = "%/:=&?~#+!$,;'@()*[]"
+_ROOT_AND_TARGET = re.compile("((?:[^/?#]*//)?[^/?#]*)([^#]*)")
 #: A gzip member, as zlib counts window bits.
 _GZIP = 31
 
@@ -86,9 +88,8 @@ def _address(root: str) -> tuple[_Place, str]:
 
 
 def _split(url: str) -> _Split:
-    at = url.find("/", url.find("//") + 2)
-    root, target = (url, "/") if at < 0 else (url[:at], url[at:])
-    return _Split(*_address(root), target.partition("#")[0])
+    root, target = _ROOT_AND_TARGET.match(url).groups()  # type: ignore[union-attr]
+    return _Split(*_address(root), target if target.startswith("/") else f"/{target}")
 
 
 @lru_cache(maxsize=1)
@@ -208,7 +209,8 @@ class Http:
         oldest = asyncio.get_running_loop().time() - _KEPT_SECONDS
         while kept:
             connection = kept.pop()
-            if connection.is_free and connection.idle_since >= oldest:
+            is_young = connection.idle_since >= oldest
+            if is_young and connection.is_free and not connection.has_news:
                 return connection
             connection.close()
         return None
@@ -223,21 +225,22 @@ class Http:
     async def _connected(self, place: _Place, proxy: Proxy | None) -> Connection:
         """A new connection. Raises OSError, and NoAnswer where a proxy lets nothing through."""
         loop = asyncio.get_running_loop()
-        is_tls = place.scheme == "https"
+        # Before there is a socket, which would be left open where roots cannot be read.
+        context = self._tls() if place.scheme == "https" else None
         async with asyncio.timeout(_CONNECT_SECONDS):
             host, port = proxy.place if proxy else (place.host, place.port)
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             # asyncio's own loses sockets, and hangs, before Python 3.12.8.
             connected = await start_connection(found, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS)
-            over_tls = is_tls and not proxy
+            over_tls = context is not None and not proxy
             _, connection = await loop.create_connection(
                 Connection,
                 sock=connected,
-                ssl=self._tls() if over_tls else None,
+                ssl=context if over_tls else None,
                 server_hostname=host if over_tls else None,
             )
-            if proxy and is_tls:
-                await _tunnel(connection, place, proxy, self._tls())
+            if proxy and context is not None:
+                await _tunnel(connection, place, proxy, context)
         return connection
 
 

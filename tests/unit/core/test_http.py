@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import socketserver
+import ssl
 import threading
+import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise
@@ -90,6 +93,18 @@ def test_an_answer_comes_whole_and_the_request_is_what_was_given() -> None:
     assert names == {"host", "accept", "accept-encoding"}
 
 
+@pytest.mark.parametrize(
+    ("behind", "target"),
+    [("", "/"), ("?a=/b", "/?a=/b"), ("/?a", "/?a"), ("#b/c", "/"), ("/a?b#c?d", "/a?b")],
+)
+def test_of_a_url_all_is_asked_for_that_names_something(behind: str, target: str) -> None:
+    async def ask(http: Http, url: str) -> Any:
+        await http.request("GET", f"{url}{behind}", {})
+
+    _, asked = asking(ask, WHOLE)
+    assert asked[0].startswith(f"GET {target} HTTP/1.1\r\nhost: 127.0.0.1:".encode())
+
+
 def test_what_is_signed_is_sent_as_it_is() -> None:
     async def put(http: Http, url: str) -> Any:
         await http.request("PUT", f"{url}/a%2Bb=c%20d", {"x-a": "1"}, b"body")
@@ -151,14 +166,24 @@ def test_a_zipped_answer_is_inflated_and_a_stream_is_not() -> None:
 
 @pytest.mark.parametrize("ask", [get, streamed])
 @pytest.mark.parametrize(
-    "part", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhel", b"\x00\r\n"]
+    "part",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhel",
+        b"\x00\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
+    ],
 )
 def test_an_answer_that_is_cut_off_is_none(ask: Any, part: bytes) -> None:
+    wrong: list[Any] = []
+
     async def cut(http: Http, url: str) -> Any:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: wrong.append(context))
         with pytest.raises(NoAnswer):
             await ask(http, url)
 
     asking(cut, part)
+    assert not wrong
 
 
 @pytest.mark.parametrize("content", [ZIPPED[:-9], b"hello", b""])
@@ -231,6 +256,22 @@ def test_a_proxy_leads_on_to_what_is_asked_over_tls(
     assert b"proxy-authorization: Basic bWU6c2VAY3JldA==\r\n" in heard[0]
 
 
+def test_roots_that_cannot_be_read_are_no_answer_and_leave_no_socket() -> None:
+    def unreadable() -> ssl.SSLContext:
+        raise FileNotFoundError("roots.pem")
+
+    async def ask(url: str) -> None:
+        http = Http(1, 30, unreadable)
+        with pytest.raises(NoAnswer, match="FileNotFoundError"):
+            await get(http, url)
+
+    with serving(WHOLE, "closes") as (url, _), warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        asyncio.run(ask(url.replace("http:", "https:")))
+        gc.collect()
+    assert not found
+
+
 def test_a_certificate_of_nobody_we_trust_is_no_answer(tmp_path: Path) -> None:
     context, _ = certificate_for("localhost", tmp_path)
 
@@ -274,6 +315,61 @@ def test_an_answer_ends_where_it_says_and_nowhere_else(answer: bytes, content: b
         assert (found if ask is streamed else found.content) == content
 
 
+def test_what_follows_the_content_changes_no_header_of_before() -> None:
+    head = b"HTTP/1.1 200 OK\r\nX-Count: 7\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer, _ = asking(
+        get, head + b"5\r\nhello\r\n0\r\nX-Count: 8\r\nContent-Encoding: gzip\r\n\r\n"
+    )
+    assert (answer.headers["x-count"], answer.content) == ("7", b"hello")
+
+
+def test_a_connection_that_is_kept_holds_no_answer() -> None:
+    async def held(http: Http, url: str) -> int:
+        answer = await get(http, url)
+        (kept,) = (each for kept in http._kept.values() for each in kept)
+        gc.collect()
+        return sum(each is answer.content for each in gc.get_referents(kept._chunks))
+
+    assert asking(held, WHOLE, "goes on")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "last", [b"", b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_what_came_while_a_container_was_frozen_answers_nothing(last: bytes, method: str) -> None:
+    """No loop runs when a server says something more, or nothing, and closes."""
+    answered, has_closed = threading.Event(), threading.Event()
+
+    class Closing(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            b"".join(iter(self.rfile.readline, b"\r\n"))
+            self.wfile.write(WHOLE)
+            answered.wait(10)
+            self.wfile.write(last)
+
+        def finish(self) -> None:
+            super().finish()
+            self.request.close()
+            has_closed.set()
+
+    async def made() -> Http:
+        return Http(1, 30)
+
+    with Server(("127.0.0.1", 0), Closing) as server, asyncio.Runner() as runner:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/"
+        http = runner.run(made())
+        for _ in range(2):
+            answered.clear()
+            has_closed.clear()
+            assert runner.run(http.request(method, url, {})).status == 200
+            answered.set()
+            assert has_closed.wait(10)
+        runner.run(http.aclose())
+        server.shutdown()
+
+
 @given(st.sets(st.integers(1, len(ZIPPED) + 90)), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_an_answer_is_the_same_however_the_network_cuts_it(cuts: set[int], chunked: bool) -> None:
@@ -309,6 +405,19 @@ class Silent(asyncio.Transport):
     def resume_reading(self) -> None: ...
 
     def abort(self) -> None: ...
+
+
+def test_a_connection_whose_end_is_about_to_be_told_is_not_used() -> None:
+    class Closing(Silent):
+        def is_closing(self) -> bool:
+            return True
+
+    async def is_free() -> tuple[bool, bool]:
+        connection = Connection()
+        connection.connection_made(Closing())
+        return connection.is_free, connection.has_news
+
+    assert asyncio.run(is_free()) == (True, True)
 
 
 class Kept(socketserver.StreamRequestHandler):
