@@ -36,7 +36,7 @@ def test_a_collection_is_quoted_started_and_watched_to_its_end(
         page.get_by_label(timeframe, exact=True).uncheck()
     quote = page.locator(".quote[aria-busy=false]")
     request = {"symbols": ["ADA*", "quote=USDT", "XRPUSDT"], "timeframes": ["1h"]}
-    units = api.start({**request, "dry_run": True})["units"]["total"]
+    units = api.quote(**request)["units"]["total"]
     quote.locator(".figure", has_text="Units").locator("dd", has_text=str(units)).wait_for()
     for name in ("Requests", "Time", "Cost"):
         assert quote.locator(".figure", has_text=name).first.is_visible()

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from infra.package import ROOT
+from local.first_key import admin_key
 from local.ports import free_port
 from local.processes import start, stop
 from market_data_collector.client import Client
+from market_data_collector.errors import Rejected
 from tests.e2e.stack import Cloud, running_cloud
 from tests.e2e.waiting import ended, until
 from tests.extra.console.browser import Console, chromium
@@ -56,6 +58,27 @@ def _listens(port: int) -> bool:
 def api(cloud: Cloud) -> Iterator[Client]:
     with Client(cloud.api_url) as api:
         yield api
+
+
+@pytest.fixture
+def reader(cloud: Cloud) -> Iterator[str]:
+    """A key that may only read; meanwhile the stack asks for keys."""
+    with cloud.configured("APIHandler", AUTHENTICATION="keys"):
+        admin = admin_key(cloud.account, "keys", cloud.outputs, known=None)
+        until(lambda: _asks_for_keys(cloud), bool)
+        with Client(cloud.api_url, key=admin) as api:
+            key: str = api.create_key("reader", ["read"])["key"]
+        yield key
+    until(lambda: not _asks_for_keys(cloud), bool)
+
+
+def _asks_for_keys(cloud: Cloud) -> bool:
+    with Client(cloud.api_url) as api:
+        try:
+            api.status()
+        except Rejected as refused:
+            return refused.reason == "KEY_REQUIRED"
+    return False
 
 
 @pytest.fixture(scope="session")

@@ -11,11 +11,7 @@ from typing import Any
 import pytest
 
 from infra.package import ROOT
-from local.first_key import first_admin_key
 from market_data_collector.client import Client
-from market_data_collector.errors import Rejected
-from tests.e2e.stack import Cloud
-from tests.e2e.waiting import until
 from tests.extra.console.browser import NARROW, WIDE, Console, picture, serious_findings
 
 _FRAME = (ROOT / "console" / "main.js").read_text("utf-8")
@@ -87,41 +83,26 @@ def test_the_stream_is_cut_and_the_page_polls_until_it_is_live_again(
 
 
 def test_a_key_is_asked_for_kept_for_the_tab_and_its_scope_respected(
-    console: Console, cloud: Cloud
+    console: Console, reader: str
 ) -> None:
     console.expected += ["401 (Unauthorized)"]
-    with cloud.configured("APIHandler", AUTHENTICATION="keys"):
-        admin = str(first_admin_key(cloud.account, "keys", cloud.outputs))
-        with Client(cloud.api_url, key=admin) as api:
-            until(lambda: _refuses_all(cloud), bool)
-            reader = api.create_key("reader", ["read"])["key"]
-        page = console.open("collect")
-        dialog = page.locator("dialog[open]")
-        dialog.locator("input[name=key]").fill("mdc_0123456789abcdef_" + "A" * 43)
-        dialog.locator("text=Sign in >> nth=-1").click()
-        dialog.locator("[role=alert]").wait_for()
-        assert not serious_findings(page)
-        picture(page, "sign-in")
-        dialog.locator("input[name=key]").fill(reader)
-        page.keyboard.press("Enter")
-        page.locator(".who", has_text="reader").wait_for()
-        # Reloading keeps the key: it belongs to the tab. Nothing else holds it.
-        page.reload()
-        page.locator(".who", has_text="reader").wait_for()
-        assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
-        button = page.locator("button", has_text="Start collecting")
-        assert button.get_attribute("aria-disabled") == "true"
-        assert "collect" in (button.get_attribute("title") or "")
-        page.locator(".who button").click()
-        page.locator("dialog[open]").wait_for()
-        assert page.evaluate("sessionStorage.length") == 0
-    until(lambda: not _refuses_all(cloud), bool)
-
-
-def _refuses_all(cloud: Cloud) -> bool:
-    with Client(cloud.api_url) as api:
-        try:
-            api.status()
-        except Rejected as refused:
-            return refused.problem["reason"] == "KEY_REQUIRED"
-    return False
+    page = console.open("collect")
+    dialog = page.locator("dialog[open]")
+    dialog.locator("input[name=key]").fill("mdc_0123456789abcdef_" + "A" * 43)
+    dialog.locator("text=Sign in >> nth=-1").click()
+    dialog.locator("[role=alert]").wait_for()
+    assert not serious_findings(page)
+    picture(page, "sign-in")
+    dialog.locator("input[name=key]").fill(reader)
+    page.keyboard.press("Enter")
+    page.locator(".who", has_text="reader").wait_for()
+    # Reloading keeps the key: it belongs to the tab. Nothing else holds it.
+    page.reload()
+    page.locator(".who", has_text="reader").wait_for()
+    assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
+    button = page.locator("button", has_text="Start collecting")
+    assert button.get_attribute("aria-disabled") == "true"
+    assert "collect" in (button.get_attribute("title") or "")
+    page.locator(".who button").click()
+    page.locator("dialog[open]").wait_for()
+    assert page.evaluate("sessionStorage.length") == 0

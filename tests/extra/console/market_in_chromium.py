@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from arro3.io import read_parquet
-from market_data_collector.cli.api import Api
 
+from market_data_collector.client import Client
 from tests.e2e.waiting import ended
 from tests.extra.console.browser import Console, picture, serious_findings
 
@@ -20,10 +20,10 @@ TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 @pytest.fixture(scope="module")
-def unheld(api: Api) -> Iterator[str]:
+def unheld(api: Client) -> Iterator[str]:
     """Symbols of which nothing is stored, and that trade each hour, one after the other."""
     names = api.stats()["data_collector_status"]["available_symbols"]
-    held = {row["symbol"] for row in api.all_coverage(explain="false")["coverage"]}
+    held = {row["symbol"] for row in api.coverage(explain=False)["coverage"]}
     return (name for name in reversed(names) if name not in held and re.match("[A-Z]+USDT$", name))
 
 
@@ -31,9 +31,8 @@ def _day(days_ago: int) -> str:
     return (TODAY - timedelta(days=days_ago)).date().isoformat()
 
 
-def _collect(api: Api, symbol: str, timeframe: str, start: str, end: str) -> None:
-    request = {"symbols": [symbol], "timeframes": [timeframe], "start": start, "end": end}
-    task = ended(api, api.start(request)["task_id"])
+def _collect(api: Client, symbol: str, timeframe: str, start: str, end: str) -> None:
+    task = ended(api, api.start(symbol, timeframe, start, end).task_id)
     assert task["status"] == "completed", task
 
 
@@ -45,7 +44,7 @@ def _expect(locator: Any) -> Any:
 
 
 def test_cells_are_selected_by_pointer_and_collected(
-    console: Console, api: Api, unheld: Iterator[str]
+    console: Console, api: Client, unheld: Iterator[str]
 ) -> None:
     one, other = sorted([next(unheld), next(unheld)])
     around = f"start={_day(6)}&end={_day(0)}"
@@ -63,14 +62,12 @@ def test_cells_are_selected_by_pointer_and_collected(
     _expect(page.locator("td.is-missing")).to_have_count(6)
     assert not serious_findings(page)
     picture(page, "coverage-selected")
-    rows = api.all_coverage(
-        symbols=f"{one},{other}", timeframes="1h", resolution="day", start=_day(6), end=_day(0)
-    )["coverage"]
+    rows = api.coverage([one, other], "1h", _day(6), _day(0), resolution="day")["coverage"]
     assert [[cell["held"] for cell in row["cells"]] for row in rows] == [[0, 24, 24, 24, 0, 0]] * 2
 
 
 def test_a_cell_is_reached_by_keyboard_explained_and_filled(
-    console: Console, api: Api, unheld: Iterator[str]
+    console: Console, api: Client, unheld: Iterator[str]
 ) -> None:
     symbol = next(unheld)
     _collect(api, symbol, "1h", _day(3), _day(2))
@@ -92,7 +89,7 @@ def test_a_cell_is_reached_by_keyboard_explained_and_filled(
     _expect(gaps).to_have_count(0)
 
 
-def test_patterns_choose_symbols_and_months_zoom_into_days(console: Console, api: Api) -> None:
+def test_patterns_choose_symbols_and_months_zoom_into_days(console: Console, api: Client) -> None:
     page = console.open("coverage")
     page.get_by_label("Symbols").fill("BTCU*, eth*usdt")
     page.get_by_label("First day").fill("2026-01-01")
@@ -108,7 +105,7 @@ def test_patterns_choose_symbols_and_months_zoom_into_days(console: Console, api
 
 
 def test_a_gap_of_the_chart_is_shown_named_and_filled(
-    console: Console, api: Api, unheld: Iterator[str]
+    console: Console, api: Client, unheld: Iterator[str]
 ) -> None:
     symbol = next(unheld)
     _collect(api, symbol, "1h", _day(9), _day(6))
@@ -126,8 +123,7 @@ def test_a_gap_of_the_chart_is_shown_named_and_filled(
     row.get_by_role("button", name="Collect").click()
     _expect(page.locator(".task-line[data-status=completed]")).to_have_count(1)
     _expect(row).to_have_count(0)
-    candles = {"symbol": symbol, "timeframe": "1h", "end": _day(0), "limit": "1000"}
-    [stored] = [answer.json()["candles"] for answer in api.candle_pages(candles)]
+    stored = api.candles(symbol, "1h", end=_day(0))
     # What opened today may be missing still: it is on the chart's list, and not in the range.
     _expect(page.locator(".chart-card")).to_have_attribute("data-rows", str(len(stored)))
     assert len(stored) == 9 * 24
@@ -139,7 +135,7 @@ def _named(page: Any, x: float, y: float) -> bool:
 
 
 def test_older_candles_come_by_scrolling_and_the_newest_by_themselves(
-    console: Console, api: Api, unheld: Iterator[str]
+    console: Console, api: Client, unheld: Iterator[str]
 ) -> None:
     symbol = next(unheld)
     now = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=30)
@@ -174,7 +170,7 @@ def test_older_candles_come_by_scrolling_and_the_newest_by_themselves(
 
 
 def test_without_a_socket_the_chart_asks_for_what_is_new(
-    console: Console, api: Api, unheld: Iterator[str]
+    console: Console, api: Client, unheld: Iterator[str]
 ) -> None:
     console.expected += ["Failed to load resource"]
     symbol = next(unheld)
@@ -189,9 +185,8 @@ def test_without_a_socket_the_chart_asks_for_what_is_new(
     _expect(card).to_have_attribute("data-rows", "72")
 
 
-def _stored(api: Api, symbol: str) -> int:
-    asked = {"symbol": symbol, "timeframe": "1m", "limit": "10000"}
-    return sum(len(page.json()["candles"]) for page in api.candle_pages(asked))
+def _stored(api: Client, symbol: str) -> int:
+    return len(api.candles(symbol, "1m"))
 
 
 def test_the_timeframe_switches_and_nothing_stored_says_what_to_do(
@@ -210,7 +205,7 @@ def test_the_timeframe_switches_and_nothing_stored_says_what_to_do(
 
 @pytest.mark.parametrize("form", ["CSV", "Parquet"])
 def test_what_is_downloaded_is_what_is_stored(
-    console: Console, api: Api, form: str, tmp_path: Any
+    console: Console, api: Client, form: str, tmp_path: Any
 ) -> None:
     # More than one page of CSV, and one file of Parquet.
     _collect(api, "BTCUSDT", "1m", _day(10), _day(0))
@@ -227,7 +222,7 @@ def test_what_is_downloaded_is_what_is_stored(
     asked = {"symbol": "BTCUSDT", "timeframe": "1m", "start": _day(10), "end": _day(0)}
     stored = [
         candle
-        for answer in api.candle_pages({**asked, "limit": "10000"})
+        for answer in api.candle_answers("json", {**asked, "limit": "10000"})
         for candle in answer.json()["candles"]
     ]
     assert len(stored) == 14_400

@@ -8,17 +8,15 @@ import re
 from typing import Any
 
 import pytest
-from market_data_collector.cli.api import Api, Rejected
 
 from chalicelib.audit.chain import AuditEvent, sealed, verify
-from local.first_key import first_admin_key
-from tests.e2e.stack import Cloud
+from market_data_collector.client import Client
 from tests.e2e.waiting import ended, until
 from tests.extra.console.browser import Console, picture, serious_findings
 from tests.extra.console.market_in_chromium import _expect
 
 
-def test_a_schedule_is_made_run_disabled_enabled_and_deleted(console: Console, api: Api) -> None:
+def test_a_schedule_is_made_run_disabled_enabled_and_deleted(console: Console, api: Client) -> None:
     console.expected += ["400 (Bad Request)"]
     page = console.open("schedules")
     page.get_by_text("New schedule").click()
@@ -42,18 +40,18 @@ def test_a_schedule_is_made_run_disabled_enabled_and_deleted(console: Console, a
     picture(page, "schedule")
     card.get_by_role("button", name="Disable").click()
     _expect(card).to_contain_text("none while it is disabled")
-    [made] = [one for one in api.schedules()["schedules"] if one["name"] == "from the page"]
+    [made] = [one for one in api.schedules() if one["name"] == "from the page"]
     assert (made["enabled"], made["runs"]["started"]) == (False, 1)
     card.get_by_role("button", name="Enable").click()
     _expect(card.get_by_role("button", name="Disable")).to_be_visible()
     card.get_by_role("button", name="Delete").click()
     card.get_by_role("button", name="Really delete it").click()
     _expect(card).to_have_count(0)
-    assert made["schedule_id"] not in json.dumps(api.schedules())
+    assert made["schedule_id"] not in json.dumps([*api.schedules()])
 
 
-def test_a_trail_is_verified_and_altered_ones_are_not(console: Console, api: Api) -> None:
-    task = ended(api, api.start({"symbols": ["BTCUSDT"], "timeframes": ["1h"]})["task_id"])
+def test_a_trail_is_verified_and_altered_ones_are_not(console: Console, api: Client) -> None:
+    task = ended(api, api.start("BTCUSDT", "1h").task_id)
     until(lambda: _actions(api, task["task_id"]), lambda found: "task.completed" in found)
     page = console.open("audit")
     page.get_by_label("Id of a task").fill(task["task_id"])
@@ -78,8 +76,10 @@ def test_a_trail_is_verified_and_altered_ones_are_not(console: Console, api: Api
     _expect(verdict).to_have_attribute("data-verdict", "whole")
 
 
-def test_a_trail_that_was_altered_on_its_way_is_called_broken(console: Console, api: Api) -> None:
-    task = ended(api, api.start({"symbols": ["BTCUSDT"], "timeframes": ["1d"]})["task_id"])
+def test_a_trail_that_was_altered_on_its_way_is_called_broken(
+    console: Console, api: Client
+) -> None:
+    task = ended(api, api.start("BTCUSDT", "1d").task_id)
     until(lambda: _actions(api, task["task_id"]), lambda found: "task.completed" in found)
     page = console.open("audit")
 
@@ -94,45 +94,30 @@ def test_a_trail_that_was_altered_on_its_way_is_called_broken(console: Console, 
     _expect(verdict).to_contain_text("Somebody changed the Audit table")
 
 
-def test_who_may_only_read_sees_all_and_changes_nothing(console: Console, cloud: Cloud) -> None:
+def test_who_may_only_read_sees_all_and_changes_nothing(console: Console, reader: str) -> None:
     console.expected += ["401 (Unauthorized)"]
-    with cloud.configured("APIHandler", AUTHENTICATION="keys"):
-        admin = str(first_admin_key(cloud.account, "keys", cloud.outputs))
-        with Api(cloud.api_url, key=admin) as api:
-            until(lambda: _is_let_in(api), bool)
-            reader = api.create_key("reader", ["read"])["key"]
-        page = console.open("coverage?symbols=BTCUSDT&timeframes=1h")
-        page.locator("dialog input[name=key]").fill(reader)
-        page.keyboard.press("Enter")
-        page.locator(".who", has_text="reader").wait_for()
-        cell = page.locator("[data-key='BTCUSDT 1h'][data-at='0']")
-        cell.click()
-        for name in ("Collect what is missing", "Collect all again"):
-            button = page.get_by_role("button", name=name)
-            _expect(button).to_have_attribute("aria-disabled", "true")
-            _expect(button).to_have_attribute("title", re.compile("collect"))
-        console.show(page, "schedules")
-        page.get_by_text("New schedule").click()
-        button = page.get_by_role("button", name="Make it")
+    page = console.open("coverage?symbols=BTCUSDT&timeframes=1h")
+    page.locator("dialog input[name=key]").fill(reader)
+    page.keyboard.press("Enter")
+    page.locator(".who", has_text="reader").wait_for()
+    cell = page.locator("[data-key='BTCUSDT 1h'][data-at='0']")
+    cell.click()
+    for name in ("Collect what is missing", "Collect all again"):
+        button = page.get_by_role("button", name=name)
         _expect(button).to_have_attribute("aria-disabled", "true")
-        button.click(force=True)  # it says why
-        _expect(page.locator(".toast")).to_contain_text("This needs a key with the scope")
-        console.show(page, "chart/BTCUSDT?timeframe=1h")
-        _expect(page.locator(".chart-card[data-phase=drawn]")).to_be_visible()
-    with Api(cloud.api_url) as anybody:
-        until(lambda: _is_let_in(anybody), bool)
+        _expect(button).to_have_attribute("title", re.compile("collect"))
+    console.show(page, "schedules")
+    page.get_by_text("New schedule").click()
+    button = page.get_by_role("button", name="Make it")
+    _expect(button).to_have_attribute("aria-disabled", "true")
+    button.click(force=True)  # it says why
+    _expect(page.locator(".toast")).to_contain_text("This needs a key with the scope")
+    console.show(page, "chart/BTCUSDT?timeframe=1h")
+    _expect(page.locator(".chart-card[data-phase=drawn]")).to_be_visible()
 
 
-def _is_let_in(api: Api) -> bool:
-    try:
-        api.status()
-    except Rejected:
-        return False
-    return True
-
-
-def _actions(api: Api, task_id: str) -> list[str]:
-    return [event["action"] for event in api.all_audit(task_id=task_id)["events"]]
+def _actions(api: Client, task_id: str) -> list[str]:
+    return [event["action"] for event in api.audit(task_id=task_id)]
 
 
 @pytest.mark.parametrize("seed", range(3))
