@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 from collections import defaultdict
+from functools import cache
 
 import pytest
 from hypothesis import given
@@ -153,6 +154,7 @@ def test_a_container_is_counted_as_started_once(monkeypatch, written) -> None:
 # --- what is declared -------------------------------------------------------------------------
 
 
+@cache
 def used() -> dict[str, set[tuple[str, ...]]]:
     """Metric -> the dimensions it is counted or measured with, from the sources."""
     found: dict[str, set[tuple[str, ...]]] = defaultdict(set)
