@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks import plots
 from benchmarks.report import Report, machine
+from infra.layout import laid_out
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "benchmarks"
@@ -79,8 +80,7 @@ def write(name: str, reports: Sequence[Report], seconds: float, load: float) -> 
         ],
     }
     FOLDER.mkdir(exist_ok=True)
-    text = json.dumps(record, indent=1, ensure_ascii=False)
-    (FOLDER / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    (FOLDER / f"{name}.json").write_text(laid_out(record, 4) + "\n", encoding="utf-8")
     for path, content in pages().items():
         path.write_text(content, encoding="utf-8")
 

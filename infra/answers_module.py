@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import keyword
+import re
 import subprocess
 import sys
 import textwrap
@@ -50,6 +51,8 @@ class _Module:
     """`made`: the text of each type, those that others name before them."""
 
     schemas: dict[str, Any]
+    #: Those that are types already, whatever else there is; others may go on from them.
+    answers: Collection[str] = ()
     made: dict[str, str] = field(default_factory=dict)
 
     def add(self, name: str, schema: dict[str, Any], without: Collection[str] = ()) -> str:
@@ -88,8 +91,10 @@ class _Module:
 
     def _record(self, name: str, schema: dict[str, Any], without: Collection[str]) -> str:
         lines, needed = [], set(schema.get("required", ()))
+        base = None if without else self._base(schema)
+        inherited = self.schemas[base]["properties"] if base else {}
         for key, value in schema["properties"].items():
-            if key in without:
+            if key in without or key in inherited:
                 continue
             if not key.isidentifier() or keyword.iskeyword(key):
                 raise ValueError(f"{name}.{key} cannot be a field")
@@ -97,7 +102,29 @@ class _Module:
             lines.append(f"    {key}: {spelt if key in needed else f'NotRequired[{spelt}]'}\n")
         described = schema.get("description", "")
         doc = _documented(described) if described else ""
-        return f"class {name}(TypedDict):\n{doc}{''.join(lines)}"
+        above = self.add(base, self.schemas[base]) if base else "TypedDict"
+        return f"class {name}({above}):\n{doc}{''.join(lines)}"
+
+    def _base(self, schema: dict[str, Any]) -> str | None:
+        """The answer that has most of the fields of this one, and no others: two thirds at least,
+        as a few may be the same by chance."""
+        return max(
+            (name for name in self.answers if _is_part(self.schemas[name], schema)),
+            key=lambda name: len(self.schemas[name]["properties"]),
+            default=None,
+        )
+
+
+def _fields(schema: dict[str, Any]) -> set[str]:
+    """Each field, its schema, and whether it is always there."""
+    needed = schema.get("required", ())
+    fields = schema.get("properties", {}).items()
+    return {json.dumps([key, value, key in needed], sort_keys=True) for key, value in fields}
+
+
+def _is_part(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    these, those = _fields(one), _fields(other)
+    return these < those and len(these) * 3 >= len(those) * 2
 
 
 def _documented(text: str) -> str:
@@ -117,8 +144,9 @@ def _either(parts: Iterator[str]) -> str:
 def module() -> str:
     """The text of market_data_collector/answers.py."""
     document = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))
-    found = _Module(document["components"]["schemas"])
-    for name in ("Problem", *_answered(document)):
+    answers = ("Problem", *_answered(document))
+    found = _Module(document["components"]["schemas"], _named(document, answers))
+    for name in answers:
         found.add(name, found.schemas[name])
     for name, (schema, without) in OPTIONS.items():
         found.add(name, found.schemas[schema], without)
@@ -129,6 +157,17 @@ def module() -> str:
 
 def _apart(text: str) -> str:
     return ("\n\n" if text.startswith("class") else "\n") + text
+
+
+def _named(document: dict[str, Any], answers: Collection[str]) -> set[str]:
+    """Those schemas, and all that they name."""
+    schemas, left, found = document["components"]["schemas"], [*answers], set[str]()
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            left += re.findall(f'"{_REFERENCE}(\\w+)"', json.dumps(schemas[name]))
+    return found
 
 
 def _answered(document: dict[str, Any]) -> Iterator[str]:

@@ -5,12 +5,12 @@ Source: Grafana documentation, "Dashboard JSON model".
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.monitoring.prometheus import PREFIX
+from infra.layout import laid_out
 
 WIDTH = 24
 HEIGHTS = {"stat": 4, "timeseries": 8}
@@ -262,7 +262,7 @@ def _job() -> dict[str, Any]:
 
 def document() -> str:
     """The whole of docs/grafana.json."""
-    return json.dumps(dashboard(), indent=2) + "\n"
+    return laid_out(dashboard(), 2) + "\n"
 
 
 if __name__ == "__main__":

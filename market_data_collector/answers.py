@@ -30,10 +30,13 @@ class Problem(TypedDict):
     scopes: NotRequired[list[Scope]]
 
 
-class Started(TypedDict):
+class Accepted(TypedDict):
     task_id: str
     status: Literal["submitted"]
     message: str
+
+
+class Started(Accepted):
     deduplicated: bool
 
 
@@ -143,52 +146,10 @@ class Quote(TypedDict):
     assumptions: list[str]
 
 
-class Accepted(TypedDict):
-    task_id: str
-    status: Literal["submitted"]
-    message: str
-
-
 class Ticket(TypedDict):
     ticket: str
     expires_at: Time
     url: str
-
-
-TaskType = Literal["data_collection", "symbol_refresh"]
-
-TaskState = Literal["pending", "running", "completed", "failed", "cancelled"]
-
-
-class CollectionResult(TypedDict):
-    units: int
-    succeeded: int
-    failed: int
-    candles: int
-    revised_candles: int
-    rejected_candles: int
-    from_store: NotRequired[int]
-
-
-class RefreshResult(TypedDict):
-    units: int
-    succeeded: int
-    failed: int
-    symbols: int
-    new: int
-
-
-class Units(TypedDict):
-    """A unit is one symbol, timeframe and window."""
-
-    total: int
-    from_store: int
-    succeeded: int
-    failed: int
-    remaining: int
-
-
-Priority = Literal["high", "normal", "low"]
 
 
 class Failure(TypedDict):
@@ -231,6 +192,42 @@ class WebhookState(TypedDict):
     last_error: str | None
 
 
+TaskType = Literal["data_collection", "symbol_refresh"]
+
+TaskState = Literal["pending", "running", "completed", "failed", "cancelled"]
+
+
+class CollectionResult(TypedDict):
+    units: int
+    succeeded: int
+    failed: int
+    candles: int
+    revised_candles: int
+    rejected_candles: int
+    from_store: NotRequired[int]
+
+
+class RefreshResult(TypedDict):
+    units: int
+    succeeded: int
+    failed: int
+    symbols: int
+    new: int
+
+
+class Units(TypedDict):
+    """A unit is one symbol, timeframe and window."""
+
+    total: int
+    from_store: int
+    succeeded: int
+    failed: int
+    remaining: int
+
+
+Priority = Literal["high", "normal", "low"]
+
+
 class TaskRequest(TypedDict):
     """What a collection was asked for."""
 
@@ -238,62 +235,6 @@ class TaskRequest(TypedDict):
     timeframes: list[Timeframe]
     start: Time | None
     end: Time | None
-
-
-class Task(TypedDict):
-    task_id: str
-    task_type: TaskType
-    status: TaskState
-    progress: int
-    message: str
-    created_at: Time
-    started_at: Time | None
-    completed_at: Time | None
-    error: str | None
-    result: CollectionResult | RefreshResult | None
-    units: Units
-    candles: int
-    revised_candles: int
-    rejected_candles: int
-    eta_seconds: int | None
-    attempt: int
-    priority: Priority
-    stopped_at: Time | None
-    notice: str | None
-    failures: list[Failure]
-    passed_over: list[PassedOverFile]
-    rejections: list[Rejection]
-    webhook: WebhookState | None
-    schedule_id: str | None
-    request: TaskRequest | None
-    symbols_count: int | None
-    next_attempt_at: Time | None
-    retries_left: int
-
-
-CancelMessage = Literal["Cancelled", "Already cancelled", "No further attempt"]
-
-
-class UnitsAtCancel(TypedDict):
-    total: int
-    succeeded: int
-    failed: int
-
-
-class Cancelled(TypedDict):
-    task_id: str
-    status: Literal["cancelled", "completed", "failed"]
-    message: CancelMessage
-    stopped_at: Time
-    units: UnitsAtCancel
-    candles: int
-
-
-class Retried(TypedDict):
-    task_id: str
-    status: Literal["submitted"]
-    message: str
-    attempt: int
 
 
 class ListedTask(TypedDict):
@@ -320,15 +261,45 @@ class ListedTask(TypedDict):
     symbols_count: int | None
 
 
+class Task(ListedTask):
+    notice: str | None
+    failures: list[Failure]
+    passed_over: list[PassedOverFile]
+    rejections: list[Rejection]
+    webhook: WebhookState | None
+    next_attempt_at: Time | None
+    retries_left: int
+
+
+CancelMessage = Literal["Cancelled", "Already cancelled", "No further attempt"]
+
+
+class UnitsAtCancel(TypedDict):
+    total: int
+    succeeded: int
+    failed: int
+
+
+class Cancelled(TypedDict):
+    task_id: str
+    status: Literal["cancelled", "completed", "failed"]
+    message: CancelMessage
+    stopped_at: Time
+    units: UnitsAtCancel
+    candles: int
+
+
+class Retried(Accepted):
+    attempt: int
+
+
 class TaskPage(TypedDict):
     tasks: list[ListedTask]
     next_page_token: str | None
 
 
-class ActiveTasks(TypedDict):
-    tasks: list[ListedTask]
+class ActiveTasks(TaskPage):
     count: int
-    next_page_token: str | None
 
 
 class TaskCounts(TypedDict):
@@ -488,15 +459,6 @@ class AuditPage(TypedDict):
     next_page_token: str | None
 
 
-Overlap = Literal["skip", "queue"]
-
-
-class ScheduleRuns(TypedDict):
-    started: int
-    skipped: int
-    missed: int
-
-
 class ScheduledCollectionView(TypedDict):
     symbols: NotRequired[list[str]]
     timeframes: list[Timeframe]
@@ -530,28 +492,13 @@ class Freshness(TypedDict):
     last_repair_task_id: str | None
 
 
-class Schedule(TypedDict):
-    schedule_id: str
-    name: str
-    expression: str
-    timezone: str
-    enabled: bool
-    overlap: Overlap
-    catch_up: bool
-    next_run_at: Time | None
-    queued_for: Time | None
-    runs: ScheduleRuns
-    last_skipped_at: Time | None
-    last_refused_at: Time | None
-    refusal: str | None
-    created_at: Time
-    updated_at: Time
-    in_sync: bool
-    sync_error: str | None
-    request: ScheduledCollectionView
-    last_run: LastRun | None
-    freshness: Freshness | None
-    stopped_because: str | None
+Overlap = Literal["skip", "queue"]
+
+
+class ScheduleRuns(TypedDict):
+    started: int
+    skipped: int
+    missed: int
 
 
 class ListedSchedule(TypedDict):
@@ -575,6 +522,12 @@ class ListedSchedule(TypedDict):
     stopped_because: str | None
 
 
+class Schedule(ListedSchedule):
+    request: ScheduledCollectionView
+    last_run: LastRun | None
+    freshness: Freshness | None
+
+
 class SchedulePage(TypedDict):
     schedules: list[ListedSchedule]
     next_page_token: str | None
@@ -585,30 +538,11 @@ class DeletedSchedule(TypedDict):
     status: Literal["deleted"]
 
 
-class StartedRun(TypedDict):
-    task_id: str
-    status: Literal["submitted"]
-    message: str
+class StartedRun(Accepted):
     schedule_id: str
 
 
 KeyStatus = Literal["live", "expired", "revoked"]
-
-
-class ShownKey(TypedDict):
-    key_id: str
-    owner: str
-    scopes: list[Scope]
-    status: KeyStatus
-    created_at: Time
-    created_by: str
-    expires_at: Time | None
-    rotated_at: Time | None
-    rotated_by: str | None
-    last_used_at: Time | None
-    revoked_at: Time | None
-    revoked_by: str | None
-    key: str
 
 
 class Key(TypedDict):
@@ -624,6 +558,10 @@ class Key(TypedDict):
     last_used_at: Time | None
     revoked_at: Time | None
     revoked_by: str | None
+
+
+class ShownKey(Key):
+    key: str
 
 
 class KeyPage(TypedDict):

@@ -1,6 +1,6 @@
 """Operations that submit tasks, and look at them."""
 
-from typing import TypedDict, TypeVar, Unpack, cast
+from typing import TypedDict, Unpack, cast
 
 from market_data_collector import jobs
 from market_data_collector.answers import (
@@ -18,11 +18,9 @@ from market_data_collector.answers import (
     VerifyOptions,
 )
 from market_data_collector.calls import When, entries, get, post
-from market_data_collector.described import Described, Names, collection
+from market_data_collector.described import Described, J, Names, collection
 from market_data_collector.effects import Flow, Plan
 from market_data_collector.operation import operation, stream
-
-J = TypeVar("J")
 
 
 class TaskFilters(TypedDict, total=False):

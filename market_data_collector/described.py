@@ -1,5 +1,6 @@
 """What all operations of a client share."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -11,7 +12,7 @@ Names = str | Sequence[str]
 J = TypeVar("J")
 
 
-class Described(Generic[J]):
+class Described(ABC, Generic[J]):
     """`J`: what is returned for a task that was submitted."""
 
     _site: Site
@@ -21,9 +22,9 @@ class Described(Generic[J]):
         """Where the API is, without a password."""
         return self._site.url
 
+    @abstractmethod
     def job(self, task_id: str, answer: dict[str, Any] | None = None) -> J:
         """A task that exists already; nothing is sent."""
-        raise NotImplementedError
 
     def _submitted(self, answer: dict[str, Any]) -> J:
         task_id = answer.get("task_id")

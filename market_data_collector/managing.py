@@ -1,6 +1,6 @@
 """Operations that look after a collector: schedules, the audit trail, pause, keys."""
 
-from typing import TypedDict, TypeVar, Unpack
+from typing import TypedDict, Unpack
 
 from market_data_collector.answers import (
     AuditEvent,
@@ -15,11 +15,9 @@ from market_data_collector.answers import (
     ShownKey,
 )
 from market_data_collector.calls import When, entries, get, once, post, segment, time
-from market_data_collector.described import Described
+from market_data_collector.described import Described, J
 from market_data_collector.effects import Flow, Plan
 from market_data_collector.operation import operation, stream
-
-J = TypeVar("J")
 
 
 class AuditFilters(TypedDict, total=False):

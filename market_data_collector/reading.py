@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Container, Mapping
-from typing import Literal, TypeVar, cast
+from typing import Literal, cast
 
 import httpx
 
@@ -17,13 +17,12 @@ from market_data_collector.answers import (
 )
 from market_data_collector.calls import Pages, When, answered, entries, get, listed, once
 from market_data_collector.candles import CandlePages, Candles, page
-from market_data_collector.described import Described, Names, names
+from market_data_collector.described import Described, J, Names, names
 from market_data_collector.effects import Flow, Item, Plan
 from market_data_collector.joining import joined
 from market_data_collector.listening import Message, listen
 from market_data_collector.operation import operation, stream
 
-J = TypeVar("J")
 Fill = Literal["none", "previous"]
 Order = Literal["asc", "desc"]
 Form = Literal["arrow", "csv", "json", "parquet"]

@@ -56,9 +56,9 @@ def request(operation: str, parameters: Mapping[str, Any], url_suffix: str) -> R
         fields = urlencode({"list-type": 2, **query}, quote_via=quote, safe="-_.~")
         url = f"{object_url(bucket, '', url_suffix)}?{fields}"
     else:
-        raise NotImplementedError(operation)
+        raise ValueError(f"{operation} is not sent: {', '.join(_OF_OBJECTS)} and ListObjectsV2 are")
     if given:
-        raise NotImplementedError(f"{operation} with {', '.join(given)}")
+        raise ValueError(f"{operation} is not sent with {', '.join(given)}")
     return method, url, headers, body
 
 
