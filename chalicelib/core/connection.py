@@ -17,6 +17,8 @@ from chalicelib.core.errors import NoAnswer
 
 #: Content that waits to be taken; the other side is held up where there is more.
 _MOST_WAITING = 1 << 20
+#: Bytes that come before an answer's content. AWS and exchanges send a hundredth of it.
+_LARGEST_HEAD = 1 << 18
 #: A request's body is handed over in such parts, so that no second copy of all of it is made.
 _WRITTEN_AT_ONCE = 1 << 18
 
@@ -40,7 +42,7 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._chunks: list[bytes] = []
-        self._waiting = 0
+        self._waiting = self._before_head = 0
         self._has_head = self._is_whole = self._keeps = False
         self._ended: Exception | None = None
 
@@ -58,6 +60,11 @@ class Connection(asyncio.Protocol):
         except (HttpParserError, HttpParserUpgrade) as problem:
             self._end(NoAnswer(f"no HTTP: {problem!r}"))
             return
+        if not self._has_head:
+            self._before_head += len(data)
+            if self._before_head > _LARGEST_HEAD:
+                self._end(NoAnswer("its head has no end"))
+                return
         if self._waiting > _MOST_WAITING:
             self._transport.pause_reading()
         self._wake()
@@ -121,7 +128,8 @@ class Connection(asyncio.Protocol):
 
     async def ask(self, head: bytes, body: bytes) -> None:
         """Send a request, and wait for the head of its answer. Raises NoAnswer."""
-        self.headers, self._chunks, self._waiting = {}, [], 0
+        self.headers, self._chunks = {}, []
+        self._waiting = self._before_head = 0
         self._has_head = self._is_whole = self._keeps = False
         self._parser = HttpResponseParser(self)
         first = _WRITTEN_AT_ONCE - len(head)

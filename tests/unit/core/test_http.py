@@ -490,6 +490,15 @@ def test_what_goes_wrong_with_who_takes_a_stream_is_theirs() -> None:
         asking(full, WHOLE)
 
 
+@pytest.mark.parametrize("part", [b"X-A: 1\r\n", b"x"])
+def test_an_answer_without_an_end_of_its_head_is_none(part: bytes) -> None:
+    async def endless(http: Http, url: str) -> None:
+        with pytest.raises(NoAnswer, match="no end"):
+            await http.request("GET", url, {})
+
+    asking(endless, b"HTTP/1.1 200 OK\r\nX-B: " + part * 400_000, "waits")
+
+
 def test_who_is_cancelled_leaves_no_half_read_answer_to_the_next() -> None:
     async def left(http: Http, url: str) -> Any:
         with pytest.raises(TimeoutError):
