@@ -181,11 +181,13 @@ def seconds(retry_after: str | None) -> float | None:
     """Seconds from a Retry-After header, which may also be a date; None when unreadable."""
     if retry_after is None:
         return None
-    if re.fullmatch(r"\d{1,9}(\.\d+)?", retry_after.strip(), re.ASCII):
-        return float(retry_after)
+    # What counts as space to `strip` does not to `float`.
+    text = retry_after.strip()
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", text, re.ASCII):
+        return float(text)
     try:
-        until = parsedate_to_datetime(retry_after)
-    except ValueError:
+        until = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
         return None
     until = until if until.tzinfo else until.replace(tzinfo=UTC)
     return max((until - datetime.now(UTC)).total_seconds(), 0.0)

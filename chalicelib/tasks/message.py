@@ -62,7 +62,7 @@ def closing(result: Counts, notice: str | None) -> str:
     ]
     stored = result.get("from_store", 0)
     if stored:
-        said.append(f"{stored} units were stored already")
+        said.append(f"{stored} {'unit was' if stored == 1 else 'units were'} stored already")
     odd = {"revised": result["revised_candles"], "rejected": result["rejected_candles"]}
     if any(odd.values()):
         said.append(", ".join(f"{count} {what}" for what, count in odd.items() if count))

@@ -5,7 +5,7 @@ from email.utils import format_datetime
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from market_data_collector import Client, Expired, Rejected, Unreachable
@@ -158,6 +158,8 @@ def test_waiting_for_so_long_only_raises_and_leaves_the_task(played):
 
 
 @given(st.text(max_size=40))
+@example("0\x1f")
+@example("1 Jan 99999 00:00:00 +9999")
 def test_any_retry_after_is_seconds_or_nothing(text):
     found = seconds(text)
     assert found is None or 0 <= found < 1e12

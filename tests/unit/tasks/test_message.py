@@ -14,7 +14,7 @@ from chalicelib.core.times import DAY, FOREVER_MS, iso
 from chalicelib.exchange.ledger_state import LedgerState
 from chalicelib.tasks import states
 from chalicelib.tasks.deadline import MOST_HELD_MS
-from chalicelib.tasks.message import message_of, notice_of, out_of_time
+from chalicelib.tasks.message import closing, message_of, notice_of, out_of_time
 from chalicelib.tasks.part import Tally, totals
 from chalicelib.tasks.progress import CLOSED, OPEN, Progress, Trouble
 from chalicelib.work.request import CollectionRequest
@@ -201,3 +201,13 @@ def test_a_notice_names_the_earliest_listings_and_counts_the_others() -> None:
     assert few.endswith("S6USDT before 1970-01-07T00:00:00.000Z")
     assert notice_of(replace(request, start_ms=None), stored) is None
     assert notice_of(replace(request, timeframes=("1m",)), stored) is None
+
+
+@pytest.mark.parametrize(
+    ("from_store", "said_of_it"),
+    [(0, ""), (1, "; 1 unit was stored already"), (5, "; 5 units were stored already")],
+)
+def test_at_its_end_a_task_says_what_it_found_stored(from_store: int, said_of_it: str) -> None:
+    counts = {"units": 6, "succeeded": 6, "candles": 9, "from_store": from_store}
+    result: Any = counts | {"revised_candles": 0, "rejected_candles": 0}
+    assert closing(result, None) == f"Collected 6 of 6 units, 9 candles{said_of_it}"
