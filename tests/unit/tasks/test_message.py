@@ -208,6 +208,6 @@ def test_a_notice_names_the_earliest_listings_and_counts_the_others() -> None:
     [(0, ""), (1, "; 1 unit was stored already"), (5, "; 5 units were stored already")],
 )
 def test_at_its_end_a_task_says_what_it_found_stored(from_store: int, said_of_it: str) -> None:
-    counts = {"units": 6, "succeeded": 6, "candles": 9, "from_store": from_store}
+    counts = {"units": 6, "succeeded": 6, "failed": 0, "candles": 9, "from_store": from_store}
     result: Any = counts | {"revised_candles": 0, "rejected_candles": 0}
     assert closing(result, None) == f"Collected 6 of 6 units, 9 candles{said_of_it}"
