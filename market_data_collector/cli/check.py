@@ -70,7 +70,7 @@ def check(
     run = CheckRun(session, limit, read_only, _stack(session, stack), symbol and symbol.upper())
     steps = [step for step in STEPS if step.reads_only or not read_only]
     session.note(_plan(run, steps))
-    began = run.now()
+    began = run.session.now()
     results: list[dict[str, Any]] = []
     left: list[str] = []
     try:
@@ -88,7 +88,7 @@ def check(
         "ok": not failed and not left,
         "url": run.client.url,
         "read_only": read_only,
-        "seconds": round(run.now() - began, 2),
+        "seconds": round(run.session.now() - began, 2),
         "steps": results,
         "not_cleaned_up": left,
     }
@@ -128,7 +128,7 @@ def _left_out(step: Step) -> dict[str, Any]:
 def _tried(run: CheckRun, step: Step) -> dict[str, Any]:
     """Try a step. Raises ApiError where nothing can be reached at all."""
     run.begin(step.name, step.reads_only)
-    began = run.now()
+    began = run.session.now()
     result: dict[str, Any] = {"step": step.name, "outcome": OK}
     try:
         result["detail"] = step.work(run)
@@ -140,7 +140,7 @@ def _tried(run: CheckRun, step: Step) -> dict[str, Any]:
         if step is STEPS[0] and error.problem.get("reason") == "UNREACHABLE":
             raise  # every other step would wait for the same
         result |= _failure(step, step.expects, answered(error))
-    return {**result, "seconds": round(run.now() - began, 2)}
+    return {**result, "seconds": round(run.session.now() - began, 2)}
 
 
 def _failure(step: Step, expected: str, came: str) -> dict[str, Any]:

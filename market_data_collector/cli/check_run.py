@@ -1,6 +1,5 @@
 """One run of `data-collector check`: what it has made so far, waiting, and cleaning up."""
 
-import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -69,20 +68,10 @@ class CheckRun:
     window: tuple[datetime, datetime] = field(default_factory=lambda: _last_day(datetime.now(UTC)))
     changed: bool = False
     _step: str = ""
-    _skipped: float = 0.0
 
     @property
     def client(self) -> Client:
         return self.session.client
-
-    def now(self) -> float:
-        """Seconds; a sleep counts in full, even one that a test skips."""
-        return time.monotonic() + self._skipped
-
-    def sleep(self, seconds: float) -> None:
-        due = self.now() + seconds
-        self.session.sleep(seconds)
-        self._skipped += max(0.0, due - self.now())
 
     @property
     def chosen_symbol(self) -> str:
@@ -103,7 +92,7 @@ class CheckRun:
 
         Answers that may be better a little later are waited for, too.
         """
-        began = said = self.now()
+        began = said = self.session.now()
         while True:
             try:
                 seen = look()
@@ -114,14 +103,14 @@ class CheckRun:
                 if not error.passing:
                     raise
                 came = answered(error)
-            waited = self.now() - began
+            waited = self.session.now() - began
             if waited >= self.limit:
                 raise Failed(f"{expected} within {self.limit:.0f} s", f"{came[:300]} to the end")
-            if self.now() - said >= SAY_EVERY:
-                said = self.now()
+            if self.session.now() - said >= SAY_EVERY:
+                said = self.session.now()
                 limits = f"{waited:.0f} of at most {self.limit:.0f} s"
                 self.session.note(f"...   {self._step}: {came[:100]} ({limits})")
-            self.sleep(POLL)
+            self.session.pause(POLL)
 
     def request(self) -> dict[str, Any]:
         """What every task and schedule of the check collects, without its times."""

@@ -292,8 +292,8 @@ def prices(run: CheckRun) -> str:
 @_step("update", "POST /ws-ticket", "POST /start", look_at="Iterator age")
 def update(run: CheckRun) -> str:
     """A change of a task is pushed over the WebSocket."""
-    began = run.now()
-    messages = run.client.watch("tasks", clock=run.now)
+    began = run.session.now()
+    messages = run.client.watch("tasks", clock=run.session.now)
     expected = f"an update of the new task within {run.limit:.0f} s"
     task_id = None
     try:
@@ -303,7 +303,7 @@ def update(run: CheckRun) -> str:
                 changed = [each.get("task_id") for each in records(message.get("tasks"))]
                 if message.get("type") == "update" and task_id in changed:
                     return f"sequence {plain(message.get('sequence'))}"
-                if run.now() - began > run.limit:
+                if run.session.now() - began > run.limit:
                     raise Failed(expected, f"the last message was: {json.dumps(message)[:200]}")
     except Unheard as error:
         raise Failed(expected, plain(error)) from error

@@ -40,6 +40,16 @@ class Session:
     no_color: bool = False
     opener: Opener = open_socket
     _client: Client | None = field(default=None, init=False)
+    _skipped: float = field(default=0.0, init=False)
+
+    def now(self) -> float:
+        """Seconds; a pause counts in full, even one that a test skips."""
+        return time.monotonic() + self._skipped
+
+    def pause(self, seconds: float) -> None:
+        due = self.now() + seconds
+        self.sleep(seconds)
+        self._skipped += max(0.0, due - self.now())
 
     @property
     def client(self) -> Client:
@@ -49,7 +59,7 @@ class Session:
                 self._client = Client(
                     self.api_url,
                     transport=self.transport,
-                    sleep=self.sleep,
+                    sleep=self.pause,
                     opener=self.opener,
                     auth=self._signature(),
                     key=self.key,

@@ -175,7 +175,7 @@ def _polled(session: Session, topics: list[str]) -> Iterator[Message]:
             if missed >= PATIENCE or not error.passing:
                 raise
             missed += 1
-            session.sleep(max(error.retry_after or 0, min(0.2 * 2**missed, 5)))
+            session.pause(max(error.retry_after or 0, min(0.2 * 2**missed, 5)))
             continue
         missed = 0
         for topic, content in contents:
@@ -184,7 +184,7 @@ def _polled(session: Session, topics: list[str]) -> Iterator[Message]:
             if printed.get(topic) != content:
                 printed[topic] = content
                 yield {"type": "snapshot", "topic": topic, **content}
-        session.sleep(POLL)
+        session.pause(POLL)
 
 
 def _contents(client: Client, topics: list[str]) -> Iterator[tuple[str, Message]]:
