@@ -9,9 +9,9 @@ import socketserver
 import ssl
 import threading
 import warnings
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,11 @@ class Server(socketserver.ThreadingTCPServer):
     daemon_threads = True  # one that waits is not waited for
 
 
+def head_of(lines: Iterable[bytes]) -> bytes:
+    """The next request's first line and headers; nothing where the client has gone."""
+    return b"".join(takewhile(b"\r\n".__ne__, lines))
+
+
 @contextmanager
 def serving(answer: bytes, then: str) -> Iterator[tuple[str, list[bytes]]]:
     """A server's URL, and what it was asked. It answers with these bytes, and then "closes" the
@@ -40,7 +45,7 @@ def serving(answer: bytes, then: str) -> Iterator[tuple[str, list[bytes]]]:
 
     class Answering(socketserver.StreamRequestHandler):
         def handle(self) -> None:
-            while head := b"".join(iter(self.rfile.readline, b"\r\n")):
+            while head := head_of(self.rfile):
                 asked.append(head)
                 self.wfile.write(answer)
                 if then == "closes":
@@ -121,7 +126,7 @@ def test_a_body_of_any_size_arrives_whole(size: int) -> None:
 
     class Receiving(socketserver.StreamRequestHandler):
         def handle(self) -> None:
-            head = b"".join(iter(self.rfile.readline, b"\r\n")).lower()
+            head = head_of(self.rfile).lower()
             length = int(head.partition(b"content-length: ")[2].split()[0])
             received.append(self.rfile.read(length))
             self.wfile.write(WHOLE)
@@ -228,7 +233,7 @@ def test_a_proxy_leads_on_to_what_is_asked_over_tls(
 
     class Leading(socketserver.StreamRequestHandler):
         def handle(self) -> None:
-            heard.append(b"".join(iter(self.rfile.readline, b"\r\n")))
+            heard.append(head_of(self.rfile))
             self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
             self.wfile.flush()
             with context.wrap_socket(self.connection, server_side=True) as secure:
@@ -343,7 +348,7 @@ def test_what_came_while_a_container_was_frozen_answers_nothing(last: bytes, met
 
     class Closing(socketserver.StreamRequestHandler):
         def handle(self) -> None:
-            b"".join(iter(self.rfile.readline, b"\r\n"))
+            head_of(self.rfile)
             self.wfile.write(WHOLE)
             answered.wait(10)
             self.wfile.write(last)
@@ -426,7 +431,7 @@ class Kept(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         connections = self.server.connections  # type: ignore[attr-defined]
         connections.append(self.client_address)
-        while head := b"".join(iter(self.rfile.readline, b"\r\n")):
+        while head := head_of(self.rfile):
             self.rfile.read(4 if head.startswith(b"POST") else 0)
             if connections.count(self.client_address) > 1:
                 return
@@ -464,7 +469,7 @@ def test_connections_are_kept_and_no_more_are_open_than_may_be() -> None:
 
     class Answering(socketserver.StreamRequestHandler):
         def handle(self) -> None:
-            while b"".join(iter(self.rfile.readline, b"\r\n")):
+            while head_of(self.rfile):
                 used.append(self.client_address)
                 self.wfile.write(WHOLE)
 
