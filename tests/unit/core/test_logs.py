@@ -137,13 +137,13 @@ def test_two_messages_of_one_batch_do_not_mix(run, worker, aws, settings, exchan
 
 
 @pytest.fixture
-def container():
+def container(monkeypatch):
     """A container's loop, which ends with the test and gives the garbage collector back."""
     thresholds = gc.get_threshold()
+    monkeypatch.setattr(gc, "freeze", lambda: None)
     yield
     triggers._loop().close()
     triggers._loop.cache_clear()
-    gc.unfreeze()
     gc.set_threshold(*thresholds)
 
 
