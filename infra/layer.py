@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra import archive, elf, pins, platforms, wheels
+from infra import archive, elf, pins, platforms, roots, wheels
 from infra.platforms import Platform
 
 #: AWS services that are called through botocore, which ships the models of four hundred.
@@ -39,6 +39,8 @@ _UNUSED_NAMES += ("*.cyclonedx.json", "dateutil-zoneinfo.tar.gz")
 #: aiohttp is loaded for the daily export alone; it and what it loads have the same code in Python.
 _UNUSED_NAMES += ("reader_c.*.so", "_http_parser.*.so", "_http_writer.*.so")
 _UNUSED_NAMES += ("_quoting_c.*.so", "_helpers_c.*.so")
+#: The usual roots of TLS, which botocore brings, and reads whole.
+_ROOTS = "botocore/cacert.pem"
 #: Installers' records. Licences stay, and METADATA without its description: libraries ask for their
 #: own version.
 _INSTALLER_FILES = frozenset({"RECORD", "INSTALLER", "REQUESTED", "WHEEL", "direct_url.json"})
@@ -65,7 +67,7 @@ def build(
     """
     interpreter = platform.interpreter()
     key = hashlib.sha256(requirements.read_bytes())
-    for module in (sys.modules[__name__], archive, elf, pins, platforms, wheels):
+    for module in (sys.modules[__name__], archive, elf, pins, platforms, roots, wheels):
         key.update(Path(str(module.__file__)).read_bytes())
     key.update(f"{sys.version} {sys.platform} {platform} {interpreter}".encode())
     target = cache / f"layer-{key.hexdigest()[:20]}.zip"
@@ -78,6 +80,7 @@ def build(
         folder = Path(scratch)
         found = wheels.install(requirements, folder, platform)
         prune(folder)
+        roots.write((folder / _ROOTS).read_text(encoding="utf-8"), folder / "roots")
         archive.compile_folder(folder, interpreter)
         archive.write(folder, target)
         (folder / digests.name).write_text(json.dumps(found), encoding="utf-8")

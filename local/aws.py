@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import boto3
@@ -37,20 +38,26 @@ class Account:
         return self.region or REGION
 
     def client(self, service: str) -> Any:
-        if not self.embedded:
+        if self.endpoint_url is None:
             return boto3.Session(region_name=self.region).client(service)
-        session = boto3.Session(
-            aws_access_key_id=DUMMY_CREDENTIALS["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=DUMMY_CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-            region_name=self.region_name,
-        )
-        return session.client(
-            service,
-            endpoint_url=self.endpoint_url,
-            # No proxy of the environment is asked for this machine, and buckets are in the path,
-            # because bucket names do not resolve as host names here.
-            config=Config(s3={"addressing_style": "path"}, proxies={}, read_timeout=120),
-        )
+        return _embedded(service, self.endpoint_url, self.region_name)
+
+
+@lru_cache(maxsize=64)
+def _embedded(service: str, endpoint_url: str, region_name: str) -> Any:
+    """To make a client takes longer than many calls."""
+    session = boto3.Session(
+        aws_access_key_id=DUMMY_CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=DUMMY_CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        region_name=region_name,
+    )
+    return session.client(
+        service,
+        endpoint_url=endpoint_url,
+        # No proxy of the environment is asked for this machine, and buckets are in the path,
+        # because bucket names do not resolve as host names here.
+        config=Config(s3={"addressing_style": "path"}, proxies={}, read_timeout=120),
+    )
 
 
 def account(environ: Mapping[str, str]) -> Account:

@@ -239,12 +239,14 @@ def _environ(home: Path, port: int, environ: Mapping[str, str]) -> dict[str, str
 
 
 def _roots() -> dict[str, str]:
-    """TLS's roots for functions that ask a live exchange. A Python from python.org has none on
-    macOS; the client's library brings some."""
+    """TLS's roots for functions that ask a live exchange: this machine's, and not the package's,
+    because a network may have one of its own. A Python from python.org has none on macOS; the
+    client's library brings some."""
     import certifi  # here, not above: who only ends a stack may have no library
 
     found = ssl.get_default_verify_paths()
-    return {} if found.cafile or found.capath else {"SSL_CERT_FILE": certifi.where()}
+    told = {"SSL_CERT_FILE": found.cafile, "SSL_CERT_DIR": found.capath}
+    return {name: at for name, at in told.items() if at} or {"SSL_CERT_FILE": certifi.where()}
 
 
 def _health(url: str) -> bool:

@@ -4,8 +4,6 @@ few calls one after another and must start quickly."""
 from __future__ import annotations
 
 import http.client
-import os
-import ssl
 import threading
 import time
 from collections.abc import Mapping
@@ -13,6 +11,7 @@ from urllib.parse import urlsplit
 
 from chalicelib.aws.protocol import Calls, Request
 from chalicelib.core.errors import NoAnswer
+from chalicelib.core.tls import trusting
 
 _TIMEOUT_SECONDS = 8
 
@@ -26,7 +25,6 @@ class SignedCalls(Calls):
         super().__init__(endpoints, url_suffix)
         #: Each thread has connections of its own, because updates are pushed from many threads.
         self._kept = threading.local()
-        self._tls: ssl.SSLContext | None = None
 
     async def _send(
         self, request: Request, headers: dict[str, str]
@@ -51,11 +49,8 @@ class SignedCalls(Calls):
         connections: dict[str, http.client.HTTPConnection] = vars(self._kept)
         if netloc not in connections:
             if scheme == "https":
-                self._tls = self._tls or ssl.create_default_context(
-                    cafile=os.environ.get("AWS_CA_BUNDLE")
-                )
                 connections[netloc] = http.client.HTTPSConnection(
-                    netloc, timeout=_TIMEOUT_SECONDS, context=self._tls
+                    netloc, timeout=_TIMEOUT_SECONDS, context=trusting()
                 )
             else:
                 connections[netloc] = http.client.HTTPConnection(netloc, timeout=_TIMEOUT_SECONDS)

@@ -10,7 +10,6 @@ was kept turns out to be closed, and asking twice is asking once, another one is
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import socket
 import ssl
@@ -27,6 +26,7 @@ from isal.igzip_lib import IsalError
 from chalicelib.core.connection import Connection, Lost, request_head
 from chalicelib.core.errors import NoAnswer
 from chalicelib.core.proxies import Proxies, Proxy
+from chalicelib.core.tls import trusting
 
 _CONNECT_SECONDS = 5.0
 #: Servers close what rests longer; AWS's do after 20 seconds.
@@ -92,19 +92,6 @@ def _split(url: str) -> _Split:
     return _Split(*_address(root), target if target.startswith("/") else f"/{target}")
 
 
-@lru_cache(maxsize=1)
-def tls() -> ssl.SSLContext:
-    """The roots that servers are held against: the system's, or those in SSL_CERT_FILE, and what
-    AWS_CA_BUNDLE names beside them. Once for a container: to read them takes longer than many
-    requests."""
-    context = ssl.create_default_context()
-    more = os.environ.get("AWS_CA_BUNDLE")
-    if more:
-        context.load_verify_locations(more)
-    context.set_alpn_protocols(("http/1.1",))
-    return context
-
-
 class Http:
     """A pool of `most` connections; all requests on one event loop.
 
@@ -112,7 +99,7 @@ class Http:
     """
 
     def __init__(
-        self, most: int, seconds: float, context: Callable[[], ssl.SSLContext] = tls
+        self, most: int, seconds: float, context: Callable[[], ssl.SSLContext] = trusting
     ) -> None:
         self._seconds = seconds
         self._tls = context

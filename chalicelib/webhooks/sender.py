@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from chalicelib.core.tls import trusting
 from chalicelib.webhooks.addresses import refused
 from chalicelib.webhooks.retry import Answer
 from chalicelib.webhooks.webhook import Target, is_allowed, target
@@ -130,7 +131,7 @@ class WebhookSender:
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:
-            self._tls = ssl.create_default_context()
+            self._tls = trusting()
         return self._tls
 
 
