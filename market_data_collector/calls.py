@@ -126,11 +126,17 @@ class Pages:
 
     def next(self) -> Plan[dict[str, Any]]:
         page = (yield from answer(self._site, "GET", self._path, params=self._asked)).body
-        token = page.get("next_page_token")
-        self.more = isinstance(token, str) and token not in self._followed | {""}
-        self._followed.add(str(token))
-        self._asked = {**self._asked, "page_token": str(token)}
+        token = next_token(page)
+        self.more = token not in self._followed | {""}
+        self._followed.add(token)
+        self._asked = {**self._asked, "page_token": token}
         return page
+
+
+def next_token(page: Mapping[str, Any]) -> str:
+    """Where the list goes on behind this page; "" at its end, and for what is no token."""
+    token = page.get("next_page_token")
+    return token if isinstance(token, str) else ""
 
 
 def entries(site: Site, path: str, name: str, asked: Mapping[str, object]) -> Flow[Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from market_data_collector.calls import next_token
 from market_data_collector.cli import tables
 from market_data_collector.cli.audit import audit
 from market_data_collector.cli.candles import candle_files, candles
@@ -251,7 +252,7 @@ def tasks(session: Session, /, every_page: bool, active: bool, **filters: Any) -
         else:
             answer = session.client.tasks_page(**given)
     session.show(answer, tables.tasks)
-    if token := answer.get("next_page_token"):
+    if token := next_token(answer):
         session.note(f"There are more: add --page-token {plain(token)}, or --all")
 
 
@@ -275,7 +276,7 @@ def history(session: Session, /, every_page: bool, **filters: Any) -> None:
         else:
             answer = _some_history(session, given)
     session.show(answer, tables.history)
-    if token := answer.get("next_page_token"):
+    if token := next_token(answer):
         session.note(f"There may be more: add --page-token {plain(token)}, or --all")
 
 
@@ -284,7 +285,7 @@ def _some_history(session: Session, given: dict[str, Any]) -> Mapping[str, Any]:
     none, ended for a long time."""
     for _ in range(FEW_PAGES):
         answer = session.client.history_page(**given)
-        token = answer.get("next_page_token")
+        token = next_token(answer)
         if answer.get("tasks") or not token or token == given.get("page_token"):
             break
         given = {**given, "page_token": token}

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import click
 
+from market_data_collector.calls import next_token
 from market_data_collector.cli.values import plain, records, when
 from market_data_collector.client import Client
 
@@ -71,7 +72,7 @@ def _newest(client: Client) -> Iterator[tuple[object, str]]:
             for task in records(page.get("tasks")):
                 at = when(task.get("completed_at") or task.get("created_at"))
                 yield task.get("task_id"), f"{plain(task.get('status'))} {at}"
-            following = page.get("next_page_token")
-            if not isinstance(following, str) or following in ("", token):
+            following = next_token(page)
+            if following in ("", token):
                 break
             token = following

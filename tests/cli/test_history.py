@@ -1,6 +1,7 @@
 """`data-collector history`: one list, however many pages it takes."""
 
 import httpx
+import pytest
 
 from tests.cli.fake_api import ENDED_TASK, FakeApi
 from tests.cli.running import run
@@ -35,6 +36,14 @@ def test_empty_pages_are_followed_to_the_first_entry() -> None:
         "t0",
         "t1",
     ]
+
+
+@pytest.mark.parametrize("odd", [1.5, ["t"], {"t": 1}, True, ""])
+def test_what_is_no_token_is_no_further_page(odd: object) -> None:
+    empty = {"tasks": [], "next_page_token": odd}
+    for args in ((), ("--all",)):
+        api = FakeApi({"GET /history": [httpx.Response(200, json=empty)]})
+        assert (run("history", *args, api=api).code, len(api.requests)) == (0, 1)
 
 
 def test_all_follows_every_page_once() -> None:
