@@ -31,7 +31,7 @@ down: ## End what `make run` started; data stay in .local/
 	done; echo "No Python was found, which is needed to end anything." >&2; exit 1
 
 test: venv-dev ## Run all tests
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n 2 --no-loadscope-reorder
 
 test-extra: venv-dev ## An upgrade while tasks run, Parquet readers with Spark, Prometheus, tutorials, the console in Chromium, the site, a second DynamoDB
 	@$(PY) -m pytest tests/extra/upgrade.py

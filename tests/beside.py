@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +10,13 @@ from multiprocessing.pool import Pool
 
 
 @contextmanager
-def processes(count: int | None = None, niceness: int = 0) -> Iterator[Pool]:
+def processes(count: int | None = None) -> Iterator[Pool]:
     """A pool of `count` new processes, None for one per processor.
 
     They end however the block is left.
     """
     context = multiprocessing.get_context("spawn")
-    with context.Pool(count, _begin, (niceness,)) as pool:
+    with context.Pool(count, _begin) as pool:
         try:
             yield pool
         finally:
@@ -25,7 +24,6 @@ def processes(count: int | None = None, niceness: int = 0) -> Iterator[Pool]:
             pool.join()
 
 
-def _begin(niceness: int) -> None:
+def _begin() -> None:
     """Ignore Ctrl-C, which reaches the whole group of processes: the first ends the others."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(niceness)

@@ -32,6 +32,23 @@ def pytest_configure() -> None:
     gc.disable()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of several processes one has all end-to-end tests, which share a stack and mostly wait. Other
+    files are done whole, and of the table of errors, which takes long, each test by itself."""
+    from xdist.scheduler.loadfile import LoadFileScheduling
+
+    class ByWhatIsShared(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            if nodeid.startswith("tests/e2e/"):
+                return "tests/e2e"
+            if nodeid.startswith("tests/unit/error_table/"):
+                return nodeid
+            return str(super()._split_scope(nodeid))
+
+    return ByWhatIsShared(config, log)
+
+
 def pytest_collection_finish() -> None:
     """What the tests themselves are, half a million objects, is no garbage until they end: to look
     at it again each time takes half a second."""

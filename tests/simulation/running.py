@@ -51,7 +51,7 @@ def play(seeds: Iterable[int], prepare: Callable[[World], None] | None = None) -
 
 @contextmanager
 def playing(
-    start: int, count: int, processes: int | None = None, chunk: int = 50, niceness: int = 0
+    start: int, count: int, processes: int | None = None, chunk: int = 50
 ) -> Iterator[Iterator[Found]]:
     """`count` schedules from seed `start` on, played by other processes while the block lasts.
 
@@ -60,5 +60,5 @@ def playing(
     chunks = [
         range(at, min(at + chunk, start + count)) for at in range(start, start + count, chunk)
     ]
-    with beside.processes(processes, niceness) as pool:
+    with beside.processes(processes) as pool:
         yield pool.imap_unordered(play, chunks)

@@ -8,7 +8,6 @@ each story is played again and again, with one error at one site, and must come 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
 
 import pytest
 
@@ -17,7 +16,7 @@ from tests.doubles.error_codes import (
     TROUBLES,
     CallSite,
 )
-from tests.unit.error_table.sites import SILENT, cases, table
+from tests.unit.error_table.sites import SILENT, cases, table, wrong_at
 
 #: Fewer call sites or cases than this would mean that the table no longer finds them.
 LEAST_SITES, LEAST_CASES = 120, 1_700
@@ -29,10 +28,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.mark.timeout(1500)
-def test_any_one_error_at_this_call_leaves_every_unit_counted_once(
-    site: CallSite, wrong_with: Callable[[CallSite], list[str]]
-) -> None:
-    wrong = wrong_with(site)
+def test_any_one_error_at_this_call_leaves_every_unit_counted_once(site: CallSite) -> None:
+    wrong = wrong_at(site)
     assert not wrong, "\n".join(wrong)
 
 
