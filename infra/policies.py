@@ -139,7 +139,7 @@ def _statements() -> dict[str, list[Statement]]:
             _put_off("UrgentQueue", "WorkQueue"),
             # The plan queue: asking for the task's next messages.
             _send("UrgentQueue", "WorkQueue", "PlanQueue", "UnreadableQueue"),
-            _table("TasksTable", "GetItem", "Query", "UpdateItem"),
+            _table("TasksTable", "GetItem", "BatchGetItem", "Query", "UpdateItem"),
             # Asking for some: what other symbols say of an outage.
             _table("MarketTable", "GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem"),
             *_objects("candles", "s3:GetObject", "s3:PutObject"),

@@ -8,9 +8,11 @@ two AWS calls let all of them pass, and each still leaves after the check that l
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from chalicelib.core.errors import CollectorError
+from chalicelib.core.together import together
 from chalicelib.exchange.budget import Budget
 
 #: Stop taking on work when what is begun might no longer end in time.
@@ -53,7 +55,7 @@ class Gate:
     def __init__(
         self,
         budget: Budget,
-        authorised: Callable[[], Awaitable[bool]],
+        authorised: Callable[[], Coroutine[Any, Any, bool]],
         remaining_ms: Callable[[], int],
         high: bool = False,
     ) -> None:
@@ -93,8 +95,12 @@ class Gate:
         if self._remaining_ms() < RESERVE_MS:
             self.close(Withheld("no time is left", out_of_time=True))
             return
-        until_ms = await self._budget.take(weight, self._high)
+        await self._budget.wait()
+        # Both at once: what they read goes in one call.
+        until_ms, is_wanted = await together(
+            self._budget.take(weight, self._high), self._authorised()
+        )
         if until_ms:
             self.close(Withheld("waiting for the exchange", until_ms=until_ms))
-        elif not await self._authorised():
+        elif not is_wanted:
             self.close(Withheld("the task does not want it any more", stopped=True))

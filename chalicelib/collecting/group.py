@@ -5,8 +5,9 @@ Counting is the caller's (collecting/collect.py); a group says what there is to 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from chalicelib.candles.coverage_table import Coverages, CoverageTable, Known
 from chalicelib.candles.intervals import Interval
@@ -82,7 +83,7 @@ async def collect_units(
     *,
     fill: str,
     task_id: str,
-    authorised: Callable[[], Awaitable[bool]],
+    authorised: Callable[[], Coroutine[Any, Any, bool]],
     remaining_ms: Callable[[], int],
     high: bool = False,
 ) -> Group:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 from chalicelib.candles.answers import opens_of
 from chalicelib.candles.coverage_table import Coverages, CoverageTable
@@ -55,7 +56,7 @@ async def find_listings(
     pairs: Iterable[Pair],
     stored: dict[str, Coverages],
     start_ms: int,
-    authorised: Callable[[], Awaitable[bool]],
+    authorised: Callable[[], Coroutine[Any, Any, bool]],
     high: bool = False,
 ) -> None:
     """Learn when the first candles of these symbols and timeframes opened, into `stored`.

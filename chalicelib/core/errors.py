@@ -199,9 +199,8 @@ class CallFailed(CollectorError):
 
     def __init__(self, service: str, operation: str, code: str, message: str) -> None:
         super().__init__(f"{service}.{operation} failed: {code}: {message}")
-        self.service = service
-        self.operation = operation
-        self.code = code
+        self.service, self.operation = service, operation
+        self.code, self.message = code, message
 
 
 class ConditionFailed(CallFailed):

@@ -44,35 +44,45 @@ class Budget:
         """0 where `weight` may be spent now, else the epoch ms at which to ask again.
 
         `high`: also of what is kept for tasks of priority high. The pause of the whole fleet is
-        read every time, even where the block has weight left. Waits while it is not certain in
-        which of the exchange's minutes a request would be counted: a second at most, as a rule.
-        Raises ExchangeRootChanged.
+        read every time, even where the block has weight left. Waits as `wait` does. Raises
+        ExchangeRootChanged.
         """
         async with self._taking:
             limits = await self._read_limits()
-            if wait_ms := self._clock.wait_ms(self._backend.now_ms()):
-                await asyncio.sleep(wait_ms / 1000)
+            await self.wait()
             now_ms = self._backend.now_ms()
             if self._minute != self._clock.minute(now_ms):
                 self._minute, self._left = self._clock.minute(now_ms), 0
-            if self._left >= weight:
-                until_ms = await self._ledger.waits_until(now_ms)
-                if until_ms > now_ms:
-                    return until_ms
-                self._left -= weight
-                return 0
-            wanted = Wanted(
-                weight - self._left,
-                0 if high else self._block(limits),
-                high,
-                self._clock,
-                self._seen_minute == self._minute,
-            )
-            taken = await self._ledger.take_weight(wanted, limits, now_ms, self._state)
-            self._state = taken.state
-            if taken.weight:
-                self._left = max(0, self._left + taken.weight - weight)
-            return taken.until_ms
+            if self._left < weight:
+                wanted = Wanted(
+                    weight - self._left,
+                    0 if high else self._block(limits),
+                    high,
+                    self._clock,
+                    self._seen_minute == self._minute,
+                )
+                taken = await self._ledger.take_weight(wanted, limits, now_ms, self._state)
+                self._state = taken.state
+                if taken.weight:
+                    self._left = max(0, self._left + taken.weight - weight)
+                return taken.until_ms
+            self._left -= weight
+            minute = self._minute
+        # Others may take meanwhile: their reads of the ledger go together with this one.
+        spends = False
+        try:
+            until_ms = await self._ledger.waits_until(now_ms)
+            spends = until_ms <= now_ms
+        finally:
+            if not spends and self._minute == minute:
+                self._left += weight
+        return 0 if spends else until_ms
+
+    async def wait(self) -> None:
+        """Until it is certain in which of the exchange's minutes a request would be counted: a
+        second at most, as a rule."""
+        if wait_ms := self._clock.wait_ms(self._backend.now_ms()):
+            await asyncio.sleep(wait_ms / 1000)
 
     async def observe(self, page: Page) -> None:
         """Learn the exchange's clock of an answer, and its own count of weight.

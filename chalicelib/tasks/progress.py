@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Set
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from chalicelib.core.errors import ItemUnreadable
 from chalicelib.core.task_keys import PROG
 
 OPEN, CLOSED = "RUNNING", "CLOSED"
@@ -132,7 +133,12 @@ _FIELDS = frozenset(Progress._fields) - {
 
 
 def progress_from(item: dict[str, Any], number: int, fresh: int | None = None) -> Progress:
-    """The progress that PROG item `number` holds; `fresh`: of the write that returned it."""
+    """The progress that PROG item `number` holds; `fresh`: of the write that returned it.
+
+    Raises ItemUnreadable where it does not say which attempt it is of, or in which state.
+    """
+    if not isinstance(item.get("attempt"), int) or item.get("state") not in (OPEN, CLOSED):
+        raise ItemUnreadable(f"{item.get('pk')} {item.get('sk')} has an odd attempt or state")
     return Progress(
         number=number,
         failed=_starting(item, FAILED),

@@ -29,6 +29,8 @@ def test_lost_messages_are_found_beside_a_busy_queue_and_an_item_that_cannot_be_
     rule = {"status": 429, "code": -1003, "msg": "held", "retry_after": 600}
     with control.fault(kind="status", match={"path": "/api/v3/klines"}, **rule):
         task_id = api.start(force=True, symbols=["ZECUSDT"], timeframes=["1h"]).task_id
+        prog = {"TableName": tasks, "Key": item_key(task_id, prog_key(0))}
+        until(lambda: database.get_item(**prog).get("Item", {}), lambda seen: "sent_at" in seen)
         until(lambda: api.status()["queues"]["work"], lambda seen: seen["delayed"] == 1)
         sqs.purge_queue(QueueUrl=queue)
     control.reset()
@@ -39,8 +41,7 @@ def test_lost_messages_are_found_beside_a_busy_queue_and_an_item_that_cannot_be_
     odd = {"pk": "TASK#odd", "sk": "META", "active": "1", "created_key": "0", "state": "paused"}
     database.put_item(TableName=tasks, Item=item_to_wire(odd))
     database.update_item(  # as if an hour had passed
-        TableName=tasks,
-        Key=item_key(task_id, prog_key(0)),
+        **prog,
         UpdateExpression="SET sent_at = :then",
         ExpressionAttributeValues=item_to_wire({":then": int(time.time() - 3600) * 1000}),
     )

@@ -19,6 +19,7 @@ class Checks:
     def __init__(self) -> None:
         self.step = 0
         self.looked_at: list[int] = []
+        self.waited: list[int] = []
         self.paid: list[int] = []
         self.high: list[bool] = []
         self.wanted, self.until_ms, self.remaining = True, 0, 60_000
@@ -26,6 +27,11 @@ class Checks:
 
     def gate(self, high: bool = False) -> Gate:
         return Gate(self, self.authorised, lambda: self.remaining, high)  # type: ignore[arg-type]
+
+    async def wait(self) -> None:
+        self.step += 1
+        await asyncio.sleep(0)
+        self.waited.append(self.step)
 
     async def take(self, weight: int, high: bool) -> int:
         await asyncio.sleep(0)
@@ -55,6 +61,11 @@ def test_requests_that_wait_together_are_checked_and_paid_for_together(checks: C
     asyncio.run(work())
     assert len(checks.looked_at) <= 2
     assert sum(checks.paid) == 16
+
+
+def test_nobody_waits_for_the_exchanges_minute_after_the_look_at_the_task(checks: Checks) -> None:
+    asyncio.run(checks.gate().permit(2))
+    assert checks.waited[-1] < checks.looked_at[0]
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=20))

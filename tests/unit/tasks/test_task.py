@@ -109,6 +109,12 @@ def test_an_item_that_is_no_task_is_not_read_as_one(odd: dict[str, Any]) -> None
         task_from({**item, **odd})
 
 
+@pytest.mark.parametrize("odd", [{}, {"attempt": 1}, {"attempt": "1", "state": "RUNNING"}])
+def test_an_item_that_does_not_say_whose_counts_it_has_is_not_read(odd: dict[str, Any]) -> None:
+    with pytest.raises(ItemUnreadable, match="PROG#007 has an odd attempt or state"):
+        progress_from({"pk": "TASK#a", "sk": "PROG#007", "sent_at": 5, **odd}, 7)
+
+
 @pytest.mark.parametrize("odd", [{"ttl": "soon"}, {"attempt": "1"}, {"state": "odd"}])
 def test_the_active_list_leaves_out_what_cannot_be_read(odd: dict[str, Any]) -> None:
     item = item_of(task_of())
