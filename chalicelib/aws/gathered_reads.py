@@ -43,7 +43,7 @@ class GatheredReads:
     """`call`: what sends an AWS call; all on one event loop."""
 
     def __init__(self, call: Callable[..., Awaitable[Answer]]) -> None:
-        self._call = call
+        self._ask = call
         self._gathering: list[_Read] | None = None
 
     @staticmethod
@@ -96,7 +96,7 @@ class GatheredReads:
             part = names[at : at + _MOST_READ]
             left = part if len(part) == 1 else await self._batch(part, keys, answers)
             for name in left:
-                answers[name] = await self._call(
+                answers[name] = await self._ask(
                     "dynamodb",
                     "GetItem",
                     TableName=name.table,
@@ -113,7 +113,7 @@ class GatheredReads:
         for name in names:
             of_table = asked.setdefault(name.table, {"Keys": [], "ConsistentRead": True})
             of_table["Keys"].append(keys[name])
-        answer = await self._call("dynamodb", "BatchGetItem", RequestItems=asked)
+        answer = await self._ask("dynamodb", "BatchGetItem", RequestItems=asked)
         for table, items in answer["Responses"].items():
             parts = asked[table]["Keys"][0].keys()
             for item in items:

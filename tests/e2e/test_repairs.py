@@ -30,7 +30,7 @@ def test_lost_messages_are_found_beside_a_busy_queue_and_an_item_that_cannot_be_
     with control.fault(kind="status", match={"path": "/api/v3/klines"}, **rule):
         task_id = api.start(force=True, symbols=["ZECUSDT"], timeframes=["1h"]).task_id
         prog = {"TableName": tasks, "Key": item_key(task_id, prog_key(0))}
-        until(lambda: database.get_item(**prog).get("Item", {}), lambda seen: "sent_at" in seen)
+        until(lambda: database.get_item(**prog).get("Item", {}), lambda seen: "attempt" in seen)
         until(lambda: api.status()["queues"]["work"], lambda seen: seen["delayed"] == 1)
         sqs.purge_queue(QueueUrl=queue)
     control.reset()

@@ -565,7 +565,7 @@ MUTANTS = (
         "a full item wants candles",
         replacing(collector, "is_full", lambda _: lambda prog: False),
         _delivered_to_two,
-        killer=63,
+        killer=900,
     ),
     Mutant("cancel leaves items open", replacing(finish, "close_progs", _not_closing)),
     Mutant("items are full at once", replacing(finish, "is_full", lambda _: lambda prog: True)),
