@@ -31,6 +31,8 @@ _PATIENCE_S = {
     "WebhookQueue": 3 * 3600,
     "PushQueue": 120,
 }
+#: SQS's name for how many messages wait.
+_WAITING = "ApproximateNumberOfMessagesVisible"
 #: Functions that run once a day, or when a person starts them: one failure is one too many. The
 #: tries of a run that ends in a timeout are minutes apart, never three of them in five minutes.
 _SELDOM = ("export_audit", "replay_changes")
@@ -69,7 +71,6 @@ def alarms(settings: Settings) -> dict[str, Alarm]:
             "Dead letters stuck",
             "dead letters are not being buried",
             "DeadLetterQueue",
-            "ApproximateNumberOfMessagesVisible",
             seconds=300,
             periods=3,
         ),
@@ -77,13 +78,11 @@ def alarms(settings: Settings) -> dict[str, Alarm]:
             "Unreadable messages",
             "messages that no code could read were set aside",
             "UnreadableQueue",
-            "ApproximateNumberOfMessagesVisible",
         ),
         "StreamRecordsFailedAlarm": _queue(
             "Stream records failed",
             "changes of a table were given up by a stream function",
             "StreamFailureQueue",
-            "ApproximateNumberOfMessagesVisible",
         ),
         "SweepSilentAlarm": _own(
             "Sweep silent",
@@ -134,16 +133,12 @@ def alarms(settings: Settings) -> dict[str, Alarm]:
             Status="5xx",
         ),
         "ScheduleFailuresAlarm": _queue(
-            "Schedule failures",
-            "a schedule's firing never got through",
-            "ScheduleFailureQueue",
-            "ApproximateNumberOfMessagesVisible",
+            "Schedule failures", "a schedule's firing never got through", "ScheduleFailureQueue"
         ),
         "WebhookDeadLettersAlarm": _queue(
             "Webhook dead letters",
             "a webhook's receiver refused every delivery",
             "WebhookDeadLetterQueue",
-            "ApproximateNumberOfMessagesVisible",
         ),
     }
     for name, resource in FUNCTIONS.items():
@@ -292,7 +287,7 @@ def _own(paragraph: str, about: str, metric: str, **rule: Any) -> Alarm:
     return Alarm(paragraph, about, NAMESPACE, metric, stack | dimensions, **rule)
 
 
-def _queue(paragraph: str, about: str, queue: str, metric: str, **rule: Any) -> Alarm:
+def _queue(paragraph: str, about: str, queue: str, metric: str = _WAITING, **rule: Any) -> Alarm:
     name = {"QueueName": f"${{{queue}.QueueName}}"}
     return Alarm(paragraph, about, "AWS/SQS", metric, name, **rule)
 

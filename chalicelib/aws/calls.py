@@ -13,9 +13,10 @@ raises errors.CallFailed (ConditionFailed for a refused conditional write). The 
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
+Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 
@@ -31,3 +32,23 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
         return result
     work.close()
     raise RuntimeError("a coroutine over blocking calls must not suspend")
+
+
+def batched(
+    parts: Iterable[Part], size_of: Callable[[Part], int], most: int, most_bytes: int
+) -> list[list[Part]]:
+    """`parts` in order, in batches that one AWS request takes: of at most `most` parts and
+    `most_bytes` bytes.
+
+    A part that is larger alone has a batch of its own.
+    """
+    batches: list[list[Part]] = []
+    used = 0
+    for part in parts:
+        size = size_of(part)
+        if not batches or len(batches[-1]) == most or used + size > most_bytes:
+            batches.append([])
+            used = 0
+        batches[-1].append(part)
+        used += size
+    return batches

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
-from chalicelib.aws.batches import batched
+from chalicelib.aws.calls import batched
 from chalicelib.core.backend import Call
 from chalicelib.core.errors import CallFailed
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from chalicelib.aws.batches import batched
+from chalicelib.aws.calls import batched
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CallFailed
 from chalicelib.core.times import parse_time

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tests import beside
 from tests.simulation.small import plain_objects, small_plans
 from tests.simulation.world import World
 
@@ -53,12 +54,22 @@ def play(seeds: Iterable[int], prepare: Callable[[World], None] | None = None) -
 def playing(
     start: int, count: int, processes: int | None = None, chunk: int = 50
 ) -> Iterator[Iterator[Found]]:
-    """`count` schedules from seed `start` on, played by other processes while the block lasts.
+    """`count` schedules from seed `start` on, played by other processes while the block lasts: by
+    one per processor, where `processes` is None. They end however the block is left.
 
     Gives what each chunk found, as it comes.
     """
     chunks = [
         range(at, min(at + chunk, start + count)) for at in range(start, start + count, chunk)
     ]
-    with beside.processes(processes) as pool:
-        yield pool.imap_unordered(play, chunks)
+    with multiprocessing.get_context("spawn").Pool(processes, _begin) as pool:
+        try:
+            yield pool.imap_unordered(play, chunks)
+        finally:
+            pool.terminate()
+            pool.join()
+
+
+def _begin() -> None:
+    """Ignore Ctrl-C, which reaches the whole group of processes: the first ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from chalicelib.access import keys
-from chalicelib.aws.batches import batched
+from chalicelib.aws.calls import batched
 from chalicelib.aws.wire import item_from_wire
 from chalicelib.core.errors import CallFailed, CatalogueRefused
 from chalicelib.core.settings import Settings

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import ssl
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import botocore
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-)
 from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
 from infra import roots
-
-KEY = ec.generate_private_key(ec.SECP256R1())
-NOW = datetime.now(UTC)
+from tests.doubles.certificates import self_signed
 
 LETTERS = st.characters(codec="ascii", min_codepoint=0x20, exclude_characters="\x7f")
 TEXTS = st.one_of(
@@ -48,22 +38,11 @@ NAMES = st.lists(PARTS, min_size=1, max_size=4).map(x509.Name)
 
 
 def spelled_alike(name: x509.Name) -> str:
-    return roots.subject_hash(certificate(name).public_bytes(Encoding.DER))
+    return roots.subject_hash(ssl.PEM_cert_to_DER_cert(certificate(name)[0].decode()))
 
 
-def certificate(name: x509.Name) -> x509.Certificate:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(KEY.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(NOW - timedelta(days=1))
-        .not_valid_after(NOW + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("here")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(KEY, hashes.SHA256())
-    )
+def certificate(name: str | x509.Name) -> tuple[bytes, bytes]:
+    return self_signed(name, x509.DNSName("here"))
 
 
 def shake_hands(server: Path, trusted: Path) -> None:
@@ -90,22 +69,18 @@ def test_openssl_finds_each_root_whatever_its_name(
     tmp_path_factory: pytest.TempPathFactory, names: list[x509.Name]
 ) -> None:
     home = tmp_path_factory.mktemp("roots")
-    key = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    made = [certificate(name).public_bytes(Encoding.PEM) for name in names]
-    roots.write("# A bundle\n" + b"\n".join(made).decode(), home / "roots")
+    made = [certificate(name) for name in names]
+    roots.write("# A bundle\n" + b"\n".join(pem for pem, _ in made).decode(), home / "roots")
     assert len([*(home / "roots").iterdir()]) == len(names)
-    for pem in made:
+    for pem, key in made:
         (home / "server.pem").write_bytes(key + pem)
         shake_hands(home / "server.pem", home / "roots")
 
 
 def test_who_is_not_there_is_not_trusted(tmp_path: Path) -> None:
-    def named(text: str) -> x509.Certificate:
-        return certificate(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)]))
-
-    key = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    (tmp_path / "server.pem").write_bytes(key + named("one").public_bytes(Encoding.PEM))
-    roots.write(named("other").public_bytes(Encoding.PEM).decode(), tmp_path / "roots")
+    pem, key = certificate("one")
+    (tmp_path / "server.pem").write_bytes(key + pem)
+    roots.write(certificate("other")[0].decode(), tmp_path / "roots")
     with pytest.raises(ssl.SSLCertVerificationError):
         shake_hands(tmp_path / "server.pem", tmp_path / "roots")
 

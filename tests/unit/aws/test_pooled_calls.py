@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.aws.gathered_reads import GatheredReads
+from chalicelib.aws.pooled_calls import GatheredReads
 from chalicelib.core.errors import CallFailed
 
 TABLES = ("tasks", "market")
