@@ -146,11 +146,18 @@ def under_way(cloud: Cloud, api: Client, exchange: ExchangeControl, first: int) 
     until(lambda: api.task(task.id), lambda found: found["units"]["succeeded"] > 0, PATIENCE_S)
     busy = {"status": 429, "code": -1003, "msg": "Too much request weight", "retry_after": 10}
     with exchange.fault(kind="status", match={"path": "/api/v3/klines"}, **busy):
-        until(api.status, lambda status: status["breaker"]["open"], PATIENCE_S)
+        # AWS lets a function that runs come to its end. The embedded cloud kills it, and what it
+        # had in hand comes back minutes later.
+        until(api.status, _waits, PATIENCE_S)
         yield task
         with updated(cloud) as api:
             assert api.task(task.id)["units"]["remaining"] > 0, "it ended before the update"
     lift_pause(cloud)
+
+
+def _waits(status: dict[str, Any]) -> bool:
+    """Whether the fleet does, and no worker holds a message."""
+    return bool(status["breaker"]["open"] and not status["queues"]["work"]["in_flight"])
 
 
 def updated(cloud: Cloud) -> Client:
