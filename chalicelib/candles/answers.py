@@ -10,7 +10,6 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import repeat
 from math import isfinite
 from operator import le, lt
 from struct import error as StructError
@@ -111,7 +110,7 @@ def are_valid(columns: Mapping[str, Sequence[Any]]) -> bool:
         and all(map(lt, opens, opens[1:]))
         and all(map(lt, opens, columns["close_time"]))
         and max(columns["close_time"]) < FOREVER_MS
-        and all(map(lt, repeat(0), columns["low"]))
+        and min(columns["low"]) > 0  # one that is no number is not below the open
         and all(map(le, columns["low"], columns["open"]))
         and all(map(le, columns["open"], columns["high"]))
         and all(map(le, columns["low"], columns["close"]))

@@ -39,9 +39,10 @@ def encode(candles: Candles, metadata: Mapping[str, str]) -> bytes:
     """Candles, or none, as a Parquet file that carries `metadata` in its footer."""
     arrays = []
     for name, code in COLUMNS.items():
-        # An empty array has no buffer that arro3 would take.
-        empty = Array([], DataType.int64() if code == "q" else DataType.float64())
-        values = Array.from_buffer(candles.columns[name]) if len(candles) else empty
+        if len(candles):
+            values = Array.from_buffer(candles.columns[name])
+        else:  # an empty array has no buffer that arro3 would take
+            values = Array([], DataType.int64() if code == "q" else DataType.float64())
         arrays.append(values.cast(_TIMESTAMP) if name in _TIMES else values)
     file = io.BytesIO()
     write_parquet(

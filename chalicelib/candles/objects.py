@@ -8,6 +8,7 @@ costs one call for a thousand objects, where they are and where they are not.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -107,6 +108,7 @@ def key_of(exchange: str, symbol: str, timeframe: str, at_ms: int) -> str:
     return f"{folder_of(exchange, symbol, timeframe)}{name}{_ENDING}"
 
 
+@lru_cache(maxsize=1024)
 def _segment(symbol: str) -> str:
     """A symbol as one path segment.
 

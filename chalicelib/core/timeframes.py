@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from chalicelib.core.times import DAY, FOREVER_MS, HOUR, MINUTE, SECOND, epoch_ms, utc
 
@@ -147,6 +148,7 @@ def object_bounds(timeframe: str, open_ms: int) -> tuple[int, int]:
     return _span_bounds(_OBJECT_SPAN[timeframe], open_ms)
 
 
+@lru_cache(maxsize=1024)
 def _span_bounds(span: str, at_ms: int) -> tuple[int, int]:
     if span == "all":
         return 0, FOREVER_MS

@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from chalicelib.candles.answers import Row
@@ -194,9 +195,14 @@ class Binance:
     def _server_ms(self, headers: Mapping[str, str]) -> int:
         """The server's clock from the Date header, whole seconds rounded down; ours without one."""
         try:
-            return int(parsedate_to_datetime(headers["date"]).timestamp()) * 1000
+            return _date_ms(headers["date"])
         except (KeyError, ValueError, OverflowError):
             return self._now_ms()
+
+
+@lru_cache(maxsize=4)  # all the answers of a second say the same
+def _date_ms(date: str) -> int:
+    return int(parsedate_to_datetime(date).timestamp()) * 1000
 
 
 def _read(answer: HttpAnswer, read: Callable[[bytes], Value]) -> Value:

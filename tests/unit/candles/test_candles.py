@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import random
+from array import array
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chalicelib.candles.answers import Answer, closed_candles, is_valid
@@ -187,6 +188,22 @@ def test_what_is_missing_and_what_is_there_make_up_the_grid(
     )
     assert all(low < high for low, high in gaps)
     assert all(a[1] < b[0] for a, b in itertools.pairwise(gaps))
+
+
+distances = st.sampled_from([*[MINUTE] * 9, 1, MINUTE - 1, MINUTE + 1, 2 * MINUTE, 1 << 61])
+
+
+@given(
+    st.integers(-2 * MINUTE, 2 * MINUTE) | st.integers(0, 1 << 61),
+    st.lists(distances, max_size=6),
+)
+@example(-1, [MINUTE, MINUTE + 1])  # the carry of a negative time would hide the odd millisecond
+def test_a_column_and_a_list_of_the_same_times_have_the_same_gaps(
+    first: int, apart: list[int]
+) -> None:
+    opens = [at for at in itertools.accumulate(apart, initial=first) if at < 1 << 63]
+    window = (opens[0] - MINUTE, opens[-1] + 2 * MINUTE)
+    assert absent("1m", array("q", opens), *window) == absent("1m", opens, *window)
 
 
 def test_a_candle_off_the_grid_spans_its_own_period() -> None:

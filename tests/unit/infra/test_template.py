@@ -18,7 +18,7 @@ from chalicelib.core.settings import Settings
 from chalicelib.webhooks.retry import MOST_TRIES
 from infra import schedules, storage
 from infra.configuration import environment, user_settings
-from infra.functions import FUNCTIONS, functions, role
+from infra.functions import ALLOCATOR, FUNCTIONS, functions, role
 from infra.package import ROOT, package
 from infra.storage import MOST_BYTES
 from infra.template import build
@@ -147,6 +147,17 @@ def test_settings_reach_the_environment_of_every_function(resources: dict[str, A
         variables = properties["Environment"]["Variables"]
         assert {name for name, _, _ in user_settings()} <= set(variables)
         assert CHOSEN.items() <= variables.items()
+
+
+def test_only_workers_keep_the_memory_that_each_page_needs_again(
+    resources: dict[str, Any],
+) -> None:
+    keeping = {
+        name
+        for name, properties in _functions(resources).items()
+        if ALLOCATOR.items() <= properties["Environment"]["Variables"].items()
+    }
+    assert keeping == {"Collect"}
 
 
 def test_the_collect_timeout_is_its_setting(resources: dict[str, Any]) -> None:
