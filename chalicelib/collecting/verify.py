@@ -165,7 +165,7 @@ def damage_in(timeframe: str, at_ms: int, candles: Candles, coverage: Coverage, 
     """What of an object cannot be; an empty text: nothing."""
     bounds = Interval(*timeframes.object_bounds(timeframe, at_ms))
     opens = candles.open_times
-    if not are_valid(candles.columns):
+    if not are_valid(candles):
         if any(left >= right for left, right in pairwise(opens)):
             return "its candles are not in order, or one is there twice"
         for row in zip(*(candles.columns[name] for name in ROW), strict=True):

@@ -114,7 +114,7 @@ METRICS: dict[str, Metric] = {
 }
 
 _Key = tuple[tuple[str, str], ...]
-#: Dimensions, and whether there is a total without them, too.
+#: Dimensions beside `Stack`, and whether there is a total without them, too.
 _Place = tuple[_Key, bool]
 _values: dict[_Place, dict[str, list[float]]] = {}
 _started: list[str] = []
@@ -156,8 +156,9 @@ def flush() -> None:
     collected = list(_values.items())
     _values.clear()
     at_ms = time.time_ns() // 1_000_000
+    stack = os.environ.get("STACK", "local")
     for (key, total), metrics in collected:
-        dimensions = dict(key)
+        dimensions = {"Stack": stack, **dict(key)}
         sets = [["Stack"], list(dimensions)] if total else [list(dimensions)]
         for part in _parts(metrics):
             line = {
@@ -198,17 +199,17 @@ def _parts(metrics: dict[str, list[float]]) -> list[dict[str, list[float]]]:
 
 
 def _of(name: str, dimensions: dict[str, str]) -> list[float]:
-    place = _place(name, os.environ.get("STACK", "local"), tuple(dimensions.items()))
+    place = _place(name, tuple(dimensions.items()))
     return _values.setdefault(place, {}).setdefault(name, [])
 
 
 @lru_cache(maxsize=1024)
-def _place(name: str, stack: str, given: tuple[tuple[str, str], ...]) -> _Place:
+def _place(name: str, given: tuple[tuple[str, str], ...]) -> _Place:
     """Among `_values`. Raises ValueError where these are not the metric's dimensions."""
     _, declared, _, total = METRICS[name]
     dimensions = dict(given)
     if dimensions.keys() != set(declared):
         raise ValueError(f"{name} has the dimensions {declared}, not {tuple(dimensions)}")
-    key = (("Stack", stack), *((each, dimensions[each]) for each in declared))
+    key = tuple((each, dimensions[each]) for each in declared)
     # A total without dimensions of its own would be published twice.
     return key, total and bool(declared)

@@ -189,7 +189,7 @@ def _is_sound(candles: Candles, file: ArchiveFile, answered_ms: int) -> bool:
     """Whether all candles are valid, closed, in order and of this file."""
     opens = candles.open_times
     return (
-        are_valid(candles.columns)
+        are_valid(candles)
         and file.start_ms <= opens[0]
         and opens[-1] < file.end_ms
         and max(candles.columns["close_time"]) < answered_ms

@@ -70,7 +70,8 @@ def test_columns_say_what_the_rows_say(page: tuple[str, Rows], data: st.DataObje
         assert one == other
 
 
-_ODD = [-1, 0, 0.0, -0.5, float("nan"), float("inf"), -float("inf"), 1e308, FOREVER_MS, 1 << 63]
+_ODD = [-1, 0, 0.0, -0.0, 5e-324, -0.5, float("nan"), float("inf"), -float("inf")]
+_ODD += [1e300, 2.0**1009, 1e308, FOREVER_MS - 1, FOREVER_MS, (1 << 63) - 1, 1 << 63]
 
 
 @given(pages(), st.integers(0, len(ROW) - 1), st.sampled_from(_ODD), st.integers(0, 11))
@@ -82,7 +83,10 @@ def test_rows_are_sound_where_each_is_valid_and_in_its_place(
     rows[at] = (*rows[at][:column], value, *rows[at][column + 1 :])
     opens = [row[0] for row in rows]
     valid = all(map(is_valid, rows)) and opens == sorted(set(opens))
-    assert (sound_rows(rows) is not None) == valid
+    # Such values can be, but no market has them: they may be looked at row by row.
+    most = 0x7F << 56 if ROW[column] in INTEGERS else 2.0**1009
+    is_plain = value < most and str(value) != "-0.0"
+    assert (sound_rows(rows) is not None) == (valid and is_plain)
 
 
 INTEGERS = ("open_time", "close_time", "trades")
