@@ -107,12 +107,14 @@ def dated(candles: Candles, answered_ms: int) -> Candles:
 
 
 def are_valid(candles: Candles) -> bool:
-    """Whether they certainly are what `is_valid` says of each row, and in order.
+    """Whether there are any, and they certainly are what `is_valid` says of each, and in order.
 
     Where one has an odd value that can be (a price of 2^1009, a volume of -0.0), the answer is no.
     """
     columns, count = candles.columns, len(candles)
-    if not count or not all(are_plain(columns[name]) for name in VALUES):
+    if not count or {len(columns[name]) for name in VALUES} != {count}:
+        return False
+    if not all(are_plain(columns[name]) for name in VALUES):
         return False
     one = ones(count)
     opens, closes, open_, high, low, close = (

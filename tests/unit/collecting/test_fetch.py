@@ -138,6 +138,15 @@ def test_an_exchange_that_gives_one_row_at_a_time_is_not_asked_for_ever(run, lyi
     assert sum(minutes.values()) == KLINES_WEIGHT * len(exchange.asked)
 
 
+def test_hundreds_of_pages_that_each_leave_a_rest_are_asked_one_after_the_other(run, lying) -> None:
+    exchange, worker, fleet = lying
+    exchange.lie = cut(100)
+    days = {"start": "2026-01-01T00:00:00Z", "end": "2026-02-01T00:00:00Z"}
+    task = collected(run, worker, fleet, BODY | days)
+    assert (task["status"], task["candles"]) == ("completed", 31 * 1440)
+    assert len(exchange.asked) < 500
+
+
 def test_an_outage_and_the_end_of_a_window_take_evidence(run, lying) -> None:
     exchange, worker, fleet = lying
     start = 1_772_323_200_000
