@@ -11,6 +11,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import isfinite
+from operator import lt
 from struct import error as StructError
 from struct import pack
 from typing import Any, NamedTuple
@@ -70,7 +71,7 @@ class SoundRows(Sequence[Row]):
 
 
 def sound_rows(rows: Sequence[Row]) -> SoundRows | None:
-    """The rows as columns; None where they have to be looked at one by one.
+    """The rows as columns; None where one of them cannot be a candle, or is not in its place.
 
     Their values must have the types of a candle's.
     """
@@ -107,15 +108,15 @@ def dated(candles: Candles, answered_ms: int) -> Candles:
 
 
 def are_valid(candles: Candles) -> bool:
-    """Whether there are any, and they certainly are what `is_valid` says of each, and in order.
-
-    Where one has an odd value that can be (a price of 2^1009, a volume of -0.0), the answer is no.
-    """
+    """What `is_valid` says of each row, said of columns at once, and whether they are in order;
+    False where there is none."""
     columns, count = candles.columns, len(candles)
     if not count or {len(columns[name]) for name in VALUES} != {count}:
         return False
     if not all(are_plain(columns[name]) for name in VALUES):
-        return False
+        # Odd, but it can be: a price of 2^1009, a volume of -0.0.
+        in_order = all(map(lt, candles.open_times, candles.open_times[1:]))
+        return in_order and all(map(is_valid, zip(*(columns[name] for name in ROW), strict=True)))
     one = ones(count)
     opens, closes, open_, high, low, close = (
         number_of(columns[name])
