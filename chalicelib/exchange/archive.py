@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
-from email.utils import parsedate_to_datetime
 from io import BytesIO
 from typing import IO
 
@@ -28,6 +27,7 @@ from chalicelib.core.http import Http
 from chalicelib.exchange.archive_file import ArchiveFile
 from chalicelib.exchange.archive_rows import FileUnusable, candles_in
 from chalicelib.exchange.binance import Permit
+from chalicelib.exchange.verdict import date_ms
 
 MISSING = "ARCHIVE_FILE_MISSING"
 UNAVAILABLE = "ARCHIVE_UNAVAILABLE"
@@ -145,10 +145,7 @@ def _published_ms(headers: Mapping[str, str], file: ArchiveFile) -> int:
     Where it does not say, as early as can be: an answer of the exchange's is believed rather.
     """
     try:
-        changed, now = (
-            int(parsedate_to_datetime(headers[name]).timestamp()) * 1000
-            for name in ("last-modified", "date")
-        )
+        changed, now = (date_ms(headers[name]) for name in ("last-modified", "date"))
     except (KeyError, ValueError, OverflowError):
         return file.closed_ms
     return min(changed, now)

@@ -12,8 +12,6 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from typing import Any, TypeVar
 
 from chalicelib.candles.answers import Row
@@ -32,7 +30,7 @@ from chalicelib.exchange.rows import (
     prices_in,
     volumes_in,
 )
-from chalicelib.exchange.verdict import error_of, outcome_of
+from chalicelib.exchange.verdict import date_ms, error_of, outcome_of
 from chalicelib.exchange.weights import (
     ALL_PRICES_WEIGHT,
     ALL_VOLUMES_WEIGHT,
@@ -195,14 +193,9 @@ class Binance:
     def _server_ms(self, headers: Mapping[str, str]) -> int:
         """The server's clock from the Date header, whole seconds rounded down; ours without one."""
         try:
-            return _date_ms(headers["date"])
+            return date_ms(headers["date"])
         except (KeyError, ValueError, OverflowError):
             return self._now_ms()
-
-
-@lru_cache(maxsize=4)  # all the answers of a second say the same
-def _date_ms(date: str) -> int:
-    return int(parsedate_to_datetime(date).timestamp()) * 1000
 
 
 def _read(answer: HttpAnswer, read: Callable[[bytes], Value]) -> Value:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -96,6 +97,12 @@ def _error_object(body: bytes) -> _Error | None:
         return None
 
 
+@lru_cache(maxsize=16)  # all the answers of a second have the same date
+def date_ms(date: str) -> int:
+    """Epoch ms of a date as headers have it (RFC 9110, 5.6.7). Raises ValueError, OverflowError."""
+    return int(parsedate_to_datetime(date).timestamp()) * 1000
+
+
 def _pause_until(headers: Mapping[str, str], message: str, now_ms: int) -> int:
     """Epoch ms until which the answer asks everybody to wait."""
     until = now_ms + PAUSE_MS
@@ -104,7 +111,7 @@ def _pause_until(headers: Mapping[str, str], message: str, now_ms: int) -> int:
         until = now_ms + int(asked[:9]) * 1000
     elif asked:
         try:
-            until = int(parsedate_to_datetime(asked).timestamp() * 1000)
+            until = date_ms(asked)
         except (ValueError, OverflowError):
             until = now_ms + PAUSE_MS
     banned = _BANNED_UNTIL.search(message)
