@@ -7,6 +7,7 @@ Which tests reach a mutant's lines is recorded first, by running each of them on
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib
 import os
@@ -18,7 +19,6 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import redirect_stderr
 from functools import cache
-from gc import get_objects
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -127,7 +127,7 @@ class _Runner:
             chosen = [(mutant, self._tests_of(mutant, recorded)) for mutant in self.mutants]
             works = ((mutant, self._mutated(mutant, tests, functions)) for mutant, tests in chosen)
             for mutant, status, by in self._forked(works):
-                self.report(Verdict(mutant, _verdict_of(status), by))
+                self.report(Verdict(mutant, _verdict_of(status, by), by))
         finally:
             for pid in self.pids:
                 os.kill(pid, signal.SIGKILL)
@@ -165,10 +165,14 @@ class _Runner:
             resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
             resource.setrlimit(resource.RLIMIT_DATA, (_MOST_MEMORY, _MOST_MEMORY))
             signal.alarm(10 * seconds)
+            is_in_place = False
             for code in _codes(mutant.code()):
                 for function in functions.get(_key(code), []):
                     if function.__code__ != code:
                         function.__code__ = code
+                        is_in_place = True
+            if not is_in_place:
+                raise LookupError(f"no function has the code of {mutant.place}")
             for _ in self._play([test.test for test in tests]):
                 if self.failed:
                     break
@@ -271,11 +275,12 @@ def _content(file: str) -> str:
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if Path(file).exists() else ""
 
 
-def _verdict_of(status: int) -> str:
+def _verdict_of(status: int, by: str | None) -> str:
     if os.WIFSIGNALED(status):
         return HUNG
     code = os.WEXITSTATUS(status)
-    assert code in (0, 1), f"a run of mutants ended with {code}"
+    if code not in (0, 1):
+        raise pytest.UsageError(f"a run of a mutant ended with {code}: {by}")
     return KILLED if code else SURVIVED
 
 
@@ -310,7 +315,8 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 def _functions(files: set[str]) -> dict[tuple[str, str, int], list[FunctionType]]:
     """Every function of these files that exists, wrapped or not, by its place."""
     found: dict[tuple[str, str, int], list[FunctionType]] = {}
-    for each in get_objects():
+    gc.unfreeze()  # objects that the collector passes over are not among those that it knows
+    for each in gc.get_objects():
         if isinstance(each, FunctionType) and each.__code__.co_filename in files:
             found.setdefault(_key(each.__code__), []).append(each)
     return found
