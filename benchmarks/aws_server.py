@@ -39,7 +39,12 @@ from tests.doubles.settings import doubled_settings
 
 _SERVICES = {"DynamoDB_20120810": "dynamodb", "AmazonSQS": "sqs"}
 _STATUS = {"NoSuchKey": 404, "NoSuchBucket": 404, "PreconditionFailed": 412}
-_CONDITIONS = {"If-Match": "IfMatch", "If-None-Match": "IfNoneMatch", "Range": "Range"}
+_GIVEN = {
+    "If-Match": "IfMatch",
+    "If-None-Match": "IfNoneMatch",
+    "Range": "Range",
+    "x-amz-checksum-crc32": "ChecksumCRC32",
+}
 _MOST_BYTES = 64 * 1024 * 1024
 _LOCAL, _RECEIVER = "/_local/task", "/_local/receiver"
 _QUEUE_ARN = "arn:aws:sqs:us-east-1:123456789012:market-data-collector-dev-WorkQueue-A1B2C3"
@@ -140,9 +145,7 @@ class _Server:
     async def answer_s3(self, request: web.Request) -> web.Response:
         headers = {"x-amz-request-id": "BENCHMARK0000000", "x-amz-id-2": "B" * 76}
         given = {
-            name: request.headers[key]
-            for key, name in _CONDITIONS.items()
-            if key in request.headers
+            name: request.headers[key] for key, name in _GIVEN.items() if key in request.headers
         }
         place = {"Bucket": request.match_info["bucket"], "Key": request.match_info["key"]}
         try:

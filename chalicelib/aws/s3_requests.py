@@ -28,7 +28,12 @@ _OF_OBJECTS = {
     "GetObject": ("GET", {"Range": "range"}),
     "PutObject": (
         "PUT",
-        {"ContentType": "content-type", "IfMatch": "if-match", "IfNoneMatch": "if-none-match"},
+        {
+            "ChecksumCRC32": "x-amz-checksum-crc32",
+            "ContentType": "content-type",
+            "IfMatch": "if-match",
+            "IfNoneMatch": "if-none-match",
+        },
     ),
 }
 _OF_LIST = {
@@ -41,7 +46,7 @@ _OF_LIST = {
 
 def request(operation: str, parameters: Mapping[str, Any], url_suffix: str) -> Request:
     """(method, URL, headers, body) of GetObject (Bucket, Key, Range), PutObject (Bucket, Key, Body,
-    ContentType, IfMatch, IfNoneMatch) or ListObjectsV2 (Bucket, Prefix, StartAfter,
+    ChecksumCRC32, ContentType, IfMatch, IfNoneMatch) or ListObjectsV2 (Bucket, Prefix, StartAfter,
     ContinuationToken, MaxKeys)."""
     given = dict(parameters)
     bucket = given.pop("Bucket")

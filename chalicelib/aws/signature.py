@@ -12,11 +12,12 @@ import hashlib
 import hmac
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
+_UNSIGNED, _CHECKSUM = "UNSIGNED-PAYLOAD", "x-amz-checksum-crc32"
 #: What may stay as it is in a name or value of a query, and in a path.
 _IN_QUERY, _IN_PATH = "-_.~", "/-_.~"
 
@@ -33,28 +34,34 @@ def sign(
 ) -> dict[str, str]:
     """`headers`, and those of Signature Version 4.
 
-    The names and values of a query must be percent-encoded as by `quote(..., safe="-_.~")`.
-    `credentials` has AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and perhaps AWS_SESSION_TOKEN.
+    The names and values of a query must be percent-encoded as by `quote(..., safe="-_.~")`. As
+    with botocore, a body that S3 checks by a checksum, and TLS guards on its way, is not hashed a
+    second time. `credentials` has AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and perhaps
+    AWS_SESSION_TOKEN.
     """
     parts = urlsplit(url)
-    content = hashlib.sha256(body).hexdigest()
     stamp = _stamp(now)
     signed = {
         **{name.lower(): value for name, value in headers.items()},
         "host": parts.netloc,
         "x-amz-date": stamp,
     }
+    if service == "s3" and parts.scheme == "https" and _CHECKSUM in signed:
+        content = _UNSIGNED
+    else:
+        content = hashlib.sha256(body).hexdigest()
     if service == "s3":
         signed["x-amz-content-sha256"] = content
     token = credentials.get("AWS_SESSION_TOKEN")
     if token:
         signed["x-amz-security-token"] = token
     path = _canonical_path(service, parts.path)
-    canonical = _canonical(method, path, parts.query, signed, content)
+    names = sorted(signed)
+    canonical = _canonical(method, path, parts.query, signed, names, content)
     scope = _scope(stamp, region, service)
     signed["authorization"] = (
         f"{_ALGORITHM} Credential={credentials.get('AWS_ACCESS_KEY_ID', '')}/{scope}, "
-        f"SignedHeaders={';'.join(sorted(signed))}, "
+        f"SignedHeaders={';'.join(names)}, "
         f"Signature={_signature(canonical, stamp, scope, credentials)}"
     )
     return signed
@@ -86,8 +93,7 @@ def presigned(
     if token:
         fields["X-Amz-Security-Token"] = token
     query = "&".join(f"{name}={quote(fields[name], safe=_IN_QUERY)}" for name in fields)
-    headers = {"host": parts.netloc}
-    canonical = _canonical("GET", parts.path, query, headers, "UNSIGNED-PAYLOAD")
+    canonical = _canonical("GET", parts.path, query, {"host": parts.netloc}, ["host"], _UNSIGNED)
     return f"{url}?{query}&X-Amz-Signature={_signature(canonical, stamp, scope, credentials)}"
 
 
@@ -108,17 +114,24 @@ def _canonical_path(service: str, path: str) -> str:
     return path or "/" if service == "s3" else quote(path or "/", safe=_IN_PATH)
 
 
-def _canonical(method: str, path: str, query: str, headers: Mapping[str, str], content: str) -> str:
-    """`content`: the hash of the body, or what stands for it."""
+def _canonical(
+    method: str,
+    path: str,
+    query: str,
+    headers: Mapping[str, str],
+    names: Sequence[str],
+    content: str,
+) -> str:
+    """`names`: of the headers, sorted; `content`: the hash of the body, or what stands for it."""
     return "\n".join(
         [
             method,
             path,
             # By name, then by value: "0=" comes before "00=", though as texts it does not.
             "&".join(sorted(query.split("&"), key=lambda pair: pair.partition("=")[::2])),
-            *(f"{name}:{' '.join(headers[name].split())}" for name in sorted(headers)),
+            *(f"{name}:{' '.join(headers[name].split())}" for name in names),
             "",
-            ";".join(sorted(headers)),
+            ";".join(names),
             content,
         ]
     )

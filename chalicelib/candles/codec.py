@@ -9,10 +9,12 @@ the file's checksum: what was damaged since is never read.
 from __future__ import annotations
 
 import io
+from base64 import b64encode
 from collections.abc import Mapping
 
 from arro3.core import Array, DataType, Table
 from arro3.io import read_parquet, write_parquet
+from isal.isal_zlib import crc32
 
 from chalicelib.candles import arrow
 from chalicelib.candles.candles import COLUMNS, Candles
@@ -57,6 +59,11 @@ def encode(candles: Candles, metadata: Mapping[str, str]) -> bytes:
         key_value_metadata={**metadata, CHECKSUM: BLANK},
     )
     return with_checksum(sorted_by_first_column(file.getvalue()))
+
+
+def checksum(parquet: bytes) -> str:
+    """Of all bytes of a file, as S3 checks it before it stores them: CRC-32 in base64."""
+    return b64encode(crc32(parquet).to_bytes(4, "big")).decode()
 
 
 def decode(parquet: bytes) -> tuple[Candles, dict[str, str]]:

@@ -15,8 +15,9 @@ Apache Thrift, "Thrift Compact protocol encoding".
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Iterator
+
+from isal.isal_zlib import crc32
 
 from chalicelib.core.errors import ObjectDamaged
 
@@ -59,7 +60,8 @@ def sorted_by_first_column(parquet: bytes) -> bytes:
         if footer[at] >> 4:
             footer[at] -= 0x10
         footer[at:at] = _BY_FIRST_COLUMN
-    return parquet[:start] + footer + len(footer).to_bytes(4, "little") + _MAGIC
+    parts = memoryview(parquet)[:start], footer, len(footer).to_bytes(4, "little"), _MAGIC
+    return b"".join(parts)
 
 
 def with_checksum(parquet: bytes) -> bytes:
@@ -67,14 +69,15 @@ def with_checksum(parquet: bytes) -> bytes:
     at = _checksum_in(parquet)
     if parquet[at : at + len(BLANK)] != BLANK.encode():
         raise ValueError("there is no place for a checksum")
-    return parquet[:at] + b"%08x" % zlib.crc32(parquet) + parquet[at + len(BLANK) :]
+    whole = memoryview(parquet)
+    return b"".join((whole[:at], b"%08x" % crc32(parquet), whole[at + len(BLANK) :]))
 
 
 def verify(parquet: bytes) -> None:
     """Raises ObjectDamaged where the file has no checksum, or another one than its own."""
     at = _checksum_in(parquet)
     whole, behind = memoryview(parquet), at + len(BLANK)
-    found = zlib.crc32(whole[behind:], zlib.crc32(BLANK.encode(), zlib.crc32(whole[:at])))
+    found = crc32(whole[behind:], crc32(BLANK.encode(), crc32(whole[:at])))
     if whole[at:behind] != b"%08x" % found:
         raise ObjectDamaged("its bytes are not those that were written")
 

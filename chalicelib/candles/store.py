@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from chalicelib.candles.candles import Candles, merged
-from chalicelib.candles.codec import decode, encode
+from chalicelib.candles.codec import checksum, decode, encode
 from chalicelib.candles.coverage import Coverage
 from chalicelib.candles.objects import key_of
 from chalicelib.core import times
@@ -104,13 +104,15 @@ class CandleStore:
             if held.etag and not added and not revised and coverage == held.coverage:
                 return written
             condition = {"IfMatch": held.etag} if held.etag else {"IfNoneMatch": "*"}
+            file = encode(whole, self._metadata(whole, coverage, task_id, now_ms))
             try:
                 await self._call(
                     "s3",
                     "PutObject",
                     Bucket=self._bucket,
                     Key=key,
-                    Body=encode(whole, self._metadata(whole, coverage, task_id, now_ms)),
+                    Body=file,
+                    ChecksumCRC32=checksum(file),
                     ContentType="application/vnd.apache.parquet",
                     **condition,
                 )

@@ -98,22 +98,32 @@ S3_KEYS = st.text(min_size=1, max_size=20).map(lambda key: f"candles/exchange=x/
     key=S3_KEYS.filter(lambda key: key.isprintable()),
     token=st.sampled_from([None, "session/token=="]),
     second=st.integers(0, 4_000_000_000),
+    scheme=st.sampled_from(["http", "https"]),
+    checksum=st.sampled_from([None, "AAAAAA=="]),
 )
 def test_requests_to_s3_and_presigned_urls_are_those_that_botocore_makes(
-    key: str, token: str | None, second: int
+    key: str, token: str | None, second: int, scheme: str, checksum: str | None
 ) -> None:
-    url = f"https://bucket.s3.eu-west-1.amazonaws.com/{quote(key, safe='/-_.~')}"
+    url = f"{scheme}://bucket.s3.eu-west-1.amazonaws.com/{quote(key, safe='/-_.~')}"
     moment = time.gmtime(second)
     credentials = {**CREDENTIALS, **({"AWS_SESSION_TOKEN": token} if token else {})}
     theirs = Credentials(*CREDENTIALS.values(), token)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", moment)
 
-    ours = sign("GET", url, {}, b"", "s3", "eu-west-1", credentials, moment)
-    request = AWSRequest("GET", url, {"X-Amz-Content-SHA256": ours["x-amz-content-sha256"]})
+    headers = {"x-amz-checksum-crc32": checksum} if checksum else {}
+    ours = sign("PUT", url, headers, b"content", "s3", "eu-west-1", credentials, moment)
+    request = AWSRequest("PUT", url, headers, b"content")
+    # As a client of its own prepares it before it signs.
+    request.context["checksum"] = {
+        "request_algorithm": {"in": "header", "name": "x-amz-checksum-crc32"}
+    }
+    request.context["has_streaming_input"] = True
     request.headers["X-Amz-Date"] = request.context["timestamp"] = stamp
     if token:
         request.headers["X-Amz-Security-Token"] = token
     signer = S3SigV4Auth(theirs, "s3", "eu-west-1")
+    request.headers["X-Amz-Content-SHA256"] = signer.payload(request)
+    assert ours["x-amz-content-sha256"] == request.headers["X-Amz-Content-SHA256"]
     canonical = signer.canonical_request(request)
     signature = signer.signature(signer.string_to_sign(request, canonical), request)
     assert ours["authorization"].rpartition("Signature=")[2] == signature
@@ -423,6 +433,7 @@ def test_an_object_is_written_under_a_condition_and_its_version_comes_back(
 ) -> None:
     server.answers = [(200, ""), (412, S3_ERROR.format("PreconditionFailed")), (409, "")]
     written = {"Bucket": "b", "Key": "k", "Body": b"\x00x", "ContentType": "a/b"}
+    written["ChecksumCRC32"] = "n/nv4A=="
     assert call("s3", "PutObject", **written, IfNoneMatch="*") == {"ETag": '"e"'}
     for condition, code in (("IfMatch", "PreconditionFailed"), ("IfNoneMatch", "409")):
         with pytest.raises(CallFailed) as failed:
@@ -432,6 +443,7 @@ def test_an_object_is_written_under_a_condition_and_its_version_comes_back(
     assert {(path, body) for path, _, body in server.seen} == {("/b/k", b"\x00x")}
     headers = [each for _, each, _ in server.seen]
     assert [each["content-type"] for each in headers] == ["a/b"] * 3
+    assert [each["x-amz-checksum-crc32"] for each in headers] == ["n/nv4A=="] * 3
     assert [each.get("if-match") for each in headers] == [None, '"e"', None]
     assert [each.get("if-none-match") for each in headers] == ["*", None, '"e"']
 

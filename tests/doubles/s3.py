@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+import zlib
+from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,11 +75,17 @@ class S3:
         Key: str,
         Body: bytes,
         ContentType: str = "binary/octet-stream",
+        ChecksumCRC32: str | None = None,
         IfMatch: str | None = None,
         IfNoneMatch: str | None = None,
     ) -> dict[str, Any]:
         bucket = self._bucket("PutObject", Bucket)
         stored = bucket.objects.get(Key)
+        checksum = b64encode(zlib.crc32(Body).to_bytes(4, "big")).decode()
+        if ChecksumCRC32 not in (None, checksum):
+            raise CallFailed(
+                "s3", "PutObject", "BadDigest", "The CRC32 you specified did not match"
+            )
         if len(Key.encode()) > 1024:
             raise CallFailed("s3", "PutObject", "KeyTooLongError", "Your key is too long")
         if IfNoneMatch is not None and IfNoneMatch != "*":
