@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import lru_cache
 from math import isfinite
 from operator import lt
+from struct import Struct, calcsize
 from struct import error as StructError
-from struct import pack
 from typing import Any, NamedTuple
 
 from chalicelib.candles.candles import (
@@ -73,32 +74,43 @@ class SoundRows(Sequence[Row]):
 def sound_rows(rows: Sequence[Row]) -> SoundRows | None:
     """The rows as columns; None where one of them cannot be a candle, or is not in its place.
 
-    Their values must have the types of a candle's.
+    They have one width, and their values the types of a candle's.
     """
     try:
-        candles = _packed(_by_column(rows))
+        candles = _packed(rows)
     except OverflowError:
         return None
     return SoundRows(candles) if are_valid(candles) else None
 
 
-def _by_column(rows: Sequence[Row]) -> dict[str, Sequence[Any]]:
-    return dict(zip(ROW, zip(*rows, strict=False), strict=False))
+def _packed(rows: Sequence[Row]) -> Candles:
+    """Undated candles of rows of one width, whose values have a candle's types.
 
-
-def _packed(values: Mapping[str, Sequence[Any]]) -> Candles:
-    """Undated candles of columns that have a candle's types. Raises OverflowError."""
+    Raises OverflowError.
+    """
+    # One value after the other, and then each so many: in two thirds of the time that zip takes.
+    flat: list[Any] = []
+    for row in rows:
+        flat.extend(row)
+    values, width = tuple(flat), len(rows[0]) if rows else _USED
+    found = {name: values[at::width] for at, name in enumerate(ROW)}
     try:
-        # As array(code, values) in two thirds of the time.
         return Candles(
             {
-                name: array(code, pack(f"{len(found)}{code}", *found))
+                name: array(code, _packer(code, len(found.get(name, ())))(*found.get(name, ())))
                 for name, code in COLUMNS.items()
-                for found in (values.get(name, ()),)
             }
         )
     except StructError as error:
         raise OverflowError(*error.args) from None
+
+
+@lru_cache(maxsize=64)
+def _packer(code: str, count: int) -> Callable[..., bytes]:
+    """Packs so many values: with array(code, values) it takes four times as long."""
+    # A C long where that has 64 bits: CPython has a quick way to it, and none to a long long.
+    as_long = code == "q" and calcsize("l") == calcsize("q")
+    return Struct(f"{count}{'l' if as_long else code}").pack
 
 
 def dated(candles: Candles, answered_ms: int) -> Candles:
@@ -264,7 +276,7 @@ def _closed(timeframe: str, answer: Answer, start_ms: int, end_ms: int) -> tuple
             rejected.add(open_ms)
         elif open_ms not in found or tuple(row[:_USED]) > tuple(found[open_ms][:_USED]):
             found[open_ms] = row
-    return dated(_packed(_by_column([found[at] for at in sorted(found)])), server_ms), rejected
+    return dated(_packed([found[at] for at in sorted(found)]), server_ms), rejected
 
 
 def _without(candles: Candles, opens: Sequence[int]) -> Candles:

@@ -173,9 +173,14 @@ class _Asking:
 
     async def prove(self, unit: Unit, stretch: Interval) -> None:
         """Ask for the stretch, and for what that leaves open, until all of it is proven."""
-        fetched = self._fetched
-        if not fetched.is_open(unit):
-            return
+        left = [stretch]
+        while len(left) == 1:
+            left = await self._asked(unit, *left) if self._fetched.is_open(unit) else []
+        await together(*(self.prove(unit, each) for each in left))
+
+    async def _asked(self, unit: Unit, stretch: Interval) -> list[Interval]:
+        """What a page of the stretch leaves open."""
+        fetched, left = self._fetched, list[Interval]()
         async with self._noting(unit):
             _count_request(unit, fetched)
             page = await self._worker.exchange.klines(
@@ -186,7 +191,7 @@ class _Asking:
             if len(page.rows) >= PAGE_CANDLES:  # else what follows is most likely empty
                 left = [each for part in left for each in _pages_of(unit.timeframe, part)]
             fetched.left[unit.number] += len(left) - 1
-            await together(*(self.prove(unit, each) for each in left))
+        return left
 
     async def look_before(self, units: Sequence[Unit]) -> None:
         """Learn what lies before stretches in which nothing opens at the start.

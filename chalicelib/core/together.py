@@ -16,8 +16,8 @@ async def together(*work: Coroutine[Any, Any, Result]) -> list[Result]:
     asyncio.gather leaves them running. In a Lambda container, which is frozen and reused, they
     would wake up during another invocation and go on asking the exchange.
     """
-    if not work:
-        return []
+    if len(work) < 2:
+        return [await one for one in work]
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
         return await asyncio.gather(*tasks)
