@@ -20,7 +20,7 @@ from benchmarks import certificate
 from benchmarks.aws_server import aws_app, worker_settings
 from benchmarks.exchange_server import NOW, exchange_app
 from benchmarks.report import Report, verdict
-from benchmarks.side import median, run_side
+from benchmarks.side import PASSES, median, run_side
 from benchmarks.tls_server import served
 from benchmarks.worker_parts import PARTS
 from chalicelib.core import timeframes, times
@@ -75,8 +75,9 @@ def measure() -> Report:
                 jobs = _jobs(exchange, aws, body, home)
                 _add(report, shape, _runs(jobs, home, _environment(exchange, aws, home)))
     report.remarks += [
-        "user and system time of the whole process, each in one of its own, in its second pass; "
-        "the exchange and AWS are in other processes, over TLS and, from the exchange, gzip",
+        "user and system time of the whole process, each in one of its own: the least of "
+        f"{PASSES} passes behind a first one; the exchange and AWS are in other processes, over "
+        "TLS and, from the exchange, gzip",
         "ours is the function `collect` with messages as the plan makes and SQS gives them: it "
         "checks every candle, proves that nothing is missing, keeps coverage, pays weight and "
         "counts; the others do none of that, and call no AWS; as in the template, its allocator "

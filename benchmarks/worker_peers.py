@@ -23,6 +23,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from benchmarks.side import PASSES
+
 IN_FLIGHT = 8
 PAGE = 1000
 #: A kline's columns, in its order; the twelfth says nothing.
@@ -283,12 +285,14 @@ async def measured(name: str, jobs: dict[str, Any]) -> dict[str, Any]:
     await side.open()
     # A first pass: imports, TLS handshakes and the memory's growth belong to the start.
     await collect(side, jobs)
-    started = time.process_time()
-    counts = await collect(side, jobs)
-    seconds = time.process_time() - started
+    taken = []
+    for _ in range(PASSES):
+        started = time.process_time()
+        counts = await collect(side, jobs)
+        taken.append(time.process_time() - started)
     await side.aclose()
     return {
-        "ms": seconds * 1000 / len(jobs["pages"]),
+        "ms": min(taken) * 1000 / len(jobs["pages"]),
         **counts,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
