@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from chalicelib.collecting.gate import RESERVE_MS, Gate, Withheld
 from chalicelib.core.errors import CallFailed
+from tests.doubles.clock import Clock, SimulatedLoop
 
 
 class Checks:
@@ -24,6 +25,7 @@ class Checks:
         self.high: list[bool] = []
         self.wanted, self.until_ms, self.remaining = True, 0, 60_000
         self.trouble: list[Exception] = []
+        self.seconds = 0.0
 
     def gate(self, high: bool = False) -> Gate:
         return Gate(self, self.authorised, lambda: self.remaining, high)  # type: ignore[arg-type]
@@ -34,7 +36,7 @@ class Checks:
         self.waited.append(self.step)
 
     async def take(self, weight: int, high: bool) -> int:
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.seconds)
         self.high.append(high)
         if self.trouble:
             raise self.trouble.pop()
@@ -44,7 +46,7 @@ class Checks:
     async def authorised(self) -> bool:
         self.step += 1
         self.looked_at.append(self.step)
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.seconds)
         return self.wanted
 
 
@@ -63,14 +65,44 @@ def test_requests_that_wait_together_are_checked_and_paid_for_together(checks: C
     assert sum(checks.paid) == 16
 
 
+def test_those_that_come_within_milliseconds_are_checked_once(checks: Checks) -> None:
+    async def work() -> None:
+        gate = checks.gate()
+
+        async def one(ms: int) -> None:
+            await asyncio.sleep(ms / 1000)
+            await gate.permit(2)
+
+        await asyncio.gather(*map(one, (0, 1, 3, 4, 100)))
+
+    with asyncio.Runner(loop_factory=lambda: SimulatedLoop(Clock())) as runner:
+        runner.run(work())
+    assert checks.paid == [8, 2]
+
+
+def test_what_is_withheld_meanwhile_is_not_checked(checks: Checks) -> None:
+    async def work() -> None:
+        gate = checks.gate()
+        waiting = asyncio.create_task(gate.permit(2))
+        await asyncio.sleep(0.001)
+        gate.close(Withheld("429", until_ms=99))
+        with pytest.raises(Withheld):
+            await waiting
+
+    with asyncio.Runner(loop_factory=lambda: SimulatedLoop(Clock())) as runner:
+        runner.run(work())
+    assert checks.paid == []
+
+
 def test_nobody_waits_for_the_exchanges_minute_after_the_look_at_the_task(checks: Checks) -> None:
     asyncio.run(checks.gate().permit(2))
     assert checks.waited[-1] < checks.looked_at[0]
 
 
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=20))
-def test_each_request_is_looked_at_after_it_came_and_paid_for(pauses: list[int]) -> None:
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=20), st.integers(0, 9))
+def test_each_request_is_looked_at_after_it_came_and_paid_for(pauses: list[int], ms: int) -> None:
     checks = Checks()
+    checks.seconds = ms / 1000
 
     async def one(gate: Gate) -> None:
         checks.step += 1
@@ -82,11 +114,11 @@ def test_each_request_is_looked_at_after_it_came_and_paid_for(pauses: list[int])
         gate, tasks = checks.gate(), []
         for pause in pauses:
             tasks.append(asyncio.create_task(one(gate)))
-            for _ in range(pause):
-                await asyncio.sleep(0)
+            await asyncio.sleep(pause / 1000)
         await asyncio.gather(*tasks)
 
-    asyncio.run(work())
+    with asyncio.Runner(loop_factory=lambda: SimulatedLoop(Clock())) as runner:
+        runner.run(work())
     assert sum(checks.paid) == 2 * len(pauses)
 
 
