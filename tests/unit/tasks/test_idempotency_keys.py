@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from chalicelib.core.backend import Backend
+from chalicelib.core.errors import CallFailed, ConditionFailed
 from chalicelib.tasks.idempotency_keys import (
     ABANDONED_MS,
     ANSWERED,
@@ -74,3 +78,61 @@ def test_an_answer_is_kept(run: Run, backend: Backend) -> None:
     assert again == Claim(
         IdempotencyKey("hash", "task", ANSWERED, NOW, TTL, (202, '{"a": 1}')), granted=False
     )
+
+
+def test_an_answer_stays_however_long_ago_its_request_was(run: Run, backend: Backend) -> None:
+    claim(run, backend, "hash", "task", NOW)
+    run(IdempotencyKeys(backend).answer("me", "key", 202, "{}"))
+    again = claim(run, backend, "hash", "other", NOW + ABANDONED_MS + 1)
+    assert (again.granted, again.key.answer) == (False, (202, "{}"))
+    with pytest.raises(ConditionFailed):
+        run(IdempotencyKeys(backend).leave_open("me", "key"))
+    assert claim(run, backend, "hash", "other", NOW).key.state == ANSWERED
+
+
+@pytest.mark.parametrize(("second", "is_free"), [(TTL - 1, False), (TTL, True)])
+def test_a_key_may_be_used_anew_once_it_has_expired(
+    run: Run, backend: Backend, second: int, is_free: bool
+) -> None:
+    claim(run, backend, "hash", "task", NOW)
+    run(IdempotencyKeys(backend).answer("me", "key", 202, "{}"))
+    again = claim(run, backend, "another", "other", second * 1000)
+    assert (again.granted, again.key.task_id) == (is_free, "other" if is_free else "task")
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_of_two_that_take_over_one_wins_and_none_after_an_answer(
+    run: Run, backend: Backend, answered: bool
+) -> None:
+    """Another one is quicker, after this one has read what it would take over."""
+    claim(run, backend, "hash", "task", NOW)
+    run(IdempotencyKeys(backend).leave_open("me", "key"))
+    call, later = backend.call, NOW + 5
+
+    async def overtaken(service: str, operation: str, **parameters: Any) -> Any:
+        if operation == "UpdateItem":
+            quicker = IdempotencyKeys(backend)
+            if answered:
+                await quicker.answer("me", "key", 202, "{}")
+            else:
+                await quicker.claim("me", "key", "hash", "third", later, TTL)
+        return await call(service, operation, **parameters)
+
+    slower = claim(run, replace(backend, call=overtaken), "hash", "other", later)
+    assert (slower.granted, slower.key.state) == (False, IN_FLIGHT)
+    state = ANSWERED if answered else IN_FLIGHT
+    assert claim(run, backend, "hash", "other", later).key.state == state
+
+
+def test_an_answer_is_kept_of_a_claim_alone(run: Run, backend: Backend, aws: Aws) -> None:
+    with pytest.raises(ConditionFailed):
+        run(IdempotencyKeys(backend).answer("me", "key", 202, "{}"))
+    assert aws.items(backend.settings.tasks_table) == []
+
+
+def test_a_refusal_that_does_not_say_by_what_is_an_error(run: Run, backend: Backend) -> None:
+    async def silent(service: str, operation: str, **parameters: Any) -> Any:
+        raise ConditionFailed(operation, None)
+
+    with pytest.raises(CallFailed, match="no old item"):
+        claim(run, replace(backend, call=silent), "hash", "task", NOW)
