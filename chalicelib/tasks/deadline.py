@@ -34,8 +34,6 @@ async def deadline_of(backend: Backend, task: Task) -> int:
 
 def extended(task: Task, ledger: LedgerState, now_ms: int) -> int:
     """The attempt's deadline, in epoch ms, with the time for which people have paused it by now."""
-    if not ledger.holds:
-        return task.deadline_at
     try:
         seconds = CollectionRequest.unpack(task.request).timeout_seconds
     except ItemUnreadable:  # nobody can plan it any more, but it must end

@@ -64,7 +64,7 @@ async def finish_prog(backend: Backend, task_id: str, attempt: int, prog: Progre
         return  # the task was retried, or others of the part are not full
     task, parts = await TaskTable(backend).read_with_parts(task_id)
     tally = Tally(parts)
-    if task is not None and task.attempt == attempt and tally.is_finished(task):
+    if task is not None and tally.is_finished(task):
         await finish_task(backend, task, tally)
 
 

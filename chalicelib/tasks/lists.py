@@ -145,7 +145,7 @@ def merged(pages: Iterable[Page], limit: int, *, oldest_first: bool = False) -> 
         rows = [
             row
             for row in rows
-            if row.created_key == stop or (row.created_key < stop) == oldest_first
+            if (row.created_key <= stop if oldest_first else row.created_key >= stop)
         ]
     if len(rows) > limit:
         return Page(rows[:limit], rows[limit - 1].created_key)

@@ -9,8 +9,11 @@ from chalicelib.core.errors import QuotaExceeded
 from chalicelib.core.task_keys import META, task_pk
 from chalicelib.exchange.refresh import refresh_catalogue
 from chalicelib.tasks.cancel import cancel_task
+from chalicelib.tasks.deduplicate import digest_of, running_or_new
+from chalicelib.tasks.idempotency_keys import ABANDONED_MS
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.table import TaskTable
+from chalicelib.work.request import CollectionRequest
 from tests.doubles.aws import Called
 from tests.doubles.faults import CrashAfter, Meanwhile
 from tests.doubles.fleet import Crash
@@ -162,3 +165,34 @@ def test_a_task_that_cannot_be_read_holds_up_no_start(start, aws, clock, backend
     clock.advance(31_000)
     assert start() != first
     assert run(sweep(backend))["failed"] == 1
+
+
+@pytest.fixture
+def claim(run, backend):
+    request = CollectionRequest(("AUSDT",), ("1h",))
+    return lambda task_id: run(running_or_new(backend, "me", request, task_id))
+
+
+def test_a_try_again_of_a_start_is_that_start(claim, aws) -> None:
+    assert claim("one") == claim("one") == ("one", False)
+    assert set(aws.counts) == {"dynamodb.PutItem"}
+
+
+@pytest.mark.parametrize(
+    ("after_ms", "task_id"), [(ABANDONED_MS - 1, "one"), (ABANDONED_MS, "two")]
+)
+def test_a_task_that_is_not_there_may_be_on_its_way_for_a_while(
+    claim, clock, after_ms, task_id
+) -> None:
+    claim("one")
+    clock.advance(after_ms)
+    assert claim("two") == (task_id, False)
+
+
+def test_numbers_are_the_same_however_written_and_others_are_not() -> None:
+    shares = (99, 99.0, 99.5, 99.7)
+    digests = [
+        digest_of(CollectionRequest(("AUSDT",), ("1h",), tolerated_failure_percentage=share))
+        for share in shares
+    ]
+    assert [digests.index(each) for each in digests] == [0, 0, 2, 3]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chalicelib.collecting.plan import plan_task
+from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.finish import (
     fail_task,
     finish_prog,
@@ -22,7 +23,7 @@ from chalicelib.tasks.view import view_task
 from chalicelib.work.messages import PlanMessage
 from chalicelib.work.window import LEASE_MS, Standing
 from tests.doubles.clock import NOW
-from tests.doubles.faults import CrashAfter
+from tests.doubles.faults import CrashAfter, Meanwhile, named
 from tests.doubles.tasks import progs_of, task_of
 
 BODY = {"symbols": ["BTCUSDT", "ETHUSDT"], "timeframes": ["1h", "1d"]}
@@ -138,6 +139,49 @@ def test_an_older_attempts_full_item_finishes_nothing(run, worker, fleet, exchan
     run(plan_task(worker, PlanMessage(task_id, 2)))
     run(finish_prog(worker, task_id, 2, old))
     assert run(TaskTable(worker).read_with_parts(task_id))[1][0].finished == set()
+
+
+def test_an_item_of_a_part_that_was_begun_again_finishes_nothing(
+    run, worker, aws, fleet, exchange
+) -> None:
+    exchange.refused["ETHUSDT"] = "INVALID_SYMBOL"
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
+    run(fleet.settle())
+    old = run(TaskTable(worker).read_prog(task_id, 0))
+    run(retry_task(worker, task_id))
+    run(plan_task(worker, PlanMessage(task_id, 2)))
+    aws.counts.clear()
+    run(finish_prog(worker, task_id, 1, old))
+    assert aws.counts == {"dynamodb.UpdateItem": 1}
+
+
+@pytest.mark.parametrize("change", ["expires", "is begun again"])
+def test_a_task_that_changes_before_its_end_is_not_ended(run, worker, aws, fleet, change) -> None:
+    """Between the last count and the look at all parts."""
+    task_id = run(submit_collection(worker, BODY, "me", "r"))
+    run(plan_task(worker, PlanMessage(task_id, 1)))
+    key = {"pk": {"S": f"TASK#{task_id}"}, "sk": {"S": "META"}}
+
+    async def meanwhile() -> None:
+        if change == "expires":
+            await worker.call(
+                "dynamodb", "DeleteItem", TableName=worker.settings.tasks_table, Key=key
+            )
+        else:
+            await cancel_task(worker, task_id)
+            await retry_task(worker, task_id)
+            await plan_task(worker, PlanMessage(task_id, 2))
+
+    run(fleet.collect(1))
+    aws.hooks.append(Meanwhile(named("dynamodb.Query"), meanwhile))
+    ended = aws.counts["dynamodb.TransactWriteItems"]
+    run(fleet.collect(1))
+    task = run(TaskTable(worker).read(task_id))
+    if change == "expires":
+        assert task is None
+        assert aws.counts["dynamodb.TransactWriteItems"] == ended
+    else:
+        assert (task.attempt, task.state) == (2, "completed")
 
 
 def test_the_end_of_a_task_without_a_start_looks_up_no_listing(run, worker, aws, fleet) -> None:

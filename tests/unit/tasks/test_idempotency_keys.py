@@ -84,7 +84,7 @@ def test_an_answer_stays_however_long_ago_its_request_was(run: Run, backend: Bac
     claim(run, backend, "hash", "task", NOW)
     run(IdempotencyKeys(backend).answer("me", "key", 202, "{}"))
     again = claim(run, backend, "hash", "other", NOW + ABANDONED_MS + 1)
-    assert (again.granted, again.key.answer) == (False, (202, "{}"))
+    assert (again.granted, again.key.state, again.key.answer) == (False, ANSWERED, (202, "{}"))
     with pytest.raises(ConditionFailed):
         run(IdempotencyKeys(backend).leave_open("me", "key"))
     assert claim(run, backend, "hash", "other", NOW).key.state == ANSWERED
@@ -98,6 +98,14 @@ def test_a_key_may_be_used_anew_once_it_has_expired(
     run(IdempotencyKeys(backend).answer("me", "key", 202, "{}"))
     again = claim(run, backend, "another", "other", second * 1000)
     assert (again.granted, again.key.task_id) == (is_free, "other" if is_free else "task")
+
+
+def test_a_key_is_replaced_where_it_is_the_one_that_was_read(run: Run, backend: Backend) -> None:
+    keys, second = IdempotencyKeys(backend), FIRST._replace(task_id="second")
+    assert run(keys.put("me", "key", FIRST)) is None
+    assert run(keys.put("me", "key", second)) == FIRST
+    assert run(keys.put("me", "key", second, old=second)) == FIRST
+    assert run(keys.put("me", "key", second, old=FIRST)) is None
 
 
 @pytest.mark.parametrize("answered", [False, True])
