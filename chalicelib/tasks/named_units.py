@@ -53,8 +53,8 @@ async def _progs_named(
     failed = rejected = 0
     named = []
     for prog in sorted((*tally.progs, *finished), key=lambda prog: prog.number):
-        counts = prog.attempt == task.attempt or prog.number in failing
-        reasons = prog.reasons if counts and failed < MOST_FAILURES else {}
+        is_ours = prog.attempt == task.attempt
+        reasons = prog.reasons if is_ours and failed < MOST_FAILURES else {}
         rejections = prog.rejections if rejected < MOST_REJECTIONS else {}
         failed += len(reasons)
         rejected += sum(map(len, rejections.values()))

@@ -147,7 +147,7 @@ class ProgItems(Fence):
         Returns the item; None where a newer attempt has it.
         """
         old = await self._get(item_key(task_id, prog_key(number))) if attempt > 1 else None
-        if old is not None and old["attempt"] < attempt:
+        if old is not None:
             nobody = Claim("", 0, more=False)
             size = old["unit_count"]
             await self._reopen_prog(task_id, attempt, number, size, old, ttl, nobody, CLOSED)

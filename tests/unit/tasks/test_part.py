@@ -285,8 +285,10 @@ def test_what_an_older_attempt_had_rejected_is_named_once(run, worker) -> None:
     body = {"symbols": ["BTCUSDT"], "timeframes": ["1h", "1d"]}
     task_id = run(submit_collection(worker, body, "me", "r"))
     run(plan_task(worker, PlanMessage(task_id, 1)))
-    odd, labels = Collected(candles=3, rejected=1, rejections={NOW}), {0: "BTCUSDT 1h"}
-    run(TaskTable(worker).count(task_id, 1, 0, ok={0: odd}, bad={}, labels=labels, now_ms=NOW))
+    odd = Collected(candles=3, rejected=1, rejections={NOW})
+    labels = {0: "BTCUSDT 1h", 1: "BTCUSDT 1d"}
+    bad = {1: ("INVALID_SYMBOL", "of the attempt before")}
+    run(TaskTable(worker).count(task_id, 1, 0, ok={0: odd}, bad=bad, labels=labels, now_ms=NOW))
     run(cancel_task(worker, task_id))
     run(retry_task(worker, task_id))
     for planned in (False, True):  # its item waits to be opened again, and is open again
@@ -294,7 +296,24 @@ def test_what_an_older_attempt_had_rejected_is_named_once(run, worker) -> None:
             run(plan_task(worker, PlanMessage(task_id, 2)))
         view = run(view_task(worker, task_id))
         assert [each["timeframe"] for each in view["rejections"]] == ["1h"]
+        assert view["failures"] == []
         assert (view["units"]["succeeded"], view["candles"]) == (1, 3)
+
+
+def test_what_failed_in_an_older_attempt_is_not_this_ones_failure(
+    run, worker, fleet, exchange
+) -> None:
+    exchange.refused[("BTCUSDT", "1d")] = "INVALID_SYMBOL"
+    task_id = run(
+        submit_collection(worker, {"symbols": ["BTCUSDT"], "timeframes": ["1h", "1d"]}, "me", "r")
+    )
+    run(fleet.settle())
+    assert len(run(view_task(worker, task_id))["failures"]) == 1
+    run(retry_task(worker, task_id))
+    for planned in (False, True):  # its item waits to be opened again, and is open again
+        if planned:
+            run(plan_task(worker, PlanMessage(task_id, 2)))
+        assert run(view_task(worker, task_id))["failures"] == []
 
 
 def test_a_retry_opens_only_items_with_something_left(run, worker, fleet, exchange, clock) -> None:

@@ -98,7 +98,8 @@ def test_an_attempt_begins_its_parts_once(run, table, stored) -> None:
     run(table.open_part("t", 1, 0, 2, 2, TTL))
     run(table.add_finished_prog("t", 1, FULL))
     whole = FULL._replace(number=1, state=CLOSED, failed={})
-    part = begun_again(0, 2, 2, [FULL._replace(rejections={}), whole])
+    empty = Progress(2, 1, CLOSED)  # closed before it was planned
+    part = begun_again(0, 2, 3, [FULL._replace(rejections={}), whole, empty])
     run(table.begin_part("t", part, TTL))
     assert stored() == part
     assert (part.finished, part.succeeded, part.failed, part.opened) == ({1}, 5, 0, 0)

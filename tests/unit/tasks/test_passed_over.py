@@ -48,6 +48,13 @@ def test_no_more_than_so_many_are_named(run, backend, task_id, named, aws) -> No
     assert len(named()) < MOST_FILES + 7
 
 
+def test_no_file_is_named_beside_as_many_as_may_be(run, backend, task_id, named) -> None:
+    table = PassedOverFiles(backend)
+    run(table.add(task_id, 1, [(f"{at:03}.zip", MISSING) for at in range(MOST_FILES)]))
+    run(table.add(task_id, 1, [("x.zip", MISSING)]))
+    assert [each["file"] for each in named()] == [f"{at:03}.zip" for at in range(MOST_FILES)]
+
+
 def test_an_older_attempt_and_a_task_that_is_gone_name_nothing(
     run, backend, task_id, named, aws, settings
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chalicelib.core.errors import CallFailed
+from chalicelib.core.errors import CallFailed, ConditionFailed
 from chalicelib.tasks.progress import CLOSED, OPEN
 from chalicelib.tasks.table import TaskTable
 from chalicelib.work.window import Claim
@@ -74,3 +74,10 @@ def test_messages_are_sent_again_only_where_nothing_moved_since(run, table, move
     again = run(table.read_prog("t", 0))
     assert (again.sent_at, again.sent_again) == (NOW + 5, 1)
     assert not run(table.mark_sent_again("t", seen, NOW + 6))
+
+
+def test_an_item_lives_longer_where_there_is_one(run, table) -> None:
+    run(table.keep_prog("t", 0, NOW))
+    with pytest.raises(ConditionFailed):
+        run(table.keep_prog("t", 1, NOW))
+    assert run(table.read_prog("t", 1)) is None

@@ -337,3 +337,21 @@ def test_a_task_whose_item_is_deleted_before_or_after_its_start_is_not_started(
     aws.hooks.append(Meanwhile(named(when), delete))
     with pytest.raises(ConditionFailed):
         run(start_within_quota(backend, task, {**PLANNED}))
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_a_task_that_is_cancelled_before_it_runs_takes_no_units(
+    start, backend, run, aws, left
+) -> None:
+    task = run(TaskTable(backend).read(start()))
+    if left:
+        chosen, number = named("dynamodb.TransactWriteItems", "running"), 1
+    else:  # after its owner's units were too few: it reads, writes, and reads what stood against it
+        first = run(TaskTable(backend).read(start()))
+        run(start_within_quota(backend, first, {"kept_units": 0, "total_units": 4}))
+        chosen, number = named("dynamodb.GetItem", task.task_id), 2
+    used = run(units_today(backend, "me"))
+    aws.hooks.append(Meanwhile(chosen, lambda: cancel_task(backend, task.task_id), number))
+    with pytest.raises(ConditionFailed):
+        run(start_within_quota(backend, task, {"kept_units": 0, "total_units": UNITS}))
+    assert run(units_today(backend, "me")) == used
