@@ -93,11 +93,11 @@ def _packed(rows: Sequence[Row]) -> Candles:
     for row in rows:
         flat.extend(row)
     values, width = tuple(flat), len(rows[0]) if rows else _USED
-    found = {name: values[at::width] for at, name in enumerate(ROW)}
+    found = {name: values[at::width] for at, name in enumerate(ROW)} | {"answered_at": ()}
     try:
         return Candles(
             {
-                name: array(code, _packer(code, len(found.get(name, ())))(*found.get(name, ())))
+                name: array(code, _packer(code, len(found[name]))(*found[name]))
                 for name, code in COLUMNS.items()
             }
         )

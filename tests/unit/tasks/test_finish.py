@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chalicelib.collecting.plan import plan_task
+from chalicelib.core.task_keys import META, item_key
 from chalicelib.tasks.cancel import cancel_task
 from chalicelib.tasks.finish import (
     fail_task,
@@ -130,19 +131,9 @@ def test_an_item_is_sent_where_its_messages_are_or_are_just_being_sent(
     assert standings(task, Tally((part,), (prog._replace(done=done),)), NOW) == found
 
 
-def test_an_older_attempts_full_item_finishes_nothing(run, worker, fleet, exchange) -> None:
-    exchange.refused["ETHUSDT"] = "INVALID_SYMBOL"
-    task_id = run(submit_collection(worker, BODY, "me", "r"))
-    run(fleet.settle())
-    old = run(TaskTable(worker).read_prog(task_id, 0))
-    run(retry_task(worker, task_id))
-    run(plan_task(worker, PlanMessage(task_id, 2)))
-    run(finish_prog(worker, task_id, 2, old))
-    assert run(TaskTable(worker).read_with_parts(task_id))[1][0].finished == set()
-
-
-def test_an_item_of_a_part_that_was_begun_again_finishes_nothing(
-    run, worker, aws, fleet, exchange
+@pytest.mark.parametrize(("attempt", "calls"), [(2, {}), (1, {"dynamodb.UpdateItem": 1})])
+def test_an_older_attempts_full_item_finishes_nothing(
+    run, worker, aws, fleet, exchange, attempt, calls
 ) -> None:
     exchange.refused["ETHUSDT"] = "INVALID_SYMBOL"
     task_id = run(submit_collection(worker, BODY, "me", "r"))
@@ -151,8 +142,9 @@ def test_an_item_of_a_part_that_was_begun_again_finishes_nothing(
     run(retry_task(worker, task_id))
     run(plan_task(worker, PlanMessage(task_id, 2)))
     aws.counts.clear()
-    run(finish_prog(worker, task_id, 1, old))
-    assert aws.counts == {"dynamodb.UpdateItem": 1}
+    run(finish_prog(worker, task_id, attempt, old))
+    assert aws.counts == calls
+    assert run(TaskTable(worker).read_with_parts(task_id))[1][0].finished == set()
 
 
 @pytest.mark.parametrize("change", ["expires", "is begun again"])
@@ -160,7 +152,7 @@ def test_a_task_that_changes_before_its_end_is_not_ended(run, worker, aws, fleet
     """Between the last count and the look at all parts."""
     task_id = run(submit_collection(worker, BODY, "me", "r"))
     run(plan_task(worker, PlanMessage(task_id, 1)))
-    key = {"pk": {"S": f"TASK#{task_id}"}, "sk": {"S": "META"}}
+    key = item_key(task_id, META)
 
     async def meanwhile() -> None:
         if change == "expires":
