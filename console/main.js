@@ -1,5 +1,5 @@
 // The console: frame, navigation, sign-in. README.md beside it says how a view is made.
-import { html, render, useEffect, useRef, useState } from "./vendor/preact.js";
+import { html, render, useEffect, useLayoutEffect, useRef, useState } from "./vendor/preact.js";
 import { get, Problem } from "./api.js";
 import { disconnect, useConnection } from "./live.js";
 import { authentication, change, signIn, signOut, useSession } from "./session.js";
@@ -47,7 +47,8 @@ function View({ route }) {
     );
   }, [module]);
   // What is read aloud after a change of view begins at its heading; a page that loads begins at its top.
-  useEffect(() => {
+  // At once: moved later, it would be taken from what somebody has reached by then.
+  useLayoutEffect(() => {
     if (!isFirst.current) heading.current?.focus({ preventScroll: true });
     isFirst.current = false;
   }, [route.name, route.path[0]]);
