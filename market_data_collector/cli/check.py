@@ -1,7 +1,7 @@
 """`data-collector check`: uses a deployed stack from outside, and says what fails."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -16,7 +16,8 @@ from market_data_collector.cli.check_run import (
     Untried,
     answered,
 )
-from market_data_collector.cli.check_steps import STEPS, Step
+from market_data_collector.cli.check_step import Step
+from market_data_collector.cli.check_steps import STEPS
 from market_data_collector.cli.options import everywhere
 from market_data_collector.cli.session import Session
 from market_data_collector.cli.stack import Stack, aws_errors, stack_option
@@ -107,7 +108,7 @@ def _stack(session: Session, name: str | None) -> Stack | None:
     return stack
 
 
-def _plan(run: CheckRun, steps: list[Step]) -> str:
+def _plan(run: CheckRun, steps: Sequence[Step]) -> str:
     where = f"Checking {run.client.url} in {len(steps)} steps"
     if run.read_only:
         return f"{where}, which change nothing."

@@ -16,6 +16,8 @@ from market_data_collector.jobs import ENDED, Job
 from market_data_collector.locate import Unusable, endpoints, with_prefix
 
 USUAL_SYMBOL, TIMEFRAME, HOURS = "BTCUSDT", "1h", 24
+#: Of a task.
+STATES = ("pending", "running", *sorted(ENDED))
 #: A task that nothing else ends fails after so many seconds.
 TASK_SECONDS = 600
 #: Seconds between two looks, and between two lines that say what is waited for.

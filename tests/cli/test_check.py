@@ -19,7 +19,8 @@ from chalicelib.candles.codec import encode
 from infra.package import ROOT
 from market_data_collector.cli import check as check_command
 from market_data_collector.cli.check_run import CheckRun
-from market_data_collector.cli.check_steps import EXCUSED, STEPS, Step
+from market_data_collector.cli.check_step import Step
+from market_data_collector.cli.check_steps import EXCUSED, STEPS
 from tests.cli.fake_api import PAUSE, PREFIX, problem, task
 from tests.cli.fake_stack import FakeStack, answer_of
 from tests.cli.running import Ran, run
