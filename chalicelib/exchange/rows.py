@@ -256,7 +256,7 @@ def _is_word(value: Any) -> TypeGuard[str]:
 
 def _is_asset(value: Any) -> bool:
     """Whether it can be the name of an asset; some have one character."""
-    return isinstance(value, str) and value != "" and _is_word(f"{value}x")
+    return isinstance(value, str) and _is_word(f"{value}x")
 
 
 def _weight_limit(rules: Any) -> int | None:

@@ -17,7 +17,7 @@ from chalicelib.core.errors import CollectorError
 from chalicelib.core.times import DAY
 from chalicelib.exchange import archive
 from chalicelib.exchange.archive import MISSING, UNAVAILABLE, Archive
-from chalicelib.exchange.archive_file import ArchiveFile
+from chalicelib.exchange.archive_file import ArchiveFile, daily_file
 from chalicelib.exchange.archive_rows import DAMAGED, FileUnusable
 from chalicelib.exchange.binance import Permit
 from tests.doubles.http import ScriptedHttp
@@ -182,10 +182,13 @@ def test_a_short_trouble_costs_a_request(trouble: httpx.Response | Exception) ->
     assert ages(*asking(site)) == {PUBLISHED}
 
 
-@pytest.mark.parametrize("status", [301, 403, 429, 500, 503])
-def test_an_archive_that_does_not_answer_is_left_alone(status: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "content"),
+    [(301, b""), (403, b"AccessDenied"), (429, b""), (500, b""), (503, FORBIDDEN.content)],
+)
+def test_an_archive_that_does_not_answer_is_left_alone(status: int, content: bytes) -> None:
     site = Site()
-    site.instead["sum"] = [httpx.Response(status) for _ in range(20)]
+    site.instead["sum"] = [httpx.Response(status, content=content) for _ in range(20)]
     first, second = asking(site, DAY_FILE, DAY_FILE)
     assert (reason(first), reason(second)) == (UNAVAILABLE, UNAVAILABLE)
     assert site.asked == {"sum": 3}
@@ -197,6 +200,17 @@ def test_a_slow_file_is_given_up_and_the_archive_left_alone() -> None:
     first, second = asking(site, DAY_FILE, DAY_FILE)
     assert (reason(first), reason(second)) == (UNAVAILABLE, UNAVAILABLE)
     assert site.asked == {"sum": 3}
+
+
+def test_an_answer_of_the_most_bytes_that_it_may_have_is_read() -> None:
+    site = Site()
+    site.sum = site.sum.ljust(archive._SHORT_BYTES, b"\n")
+    assert ages(*asking(site)) == {PUBLISHED}
+    site.sum += b"\n"
+    assert reason(*asking(site)) == DAMAGED
+    missing = FORBIDDEN.content.rjust(archive._SHORT_BYTES)
+    site.instead["sum"] = [httpx.Response(403, content=missing)]
+    assert reason(*asking(site)) == MISSING
 
 
 def test_a_file_that_is_far_too_large_is_not_fetched_to_its_end() -> None:
@@ -239,6 +253,12 @@ def test_any_answers_are_a_file_that_cannot_be_used(text: bytes, content: bytes)
 )
 def test_files_are_named_as_the_archive_names_them(file: ArchiveFile, path: str) -> None:
     assert file.path == path
+
+
+@pytest.mark.parametrize("timeframe", ["3d", "1w", "1M"])
+def test_a_timeframe_that_is_longer_than_a_day_has_no_daily_file(timeframe: str) -> None:
+    assert daily_file("AUSDT", timeframe, T0) is None
+    assert daily_file("AUSDT", "1d", T0) == ArchiveFile("AUSDT", "1d", T0, T0 + DAY)
 
 
 def test_a_checksum_of_the_right_name_and_a_zip_without_candles() -> None:

@@ -128,9 +128,10 @@ def test_blocks_of_any_size_give_the_same_candles(block: int) -> None:
     )
 
 
-def test_each_part_lies_in_one_storage_object() -> None:
+@pytest.mark.parametrize("seconds", [3 * 3600, 2 * 3600 + 1])
+def test_each_part_lies_in_one_storage_object(seconds: int) -> None:
     file = ArchiveFile("AUSDT", "1s", T0, T0 + 3 * HOUR)
-    rows = [row(at, "1s") for at in range(T0, T0 + 3 * HOUR, 1000)]
+    rows = [row(at, "1s") for at in range(T0, T0 + seconds * 1000, 1000)]
     content = zipped("".join(line(each) + "\n" for each in rows), file)
     parts = [*candles_in(io.BytesIO(content), file, PUBLISHED)]
     assert sum(map(len, parts)) == len(rows)
@@ -139,9 +140,38 @@ def test_each_part_lies_in_one_storage_object() -> None:
     assert len(parts) == len(set.union(*bounds))
 
 
-def test_a_candle_that_had_not_closed_then_is_left_out() -> None:
-    found = read(file_bytes(DAY_FILE), published=T0 + 5 * HOUR + 1)
-    assert list(found.open_times) == [T0 + hour * HOUR for hour in range(5)]
+@pytest.mark.parametrize(("after", "closed"), [(-1, 4), (0, 5), (1, 5)])
+def test_a_candle_that_had_not_closed_then_is_left_out(after: int, closed: int) -> None:
+    found = read(file_bytes(DAY_FILE), published=T0 + 5 * HOUR + after)
+    assert list(found.open_times) == [T0 + hour * HOUR for hour in range(closed)]
+
+
+def test_a_file_of_months_holds_candles_of_every_length() -> None:
+    file = ArchiveFile("AUSDT", "1M", T0, T0 + 31 * DAY)
+    content = zipped(line(row(T0, "1M")) + "\n", file)
+    assert list(read(content, file, T0 + 40 * DAY).open_times) == [T0]
+
+
+def test_half_of_the_candles_may_close_when_none_of_the_timeframe_does() -> None:
+    other = (SOUND[1][0], *SOUND[1][1:6], SOUND[1][6] - 60_000, *SOUND[1][7:])
+    assert len(read(zipped(f"{line(SOUND[0])}\n{line(other)}\n"))) == 2
+    with pytest.raises(FileUnusable, match="another timeframe"):
+        read(zipped(f"{line(other)}\n"))
+
+
+@pytest.mark.parametrize("micros", [10**14 - 1_000_000, 10**14])
+def test_times_are_microseconds_from_a_size_on(micros: int) -> None:
+    """So the oldest microseconds are of 1973, and the latest milliseconds of 5138."""
+    start_ms = 10**11 // DAY * DAY
+    file = ArchiveFile("AUSDT", "1s", start_ms, start_ms + DAY)
+    opens_ms = micros // 1000
+    sound = line(in_micros(row(opens_ms, "1s")))
+    content = zipped(f"{sound}\n", file)
+    if micros < 10**14:
+        with pytest.raises(FileUnusable, match="no candle"):
+            read(content, file)
+    else:
+        assert list(read(content, file).open_times) == [opens_ms]
 
 
 @pytest.mark.parametrize(
@@ -157,6 +187,7 @@ def test_a_candle_that_had_not_closed_then_is_left_out() -> None:
         zipped(line(SOUND[0]), name="BUSDT-1h-2025-01-01.csv"),
         zipped("".join(line(row(T0 + at * 60_000, "1m")) + "\n" for at in range(24))),
         zipped(line(row(T0 + DAY)) + "\n"),
+        zipped(line(row(T0 - HOUR)) + "\n" + line(SOUND[0]) + "\n"),
         zipped(line(SOUND[0]) + "\n" + line(row(T0 - 40 * DAY)) + "\n"),
     ],
     ids=lambda content: f"{len(content)}",
@@ -202,13 +233,45 @@ def test_any_digits_are_candles_or_a_damaged_file(text: str) -> None:
     assert len(read(zipped(f"{line(SOUND[0])}\n{text}\n"))) == 1
 
 
-def test_lines_that_go_back_over_blocks_are_not_sorted_in_memory() -> None:
-    lines = [line(each) + "\n" for each in [*SOUND[12:], *SOUND[:12]]]
+@pytest.mark.parametrize("rows", [[*SOUND[12:], *SOUND[:12]], [SOUND[0]] * 9])
+def test_lines_that_go_back_over_blocks_are_not_sorted_in_memory(rows: list[Any]) -> None:
+    lines = [line(each) + "\n" for each in rows]
     with (
         patch.object(archive_rows, "_BLOCK_BYTES", 300),
         pytest.raises(FileUnusable, match="order"),
     ):
         read(zipped("".join(lines)))
+
+
+def test_empty_lines_cost_nothing_however_they_fall_into_blocks() -> None:
+    text = "\n\n" + "\n\n\n".join(line(each) for each in SOUND) + "\n\n"
+    for block in (1, 50, 1 << 20):
+        with patch.object(archive_rows, "_BLOCK_BYTES", block):
+            assert len(read(zipped(text))) == 24
+
+
+def test_a_file_may_have_so_many_lines_and_no_more() -> None:
+    spare = DAY_FILE.most_candles * 2 + archive_rows._ODD_LINES - 1
+    assert len(read(zipped(line(SOUND[0]) + "\n" + "x\n" * spare))) == 1
+    with pytest.raises(FileUnusable, match="more lines"):
+        read(zipped(line(SOUND[0]) + "\n" + "x\n" * (spare + 1)))
+
+
+@pytest.mark.parametrize("how", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_compression_that_the_archive_does_not_use_is_refused(how: int) -> None:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", how) as archive:
+        archive.writestr(DAY_FILE.name.removesuffix(".zip") + ".csv", line(SOUND[0]))
+    with pytest.raises(FileUnusable, match="compressed in a way"):
+        read(made.getvalue())
+
+
+def test_an_error_that_no_line_explains_is_not_taken_for_an_odd_line() -> None:
+    with (
+        patch.object(archive_rows, "read_csv", side_effect=MemoryError),
+        pytest.raises(MemoryError),
+    ):
+        read(file_bytes(DAY_FILE))
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked() -> None:

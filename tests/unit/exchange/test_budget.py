@@ -252,6 +252,34 @@ def test_a_block_is_spent_to_the_last_before_another_is_taken(run, worker, aws, 
     assert run(Ledger(worker).read()).used == 2 * BLOCK_WEIGHT
 
 
+def test_what_was_not_spent_does_not_go_into_the_block_of_another_minute(
+    run, worker, clock
+) -> None:
+    budget = Budget(worker)
+    run(budget.take(2))
+
+    class Meanwhile:
+        """While the ledger is read, another request begins the next minute, and meets a pause."""
+
+        async def before(self, called) -> None:
+            if called.operation == "GetItem":
+                worker.call.hooks.remove(self)
+                clock.advance(MINUTE)
+                assert await budget.take(2) == 0
+                await Ledger(worker).pause(clock() + 1_000, "HTTP 429")
+
+        async def after(self, called) -> None:
+            return
+
+    worker.call.hooks.append(Meanwhile())
+    assert run(budget.take(2)) == clock() + 1_000
+    clock.advance(1_000)
+    assert run(budget.take(BLOCK_WEIGHT - 2)) == 0
+    assert run(Ledger(worker).read()).used == BLOCK_WEIGHT
+    assert run(budget.take(2)) == 0
+    assert run(Ledger(worker).read()).used == 2 * BLOCK_WEIGHT
+
+
 def test_what_has_no_room_as_a_block_is_asked_for_alone_once(run, worker, aws) -> None:
     left = BLOCK_WEIGHT - 1
     limit = weight_limits(None, worker.settings)

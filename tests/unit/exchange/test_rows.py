@@ -257,8 +257,9 @@ def test_nothing_traded_is_a_volume() -> None:
 def test_odd_assets_cost_themselves_alone(base: str, quote: str) -> None:
     entry = f'{{"symbol": "ABC", "status": "BREAK", "baseAsset": {base}, "quoteAsset": {quote}}}'
     other = '{"symbol": "BTCUSDT", "status": "TRADING", "baseAsset": "BTC", "quoteAsset": "USDT"}'
-    found = listing_in(f'{{"symbols": [{entry}, {other}]}}'.encode())
-    assert (found.symbols, found.unusable) == ({"ABC": "BREAK", "BTCUSDT": "TRADING"}, [])
+    nameless = '{"status": "TRADING", "baseAsset": "BTC", "quoteAsset": "USDT"}'
+    found = listing_in(f'{{"symbols": [{entry}, {nameless}, {other}]}}'.encode())
+    assert (found.symbols, found.unusable) == ({"ABC": "BREAK", "BTCUSDT": "TRADING"}, [""])
     good = base in ('"BTC"', '"1"') and quote == '"USDT"'
     said = {"ABC": (base.strip('"'), "USDT")} if good else {}
     assert found.assets == {"BTCUSDT": ("BTC", "USDT"), **said}

@@ -90,6 +90,11 @@ def test_requests_wait_from_half_a_second_before_until_the_minute_has_surely_beg
     assert OUR_CLOCK.minute(START - 1) + 1 == OUR_CLOCK.minute(START) == START // MINUTE
 
 
+def test_a_clock_set_back_by_what_a_date_leaves_out_is_learned_and_by_more_it_is_not() -> None:
+    assert ServerClock().told(NOW, NOW - 1_000, NOW) == ServerClock(1_000, 1_000, True)
+    assert ServerClock().told(NOW, NOW - 1_001, NOW) == ServerClock()
+
+
 @given(st.integers(1_001, 10**10), TRIPS)
 def test_an_answer_during_which_our_clock_was_set_back_says_nothing(back_ms: int, trips) -> None:
     clock, now = learned(0, trips)
