@@ -19,7 +19,7 @@ from chalicelib.collecting.needs import needs_of
 from chalicelib.collecting.store import Result, failure, store
 from chalicelib.collecting.verify import verify
 from chalicelib.core.backend import Backend
-from chalicelib.core.errors import ExchangeUnavailable, ObjectDamaged
+from chalicelib.core.errors import ExchangeThrottled, ExchangeUnavailable, ObjectDamaged
 from chalicelib.core.logs import log
 from chalicelib.core.together import together
 from chalicelib.exchange.binance import Permit
@@ -232,6 +232,9 @@ async def judged(worker: Worker, group: Group, deliveries: int) -> Group:
             wait_until_ms=_wait_until_ms(worker, why),
             unavailable={},
         )
+    except ExchangeThrottled as error:
+        await Ledger(worker).throttle(error, worker.now_ms())
+        return replace(group, wait_until_ms=error.until_ms, unavailable={})
     if not is_up:
         until_ms = worker.now_ms() + DOWN_PAUSE_MS
         await Ledger(worker).pause(until_ms, "the exchange does not answer")

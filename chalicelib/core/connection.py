@@ -27,8 +27,19 @@ class Lost(NoAnswer):
     """The connection ended before a byte of the answer came, as one does that was kept too long."""
 
 
+class BrokenAnswer(NoAnswer):
+    """An answer began, and its content did not come whole, or cannot be read.
+
+    `status`, and `headers` by name in lower case, are what it began with.
+    """
+
+    def __init__(self, detail: str, status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(detail)
+        self.status, self.headers = status, headers
+
+
 class Connection(asyncio.Protocol):
-    """`status`, `headers` (by name in lower case): of the answer, once `ask` has returned."""
+    """`status`, `headers` (by name in lower case): of the answer, once `has_head`."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -43,7 +54,7 @@ class Connection(asyncio.Protocol):
         self._room: asyncio.Future[None] | None = None
         self._chunks: list[bytes] = []
         self._waiting = self._before_head = 0
-        self._has_head = self._is_whole = self._keeps = False
+        self.has_head = self._is_whole = self._keeps = False
         self._ended: Exception | None = None
 
     # What asyncio calls.
@@ -60,7 +71,7 @@ class Connection(asyncio.Protocol):
         except (HttpParserError, HttpParserUpgrade) as problem:
             self._end(NoAnswer(f"no HTTP: {problem!r}"))
             return
-        if not self._has_head:
+        if not self.has_head:
             self._before_head += len(data)
             if self._before_head > _LARGEST_HEAD:
                 self._end(NoAnswer("its head has no end"))
@@ -70,10 +81,10 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def connection_lost(self, problem: Exception | None) -> None:
-        if self._has_head and problem is None and self._ends_with_connection():
+        if self.has_head and problem is None and self._ends_with_connection():
             self._is_whole = True
         about = f": {problem!r}" if problem else ""
-        began = self._has_head or self._parser is None
+        began = self.has_head or self._parser is None
         self._end((NoAnswer if began else Lost)(f"the connection was closed{about}"))
 
     def pause_writing(self) -> None:
@@ -91,13 +102,13 @@ class Connection(asyncio.Protocol):
             raise ValueError("another answer follows")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._has_head:  # what follows the content says nothing of how to read it
+        if not self.has_head:  # what follows the content says nothing of how to read it
             self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()
-        self._has_head = self.status >= 200  # what is below announces an answer that follows
-        if not self._has_head:
+        self.has_head = self.status >= 200  # what is below announces an answer that follows
+        if not self.has_head:
             self.headers = {}
 
     def on_body(self, content: bytes) -> None:
@@ -105,7 +116,7 @@ class Connection(asyncio.Protocol):
         self._waiting += len(content)
 
     def on_message_complete(self) -> None:
-        if self._has_head:
+        if self.has_head:
             self._is_whole = True
             self._keeps = self._parser.should_keep_alive()
 
@@ -130,7 +141,7 @@ class Connection(asyncio.Protocol):
         """Send a request, and wait for the head of its answer. Raises NoAnswer."""
         self.headers, self._chunks = {}, []
         self._waiting = self._before_head = 0
-        self._has_head = self._is_whole = self._keeps = False
+        self.has_head = self._is_whole = self._keeps = False
         self._parser = HttpResponseParser(self)
         first = _WRITTEN_AT_ONCE - len(head)
         self._write(head + body[:first])
@@ -138,14 +149,18 @@ class Connection(asyncio.Protocol):
             if self._room is not None:
                 await self._room
             self._write(body[at : at + _WRITTEN_AT_ONCE])
-        while not self._has_head:
+        while not self.has_head:
             await self._more()
 
-    async def content(self) -> bytes:
-        """All of the answer's content, as it was sent. Raises NoAnswer."""
-        while not self._is_whole:
+    async def content(self, most: int) -> bytes:
+        """All of the answer's content, as it was sent: at most so many bytes. Raises NoAnswer."""
+        size = self._waiting
+        while not self._is_whole and size <= most:
             self._waiting = 0  # all of it is wanted, so nobody is held up
             await self._more()
+            size += self._waiting
+        if size > most:
+            raise NoAnswer(f"its content has more than {most} bytes")
         parts, self._chunks = self._chunks, []
         return parts[0] if len(parts) == 1 else b"".join(parts)
 

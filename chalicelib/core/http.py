@@ -23,7 +23,7 @@ from aiohappyeyeballs import start_connection
 from isal import isal_zlib
 from isal.igzip_lib import IsalError
 
-from chalicelib.core.connection import Connection, Lost, request_head
+from chalicelib.core.connection import BrokenAnswer, Connection, Lost, request_head
 from chalicelib.core.errors import NoAnswer
 from chalicelib.core.proxies import Proxies, Proxy
 from chalicelib.core.tls import trusting
@@ -41,8 +41,8 @@ _ADDRESS = "%/:=&?~#+!$,;'@()*[]"
 _ROOT_AND_TARGET = re.compile("((?:[^/?#]*//)?[^/?#]*)([^#]*)")
 #: A gzip member, as zlib counts window bits.
 _GZIP = 31
-#: Bytes that an answer gets at once for its inflated content, whatever it says.
-_MOST_ANNOUNCED = 1 << 22
+#: Bytes of content, inflated: nothing that we ask for has a quarter of it.
+MOST_CONTENT = 1 << 26
 
 
 class HttpAnswer(NamedTuple):
@@ -117,24 +117,31 @@ class Http:
         await asyncio.sleep(0)
 
     async def get(
-        self, url: str, query: Mapping[str, Any], headers: Mapping[str, str]
+        self,
+        url: str,
+        query: Mapping[str, Any],
+        headers: Mapping[str, str],
+        most: int = MOST_CONTENT,
     ) -> HttpAnswer:
-        """One GET. `query`: text or integers. Raises NoAnswer."""
-        return await self.request("GET", f"{url}?{urlencode(query)}" if query else url, headers)
+        """One GET, whose content has at most so many bytes. `query`: text or integers. Raises as
+        `request` does."""
+        url = f"{url}?{urlencode(query)}" if query else url
+        return await self.request("GET", url, headers, most=most)
 
     async def request(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes = b""
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        most: int = MOST_CONTENT,
     ) -> HttpAnswer:
-        """One request; `url` is percent-encoded. Raises NoAnswer."""
+        """One request; `url` is percent-encoded. Raises NoAnswer; BrokenAnswer where only its
+        content is missing, damaged, or has more than `most` bytes."""
         async with self._asked(method, url, headers, body) as answer:
-            content = await answer.content()
-            if answer.headers.get("content-encoding") == "gzip":
-                # What it says of its size spares growing to it: a page of candles is 170 KB.
-                size = min(int.from_bytes(content[-4:], "little"), _MOST_ANNOUNCED)
-                try:
-                    content = isal_zlib.decompress(content, wbits=_GZIP, bufsize=size + 1)
-                except IsalError as problem:  # type: ignore[misc]
-                    raise NoAnswer(f"its content cannot be inflated: {problem}") from problem
+            content = await answer.content(most)
+            if coding := answer.headers.get("content-encoding"):
+                content = _decoded(content, coding.strip().lower(), most)
             return HttpAnswer(answer.status, answer.headers, content)
 
     @asynccontextmanager
@@ -155,6 +162,7 @@ class Http:
             target = f"http://{host}{target}"
             headers = headers | proxy.headers
         head = request_head(method, target, {"host": host, "accept": "*/*"} | headers, len(body))
+        connection = None
         try:
             async with asyncio.timeout(self._seconds) as timer, self._free:
                 connection = self._rested(place)
@@ -172,7 +180,9 @@ class Http:
         except TimeoutError as problem:
             if not timer.expired():
                 raise  # of whoever takes the answer
-            raise NoAnswer(f"none within {self._seconds} s") from problem
+            raise _failed(connection, f"none within {self._seconds} s") from problem
+        except NoAnswer as problem:
+            raise _failed(connection, str(problem)) from problem
 
     async def _sent(
         self,
@@ -233,6 +243,34 @@ class Http:
             if proxy and context is not None:
                 await _tunnel(connection, place, proxy, context)
         return connection
+
+
+def _failed(connection: Connection | None, why: str) -> NoAnswer:
+    if connection is None or not connection.has_head:
+        return NoAnswer(why)
+    return BrokenAnswer(why, connection.status, connection.headers)
+
+
+def _decoded(content: bytes, coding: str, most: int) -> bytes:
+    """Content as it was before it was coded (RFC 9110, 8.4). Raises NoAnswer."""
+    if coding == "identity":
+        return content
+    if coding not in ("gzip", "x-gzip"):
+        raise NoAnswer(f"its content is coded as {coding[:30]!r}, which nobody asked for")
+    parts: list[bytes] = []
+    try:
+        while content:
+            member = isal_zlib.decompressobj(wbits=_GZIP)
+            parts.append(member.decompress(content, most + 1))
+            most -= len(parts[-1])
+            if most < 0:
+                raise NoAnswer("its inflated content has no end")
+            if not member.eof:
+                raise NoAnswer("its content is cut off")
+            content = member.unused_data
+    except IsalError as problem:  # type: ignore[misc]
+        raise NoAnswer(f"its content cannot be inflated: {problem}") from problem
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 async def _tunnel(

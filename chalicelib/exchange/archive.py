@@ -116,7 +116,7 @@ class Archive:
         raise AssertionError("unreachable")
 
     async def _ask(self, path: str, into: IO[bytes], most: int) -> tuple[str, Mapping[str, str]]:
-        digest, size = hashlib.sha256(), 0
+        digest, size, answer = hashlib.sha256(), 0, None
         try:
             async with self._http.stream(f"{self._root}/{path}", _HEADERS) as answer:
                 async for chunk in answer.chunks:
@@ -128,8 +128,9 @@ class Archive:
                     into.write(chunk)
                     digest.update(chunk)
         except NoAnswer as problem:
-            detail = f"no answer from the archive: {problem}"
-            raise FileUnusable(detail, reason=UNAVAILABLE) from problem
+            if answer is None or answer.status == 200:
+                detail = f"no answer from the archive: {problem}"
+                raise FileUnusable(detail, reason=UNAVAILABLE) from problem
         status = answer.status
         if status != 200:
             into.seek(0)

@@ -17,8 +17,14 @@ from typing import Any, TypeVar
 from chalicelib.candles.answers import Row
 from chalicelib.core import metrics
 from chalicelib.core.backend import wall_clock_ms
-from chalicelib.core.errors import ExchangeUnavailable, NoAnswer
-from chalicelib.core.http import Http, HttpAnswer
+from chalicelib.core.connection import BrokenAnswer
+from chalicelib.core.errors import (
+    ExchangeError,
+    ExchangeThrottled,
+    ExchangeUnavailable,
+    NoAnswer,
+)
+from chalicelib.core.http import MOST_CONTENT, Http, HttpAnswer
 from chalicelib.core.logs import log
 from chalicelib.exchange.rows import (
     Listing,
@@ -46,6 +52,10 @@ _REQUEST_SECONDS = 10.0
 _HEADERS = {"Accept-Encoding": "gzip", "User-Agent": "market-data-collector"}
 _TRIES = 4
 _BACKOFF_SECONDS = 0.2
+#: Bytes of a page of candles, inflated: four times what the longest values take.
+_MOST_PAGE = 1 << 20
+#: Digits of a count of weight that is one.
+_MOST_DIGITS = 9
 #: An answer that takes longer is logged by itself.
 _SLOW_MS = 1000
 #: Unusable values that one log line names.
@@ -105,12 +115,14 @@ class Binance:
             "endTime": end_ms - 1,
             "limit": PAGE_LIMIT,
         }
-        found, headers, sent_ms = await self._get("klines", query, KLINES_WEIGHT, permit, klines_in)
+        found, headers, sent_ms = await self._get(
+            "klines", query, KLINES_WEIGHT, permit, klines_in, _MOST_PAGE
+        )
         if found.unusable:
             about = f"{symbol} {timeframe}"
             _note_unusable("klines", [f"{about} {at}" for at in found.unusable])
         weight = headers.get("x-mbx-used-weight-1m", "")
-        used = int(weight) if weight.isdecimal() else None
+        used = int(weight) if weight.isdecimal() and len(weight) <= _MOST_DIGITS else None
         return Page(found.rows, self._server_ms(headers), used, tuple(found.unusable), sent_ms)
 
     async def listing(self, permit: Permit) -> Listing:
@@ -136,13 +148,17 @@ class Binance:
         return found
 
     async def is_up(self, permit: Permit) -> bool:
-        """Whether the exchange answers at all: one request, no retry."""
+        """Whether the exchange answers at all: one request, no retry. Raises ExchangeThrottled, and
+        what `permit` raises."""
         async with self._in_flight:
             await permit(PING_WEIGHT)
             try:
-                answer = await self._http.get(f"{self._root}/api/v3/ping", {}, _HEADERS)
+                answer = await self._answered("ping", {}, MOST_CONTENT)
             except NoAnswer:
                 return False
+        error = self._error_of(answer)
+        if isinstance(error, ExchangeThrottled):
+            raise error
         return answer.status < 500
 
     async def _get(
@@ -152,6 +168,7 @@ class Binance:
         weight: int,
         permit: Permit,
         read: Callable[[bytes], Value],
+        most: int = MOST_CONTENT,
     ) -> tuple[Value, Mapping[str, str], int]:
         """What was answered, and when the request for it left."""
         for attempt in range(1, _TRIES + 1):
@@ -159,7 +176,7 @@ class Binance:
                 async with self._in_flight:
                     await permit(weight)
                     sent_ms = self._now_ms()
-                    answer = await self._ask(endpoint, query)
+                    answer = await self._ask(endpoint, query, most)
                 return _read(answer, read), answer.headers, sent_ms
             except ExchangeUnavailable:
                 if attempt == _TRIES:
@@ -168,18 +185,18 @@ class Binance:
             await asyncio.sleep(random.uniform(0.3, 1) * _BACKOFF_SECONDS * 2**attempt)
         raise AssertionError("unreachable")
 
-    async def _ask(self, endpoint: str, query: dict[str, Any]) -> HttpAnswer:
+    async def _ask(self, endpoint: str, query: dict[str, Any], most: int) -> HttpAnswer:
         """One request. Raises ExchangeError for whatever is no good answer."""
         started = time.monotonic()
         try:
-            answer = await self._http.get(f"{self._root}/api/v3/{endpoint}", query, _HEADERS)
+            answer = await self._answered(endpoint, query, most)
         except NoAnswer as problem:
             metrics.count("ExchangeRequests", Outcome="unavailable")
             raise ExchangeUnavailable(
                 f"no answer from the exchange: {problem}", reason="EXCHANGE_NO_ANSWER"
             ) from problem
         took_ms = (time.monotonic() - started) * 1000
-        error = error_of(answer.status, answer.headers, answer.content, self._now_ms())
+        error = self._error_of(answer)
         metrics.measure("ExchangeLatency", round(took_ms, 1))
         metrics.count("ExchangeRequests", Outcome=outcome_of(answer.status, error))
         if answer.status == 418:
@@ -189,6 +206,20 @@ class Binance:
         if error is not None:
             raise error
         return answer
+
+    async def _answered(self, endpoint: str, query: dict[str, Any], most: int) -> HttpAnswer:
+        """The answer to one request. Raises NoAnswer."""
+        url = f"{self._root}/api/v3/{endpoint}"
+        try:
+            return await self._http.get(url, query, _HEADERS, most)
+        except BrokenAnswer as broken:
+            if broken.status == 200:
+                raise
+            # What it says is in its head: a ban is one whatever became of its text.
+            return HttpAnswer(broken.status, broken.headers, b"")
+
+    def _error_of(self, answer: HttpAnswer) -> ExchangeError | None:
+        return error_of(answer.status, answer.headers, answer.content, self._now_ms())
 
     def _server_ms(self, headers: Mapping[str, str]) -> int:
         """The server's clock from the Date header, whole seconds rounded down; ours without one."""

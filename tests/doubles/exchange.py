@@ -133,7 +133,11 @@ class Exchange:
 
     async def is_up(self, permit: Permit) -> bool:
         await permit(PING_WEIGHT)
-        return not self.down
+        try:
+            self._answer(PING_WEIGHT)
+        except ExchangeUnavailable:
+            return False
+        return True
 
     async def aclose(self) -> None:
         return

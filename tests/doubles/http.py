@@ -9,8 +9,9 @@ from typing import Any
 
 import httpx
 
+from chalicelib.core.connection import BrokenAnswer
 from chalicelib.core.errors import NoAnswer
-from chalicelib.core.http import Http, HttpAnswer, Streamed
+from chalicelib.core.http import MOST_CONTENT, Http, HttpAnswer, Streamed
 
 #: Gives an answer, or raises an error of httpx's where there is none.
 Answers = Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]
@@ -22,9 +23,15 @@ class ScriptedHttp(Http):
         self._answers = answers
 
     async def get(
-        self, url: str, query: Mapping[str, Any], headers: Mapping[str, str]
+        self,
+        url: str,
+        query: Mapping[str, Any],
+        headers: Mapping[str, str],
+        most: int = MOST_CONTENT,
     ) -> HttpAnswer:
         answer = await self._answer(httpx.Request("GET", url, params=query, headers=headers))
+        if len(answer.content) > most:
+            raise BrokenAnswer("too much", answer.status_code, dict(answer.headers))
         return HttpAnswer(answer.status_code, dict(answer.headers), answer.content)
 
     @asynccontextmanager

@@ -103,6 +103,11 @@ def test_trouble_is_a_failure_at_the_last_delivery(run, worker, deliveries) -> N
         assert after == group
     else:
         assert (after.unavailable, after.results[1].detail) == ({}, "not now")
+    worker.exchange.throttled_until = worker.now_ms() + 5_000
+    assert run(judged(worker, group, deliveries)) == replace(
+        group, unavailable={}, wait_until_ms=worker.now_ms() + 5_000
+    )
+    assert run(Ledger(worker).read()).paused_until == worker.now_ms() + 5_000
     calm = replace(group, unavailable={})
     asked = len(worker.exchange.asked)
     assert run(judged(worker, calm, deliveries)) == calm

@@ -8,6 +8,7 @@ import gzip
 import socketserver
 import ssl
 import threading
+import tracemalloc
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.core.connection import Connection, request_head
+from chalicelib.core.connection import BrokenAnswer, Connection, request_head
 from chalicelib.core.errors import NoAnswer
 from chalicelib.core.http import Http
 from tests.doubles.receiver import certificate_for
@@ -191,13 +192,109 @@ def test_an_answer_that_is_cut_off_is_none(ask: Any, part: bytes) -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("content", [ZIPPED[:-9], b"hello", b""])
+@pytest.mark.parametrize("content", [ZIPPED[:-9], b"hello", ZIPPED + b"x", ZIPPED[:5]])
 def test_an_answer_that_cannot_be_inflated_is_none(content: bytes) -> None:
     async def broken(http: Http, url: str) -> Any:
         with pytest.raises(NoAnswer):
             await get(http, url)
 
     asking(broken, _zipped(content))
+
+
+@pytest.mark.parametrize(
+    ("coding", "content", "found"),
+    [
+        (b"GZIP", ZIPPED, b"hello"),
+        (b" x-gzip ", ZIPPED, b"hello"),
+        (b"gzip", ZIPPED + ZIPPED, b"hellohello"),
+        (b"gzip", gzip.compress(b"", mtime=0) + ZIPPED, b"hello"),
+        (b"gzip", b"", b""),
+        (b"identity", b"hello", b"hello"),
+    ],
+)
+def test_content_is_decoded_as_it_says(coding: bytes, content: bytes, found: bytes) -> None:
+    answer = _zipped(content).replace(b" gzip", b" " + coding)
+    assert asking(get, answer)[0].content == found
+
+
+def test_a_coding_that_nobody_asked_for_is_named() -> None:
+    async def strange(http: Http, url: str) -> Any:
+        with pytest.raises(NoAnswer, match="'br'"):
+            await get(http, url)
+
+    asking(strange, _zipped(ZIPPED).replace(b" gzip", b" br"))
+
+
+def _lying(content: bytes) -> bytes:
+    """Zipped content that says to be a byte long."""
+    return gzip.compress(content)[:-4] + b"\x01\x00\x00\x00"
+
+
+BOMB = bytes(3_000_000)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        _zipped(gzip.compress(BOMB)),
+        _zipped(_lying(BOMB)),
+        _zipped(gzip.compress(BOMB[:1_000_000]) * 2),
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1000001\r\n\r\n" + bytes(1_000_001),
+        b"HTTP/1.1 200 OK\r\n\r\n" + bytes(5_000_000),
+    ],
+    ids=["zipped", "lying", "two", "plain", "endless"],
+)
+def test_content_that_is_far_too_large_is_not_taken_to_its_end(answer: bytes) -> None:
+    async def large(http: Http, url: str) -> None:
+        with pytest.raises(BrokenAnswer):
+            await http.get(url, {}, {}, 1_000_000)
+
+    tracemalloc.start()
+    asking(large, answer)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < len(answer) * 3 + 3 * len(BOMB)
+
+
+@pytest.mark.parametrize("content", [b"x" * 1000, gzip.compress(b"x" * 1000, mtime=0)])
+def test_content_may_have_the_most_bytes_that_are_allowed(content: bytes) -> None:
+    async def sized(http: Http, url: str) -> list[Any]:
+        found: list[Any] = []
+        for most in (1000, 999):
+            try:
+                found.append(len((await http.get(url, {}, {}, most)).content))
+            except BrokenAnswer as broken:
+                found.append(broken.status)
+        return found
+
+    answer = _zipped(content)
+    if content[:1] == b"x":
+        answer = answer.replace(b"gzip", b"identity")
+    assert asking(sized, answer)[0] == [1000, 200]
+
+
+@pytest.mark.parametrize("status", [200, 418, 451])
+@pytest.mark.parametrize(
+    ("behind", "then"),
+    [
+        (b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello", "closes"),
+        (b"Content-Length: 9\r\n\r\nhel", "closes"),
+        (b"Content-Length: 9\r\n\r\nhel", "waits"),
+        (b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", "closes"),
+    ],
+    ids=["damaged", "cut off", "slow", "no chunk"],
+)
+def test_what_an_answer_began_with_stands_whatever_becomes_of_its_content(
+    status: int, behind: bytes, then: str
+) -> None:
+    async def broken(http: Http, url: str) -> BrokenAnswer:
+        with pytest.raises(BrokenAnswer) as raised:
+            await get(http, url)
+        return raised.value
+
+    answer = b"HTTP/1.1 %d Said\r\nRetry-After: 3600\r\n" % status + behind
+    found, _ = asking(broken, answer, then, seconds=0.2 if then == "waits" else 30)
+    assert (found.status, found.headers["retry-after"]) == (status, "3600")
 
 
 @pytest.mark.parametrize("ask", [get, streamed])
@@ -395,7 +492,7 @@ def test_an_answer_is_the_same_however_the_network_cuts_it(cuts: set[int], chunk
             await asyncio.sleep(0)
         await asked
         assert connection.is_free
-        return connection.status, await connection.content()
+        return connection.status, await connection.content(100)
 
     assert asyncio.run(fed()) == (200, ZIPPED)
 

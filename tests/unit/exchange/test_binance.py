@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from chalicelib.core.connection import BrokenAnswer
 from chalicelib.core.errors import (
     CollectorError,
     ExchangeRefused,
@@ -125,6 +126,58 @@ def test_what_need_not_be_tried_again_is_asked_once(answer: Any, error: Any) -> 
     with pytest.raises(error):
         klines(lambda request: answer, gate)
     assert len(gate.weights) == 1
+
+
+def broken(status: int, **headers: str) -> Answers:
+    """Answers that begin so, and whose content does not come whole."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        raise BrokenAnswer("cut off", status, headers)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "requests"),
+    [
+        (418, ExchangeThrottled, 1),
+        (429, ExchangeThrottled, 1),
+        (403, ExchangeThrottled, 1),
+        (451, ExchangeRefused, 1),
+        (500, ExchangeUnavailable, 4),
+        (200, ExchangeUnavailable, 4),
+    ],
+)
+def test_what_an_answer_begins_with_counts_though_its_content_is_lost(
+    status: int, error: Any, requests: int
+) -> None:
+    gate = Gate()
+    with pytest.raises(error) as raised:
+        klines(broken(status), gate)
+    assert len(gate.weights) == requests
+    if status == 418:
+        with pytest.raises(ExchangeThrottled) as raised:
+            klines(broken(status, **{"retry-after": "3600"}), gate)
+        assert raised.value.until_ms > time.time() * 1000 + 3_500_000
+
+
+def test_a_ban_that_a_ping_meets_is_told() -> None:
+    for answers in (lambda request: httpx.Response(418), broken(429)):
+        with pytest.raises(ExchangeThrottled):
+            asking(answers, lambda client: client.is_up(Gate().permit))
+    assert asking(broken(200), lambda client: client.is_up(Gate().permit)) is False
+
+
+def test_a_page_of_far_too_many_bytes_is_not_read() -> None:
+    with pytest.raises(ExchangeUnavailable, match="too much"):
+        klines(lambda request: httpx.Response(200, content=b" " * (1 << 20) + b"[]"), Gate())
+
+
+@pytest.mark.parametrize("count", ["9" * 10, "9" * 5000, "-1", "1.5", "", "²"])
+def test_a_count_of_weight_that_is_none_is_passed_over(count: str) -> None:
+    headers = {"X-MBX-USED-WEIGHT-1M": count.encode()}
+    page = klines(lambda request: httpx.Response(200, headers=headers, content=b"[]"), Gate())
+    assert page.used_weight is None
 
 
 def test_a_row_that_cannot_be_read_is_named_and_the_others_stand() -> None:
