@@ -4,9 +4,9 @@
     LIMIT#<exchange>      LIMIT       window_minute, root; of that minute: fleet_share, expected,
                                       used, counted, ahead_ms (share.py); seen_minute (the last one
                                       in which the exchange's own count was seen); of the breaker:
-                                      paused_until, pause_reason, throttled_minute; of people's
-                                      pauses: holds (since and until of each), held_until, held_by,
-                                      hold_reason, hold_rev
+                                      paused_until, pause_reason, throttled_minute, strikes; of
+                                      people's pauses: holds (since and until of each),
+                                      held_until, held_by, hold_reason, hold_rev
 
 Ledger, breaker and pause share an item of the Market table, so that one conditional update checks
 all of them. Breaker and pause have attributes of their own there: neither ends the other. The
@@ -16,6 +16,8 @@ that was): before every request, so that candles of two sources never come under
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from chalicelib.aws.item_table import ItemTable
@@ -28,6 +30,8 @@ from chalicelib.exchange.server_clock import OUR_CLOCK, ServerClock
 from chalicelib.exchange.share import Spent, WeightLimits, next_minute
 
 _RACES = 20
+#: How long everybody waits at least where the exchange throttles, and has not before.
+_FIRST_PAUSE_MS = 1_000
 _NOT_PAUSED = (
     "(attribute_not_exists(paused_until) OR paused_until <= :now) AND "
     "(attribute_not_exists(held_until) OR held_until <= :now)"
@@ -189,16 +193,27 @@ class Ledger(ItemTable):
         return state_in(item)
 
     async def throttle(self, error: ExchangeThrottled, now_ms: int) -> None:
-        """Open the breaker: the exchange has throttled us."""
-        await self.pause(error.until_ms, error.detail[:200], now_ms // MINUTE_MS)
+        """Open the breaker: the exchange has throttled us.
 
-    async def pause(self, until_ms: int, reason: str, throttled_minute: int = 0) -> None:
+        The time that it names may be over, or too short. Where it throttles soon after a pause, the
+        next one lasts twice as long at least, up to a minute.
+        """
+        state = await self.read()
+        strikes = 0 if now_ms >= state.paused_until + MINUTE_MS else state.strikes + 1
+        least_ms = min(_FIRST_PAUSE_MS << min(strikes, 10), MINUTE_MS)
+        if now_ms < state.paused_until:  # one answer of several that were under way
+            strikes, least_ms = state.strikes, 0
+        noted = {"throttled_minute": now_ms // MINUTE_MS, "strikes": strikes}
+        await self.pause(max(error.until_ms, now_ms + least_ms), error.detail[:200], noted)
+
+    async def pause(
+        self, until_ms: int, reason: str, noted: Mapping[str, int] = MappingProxyType({})
+    ) -> None:
         """Open the breaker, which stops every worker until `until_ms`; one that is open for longer
-        stays. `throttled_minute`: in which the exchange throttled us, where that is why."""
-        noting = ", throttled_minute = :minute" if throttled_minute else ""
+        stays. `noted`: attributes that say why."""
+        noting = "".join(f", {name} = :{name}" for name in noted)
         values: dict[str, Any] = {":until": until_ms, ":reason": reason}
-        if throttled_minute:
-            values[":minute"] = throttled_minute
+        values |= {f":{name}": value for name, value in noted.items()}
         try:
             await self._update(
                 self.key,

@@ -3,6 +3,8 @@
     good            200, and no error object in it
     throttled       429, 418, code -1003: everybody waits until the time that it names
                     202, 3xx, 403, HTML: its firewall or a maintenance page; everybody waits a while
+                    code -1008: it is overloaded, and asks for some minutes
+                    what would be unavailable, but names a time (Retry-After)
     refused         451, and error objects whose code blames the request: permanent
     unavailable     5xx, codes of the exchange's own trouble, and whatever nobody can explain
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
@@ -39,7 +42,8 @@ _REFUSALS = {
     **dict.fromkeys(range(-1106, -1099), "INVALID_PARAMETER"),
 }
 _TOO_MANY_REQUESTS = -1003
-_PASSING = (-1000, -1001, -1006, -1007, -1008)
+_OVERLOADED = -1008
+_PASSING = (-1000, -1001, -1006, -1007)
 _BANNED_UNTIL = re.compile(r"until (\d{13})")
 _SPACE = b" \t\r\n\xef\xbb\xbf"
 
@@ -63,6 +67,8 @@ def error_of(
     what = f"HTTP {status}: {error.msg}" if error else f"HTTP {status}"
     if status in (418, 429) or (error and error.code == _TOO_MANY_REQUESTS):
         return ExchangeThrottled(what, _pause_until(headers, what, now_ms))
+    if error and error.code == _OVERLOADED:
+        return ExchangeThrottled(what, _pause_until(headers, "", now_ms))
     if status == 451:
         return ExchangeRefused(
             "the exchange does not serve this location (HTTP 451)", reason="RESTRICTED_LOCATION"
@@ -71,7 +77,10 @@ def error_of(
         what = f"HTTP {status} from the exchange's firewall, or a maintenance page"
         return ExchangeThrottled(what, _pause_until(headers, "", now_ms))
     if error is None or status >= 500 or error.code in _PASSING:
-        return ExchangeUnavailable(what)
+        until_ms = _named_until(headers, now_ms)
+        if until_ms is None or until_ms <= now_ms:
+            return ExchangeUnavailable(what)
+        return ExchangeThrottled(what, _pause_until(headers, "", now_ms))
     reason = _REFUSALS.get(error.code)
     if reason is not None:
         return ExchangeRefused(error.msg, reason=reason)
@@ -100,21 +109,28 @@ def _error_object(body: bytes) -> _Error | None:
 @lru_cache(maxsize=16)  # all the answers of a second have the same date
 def date_ms(date: str) -> int:
     """Epoch ms of a date as headers have it (RFC 9110, 5.6.7). Raises ValueError, OverflowError."""
-    return int(parsedate_to_datetime(date).timestamp()) * 1000
+    found = parsedate_to_datetime(date)
+    if found.tzinfo is None:  # asctime's form names no zone
+        found = found.replace(tzinfo=UTC)
+    return int(found.timestamp()) * 1000
 
 
 def _pause_until(headers: Mapping[str, str], message: str, now_ms: int) -> int:
     """Epoch ms until which the answer asks everybody to wait."""
-    until = now_ms + PAUSE_MS
-    asked = headers.get("retry-after", "").strip()
-    if asked.isascii() and asked.isdecimal():
-        until = now_ms + int(asked[:9]) * 1000
-    elif asked:
-        try:
-            until = date_ms(asked)
-        except (ValueError, OverflowError):
-            until = now_ms + PAUSE_MS
+    named_ms = _named_until(headers, now_ms)
+    until = now_ms + PAUSE_MS if named_ms is None else named_ms
     banned = _BANNED_UNTIL.search(message)
     if banned:
         until = max(until, int(banned[1]))
     return min(max(until, now_ms), now_ms + LONGEST_PAUSE_MS)
+
+
+def _named_until(headers: Mapping[str, str], now_ms: int) -> int | None:
+    """The time that Retry-After names, in epoch ms; None where it names none."""
+    asked = headers.get("retry-after", "").strip()
+    if asked.isascii() and asked.isdecimal():
+        return now_ms + int(asked[:9]) * 1000
+    try:
+        return date_ms(asked) if asked else None
+    except (ValueError, OverflowError):
+        return None

@@ -194,6 +194,30 @@ def test_the_share_is_halved_where_the_exchange_has_throttled_us(run, ledger, st
     assert state().fleet_share == 3000
 
 
+def test_an_exchange_that_throttles_again_and_again_is_asked_ever_less_often(
+    run, ledger, state
+) -> None:
+    """Whatever it names: a time that is over, as where its clock is behind."""
+    now_ms, waits = NOW, []
+    for named_ms in (0, -5_000, 0, 1_000, 0, 0, 0, 0):
+        run(ledger.throttle(ExchangeThrottled("HTTP 429", now_ms + named_ms), now_ms))
+        waits.append((state().paused_until - now_ms) // 1000)
+        # Others that were under way say the same.
+        run(ledger.throttle(ExchangeThrottled("HTTP 429", now_ms), now_ms + 100))
+        assert state().paused_until == now_ms + waits[-1] * 1000
+        now_ms = state().paused_until + 59_999
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+    now_ms += 1
+    run(ledger.throttle(ExchangeThrottled("HTTP 429", now_ms), now_ms))
+    assert (state().paused_until - now_ms, state().strikes) == (1_000, 0)
+
+
+def test_a_longer_time_that_it_names_stands(run, ledger, state) -> None:
+    run(ledger.throttle(ExchangeThrottled("HTTP 429", NOW), NOW))
+    run(ledger.throttle(ExchangeThrottled("HTTP 418", NOW + 3_600_000), NOW + 500))
+    assert state().paused_until == NOW + 3_600_000
+
+
 def test_a_pause_for_another_reason_halves_nothing(run, ledger, state) -> None:
     run(ledger.take_weight(Wanted(100), BINANCE, NOW))
     run(ledger.pause(NOW + 2_000, "the exchange does not answer"))

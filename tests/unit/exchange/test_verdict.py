@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from email.utils import formatdate
 
 import pytest
@@ -9,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.core.errors import ExchangeRefused, ExchangeThrottled, ExchangeUnavailable
-from chalicelib.exchange.verdict import LONGEST_PAUSE_MS, PAUSE_MS, error_of, outcome_of
+from chalicelib.exchange.verdict import (
+    LONGEST_PAUSE_MS,
+    PAUSE_MS,
+    date_ms,
+    error_of,
+    outcome_of,
+)
 
 NOW = 1_800_000_000_000
 HTML = b"<!DOCTYPE html><html><body>We are down for maintenance</body></html>"
@@ -92,6 +99,54 @@ def test_no_header_or_message_makes_anybody_wait_for_longer_than_a_ban_lasts(
     error = error_of(429, {"retry-after": header}, body, NOW)
     assert isinstance(error, ExchangeThrottled)
     assert NOW <= error.until_ms <= NOW + LONGEST_PAUSE_MS
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (503, b""),
+        (500, b"Bad Gateway"),
+        (504, b'{"code": -1007, "msg": "Timeout"}'),
+        (200, b'{"code": -1001, "msg": "Internal error"}'),
+        (408, b""),
+    ],
+)
+def test_trouble_whose_end_is_named_is_waited_for(status: int, body: bytes) -> None:
+    error = error_of(status, {"retry-after": "300"}, body, NOW)
+    assert isinstance(error, ExchangeThrottled)
+    assert error.until_ms == NOW + 300_000
+    for header in ("0", "soon", formatdate(NOW // 1000, usegmt=True)):
+        assert isinstance(error_of(status, {"retry-after": header}, body, NOW), ExchangeUnavailable)
+    long = error_of(status, {"retry-after": "9" * 30}, body, NOW)
+    assert isinstance(long, ExchangeThrottled)
+    assert long.until_ms == NOW + LONGEST_PAUSE_MS
+
+
+@pytest.mark.parametrize(("headers", "pause_ms"), [({}, PAUSE_MS), ({"retry-after": "9"}, 9_000)])
+def test_an_exchange_that_is_overloaded_is_left_alone(
+    headers: dict[str, str], pause_ms: int
+) -> None:
+    """Its words: "Please try again in a few minutes"."""
+    body = b'{"code": -1008, "msg": "Server is currently overloaded with other requests."}'
+    error = error_of(503, headers, body, NOW)
+    assert isinstance(error, ExchangeThrottled)
+    assert error.until_ms == NOW + pause_ms
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo"])
+def test_a_date_means_the_same_wherever_this_runs(
+    zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    date_ms.cache_clear()
+    forms = ("Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT")
+    forms += ("Sun Nov  6 08:49:37 1994", "Sun, 06 Nov 1994 08:49:37 -0000")
+    found = {date_ms(form) for form in forms}
+    monkeypatch.undo()
+    time.tzset()
+    date_ms.cache_clear()
+    assert found == {784_111_777_000}
 
 
 @pytest.mark.parametrize(
