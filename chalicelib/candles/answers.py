@@ -274,9 +274,15 @@ def _closed(timeframe: str, answer: Answer, start_ms: int, end_ms: int) -> tuple
             continue
         if not is_valid(row):
             rejected.add(open_ms)
-        elif open_ms not in found or tuple(row[:_USED]) > tuple(found[open_ms][:_USED]):
+        elif open_ms not in found or _rank(timeframe, row) > _rank(timeframe, found[open_ms]):
             found[open_ms] = row
     return dated(_packed([found[at] for at in sorted(found)]), server_ms), rejected
+
+
+def _rank(timeframe: str, row: Row) -> tuple[Any, ...]:
+    """Of two rows of one candle, the one of the timeframe's length stays, or else the greater."""
+    closes = timeframes.following(timeframe, row[0]) - 1
+    return row[6] == closes, *row[:_USED]
 
 
 def _without(candles: Candles, opens: Sequence[int]) -> Candles:

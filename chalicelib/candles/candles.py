@@ -18,6 +18,7 @@ from operator import ne, sub
 from typing import Any, NamedTuple
 
 from chalicelib.core import timeframes
+from chalicelib.core.times import DAY
 
 #: What the exchange says of a candle, in the order it is stored, with array type codes.
 VALUES: dict[str, str] = {
@@ -35,6 +36,9 @@ VALUES: dict[str, str] = {
 }
 #: All that is stored of a candle; `answered_at`: epoch ms, by the exchange's clock.
 COLUMNS: dict[str, str] = {**VALUES, "answered_at": "q"}
+#: How long candles are, of all timeframes.
+_MONTHS = frozenset(days * DAY for days in range(28, 32))
+_LENGTHS = _MONTHS.union(timeframes.LENGTH_MS.values())
 
 
 class Candles:
@@ -175,6 +179,31 @@ def _run_starts(timeframe: str, opens: Sequence[int]) -> Iterable[int]:
     distances = map(sub, opens[1:], opens)
     odd = map(ne, distances, repeat(length_ms))
     return 0, *compress(count(1), odd)
+
+
+def are_of_another_timeframe(
+    timeframe: str, open_times: Sequence[int], close_times: Sequence[int]
+) -> bool:
+    """Whether candles are those of another timeframe: most of them have its length to the
+    millisecond.
+
+    Some on record have an odd one. A single one that ends where a candle of the timeframe does, and
+    has begun later, is no other's: trade was resumed then.
+    """
+    count, own = len(open_times), timeframes.LENGTH_MS[timeframe]
+    if (
+        isinstance(open_times, array)
+        and isinstance(close_times, array)
+        and number_of(close_times) - number_of(open_times) == (own - 1) * ones(count)
+    ):
+        return False
+    others = _LENGTHS - (_MONTHS if timeframe == "1M" else {own})
+    lengths = [at + 1 - open_ms for open_ms, at in zip(open_times, close_times, strict=True)]
+    odd = sum(map(others.__contains__, lengths))
+    if count > 1 or not odd or open_times[0] < 0:
+        return odd * 2 > count
+    behind_ms = close_times[0] + 1
+    return lengths[0] > own or timeframes.floor(timeframe, behind_ms) != behind_ms
 
 
 # Columns compared at once, without an object per value, which takes most of the time that it takes

@@ -7,6 +7,9 @@ short page is not the end of a stretch, and a missing candle is not a gap until 
 - rows on both sides within one page: no candle opens between them. One row from before the start or
   behind the end is no such side: some servers add it to whatever else they answer.
 
+Rows of another timeframe prove nothing. Neither is a candle missing that has just closed, as long
+as none behind it was seen: an exchange may show it some seconds late.
+
 Whatever a page leaves open is asked for again, and every page must settle something. A row whose
 open time cannot be read may be any candle that is missing in its page.
 """
@@ -14,11 +17,52 @@ open time cannot be read may be any candle that is missing in its page.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from chalicelib.candles.answers import Answer, Row, SoundRows, last_open_by
+from chalicelib.candles.candles import are_of_another_timeframe
 from chalicelib.candles.intervals import Interval
 from chalicelib.core import timeframes
 from chalicelib.core.errors import ExchangeDrifted, ExchangeInconsistent
+from chalicelib.core.times import MINUTE
+
+#: An exchange shows a candle that has closed no later than this (ms).
+_LATE_MS = 2 * MINUTE
+
+
+def check_timeframe(timeframe: str, rows: Sequence[Row]) -> None:
+    """Raises ExchangeInconsistent where rows are those of another timeframe."""
+    if isinstance(rows, SoundRows):
+        opens, closes = rows.candles.open_times, rows.candles.columns["close_time"]
+        is_another = are_of_another_timeframe(timeframe, opens, closes)
+    else:
+        is_another = are_of_another_timeframe(
+            timeframe, [row[0] for row in rows], [row[6] for row in rows]
+        )
+    if is_another:
+        raise ExchangeInconsistent(f"candles of another timeframe than {timeframe}")
+
+
+def settled_until(
+    timeframe: str, answers: Sequence[Answer], unusable: Collection[int], is_unread: bool
+) -> int:
+    """Up to when answers can say what is missing: no later than the candle opens that runs at the
+    exchange's clock, on the grid of those answered.
+
+    `unusable`: open times of rows that cannot be read; `is_unread`: whether there are rows of which
+    not even that can be read.
+    """
+    server_ms = min(answer.server_ms for answer in answers)
+    found = (last_open_by(answer.rows, server_ms) for answer in answers)
+    opens = [at for at in found if at is not None]
+    last = max(opens, default=None)
+    running_ms = timeframes.floor(timeframe, server_ms, last)
+    if is_unread:
+        return running_ms
+    opens += [at for at in unusable if at <= server_ms]
+    behind_ms = max((timeframes.following(timeframe, at) for at in opens), default=0)
+    late_ms = timeframes.floor(timeframe, server_ms - _LATE_MS, last)
+    return min(running_ms, max(behind_ms, late_ms))
 
 
 def left_open(

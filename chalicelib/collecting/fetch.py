@@ -25,7 +25,7 @@ from chalicelib.candles.coverage_table import Coverages
 from chalicelib.candles.intervals import Interval, outside
 from chalicelib.candles.summary import Summary
 from chalicelib.collecting.archived import Archived, from_archive
-from chalicelib.collecting.evidence import left_open
+from chalicelib.collecting.evidence import check_timeframe, left_open
 from chalicelib.collecting.gate import Gate, Withheld
 from chalicelib.collecting.listing import first_open
 from chalicelib.collecting.store import Found
@@ -214,8 +214,7 @@ class _Asking:
                     first = await first_open(worker, symbol, timeframe, self._gate.permit)
                     fetched.looked_up[timeframe] = worker.now_ms()
             if first is not None:
-                held = [] if known.first is None else [known.first]
-                fetched.listed[timeframe] = min([first, *held])
+                fetched.listed[timeframe] = min(first, known.first or first)
         await together(*(self._look_before(*each) for each in late))
 
     def _knows_before(self, unit: Unit, stretch: Interval) -> bool:
@@ -278,12 +277,13 @@ def _count_request(unit: Unit, fetched: Fetched) -> None:
 
 
 def _taken(unit: Unit, asked: Interval, page: Page, fetched: Fetched) -> list[Interval]:
-    """Keep the rows of a page; what it leaves open. Raises as `left_open` does."""
+    """Keep the rows of a page; what it leaves open. Raises as evidence.py's functions do."""
     # An open time that lies far ahead is none. The exchange's clock may be ours, and behind.
     latest_ms = page.server_ms + DAY
     rows = page.rows
     if not isinstance(rows, SoundRows) or rows.candles.open_times[-1] > latest_ms:
         rows = [row for row in rows if row[0] <= latest_ms]
+    check_timeframe(unit.timeframe, rows)
     unusable = {at for at in page.unusable if 0 <= at <= latest_ms}
     unread = len(page.rows) - len(rows) + sum(at not in unusable for at in page.unusable)
     running = running_opens(unit.timeframe, Answer(rows, page.server_ms))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from chalicelib.candles.answers import opens_of
 from chalicelib.candles.coverage_table import Coverages, CoverageTable
 from chalicelib.candles.summary import Summary
+from chalicelib.collecting.evidence import check_timeframe
 from chalicelib.collecting.gate import RESERVE_MS, Gate, Withheld
-from chalicelib.collecting.ranges import Pair, lookups
+from chalicelib.collecting.ranges import Pair
 from chalicelib.core.errors import ExchangeError, ExchangeRootChanged, ExchangeThrottled
 from chalicelib.core.logs import log
 from chalicelib.core.times import DAY
@@ -34,6 +35,7 @@ async def first_open(worker: Worker, symbol: str, timeframe: str, permit: Permit
     exchange = worker.exchange
     try:
         oldest = await exchange.klines(symbol, timeframe, 0, worker.now_ms(), permit)
+        check_timeframe(timeframe, oldest.rows)
         first = min(_opens(oldest), default=0)
         if not first or oldest.unusable:
             return None
@@ -53,7 +55,7 @@ def _opens(page: Page) -> set[int]:
 
 async def find_listings(
     worker: Worker,
-    pairs: Iterable[Pair],
+    pairs: Sequence[Pair],
     stored: dict[str, Coverages],
     start_ms: int,
     authorised: Callable[[], Coroutine[Any, Any, bool]],
@@ -64,7 +66,6 @@ async def find_listings(
     What lies between `start_ms` and them is covered then. Where the exchange does not tell, the
     range is asked for as it is. `high`: for a task of that priority.
     """
-    unknown = lookups(pairs, stored, worker.now_ms())
     began = time.monotonic()
     gate = Gate(
         Budget(worker),
@@ -72,8 +73,8 @@ async def find_listings(
         lambda: int(RESERVE_MS + _LOOKUP_MS - (time.monotonic() - began) * 1000),
         high,
     )
-    found = await together(*(_look_up(worker, gate, *pair) for pair in unknown))
-    for (symbol, timeframe), (first, is_asked) in zip(unknown, found, strict=True):
+    found = await together(*(_look_up(worker, gate, *pair) for pair in pairs))
+    for (symbol, timeframe), (first, is_asked) in zip(pairs, found, strict=True):
         if is_asked:
             coverages = await _record(worker, symbol, timeframe, start_ms, first)
             stored.setdefault(symbol, {})[timeframe] = coverages

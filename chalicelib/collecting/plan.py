@@ -18,7 +18,7 @@ from chalicelib.candles.coverage_table import Coverages, CoverageTable
 from chalicelib.candles.summary import Summary
 from chalicelib.collecting.dispatch import dispatch
 from chalicelib.collecting.listing import find_listings
-from chalicelib.collecting.ranges import Pair, Wanted, long_pairs, wanted
+from chalicelib.collecting.ranges import Pair, Wanted, lookups, wanted
 from chalicelib.collecting.verify import plan_verification
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import (
@@ -234,8 +234,8 @@ async def _stored(
         now = await TaskTable(worker).read(task.task_id)
         return now is not None and now.is_active and now.attempt == task.attempt
 
-    long, high = long_pairs(request, pairs, now_ms), task.priority == priorities.HIGH
-    await find_listings(worker, long, stored, request.start_ms, authorised, high)
+    first, high = lookups(request, pairs, stored, now_ms), task.priority == priorities.HIGH
+    await find_listings(worker, first, stored, request.start_ms, authorised, high)
     return stored
 
 

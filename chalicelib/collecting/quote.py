@@ -17,7 +17,7 @@ from chalicelib.candles.coverage_table import Coverages, CoverageTable
 from chalicelib.candles.summary import Summary
 from chalicelib.collecting.cost import LOOKUP_REQUESTS, Ahead, seconds_of, used_by
 from chalicelib.collecting.load import GROUP_MS, REQUEST_MS, SOURCES, Load, load_of
-from chalicelib.collecting.ranges import long_pairs, lookups
+from chalicelib.collecting.ranges import lookups
 from chalicelib.core.backend import Backend
 from chalicelib.core.symbols import DELISTED
 from chalicelib.core.times import FOREVER_MS, iso
@@ -166,7 +166,7 @@ def _lookups(
     pairs = [
         (symbol, timeframe) for symbol in symbols for timeframe in request.timeframes_of(symbol)
     ]
-    return len(lookups(long_pairs(request, pairs, now_ms), stored, now_ms))
+    return len(lookups(request, pairs, stored, now_ms))
 
 
 async def _ahead(

@@ -181,21 +181,26 @@ def _has_needs(cell: Cell, fill: str, now_ms: int) -> bool:
     return cell.due_ms is not None and cell.due_ms <= now_ms
 
 
-def long_pairs(request: CollectionRequest, pairs: Iterable[Pair], now_ms: int) -> list[Pair]:
-    """The symbols and timeframes of a request whose range is so long that looking up their first
-    candle may save requests."""
-    if request.start_ms is None:
+def lookups(
+    request: CollectionRequest,
+    pairs: Iterable[Pair],
+    stored: Mapping[str, Coverages],
+    now_ms: int,
+) -> list[Pair]:
+    """The symbols and timeframes of a request whose first candles its plan looks up.
+
+    Where the range is so long that this may save requests; and where it begins before the first
+    candle that is known: an exchange may serve older ones later, for which nobody would ask.
+    """
+    start_ms = request.start_ms
+    if start_ms is None:
         return []
-    span = request.start_ms, min(now_ms, request.end_ms or now_ms)
-    long = {each for each in request.timeframes if unit_count(each, *span) > 1}
-    return [pair for pair in pairs if pair[1] in long]
-
-
-def lookups(pairs: Iterable[Pair], stored: Mapping[str, Coverages], now_ms: int) -> list[Pair]:
-    """Of symbols and timeframes with a long range, those whose first candles a plan looks up."""
-    unknown = [
-        (symbol, timeframe)
-        for symbol, timeframe in pairs
-        if stored.get(symbol, {}).get(timeframe, Summary()).may_look_up(now_ms)
-    ]
-    return unknown[:MOST_LOOKUPS]
+    end_ms = min(now_ms, request.end_ms or now_ms)
+    long = {each for each in request.timeframes if unit_count(each, start_ms, end_ms) > 1}
+    found: list[Pair] = []
+    for symbol, timeframe in pairs:
+        known = stored.get(symbol, {}).get(timeframe, Summary())
+        is_cut = known.listed is not None and start_ms < known.listed
+        if (timeframe in long or is_cut) and known.may_look_up(now_ms):
+            found.append((symbol, timeframe))
+    return found[:MOST_LOOKUPS]

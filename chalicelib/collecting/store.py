@@ -10,7 +10,7 @@ from itertools import groupby
 from types import MappingProxyType
 from typing import NamedTuple
 
-from chalicelib.candles.answers import Answer, closed_candles, last_open_by
+from chalicelib.candles.answers import Answer, closed_candles
 from chalicelib.candles.candles import Candles, merged
 from chalicelib.candles.candles import absent as stretches
 from chalicelib.candles.coverage import Coverage, CoveredPart
@@ -19,6 +19,7 @@ from chalicelib.candles.intervals import Interval, outside, union
 from chalicelib.candles.store import CandleStore
 from chalicelib.candles.summary import Seen, Summary, seen
 from chalicelib.collecting.archived import Archived, PassedOver
+from chalicelib.collecting.evidence import settled_until
 from chalicelib.core import metrics, timeframes
 from chalicelib.core.backend import Backend
 from chalicelib.core.errors import CollectorError, ExchangeDrifted, ObjectDamaged
@@ -97,9 +98,9 @@ async def store(
     that the exchange has is no gap.
     """
     timeframe, table = unit.timeframe, CandleStore(backend)
-    # The candle that runs at the server's clock, and all after it, are not covered yet.
-    running_ms = _running(unit, found)
-    asked = [Interval(low, min(high, running_ms)) for low, high in found.asked if low < running_ms]
+    # What may come yet is not covered: the candle that runs at the server's clock, all after it.
+    settled_ms = _settled_until(unit, found)
+    asked = [Interval(low, min(high, settled_ms)) for low, high in found.asked if low < settled_ms]
     candles, rejected = closed_candles(timeframe, found.answers, unit.start_ms, unit.end_ms)
     brought = found.archived or Archived(Candles())
     candles = merged(brought.candles, candles).candles
@@ -107,12 +108,13 @@ async def store(
     if rejected:
         rejected -= set(candles.open_times)
     rejected = {at for at in rejected if any(low <= at < high for low, high in asked)}
-    if running_ms <= unit.end_ms:
+    behind_ms = timeframes.following(timeframe, unit.end_ms)
+    if any(answer.server_ms < behind_ms for answer in found.answers):
         _measure_lag(backend, unit, candles)
     objects: list[Seen] = []
     revised = 0
     wanted = asked if found.wanted is None else found.wanted
-    stored = sum(len(candles.between(low, min(high, running_ms))) for low, high in wanted)
+    stored = sum(len(candles.between(low, min(high, settled_ms))) for low, high in wanted)
     try:
         if not len(candles) and (rejected or found.unread):
             unusable = await _unusable(table, symbol, unit, found, asked, rejected)
@@ -240,14 +242,10 @@ def _is_unreadable(found: Found) -> bool:
     )
 
 
-def _running(unit: Unit, found: Found) -> int:
-    """When the candle opens that runs at the exchange's clock, on the grid of those answered."""
+def _settled_until(unit: Unit, found: Found) -> int:
     if not found.answers:
         return FOREVER_MS  # all of it is in the archive, where no candle runs
-    server_ms = min(answer.server_ms for answer in found.answers)
-    seen = (last_open_by(answer.rows, server_ms) for answer in found.answers)
-    like_ms = max((at for at in seen if at is not None), default=None)
-    return timeframes.floor(unit.timeframe, server_ms, like_ms)
+    return settled_until(unit.timeframe, found.answers, found.unusable, bool(found.unread))
 
 
 def _measure_lag(backend: Backend, unit: Unit, candles: Candles) -> None:

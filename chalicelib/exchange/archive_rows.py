@@ -16,8 +16,6 @@ import zlib
 from array import array
 from collections.abc import Iterator
 from io import BytesIO
-from itertools import repeat
-from operator import ne, sub
 from typing import IO
 
 from arro3.core import DataType, Field, Schema
@@ -25,7 +23,7 @@ from arro3.io import read_csv
 
 from chalicelib.candles import arrow
 from chalicelib.candles.answers import Answer, Row, are_valid, closed_candles, dated
-from chalicelib.candles.candles import Candles
+from chalicelib.candles.candles import Candles, are_of_another_timeframe
 from chalicelib.core import timeframes
 from chalicelib.core.errors import CollectorError, ObjectDamaged
 from chalicelib.core.times import FOREVER_MS
@@ -149,7 +147,7 @@ def _candles_of(block: bytes, file: ArchiveFile, answered_ms: int) -> Candles:
         candles = everywhere.between(file.start_ms, file.end_ms)
         if len(candles) < len(everywhere):
             raise FileUnusable("it has candles of another time")
-    if _is_of_another_length(candles, file.timeframe):
+    if are_of_another_timeframe(file.timeframe, candles.open_times, candles.columns["close_time"]):
         raise FileUnusable("its candles are of another timeframe")
     return candles
 
@@ -195,12 +193,3 @@ def _is_sound(candles: Candles, file: ArchiveFile, answered_ms: int) -> bool:
         and opens[-1] < file.end_ms
         and max(candles.columns["close_time"]) < answered_ms
     )
-
-
-def _is_of_another_length(candles: Candles, timeframe: str) -> bool:
-    """Whether most candles close when no candle of the timeframe does; some on record do."""
-    if timeframe == "1M":
-        return False
-    lengths = map(sub, candles.columns["close_time"], candles.open_times)
-    odd = sum(map(ne, lengths, repeat(timeframes.LENGTH_MS[timeframe] - 1)))
-    return bool(odd * 2 > len(candles))

@@ -275,6 +275,14 @@ def test_of_one_candle_in_two_pages_the_later_answer_stays() -> None:
         assert (as_book(candles), list(candles.columns["answered_at"])) == ({0: 2}, [11 * MINUTE])
 
 
+@pytest.mark.parametrize("other_ms", [30_000, 3_600_000])
+def test_of_two_rows_of_one_candle_that_of_the_timeframes_length_stays(other_ms: int) -> None:
+    own, other = ((*row_at(0)[:6], ms - 1, *row_at(0)[7:]) for ms in (MINUTE, other_ms))
+    for rows in ([own, other], [other, own]):
+        found, rejected = closed_candles("1m", [Answer(rows, 10**12)], 0, MINUTE)
+        assert (list(found.columns["close_time"]), rejected) == ([MINUTE - 1], set())
+
+
 def test_an_impossible_row_beside_a_valid_one_of_the_same_candle_is_not_rejected() -> None:
     bad = (0, -1.0, *row_at(0)[2:])
     candles, rejected = closed_candles("1m", [Answer([bad, row_at(0)], 10 * MINUTE)], 0, MINUTE)

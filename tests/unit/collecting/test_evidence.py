@@ -6,10 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chalicelib.candles.answers import Answer, sound_rows
 from chalicelib.candles.intervals import Interval
-from chalicelib.collecting.evidence import left_open
+from chalicelib.collecting.evidence import check_timeframe, left_open, settled_until
+from chalicelib.core import timeframes
 from chalicelib.core.errors import ExchangeDrifted, ExchangeInconsistent
-from chalicelib.core.times import MINUTE
+from chalicelib.core.times import FOREVER_MS, MINUTE, parse_time
+from tests.doubles.exchange import Exchange
 
 ASKED = Interval(100 * MINUTE, 110 * MINUTE)
 
@@ -155,3 +158,89 @@ def test_a_row_at_the_start_is_inside_and_one_at_the_end_is_behind() -> None:
     assert left_open("1m", asked, [asked.start_ms, behind[0]]) == [
         Interval(asked.start_ms + 1, asked.end_ms)
     ]
+
+
+# --- rows of another timeframe --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asked", timeframes.LENGTH_MS)
+@pytest.mark.parametrize("served", timeframes.LENGTH_MS)
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_rows_of_another_timeframe_are_not_believed(
+    exchange: Exchange, asked: str, served: str, count: int
+) -> None:
+    # Where candles of every timeframe open, but those of a week.
+    start_ms = parse_time("2025-01-06" if asked == "1w" else "2025-01-01")
+    rows = exchange.rows("BTCUSDT", served, start_ms, FOREVER_MS)[:count]
+    for form in (rows, sound_rows(rows)):
+        assert form is not None
+        if asked == served:
+            check_timeframe(asked, form)
+        else:
+            with pytest.raises(ExchangeInconsistent, match=f"another timeframe than {asked}"):
+                check_timeframe(asked, form)
+
+
+@pytest.mark.parametrize(
+    ("opens", "closes"),
+    [
+        (0, 17 * MINUTE + 123),  # trade ended
+        (30 * MINUTE, 60 * MINUTE),  # trade was resumed
+        (28 * MINUTE + 14_789, 88 * MINUTE + 14_789),  # another grid
+        (0, 95 * MINUTE),
+    ],
+)
+def test_a_candle_with_an_odd_end_is_no_other_timeframes(opens: int, closes: int) -> None:
+    values = (1.0, 1.0, 1.0, 1.0, 1.0)
+    row = (600 * MINUTE + opens, *values, 600 * MINUTE + closes - 1, 1.0, 1, 1.0, 1.0)
+    sound = sound_rows([row])
+    assert sound is not None
+    check_timeframe("1h", [row])
+    check_timeframe("1h", sound)
+
+
+def test_most_of_the_rows_make_it_another_timeframe() -> None:
+    values = (1.0, 1.0, 1.0, 1.0, 1.0)
+    own = [(open_ms, *values, open_ms + MINUTE - 1, 1.0, 1, 1.0, 1.0) for open_ms in at(1, 2, 3)]
+    longer = [(*row[:6], row[0] + 5 * MINUTE - 1, *row[7:]) for row in own]
+    check_timeframe("1m", own[:2] + longer[2:])
+    check_timeframe("1m", own[:1] + longer[2:])
+    check_timeframe("1m", [])
+    with pytest.raises(ExchangeInconsistent):
+        check_timeframe("1m", own[:1] + longer[1:])
+
+
+# --- what has just closed -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "opens", "server", "until"),
+    [
+        ("1m", [107, 108, 109], 110, 110),  # all that have closed
+        ("1m", [107, 108, 109, 110], 110.5, 110),  # the running one, too
+        ("1m", [107, 108], 110.02, 109),  # the last one may come yet
+        ("1m", [107], 110.5, 108),
+        ("1m", [100], 110, 108),  # 108 closed a minute ago, 107 two minutes
+        ("1m", [100], 110.999, 108),
+        ("1m", [], 110, 108),
+        ("1m", [], 110.999, 108),
+        ("5m", [100], 110.5, 105),
+        ("5m", [100], 111.999, 105),
+        ("5m", [100], 112, 110),
+        ("1h", [0], 120.5, 60),
+        ("1h", [0], 122, 120),
+    ],
+)
+def test_a_candle_that_has_just_closed_is_not_missing_yet(
+    timeframe: str, opens: list[int], server: float, until: int
+) -> None:
+    rows = [(minute * MINUTE, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1) for minute in opens]
+    answers = [Answer(rows, int(server * MINUTE))]
+    assert settled_until(timeframe, answers, set(), False) == until * MINUTE
+
+
+def test_a_row_that_cannot_be_read_is_a_row() -> None:
+    answers = [Answer([], 110 * MINUTE + 1)]
+    assert settled_until("1m", answers, {109 * MINUTE}, False) == 110 * MINUTE
+    assert settled_until("1m", answers, {111 * MINUTE}, False) == 108 * MINUTE
+    assert settled_until("1m", answers, set(), True) == 110 * MINUTE

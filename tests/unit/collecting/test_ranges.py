@@ -477,6 +477,54 @@ def test_what_lies_before_a_listing_is_looked_up_again_after_a_day(
     assert collect(run, worker, fleet, "1m", **span)["candles"] == 10 * 1440
 
 
+@pytest.mark.parametrize(("timeframe", "days"), [("1d", 900), ("4h", 900), ("1h", 300)])
+@pytest.mark.parametrize("fill", [{}, {"fill": "gaps"}, {"fill": "all", "force": True}])
+def test_history_that_is_served_again_is_collected_however_short_its_range(
+    run, worker, fleet, exchange, clock, timeframe: str, days: int, fill: dict[str, Any]
+) -> None:
+    """Meanwhile the exchange served recent candles alone, as if there had never been others."""
+    now = timeframes.floor("1d", clock())
+    exchange.listed_ms = now - 2 * DAY
+    span = {"start": now - days * DAY, "end": now}
+    collect(run, worker, fleet, timeframe, **span)
+    exchange.listed_ms = now - 1000 * DAY
+    clock.advance(DAY)
+    assert collect(run, worker, fleet, timeframe, **span, **fill)["status"] == "completed"
+    opens = [at for year in range(4) for at in held(run, worker, timeframe, now - year * 364 * DAY)]
+    length = timeframes.LENGTH_MS[timeframe]
+    assert {at for at in opens if at < now} == {*range(now - days * DAY, now, length)}
+
+
+@pytest.mark.parametrize("late_ms", [0, 3_000, 90_000])
+def test_candles_that_are_shown_late_are_collected_by_the_next_run(
+    run, worker, fleet, exchange, clock, late_ms: int
+) -> None:
+    honest = exchange.rows
+
+    def rows(symbol: str, timeframe: str, start_ms: int, end_ms: int) -> Any:
+        shown_ms = clock() - late_ms
+        return [row for row in honest(symbol, timeframe, start_ms, end_ms) if row[6] < shown_ms]
+
+    exchange.rows = rows
+    start = timeframes.ceil("1m", clock())
+    for minute in range(30):
+        clock.advance_to(start + minute * MINUTE + 1_000)
+        collect(run, worker, fleet, "1m")
+        newest = max(held(run, worker, "1m", clock()) or held(run, worker, "1m", start - MINUTE))
+        assert clock() - newest <= 2 * MINUTE + late_ms + 1_000
+        assert gaps(run, worker, "1m") == []
+
+
+def test_a_page_of_another_timeframe_is_not_stored(run, worker, fleet, exchange, clock) -> None:
+    honest = exchange.rows
+    exchange.rows = lambda symbol, timeframe, *asked: honest(symbol, "5m", *asked)
+    task = collect(run, worker, fleet, "1m")
+    assert (task["status"], task["candles"]) == ("failed", 0)
+    assert [each["reason"] for each in task["failures"]] == ["EXCHANGE_INCONSISTENT_ANSWER"]
+    exchange.rows = honest
+    assert collect(run, worker, fleet, "1m")["status"] == "completed"
+
+
 def test_a_pruned_day_that_is_asked_for_again_is_no_gap(
     run, worker, fleet, exchange, clock
 ) -> None:

@@ -8,7 +8,8 @@ from chalicelib.candles.answers import Answer
 from chalicelib.candles.gaps import INVALID, Absent
 from chalicelib.candles.intervals import Interval
 from chalicelib.candles.summary import Summary
-from chalicelib.collecting.store import Found, Result, Stored, _absent, _running, store
+from chalicelib.collecting.evidence import settled_until
+from chalicelib.collecting.store import Found, Result, Stored, _absent, store
 from chalicelib.core import metrics
 from chalicelib.core.times import DAY, HOUR, MINUTE
 from chalicelib.work.messages import Unit
@@ -81,9 +82,9 @@ def test_an_object_of_which_nothing_is_known_is_written_without_reading_it(store
 
 
 def test_a_candle_that_opens_at_the_servers_time_runs(exchange) -> None:
-    unit, open_ms = Unit(0, "1h", START, START + 5 * HOUR), START + HOUR + 7 * MINUTE
+    open_ms = START + HOUR + 7 * MINUTE
     rows = [(open_ms, *row[1:]) for row in exchange.rows("BTCUSDT", "1h", START, START + 1)]
-    assert _running(unit, Found([Answer(rows, open_ms)], [], set())) == open_ms
+    assert settled_until("1h", [Answer(rows, open_ms)], set(), False) == open_ms
 
 
 def test_what_is_rejected_is_absent_where_nothing_is_held() -> None:

@@ -152,11 +152,15 @@ def test_a_file_of_months_holds_candles_of_every_length() -> None:
     assert list(read(content, file, T0 + 40 * DAY).open_times) == [T0]
 
 
-def test_half_of_the_candles_may_close_when_none_of_the_timeframe_does() -> None:
-    other = (SOUND[1][0], *SOUND[1][1:6], SOUND[1][6] - 60_000, *SOUND[1][7:])
-    assert len(read(zipped(f"{line(SOUND[0])}\n{line(other)}\n"))) == 2
+def test_candles_that_close_oddly_are_taken_and_another_timeframes_are_not() -> None:
+    def found(rows: list[Any]) -> int:
+        return len(read(zipped("".join(f"{line(each)}\n" for each in rows))))
+
+    odd = [(*each[:6], each[6] - 61_000, *each[7:]) for each in SOUND]
+    others = [(*each[:6], each[0] + 59_999, *each[7:]) for each in SOUND]
+    assert found(odd) == found(others[:12] + SOUND[12:]) == 24
     with pytest.raises(FileUnusable, match="another timeframe"):
-        read(zipped(f"{line(other)}\n"))
+        found(others[:13] + SOUND[13:])
 
 
 @pytest.mark.parametrize("micros", [10**14 - 1_000_000, 10**14])
