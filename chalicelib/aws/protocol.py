@@ -113,6 +113,9 @@ class Calls(ABC):
         self._protocol = Protocol(endpoints, url_suffix)
 
     async def __call__(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
+        if operation == "TransactWriteItems":
+            # So that one which is sent again, because its answer was lost, is done once.
+            parameters = {"ClientRequestToken": os.urandom(16).hex(), **parameters}
         sent = outgoing(service, operation, parameters)
         request = self._protocol.request(service, operation, sent)
         for attempt in range(1, TRIES + 1):

@@ -108,7 +108,14 @@ async def delete_schedule(
         tombstone = edits.removed(seen, backend.now_ms(), by, request_id)
         return await ScheduleTable(backend).replace(seen, tombstone)
 
-    await _tell(backend, await _write(backend, owners or (by,), schedule_id, bury))
+    try:
+        tombstone = await _write(backend, owners or (by,), schedule_id, bury)
+    except ScheduleNotFound:
+        found = await ScheduleTable(backend).read_of(owners or (by,), schedule_id)
+        if found is None or found.request_id != request_id:
+            raise
+        tombstone = found  # it was this request, and the answer to its write was lost
+    await _tell(backend, tombstone)
 
 
 async def run_now(

@@ -13,8 +13,8 @@ from chalicelib.exchange.ledger_state import LedgerState
 from chalicelib.tasks.task import Task
 from chalicelib.work.request import CollectionRequest
 
-#: An attempt's time stands still for so long in all: its items live for 14 days, its own time is
-#: seven at most, and a day is left for what sweep does then.
+#: An attempt's time stands still for so long in all. With a week of its own, and a week in which an
+#: ended task may be retried, it stays below the time that its items live (core/task_keys.py).
 MOST_HELD_MS = 6 * DAY
 
 

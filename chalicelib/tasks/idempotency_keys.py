@@ -2,7 +2,8 @@
 
     pk                    sk     holds
     IDEM#<owner>#<key>    IDEM   request_hash, task_id, state (in_flight | open | answered),
-                                 claimed_at, answer_status, answer_body, ttl
+                                 claimed_at, taken_by (which try took it over), answer_status,
+                                 answer_body, ttl
     IDEM#<owner>#<hash>   LAST   the same, of the last start of the request with this hash;
                                  state is always in_flight: the task says what became of it
 
@@ -11,6 +12,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, NamedTuple
 
 from chalicelib.aws.wire import Wire, item_from_wire, item_to_wire, to_wire
@@ -68,7 +70,7 @@ class IdempotencyKeys:
         """
         new = IdempotencyKey(request_hash, task_id, IN_FLIGHT, now_ms, ttl)
         old = await self.put(owner, key, new)
-        if old is not None:
+        if old not in (None, new):  # our own is there where the call's first answer was lost
             return await self._take_over(owner, key, request_hash, old, now_ms)
         return Claim(new, granted=True)
 
@@ -107,20 +109,26 @@ class IdempotencyKeys:
         left = old.state == OPEN or now_ms - old.claimed_at > ABANDONED_MS
         if old.state == ANSWERED or not left or old.request_hash != request_hash:
             return Claim(old, granted=False)
+        by = os.urandom(8).hex()
         try:
             taken = await self._update(
                 owner,
                 key,
-                "SET #state = :state, claimed_at = :now",
+                "SET #state = :state, claimed_at = :now, taken_by = :by",
                 {
                     ":state": IN_FLIGHT,
+                    ":by": by,
                     # Later than the old claim even within one millisecond: only one may win.
                     ":now": max(now_ms, old.claimed_at + 1),
                     ":old": old.claimed_at,
                 },
                 "claimed_at = :old AND #state <> :answered",
             )
-        except ConditionFailed:  # another repetition was quicker
+        except ConditionFailed as refused:
+            if refused.item is not None and refused.item.get("taken_by") == to_wire(by):
+                # This call itself, whose first answer was lost.
+                return Claim(_key_of(refused.item), granted=True, taken_over=True)
+            # Another repetition was quicker.
             return Claim(old._replace(state=IN_FLIGHT), granted=False)
         return Claim(taken, granted=True, taken_over=True)
 
@@ -158,6 +166,7 @@ class IdempotencyKeys:
             ExpressionAttributeNames={"#state": "state"},
             ExpressionAttributeValues=item_to_wire(bound),
             ReturnValues="ALL_NEW",
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
         )
         return _key_of(answer["Attributes"])
 

@@ -280,6 +280,18 @@ def test_passing_trouble_is_tried_again(
     assert len(server.seen) == 2
 
 
+def test_a_transaction_says_that_it_is_the_same_when_it_is_sent_again(
+    server: type[Script], call: Call
+) -> None:
+    """DynamoDB then does it once, whichever answer was lost."""
+    server.answers = [None, (200, {}), (200, {})]
+    call("dynamodb", "TransactWriteItems", TransactItems=[])
+    call("dynamodb", "TransactWriteItems", TransactItems=[])
+    first, again, other = (json.loads(body)["ClientRequestToken"] for _, _, body in server.seen)
+    assert first == again != other
+    assert len(first) == 32
+
+
 REASONS = st.lists(
     st.sampled_from(
         (

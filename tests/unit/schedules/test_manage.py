@@ -44,7 +44,7 @@ from infra.package import ROOT
 from tests.doubles.aws import Aws, Called, Hook
 from tests.doubles.clock import Clock
 from tests.doubles.error_codes import Always
-from tests.doubles.faults import CrashAfter, LoseAnswer, Meanwhile, Refuse, named
+from tests.doubles.faults import AppliedTwice, CrashAfter, LoseAnswer, Meanwhile, Refuse, named
 from tests.doubles.fleet import Crash, Fleet
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -714,6 +714,16 @@ def test_a_deleted_schedule_is_gone_everywhere_and_its_tasks_stay(
     deleted = office.trail()[-1]
     assert (deleted["action"], deleted["by"]) == ("schedule.deleted", OWNER)
     assert deleted["request_id"] == "request-9"
+
+
+def test_a_deletion_whose_write_was_sent_again_is_done(run: Run, office: Office) -> None:
+    """Its first answer was lost: the tombstone that it meets is its own."""
+    office.make()
+    office.aws.hooks.append(AppliedTwice(office.aws, lambda called: called.operation == "PutItem"))
+    run(manage.delete_schedule(office.backend, OWNER, "request-9", ID))
+    assert office.aws.scheduler.schedules == {}
+    with pytest.raises(ScheduleNotFound):
+        run(manage.delete_schedule(office.backend, OWNER, "request-10", ID))
 
 
 # --- people -------------------------------------------------------------------------------------

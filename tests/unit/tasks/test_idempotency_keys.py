@@ -21,6 +21,7 @@ from chalicelib.tasks.idempotency_keys import (
 )
 from tests.doubles.aws import Aws
 from tests.doubles.clock import NOW
+from tests.doubles.faults import AppliedTwice, Meanwhile, named
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 TTL = NOW // 1000 + 60
@@ -144,3 +145,34 @@ def test_a_refusal_that_does_not_say_by_what_is_an_error(run: Run, backend: Back
 
     with pytest.raises(CallFailed, match="no old item"):
         claim(run, replace(backend, call=silent), "hash", "task", NOW)
+
+
+def test_a_claim_that_was_sent_again_is_ones_own(run: Run, backend: Backend, aws: Aws) -> None:
+    """The first answer was lost: the key that it meets is its own."""
+    aws.hooks.append(AppliedTwice(aws, lambda called: called.operation == "PutItem"))
+    assert claim(run, backend, "hash", "task", NOW) == Claim(FIRST, granted=True)
+    assert not claim(run, backend, "hash", "other", NOW).granted
+
+
+def test_a_take_over_that_was_sent_again_is_ones_own_and_nobody_elses(
+    run: Run, backend: Backend, aws: Aws
+) -> None:
+    claim(run, backend, "hash", "task", NOW)
+    later = NOW + ABANDONED_MS + 1
+    aws.hooks.append(AppliedTwice(aws, lambda called: called.operation == "UpdateItem"))
+    taken = claim(run, backend, "hash", "other", later)
+    assert taken == Claim(IdempotencyKey("hash", "task", IN_FLIGHT, later, TTL), True, True)
+    assert not claim(run, backend, "hash", "another", later).granted
+
+
+def test_of_two_that_take_over_in_one_moment_one_is_granted(
+    run: Run, backend: Backend, aws: Aws
+) -> None:
+    claim(run, backend, "hash", "task", NOW)
+    later = NOW + ABANDONED_MS + 1
+    other = Meanwhile(
+        named("dynamodb.UpdateItem", ""),
+        lambda: IdempotencyKeys(backend).claim("me", "key", "hash", "b", later, TTL),
+    )
+    aws.hooks.append(other)
+    assert not claim(run, backend, "hash", "a", later).granted
