@@ -19,7 +19,7 @@ from chalicelib.core.times import DAY, iso, parse_time
 _MOST_QUERIES = 31
 _PAGE = 200
 _LONGEST_TOKEN = 600
-_TIME_KEY = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z(#[ -~]{1,300})?")
+_TIME_KEY = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z(#[ -~]{1,300})?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def key_of(token: str) -> str:
     if not isinstance(key, str) or not _TIME_KEY.fullmatch(key):
         raise _no_token()
     try:
-        parse_time(key[:10])
+        parse_time(key.partition("#")[0])
     except ValueError:
         raise _no_token() from None
     return key

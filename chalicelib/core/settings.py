@@ -40,7 +40,8 @@ LAMBDA_ARCHITECTURES = ("x86_64", "arm64")
 
 #: What makes an entry a selector (work/selector.py): no symbol has it in its name.
 SELECTOR_MARKS = "*!="
-SYMBOL_PATTERN = re.compile(r"[^\s/,&?#\"'<>*!=\x00-\x1f\ud800-\udfff]{2,40}")
+#: Nor a character that XML has not, in which S3 lists what it holds.
+SYMBOL_PATTERN = re.compile(r"[^\s/,&?#\"'<>*!=\x00-\x1f\ud800-\udfff\ufffe\uffff]{2,40}")
 
 
 def _setting(

@@ -10,9 +10,10 @@ META = "META"
 PROG = "PROG#"
 #: What the sort keys of a task's PART items begin with: one query from META on reads both.
 PART = "PART#"
-#: PART, PROG and UNITS items live longer than every attempt of their task, and are never read
-#: without its META item. So a ttl that is far enough away is all the cleaning that they need.
-CHILD_TTL_SECONDS = 14 * 86_400
+#: PART, PROG and UNITS items live longer than every attempt of their task, and than an ended one
+#: may be retried; they are never read without its META item. So a ttl that is far enough away is
+#: all the cleaning that they need.
+CHILD_TTL_SECONDS = 22 * 86_400
 
 _TASK = "TASK#"
 

@@ -67,8 +67,9 @@ async def _enqueue(backend: Backend, events: list[PublishedEvent]) -> None:
         if await WebhookItems(backend).open(message, backend.now_ms())
     ]
     await WebhookQueue(backend).send(due)
-    for task_id in {message.task_id for message in messages}:
-        await WebhookItems(backend).keep(webhooks[task_id], backend.now_ms())
+    # Whichever events a webhook asked for, it has to be there for the next one.
+    for stored in webhooks.values():
+        await WebhookItems(backend).keep(stored, backend.now_ms())
 
 
 def _task_id(event: PublishedEvent) -> str:

@@ -17,6 +17,8 @@ from chalicelib.work.request import parse_start
 
 OVERLAPS = (SKIP, QUEUE)
 _LONGEST_NAME = 100
+#: EventBridge Scheduler takes no longer one (API reference, CreateSchedule).
+_LONGEST_EXPRESSION = 256
 #: Bounds of a promised lag, in seconds. Lags are measured once a minute.
 _LAGS = (1, 30 * 86_400)
 _FIXED_TIME = (
@@ -180,6 +182,8 @@ def _name(value: object) -> str:
 def _expression(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("must be a text like cron(0 6 * * ? *) or rate(1 hour)")
+    if len(value) > _LONGEST_EXPRESSION:
+        raise ValueError(f"must have at most {_LONGEST_EXPRESSION} characters")
     cron.parse(value)
     return value
 

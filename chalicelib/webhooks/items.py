@@ -37,9 +37,9 @@ if TYPE_CHECKING:  # the API imports this module, and reads no stream
 Item = dict[str, Any]
 
 _TASK, _WEBHOOK, _DELIVERY = "TASK#", "HOOK", "HOOK#"
-#: A HOOK item with less time left is given its whole time again. Two events of one task are at most
-#: a week apart: an attempt, or a task that has ended and is still there, lasts no longer.
-_RENEWED_BELOW_SECONDS = 10 * 86_400
+#: A HOOK item with less time left is given its whole time again. Two events of one task are less
+#: than this apart: an attempt may last a week, and pauses hold it for six days more.
+_RENEWED_BELOW_SECONDS = 14 * 86_400
 
 
 @dataclass(frozen=True)

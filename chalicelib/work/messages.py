@@ -132,7 +132,8 @@ def _collect(fields: dict[str, Any]) -> CollectMessage:
 
 
 def _dump(fields: dict[str, Any]) -> str:
-    return json.dumps({"v": VERSION, **fields}, separators=(",", ":"), ensure_ascii=False)
+    # ASCII: SQS refuses a message with a character that XML has not.
+    return json.dumps({"v": VERSION, **fields}, separators=(",", ":"))
 
 
 def _text(value: object) -> str:

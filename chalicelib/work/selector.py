@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 from chalicelib.core.problems import Errors, problem
@@ -110,6 +111,7 @@ def parse(
     nothing now is refused where another spelling of it selects something.
     """
     found: dict[str, Term] = {}
+    quotes = cache(lambda: _quotes(known or {}))
     for pointer, entry in given:
         if entry in found:
             continue
@@ -124,26 +126,29 @@ def parse(
             errors.append(problem(detail, pointer))
             continue
         others = [other for other in found.values() if other.kind != NAME]
-        if term.kind != NAME and len(others) == MOST_SELECTORS + 1:
+        if term.kind != NAME and len(others) > MOST_SELECTORS:
             errors.append(problem(f"at most {MOST_SELECTORS} entries may be no names", pointer))
-        elif term.kind == TOP and sum(other.kind == TOP for other in others) > 1:
+            break  # each takes time to look for
+        if term.kind == TOP and sum(other.kind == TOP for other in others) > 1:
             errors.append(problem("there may be one top=", pointer))
-        elif known is not None and (detail := _unknown(term, known)):
+        elif known is not None and (detail := _unknown(term, known, quotes)):
             errors.append(problem(detail, pointer))
     return tuple(found)
 
 
-def _unknown(term: Term, known: Mapping[str, str]) -> str:
-    """What is wrong with a well-formed entry, as far as the known symbols show it; "": nothing."""
-    hints = [hint for hint in _respelt(term, known) if _selects(hint, known)]
+def _unknown(term: Term, known: Mapping[str, str], quotes: Callable[[], list[str]]) -> str:
+    """What is wrong with a well-formed entry, as far as the known symbols show it; "": nothing.
+
+    `quotes`: those that known symbols have."""
+    if _selects(term, known):
+        return ""
+    hints = [hint for hint in _respelt(term, known, quotes) if _selects(hint, known)]
     hint = f"; did you mean {hints[0]}?" if hints else ""
     if term.kind == NAME:
-        if term.value in known:
-            return ""
         if may_be_new(term.value, known):
             hint = "; where it is new, try again in a minute: the list is being read again"
         return f"unknown symbol {term.value}{hint} (GET /tasks/stats lists the known ones)"
-    return f"no known symbol is like that{hint}" if hint and not _selects(term, known) else ""
+    return f"no known symbol is like that{hint}" if hint else ""
 
 
 def may_be_new(name: str, known: Mapping[str, str]) -> bool:
@@ -156,12 +161,15 @@ def near(text: str) -> str:
     return SEPARATORS.sub("", text).upper()
 
 
-def _respelt(term: Term, known: Mapping[str, str]) -> list[Term]:
+def _quotes(known: Mapping[str, str]) -> list[str]:
+    return sorted(quote for quote in QUOTES if any(name.endswith(quote) for name in known))
+
+
+def _respelt(term: Term, known: Mapping[str, str], quotes: Callable[[], list[str]]) -> list[Term]:
     """The entry in other spellings, the likeliest first."""
     values = [near(term.value) if term.kind != STATUS else term.value.strip().upper()]
     if term.kind == QUOTE:
-        there = {quote for quote in QUOTES if any(name.endswith(quote) for name in known)}
-        values += _close(values[0], sorted(there))
+        values += _close(values[0], quotes())
     if term.kind == STATUS:
         values += _close(values[0], sorted({*known.values()}))
     return [term._replace(value=value) for value in values]

@@ -40,7 +40,8 @@ class Scheduler:
             raise NotImplementedError(operation)
         if set(parameters) - {"StartDate"} != _FIELDS or set(parameters["Target"]) != _TARGET:
             raise NotImplementedError(parameters)
-        if parameters["ScheduleExpression"] in self.refuse:
+        expression = parameters["ScheduleExpression"]
+        if expression in self.refuse or not 1 <= len(expression) <= 256:
             raise _failed(operation, "ValidationException", "Invalid Schedule Expression")
         if operation == "CreateSchedule" and name in self.schedules:
             raise _failed(operation, "ConflictException", name)

@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 
 from chalicelib.api import web
+from chalicelib.audit.query import token_of
 from infra.package import ROOT
 from tests.handlers.conftest import Http, reader
 from tests.handlers.test_http import problem
@@ -50,6 +51,16 @@ def test_an_owner_sees_only_their_own(
         assert [task["task_id"] for task in ask(owner, "GET", "/history")["tasks"]] == [task_id]
 
 
+#: What a token of this page never holds.
+NO_KEYS = [
+    "2026-11-20T99:99:99.999Z",
+    "2026-11-20T23:59:60.000Z#task:x#000000000001",
+    "2026-02-30T00:00:00.000Z",
+    "٢٠٢٦-11-20T00:00:00.000Z",
+    "1969-12-31T23:59:59.999Z",
+]
+
+
 @pytest.mark.parametrize(
     ("query", "pointer"),
     [
@@ -60,6 +71,7 @@ def test_an_owner_sees_only_their_own(
         ("since=2026-01-02&until=2026-01-01", "/since"),
         ("page_size=0", "/page_size"),
         ("page_token=AA", "/page_token"),
+        *((f"page_token={token_of(key)}", "/page_token") for key in NO_KEYS),
         ("from=2026-01-01", "/from"),
     ],
 )

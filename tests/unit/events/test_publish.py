@@ -474,9 +474,23 @@ def test_a_webhook_lives_as_long_as_its_task_goes_on(run, backend, aws, clock, s
         aws.dynamodb.expire(settings.tasks_table)
         run(publish(backend, _events(1)))
         assert run(WebhookItems(backend).read("t0")) is not None
-    clock.advance(15 * DAY_MS)
+    clock.advance(23 * DAY_MS)
     aws.dynamodb.expire(settings.tasks_table)
     assert run(WebhookItems(backend).read("t0")) is None
+
+
+def test_a_webhook_outlives_the_events_that_it_did_not_ask_for(
+    run, backend, aws, clock, settings
+) -> None:
+    """Attempts of 13 days each, of which only the end of the last one is delivered."""
+    asked = webhook.Webhook(HOOK["url"], HOOK["secret"], ("task.cancelled",))
+    run(WebhookItems(backend).write("t0", "me", asked, backend.now_ms()))
+    for _ in range(4):
+        clock.advance(13 * DAY_MS)
+        aws.dynamodb.expire(settings.tasks_table)
+        run(publish(backend, _events(1)))
+        assert run(WebhookItems(backend).read("t0")) is not None
+    assert _queued(aws, settings) == []
 
 
 def test_the_secret_stands_in_one_item_of_one_table(run, backend, aws, settings, fleet) -> None:

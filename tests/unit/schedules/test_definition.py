@@ -17,7 +17,7 @@ from chalicelib.core.errors import CollectorError, InvalidRequest
 from chalicelib.core.settings import Settings
 from chalicelib.core.times import iso
 from chalicelib.schedules import definition, edits, firings, view
-from chalicelib.schedules.definition import Definition, Fields
+from chalicelib.schedules.definition import Definition, Fields, _expression
 from chalicelib.schedules.schedule import Schedule
 from chalicelib.work.request import CollectionRequest
 from tests.doubles.clock import NOW
@@ -77,6 +77,7 @@ def test_only_the_expression_is_needed() -> None:
         ({}, "/expression"),
         ({**SMALL, "a/b": 1}, "/a~1b"),
         ({"expression": 5}, "/expression"),
+        ({"expression": f"cron({','.join(['0'] * 130)} 6 * * ? *)"}, "/expression"),
         ({"expression": "cron(0 6 * * * *)"}, "/expression"),
         ({"expression": "cron(0 6 * * ? 2020)"}, "/expression"),
         ({"expression": "cron(0\u00a06 * * ? *)"}, "/expression"),
@@ -272,3 +273,10 @@ def test_whatever_comes_in_whatever_order_every_run_is_decided_once(
     total = schedule.runs + schedule.skipped + schedule.missed + waiting
     assert total == due if not made_up_for else total >= due
     assert len(started) == schedule.runs
+
+
+def test_an_expression_is_as_long_as_eventbridge_takes_it() -> None:
+    longest = "cron(0 6 * * ? *)".replace(" 6", " " * 240 + "6")
+    assert len(_expression(longest)) == 256
+    with pytest.raises(ValueError, match="at most 256 characters"):
+        _expression(longest.replace("cron(", "cron( "))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chalicelib.core.settings import Settings
+from chalicelib.core.task_keys import CHILD_TTL_SECONDS
+from chalicelib.core.times import DAY
 from chalicelib.exchange.ledger_state import LedgerState
 from chalicelib.exchange.pause import Pauses
 from chalicelib.tasks.deadline import MOST_HELD_MS, deadline_of, extended
@@ -60,3 +65,11 @@ def test_a_pause_takes_none_of_a_tasks_time_up_to_the_limit(
     assert found == HOUR + min(length, MOST_HELD_MS)
     if since < HOUR and length <= MOST_HELD_MS:
         assert found - (since + length) == left
+
+
+def test_what_belongs_to_a_task_lives_as_long_as_it_may_be_retried() -> None:
+    """An attempt, the pauses that hold it up, and the time for which an ended task is shown."""
+    longest = {each.name: each.metadata["high"] for each in fields(Settings) if each.metadata}
+    attempt_ms = longest["task_timeout_seconds"] * 1000 + MOST_HELD_MS
+    kept_ms = longest["retention_seconds"] * 1000
+    assert attempt_ms + kept_ms + DAY < CHILD_TTL_SECONDS * 1000

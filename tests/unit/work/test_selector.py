@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from chalicelib.core.problems import Errors
 from chalicelib.core.settings import SYMBOL_PATTERN
 from chalicelib.core.symbols import TRADING, assets_of
+from chalicelib.work import selector
 from chalicelib.work.selector import (
     MOST_SELECTORS,
     Market,
@@ -216,6 +218,23 @@ def test_one_list_has_one_top_and_a_bounded_number_of_selectors() -> None:
     assert problem_of(*(f"A{n}*" for n in range(MOST_SELECTORS)), *KNOWN) == ""
     many = [f"A{n}*" for n in range(MOST_SELECTORS + 5)]
     assert problem_of(*many) == f"at most {MOST_SELECTORS} entries may be no names"
+
+
+def test_what_known_symbols_are_quoted_in_is_looked_for_once() -> None:
+    """However many entries select nothing: that takes a moment with thousands of symbols."""
+    with patch.object(selector, "_quotes", wraps=selector._quotes) as looked:
+        assert problem_of(*(f"quote=ZZ{n}" for n in range(50))) == ""
+        assert looked.call_count == 1
+        assert problem_of("quote=USDT", "BTCUSDT", "*USDT") == ""
+        assert looked.call_count == 1
+
+
+def test_no_entry_behind_the_last_one_allowed_is_looked_for() -> None:
+    given = [(f"/{n}", f"quote=ZZ{n}") for n in range(5_000)]
+    errors: Errors = []
+    found = parse(given, KNOWN, errors)
+    assert [error["pointer"] for error in errors] == [f"/{MOST_SELECTORS}"]
+    assert len(found) == MOST_SELECTORS + 1
 
 
 def test_assets_are_those_of_the_exchange_else_the_longest_known_end_of_the_name() -> None:
