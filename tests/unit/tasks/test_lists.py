@@ -195,3 +195,19 @@ def test_how_many_are_active_is_known_for_an_owner_and_for_all(run, known, table
     run(table.move(ids[0], 1, states.CANCELLED))
     counts = [run(count_active(known, caller)) for caller in ("me", "you", None)]
     assert counts == [3, 1, 4]
+    nobody_asked = replace(known, settings=replace(known.settings, authentication="none"))
+    assert run(count_active(nobody_asked, "you")) == 4
+
+
+def test_a_task_that_has_expired_is_not_listed_though_it_is_still_there(
+    run, known, table, clock
+) -> None:
+    first, second = fill(run, table, 2)
+    run(table.move(first, 1, states.CANCELLED, ttl=clock() // 1000 + 300))
+
+    def shown() -> list[str]:
+        return [view["task_id"] for view in run(list_tasks(known, ["me"], 5))[0]]
+
+    assert {*shown()} == {first, second}
+    clock.advance(300_000)
+    assert shown() == [second]

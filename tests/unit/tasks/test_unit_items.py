@@ -41,4 +41,6 @@ def test_units_are_read_of_several_items_at_once(run, backend, aws) -> None:
     assert aws.counts == {"dynamodb.BatchGetItem": 1}
     assert run(table.read_units(task, 1000)) == units_of(1000)
     assert run(table.units_of(task._replace(plan_id="q"), [2])) == {}
+    aws.counts.clear()
     assert run(table.units_of(task._replace(plan_id=None), [2])) == {}
+    assert not aws.counts
