@@ -187,8 +187,7 @@ def are_of_another_timeframe(
     """Whether candles are those of another timeframe: most of them have its length to the
     millisecond.
 
-    Some on record have an odd one. A single one that ends where a candle of the timeframe does, and
-    has begun later, is no other's: trade was resumed then.
+    Some on record have an odd one: a single candle that is too short may be one of them.
     """
     count, own = len(open_times), timeframes.LENGTH_MS[timeframe]
     if (
@@ -200,10 +199,7 @@ def are_of_another_timeframe(
     others = _LENGTHS - (_MONTHS if timeframe == "1M" else {own})
     lengths = [at + 1 - open_ms for open_ms, at in zip(open_times, close_times, strict=True)]
     odd = sum(map(others.__contains__, lengths))
-    if count > 1 or not odd or open_times[0] < 0:
-        return odd * 2 > count
-    behind_ms = close_times[0] + 1
-    return lengths[0] > own or timeframes.floor(timeframe, behind_ms) != behind_ms
+    return odd * 2 > count and (count > 1 or lengths[0] > own)
 
 
 # Columns compared at once, without an object per value, which takes most of the time that it takes

@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
+from typing import NamedTuple
 
 from chalicelib.collecting.dispatch import ask_for_more
 from chalicelib.collecting.fetch import SHORT_WAIT_MS
@@ -43,21 +44,28 @@ class Outcome(Enum):
     RETRY = "retry"
 
 
+class Handled(NamedTuple):
+    """What became of a delivery. RETRY: it has failed and shall come back, no sooner than
+    `again_ms` (epoch ms). DONE: acknowledge it; units that are left went back in a new message."""
+
+    outcome: Outcome
+    again_ms: int = 0
+
+
+DONE = Handled(Outcome.DONE)
+
+
 async def collect_message(
     worker: Worker,
     budget: Budget,
     message: CollectMessage,
     deliveries: int,
     remaining_ms: Callable[[], int],
-) -> Outcome:
-    """Collect the units of one message that have not been counted yet.
-
-    RETRY: the delivery has failed and shall come back. DONE: acknowledge it; units that are left
-    went back in a new message.
-    """
+) -> Handled:
+    """Collect the units of one message that have not been counted yet."""
     left = await _uncounted(worker, message)
     if left is None:
-        return Outcome.DONE
+        return DONE
 
     async def authorised() -> bool:
         return await _is_wanted(worker, message)
@@ -65,6 +73,7 @@ async def collect_message(
     started = time.monotonic()
     log("message_started", units=len(left))
     troubled: list[Unit] = []  # failed in this delivery; they come back with it
+    again_ms = 0
     while left:
         if remaining_ms() < RESERVE_MS:
             return await _hand_on(worker, message, left + troubled, 0)
@@ -83,11 +92,11 @@ async def collect_message(
         group = await judged(worker, group, deliveries)
         if group.results and not await _count(worker, message, units, group):
             log("units_not_counted", level="warning", units=len(group.results))
-            return Outcome.DONE
+            return DONE
         left = [unit for unit in left if unit.number not in group.results]
         if group.stopped:
             log("message_stopped", units_left=len(left))
-            return Outcome.DONE
+            return DONE
         if not left:
             break
         if group.wait_until_ms:
@@ -97,6 +106,7 @@ async def collect_message(
         elif group.unavailable:
             await _note_trouble(worker, message, group)
             troubled += [unit for unit in left if unit.number in group.unavailable]
+            again_ms = max(again_ms, *(error.until_ms for error in group.unavailable.values()))
             left = [unit for unit in left if unit.number not in group.unavailable]
     log(
         "message_collected",
@@ -104,7 +114,7 @@ async def collect_message(
         troubled=len(troubled),
         ms=round((time.monotonic() - started) * 1000),
     )
-    return Outcome.RETRY if troubled else Outcome.DONE
+    return Handled(Outcome.RETRY, again_ms) if troubled else DONE
 
 
 async def _uncounted(backend: Backend, message: CollectMessage) -> list[Unit] | None:
@@ -235,7 +245,7 @@ def _report(units: Sequence[Unit], group: Group) -> None:
 
 async def _hand_on(
     backend: Backend, message: CollectMessage, left: list[Unit], delay_seconds: int
-) -> Outcome:
+) -> Handled:
     """Send what is left as a new message; this delivery can then be acknowledged."""
     rest = CollectMessage(
         message.task_id,
@@ -248,4 +258,4 @@ async def _hand_on(
     )
     log("message_handed_on", units=len(left), delay_seconds=delay_seconds)
     unsent = await WorkQueue(backend).send_collect([rest], delay_seconds)
-    return Outcome.RETRY if unsent else Outcome.DONE
+    return Handled(Outcome.RETRY) if unsent else DONE

@@ -27,7 +27,7 @@ from chalicelib.core.errors import ExchangeDrifted, ExchangeInconsistent
 from chalicelib.core.times import MINUTE
 
 #: An exchange shows a candle that has closed no later than this (ms).
-_LATE_MS = 2 * MINUTE
+_LATE_MS = MINUTE // 2
 
 
 def check_timeframe(timeframe: str, rows: Sequence[Row]) -> None:

@@ -233,8 +233,8 @@ async def judged(worker: Worker, group: Group, deliveries: int) -> Group:
             unavailable={},
         )
     except ExchangeThrottled as error:
-        await Ledger(worker).throttle(error, worker.now_ms())
-        return replace(group, wait_until_ms=error.until_ms, unavailable={})
+        until_ms = await Ledger(worker).throttle(error, worker.now_ms())
+        return replace(group, wait_until_ms=until_ms, unavailable={})
     if not is_up:
         until_ms = worker.now_ms() + DOWN_PAUSE_MS
         await Ledger(worker).pause(until_ms, "the exchange does not answer")

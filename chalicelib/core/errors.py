@@ -270,7 +270,8 @@ class CatalogueRefused(ExchangeError):
 
 
 class ExchangeUnavailable(ExchangeError):
-    reason = "EXCHANGE_UNAVAILABLE"
+    #: Epoch ms before which the exchange asked not to be asked for this again.
+    reason, until_ms = "EXCHANGE_UNAVAILABLE", 0
 
 
 class ObjectDamaged(CollectorError):

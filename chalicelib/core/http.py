@@ -39,8 +39,8 @@ _PORTS = {"http": 80, "https": 443}
 #: Of a URL, what is an address already.
 _ADDRESS = "%/:=&?~#+!$,;'@()*[]"
 _ROOT_AND_TARGET = re.compile("((?:[^/?#]*//)?[^/?#]*)([^#]*)")
-#: A gzip member, as zlib counts window bits.
-_GZIP = 31
+#: A gzip member, as zlib counts window bits, and its first bytes (RFC 1952, 2.3.1).
+_GZIP, _GZIP_BEGINS = 31, b"\x1f\x8b"
 #: Bytes of content, inflated: nothing that we ask for has a quarter of it.
 MOST_CONTENT = 1 << 26
 
@@ -259,7 +259,8 @@ def _decoded(content: bytes, coding: str, most: int) -> bytes:
         raise NoAnswer(f"its content is coded as {coding[:30]!r}, which nobody asked for")
     parts: list[bytes] = []
     try:
-        while content:
+        # As others do, what follows the last member is passed over.
+        while content and (not parts or content.startswith(_GZIP_BEGINS)):
             member = isal_zlib.decompressobj(wbits=_GZIP)
             parts.append(member.decompress(content, most + 1))
             most -= len(parts[-1])

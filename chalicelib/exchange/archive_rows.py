@@ -106,9 +106,8 @@ def _blocks(content: IO[bytes], file: ArchiveFile) -> Iterator[bytes]:
     try:
         with zipfile.ZipFile(content) as archive, archive.open(_member(archive, file)) as member:
             while chunk := member.read(_BLOCK_BYTES):
-                if not rest and not chunk[:1].isdigit():
-                    # A header; a later line that begins so is no candle either.
-                    chunk = chunk[chunk.find(b"\n") + 1 :]
+                if not lines and not rest and not chunk[:1].isdigit():
+                    chunk = chunk[chunk.find(b"\n") + 1 :]  # a header
                 block, end, rest = (rest + chunk).rpartition(b"\n")
                 lines += block.count(b"\n") + len(end)
                 if lines > most or len(rest) > _LINE_BYTES * 4:

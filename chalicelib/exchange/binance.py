@@ -20,7 +20,6 @@ from chalicelib.core.backend import wall_clock_ms
 from chalicelib.core.connection import BrokenAnswer
 from chalicelib.core.errors import (
     ExchangeError,
-    ExchangeThrottled,
     ExchangeUnavailable,
     NoAnswer,
 )
@@ -156,8 +155,7 @@ class Binance:
                 answer = await self._answered("ping", {}, MOST_CONTENT)
             except NoAnswer:
                 return False
-        error = self._error_of(answer)
-        if isinstance(error, ExchangeThrottled):
+        if answer.status in (418, 429) and (error := self._error_of(answer)) is not None:
             raise error
         return answer.status < 500
 
@@ -178,8 +176,8 @@ class Binance:
                     sent_ms = self._now_ms()
                     answer = await self._ask(endpoint, query, most)
                 return _read(answer, read), answer.headers, sent_ms
-            except ExchangeUnavailable:
-                if attempt == _TRIES:
+            except ExchangeUnavailable as error:
+                if attempt == _TRIES or error.until_ms > self._now_ms():
                     raise
             # Full jitter: workers that failed together must not come back together.
             await asyncio.sleep(random.uniform(0.3, 1) * _BACKOFF_SECONDS * 2**attempt)

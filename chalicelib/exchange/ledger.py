@@ -4,9 +4,10 @@
     LIMIT#<exchange>      LIMIT       window_minute, root; of that minute: fleet_share, expected,
                                       used, counted, ahead_ms (share.py); seen_minute (the last one
                                       in which the exchange's own count was seen); of the breaker:
-                                      paused_until, pause_reason, throttled_minute, strikes; of
-                                      people's pauses: holds (since and until of each),
-                                      held_until, held_by, hold_reason, hold_rev
+                                      paused_until, pause_reason, throttled_minute,
+                                      throttled_until, strikes; of people's pauses: holds
+                                      (since and until of each), held_until, held_by,
+                                      hold_reason, hold_rev
 
 Ledger, breaker and pause share an item of the Market table, so that one conditional update checks
 all of them. Breaker and pause have attributes of their own there: neither ends the other. The
@@ -192,19 +193,21 @@ class Ledger(ItemTable):
             return _standing(failed)
         return state_in(item)
 
-    async def throttle(self, error: ExchangeThrottled, now_ms: int) -> None:
-        """Open the breaker: the exchange has throttled us.
+    async def throttle(self, error: ExchangeThrottled, now_ms: int) -> int:
+        """Open the breaker: the exchange has throttled us. Until when, in epoch ms.
 
         The time that it names may be over, or too short. Where it throttles soon after a pause, the
         next one lasts twice as long at least, up to a minute.
         """
         state = await self.read()
-        strikes = 0 if now_ms >= state.paused_until + MINUTE_MS else state.strikes + 1
+        strikes = 0 if now_ms >= state.throttled_until + MINUTE_MS else state.strikes + 1
         least_ms = min(_FIRST_PAUSE_MS << min(strikes, 10), MINUTE_MS)
-        if now_ms < state.paused_until:  # one answer of several that were under way
+        if now_ms < state.throttled_until:  # one answer of several that were under way
             strikes, least_ms = state.strikes, 0
-        noted = {"throttled_minute": now_ms // MINUTE_MS, "strikes": strikes}
-        await self.pause(max(error.until_ms, now_ms + least_ms), error.detail[:200], noted)
+        until_ms = max(error.until_ms, now_ms + least_ms)
+        noted = {"throttled_minute": now_ms // MINUTE_MS, "throttled_until": until_ms}
+        await self.pause(until_ms, error.detail[:200], {**noted, "strikes": strikes})
+        return until_ms
 
     async def pause(
         self, until_ms: int, reason: str, noted: Mapping[str, int] = MappingProxyType({})

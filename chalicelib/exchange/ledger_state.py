@@ -22,11 +22,12 @@ class Hold(NamedTuple):
 
 class LedgerState(NamedTuple):
     """`window_minute`, `seen_minute`, `throttled_minute`: in epoch minutes; `fleet_share`,
-    `expected`, `used`, `counted`, `ahead_ms`: as in share.Spent; `strikes`: how often it has
-    throttled us again, each time soon after a pause; `paused_until`: of the breaker, epoch ms, 0
-    where nothing opened it; `root`: whose name the exchange's is, "" where it was never asked;
-    `holds`: (since, until) of people's pauses, epoch ms, oldest first; `held_by`, `hold_reason`: of
-    the newest; `hold_rev`: how often they changed."""
+    `expected`, `used`, `counted`, `ahead_ms`: as in share.Spent; `throttled_until`: the
+    end of the last pause for that, epoch ms, and `strikes`: how often it has throttled us again
+    soon after such a pause; `paused_until`: of the breaker, epoch ms, 0 where nothing opened it;
+    `root`: whose name the exchange's is, "" where it was never asked; `holds`: (since, until) of
+    people's pauses, epoch ms, oldest first; `held_by`, `hold_reason`: of the newest; `hold_rev`:
+    how often they changed."""
 
     window_minute: int = 0
     fleet_share: int = 0
@@ -36,6 +37,7 @@ class LedgerState(NamedTuple):
     ahead_ms: int = 0
     seen_minute: int = 0
     throttled_minute: int = 0
+    throttled_until: int = 0
     strikes: int = 0
     paused_until: int = 0
     pause_reason: str = ""

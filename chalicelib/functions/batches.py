@@ -24,6 +24,9 @@ from chalicelib.work.queue import WorkQueue
 
 #: Back off before a failed message returns: 5, 10, 20, 40 ... seconds by delivery.
 BACKOFF_SECONDS = 5
+#: The longest that it waits because the exchange asked for it: sweep takes what is silent for long
+#: for lost.
+_LONGEST_WAIT_SECONDS = 300
 
 
 async def plan_batch(worker: Worker, batch: Batch) -> BatchAnswer:
@@ -55,10 +58,12 @@ async def collect_batch(
             prog=message.prog,
             symbol=message.symbol,
         ):
-            outcome = await collect_message(worker, budget, message, deliveries, remaining_ms)
-            if outcome is Outcome.DONE:
+            handled = await collect_message(worker, budget, message, deliveries, remaining_ms)
+            if handled.outcome is Outcome.DONE:
                 return True
-            seconds = BACKOFF_SECONDS * 2 ** min(deliveries - 1, 6)
+            named_ms = handled.again_ms - worker.now_ms()
+            seconds = min(-(-named_ms // 1000), _LONGEST_WAIT_SECONDS)
+            seconds = max(seconds, BACKOFF_SECONDS * 2 ** min(deliveries - 1, 6))
             log("message_comes_back", level="warning", after_seconds=seconds)
             await WorkQueue(worker).retry_later(message.priority, record["receiptHandle"], seconds)
             return False

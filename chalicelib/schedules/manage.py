@@ -109,13 +109,12 @@ async def delete_schedule(
         return await ScheduleTable(backend).replace(seen, tombstone)
 
     try:
-        tombstone = await _write(backend, owners or (by,), schedule_id, bury)
+        deleted: Schedule | None = await _write(backend, owners or (by,), schedule_id, bury)
     except ScheduleNotFound:
-        found = await ScheduleTable(backend).read_of(owners or (by,), schedule_id)
-        if found is None or found.request_id != request_id:
-            raise
-        tombstone = found  # it was this request, and the answer to its write was lost
-    await _tell(backend, tombstone)
+        deleted = await ScheduleTable(backend).read_of(owners or (by,), schedule_id)
+        if deleted is None or deleted.request_id != request_id:
+            raise  # else it was this request, and the answer to its write was lost
+    await _tell(backend, deleted)
 
 
 async def run_now(

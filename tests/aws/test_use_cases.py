@@ -191,8 +191,8 @@ async def _work_off(both: Both, worker: Worker, budget: Budget) -> None:
         for record in sqs.receive(url):
             message = decode(record["body"])
             assert isinstance(message, CollectMessage)
-            done = await collect_message(worker, budget, message, 1, lambda: 60_000)
-            if done is Outcome.DONE:
+            handled = await collect_message(worker, budget, message, 1, lambda: 60_000)
+            if handled.outcome is Outcome.DONE:
                 sqs.delete(url, record["receiptHandle"])
 
 

@@ -91,12 +91,12 @@ class Fleet:
         message = decode(record["body"])
         assert isinstance(message, CollectMessage)
         deliveries = int(record["attributes"]["ApproximateReceiveCount"])
-        outcome = await collect_message(
+        handled = await collect_message(
             self.worker, self.budget, message, deliveries, self.remaining_ms
         )
-        if outcome is Outcome.RETRY:
+        if handled.outcome is Outcome.RETRY:
             await WorkQueue(self.worker).retry_later(message.priority, record["receiptHandle"], 5)
-        return outcome is Outcome.DONE
+        return handled.outcome is Outcome.DONE
 
     async def _bury(self, record: dict[str, Any]) -> bool:
         await bury_message(self.worker, record["body"])

@@ -10,6 +10,7 @@ import pytest
 from chalicelib.candles.gaps import INVALID, NO_CANDLE
 from chalicelib.candles.store import CandleStore
 from chalicelib.collecting.collect import (
+    DONE,
     LEAST_WAIT_MS,
     Outcome,
     _is_wanted,
@@ -67,7 +68,9 @@ def submit(run, worker, aws, settings):
 @pytest.fixture
 def collect(run, worker):
     def collect(message, deliveries=1, remaining_ms=lambda: 60_000):
-        return run(collect_message(worker, Budget(worker), message, deliveries, remaining_ms))
+        return run(
+            collect_message(worker, Budget(worker), message, deliveries, remaining_ms)
+        ).outcome
 
     return collect
 
@@ -700,7 +703,7 @@ def test_a_name_of_another_root_fails_units_for_good_before_a_request_leaves(
     asked, objects = len(exchange.asked), dict(aws.s3.buckets["candles"].objects)
     other = at_another_root(worker)
     budget = Budget(other)
-    assert run(collect_message(other, budget, message, 1, lambda: 60_000)) is Outcome.DONE
+    assert run(collect_message(other, budget, message, 1, lambda: 60_000)) == DONE
     view = run(view_task(worker, task_id))
     assert view["status"] == "failed"
     assert {failure["reason"] for failure in view["failures"]} == {"EXCHANGE_ROOT_CHANGED"}

@@ -174,7 +174,8 @@ def test_rows_of_another_timeframe_are_not_believed(
     rows = exchange.rows("BTCUSDT", served, start_ms, FOREVER_MS)[:count]
     for form in (rows, sound_rows(rows)):
         assert form is not None
-        if asked == served:
+        shorter = timeframes.LENGTH_MS[served] <= timeframes.LENGTH_MS[asked]
+        if asked == served or (count == 1 and shorter):  # one alone may have an odd end
             check_timeframe(asked, form)
         else:
             with pytest.raises(ExchangeInconsistent, match=f"another timeframe than {asked}"):
@@ -185,6 +186,7 @@ def test_rows_of_another_timeframe_are_not_believed(
     ("opens", "closes"),
     [
         (0, 17 * MINUTE + 123),  # trade ended
+        (0, 30 * MINUTE),
         (30 * MINUTE, 60 * MINUTE),  # trade was resumed
         (28 * MINUTE + 14_789, 88 * MINUTE + 14_789),  # another grid
         (0, 95 * MINUTE),
@@ -219,16 +221,15 @@ def test_most_of_the_rows_make_it_another_timeframe() -> None:
         ("1m", [107, 108, 109], 110, 110),  # all that have closed
         ("1m", [107, 108, 109, 110], 110.5, 110),  # the running one, too
         ("1m", [107, 108], 110.02, 109),  # the last one may come yet
-        ("1m", [107], 110.5, 108),
-        ("1m", [100], 110, 108),  # 108 closed a minute ago, 107 two minutes
-        ("1m", [100], 110.999, 108),
-        ("1m", [], 110, 108),
-        ("1m", [], 110.999, 108),
-        ("5m", [100], 110.5, 105),
-        ("5m", [100], 111.999, 105),
-        ("5m", [100], 112, 110),
-        ("1h", [0], 120.5, 60),
-        ("1h", [0], 122, 120),
+        ("1m", [107, 108], 110.499, 109),
+        ("1m", [107, 108], 110.5, 110),
+        ("1m", [100], 110.4, 109),
+        ("1m", [], 110.4, 109),
+        ("1m", [], 110.5, 110),
+        ("5m", [100], 110.4, 105),
+        ("5m", [100], 110.5, 110),
+        ("1h", [0], 120.4, 60),
+        ("1h", [0], 120.5, 120),
     ],
 )
 def test_a_candle_that_has_just_closed_is_not_missing_yet(
@@ -242,5 +243,5 @@ def test_a_candle_that_has_just_closed_is_not_missing_yet(
 def test_a_row_that_cannot_be_read_is_a_row() -> None:
     answers = [Answer([], 110 * MINUTE + 1)]
     assert settled_until("1m", answers, {109 * MINUTE}, False) == 110 * MINUTE
-    assert settled_until("1m", answers, {111 * MINUTE}, False) == 108 * MINUTE
+    assert settled_until("1m", answers, {111 * MINUTE}, False) == 109 * MINUTE
     assert settled_until("1m", answers, set(), True) == 110 * MINUTE

@@ -495,7 +495,7 @@ def test_history_that_is_served_again_is_collected_however_short_its_range(
     assert {at for at in opens if at < now} == {*range(now - days * DAY, now, length)}
 
 
-@pytest.mark.parametrize("late_ms", [0, 3_000, 90_000])
+@pytest.mark.parametrize("late_ms", [0, 3_000, 20_000])
 def test_candles_that_are_shown_late_are_collected_by_the_next_run(
     run, worker, fleet, exchange, clock, late_ms: int
 ) -> None:

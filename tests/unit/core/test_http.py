@@ -192,7 +192,7 @@ def test_an_answer_that_is_cut_off_is_none(ask: Any, part: bytes) -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("content", [ZIPPED[:-9], b"hello", ZIPPED + b"x", ZIPPED[:5]])
+@pytest.mark.parametrize("content", [ZIPPED[:-9], b"hello", ZIPPED + ZIPPED[:-9], ZIPPED[:5]])
 def test_an_answer_that_cannot_be_inflated_is_none(content: bytes) -> None:
     async def broken(http: Http, url: str) -> Any:
         with pytest.raises(NoAnswer):
@@ -208,6 +208,7 @@ def test_an_answer_that_cannot_be_inflated_is_none(content: bytes) -> None:
         (b" x-gzip ", ZIPPED, b"hello"),
         (b"gzip", ZIPPED + ZIPPED, b"hellohello"),
         (b"gzip", gzip.compress(b"", mtime=0) + ZIPPED, b"hello"),
+        (b"gzip", ZIPPED + bytes(16), b"hello"),
         (b"gzip", b"", b""),
         (b"identity", b"hello", b"hello"),
     ],

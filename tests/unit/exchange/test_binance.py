@@ -209,6 +209,20 @@ def test_listing_prices_and_volumes_pass_over_what_names_nothing() -> None:
     assert gate.weights == [ALL_VOLUMES_WEIGHT]
 
 
+def test_what_a_ping_says_of_itself_alone_stops_nobody() -> None:
+    """A firewall that lets no ping through, or a server that has none."""
+    for status in (404, 403, 302):
+        answer = httpx.Response(status, content=b"<html>")
+        assert asking(lambda _, answer=answer: answer, lambda client: client.is_up(Gate().permit))
+
+
+def test_trouble_that_says_when_to_come_back_is_not_tried_again_at_once() -> None:
+    gate = Gate()
+    with pytest.raises(ExchangeUnavailable):
+        klines(lambda request: httpx.Response(503, headers={"retry-after": "300"}), gate)
+    assert len(gate.weights) == 1
+
+
 @pytest.mark.parametrize(("status", "up"), [(200, True), (400, True), (500, False)])
 def test_a_ping_is_paid_for_too(status: int, up: bool) -> None:
     gate = Gate()

@@ -212,6 +212,19 @@ def test_an_exchange_that_throttles_again_and_again_is_asked_ever_less_often(
     assert (state().paused_until - now_ms, state().strikes) == (1_000, 0)
 
 
+def test_old_strikes_are_forgotten_whatever_paused_since(run, ledger, state) -> None:
+    now_ms = NOW
+    for _ in range(4):
+        now_ms = run(ledger.throttle(ExchangeThrottled("HTTP 429", now_ms), now_ms)) + 1
+    assert state().strikes == 3
+    now_ms += 86_400_000
+    run(ledger.pause(now_ms + 15_000, "the exchange does not answer"))
+    assert (
+        run(ledger.throttle(ExchangeThrottled("HTTP 429", 0), now_ms + 16_000)) == now_ms + 17_000
+    )
+    assert state().strikes == 0
+
+
 def test_a_longer_time_that_it_names_stands(run, ledger, state) -> None:
     run(ledger.throttle(ExchangeThrottled("HTTP 429", NOW), NOW))
     run(ledger.throttle(ExchangeThrottled("HTTP 418", NOW + 3_600_000), NOW + 500))

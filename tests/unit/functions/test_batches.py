@@ -11,10 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.core.backend import Backend
+from chalicelib.core.errors import ExchangeUnavailable
 from chalicelib.exchange.budget import Budget
+from chalicelib.exchange.ledger import Ledger
 from chalicelib.exchange.worker import Worker
 from chalicelib.functions.batches import bury_batch, collect_batch, plan_batch
 from chalicelib.tasks.submit import submit_collection
+from chalicelib.tasks.view import view_task
 from chalicelib.work.messages import CollectMessage, PlanMessage, Unit
 from tests.doubles.aws import Aws
 from tests.doubles.clock import Clock, SimulatedLoop
@@ -115,3 +118,37 @@ def test_a_dead_letter_is_set_aside_under_the_queue_that_gave_it_up(
     record["attributes"]["DeadLetterQueueSourceArn"] = ARN.format("UrgentQueue")
     run(bury_batch(backend, {"Records": [record]}))
     assert [kept["source"] for kept in _set_aside(aws)] == ["urgent"]
+
+
+@pytest.mark.parametrize(
+    ("named_ms", "waits"),
+    [(0, [5, 10, 20]), (7_500, [8, 10, 20]), (90_000, [90] * 3), (10**8, [300] * 3)],
+)
+def test_trouble_that_says_when_to_come_back_is_one_units_alone(
+    run, worker, aws, exchange, clock, named_ms: int, waits: list[int]
+) -> None:
+    """A 503 of one timeframe, with Retry-After: the others go on, and nobody else waits."""
+
+    async def overloaded(asked: Any) -> None:
+        if asked[1] == "1h":
+            trouble = ExchangeUnavailable("HTTP 503")
+            trouble.until_ms = clock() + named_ms
+            raise trouble
+
+    exchange.on_request = overloaded
+    body = {"symbols": ["BTCUSDT"], "timeframes": ["1h", "4h"]}
+    task_id = run(submit_collection(worker, body, "me", "r"))
+    run(plan_batch(worker, {"Records": aws.sqs.receive(worker.settings.plan_queue_url)}))
+    found = []
+    while records := aws.sqs.receive(worker.settings.work_queue_url):
+        answer = run(_collect(worker, {"Records": records}))
+        assert run(Ledger(worker).read()).paused_until == 0
+        if not answer["batchItemFailures"]:
+            break
+        [message] = aws.sqs.queues[worker.settings.work_queue_url].messages
+        found.append((message.visible_at - clock()) // 1000)
+        clock.advance_to(message.visible_at)
+    assert found == waits
+    view = run(view_task(worker, task_id))
+    assert (view["status"], view["units"]["succeeded"]) == ("completed", 1)
+    assert [each["reason"] for each in view["failures"]] == ["EXCHANGE_UNAVAILABLE"]
