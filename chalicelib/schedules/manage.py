@@ -101,20 +101,20 @@ async def change_schedule(
 async def delete_schedule(
     backend: Backend, by: str, request_id: str, schedule_id: str, owners: Sequence[str] = ()
 ) -> None:
-    """Delete a schedule; its tasks stay. `owners` as in `change_schedule`. Raises
-    ScheduleNotFound."""
+    """Delete a schedule; its tasks stay. `owners`, errors: as of `change_schedule`."""
 
     async def bury(seen: Schedule) -> Schedule:
         tombstone = edits.removed(seen, backend.now_ms(), by, request_id)
         return await ScheduleTable(backend).replace(seen, tombstone)
 
     try:
-        deleted: Schedule | None = await _write(backend, owners or (by,), schedule_id, bury)
+        tombstone = await _write(backend, owners or (by,), schedule_id, bury)
     except ScheduleNotFound:
-        deleted = await ScheduleTable(backend).read_of(owners or (by,), schedule_id)
-        if deleted is None or deleted.request_id != request_id:
-            raise  # else it was this request, and the answer to its write was lost
-    await _tell(backend, deleted)
+        found = await ScheduleTable(backend).read_of(owners or (by,), schedule_id)
+        if found is None or found.request_id != request_id:
+            raise
+        tombstone = found  # it was this request, and the answer to its write was lost
+    await _tell(backend, tombstone)
 
 
 async def run_now(
