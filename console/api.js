@@ -71,9 +71,13 @@ async function refused(response, key) {
 }
 
 export const get = (path, query, options) => call("GET", path, { ...options, query });
-/** A POST that is done once, however often the network has it repeated. */
-export const post = (path, body = {}, options) =>
-  call("POST", path, { once: crypto.randomUUID(), ...options, body });
+/** A POST that is done once, however often the network has it repeated; `once` null: or more often. */
+export const post = (path, body = {}, { once = newKey(), ...options } = {}) =>
+  call("POST", path, { ...options, once, body });
+
+// randomUUID is missing where the page came over plain HTTP.
+const newKey = () =>
+  [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
 /**
  * What `GET path` answers, asked for again every `every` ms while the page is visible.

@@ -5,6 +5,8 @@
 export const FIRST_ROWS = 500;
 export const OLDER_ROWS = 1000;
 const NEWER_ROWS = 1000;
+/** Pages that are read to keep up: after a longer sleep the newest candles are read instead. */
+const NEWER_PAGES = 10;
 /** Pages of gaps that are asked for: more than that is not looked at on a chart. */
 const GAP_PAGES = 5;
 
@@ -76,15 +78,21 @@ export class LoadedCandles {
 
   /** Everything from `fromMs` on once more: what was revised, filled in, or came after. */
   async renew(fromMs) {
+    if (!this.rows.length) return this.start();
     const query = { order: "asc", limit: NEWER_ROWS, start: new Date(fromMs).toISOString() };
     const found = [];
     let token = null;
-    do {
-      const page = await this.ask("/candles", { ...query, page_token: token });
-      found.push(...page.candles.map(rowOf));
-      token = page.next_page_token;
-    } while (token);
+    for (let page = 0; page === 0 || token; page += 1) {
+      if (page === NEWER_PAGES) {
+        this.gaps = [];
+        return this.start();
+      }
+      const answer = await this.ask("/candles", { ...query, page_token: token });
+      found.push(...answer.candles.map(rowOf));
+      token = answer.next_page_token;
+    }
     this.rows = [...this.rows.filter((row) => row.time * 1000 < fromMs), ...found];
+    return undefined;
   }
 
   /** A candle behind the last one. */
@@ -127,9 +135,10 @@ export function withPlaces(rows, gaps, timeframe, most = 100) {
   for (const gap of gaps) {
     const count = Math.max(1, Math.min(most, gap.candles));
     const stride = Math.max(step, (gap.end - gap.start) / count);
-    const first = Math.ceil(gap.start / step) * step;
+    // Weeks begin on Mondays, and candles of three days where the exchange lets them.
+    const first = step < 864e5 ? Math.ceil(gap.start / step) * step : gap.start;
     for (let at = 0; at < count; at += 1) {
-      const time = Math.floor((first + at * stride) / step) * step;
+      const time = first + Math.floor((at * stride) / step) * step;
       const seconds = (timeframe.endsWith("M") ? gap.start + at * stride : time) / 1000;
       if (seconds * 1000 >= gap.end || taken.has(seconds)) continue;
       taken.add(seconds);

@@ -108,7 +108,7 @@ export class CandleChart {
 
   /** Prices are shown with as many digits as they have. */
   fit() {
-    const digits = (price) => `${price}`.split(".")[1]?.length ?? 0;
+    const digits = (price) => price.toFixed(8).replace(/0+$/, "").split(".")[1].length;
     const some = this.rows.slice(-50);
     const precision = Math.min(8, Math.max(0, ...some.map((row) => digits(row.close))));
     this.candles.applyOptions({

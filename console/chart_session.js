@@ -84,7 +84,7 @@ export class ChartSession {
     const from = Math.max(fromMs, this.loaded.oldestMs);
     await this.loaded.renew(from);
     this.draw();
-    await this.explain(from);
+    await this.explain(Math.max(from, this.loaded.oldestMs));
   }
 
   /** A snapshot or update of the topic. */

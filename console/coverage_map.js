@@ -162,7 +162,7 @@ export function symbolsOf(text, known) {
       found.add(entry);
       continue;
     }
-    const pattern = entry.split("*").map((part) => part.replace(/[^\p{L}\p{N}]/gu, "\\$&"));
+    const pattern = entry.split("*").map((part) => part.replace(/[.+?^${}()|[\]\\/]/g, "\\$&"));
     const whole = new RegExp(`^${pattern.join(".*")}$`, "u");
     for (const symbol of known) if (whole.test(symbol)) found.add(symbol);
   }

@@ -32,7 +32,11 @@ async function open() {
     if (mine === opening && problem.status !== 401) later();
     return;
   }
-  if (mine !== opening || topics.size === 0) return;
+  if (mine !== opening) return;
+  if (topics.size === 0) {
+    become("off"); // whoever listens next opens it
+    return;
+  }
   const made = new WebSocket(`${ticket.url}?ticket=${ticket.ticket}`);
   socket = made;
   made.onopen = () => {
@@ -49,6 +53,10 @@ async function open() {
 function later() {
   socket = null;
   failures += 1;
+  if (topics.size === 0) {
+    become("off");
+    return;
+  }
   become("polling");
   const wait = Math.min(LONGEST_WAIT_MS, 500 * 2 ** failures) * (0.5 + Math.random() / 2);
   timer = setTimeout(open, wait);

@@ -1,5 +1,5 @@
 // The console: frame, navigation, sign-in. README.md beside it says how a view is made.
-import { html, render, useEffect, useLayoutEffect, useRef, useState } from "./vendor/preact.js";
+import { html, render, useEffect, useErrorBoundary, useLayoutEffect, useRef, useState } from "./vendor/preact.js";
 import { get, Problem } from "./api.js";
 import { disconnect, useConnection } from "./live.js";
 import { authentication, change, signIn, signOut, useSession } from "./session.js";
@@ -16,9 +16,18 @@ const VIEWS = {
   audit: ["Audit", "audit", true],
 };
 
+// An address that somebody has cut off or typed: what cannot be decoded stands for itself.
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 function read() {
   const [path, text = ""] = location.hash.replace(/^#\/?/, "").split("?");
-  const [name, ...rest] = path.split("/").map(decodeURIComponent);
+  const [name, ...rest] = path.split("/").map(decoded);
   return { name: name || "overview", path: rest, query: Object.fromEntries(new URLSearchParams(text)) };
 }
 
@@ -34,7 +43,7 @@ function useRoute() {
 
 function View({ route }) {
   const [loaded, set] = useState({});
-  const [title, module] = VIEWS[route.name] || [];
+  const [title, module] = Object.hasOwn(VIEWS, route.name) ? VIEWS[route.name] : [];
   const heading = useRef();
   const isFirst = useRef(true);
   useEffect(() => {
@@ -56,8 +65,16 @@ function View({ route }) {
   const { Component, problem } = loaded.module === module ? loaded : {};
   return html`<h1 ref=${heading} tabindex="-1">${title}</h1>
     ${problem ? html`<${ErrorBox} problem=${problem} retry=${() => location.reload()} />`
-    : Component ? html`<${Component} key=${route.path[0]} path=${route.path} query=${route.query} />`
+    : Component ? html`<${Guard} key=${route.path[0]}><${Component} path=${route.path} query=${route.query} /><//>`
     : html`<${Loading} />`}`;
+}
+
+/** Says what went wrong where a view fails as it is drawn; the frame stays. */
+function Guard({ children }) {
+  const [problem, again] = useErrorBoundary((error) => console.error(error));
+  if (!problem) return children;
+  return html`<${ErrorBox} retry=${again} problem=${{ title: "This view has failed", message: problem.message,
+    hint: "Choose another one, or load the page again." }} />`;
 }
 
 const SAID = { connecting: "Connecting", live: "Live", polling: "Polling" };

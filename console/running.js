@@ -3,22 +3,11 @@ import { useCallback, useEffect, useRef, useState } from "./vendor/preact.js";
 import { get, post } from "./api.js";
 import { useTopic } from "./live.js";
 import { denied } from "./session.js";
+import { hasEnded, newer } from "./task_age.js";
 import { Bar, Button, compact, duration, Empty, ErrorBox, html, link, Loading, number, Pill, plural, toast } from "./ui.js";
 
-export const hasEnded = ({ status }) => ["completed", "failed", "cancelled"].includes(status);
 // So long a task that has ended stays in the list of what runs.
 const FAREWELL_MS = 6_000;
-
-const STEPS = ["pending", "running", "completed", "failed", "cancelled"];
-const age = (task) => [task.attempt, hasEnded(task) ? 2 : STEPS.indexOf(task.status), task.progress];
-
-/** The newer of two views of a task: a snapshot may be ahead of the updates that follow it. */
-export function newer(old, news) {
-  if (!old) return news;
-  const [before, after] = [age(old), age(news)];
-  const at = before.findIndex((value, index) => value !== after[index]);
-  return at >= 0 && before[at] > after[at] ? old : { ...old, ...news };
-}
 
 /** {tasks: oldest first, problem, reload}; `onEnd(task)` is called once for each that ends. */
 export function useActiveTasks(onEnd = () => {}) {

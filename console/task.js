@@ -2,8 +2,9 @@
 import { useCallback, useEffect, useRef, useState } from "./vendor/preact.js";
 import { get, post } from "./api.js";
 import { useTopic } from "./live.js";
-import { cancel, hasEnded, newer, pace, rate, subject, TaskBar } from "./running.js";
+import { cancel, pace, rate, subject, TaskBar } from "./running.js";
 import { denied } from "./session.js";
+import { hasEnded, newer } from "./task_age.js";
 import { Ago, Button, Card, compact, duration, ErrorBox, Figure, html, link, Loading, number, Pill, plural, Table, toast, utc } from "./ui.js";
 
 const DETAILS = ["failures", "rejections", "webhook"];

@@ -4,23 +4,26 @@
 import { html, useEffect, useRef, useState } from "./vendor/preact.js";
 import { get } from "./api.js";
 import { useTopic } from "./live.js";
+import { hasEnded, newer } from "./task_age.js";
 import { Bar, ErrorBox, link, Pill } from "./ui.js";
-
-const ENDED = ["completed", "failed", "cancelled"];
 
 /** `onEnd(task)` is called once, when it has ended. */
 export function TaskLine({ id, onEnd }) {
   const [task, setTask] = useState(null);
   const [problem, setProblem] = useState(null);
-  const ended = task !== null && ENDED.includes(task.status);
+  const ended = task !== null && hasEnded(task);
   const latest = useRef(onEnd);
   latest.current = onEnd;
-  const read = () => get(`/task/${id}`).then(setTask, setProblem);
+  const take = (found) => {
+    setTask((old) => newer(old, found));
+    setProblem(null);
+  };
+  const read = () => get(`/task/${id}`).then(take, setProblem);
   useEffect(() => {
     read();
   }, [id]);
   // A task that has ended says nothing new, and cannot be asked for once it has expired.
-  useTopic(ended ? null : `task:${id}`, (message) => message.task && setTask(message.task), read);
+  useTopic(ended ? null : `task:${id}`, (message) => message.task && take(message.task), read);
   useEffect(() => {
     if (ended) latest.current?.(task);
   }, [ended]);

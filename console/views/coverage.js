@@ -42,6 +42,11 @@ function Filter({ asked, known, onChange }) {
       setWrong({ title: "Wrong dates", message: "The first day comes after the last one.", hint: "Swap them." });
       return;
     }
+    if (/[!=]/.test(form.get("symbols"))) {
+      setWrong({ title: "No such filter", message: "The map takes names and patterns.",
+        hint: "Write BTCUSDT or *USDT; ! and = are for collections." });
+      return;
+    }
     onChange({
       symbols: form.get("symbols").trim(),
       timeframes: form.getAll("timeframe").join(","),
@@ -80,6 +85,11 @@ function Filter({ asked, known, onChange }) {
 function useRows(asked, known, resolution, columns) {
   const [state, setState] = useState({ rows: new Map(), busy: true, problem: null, more: null });
   const current = useRef(true);
+  // Read again meanwhile: newer than what a page brings that was asked for before.
+  const renewed = useRef(new Set());
+  const show = (rows, more) => setState((old) => ({
+    ...more, rows: new Map([...rows, ...[...renewed.current].map((key) => [key, old.rows.get(key)])]),
+  }));
   const names = useMemo(() => symbolsOf(asked.symbols, known.available_symbols), [asked.symbols]);
   const query = {
     ...(asked.timeframes ? { timeframes: asked.timeframes } : {}),
@@ -90,7 +100,7 @@ function useRows(asked, known, resolution, columns) {
     page_size: 40,
   };
   const load = useCallback(async (from, before) => {
-    setState({ rows: before, busy: true, problem: null, more: null });
+    show(before, { busy: true, problem: null, more: null });
     let rows = before;
     let place = from;
     try {
@@ -106,11 +116,11 @@ function useRows(asked, known, resolution, columns) {
         const behind = place.at + NAMED;
         if (page.next_page_token) place = { at: place.at, token: page.next_page_token };
         else place = names && behind < names.length ? { at: behind } : null;
-        setState({ rows, busy: place !== null, problem: null, more: null });
+        show(rows, { busy: place !== null, problem: null, more: null });
       }
-      setState({ rows, busy: false, problem: null, more: place });
+      show(rows, { busy: false, problem: null, more: place });
     } catch (problem) {
-      if (current.current) setState({ rows, busy: false, problem, more: place });
+      if (current.current) show(rows, { busy: false, problem, more: place });
     }
   }, []);
   useEffect(() => {
@@ -135,6 +145,7 @@ function useRows(asked, known, resolution, columns) {
         token = page.next_page_token;
       } while (token);
     }
+    for (const key of found.keys()) renewed.current.add(key);
     setState((before) => ({ ...before, rows: new Map([...before.rows, ...found]) }));
   };
   return { ...state, again: () => load(state.more ?? { at: 0 }, state.rows), renew };

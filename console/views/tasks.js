@@ -2,8 +2,9 @@
 import { useCallback, useEffect, useRef, useState } from "../vendor/preact.js";
 import { get } from "../api.js";
 import { useConnection } from "../live.js";
-import { ActiveTasks, hasEnded, subject } from "../running.js";
+import { ActiveTasks, subject } from "../running.js";
 import { Task } from "../task.js";
+import { hasEnded } from "../task_age.js";
 import { Ago, Card, compact, duration, ErrorBox, go, html, link, Loading, number, Pill, Table } from "../ui.js";
 
 export default function Tasks({ path, query }) {
@@ -70,15 +71,20 @@ function useHistory({ status, task_type }) {
   const [problem, fail] = useState(null);
   const [busy, setBusy] = useState(false);
   const query = { status, task_type, page_size: 25 };
+  // Each reading forgets those before it: their answers are of another filter, or older.
+  const run = useRef(0);
   const reload = useCallback(async () => {
+    run.current += 1;
+    const mine = run.current;
     try {
       const [recent, ended] = await Promise.all([get("/tasks", query), filled(query)]);
+      if (mine !== run.current) return;
       const known = new Set(ended.tasks.map(keyOf));
       const fresh = recent.tasks.filter((task) => hasEnded(task) && !known.has(keyOf(task)));
       fail(null);
       set({ fresh, tasks: ended.tasks, token: ended.token });
     } catch (error) {
-      fail(error);
+      if (mine === run.current) fail(error);
     }
   }, [status, task_type]);
   useEffect(() => {
@@ -86,12 +92,13 @@ function useHistory({ status, task_type }) {
     reload();
   }, [status, task_type]);
   const more = async () => {
+    const mine = run.current;
     setBusy(true);
     try {
       const next = await filled(query, pages.token);
-      set((old) => ({ ...old, tasks: [...old.tasks, ...next.tasks], token: next.token }));
+      if (mine === run.current) set((old) => ({ ...old, tasks: [...old.tasks, ...next.tasks], token: next.token }));
     } catch (error) {
-      fail(error);
+      if (mine === run.current) fail(error);
     }
     setBusy(false);
   };

@@ -53,9 +53,76 @@ def test_all_views_are_reached_by_keyboard_alone(console: Console) -> None:
         page.locator("nav a", has_text=title).focus()
 
 
-def test_an_address_without_a_view_says_so(console: Console) -> None:
-    page = console.open("nowhere")
+@pytest.mark.parametrize("address", ["nowhere", "constructor", "%", "%E0%A4%A"])
+def test_an_address_without_a_view_says_so(console: Console, address: str) -> None:
+    page = console.open(address)
     assert page.locator("h1").inner_text() == "Not found"
+
+
+def test_a_view_that_fails_leaves_the_frame_and_the_others(console: Console) -> None:
+    console.expected += ["TypeError"]
+    page = console.open("audit")
+    odd = {"data_collector_status": {}}
+    page.route("**/tasks/stats*", lambda route: route.fulfill(json=odd))
+    console.show(page, "coverage")
+    page.locator("[role=alert]", has_text="This view has failed").wait_for()
+    page.locator("nav a", has_text="Audit").click()
+    page.locator("h1", has_text="Audit").wait_for()
+    assert page.locator("text=This view has failed").count() == 0
+
+
+@pytest.mark.parametrize("how", ["while it connects", "and loses its connection"])
+def test_whoever_listens_after_a_view_was_left_is_live(console: Console, how: str) -> None:
+    console.expected += ["WebSocket"]
+    sockets: list[Any] = []
+    held: list[Any] = []
+
+    def pass_on(socket: Any) -> None:
+        socket.connect_to_server()
+        sockets.append(socket)
+
+    page = console.open("audit")
+    page.route_web_socket(re.compile(".*"), pass_on)
+    if how == "while it connects":
+        page.route("**/ws-ticket", lambda route: held.append(route))
+        console.show(page, "tasks")
+        page.locator(".connection", has_text="Connecting").wait_for()
+        console.show(page, "audit")
+        held[0].continue_()
+        page.unroute("**/ws-ticket")
+        page.locator(".connection").wait_for(state="detached")
+    else:
+        console.show(page, "tasks")
+        page.reload()
+        page.locator(".connection.live").wait_for()
+        console.show(page, "audit")
+        sockets[-1].close(code=1001)
+        page.locator(".connection").wait_for(state="detached")
+    console.show(page, "tasks")
+    page.locator(".connection.live").wait_for()
+
+
+def test_the_history_is_that_of_the_filter_which_was_chosen_last(console: Console) -> None:
+    held: list[Any] = []
+    page = console.open("audit")
+
+    def answer(route: Any) -> None:
+        if "status=completed" in route.request.url:
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/history?*", answer)
+    page.goto(f"{console.origin}/api/#/tasks?status=completed")
+    page.wait_for_function("() => document.querySelector('main .loading')")
+    page.wait_for_timeout(500)
+    console.show(page, "tasks?status=failed")
+    page.locator("text=No task has ended that fits.").wait_for()
+    late = {"task_id": "late", "attempt": 1, "status": "completed", "asked": {}, "units": {}}
+    late |= {"completed_at": "2026-01-01T00:00:00.000Z", "created_at": "2026-01-01T00:00:00.000Z"}
+    held[0].fulfill(json={"tasks": [late], "next_page_token": None})
+    page.wait_for_timeout(500)
+    assert page.locator("a[href='#/tasks/late']").count() == 0
 
 
 def test_the_stream_is_cut_and_the_page_polls_until_it_is_live_again(

@@ -104,6 +104,32 @@ def test_patterns_choose_symbols_and_months_zoom_into_days(console: Console, api
         _expect(page.locator(f"[data-row='{key}']")).to_be_visible()
 
 
+@pytest.mark.parametrize("symbols", ["BTC-*", "BTC_*,(*", "[*", "\\*"])
+def test_any_pattern_can_be_asked_for(console: Console, symbols: str) -> None:
+    page = console.open(f"coverage?symbols={symbols}&timeframes=1h")
+    _expect(page.locator("main")).to_contain_text("Nothing is stored of what you chose")
+    page.get_by_label("Symbols").fill("!*UP*")
+    page.get_by_role("button", name="Show").click()
+    _expect(page.get_by_role("alert")).to_contain_text("names and patterns")
+
+
+def test_a_chart_that_was_empty_loads_no_more_than_any_other(
+    console: Console, api: Client, unheld: Iterator[str]
+) -> None:
+    symbol = next(unheld)
+    page = console.open(f"chart/{symbol}?timeframe=1m")
+    _expect(page.locator(".chart-note")).to_contain_text("nothing is stored")
+    page.locator(".connection.live").wait_for()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    _collect(api, symbol, "1m", _day(12), _day(0))
+    card = page.locator(".chart-card")
+    _expect(card).to_have_attribute("data-phase", "drawn")
+    page.wait_for_timeout(1000)
+    assert int(card.get_attribute("data-rows")) < 12 * 1440
+    assert sum("/candles?" in url for url in asked) < 12
+
+
 def test_a_gap_of_the_chart_is_shown_named_and_filled(
     console: Console, api: Client, unheld: Iterator[str]
 ) -> None:
