@@ -28,7 +28,8 @@ def _row(row: Row, later: Row) -> Row:
         if name in row or name in later
     }
     expected = sums.get("expected", 0)
-    done = (expected - sums.get("missing", 0)) * 10_000 // expected / 100 if expected else None
+    sure = expected - sums.get("missing", 0) - sums.get("uncertain", 0)
+    done = sure * 10_000 // expected / 100 if expected else None
     cells = [*listed(row, "cells"), *listed(later, "cells")]
     ends = {"start": row.get("start") or later.get("start"), "end": later.get("end")}
     return {**row, **ends, **sums, "explained": explained, "percent": done, "cells": cells}

@@ -2,16 +2,27 @@
 
 import os
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 
 import httpx
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
+from botocore.exceptions import BotoCoreError
 from botocore.session import get_session
 
 from market_data_collector.locate import Unusable
 
 _SERVICE = "execute-api"
+
+
+@contextmanager
+def _usable() -> Iterator[None]:
+    """What botocore finds no use of, in its own words."""
+    try:
+        yield
+    except BotoCoreError as error:
+        raise Unusable(f"{error}.".replace("..", ".")) from error
 
 
 class Signed(httpx.Auth):
@@ -24,8 +35,9 @@ class Signed(httpx.Auth):
 
     def __init__(self) -> None:
         session = get_session()
-        self._credentials = session.get_credentials()
-        self._region = os.environ.get("AWS_REGION") or session.get_config_variable("region")
+        with _usable():
+            self._credentials = session.get_credentials()
+            self._region = os.environ.get("AWS_REGION") or session.get_config_variable("region")
         if self._credentials is None:
             raise Unusable("There are no AWS credentials to sign with.")
 
@@ -41,7 +53,9 @@ class Signed(httpx.Auth):
                 if name in request.headers
             },
         )
-        SigV4Auth(self._credentials, _SERVICE, self._of(request.url.host)).add_auth(signed)
+        signer = SigV4Auth(self._credentials, _SERVICE, self._of(request.url.host))
+        with _usable():  # credentials are renewed where they end
+            signer.add_auth(signed)
         for name in ("Authorization", "X-Amz-Date", "X-Amz-Security-Token"):
             if name in signed.headers:
                 request.headers[name] = signed.headers[name]

@@ -26,6 +26,7 @@ from market_data_collector.cli.commands import cli
 from market_data_collector.cli.session import INTERRUPTED, Session
 from market_data_collector.cli.values import plain
 from market_data_collector.errors import ApiError, Expired, Rejected
+from market_data_collector.locate import Unusable
 from market_data_collector.sockets import Opener, open_socket
 
 REJECTED, UNREACHABLE, CLOSED_PIPE = 2, 4, 141
@@ -62,7 +63,10 @@ def _run(args: list[str], session: Session) -> int:
     try:
         code = cli.main(args, prog_name="data-collector", standalone_mode=False, obj=session)
         return code or 0
-    except click.ClickException as error:
+    except (click.ClickException, Unusable) as unusable:
+        error = unusable
+        if not isinstance(error, click.ClickException):
+            error = click.UsageError(str(unusable))
         wants_json = session.json or "--json" in args
         if _told_apart(wants_json):
             error.show()

@@ -2,8 +2,9 @@
 
 import io
 import json
+import os
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -75,7 +76,8 @@ def _cut(content: Any, rows: int) -> Any:
 @contextmanager
 def whole_file(output: Path) -> Iterator[IO[bytes]]:
     """The file, which is there only once all of it is written."""
-    part = output.with_name(output.name + ".part")
+    # Of this process alone: another one may write the same file.
+    part = output.with_name(f"{output.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
             yield file
@@ -83,7 +85,8 @@ def whole_file(output: Path) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise click.UsageError(f"{output} cannot be written: {error.strerror}.") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # it is not there, or cannot be
+            part.unlink()
 
 
 def _write_csv(pages: Iterator[Page], file: IO[bytes]) -> int:

@@ -1,6 +1,8 @@
 import json
+from pathlib import Path
 
 import httpx
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -171,3 +173,32 @@ def test_json_is_one_document_and_a_person_is_answered_whatever_comes_back(data)
         person = run(*args, api=FakeApi(script), out_tty=tty, err_tty=tty)
         assert person.code == ran.code
         assert tty or "\x1b" not in person.out + person.err
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--sign", "status"),
+        ("--sign", "--api-url", "https://candles.acme.com", "status"),
+        ("candles", "BTCUSDT", "1h", "-o", "plain/candles.csv"),
+        ("candles", "BTCUSDT", "1h", "-o", f"{'c' * 255}.csv"),
+    ],
+    ids=["no profile", "no region", "no folder", "a long name"],
+)
+def test_what_is_wrong_outside_of_the_api_is_a_document_too(
+    args: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("plain").write_text("a file", "utf-8")
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CONFIG_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    if args == ("--sign", "status"):
+        monkeypatch.setenv("AWS_PROFILE", "nosuch")
+    ran = run("--json", *args, api=FakeApi())
+    assert (ran.code, ran.json["reason"]) == (2, "USAGE")
+    assert ran.json["detail"].endswith(".")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plain"]
