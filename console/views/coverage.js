@@ -138,6 +138,7 @@ function useRows(asked, known, resolution, columns) {
       do {
         const page = await get("/coverage", {
           ...query,
+          explain: "true",
           symbols: symbols.slice(at, at + NAMED).join(),
           ...(token ? { page_token: token } : {}),
         });
@@ -148,6 +149,17 @@ function useRows(asked, known, resolution, columns) {
     for (const key of found.keys()) renewed.current.add(key);
     setState((before) => ({ ...before, rows: new Map([...before.rows, ...found]) }));
   };
+  // The quick answer counts what was asked for in vain by whole files, so that one candle of years ago
+  // is a doubt in each day since: rows with doubts are read again, exactly.
+  useEffect(() => {
+    if (state.busy) return;
+    const doubtful = [...state.rows.values()].filter(({ key, cells }) =>
+      !renewed.current.has(key) && cells.some((cell) => cell?.uncertain));
+    if (!doubtful.length) return;
+    for (const { key } of doubtful) renewed.current.add(key);
+    renew([...new Set(doubtful.map(({ symbol }) => symbol))])
+      .catch((problem) => current.current && setState((old) => ({ ...old, problem })));
+  }, [state.busy, state.rows]);
   return { ...state, again: () => load(state.more ?? { at: 0 }, state.rows), renew };
 }
 

@@ -113,6 +113,30 @@ def test_any_pattern_can_be_asked_for(console: Console, symbols: str) -> None:
     _expect(page.get_by_role("alert")).to_contain_text("names and patterns")
 
 
+def test_a_gap_of_years_ago_is_no_doubt_of_today(
+    console: Console, api: Client, unheld: Iterator[str]
+) -> None:
+    """Candles of 4h are in one file, whose gaps are counted as a whole."""
+    symbol = next(unheld)
+    answers: list[dict[str, Any]] = []
+
+    def doubt(route: Any) -> None:
+        answer = route.fetch().json()
+        if "explain=false" in route.request.url:
+            for cell in answer["coverage"][0]["cells"]:
+                cell["held"], cell["uncertain"] = cell["held"] - 1, 1
+        answers.append(answer)
+        route.fulfill(json=answer)
+
+    _collect(api, symbol, "4h", _day(6), _day(0))
+    page = console.open("audit")
+    page.route("**/coverage?*", doubt)
+    around = f"start={_day(6)}&end={_day(0)}"
+    console.show(page, f"coverage?symbols={symbol}&timeframes=4h&{around}")
+    _expect(page.locator("td.is-held")).to_have_count(6)
+    assert len(answers) == 2
+
+
 def test_a_chart_that_was_empty_loads_no_more_than_any_other(
     console: Console, api: Client, unheld: Iterator[str]
 ) -> None:
