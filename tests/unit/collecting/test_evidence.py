@@ -244,4 +244,5 @@ def test_a_row_that_cannot_be_read_is_a_row() -> None:
     answers = [Answer([], 110 * MINUTE + 1)]
     assert settled_until("1m", answers, {109 * MINUTE}, False) == 110 * MINUTE
     assert settled_until("1m", answers, {111 * MINUTE}, False) == 109 * MINUTE
+    assert settled_until("1m", [Answer([], 110 * MINUTE)], {110 * MINUTE}, False) == 110 * MINUTE
     assert settled_until("1m", answers, set(), True) == 110 * MINUTE

@@ -16,7 +16,7 @@ from chalicelib.candles.store import CandleStore
 from chalicelib.candles.summary import Cell, Summary
 from chalicelib.collecting.direct import collect_market_data_async
 from chalicelib.collecting.group import collect_units
-from chalicelib.collecting.ranges import Window, wanted
+from chalicelib.collecting.ranges import MOST_AGAIN, Window, asked_of, paged, wanted
 from chalicelib.core import timeframes
 from chalicelib.core.errors import ExchangeUnavailable
 from chalicelib.core.times import DAY, HOUR, MINUTE, iso
@@ -24,7 +24,7 @@ from chalicelib.exchange.binance import Page, Permit
 from chalicelib.exchange.budget import Budget
 from chalicelib.tasks.submit import submit_collection
 from chalicelib.tasks.view import view_task
-from chalicelib.work.messages import GAPS, NEW, Unit
+from chalicelib.work.messages import ALL, GAPS, NEW, Unit
 from tests.doubles.aws import Called
 from tests.doubles.coverage import coverage_of, summary_of
 from tests.doubles.exchange import Exchange
@@ -652,3 +652,95 @@ def test_filling_gaps_asks_for_windows_in_which_something_is_missing_and_no_othe
     done = Summary((Interval(years[0], end_ms),), last=end_ms - HOUR, cells=cells[:1])
     none = wanted("1h", end_ms + HOUR // 2, None, None, done, 1000, GAPS)
     assert ([*none.windows], none.again, none.window_count) == ([], [], 0)
+
+
+SECOND = 1_000
+
+
+def days_of(timeframe: str, *cells: Cell, **more: Any) -> Summary:
+    """All of days 0 to 40 is covered, of candles whose objects are days."""
+    assert timeframes.object_length(timeframe) == DAY
+    return Summary((Interval(0, 40 * DAY),), last=40 * DAY - SECOND, cells=cells, **more)
+
+
+def due(day: int) -> Cell:
+    return Cell(day * DAY, 80_000, absent=1, due_ms=HOUR)
+
+
+NOW_MS = 40 * DAY + 5 * SECOND
+
+
+def test_only_a_collection_of_what_is_new_without_a_range_asks_for_gaps_again() -> None:
+    known = days_of("1s", due(3))
+    assert wanted("1s", NOW_MS, None, None, known, 10).again == [Window(3 * DAY, 4 * DAY, 4 * DAY)]
+    assert wanted("1s", NOW_MS, 39 * DAY, None, known, 10).again == []
+    assert wanted("1s", NOW_MS, None, None, known, 10, ALL).again == []
+    assert wanted("1s", NOW_MS, None, None, known, 10, GAPS).again == []
+
+
+def test_some_windows_of_gaps_are_asked_for_again_by_one_task() -> None:
+    known = days_of("1s", *(due(day) for day in range(20)))
+    again = wanted("1s", NOW_MS, None, None, known, 10).again
+    assert [each.start_ms for each in again] == [day * DAY for day in range(MOST_AGAIN)]
+
+
+@pytest.mark.parametrize(("end_ms", "windows"), [(3 * DAY, 0), (3 * DAY + SECOND, 1)])
+def test_a_gap_behind_the_end_is_not_asked_for_again(end_ms: int, windows: int) -> None:
+    """Where the end is a day's, the day before is where collecting goes on."""
+    known = days_of("1s", due(3), due(20))
+    found = wanted("1s", NOW_MS, None, end_ms, known, 10)
+    spans = [found.span, *((each.start_ms, each.end_ms) for each in found.again)]
+    assert all(high <= end_ms for _, high in spans)
+    assert sum(low <= 3 * DAY < high for low, high in spans) == windows
+
+
+def test_filling_gaps_of_what_was_never_collected_goes_back_as_far_as_any_collection() -> None:
+    found = wanted("1s", NOW_MS, None, None, Summary(), 10, GAPS)
+    assert found.span == (NOW_MS - 10 * SECOND, NOW_MS)
+
+
+@pytest.mark.parametrize(
+    ("start_ms", "end_ms", "windows"),
+    [
+        (2 * DAY, 3 * DAY, 0),
+        (2 * DAY, 3 * DAY + SECOND, 1),
+        (4 * DAY, 5 * DAY, 0),
+        (4 * DAY - SECOND, 5 * DAY, 1),
+    ],
+)
+def test_filling_gaps_looks_at_the_objects_of_the_range_and_at_no_others(
+    start_ms: int, end_ms: int, windows: int
+) -> None:
+    known = days_of("1s", Cell(3 * DAY, 86_399, absent=1))
+    found = wanted("1s", NOW_MS, start_ms, end_ms, known, 10, GAPS)
+    assert found.window_count == windows
+
+
+def test_of_a_unit_is_asked_for_what_is_new_and_the_gaps_before_it() -> None:
+    known = days_of("1s", due(2), due(3), due(4), Cell(5 * DAY, 86_400))
+    unit = Unit(0, "1s", 3 * DAY, 6 * DAY, 4 * DAY)
+    found = asked_of(unit, NEW, known, NOW_MS)
+    assert found.certain == [Interval(4 * DAY, 6 * DAY)]
+    assert found.gaps_in == [(due(3), Interval(3 * DAY, 4 * DAY))]
+    # Nothing of it is new.
+    found = asked_of(unit._replace(whole_ms=6 * DAY), NEW, known, NOW_MS)
+    assert found.certain == []
+    assert [cell for cell, _ in found.gaps_in] == [due(3), due(4)]
+
+
+@pytest.mark.parametrize(("now_ms", "asked"), [(HOUR - 1, 0), (HOUR, 1)])
+def test_a_gap_is_asked_for_again_once_it_is_due(now_ms: int, asked: int) -> None:
+    unit = Unit(0, "1s", 3 * DAY, 4 * DAY, 4 * DAY)
+    known = days_of("1s", due(3))
+    assert len(asked_of(unit, NEW, known, now_ms).gaps_in) == asked
+    assert len(asked_of(unit, GAPS, known, now_ms).gaps_in) == 1
+
+
+@pytest.mark.parametrize(("behind", "requests"), [(0, 1), (1, 2)])
+def test_stretches_within_a_page_are_one_request(behind: int, requests: int) -> None:
+    """A page holds 1,000 candles."""
+    last = 1_000 * SECOND + behind
+    parts = [Interval(last - SECOND, last), Interval(0, SECOND), Interval(5, 2 * SECOND)]
+    found = paged("1s", parts)
+    assert len(found) == requests
+    assert (found[0].start_ms, found[-1].end_ms) == (0, last)

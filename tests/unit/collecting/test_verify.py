@@ -19,10 +19,12 @@ from chalicelib.candles.gaps import NO_CANDLE, Gap
 from chalicelib.candles.intervals import Interval
 from chalicelib.candles.store import CandleStore
 from chalicelib.candles.summary import Summary
+from chalicelib.collecting.verify import damage_in
 from chalicelib.core.errors import InvalidRequest
 from chalicelib.core.times import DAY, HOUR, iso
 from chalicelib.tasks.submit import submit_collection, submit_verification
 from chalicelib.tasks.view import view_task
+from tests.doubles.candles import append
 from tests.doubles.coverage import coverage_of, summary_of
 from tests.doubles.fleet import Fleet
 
@@ -348,3 +350,61 @@ def test_a_wrong_request_is_refused(run, worker, body, pointer) -> None:
 def test_no_other_request_verifies(run, worker, fill) -> None:
     with pytest.raises(InvalidRequest):
         run(submit_collection(worker, {"fill": fill}, "me", "r"))
+
+
+# --- what of an object cannot be ------------------------------------------------------------------
+
+AT = 19_723 * DAY  # 2024-01-01: an object of 1h is a year
+WHOLE = (Interval(AT, AT + 6 * HOUR),)
+GAP = Gap(AT + 3 * HOUR, AT + 4 * HOUR, NO_CANDLE, 1, 1, 1)
+NEXT = Gap(AT + 4 * HOUR, AT + 6 * HOUR, NO_CANDLE, 2, 2, 1)
+
+
+def hours_at(*hours: int, high: float = 2.0) -> Candles:
+    made = Candles()
+    for hour in hours:
+        open_ms = AT + hour * HOUR
+        append(made, (open_ms, 1.0, high, 1.0, 2.0, 5.0, open_ms + HOUR - 1, 9.0, 3, 1.0, 1.0), 1)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("candles", "coverage", "trades", "said"),
+    [
+        (hours_at(0, 1, 2), Coverage(WHOLE, None, (GAP, NEXT)), 9, ""),
+        (hours_at(0, 2, 1), Coverage(WHOLE), 9, "its candles are not in order"),
+        (hours_at(0, 1, 1), Coverage(WHOLE), 9, "its candles are not in order"),
+        (hours_at(0, 1, high=0.5), Coverage(WHOLE), 6, "cannot be one"),
+        (hours_at(0), Coverage((Interval(AT - 1, AT + HOUR),)), 3, "more than its stretch"),
+        (hours_at(0), Coverage((Interval(AT, AT + 366 * DAY + 1),)), 3, "more than its stretch"),
+        (hours_at(0), Coverage(WHOLE * 2), 3, "what it covers is not in order"),
+        (hours_at(0, 6), Coverage(WHOLE), 6, "in what it does not cover"),
+        (hours_at(0), Coverage(WHOLE, None, (NEXT, GAP)), 3, "its gaps are not in order"),
+        (
+            hours_at(0),
+            Coverage(WHOLE, None, (GAP._replace(end_ms=NEXT.start_ms + 1), NEXT)),
+            3,
+            "its gaps are not in order",
+        ),
+        (hours_at(0, 3), Coverage(WHOLE, None, (GAP,)), 6, "a candle in its gap"),
+        (
+            hours_at(0),
+            Coverage(WHOLE, None, (GAP._replace(end_ms=GAP.start_ms),)),
+            3,
+            "outside of what it covers",
+        ),
+        (
+            hours_at(0),
+            Coverage(WHOLE, None, (NEXT._replace(end_ms=AT + 7 * HOUR),)),
+            3,
+            "outside of what it covers",
+        ),
+        (hours_at(0, 1), Coverage(WHOLE), 7, "more or fewer trades"),
+    ],
+)
+def test_what_of_an_object_cannot_be_is_named(
+    candles: Candles, coverage: Coverage, trades: int, said: str
+) -> None:
+    found = damage_in("1h", AT, candles, coverage, trades)
+    assert said in found
+    assert bool(found) == bool(said)
