@@ -5,7 +5,7 @@
 export const FIRST_ROWS = 500;
 export const OLDER_ROWS = 1000;
 const NEWER_ROWS = 1000;
-/** Pages that are read to keep up: after a longer sleep the newest candles are read instead. */
+/** Pages that are new at most: after a longer sleep the newest candles are read instead. */
 const NEWER_PAGES = 10;
 /** Pages of gaps that are asked for: more than that is not looked at on a chart. */
 const GAP_PAGES = 5;
@@ -81,9 +81,10 @@ export class LoadedCandles {
     if (!this.rows.length) return this.start();
     const query = { order: "asc", limit: NEWER_ROWS, start: new Date(fromMs).toISOString() };
     const found = [];
+    const most = Math.ceil(this.rows.length / NEWER_ROWS) + NEWER_PAGES;
     let token = null;
     for (let page = 0; page === 0 || token; page += 1) {
-      if (page === NEWER_PAGES) {
+      if (page === most) {
         this.gaps = [];
         return this.start();
       }

@@ -54,13 +54,14 @@ const sum = (one, other) => {
 };
 
 /** Rows of the API, which may come in parts, as rows with a cell (or null) for each column. */
-export function placed(resolution, columns, found, rows = new Map()) {
+export function placed(resolution, columns, rowsFound, rows = new Map()) {
   const places = new Map(columns.map((column, at) => [column.start, at]));
-  for (const row of found) {
+  for (const row of rowsFound) {
     const key = rowKey(row);
     const known = rows.get(key);
     const cells = known ? [...known.cells] : columns.map(() => null);
-    for (const cell of row.cells) {
+    for (const found of row.cells) {
+      const cell = { uncertain: 0, ...found }; // exact answers have no doubts, and do not say so
       const at = places.get(startOf(resolution, Date.parse(cell.start)));
       if (at !== undefined) cells[at] = sum(cells[at], cell);
     }

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import httpx
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import get_session
 
 from market_data_collector.locate import Unusable
@@ -21,7 +21,7 @@ def _usable() -> Iterator[None]:
     """What botocore finds no use of, in its own words."""
     try:
         yield
-    except BotoCoreError as error:
+    except (BotoCoreError, ClientError, RuntimeError) as error:
         raise Unusable(f"{error}.".replace("..", ".")) from error
 
 

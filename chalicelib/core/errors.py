@@ -244,13 +244,13 @@ class ExchangeRootChanged(Conflict, ExchangeRefused):
 
 
 class ExchangeThrottled(ExchangeError):
-    """`until_ms`: epoch milliseconds before which nobody may ask again."""
+    """`until_ms`: epoch ms before which nobody may ask again; `by_us`: we asked for too much."""
 
     reason = "EXCHANGE_THROTTLED"
 
-    def __init__(self, detail: str, until_ms: int) -> None:
+    def __init__(self, detail: str, until_ms: int, by_us: bool = True) -> None:
         super().__init__(detail)
-        self.until_ms = until_ms
+        self.until_ms, self.by_us = until_ms, by_us
 
 
 class NotAsked(ExchangeError):

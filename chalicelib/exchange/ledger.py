@@ -199,6 +199,9 @@ class Ledger(ItemTable):
         The time that it names may be over, or too short. Where it throttles soon after a pause, the
         next one lasts twice as long at least, up to a minute.
         """
+        if not error.by_us:
+            await self.pause(max(error.until_ms, now_ms + _FIRST_PAUSE_MS), error.detail[:200])
+            return error.until_ms
         state = await self.read()
         strikes = 0 if now_ms >= state.throttled_until + MINUTE_MS else state.strikes + 1
         least_ms = min(_FIRST_PAUSE_MS << min(strikes, 10), MINUTE_MS)

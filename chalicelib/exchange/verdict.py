@@ -3,10 +3,10 @@
     good            200, and no error object in it
     throttled       429, 418, code -1003: everybody waits until the time that it names
                     202, 3xx, 403, HTML: its firewall or a maintenance page; everybody waits a while
+                    code -1008: it is overloaded, and asks everybody to wait some minutes
     refused         451, and error objects whose code blames the request: permanent
     unavailable     5xx, codes of the exchange's own trouble, and whatever nobody can explain; it is
-                    asked for that again when it says (Retry-After), or in a while where it is
-                    overloaded (code -1008)
+                    asked for that again when it says (Retry-After)
 
 Only an error object with a known code, or 451, is permanent: a page of HTML says nothing about the
 request. Sources: Binance Spot API documentation, "Error codes", "Limits"; RFC 9110, Retry-After.
@@ -43,7 +43,7 @@ _REFUSALS = {
 }
 _TOO_MANY_REQUESTS = -1003
 _OVERLOADED = -1008
-_PASSING = (-1000, -1001, -1006, -1007, _OVERLOADED)
+_PASSING = (-1000, -1001, -1006, -1007)
 _BANNED_UNTIL = re.compile(r"until (\d{13})")
 _SPACE = b" \t\r\n\xef\xbb\xbf"
 
@@ -67,6 +67,8 @@ def error_of(
     what = f"HTTP {status}: {error.msg}" if error else f"HTTP {status}"
     if status in (418, 429) or (error and error.code == _TOO_MANY_REQUESTS):
         return ExchangeThrottled(what, _pause_until(headers, what, now_ms))
+    if error and error.code == _OVERLOADED:
+        return ExchangeThrottled(what, _pause_until(headers, "", now_ms), by_us=False)
     if status == 451:
         return ExchangeRefused(
             "the exchange does not serve this location (HTTP 451)", reason="RESTRICTED_LOCATION"
@@ -75,9 +77,8 @@ def error_of(
         what = f"HTTP {status} from the exchange's firewall, or a maintenance page"
         return ExchangeThrottled(what, _pause_until(headers, "", now_ms))
     if error is None or status >= 500 or error.code in _PASSING:
-        is_overloaded = error is not None and error.code == _OVERLOADED
         trouble = ExchangeUnavailable(what)
-        trouble.until_ms = _named_until(headers, now_ms) or (now_ms + PAUSE_MS) * is_overloaded
+        trouble.until_ms = _named_until(headers, now_ms) or 0
         return trouble
     reason = _REFUSALS.get(error.code)
     if reason is not None:

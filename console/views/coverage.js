@@ -85,10 +85,11 @@ function Filter({ asked, known, onChange }) {
 function useRows(asked, known, resolution, columns) {
   const [state, setState] = useState({ rows: new Map(), busy: true, problem: null, more: null });
   const current = useRef(true);
-  // Read again meanwhile: newer than what a page brings that was asked for before.
-  const renewed = useRef(new Set());
+  // Rows that were read again, by which reading: newer than what a page brings.
+  const renewed = useRef(new Map());
+  const readings = useRef(0);
   const show = (rows, more) => setState((old) => ({
-    ...more, rows: new Map([...rows, ...[...renewed.current].map((key) => [key, old.rows.get(key)])]),
+    ...more, rows: new Map([...rows, ...[...renewed.current.keys()].map((key) => [key, old.rows.get(key)])]),
   }));
   const names = useMemo(() => symbolsOf(asked.symbols, known.available_symbols), [asked.symbols]);
   const query = {
@@ -132,6 +133,8 @@ function useRows(asked, known, resolution, columns) {
     };
   }, []);
   const renew = async (symbols) => {
+    readings.current += 1;
+    const mine = readings.current;
     let found = new Map();
     for (let at = 0; at < symbols.length; at += NAMED) {
       let token = null;
@@ -142,25 +145,34 @@ function useRows(asked, known, resolution, columns) {
           symbols: symbols.slice(at, at + NAMED).join(),
           ...(token ? { page_token: token } : {}),
         });
+        if (!current.current) return;
         found = placed(resolution, columns, page.coverage, found);
         token = page.next_page_token;
       } while (token);
     }
-    for (const key of found.keys()) renewed.current.add(key);
+    for (const key of [...found.keys()])
+      if (renewed.current.get(key) > mine) found.delete(key);
+      else renewed.current.set(key, mine);
     setState((before) => ({ ...before, rows: new Map([...before.rows, ...found]) }));
   };
   // The quick answer counts what was asked for in vain by whole files, so that one candle of years ago
   // is a doubt in each day since: rows with doubts are read again, exactly.
-  useEffect(() => {
-    if (state.busy) return;
+  const exactly = () => {
     const doubtful = [...state.rows.values()].filter(({ key, cells }) =>
       !renewed.current.has(key) && cells.some((cell) => cell?.uncertain));
     if (!doubtful.length) return;
-    for (const { key } of doubtful) renewed.current.add(key);
-    renew([...new Set(doubtful.map(({ symbol }) => symbol))])
-      .catch((problem) => current.current && setState((old) => ({ ...old, problem })));
+    for (const { key } of doubtful) renewed.current.set(key, 0);
+    setState((old) => ({ ...old, problem: null }));
+    renew([...new Set(doubtful.map(({ symbol }) => symbol))]).catch((problem) => {
+      for (const { key } of doubtful) if (renewed.current.get(key) === 0) renewed.current.delete(key);
+      if (current.current) setState((old) => ({ ...old, problem }));
+    });
+  };
+  useEffect(() => {
+    if (!state.busy) exactly();
   }, [state.busy, state.rows]);
-  return { ...state, again: () => load(state.more ?? { at: 0 }, state.rows), renew };
+  const again = () => (state.more || !state.rows.size ? load(state.more ?? { at: 0 }, state.rows) : exactly());
+  return { ...state, again, renew };
 }
 
 function CoverageMap({ asked, known, onZoom }) {

@@ -71,34 +71,36 @@ function useHistory({ status, task_type }) {
   const [problem, fail] = useState(null);
   const [busy, setBusy] = useState(false);
   const query = { status, task_type, page_size: 25 };
-  // Each reading forgets those before it: their answers are of another filter, or older.
-  const run = useRef(0);
+  // Readings by number: what comes behind a later one, or another filter, is not shown any more.
+  const begun = useRef(0), shown = useRef(0);
   const reload = useCallback(async () => {
-    run.current += 1;
-    const mine = run.current;
+    begun.current += 1;
+    const mine = begun.current;
     try {
       const [recent, ended] = await Promise.all([get("/tasks", query), filled(query)]);
-      if (mine !== run.current) return;
+      if (mine <= shown.current) return;
+      shown.current = mine;
       const known = new Set(ended.tasks.map(keyOf));
       const fresh = recent.tasks.filter((task) => hasEnded(task) && !known.has(keyOf(task)));
       fail(null);
       set({ fresh, tasks: ended.tasks, token: ended.token });
     } catch (error) {
-      if (mine === run.current) fail(error);
+      if (mine > shown.current) fail(error);
     }
   }, [status, task_type]);
   useEffect(() => {
+    shown.current = begun.current;
     set(null);
     reload();
   }, [status, task_type]);
   const more = async () => {
-    const mine = run.current;
+    const mine = shown.current;
     setBusy(true);
     try {
       const next = await filled(query, pages.token);
-      if (mine === run.current) set((old) => ({ ...old, tasks: [...old.tasks, ...next.tasks], token: next.token }));
+      if (mine === shown.current) set((old) => ({ ...old, tasks: [...old.tasks, ...next.tasks], token: next.token }));
     } catch (error) {
-      if (mine === run.current) fail(error);
+      if (mine === shown.current) fail(error);
     }
     setBusy(false);
   };

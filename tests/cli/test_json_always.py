@@ -1,8 +1,10 @@
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import httpx
 import pytest
+from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -180,10 +182,11 @@ def test_json_is_one_document_and_a_person_is_answered_whatever_comes_back(data)
     [
         ("--sign", "status"),
         ("--sign", "--api-url", "https://candles.acme.com", "status"),
+        ("--sign", "--api-url", "https://candles.acme.com", "stats"),
         ("candles", "BTCUSDT", "1h", "-o", "plain/candles.csv"),
         ("candles", "BTCUSDT", "1h", "-o", f"{'c' * 255}.csv"),
     ],
-    ids=["no profile", "no region", "no folder", "a long name"],
+    ids=["no profile", "no region", "no role", "no folder", "a long name"],
 )
 def test_what_is_wrong_outside_of_the_api_is_a_document_too(
     args: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -198,6 +201,9 @@ def test_what_is_wrong_outside_of_the_api_is_a_document_too(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     if args == ("--sign", "status"):
         monkeypatch.setenv("AWS_PROFILE", "nosuch")
+    if args[-1] == "stats":
+        denied = ClientError({"Error": {"Code": "AccessDenied"}}, "AssumeRole")
+        monkeypatch.setattr("botocore.session.Session.get_credentials", Mock(side_effect=denied))
     ran = run("--json", *args, api=FakeApi())
     assert (ran.code, ran.json["reason"]) == (2, "USAGE")
     assert ran.json["detail"].endswith(".")

@@ -124,16 +124,17 @@ def test_a_gap_of_years_ago_is_no_doubt_of_today(
         answer = route.fetch().json()
         if "explain=false" in route.request.url:
             for cell in answer["coverage"][0]["cells"]:
-                cell["held"], cell["uncertain"] = cell["held"] - 1, 1
+                cell["held"], cell["uncertain"] = cell["held"] - 3, 3
         answers.append(answer)
         route.fulfill(json=answer)
 
-    _collect(api, symbol, "4h", _day(6), _day(0))
+    _collect(api, symbol, "4h", f"{_day(6)}T12:00:00Z", _day(0))
     page = console.open("audit")
     page.route("**/coverage?*", doubt)
     around = f"start={_day(6)}&end={_day(0)}"
     console.show(page, f"coverage?symbols={symbol}&timeframes=4h&{around}")
-    _expect(page.locator("td.is-held")).to_have_count(6)
+    _expect(page.locator("td.is-held")).to_have_count(5)
+    _expect(page.locator("td.is-part.level-2")).to_have_count(1)
     assert len(answers) == 2
 
 

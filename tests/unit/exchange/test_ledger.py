@@ -225,6 +225,15 @@ def test_old_strikes_are_forgotten_whatever_paused_since(run, ledger, state) -> 
     assert state().strikes == 0
 
 
+def test_where_the_exchange_is_overloaded_our_share_stays(run, ledger, state) -> None:
+    run(ledger.take_weight(Wanted(100), BINANCE, NOW))
+    error = ExchangeThrottled("HTTP 503: overloaded", NOW + 60_000, by_us=False)
+    assert run(ledger.throttle(error, NOW)) == NOW + 60_000
+    assert (state().paused_until, state().strikes) == (NOW + 60_000, 0)
+    run(ledger.take_weight(Wanted(1), BINANCE, NOW + MINUTE_MS))
+    assert state().fleet_share == 4800
+
+
 def test_a_longer_time_that_it_names_stands(run, ledger, state) -> None:
     run(ledger.throttle(ExchangeThrottled("HTTP 429", NOW), NOW))
     run(ledger.throttle(ExchangeThrottled("HTTP 418", NOW + 3_600_000), NOW + 500))

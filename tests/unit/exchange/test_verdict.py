@@ -121,14 +121,14 @@ def test_trouble_whose_end_is_named_is_waited_for_by_whoever_met_it(
 
 
 @pytest.mark.parametrize(("headers", "wait_ms"), [({}, PAUSE_MS), ({"retry-after": "9"}, 9_000)])
-def test_an_exchange_that_is_overloaded_is_given_some_time(
+def test_an_exchange_that_is_overloaded_is_given_some_time_by_everybody(
     headers: dict[str, str], wait_ms: int
 ) -> None:
     """Its words: "Please try again in a few minutes"."""
     body = b'{"code": -1008, "msg": "Server is currently overloaded with other requests."}'
     error = error_of(503, headers, body, NOW)
-    assert isinstance(error, ExchangeUnavailable)
-    assert error.until_ms == NOW + wait_ms
+    assert isinstance(error, ExchangeThrottled)
+    assert (error.until_ms, error.by_us) == (NOW + wait_ms, False)
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo"])
