@@ -194,7 +194,7 @@ def test_a_receiver_that_names_a_time_is_left_alone_until_then_but_for_an_hour_a
     assert deliver(Sender()) == 1
 
 
-def test_after_six_tries_over_more_than_an_hour_it_is_given_up_and_buried(
+def test_after_six_tries_over_about_an_hour_it_is_given_up_and_buried(
     deliver, task_id, left, shown, clock
 ) -> None:
     began, tries = clock(), 0
@@ -203,7 +203,8 @@ def test_after_six_tries_over_more_than_an_hour_it_is_given_up_and_buried(
         tries += deliver(sender)
         clock.advance(1000)
     assert tries == len(sender.sent) == retry.MOST_TRIES == 6
-    assert clock() - began > 3_600_000
+    # Each wait is shortened by a fifth at most.
+    assert clock() - began >= sum(retry.WAITS) * 800
     assert left() == (0, 1)
     assert shown(task_id) == {
         "url_host": "hooks.acme.com",
@@ -347,7 +348,6 @@ def test_copies_share_one_series_of_tries_and_make_one_dead_letter(
         deliver(sender)
         clock.advance(1000)
     assert len(sender.sent) == retry.MOST_TRIES
-    # Each wait is shortened by a fifth at most.
     assert clock() - began >= sum(retry.WAITS) * 800
     assert left() == (0, 1)
     assert (shown(task_id)["failed"], shown(task_id)["pending"]) == (1, 0)
