@@ -29,6 +29,8 @@ class DynamoDB:
         #: send items that fit: neither is copied or checked then.
         self.careful = True
         self._clock = clock
+        #: What was done under a ClientRequestToken.
+        self._transactions: dict[str, list[dict[str, Any]]] = {}
 
     def apply(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
         """Run one operation. Raises CallFailed as aws/calls.py does."""
@@ -162,8 +164,12 @@ class DynamoDB:
             unprocessed.setdefault(name, []).append(request)
         return {"UnprocessedItems": unprocessed}
 
-    def _TransactWriteItems(self, TransactItems: list[dict[str, Any]]) -> dict[str, Any]:
-        """Puts, updates and deletions of different items, all or none."""
+    def _TransactWriteItems(
+        self, TransactItems: list[dict[str, Any]], ClientRequestToken: str = ""
+    ) -> dict[str, Any]:
+        """Puts, updates and deletions of different items, all or none; once for each token."""
+        if self._transactions.get(ClientRequestToken) == TransactItems:
+            return {}
         asked = [next(iter(entry.items())) for entry in TransactItems]
         keys = []
         for kind, part in asked:
@@ -191,6 +197,8 @@ class DynamoDB:
             )
         for kind, part in asked:
             getattr(self, f"_{kind}Item")(**part)
+        if ClientRequestToken:
+            self._transactions[ClientRequestToken] = TransactItems
         return {}
 
     def _check_batch(self, keys: list[Any], most: int) -> None:
