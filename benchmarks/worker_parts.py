@@ -31,7 +31,7 @@ def seams() -> list[tuple[Any, str, str]]:
 
     return [
         (binance.Binance, "klines", EXCHANGE),
-        (http.isal_zlib, "decompress", INFLATE),
+        (http, "_decoded", INFLATE),
         (binance, "klines_in", CHECK),
         (fetch, "_taken", CHECK),
         (store, "closed_candles", CHECK),
