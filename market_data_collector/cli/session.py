@@ -18,7 +18,6 @@ from market_data_collector.cli.tables import submitted, summary
 from market_data_collector.cli.values import plain
 from market_data_collector.client import Client
 from market_data_collector.jobs import Job
-from market_data_collector.locate import Unusable
 from market_data_collector.sockets import Opener, open_socket
 
 # No table is this wide: in a pipe nothing is cut.
@@ -53,19 +52,16 @@ class Session:
 
     @property
     def client(self) -> Client:
-        """Found and opened at its first use; raises click.UsageError for an unusable URL."""
+        """Found and opened at its first use; raises Unusable, which is told as wrong usage."""
         if self._client is None:
-            try:
-                self._client = Client(
-                    self.api_url,
-                    transport=self.transport,
-                    sleep=self.pause,
-                    opener=self.opener,
-                    auth=self._signature(),
-                    key=self.key,
-                )
-            except Unusable as error:
-                raise click.UsageError(str(error)) from error
+            self._client = Client(
+                self.api_url,
+                transport=self.transport,
+                sleep=self.pause,
+                opener=self.opener,
+                auth=self._signature(),
+                key=self.key,
+            )
         return self._client
 
     def _signature(self) -> httpx.Auth | None:

@@ -154,11 +154,16 @@ def test_a_claim_that_was_sent_again_is_ones_own(run: Run, backend: Backend, aws
     assert not claim(run, backend, "hash", "other", NOW).granted
 
 
-def test_a_take_over_that_was_sent_again_is_ones_own_and_nobody_elses(
-    run: Run, backend: Backend, aws: Aws
-) -> None:
+@pytest.fixture
+def later(run: Run, backend: Backend) -> int:
+    """When a first claim is abandoned."""
     claim(run, backend, "hash", "task", NOW)
-    later = NOW + ABANDONED_MS + 1
+    return NOW + ABANDONED_MS + 1
+
+
+def test_a_take_over_that_was_sent_again_is_ones_own_and_nobody_elses(
+    run: Run, backend: Backend, aws: Aws, later: int
+) -> None:
     aws.hooks.append(AppliedTwice(aws, lambda called: called.operation == "UpdateItem"))
     taken = claim(run, backend, "hash", "other", later)
     assert taken == Claim(IdempotencyKey("hash", "task", IN_FLIGHT, later, TTL), True, True)
@@ -166,10 +171,8 @@ def test_a_take_over_that_was_sent_again_is_ones_own_and_nobody_elses(
 
 
 def test_of_two_that_take_over_in_one_moment_one_is_granted(
-    run: Run, backend: Backend, aws: Aws
+    run: Run, backend: Backend, aws: Aws, later: int
 ) -> None:
-    claim(run, backend, "hash", "task", NOW)
-    later = NOW + ABANDONED_MS + 1
     other = Meanwhile(
         named("dynamodb.UpdateItem", ""),
         lambda: IdempotencyKeys(backend).claim("me", "key", "hash", "b", later, TTL),
